@@ -1,0 +1,1 @@
+"""The record store: records, their change log, and what was known when."""

@@ -1,0 +1,33 @@
+"""Logging what was done with a lead, a deal or an account."""
+
+from __future__ import annotations
+
+from crm_core.errors import InvalidValueError
+from crm_core.records import Account, Activity, Contact, Deal, Lead
+from crm_core.store import Transaction
+
+
+def log_activity(transaction: Transaction, activity: Activity) -> Activity:
+    """Store an activity on the records it names, which must exist; a deal's activity is also its account's."""
+    if not any((activity.lead_id, activity.deal_id, activity.account_id, activity.contact_id)):
+        expected = "a lead_id, deal_id, account_id or contact_id"
+        raise InvalidValueError("activity", None, expected)
+    if activity.lead_id is not None:
+        transaction.get(Lead, activity.lead_id)
+    if activity.account_id is not None:
+        transaction.get(Account, activity.account_id)
+    _follow_contact(transaction, activity)
+    _follow_deal(transaction, activity)
+    return transaction.create(activity)
+
+
+def _follow_contact(transaction: Transaction, activity: Activity) -> None:
+    if activity.contact_id is not None:
+        contact = transaction.get(Contact, activity.contact_id)
+        activity.account_id = activity.account_id or contact.account_id
+
+
+def _follow_deal(transaction: Transaction, activity: Activity) -> None:
+    if activity.deal_id is not None:
+        deal = transaction.get(Deal, activity.deal_id)
+        activity.account_id = activity.account_id or deal.account_id

@@ -1,0 +1,181 @@
+"""Every error the program raises on purpose.
+
+CRMError
+├── InvalidValueError              a value that a field cannot take
+│   └── UnsafeTextError            NUL or a lone surrogate in a text
+├── RecordNotFoundError            no such record
+├── DuplicateExternalIdError       the external id is taken
+├── StaleRecordError               the record changed since it was read
+├── FutureEventError               something said to have happened later than now
+├── UnknownFieldError              no such field on that record type
+├── FieldAlreadyDeclaredError      a custom field declared twice with different meaning
+├── LeadNotOpenError               the lead is converted or disqualified already
+├── DealNotOpenError               the deal is won or lost already
+├── StageNotInPipelineError        no such stage in the deal's pipeline
+├── AccessDeniedError              the role may not do that
+├── StoreNotInitialisedError       the database is missing or of another version
+├── MappingError                   an import mapping that cannot be used
+├── FeatureError                   a declaration of a feature that cannot hold
+│   ├── OutcomeFieldError          a field written at the outcome used as an input
+│   └── FeatureSetMismatchError    a model made for another feature set
+├── TrainingError                  a training run that must not go on
+│   ├── LeakageError               an input that knows the outcome
+│   └── NotEnoughDataError         too few outcomes to say anything
+└── ModelError                     a model that cannot serve
+    ├── ModelNotFoundError         no such model or version
+    ├── NoChampionError            no model promoted for the task
+    └── DamagedModelError          the bytes are not those that were registered
+"""
+
+from __future__ import annotations
+
+
+class CRMError(Exception):
+    """Root of all errors raised on purpose; the message is for the person who asked."""
+
+
+class InvalidValueError(CRMError):
+    """A value that a field cannot take."""
+
+    def __init__(self, field: str, value: object, expected: str) -> None:
+        shown = repr(value)
+        shown = shown if len(shown) <= 80 else f"{shown[:77]}..."
+        super().__init__(f"{field}: expected {expected}, got {shown}")
+        self.field = field
+        self.value = value
+        self.expected = expected
+
+
+class UnsafeTextError(InvalidValueError):
+    """A text that databases and browsers disagree about: NUL or half of a surrogate pair."""
+
+
+class RecordNotFoundError(CRMError):
+    """No such record, or not one that the reader may see."""
+
+    def __init__(self, record_type: str, record_id: int | str) -> None:
+        super().__init__(f"no {record_type} with id {record_id}")
+        self.record_type = record_type
+        self.record_id = record_id
+
+
+class DuplicateExternalIdError(CRMError):
+    """The external id belongs to another record of the same type."""
+
+    def __init__(self, record_type: str, external_id: str) -> None:
+        super().__init__(f"a {record_type} with external id {external_id!r} exists already")
+        self.record_type = record_type
+        self.external_id = external_id
+
+
+class StaleRecordError(CRMError):
+    """The record has changed since the writer read it."""
+
+    def __init__(self, record_type: str, record_id: int, expected: int, found: int) -> None:
+        super().__init__(
+            f"{record_type} {record_id} is at version {found}, the edit was made on version {expected}"
+        )
+        self.record_type = record_type
+        self.record_id = record_id
+        self.expected = expected
+        self.found = found
+
+
+class FutureEventError(InvalidValueError):
+    """Something said to have happened later than now."""
+
+
+class UnknownFieldError(CRMError):
+    """No such field on that record type."""
+
+    def __init__(self, record_type: str, field: str) -> None:
+        super().__init__(f"{record_type} has no field {field!r}")
+        self.record_type = record_type
+        self.field = field
+
+
+class FieldAlreadyDeclaredError(CRMError):
+    """A custom field exists with another type or another time of being known."""
+
+
+class LeadNotOpenError(CRMError):
+    """The lead is converted or disqualified already."""
+
+    def __init__(self, lead_id: int, status: str) -> None:
+        super().__init__(f"lead {lead_id} is {status}, expected an open lead")
+        self.lead_id = lead_id
+        self.status = status
+
+
+class DealNotOpenError(CRMError):
+    """The deal is won or lost already."""
+
+    def __init__(self, deal_id: int, status: str) -> None:
+        super().__init__(f"deal {deal_id} is {status}, expected an open deal")
+        self.deal_id = deal_id
+        self.status = status
+
+
+class StageNotInPipelineError(CRMError):
+    """No such stage in the deal's pipeline."""
+
+    def __init__(self, stage: str, known: tuple[str, ...]) -> None:
+        super().__init__(f"stage {stage!r} is not in the pipeline; its stages are {', '.join(known)}")
+        self.stage = stage
+        self.known = known
+
+
+class AccessDeniedError(CRMError):
+    """The role may not do that."""
+
+
+class StoreNotInitialisedError(CRMError):
+    """The database is missing, empty or of another version."""
+
+
+class MappingError(CRMError):
+    """An import mapping that cannot be used."""
+
+
+class FeatureError(CRMError):
+    """A declaration of a feature that cannot hold."""
+
+
+class OutcomeFieldError(FeatureError):
+    """A field written at the outcome, used as an input."""
+
+
+class FeatureSetMismatchError(FeatureError):
+    """A model made for another feature set than the one at hand."""
+
+
+class TrainingError(CRMError):
+    """A training run that must not go on."""
+
+
+class LeakageError(TrainingError):
+    """An input that knows the outcome."""
+
+
+class NotEnoughDataError(TrainingError):
+    """Too few outcomes to say anything."""
+
+
+class ModelError(CRMError):
+    """A model that cannot serve."""
+
+
+class ModelNotFoundError(ModelError):
+    """No such model or version."""
+
+
+class NoChampionError(ModelError):
+    """No model has been promoted for the task."""
+
+    def __init__(self, task: str) -> None:
+        super().__init__(f"no champion for {task}; train one with: crm train {task}")
+        self.task = task
+
+
+class DamagedModelError(ModelError):
+    """The bytes are not those that were registered."""

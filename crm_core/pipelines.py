@@ -1,0 +1,45 @@
+"""The stages that deals pass through."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from crm_core.errors import StageNotInPipelineError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """One stage: its key, its names, and after how many days in it a deal counts as stuck."""
+
+    key: str
+    name_en: str
+    name_zh: str
+    rotting_days: int
+    won: bool = False
+
+
+DEFAULT_PIPELINE: tuple[Stage, ...] = (
+    Stage(key="first_contact", name_en="First contact", name_zh="初步接触", rotting_days=14),
+    Stage(key="needs", name_en="Needs", name_zh="需求沟通", rotting_days=21),
+    Stage(key="proposal", name_en="Proposal and quote", name_zh="方案与报价", rotting_days=21),
+    Stage(key="negotiation", name_en="Negotiation", name_zh="商务谈判", rotting_days=30),
+    Stage(key="contract", name_en="Contract signed", name_zh="合同签署", rotting_days=30, won=True),
+    Stage(key="paid", name_en="Paid", name_zh="回款完成", rotting_days=3650, won=True),
+)
+"""A deal is won when the contract is signed; payment follows."""
+
+PIPELINES: dict[str, tuple[Stage, ...]] = {"default": DEFAULT_PIPELINE}
+
+
+def get_stage(pipeline: str, key: str) -> Stage:
+    """Return a stage of a pipeline by its key."""
+    stages = PIPELINES.get(pipeline, ())
+    for stage in stages:
+        if stage.key == key:
+            return stage
+    raise StageNotInPipelineError(key, tuple(stage.key for stage in stages))
+
+
+def open_stages(pipeline: str = "default") -> tuple[Stage, ...]:
+    """Return the stages of deals that are not won yet, in order."""
+    return tuple(stage for stage in PIPELINES[pipeline] if not stage.won)

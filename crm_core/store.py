@@ -1,0 +1,296 @@
+"""The store: transactions in which every write leaves its row in the change log."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from typing import Any, TypeVar
+
+from sqlalchemy import Column, Engine, func, insert, select, text
+from sqlalchemy.orm import Session
+
+from crm_core.changes import Action, Change, Source
+from crm_core.clock import Clock, SystemClock
+from crm_core.columns import Day, Instant, Money
+from crm_core.database import open_engine
+from crm_core.errors import (
+    DuplicateExternalIdError,
+    FutureEventError,
+    InvalidValueError,
+    RecordNotFoundError,
+    StaleRecordError,
+    UnknownFieldError,
+)
+from crm_core.records import SCORE_COLUMNS, Record
+from crm_core.validation import check_values, columns_of
+
+R = TypeVar("R", bound=Record)
+
+_SKEW = timedelta(seconds=5)
+"""How far ahead of ours the clock of somebody who reports an event may be."""
+
+_FIXED = frozenset({"id", "occurred_at", "recorded_at", "version", "deleted_at"}) | SCORE_COLUMNS
+"""Columns that `update` does not touch."""
+
+
+class Store:
+    """A record store in one database."""
+
+    def __init__(self, url: str, *, clock: Clock | None = None) -> None:
+        self.url = url
+        self.clock = clock or SystemClock()
+        self.engine: Engine = open_engine(url)
+        self._write_engine = self.engine.execution_options(writes=True)
+
+    @contextmanager
+    def reading(self) -> Iterator[Session]:
+        """Give a session that sees one consistent state and writes nothing."""
+        with Session(self.engine, expire_on_commit=False, autoflush=False) as session:
+            yield session
+            session.rollback()
+
+    @contextmanager
+    def transaction(
+        self, *, source: Source = Source.REP, actor_id: int | None = None
+    ) -> Iterator[Transaction]:
+        """Give a transaction that commits when the block ends and undoes everything when it raises."""
+        with Session(self._write_engine, expire_on_commit=False) as session, session.begin():
+            session.connection()  # takes SQLite's write lock now, so that `now` is read inside it
+            yield Transaction(session, clock=self.clock, source=source, actor_id=actor_id)
+
+    def close(self) -> None:
+        """Close all connections."""
+        self.engine.dispose()
+
+
+class Transaction:
+    """One unit of work: records and their change rows are written together or not at all."""
+
+    def __init__(self, session: Session, *, clock: Clock, source: Source, actor_id: int | None) -> None:
+        self.session = session
+        self.now = clock.now()
+        self.source = source
+        self.actor_id = actor_id
+
+    def get(self, model: type[R], record_id: int, *, version: int | None = None) -> R:
+        """Return a record that has not been deleted; with `version`, only if it is still at that one."""
+        record = self.session.get(model, record_id)
+        if record is None or record.deleted_at is not None:
+            raise RecordNotFoundError(model.record_type, record_id)
+        if version is not None and record.version != version:
+            raise StaleRecordError(model.record_type, record_id, version, record.version)
+        return record
+
+    def create(self, record: R) -> R:
+        """Insert `record`; `occurred_at` and `recorded_at` default to now.
+
+        Raises InvalidValueError, FutureEventError or DuplicateExternalIdError before anything is written.
+        """
+        model = type(record)
+        values = {field: value for field in columns_of(model) if (value := getattr(record, field)) is not None}
+        check_values(model, values)
+        self._stamp(record)
+        self._check_new_external_id(record)
+        self.session.add(record)
+        self.session.flush()
+        self._log(record, Action.CREATED, occurred_at=record.occurred_at, recorded_at=record.recorded_at)
+        return record
+
+    def create_many(self, model: type[Record], rows: Sequence[Mapping[str, Any]]) -> list[int]:
+        """Insert many records in one go and return their ids, in the order of `rows`.
+
+        Each row gives `occurred_at` and may give `recorded_at` (default now). Same checks and the same change rows as
+        `create`; a bad row raises and nothing of the call is written once the transaction is undone.
+        """
+        if not rows:
+            return []
+        first = self._reserve_ids(model, len(rows))
+        ids = list(range(first, first + len(rows)))
+        filled = [self._fill(model, row, record_id) for row, record_id in zip(rows, ids, strict=True)]
+        self.session.execute(insert(model), filled)
+        self.session.execute(insert(Change), [self._created_row(model, row) for row in filled])
+        return ids
+
+    def update(
+        self,
+        record: Record,
+        values: Mapping[str, Any],
+        *,
+        occurred_at: datetime | None = None,
+        recorded_at: datetime | None = None,
+    ) -> list[Change]:
+        """Set fields of `record`, one change row for each that really changes; return those rows.
+
+        `occurred_at` is when it became true (default now). A fact older than one already known of the same field goes
+        into history and leaves the record as it is. `recorded_at` may be given by imports only.
+        A custom field is named `custom.NAME`.
+        """
+        model = type(record)
+        self._check_update(model, values)
+        happened = self._past("occurred_at", occurred_at) or self.now
+        learned = self._learned(recorded_at)
+        changes = [
+            change
+            for field, value in values.items()
+            if (change := self._set(record, field, value, happened, learned)) is not None
+        ]
+        if changes:
+            record.version += 1
+            self.session.flush()
+        return changes
+
+    def delete(self, record: Record) -> None:
+        """Mark `record` as deleted; its history stays."""
+        record.deleted_at = self.now
+        record.version += 1
+        self._log(record, Action.DELETED, occurred_at=self.now, recorded_at=self.now)
+        self.session.flush()
+
+    def _set(
+        self, record: Record, field: str, value: object, happened: datetime, learned: datetime
+    ) -> Change | None:
+        model = type(record)
+        old = _stored(model, field, _read(record, field))
+        new = _stored(model, field, value)
+        later = self._first_after(record, field, happened)
+        if later is not None:
+            old = later.old
+        elif old != new:
+            _write(record, field, value)
+        if old == new:
+            return None
+        change = self._log(
+            record, Action.UPDATED, occurred_at=happened, recorded_at=learned, field=field, old=old, new=new
+        )
+        self.session.flush()
+        return change
+
+    def _first_after(self, record: Record, field: str, happened: datetime) -> Change | None:
+        # Equal instants: what was written later counts as later, so only strictly later facts stand.
+        query = (
+            select(Change)
+            .where(
+                Change.record_type == record.record_type,
+                Change.record_id == record.id,
+                Change.field == field,
+                Change.occurred_at > happened,
+            )
+            .order_by(Change.occurred_at, Change.id)
+            .limit(1)
+        )
+        return self.session.scalars(query).first()
+
+    def _check_update(self, model: type[Record], values: Mapping[str, Any]) -> None:
+        plain = {field: value for field, value in values.items() if not field.startswith("custom.")}
+        for field in plain:
+            if field in _FIXED or field == "custom":
+                raise UnknownFieldError(model.record_type, field)
+        check_values(model, plain)
+        check_values(model, {"custom": {k: v for k, v in values.items() if k not in plain}})
+
+    def _stamp(self, record: Record) -> None:
+        record.occurred_at = self._past("occurred_at", record.occurred_at) or self.now
+        record.recorded_at = self._learned(record.recorded_at)
+
+    def _past(self, field: str, value: datetime | None) -> datetime | None:
+        if value is None:
+            return None
+        if value > self.now + _SKEW:
+            raise FutureEventError(field, value.isoformat(), f"an instant up to now ({self.now.isoformat()})")
+        return min(value, self.now)
+
+    def _learned(self, value: datetime | None) -> datetime:
+        if value is None:
+            return self.now
+        if self.source is not Source.IMPORT:
+            raise InvalidValueError("recorded_at", value.isoformat(), "nothing: only imports may give it")
+        return self._past("recorded_at", value) or self.now
+
+    def _check_new_external_id(self, record: Record) -> None:
+        if record.external_id is None:
+            return
+        model = type(record)
+        found = self.session.scalar(select(model.id).where(model.external_id == record.external_id))
+        if found is not None:
+            raise DuplicateExternalIdError(model.record_type, record.external_id)
+
+    def _reserve_ids(self, model: type[Record], count: int) -> int:
+        table = model.__tablename__
+        if self.session.get_bind().dialect.name == "postgresql":
+            # Moving the sequence under a lock keeps the block contiguous for every other writer.
+            self.session.execute(text(f"LOCK TABLE {table} IN SHARE ROW EXCLUSIVE MODE"))
+            sequence = f"pg_get_serial_sequence('{table}', 'id')"
+            first = self.session.scalar(text(f"SELECT nextval({sequence})")) or 1
+            self.session.execute(text(f"SELECT setval({sequence}, {first + count - 1})"))
+            return int(first)
+        return (self.session.scalar(select(func.max(model.id))) or 0) + 1
+
+    def _fill(self, model: type[Record], row: Mapping[str, Any], record_id: int) -> dict[str, Any]:
+        check_values(model, row)
+        filled = dict(row)
+        filled["occurred_at"] = self._past("occurred_at", row.get("occurred_at")) or self.now
+        filled["recorded_at"] = self._learned(row.get("recorded_at"))
+        filled["id"] = record_id
+        return filled
+
+    def _created_row(self, model: type[Record], row: Mapping[str, Any]) -> dict[str, Any]:
+        return {
+            "record_type": model.record_type,
+            "record_id": row["id"],
+            "action": Action.CREATED,
+            "occurred_at": row["occurred_at"],
+            "recorded_at": row["recorded_at"],
+            "source": self.source,
+            "actor_id": self.actor_id,
+        }
+
+    def _log(
+        self,
+        record: Record,
+        action: Action,
+        *,
+        occurred_at: datetime,
+        recorded_at: datetime,
+        field: str | None = None,
+        old: object = None,
+        new: object = None,
+    ) -> Change:
+        change = Change(
+            record_type=record.record_type,
+            record_id=record.id,
+            action=action,
+            field=field,
+            old=old,
+            new=new,
+            occurred_at=occurred_at,
+            recorded_at=recorded_at,
+            source=self.source,
+            actor_id=self.actor_id,
+        )
+        self.session.add(change)
+        return change
+
+
+def _read(record: Record, field: str) -> object:
+    if field.startswith("custom."):
+        return (record.custom or {}).get(field.removeprefix("custom."))
+    return getattr(record, field)
+
+
+def _write(record: Record, field: str, value: object) -> None:
+    if field.startswith("custom."):
+        # A new dict: SQLAlchemy does not notice a change inside the old one.
+        record.custom = {**(record.custom or {}), field.removeprefix("custom."): value}
+    else:
+        setattr(record, field, value)
+
+
+def _stored(model: type[Record], field: str, value: object) -> object:
+    """Return the JSON form of a value in the change log."""
+    if field.startswith("custom.") or value is None:
+        return value
+    column: Column[Any] = columns_of(model)[field]
+    if isinstance(column.type, Instant | Day | Money):
+        return column.type.process_bind_param(value, None)  # type: ignore[arg-type]  # no dialect matters here
+    return value

@@ -1,0 +1,132 @@
+"""What the fields of records may hold, checked at the edge of the store for every writer alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from enum import StrEnum
+from functools import cache
+from typing import Any, cast
+
+from sqlalchemy import Column, String, Text, inspect
+from sqlalchemy.types import TypeEngine
+
+from crm_core.columns import Day, Instant, Json, Money, check_json, check_text
+from crm_core.errors import InvalidValueError, UnknownFieldError
+from crm_core.pipelines import get_stage
+from crm_core.records import (
+    ActivityKind,
+    ContractStatus,
+    DealStatus,
+    Direction,
+    LeadStatus,
+    Record,
+    Role,
+    TicketStatus,
+)
+
+CHOICES: dict[tuple[str, str], type[StrEnum]] = {
+    ("user", "role"): Role,
+    ("lead", "status"): LeadStatus,
+    ("deal", "status"): DealStatus,
+    ("activity", "kind"): ActivityKind,
+    ("activity", "direction"): Direction,
+    ("contract", "status"): ContractStatus,
+    ("ticket", "status"): TicketStatus,
+}
+"""Fields that hold one of a few words."""
+
+RANGES: dict[tuple[str, str], tuple[float, float]] = {
+    ("account", "employees"): (0, 1e8),
+    ("lead", "employees"): (0, 1e8),
+    ("activity", "duration_seconds"): (0, 30 * 86_400),
+    ("deal", "rep_probability"): (0, 1),
+    ("ticket", "satisfaction"): (1, 5),
+}
+"""Fields that hold a number between two others, both included."""
+
+
+@cache
+def columns_of(model: type[Record]) -> dict[str, Column[Any]]:
+    """Return the columns of a record type by name."""
+    return {attribute.key: cast("Column[Any]", attribute.columns[0]) for attribute in inspect(model).column_attrs}
+
+
+def check_values(model: type[Record], values: Mapping[str, object]) -> None:
+    """Raise UnknownFieldError or InvalidValueError for the first value that does not fit its field."""
+    checks = _checks_of(model)
+    for field, value in values.items():
+        if field not in checks:
+            raise UnknownFieldError(model.record_type, field)
+        if value is not None:
+            checks[field](value)
+    if model.record_type == "deal" and values.get("stage") is not None:
+        get_stage(str(values.get("pipeline") or "default"), str(values["stage"]))
+
+
+@cache
+def _checks_of(model: type[Record]) -> dict[str, Callable[[Any], None]]:
+    return {field: _check_of(model.record_type, field, column) for field, column in columns_of(model).items()}
+
+
+def _check_of(record_type: str, field: str, column: Column[Any]) -> Callable[[Any], None]:
+    name = f"{record_type}.{field}"
+    key = (record_type, field)
+    if key in CHOICES:
+        return _choice(name, CHOICES[key])
+    if key in RANGES:
+        return _range(name, *RANGES[key])
+    return _plain(name, column.type)
+
+
+def _choice(name: str, choices: type[StrEnum]) -> Callable[[Any], None]:
+    words = frozenset(choice.value for choice in choices)
+
+    def check(value: Any) -> None:  # noqa: ANN401  whatever came
+        if value not in words:
+            raise InvalidValueError(name, value, f"one of {', '.join(sorted(words))}")
+
+    return check
+
+
+def _range(name: str, low: float, high: float) -> Callable[[Any], None]:
+    def check(value: Any) -> None:  # noqa: ANN401  whatever came
+        if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+            raise InvalidValueError(name, value, f"a number from {low:g} to {high:g}")
+
+    return check
+
+
+def _plain(name: str, kind: TypeEngine[Any]) -> Callable[[Any], None]:
+    if isinstance(kind, Json):
+        return lambda value: check_json(name, value)
+    if isinstance(kind, Instant | Day | Money):
+        return lambda value: _storable(name, kind, value)
+    if isinstance(kind, String | Text):
+        longest = kind.length or 100_000
+        return lambda value: _text(name, value, longest)
+    expected = kind.python_type
+    return lambda value: _typed(name, value, expected)
+
+
+def _storable(name: str, kind: Instant | Day | Money, value: Any) -> None:  # noqa: ANN401  whatever came
+    try:
+        kind.process_bind_param(value, None)  # type: ignore[arg-type]  # no dialect matters here
+    except (TypeError, ValueError, AttributeError, OverflowError) as error:
+        words = {Instant: "an aware datetime", Day: "a date", Money: "an amount of money"}
+        raise InvalidValueError(name, value, words[type(kind)]) from error
+    except InvalidValueError as error:
+        raise InvalidValueError(name, value, error.expected) from error
+
+
+def _text(name: str, value: Any, longest: int) -> None:  # noqa: ANN401  whatever came
+    if not isinstance(value, str):
+        raise InvalidValueError(name, value, "a text")
+    check_text(name, value, longest=longest)
+
+
+def _typed(name: str, value: Any, expected: type) -> None:  # noqa: ANN401  whatever came
+    allowed = (int, float) if expected is float else expected
+    if not isinstance(value, allowed) or (expected is not bool and isinstance(value, bool)):
+        raise InvalidValueError(name, value, f"a value of type {expected.__name__}")
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        raise InvalidValueError(name, value, "an integer of 64 bits")
