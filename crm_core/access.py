@@ -1,7 +1,7 @@
 """Who may see what: one place that every query, list and score goes through.
 
-Reps see what they own, managers what their team and the teams below own, analysts and admins everything. Records
-without an owner are seen by managers, analysts and admins. Analysts change nothing.
+Reps see what they own, managers what their team and the teams below own, analysts and admins everything.
+Records without an owner are seen by managers, analysts and admins. Analysts change nothing.
 """
 
 from __future__ import annotations

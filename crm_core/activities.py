@@ -8,7 +8,7 @@ from crm_core.store import Transaction
 
 
 def log_activity(transaction: Transaction, activity: Activity) -> Activity:
-    """Store an activity on the records it names, which must exist; a deal's activity is also its account's."""
+    """Store an activity on the records it names, which must exist; a deal's is also its account's."""
     if not any((activity.lead_id, activity.deal_id, activity.account_id, activity.contact_id)):
         expected = "a lead_id, deal_id, account_id or contact_id"
         raise InvalidValueError("activity", None, expected)

@@ -22,9 +22,10 @@ Arrays = dict[str, npt.NDArray[Any]]
 def read_arrays(session: Session, query: Select[*tuple[Any, ...]]) -> Arrays:
     """Return the columns of `query` by name, as arrays of one length.
 
-    Instants are int64 microseconds since 1970 UTC, days are int64 microseconds of their midnight UTC, money is int64 ten-thousandths,
-    ids and other integers int64; in all of these NULL is NO_INSTANT. Floats and booleans are float64 with NaN for
-    NULL. Everything else is an object array with None for NULL. Row order is the query's.
+    Instants are int64 microseconds since 1970 UTC, days are int64 microseconds of their midnight UTC, money
+    is int64 ten-thousandths, ids and other integers int64; in all of these NULL is NO_INSTANT. Floats and
+    booleans are float64 with NaN for NULL. Everything else is an object array with None for NULL. Row order
+    is the query's.
     """
     columns = list(query.selected_columns)
     raw = query.with_only_columns(*(_untyped(column) for column in columns), maintain_column_froms=True)

@@ -5,11 +5,12 @@ The contract, from which any consumer can be built:
 - A row is added in the same transaction as the write it tells of, and is never edited or removed.
 - `action` is `created` (one row a record, `field` is NULL) or `updated` (one row a field that got a new
   value) or `deleted`. `old` and `new` are JSON of the stored form: instants in microseconds since 1970, days
-  in days since 1970, money in ten-thousandths, everything else as it is. A custom field is named `custom.NAME`.
+  in days since 1970, money in ten-thousandths, everything else as it is. A custom field is named
+  `custom.NAME`.
 - What a field held before its first `updated` row is that row's `old`; without any, it is what the
   record holds now. A creation therefore costs one row however many fields it fills.
-- `occurred_at` is when it happened, `recorded_at` when we learned it. A late fact has an `occurred_at` before that
-  of rows with a smaller id: it is history, and the record keeps the value that happened last.
+- `occurred_at` is when it happened, `recorded_at` when we learned it. A late fact has an `occurred_at`
+  before that of rows with a smaller id: it is history, and the record keeps the value that happened last.
 - `source` says who wrote: rep, import, api or automation. What models write is not here but in
   `predictions`, an append-only log of its own, so following this log can never be set off by a score.
 - Consumers keep the last id they have dealt with in `cursors` and read on from there.

@@ -75,7 +75,7 @@ class Json(TypeDecorator[Any]):
         """Return what is stored."""
         return None if value is None else dump_json(value)
 
-    def process_result_value(self, value: str | None, dialect: Dialect) -> Any:  # noqa: ANN401  any JSON value
+    def process_result_value(self, value: str | None, dialect: Dialect) -> Any:  # noqa: ANN401  any JSON
         """Return what was stored."""
         return None if value is None else json.loads(value)
 

@@ -38,9 +38,9 @@ class FieldKind(StrEnum):
 class FieldDeclaration(Base):
     """A custom field, or what an import said of a built-in one.
 
-    `known`: `creation` (filled when the record is created, from then on as the log says), `history` (every change is in
-    the log), `outcome` (written at or after the outcome: never an input), `unknown` (a flat import without history: its
-    value at an earlier instant cannot be told, so never an input).
+    `known`: `creation` (filled when the record is created, from then on as the log says), `history` (every
+    change is in the log), `outcome` (written at or after the outcome: never an input), `unknown` (a flat
+    import without history: its value at an earlier instant cannot be told, so never an input).
     """
 
     __tablename__ = "fields"
@@ -59,7 +59,8 @@ class FieldDeclaration(Base):
 class Coverage(Base):
     """Until when the store has seen everything of a record type; without a row, until now.
 
-    An imported extract ends somewhere. A label window that reaches past that end is not over, however late it is today.
+    An imported extract ends somewhere. A label window that reaches past that end is not over, however late
+    it is today.
     """
 
     __tablename__ = "coverage"
@@ -78,7 +79,7 @@ def declare_field(
     label_en: str | None = None,
     label_zh: str | None = None,
 ) -> FieldDeclaration:
-    """Declare a custom field (`custom.NAME`) or when a built-in one is known; the same twice changes nothing."""
+    """Declare a custom field (`custom.NAME`) or when a built-in one is known; twice changes nothing."""
     if not name.startswith("custom.") and name not in columns_of(RECORD_TYPES[record_type]):
         raise UnknownFieldError(record_type, name)
     found = find_field(session, record_type, name)
@@ -149,7 +150,7 @@ _KINDS: dict[str, tuple[type | tuple[type, ...], str]] = {
 
 
 def check_custom(session: Session, record_type: str, values: dict[str, Any]) -> None:
-    """Raise UnknownFieldError or InvalidValueError for a custom value that is undeclared or of another kind."""
+    """Raise UnknownFieldError or InvalidValueError for a custom value that its field cannot hold."""
     declared = {field.name: field for field in list_fields(session, record_type)}
     for name, value in values.items():
         field = declared.get(f"custom.{name}")

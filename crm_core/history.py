@@ -77,13 +77,14 @@ def values_as_of(session: Session, model: type[Record], field: str, ids: Ints, a
     Returns
     -------
     object[n]
-        The stored form of the value (ints for instants, days and money; str; float; bool), None where it was empty.
+        The stored form of the value (ints for instants, days and money; str; float; bool), None where it
+        was empty.
 
     Notes
     -----
-    Time rule: among changes with recorded_at <= as_of and occurred_at <= as_of, the one that occurred last counts, and of those
-    that occurred together the one written last. Without any, the value before the first change written. Whether the
-    record itself was known at `as_of` is for the caller to ask.
+    Time rule: among changes with recorded_at <= as_of and occurred_at <= as_of, the one that occurred last
+    counts, and of those that occurred together the one written last. Without any, the value before the
+    first change written. Whether the record itself was known at `as_of` is for the caller to ask.
     """
     _check_field(model, field)
     history = read_field_history(session, model, field)
@@ -100,7 +101,7 @@ def current_values(session: Session, model: type[Record], field: str, ids: Ints)
         column = columns_of(model)[field]
         kind = column.type.impl_instance if isinstance(column.type, Instant | Day | Money) else column.type
         query = select(columns_of(model)["id"], type_coerce(column, kind).label("value"))
-        found = {record_id: value for record_id, value in session.connection().execute(query)}
+        found = dict(session.connection().execute(query).tuples().all())
     return _objects([found.get(record_id) for record_id in ids.tolist()])
 
 
@@ -123,7 +124,7 @@ def resolve_as_of(history: FieldHistory, current: Objects, ids: Ints, as_of: Int
 
 
 def state_as_of(session: Session, model: type[Record], record_id: int, at: datetime) -> dict[str, Any] | None:
-    """Return every field of one record as it was known at `at`, in stored form; None if it was not known then.
+    """Return every field of one record as known at `at`, in stored form; None if it was not known then.
 
     Columns that models write are left out: they are kept in `predictions`.
     """
@@ -166,5 +167,3 @@ def _objects(values: list[Any]) -> Objects:
     array = np.empty(len(values), dtype=object)
     array[:] = values
     return array
-
-

@@ -68,9 +68,7 @@ def _account_of(lead: Lead, occurred_at: datetime, recorded_at: datetime | None)
     )
 
 
-def _contact_of(
-    lead: Lead, account: Account, occurred_at: datetime, recorded_at: datetime | None
-) -> Contact:
+def _contact_of(lead: Lead, account: Account, occurred_at: datetime, recorded_at: datetime | None) -> Contact:
     return Contact(
         account_id=account.id,
         name=lead.name,

@@ -1,7 +1,8 @@
 """What models said: an append-only history, and the newest prediction on the record itself.
 
-The contract: a row is unique by (task, record_id, as_of, model_version), so that asking the same question twice
-stores one answer. Rows are never edited. The record's own columns always show its newest prediction by `as_of`.
+The contract: a row is unique by (task, record_id, as_of, model_version), so that asking the same question
+twice stores one answer. Rows are never edited. The record's own columns always show its newest prediction
+by `as_of`.
 """
 
 from __future__ import annotations
@@ -16,8 +17,11 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from crm_core.columns import Instant, Json
-from crm_core.records import Base, Id, Scored, get_record_class
+from crm_core.records import Account, Base, Deal, Id, Lead
 from crm_core.store import Transaction
+
+SCORED_TYPES: dict[str, type[Lead | Deal | Account]] = {"lead": Lead, "deal": Deal, "account": Account}
+"""Record types that carry a score."""
 
 FLAT = 0.01
 """A probability that moves by less than this has no trend."""
@@ -74,7 +78,8 @@ def write_predictions(
 ) -> int:
     """Append predictions and show each on its record if it is the newest; return how many were new.
 
-    Answers to questions that have one already are left out, so that a batch can be written again after a crash.
+    Answers to questions that have one already are left out, so that a batch can be written again after a
+    crash.
     """
     if not predictions:
         return 0
@@ -124,13 +129,12 @@ def _insert_new(session: Session) -> Any:  # noqa: ANN401  two dialects, two cla
 
 
 def _show_on_records(session: Session, record_type: str, rows: list[dict[str, Any]]) -> None:
-    model = get_record_class(record_type)
-    assert issubclass(model, Scored)
+    model = SCORED_TYPES[record_type]
     ids = [row["record_id"] for row in rows]
-    found = select(model.id, model.probability, model.scored_at).where(
-        model.id.in_(ids)
-    )
-    current = {record_id: (probability, scored_at) for record_id, probability, scored_at in session.execute(found)}
+    found = select(model.id, model.probability, model.scored_at).where(model.id.in_(ids))
+    current = {
+        record_id: (probability, scored_at) for record_id, probability, scored_at in session.execute(found)
+    }
     updates = [
         _shown(row, current[row["record_id"]][0])
         for row in rows

@@ -99,9 +99,9 @@ class Record(Base):
     __abstract__ = True
     record_type: ClassVar[str]
 
-    id: Mapped[int] = mapped_column(Id, primary_key=True, autoincrement=True)
+    id: Mapped[int] = mapped_column(Id, primary_key=True, autoincrement=True, sort_order=-2)
     external_id: Mapped[str | None] = mapped_column(
-        String(200), unique=True, comment="key in the system it came from"
+        String(200), unique=True, sort_order=-1, comment="key in the system it came from"
     )
     occurred_at: Mapped[datetime] = mapped_column(Instant, comment="when it came to exist or happened")
     recorded_at: Mapped[datetime] = mapped_column(Instant, comment="when we learned of it")
@@ -316,8 +316,3 @@ OUTCOME_FIELDS: dict[str, frozenset[str]] = {
     "contract": frozenset({"status", "ended_at", "renewed_by_id"}),
 }
 """Fields written at or after an outcome: never inputs of a model."""
-
-
-def get_record_class(record_type: str) -> type[Record]:
-    """Return the class of a record type by its name."""
-    return RECORD_TYPES[record_type]

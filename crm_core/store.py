@@ -88,7 +88,9 @@ class Transaction:
         Raises InvalidValueError, FutureEventError or DuplicateExternalIdError before anything is written.
         """
         model = type(record)
-        values = {field: value for field in columns_of(model) if (value := getattr(record, field)) is not None}
+        values = {
+            field: value for field in columns_of(model) if (value := getattr(record, field)) is not None
+        }
         check_values(model, values)
         self._stamp(record)
         self._check_new_external_id(record)
@@ -100,8 +102,9 @@ class Transaction:
     def create_many(self, model: type[Record], rows: Sequence[Mapping[str, Any]]) -> list[int]:
         """Insert many records in one go and return their ids, in the order of `rows`.
 
-        Each row gives `occurred_at` and may give `recorded_at` (default now). Same checks and the same change rows as
-        `create`; a bad row raises and nothing of the call is written once the transaction is undone.
+        Each row gives `occurred_at` and may give `recorded_at` (default now). Same checks and the same
+        change rows as `create`; a bad row raises and nothing of the call is written once the transaction is
+        undone.
         """
         if not rows:
             return []
@@ -122,8 +125,8 @@ class Transaction:
     ) -> list[Change]:
         """Set fields of `record`, one change row for each that really changes; return those rows.
 
-        `occurred_at` is when it became true (default now). A fact older than one already known of the same field goes
-        into history and leaves the record as it is. `recorded_at` may be given by imports only.
+        `occurred_at` is when it became true (default now). A fact older than one already known of the same
+        field goes into history and leaves the record as it is. `recorded_at` may be given by imports only.
         A custom field is named `custom.NAME`.
         """
         model = type(record)
@@ -292,5 +295,5 @@ def _stored(model: type[Record], field: str, value: object) -> object:
         return value
     column: Column[Any] = columns_of(model)[field]
     if isinstance(column.type, Instant | Day | Money):
-        return column.type.process_bind_param(value, None)  # type: ignore[arg-type]  # no dialect matters here
+        return column.type.process_bind_param(value, None)  # type: ignore[arg-type]  # any dialect
     return value

@@ -34,9 +34,7 @@ def create_token(
 ) -> str:
     """Store a new key and return it; it cannot be read again."""
     key = PREFIX + secrets.token_urlsafe(32)
-    session.add(
-        Token(user_id=user_id, name=name, hash=_hash(key), created_at=now, expires_at=expires_at)
-    )
+    session.add(Token(user_id=user_id, name=name, hash=_hash(key), created_at=now, expires_at=expires_at))
     session.flush()
     return key
 

@@ -48,7 +48,9 @@ RANGES: dict[tuple[str, str], tuple[float, float]] = {
 @cache
 def columns_of(model: type[Record]) -> dict[str, Column[Any]]:
     """Return the columns of a record type by name."""
-    return {attribute.key: cast("Column[Any]", attribute.columns[0]) for attribute in inspect(model).column_attrs}
+    return {
+        attribute.key: cast("Column[Any]", attribute.columns[0]) for attribute in inspect(model).column_attrs
+    }
 
 
 def check_values(model: type[Record], values: Mapping[str, object]) -> None:

@@ -1,0 +1,58 @@
+"""The schema's versions: create it, bring it up to date, and check that it is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection
+
+from crm_core.database import open_engine
+from crm_core.errors import StoreNotInitialisedError
+
+VERSION_TABLE = "crm_schema_version"
+"""Not Alembic's default name, which MLflow uses: the two may share a database."""
+
+
+def upgrade(url: str) -> None:
+    """Create the schema at `url`, or bring it to the newest version, in one transaction."""
+    engine = open_engine(url)
+    try:
+        with engine.execution_options(writes=True).begin() as connection:
+            config = _config()
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+    finally:
+        engine.dispose()
+
+
+def check(url: str) -> None:
+    """Raise StoreNotInitialisedError unless the schema at `url` is the one this program was made for."""
+    expected = ScriptDirectory.from_config(_config()).get_current_head()
+    engine = open_engine(url)
+    try:
+        with engine.connect() as connection:
+            found = current_version(connection)
+    finally:
+        engine.dispose()
+    if found != expected:
+        shown = url if "@" not in url else url.rsplit("@", 1)[-1]
+        state = "is empty" if found is None else f"has version {found}"
+        msg = f"the database {shown} {state}, expected version {expected}; run: crm init"
+        raise StoreNotInitialisedError(msg)
+
+
+def current_version(connection: Connection) -> str | None:
+    """Return the version of the schema that a connection leads to; None without one."""
+    return MigrationContext.configure(
+        connection, opts={"version_table": VERSION_TABLE}
+    ).get_current_revision()
+
+
+def _config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent))
+    return config

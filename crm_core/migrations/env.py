@@ -1,0 +1,18 @@
+"""What Alembic runs for each migration; the connection comes from `crm_core.migrations`."""
+
+from __future__ import annotations
+
+from alembic import context
+
+from crm_core import changes, fields, predictions, promotions, tokens  # noqa: F401  their tables belong to Base
+from crm_core.migrations import VERSION_TABLE
+from crm_core.records import Base
+
+context.configure(
+    connection=context.config.attributes["connection"],
+    target_metadata=Base.metadata,
+    version_table=VERSION_TABLE,
+    render_as_batch=True,
+    compare_type=True,
+)
+context.run_migrations()
