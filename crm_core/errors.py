@@ -14,6 +14,8 @@ CRMError
 ├── StageNotInPipelineError        no such stage in the deal's pipeline
 ├── AccessDeniedError              the role may not do that
 ├── StoreNotInitialisedError       the database is missing or of another version
+├── SettingsError                  a setting that is unknown or has a bad value
+├── HomeInUseError                 the home folder holds other data
 ├── MappingError                   an import mapping that cannot be used
 ├── FeatureError                   a declaration of a feature that cannot hold
 │   ├── OutcomeFieldError          a field written at the outcome used as an input
@@ -131,6 +133,14 @@ class AccessDeniedError(CRMError):
 
 class StoreNotInitialisedError(CRMError):
     """The database is missing, empty or of another version."""
+
+
+class SettingsError(CRMError):
+    """A setting that is unknown or has a bad value."""
+
+
+class HomeInUseError(CRMError):
+    """The home folder holds data that this would overwrite."""
 
 
 class MappingError(CRMError):
