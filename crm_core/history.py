@@ -101,7 +101,7 @@ def current_values(session: Session, model: type[Record], field: str, ids: Ints)
         column = columns_of(model)[field]
         kind = column.type.impl_instance if isinstance(column.type, Instant | Day | Money) else column.type
         query = select(columns_of(model)["id"], type_coerce(column, kind).label("value"))
-        found = dict(session.connection().execute(query).tuples().all())
+        found = {row.id: row.value for row in session.connection().execute(query)}
     return _objects([found.get(record_id) for record_id in ids.tolist()])
 
 

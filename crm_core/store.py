@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
-from sqlalchemy import Column, Engine, func, insert, select, text
+from sqlalchemy import Column, Engine, Select, func, insert, select, text
 from sqlalchemy.orm import Session
 
 from crm_core.changes import Action, Change, Source
@@ -48,7 +48,6 @@ class Store:
         """Give a session that sees one consistent state and writes nothing."""
         with Session(self.engine, expire_on_commit=False, autoflush=False) as session:
             yield session
-            session.rollback()
 
     @contextmanager
     def transaction(
@@ -74,8 +73,8 @@ class Transaction:
         self.actor_id = actor_id
 
     def get(self, model: type[R], record_id: int, *, version: int | None = None) -> R:
-        """Return a record that has not been deleted; with `version`, only if it is still at that one."""
-        record = self.session.get(model, record_id)
+        """Return a record that has not been deleted, locked; with `version`, only if it is still at that one."""
+        record = self.session.get(model, record_id, with_for_update=True)
         if record is None or record.deleted_at is not None:
             raise RecordNotFoundError(model.record_type, record_id)
         if version is not None and record.version != version:
@@ -154,35 +153,40 @@ class Transaction:
         self, record: Record, field: str, value: object, happened: datetime, learned: datetime
     ) -> Change | None:
         model = type(record)
-        old = _stored(model, field, _read(record, field))
         new = _stored(model, field, value)
-        later = self._first_after(record, field, happened)
-        if later is not None:
-            old = later.old
-        elif old != new:
-            _write(record, field, value)
+        late = (
+            self._logged(record, field).where(Change.occurred_at > happened) if happened < self.now else None
+        )
+        if late is not None and self.session.scalars(late.limit(1)).first() is not None:
+            old = self._value_at(record, field, happened)
+        else:
+            old = _stored(model, field, _read(record, field))
+            late = None
         if old == new:
             return None
+        if late is None:
+            _write(record, field, value)
         change = self._log(
             record, Action.UPDATED, occurred_at=happened, recorded_at=learned, field=field, old=old, new=new
         )
         self.session.flush()
         return change
 
-    def _first_after(self, record: Record, field: str, happened: datetime) -> Change | None:
-        # Equal instants: what was written later counts as later, so only strictly later facts stand.
-        query = (
-            select(Change)
-            .where(
-                Change.record_type == record.record_type,
-                Change.record_id == record.id,
-                Change.field == field,
-                Change.occurred_at > happened,
-            )
-            .order_by(Change.occurred_at, Change.id)
-            .limit(1)
+    def _value_at(self, record: Record, field: str, happened: datetime) -> object:
+        """Return what a field that has changed held at an instant, by all that is known now."""
+        newest_first = (Change.occurred_at.desc(), Change.id.desc())
+        until = self._logged(record, field).where(Change.occurred_at <= happened).order_by(*newest_first)
+        last = self.session.scalars(until.limit(1)).first()
+        if last is not None:
+            return last.new
+        return self.session.scalars(self._logged(record, field).order_by(Change.id).limit(1)).one().old
+
+    def _logged(self, record: Record, field: str) -> Select[tuple[Change]]:
+        return select(Change).where(
+            Change.record_type == record.record_type,
+            Change.record_id == record.id,
+            Change.field == field,
         )
-        return self.session.scalars(query).first()
 
     def _check_update(self, model: type[Record], values: Mapping[str, Any]) -> None:
         plain = {field: value for field, value in values.items() if not field.startswith("custom.")}
