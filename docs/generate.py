@@ -17,6 +17,8 @@ from typing import Any
 
 import click
 
+from crm_core.errors import CRMError
+
 ROOT = Path(__file__).resolve().parent.parent
 PART = re.compile(r"(<!-- begin (?P<name>\w+) -->\n).*?(<!-- end (?P=name) -->)", re.DOTALL)
 
@@ -191,14 +193,12 @@ def api_part() -> Iterator[str]:
 # ------------------------------------------------------------------------------------------------- errors
 
 
-def errors() -> list[type[Exception]]:
+def errors() -> list[type[CRMError]]:
     """Return every error that is raised on purpose, each before those that are kinds of it."""
-    from crm_core.errors import CRMError
-
     return list(tree(CRMError))
 
 
-def tree(error: type[Exception]) -> Iterator[type[Exception]]:
+def tree(error: type[CRMError]) -> Iterator[type[CRMError]]:
     """Yield an error and its kinds, in the order in which they were written."""
     yield error
     for kind in error.__subclasses__():
@@ -225,9 +225,9 @@ def errors_part() -> Iterator[str]:
     yield from table(["HTTP status", "type", "meaning"], requests)
 
 
-def parent_of(error: type[Exception]) -> str:
+def parent_of(error: type[CRMError]) -> str:
     """Return the name of the error that this one is a kind of; nothing for the root."""
-    return "" if error is errors()[0] else error.__mro__[1].__name__
+    return "" if error is CRMError else error.__mro__[1].__name__
 
 
 # ------------------------------------------------------------------------------------------------- features
