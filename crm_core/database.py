@@ -26,6 +26,13 @@ def open_engine(url: str) -> Engine:
     return engine
 
 
+def one_state(engine: Engine) -> Engine:
+    """Return an engine whose transactions see one state from their first read to their end."""
+    if engine.dialect.name == "sqlite":
+        return engine  # WAL gives just that
+    return engine.execution_options(isolation_level="REPEATABLE READ")
+
+
 def _prepare_sqlite(connection: sqlite3.Connection, _record: Any) -> None:  # noqa: ANN401  pool internals
     # The driver must not begin transactions by itself: a read that turns into a write would then fail
     # at once with "database is locked" instead of waiting.

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from crm_core.changes import Action, Change, Source
 from crm_core.clock import Clock, SystemClock
 from crm_core.columns import Day, Instant, Money
-from crm_core.database import open_engine
+from crm_core.database import one_state, open_engine
 from crm_core.errors import (
     DuplicateExternalIdError,
     FutureEventError,
@@ -42,11 +42,12 @@ class Store:
         self.clock = clock or SystemClock()
         self.engine: Engine = open_engine(url)
         self._write_engine = self.engine.execution_options(writes=True)
+        self._read_engine = one_state(self.engine)
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
         """Give a session that sees one consistent state and writes nothing."""
-        with Session(self.engine, expire_on_commit=False, autoflush=False) as session:
+        with Session(self._read_engine, expire_on_commit=False, autoflush=False) as session:
             yield session
 
     @contextmanager
@@ -73,7 +74,7 @@ class Transaction:
         self.actor_id = actor_id
 
     def get(self, model: type[R], record_id: int, *, version: int | None = None) -> R:
-        """Return a record that has not been deleted, locked; with `version`, only if it is still at that one."""
+        """Return a record that is not deleted, locked; with `version`, only if it is still at that one."""
         record = self.session.get(model, record_id, with_for_update=True)
         if record is None or record.deleted_at is not None:
             raise RecordNotFoundError(model.record_type, record_id)
@@ -181,7 +182,7 @@ class Transaction:
             return last.new
         return self.session.scalars(self._logged(record, field).order_by(Change.id).limit(1)).one().old
 
-    def _logged(self, record: Record, field: str) -> Select[tuple[Change]]:
+    def _logged(self, record: Record, field: str) -> Select[Change]:
         return select(Change).where(
             Change.record_type == record.record_type,
             Change.record_id == record.id,

@@ -81,9 +81,9 @@ def test_an_edit_of_an_outdated_version_is_refused(store: Store) -> None:
         lead = make_lead(transaction)
         transaction.update(lead, {"region": "South"})
 
-    with pytest.raises(StaleRecordError, match="version 2, the edit was made on version 1"):
-        with store.transaction() as transaction:
-            transaction.get(Lead, lead.id, version=1)
+    expected = "version 2, the edit was made on version 1"
+    with pytest.raises(StaleRecordError, match=expected), store.transaction() as transaction:
+        transaction.get(Lead, lead.id, version=1)
 
 
 def test_a_late_fact_goes_into_history_and_leaves_the_record_as_it_is(

@@ -1,0 +1,107 @@
+"""Predictions are kept once each, and the record shows the newest."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from sqlalchemy import func, select
+
+from crm_core.changes import newest_change_id
+from crm_core.clock import FixedClock
+from crm_core.predictions import NewPrediction, Prediction, list_predictions, write_predictions
+from crm_core.records import Lead
+from crm_core.store import Store
+from tests.factories import make_lead
+
+REASONS = [{"group": "calls", "log_odds": 0.4, "en": "3 calls", "zh": "3 次通话"}]
+
+
+def make_one_lead(store: Store) -> int:
+    with store.transaction() as transaction:
+        return make_lead(transaction).id
+
+
+def say(store: Store, lead_id: int, probability: float | None, *, as_of: datetime, version: str = "1") -> int:
+    new = NewPrediction(record_id=lead_id, probability=probability, score=50, grade="B", reasons=REASONS)
+    with store.transaction() as transaction:
+        return write_predictions(
+            transaction,
+            task="lead_scoring",
+            record_type="lead",
+            as_of=as_of,
+            model_version=version,
+            horizon_days=90,
+            predictions=[new],
+        )
+
+
+def read_lead(store: Store, lead_id: int) -> Lead:
+    with store.reading() as session:
+        return session.get_one(Lead, lead_id)
+
+
+def test_a_prediction_is_kept_and_shown_on_its_record(store: Store, clock: FixedClock) -> None:
+    lead_id = make_one_lead(store)
+    assert say(store, lead_id, 0.25, as_of=clock.now()) == 1
+
+    lead = read_lead(store, lead_id)
+    assert (lead.probability, lead.score, lead.grade, lead.trend) == (0.25, 50, "B", None)
+    assert (lead.scored_at, lead.model_version, lead.reasons) == (clock.now(), "1", REASONS)
+
+
+def test_the_same_question_is_answered_once_however_often_it_is_asked(
+    store: Store, clock: FixedClock
+) -> None:
+    lead_id = make_one_lead(store)
+    assert [say(store, lead_id, p, as_of=clock.now()) for p in (0.25, 0.25, 0.9)] == [1, 0, 0]
+
+    with store.reading() as session:
+        assert session.scalar(select(func.count()).select_from(Prediction)) == 1
+    assert read_lead(store, lead_id).probability == 0.25
+
+
+def test_another_model_may_answer_the_same_question(store: Store, clock: FixedClock) -> None:
+    lead_id = make_one_lead(store)
+    assert say(store, lead_id, 0.25, as_of=clock.now(), version="1") == 1
+    assert say(store, lead_id, 0.35, as_of=clock.now(), version="2") == 1
+    assert read_lead(store, lead_id).model_version == "2"
+
+
+def test_the_record_says_where_its_score_is_going(store: Store, clock: FixedClock) -> None:
+    lead_id = make_one_lead(store)
+    trends = []
+    for probability in (0.25, 0.40, 0.405, 0.2):
+        clock.advance(timedelta(hours=1))
+        say(store, lead_id, probability, as_of=clock.now())
+        trends.append(read_lead(store, lead_id).trend)
+    assert trends == [None, "up", "flat", "down"]
+    assert read_lead(store, lead_id).previous_probability == 0.405
+
+
+def test_an_answer_to_an_older_question_is_kept_but_not_shown(store: Store, clock: FixedClock) -> None:
+    lead_id = make_one_lead(store)
+    say(store, lead_id, 0.25, as_of=clock.now())
+    say(store, lead_id, 0.9, as_of=clock.now() - timedelta(days=1))
+
+    assert read_lead(store, lead_id).probability == 0.25
+    with store.reading() as session:
+        kept = [row.probability for row in list_predictions(session, "lead", lead_id)]
+    assert kept == [0.25, 0.9]
+
+
+def test_not_enough_data_is_an_answer_too(store: Store, clock: FixedClock) -> None:
+    lead_id = make_one_lead(store)
+    say(store, lead_id, None, as_of=clock.now())
+
+    lead = read_lead(store, lead_id)
+    assert (lead.probability, lead.scored_at) == (None, clock.now())
+
+
+def test_a_score_neither_counts_as_an_edit_nor_enters_the_change_log(store: Store, clock: FixedClock) -> None:
+    lead_id = make_one_lead(store)
+    with store.reading() as session:
+        before = newest_change_id(session)
+    say(store, lead_id, 0.25, as_of=clock.now())
+    with store.reading() as session:
+        assert newest_change_id(session) == before
+    assert read_lead(store, lead_id).version == 1
