@@ -88,7 +88,7 @@ def test_this_environment_has_the_version_it_runs(environment: ModuleType) -> No
         ("Collecting aiohttp==3.14.5 (from -r requirements.lock (line 7))", "aiohttp 3.14.5"),
         ("Processing /wheels/zipp-4.1.2-py3-none-any.whl (from -r requirements.lock (line 9))", "zipp 4.1.2"),
         (
-            "Requirement already satisfied: rich==15.0.0 in ./lib (from -r requirements.lock (line 3)) (15.0.0)",
+            "Requirement already satisfied: rich==15.0.0 in ./lib (from -r a.lock (line 3)) (15.0.0)",
             "rich 15.0.0",
         ),
     ],
