@@ -1,67 +1,358 @@
-"""Who may see what: one place that every query, list and score goes through.
+"""Who may see and change what: the one place that every query, list, export, hit and score goes through.
 
-Reps see what they own, managers what their team and the teams below own, analysts and admins everything.
-Records without an owner are seen by managers, analysts and admins. Analysts change nothing.
+A role has, for each record type, a scope of reading and a scope of writing: none, own, team (the reader's
+team and all teams below it) or all. What belongs to nobody by itself (an order, a comment) belongs to
+whoever has the record it is about. Some fields are hidden from a role, or only shown. What is not granted
+here is denied.
 """
 
 from __future__ import annotations
 
-from typing import TypeVar
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cached_property
+from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, false, or_, select, true
-from sqlalchemy.orm import Session
+from sqlalchemy import ColumnElement, Select, String, UniqueConstraint, and_, false, func, or_, select, true
+from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from crm_core.errors import AccessDeniedError, RecordNotFoundError
-from crm_core.records import Account, Contact, Deal, Lead, Role, Team, User
+from crm_core.records import RECORD_TYPES, Base, Id, Owned, Record, Role, Team, User
+from crm_core.validation import columns_of
 
-OwnedRecord = Lead | Deal | Account | Contact
-R = TypeVar("R", Lead, Deal, Account, Contact)
+R = TypeVar("R", bound=Record)
 
 
-def visible(session: Session, user: User, model: type[OwnedRecord]) -> ColumnElement[bool]:
-    """Return the condition that a record of `model` is one that `user` may see; deny by default."""
-    match user.role:
-        case Role.REP:
-            return model.owner_id == user.id
-        case Role.MANAGER:
-            return or_(model.owner_id.in_(_team_member_ids(session, user)), model.owner_id.is_(None))
-        case Role.ANALYST | Role.ADMIN:
+class Scope(StrEnum):
+    """How far a right reaches."""
+
+    NONE = "none"
+    OWN = "own"
+    TEAM = "team"
+    ALL = "all"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Right:
+    """What a role may do with a record type."""
+
+    read: Scope = Scope.NONE
+    write: Scope = Scope.NONE
+
+
+class RoleRight(Base):
+    """A right that an administrator set, in place of the default."""
+
+    __tablename__ = "role_rights"
+
+    id: Mapped[int] = mapped_column(Id, primary_key=True, autoincrement=True)
+    role: Mapped[str] = mapped_column(String(20))
+    record_type: Mapped[str] = mapped_column(String(40))
+    read: Mapped[str] = mapped_column(String(10))
+    write: Mapped[str] = mapped_column(String(10))
+
+    __table_args__ = (UniqueConstraint("role", "record_type"),)
+
+
+class FieldRight(Base):
+    """What a role may do with one field, in place of what it may do with the record."""
+
+    __tablename__ = "field_rights"
+
+    id: Mapped[int] = mapped_column(Id, primary_key=True, autoincrement=True)
+    role: Mapped[str] = mapped_column(String(20))
+    record_type: Mapped[str] = mapped_column(String(40))
+    field: Mapped[str] = mapped_column(String(120))
+    read: Mapped[bool]
+    write: Mapped[bool]
+
+    __table_args__ = (UniqueConstraint("role", "record_type", "field"),)
+
+
+_WORK = frozenset(
+    {
+        "account",
+        "contact",
+        "lead",
+        "deal",
+        "quote",
+        "order",
+        "line",
+        "contract",
+        "payment",
+        "ticket",
+        "activity",
+        "comment",
+        "attachment",
+        "tag",
+        "custom_record",
+        "campaign_member",
+    }
+)
+"""Record types that belong to somebody, by themselves or through what they are about."""
+
+_SHARED = frozenset({"product", "campaign", "user", "team"})
+"""Record types that everybody reads and only administrators (campaigns: managers too) change."""
+
+
+def _default_rights() -> dict[tuple[str, str], Right]:
+    rights: dict[tuple[str, str], Right] = {}
+    for record_type in _WORK:
+        rights[Role.REP, record_type] = Right(read=Scope.OWN, write=Scope.OWN)
+        rights[Role.MANAGER, record_type] = Right(read=Scope.TEAM, write=Scope.TEAM)
+        rights[Role.ANALYST, record_type] = Right(read=Scope.ALL)
+        rights[Role.ADMIN, record_type] = Right(read=Scope.ALL, write=Scope.ALL)
+    for record_type in _SHARED:
+        for role in Role:
+            rights[role, record_type] = Right(read=Scope.ALL)
+        rights[Role.ADMIN, record_type] = Right(read=Scope.ALL, write=Scope.ALL)
+    rights[Role.MANAGER, "campaign"] = Right(read=Scope.ALL, write=Scope.ALL)
+    return rights
+
+
+DEFAULT_RIGHTS = _default_rights()
+"""By role and record type; what is missing is denied."""
+
+HIDDEN_FIELDS: dict[tuple[str, str], frozenset[str]] = {
+    ("product", "cost"): frozenset({Role.REP}),
+    ("campaign", "cost"): frozenset({Role.REP}),
+    ("campaign", "budget"): frozenset({Role.REP}),
+    ("user", "password_hash"): frozenset(Role),
+}
+"""Fields that some roles do not see unless an administrator lets them."""
+
+OWNERS: dict[str, tuple[tuple[str, str], ...]] = {
+    "contact": (("account_id", "account"),),
+    "quote": (("deal_id", "deal"),),
+    "order": (("account_id", "account"), ("deal_id", "deal")),
+    "line": (("quote_id", "quote"), ("order_id", "order")),
+    "contract": (("account_id", "account"), ("deal_id", "deal")),
+    "payment": (("account_id", "account"), ("deal_id", "deal")),
+    "ticket": (("account_id", "account"),),
+    "activity": (
+        ("lead_id", "lead"),
+        ("deal_id", "deal"),
+        ("account_id", "account"),
+        ("contact_id", "contact"),
+    ),
+    "campaign_member": (("lead_id", "lead"), ("contact_id", "contact")),
+    "custom_record": (("account_id", "account"), ("deal_id", "deal")),
+}
+"""Through which links a record also belongs to whoever has the record at the other end."""
+
+SUBJECT_TYPES = (
+    "lead",
+    "deal",
+    "account",
+    "contact",
+    "ticket",
+    "quote",
+    "contract",
+    "order",
+    "custom_record",
+)
+"""What comments, attachments, tags and other activities may be about, to be seen by whoever sees that."""
+
+
+class Reader:
+    """A user with rights, in one session: asked before anything is shown or changed."""
+
+    def __init__(self, session: Session, user: User) -> None:
+        self.session = session
+        self.user = user
+
+    def right(self, record_type: str) -> Right:
+        """Return what the user's role may do with a record type: as set, else by default, else nothing."""
+        default = DEFAULT_RIGHTS.get((self.user.role, record_type), Right())
+        return self._set_rights.get(record_type, default)
+
+    def readable(self, model: type[Record]) -> ColumnElement[bool]:
+        """Return the condition that a record of `model` may be seen."""
+        return self._within(model, self.right(model.record_type).read)
+
+    def writable(self, model: type[Record]) -> ColumnElement[bool]:
+        """Return the condition that a record of `model` may be changed."""
+        return self._within(model, self.right(model.record_type).write)
+
+    def select(self, model: type[R]) -> Select[R]:
+        """Return the query of all records that the user may see and nobody deleted."""
+        return select(model).where(model.deleted_at.is_(None), self.readable(model))
+
+    def count(self, model: type[Record]) -> int:
+        """Return how many records of `model` the user may see."""
+        query = select(func.count()).select_from(self.select(model).subquery())
+        return self.session.scalar(query) or 0
+
+    def get(self, model: type[R], record_id: int) -> R:
+        """Return a record that may be seen; one that may not does not exist for the user."""
+        return self._one(model, record_id, self.readable(model))
+
+    def get_to_write(self, model: type[R], record_id: int) -> R:
+        """Return a record that may be changed; AccessDeniedError if it may only be seen."""
+        record = self.get(model, record_id)
+        try:
+            return self._one(model, record_id, self.writable(model))
+        except RecordNotFoundError:
+            raise _denied(self.user, f"change {model.record_type} {record.id}") from None
+
+    def check_may_create(self, model: type[Record]) -> None:
+        """Raise AccessDeniedError unless the user may write records of `model` at all."""
+        if self.right(model.record_type).write is Scope.NONE:
+            raise _denied(self.user, f"create a {model.record_type}")
+
+    def readable_fields(self, model: type[Record]) -> frozenset[str]:
+        """Return the columns of `model` that the user may see."""
+        return frozenset(f for f in columns_of(model) if self.may_read_field(model.record_type, f))
+
+    def may_read_field(self, record_type: str, field: str) -> bool:
+        """Return whether the user may see a field, where the record itself may be seen."""
+        found = self._field_rights.get((record_type, field))
+        hidden = self.user.role in HIDDEN_FIELDS.get((record_type, field), ())
+        return not hidden if found is None else found.read
+
+    def may_write_field(self, record_type: str, field: str) -> bool:
+        """Return whether the user may change a field, where the record itself may be changed."""
+        found = self._field_rights.get((record_type, field))
+        return self.may_read_field(record_type, field) if found is None else found.write
+
+    def check_fields(self, record_type: str, fields: Iterable[str]) -> None:
+        """Raise AccessDeniedError naming the first field that the user may not change."""
+        for field in fields:
+            if not self.may_write_field(record_type, field):
+                raise _denied(self.user, f"change {record_type}.{field}")
+
+    def shown(self, record: Record) -> dict[str, Any]:
+        """Return the columns of a record that may be seen, custom fields included, by name."""
+        model = type(record)
+        values = {field: getattr(record, field) for field in self.readable_fields(model)}
+        if values.get("custom"):
+            values["custom"] = {
+                name: value
+                for name, value in values["custom"].items()
+                if self.may_read_field(model.record_type, f"custom.{name}")
+            }
+        if values.get("reasons"):
+            values["reasons"] = self.readable_reasons(values["reasons"])
+        return values
+
+    def readable_reasons(self, reasons: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """Return reasons in which what comes from a hidden field says neither its name nor its value.
+
+        A reason names its inputs in `fields` ("deal.amount"). Its contribution stays, so that the reasons
+        still sum to the score.
+        """
+        return [dict(reason) if self._may_read_all(reason) else _hidden(reason) for reason in reasons]
+
+    def _may_read_all(self, reason: Mapping[str, Any]) -> bool:
+        return all(self.may_read_field(*field.split(".", 1)) for field in reason.get("fields", ()))
+
+    def _one(self, model: type[R], record_id: int, condition: ColumnElement[bool]) -> R:
+        query = select(model).where(model.id == record_id, model.deleted_at.is_(None), condition)
+        found = self.session.scalars(query).one_or_none()
+        if found is None:
+            raise RecordNotFoundError(model.record_type, record_id)
+        return found
+
+    def _within(self, model: type[Record], scope: Scope) -> ColumnElement[bool]:
+        if scope is Scope.ALL:
             return true()
-    return false()
+        if scope is Scope.NONE:
+            return false()
+        return or_(false(), *self._belongs(model, scope))
+
+    def _belongs(self, model: type[Record], scope: Scope) -> Iterable[ColumnElement[bool]]:
+        if issubclass(model, Owned):
+            yield self._owned(model, scope)
+        for column, record_type in OWNERS.get(model.record_type, ()):
+            yield columns_of(model)[column].in_(self._ids(record_type, scope))
+        columns = columns_of(model)
+        if "subject_type" in columns:
+            for record_type in SUBJECT_TYPES:
+                about = columns["subject_id"].in_(self._ids(record_type, scope))
+                yield and_(columns["subject_type"] == record_type, about)
+
+    def _owned(self, model: type[Record], scope: Scope) -> ColumnElement[bool]:
+        owner = columns_of(model)["owner_id"]
+        if scope is Scope.OWN:
+            return owner == self.user.id
+        return or_(owner.in_(self._team_member_ids), _nobodys(model))
+
+    def _ids(self, record_type: str, scope: Scope) -> Select[int]:
+        model = RECORD_TYPES[record_type]
+        return select(model.id).where(self._within(model, scope))
+
+    @cached_property
+    def _set_rights(self) -> dict[str, Right]:
+        rows = self.session.scalars(select(RoleRight).where(RoleRight.role == self.user.role))
+        return {row.record_type: Right(read=Scope(row.read), write=Scope(row.write)) for row in rows}
+
+    @cached_property
+    def _field_rights(self) -> dict[tuple[str, str], FieldRight]:
+        rows = self.session.scalars(select(FieldRight).where(FieldRight.role == self.user.role))
+        return {(row.record_type, row.field): row for row in rows}
+
+    @cached_property
+    def _team_member_ids(self) -> list[int]:
+        return team_member_ids(self.session, self.user)
+
+
+_UNASSIGNED = frozenset({"lead", "deal", "account", "contact"})
+"""What a manager sees even though nobody owns it yet: somebody has to hand it out."""
+
+
+def visible(session: Session, user: User, model: type[Record]) -> ColumnElement[bool]:
+    """Return the condition that a record of `model` is one that `user` may see."""
+    return Reader(session, user).readable(model)
 
 
 def get_visible(session: Session, user: User, model: type[R], record_id: int) -> R:
     """Return a record that `user` may see; one they may not see does not exist for them."""
-    query = select(model).where(
-        model.id == record_id, model.deleted_at.is_(None), visible(session, user, model)
-    )
-    found = session.scalars(query).one_or_none()
-    if found is None:
-        raise RecordNotFoundError(model.record_type, record_id)
-    return found
+    return Reader(session, user).get(model, record_id)
+
+
+def team_member_ids(session: Session, user: User) -> list[int]:
+    """Return the ids of `user` and of everybody in their team and the teams below it."""
+    teams = _team_tree(session, user.team_id)
+    return [user.id, *session.scalars(select(User.id).where(User.team_id.in_(teams)))]
 
 
 def check_may_write(user: User) -> None:
     """Raise AccessDeniedError for a role that only reads."""
     if user.role not in {Role.REP, Role.MANAGER, Role.ADMIN}:
-        msg = f"the role {user.role} may read but not change records"
-        raise AccessDeniedError(msg)
+        raise _denied(user, "change records")
 
 
 def check_may_promote(user: User) -> None:
     """Raise AccessDeniedError for a role that may not choose which model serves."""
     if user.role not in {Role.ANALYST, Role.ADMIN}:
-        msg = f"the role {user.role} may not promote or roll back models"
-        raise AccessDeniedError(msg)
+        raise _denied(user, "promote or roll back models")
 
 
-def _team_member_ids(session: Session, user: User) -> list[int]:
-    teams = _team_tree(session, user.team_id)
-    return [user.id, *session.scalars(select(User.id).where(User.team_id.in_(teams)))]
+def _denied(user: User, what: str) -> AccessDeniedError:
+    return AccessDeniedError(f"the role {user.role} may not {what}")
+
+
+def _nobodys(model: type[Record]) -> ColumnElement[bool]:
+    """Return the condition that a record belongs to nobody, by itself or through what it is about."""
+    if model.record_type not in _UNASSIGNED:
+        return false()
+    links = [column for column, _ in OWNERS.get(model.record_type, ())]
+    return and_(*(columns_of(model)[column].is_(None) for column in ("owner_id", *links)))
+
+
+def _hidden(reason: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "group": "hidden",
+        "log_odds": reason["log_odds"],
+        "en": "Something you may not see",
+        "zh": "您无权查看的内容",
+        "fields": [],
+    }
 
 
 def _team_tree(session: Session, root: int | None) -> set[int]:
-    """Return the team and all teams below it."""
+    """Return the team and all teams below it; a team that is its own ancestor counts once."""
     if root is None:
         return set()
     children: dict[int | None, list[int]] = {}

@@ -14,11 +14,14 @@ from crm_core.columns import Day, Instant, Json, Money, check_json, check_text
 from crm_core.errors import InvalidValueError, UnknownFieldError
 from crm_core.pipelines import get_stage
 from crm_core.records import (
+    RECORD_TYPES,
     ActivityKind,
+    Consent,
     ContractStatus,
     DealStatus,
     Direction,
     LeadStatus,
+    QuoteStatus,
     Record,
     Role,
     TicketStatus,
@@ -32,6 +35,9 @@ CHOICES: dict[tuple[str, str], type[StrEnum]] = {
     ("activity", "direction"): Direction,
     ("contract", "status"): ContractStatus,
     ("ticket", "status"): TicketStatus,
+    ("quote", "status"): QuoteStatus,
+    ("lead", "consent"): Consent,
+    ("contact", "consent"): Consent,
 }
 """Fields that hold one of a few words."""
 
@@ -41,6 +47,10 @@ RANGES: dict[tuple[str, str], tuple[float, float]] = {
     ("activity", "duration_seconds"): (0, 30 * 86_400),
     ("deal", "rep_probability"): (0, 1),
     ("ticket", "satisfaction"): (1, 5),
+    ("quote", "discount"): (0, 1),
+    ("line", "discount"): (0, 1),
+    ("line", "quantity"): (0, 1e9),
+    ("attachment", "size"): (0, 2**53),
 }
 """Fields that hold a number between two others, both included."""
 
@@ -73,6 +83,8 @@ def _checks_of(model: type[Record]) -> dict[str, Callable[[Any], None]]:
 def _check_of(record_type: str, field: str, column: Column[Any]) -> Callable[[Any], None]:
     name = f"{record_type}.{field}"
     key = (record_type, field)
+    if field == "subject_type":
+        return _one_of(name, frozenset(RECORD_TYPES))
     if key in CHOICES:
         return _choice(name, CHOICES[key])
     if key in RANGES:
@@ -81,8 +93,10 @@ def _check_of(record_type: str, field: str, column: Column[Any]) -> Callable[[An
 
 
 def _choice(name: str, choices: type[StrEnum]) -> Callable[[Any], None]:
-    words = frozenset(choice.value for choice in choices)
+    return _one_of(name, frozenset(choice.value for choice in choices))
 
+
+def _one_of(name: str, words: frozenset[str]) -> Callable[[Any], None]:
     def check(value: Any) -> None:  # noqa: ANN401  whatever came
         if value not in words:
             raise InvalidValueError(name, value, f"one of {', '.join(sorted(words))}")

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import pytest
 from sqlalchemy import select
 
-from crm_core.access import OwnedRecord, check_may_promote, check_may_write, get_visible, visible
+from crm_core.access import check_may_promote, check_may_write, get_visible, visible
 from crm_core.errors import AccessDeniedError, RecordNotFoundError
-from crm_core.records import Account, Contact, Deal, Lead, User
+from crm_core.records import Account, Contact, Deal, Lead, Record, User
 from crm_core.store import Store
 from tests.factories import make_account, make_contact, make_deal, make_lead, make_team, make_user
 
@@ -56,7 +56,7 @@ EXPECTED = {
 
 @pytest.mark.parametrize("model", list(MAKERS))
 def test_each_role_sees_its_share_of_every_record_type(
-    store: Store, company: Company, model: type[OwnedRecord]
+    store: Store, company: Company, model: type[Record]
 ) -> None:
     with store.transaction() as transaction:
         owned = {

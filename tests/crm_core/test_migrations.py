@@ -8,7 +8,7 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 
-from crm_core import migrations, promotions, tokens  # noqa: F401  their tables belong to Base
+from crm_core import access, migrations, promotions, tokens  # noqa: F401  their tables belong to Base
 from crm_core.errors import StoreNotInitialisedError
 from crm_core.records import Base, Lead
 from crm_core.store import Store

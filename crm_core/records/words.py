@@ -1,0 +1,82 @@
+"""The words that fields hold where only a few make sense."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Role(StrEnum):
+    """What a user may do."""
+
+    REP = "rep"
+    MANAGER = "manager"
+    ANALYST = "analyst"
+    ADMIN = "admin"
+
+
+class LeadStatus(StrEnum):
+    """Where a lead stands."""
+
+    OPEN = "open"
+    CONVERTED = "converted"
+    DISQUALIFIED = "disqualified"
+
+
+class DealStatus(StrEnum):
+    """Where a deal stands; its stage says more while it is open."""
+
+    OPEN = "open"
+    WON = "won"
+    LOST = "lost"
+
+
+class ActivityKind(StrEnum):
+    """What was done."""
+
+    CALL = "call"
+    MAIL = "mail"
+    MEETING = "meeting"
+    VISIT = "visit"
+    NOTE = "note"
+    TASK = "task"
+    WEB = "web"
+
+
+class Direction(StrEnum):
+    """Who started it: the customer (inbound) or us (outbound)."""
+
+    INBOUND = "inbound"
+    OUTBOUND = "outbound"
+
+
+class ContractStatus(StrEnum):
+    """Where a contract stands."""
+
+    ACTIVE = "active"
+    RENEWED = "renewed"
+    ENDED = "ended"
+    CANCELLED = "cancelled"
+
+
+class TicketStatus(StrEnum):
+    """Where a ticket stands."""
+
+    OPEN = "open"
+    CLOSED = "closed"
+
+
+class Consent(StrEnum):
+    """Whether a person agreed to be written to."""
+
+    GRANTED = "granted"
+    WITHDRAWN = "withdrawn"
+
+
+class QuoteStatus(StrEnum):
+    """Where a quote stands."""
+
+    DRAFT = "draft"
+    SENT = "sent"
+    ACCEPTED = "accepted"
+    REJECTED = "rejected"
+    EXPIRED = "expired"
