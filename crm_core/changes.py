@@ -13,7 +13,11 @@ The contract, from which any consumer can be built:
   before that of rows with a smaller id: it is history, and the record keeps the value that happened last.
 - `source` says who wrote: rep, import, api or automation. What models write is not here but in
   `predictions`, an append-only log of its own, so following this log can never be set off by a score.
-- Consumers keep the last id they have dealt with in `cursors` and read on from there.
+- `sequence` says which transaction wrote the row. Consumers read whole transactions in the order of
+  `sequence`, keep the last one they have dealt with in `cursors`, and read on from there: `list_changes`
+  gives only what no transaction still running can come before. Ids are not that order: on PostgreSQL a
+  transaction may take a smaller id and commit later, and who reads on from the last id never sees it.
+  But of two changes of one record, the one with the greater id was made later.
 
 What this does not do: it does not hold the values of fields at creation, nor what was never written through
 `crm_core.store.Transaction`.
@@ -21,12 +25,22 @@ What this does not do: it does not hold the values of fields at creation, nor wh
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import BigInteger, ForeignKey, Index, String, func, select
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    ForeignKey,
+    Index,
+    String,
+    func,
+    literal_column,
+    select,
+    text,
+    true,
+)
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from crm_core.columns import Instant, Json
@@ -57,6 +71,7 @@ class Change(Base):
     __tablename__ = "changes"
 
     id: Mapped[int] = mapped_column(Id, primary_key=True, autoincrement=True)
+    sequence: Mapped[int] = mapped_column(BigInteger, comment="the transaction that wrote it")
     record_type: Mapped[str] = mapped_column(String(40))
     record_id: Mapped[int] = mapped_column(BigInteger)
     action: Mapped[str] = mapped_column(String(10))
@@ -71,6 +86,7 @@ class Change(Base):
     __table_args__ = (
         Index("ix_changes_record_type_field_record_id", "record_type", "field", "record_id"),
         Index("ix_changes_record_type_record_id", "record_type", "record_id"),
+        Index("ix_changes_sequence_id", "sequence", "id"),
     )
 
 
@@ -80,17 +96,51 @@ class Cursor(Base):
     __tablename__ = "cursors"
 
     name: Mapped[str] = mapped_column(String(80), primary_key=True)
-    position: Mapped[int] = mapped_column(BigInteger, comment="id of the last change dealt with")
-    batch_until: Mapped[int | None] = mapped_column(BigInteger, comment="last change of the begun batch")
+    position: Mapped[int] = mapped_column(BigInteger, comment="sequence of the last transaction dealt with")
+    batch_until: Mapped[int | None] = mapped_column(
+        BigInteger, comment="sequence of the begun batch's last transaction"
+    )
     batch_as_of: Mapped[datetime | None] = mapped_column(Instant, comment="the instant it asks from")
 
 
-def list_changes(session: Session, *, after: int, limit: int) -> Sequence[Change]:
-    """Return up to `limit` changes with an id above `after`, in the order in which they were written."""
-    query = select(Change).where(Change.id > after).order_by(Change.id).limit(limit)
-    return session.scalars(query).all()
+def list_changes(session: Session, *, after: int, limit: int) -> list[Change]:
+    """Return the changes of whole transactions that come after the sequence `after`.
+
+    About `limit` of them: the last transaction is never cut. Nothing that commits later can come before
+    what is returned.
+    """
+    order = (Change.sequence, Change.id)
+    query = select(Change).where(Change.sequence > after, _settled(session)).order_by(*order)
+    found = list(session.scalars(query.limit(limit)))
+    if len(found) == limit:
+        last = found[-1]
+        rest = select(Change).where(Change.sequence == last.sequence, Change.id > last.id).order_by(Change.id)
+        found.extend(session.scalars(rest))
+    return found
 
 
-def newest_change_id(session: Session) -> int:
-    """Return the id of the newest change; 0 in an empty log."""
-    return session.scalar(select(func.max(Change.id))) or 0
+def list_changes_between(session: Session, *, after: int, until: int) -> list[Change]:
+    """Return the changes of the transactions after `after`, up to `until`, in their order."""
+    query = select(Change).where(Change.sequence > after, Change.sequence <= until)
+    return list(session.scalars(query.order_by(Change.sequence, Change.id)))
+
+
+def newest_sequence(session: Session) -> int:
+    """Return the last transaction that `list_changes` would give; 0 in an empty log."""
+    return session.scalar(select(func.max(Change.sequence)).where(_settled(session))) or 0
+
+
+def next_sequence(session: Session) -> int:
+    """Return the sequence of the transaction that `session` is in, which must be one that writes."""
+    if session.get_bind().dialect.name == "postgresql":
+        return int(session.execute(text("SELECT pg_current_xact_id()::text::bigint")).scalar_one())
+    # SQLite has one writer at a time: the order of ids is the order of commits.
+    return (session.scalar(select(func.max(Change.id))) or 0) + 1
+
+
+def _settled(session: Session) -> ColumnElement[bool]:
+    """Return the condition that no transaction still running began before the one that wrote a row."""
+    if session.get_bind().dialect.name == "postgresql":
+        horizon = literal_column("pg_snapshot_xmin(pg_current_snapshot())::text::bigint", BigInteger)
+        return Change.sequence < horizon
+    return true()

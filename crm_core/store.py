@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
+from functools import cached_property
 from typing import Any, TypeVar
 
 from sqlalchemy import Column, Engine, Select, func, insert, select, text
 from sqlalchemy.orm import Session
 
-from crm_core.changes import Action, Change, Source
+from crm_core.changes import Action, Change, Source, next_sequence
 from crm_core.clock import Clock, SystemClock
 from crm_core.columns import Day, Instant, Money
 from crm_core.database import one_state, open_engine
@@ -72,6 +73,10 @@ class Transaction:
         self.now = clock.now()
         self.source = source
         self.actor_id = actor_id
+
+    @cached_property
+    def _sequence(self) -> int:
+        return next_sequence(self.session)
 
     def get(self, model: type[R], record_id: int, *, version: int | None = None) -> R:
         """Return a record that is not deleted, locked; with `version`, only if it is still at that one."""
@@ -244,6 +249,7 @@ class Transaction:
 
     def _created_row(self, model: type[Record], row: Mapping[str, Any]) -> dict[str, Any]:
         return {
+            "sequence": self._sequence,
             "record_type": model.record_type,
             "record_id": row["id"],
             "action": Action.CREATED,
@@ -265,6 +271,7 @@ class Transaction:
         new: object = None,
     ) -> Change:
         change = Change(
+            sequence=self._sequence,
             record_type=record.record_type,
             record_id=record.id,
             action=action,

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import func, select
 
-from crm_core.changes import newest_change_id
+from crm_core.changes import newest_sequence
 from crm_core.clock import FixedClock
 from crm_core.predictions import NewPrediction, Prediction, list_predictions, write_predictions
 from crm_core.records import Lead
@@ -100,8 +100,8 @@ def test_not_enough_data_is_an_answer_too(store: Store, clock: FixedClock) -> No
 def test_a_score_neither_counts_as_an_edit_nor_enters_the_change_log(store: Store, clock: FixedClock) -> None:
     lead_id = make_one_lead(store)
     with store.reading() as session:
-        before = newest_change_id(session)
+        before = newest_sequence(session)
     say(store, lead_id, 0.25, as_of=clock.now())
     with store.reading() as session:
-        assert newest_change_id(session) == before
+        assert newest_sequence(session) == before
     assert read_lead(store, lead_id).version == 1

@@ -24,8 +24,15 @@ def upgrade() -> None:
     op.create_table(
         "cursors",
         sa.Column("name", sa.String(length=80), nullable=False),
-        sa.Column("position", sa.BigInteger(), nullable=False, comment="id of the last change dealt with"),
-        sa.Column("batch_until", sa.BigInteger(), nullable=True, comment="last change of the begun batch"),
+        sa.Column(
+            "position", sa.BigInteger(), nullable=False, comment="sequence of the last transaction dealt with"
+        ),
+        sa.Column(
+            "batch_until",
+            sa.BigInteger(),
+            nullable=True,
+            comment="sequence of the begun batch's last transaction",
+        ),
         sa.Column(
             "batch_as_of", crm_core.columns.Instant(), nullable=True, comment="the instant it asks from"
         ),
@@ -375,6 +382,7 @@ def upgrade() -> None:
         sa.Column(
             "id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False
         ),
+        sa.Column("sequence", sa.BigInteger(), nullable=False, comment="the transaction that wrote it"),
         sa.Column("record_type", sa.String(length=40), nullable=False),
         sa.Column("record_id", sa.BigInteger(), nullable=False),
         sa.Column("action", sa.String(length=10), nullable=False),
@@ -393,6 +401,7 @@ def upgrade() -> None:
             "ix_changes_record_type_field_record_id", ["record_type", "field", "record_id"], unique=False
         )
         batch_op.create_index("ix_changes_record_type_record_id", ["record_type", "record_id"], unique=False)
+        batch_op.create_index("ix_changes_sequence_id", ["sequence", "id"], unique=False)
 
     op.create_table(
         "comments",
@@ -1107,6 +1116,7 @@ def downgrade() -> None:
 
     op.drop_table("comments")
     with op.batch_alter_table("changes", schema=None) as batch_op:
+        batch_op.drop_index("ix_changes_sequence_id")
         batch_op.drop_index("ix_changes_record_type_record_id")
         batch_op.drop_index("ix_changes_record_type_field_record_id")
 
