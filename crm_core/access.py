@@ -24,7 +24,7 @@ def visible(session: Session, user: User, model: type[OwnedRecord]) -> ColumnEle
         case Role.REP:
             return model.owner_id == user.id
         case Role.MANAGER:
-            return or_(model.owner_id.in_(_team_member_ids(session, user)), model.owner_id.is_(None))
+            return or_(model.owner_id.in_(team_member_ids(session, user)), model.owner_id.is_(None))
         case Role.ANALYST | Role.ADMIN:
             return true()
     return false()
@@ -55,7 +55,8 @@ def check_may_promote(user: User) -> None:
         raise AccessDeniedError(msg)
 
 
-def _team_member_ids(session: Session, user: User) -> list[int]:
+def team_member_ids(session: Session, user: User) -> list[int]:
+    """Return the ids of `user` and of everybody in their team and the teams below it."""
     teams = _team_tree(session, user.team_id)
     return [user.id, *session.scalars(select(User.id).where(User.team_id.in_(teams)))]
 
