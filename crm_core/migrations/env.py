@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from alembic import context
 
-from crm_core import changes, fields, predictions, promotions, tokens  # noqa: F401  their tables belong to Base
+from crm_core import changes, fields, logins, predictions, promotions, tokens  # noqa: F401  their tables belong to Base
 from crm_core.migrations import VERSION_TABLE
 from crm_core.records import Base
 
