@@ -26,6 +26,16 @@ def open_engine(url: str) -> Engine:
     return engine
 
 
+def without_foreign_keys(engine: Engine) -> Engine:
+    """Return the engine for a migration: SQLite alters a table by building it anew and dropping the old one.
+
+    With foreign keys on, that drop would empty every table that points at it.
+    """
+    if engine.dialect.name == "sqlite":
+        event.listen(engine, "connect", _forget_foreign_keys)
+    return engine
+
+
 def one_state(engine: Engine) -> Engine:
     """Return an engine whose transactions see one state from their first read to their end."""
     if engine.dialect.name == "sqlite":
@@ -39,6 +49,10 @@ def _prepare_sqlite(connection: sqlite3.Connection, _record: Any) -> None:  # no
     connection.isolation_level = None
     for pragma in _PRAGMAS:
         connection.execute(pragma)
+
+
+def _forget_foreign_keys(connection: sqlite3.Connection, _record: Any) -> None:  # noqa: ANN401  as above
+    connection.execute("PRAGMA foreign_keys = OFF")
 
 
 def _begin_sqlite(connection: Connection) -> None:

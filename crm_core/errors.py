@@ -17,6 +17,7 @@ CRMError
 ├── SettingsError                  a setting that is unknown or has a bad value
 ├── HomeInUseError                 the home folder holds other data
 ├── MappingError                   an import mapping that cannot be used
+│   └── SourceFileError            a file to import that is missing, damaged or not what the mapping says
 ├── FeatureError                   a declaration of a feature that cannot hold
 │   ├── OutcomeFieldError          a field written at the outcome used as an input
 │   └── FeatureSetMismatchError    a model made for another feature set
@@ -145,6 +146,10 @@ class HomeInUseError(CRMError):
 
 class MappingError(CRMError):
     """An import mapping that cannot be used."""
+
+
+class SourceFileError(MappingError):
+    """A file to import that is missing, damaged, or not what the mapping says of it."""
 
 
 class FeatureError(CRMError):

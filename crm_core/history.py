@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -12,16 +13,18 @@ import numpy.typing as npt
 from sqlalchemy import Text, select, type_coerce
 from sqlalchemy.orm import Session
 
-from crm_core.arrays import read_arrays
+from crm_core.arrays import Arrays, among, read_arrays
 from crm_core.changes import Action, Change
 from crm_core.clock import micros
 from crm_core.columns import Day, Instant, Money
 from crm_core.errors import UnknownFieldError
 from crm_core.records import SCORE_COLUMNS, Record
+from crm_core.segments import end_within, runs_of
 from crm_core.validation import columns_of
 
 Ints = npt.NDArray[np.int64]
 Objects = npt.NDArray[np.object_]
+Values = npt.NDArray[Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,33 +39,47 @@ class FieldHistory:
     change_id: Ints
     occurred_at: Ints
     recorded_at: Ints
-    old: Objects
-    new: Objects
+    old: Values
+    new: Values
 
 
 def read_field_history(session: Session, model: type[Record], field: str) -> FieldHistory:
     """Return every change of `field` (a column, or `custom.NAME`); its cost is that of the changes."""
-    _check_field(model, field)
-    query = (
-        select(
-            Change.record_id,
-            Change.id.label("change_id"),
-            Change.occurred_at,
-            Change.recorded_at,
-            type_coerce(Change.old, Text).label("old"),
-            type_coerce(Change.new, Text).label("new"),
-        )
-        .where(Change.record_type == model.record_type, Change.field == field)
-        .order_by(Change.record_id, Change.id)
-    )
-    columns = read_arrays(session, query)
+    return read_histories(session, model, [field])[field]
+
+
+def read_histories(
+    session: Session, model: type[Record], fields: Sequence[str], ids: Ints | None = None
+) -> dict[str, FieldHistory]:
+    """Return every change of each of `fields`, in one query; with `ids`, those of these records only."""
+    for field in fields:
+        _check_field(model, field)
+    query = select(
+        Change.field,
+        Change.record_id,
+        Change.id.label("change_id"),
+        Change.occurred_at,
+        Change.recorded_at,
+        type_coerce(Change.old, Text).label("old"),
+        type_coerce(Change.new, Text).label("new"),
+    ).where(Change.record_type == model.record_type, Change.field.in_(fields))
+    if ids is not None:
+        query = query.where(among(Change.record_id, ids))
+    columns = read_arrays(session, query.order_by(Change.field, Change.record_id, Change.id))
+    if ids is not None:
+        asked = np.isin(columns["record_id"], ids)
+        columns = {name: column[asked] for name, column in columns.items()}
+    return {field: _history(columns, columns["field"] == field) for field in fields}
+
+
+def _history(columns: Arrays, rows: npt.NDArray[np.bool_]) -> FieldHistory:
     return FieldHistory(
-        record_id=columns["record_id"],
-        change_id=columns["change_id"],
-        occurred_at=columns["occurred_at"],
-        recorded_at=columns["recorded_at"],
-        old=_decoded(columns["old"]),
-        new=_decoded(columns["new"]),
+        record_id=columns["record_id"][rows],
+        change_id=columns["change_id"][rows],
+        occurred_at=columns["occurred_at"][rows],
+        recorded_at=columns["recorded_at"][rows],
+        old=_decoded(columns["old"][rows]),
+        new=_decoded(columns["new"][rows]),
     )
 
 
@@ -105,21 +122,42 @@ def current_values(session: Session, model: type[Record], field: str, ids: Ints)
     return _objects([found.get(record_id) for record_id in ids.tolist()])
 
 
-def resolve_as_of(history: FieldHistory, current: Objects, ids: Ints, as_of: Ints) -> Objects:
-    """Answer `values_as_of` from arrays that were read before."""
+def newest_known(history: FieldHistory, ids: Ints, as_of: Ints) -> Ints:
+    """Return the change that decides what each record's field held, as known at each instant.
+
+    Parameters
+    ----------
+    ids, as_of : int64[n]
+        The questions: a record's id, and microseconds since 1970. A record may be asked many times.
+
+    Returns
+    -------
+    int64[n]
+        Positions in `history`; -1 where no change was known. Time rule: that of `values_as_of`.
+    """
+    if history.record_id.size == 0:
+        return np.full(ids.size, -1, dtype=np.int64)
+    by_age = np.lexsort((history.change_id, history.occurred_at, history.record_id))
+    rank = np.empty_like(by_age)
+    rank[by_age] = np.arange(by_age.size)
+    visible = np.maximum(history.occurred_at, history.recorded_at)
+    by_sight = np.lexsort((visible, history.record_id))
+    # Ranks grow with the record first, so a running maximum never looks into the record before.
+    newest = by_age[np.maximum.accumulate(rank[by_sight])]
+    start, stop = runs_of(history.record_id, ids)
+    end = end_within(visible[by_sight], start, stop, as_of)
+    return np.where(end > start, newest[end - 1], -1)
+
+
+def resolve_as_of(history: FieldHistory, current: Values, ids: Ints, as_of: Ints) -> Values:
+    """Answer `values_as_of` from arrays that were read before; `history` and `current` hold values alike."""
     result = current.copy()
-    start = np.searchsorted(history.record_id, ids, side="left")
-    stop = np.searchsorted(history.record_id, ids, side="right")
-    for row in np.flatnonzero(stop > start):
-        span = slice(start[row], stop[row])
-        known = (history.recorded_at[span] <= as_of[row]) & (history.occurred_at[span] <= as_of[row])
-        positions = np.flatnonzero(known)
-        if positions.size == 0:
-            result[row] = history.old[start[row]]
-            continue
-        happened = history.occurred_at[span][positions]
-        newest = positions[happened.size - 1 - np.argmax(happened[::-1])]
-        result[row] = history.new[start[row] + newest]
+    start, stop = runs_of(history.record_id, ids)
+    changed = stop > start
+    result[changed] = history.old[start[changed]]
+    newest = newest_known(history, ids, as_of)
+    known = newest >= 0
+    result[known] = history.new[newest[known]]
     return result
 
 
@@ -160,7 +198,9 @@ def _check_field(model: type[Record], field: str) -> None:
 
 
 def _decoded(texts: Objects) -> Objects:
-    return _objects([None if text is None else json.loads(text) for text in texts])
+    # Few different values are written over and over: each is parsed once.
+    parsed = {text: None if text is None else json.loads(text) for text in set(texts.tolist())}
+    return _objects([parsed[text] for text in texts.tolist()])
 
 
 def _objects(values: list[Any]) -> Objects:

@@ -8,12 +8,12 @@ from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Any, TypeVar
 
-from sqlalchemy import Column, Engine, Select, func, insert, select, text
+from sqlalchemy import Engine, Select, func, insert, select, text
 from sqlalchemy.orm import Session
 
+from crm_core.bulk import TimedUpdate, Update, Writer, stored_form, write_updates
 from crm_core.changes import Action, Change, Source, next_sequence
 from crm_core.clock import Clock, SystemClock
-from crm_core.columns import Day, Instant, Money
 from crm_core.database import one_state, open_engine
 from crm_core.errors import (
     DuplicateExternalIdError,
@@ -148,6 +148,12 @@ class Transaction:
             self.session.flush()
         return changes
 
+    def update_many(self, model: type[Record], updates: Sequence[Update]) -> list[int]:
+        """Update records of one type as `update` would, in order; return how many fields each changed."""
+        timed = [self._timed(model, each) for each in updates]
+        writer = Writer(source=self.source, actor_id=self.actor_id, sequence=self._sequence)
+        return write_updates(self.session, model, timed, writer)
+
     def delete(self, record: Record) -> None:
         """Mark `record` as deleted; its history stays."""
         record.deleted_at = self.now
@@ -159,14 +165,14 @@ class Transaction:
         self, record: Record, field: str, value: object, happened: datetime, learned: datetime
     ) -> Change | None:
         model = type(record)
-        new = _stored(model, field, value)
+        new = stored_form(model, field, value)
         late = (
             self._logged(record, field).where(Change.occurred_at > happened) if happened < self.now else None
         )
         if late is not None and self.session.scalars(late.limit(1)).first() is not None:
             old = self._value_at(record, field, happened)
         else:
-            old = _stored(model, field, _read(record, field))
+            old = stored_form(model, field, _read(record, field))
             late = None
         if old == new:
             return None
@@ -192,6 +198,15 @@ class Transaction:
             Change.record_type == record.record_type,
             Change.record_id == record.id,
             Change.field == field,
+        )
+
+    def _timed(self, model: type[Record], each: Update) -> TimedUpdate:
+        self._check_update(model, each.values)
+        return TimedUpdate(
+            record_id=each.record_id,
+            values=each.values,
+            occurred_at=self._past("occurred_at", each.occurred_at) or self.now,
+            recorded_at=self._learned(each.recorded_at),
         )
 
     def _check_update(self, model: type[Record], values: Mapping[str, Any]) -> None:
@@ -299,13 +314,3 @@ def _write(record: Record, field: str, value: object) -> None:
         record.custom = {**(record.custom or {}), field.removeprefix("custom."): value}
     else:
         setattr(record, field, value)
-
-
-def _stored(model: type[Record], field: str, value: object) -> object:
-    """Return the JSON form of a value in the change log."""
-    if field.startswith("custom.") or value is None:
-        return value
-    column: Column[Any] = columns_of(model)[field]
-    if isinstance(column.type, Instant | Day | Money):
-        return column.type.process_bind_param(value, None)  # type: ignore[arg-type]  # any dialect
-    return value

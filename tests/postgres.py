@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 
 _LAYOUTS = ("/usr/lib/postgresql/*/bin", "/usr/local/pgsql/bin", "/opt/homebrew/opt/postgresql*/bin")
@@ -93,9 +94,12 @@ def _free_port() -> int:
 
 
 def _wait_for(port: int) -> None:
+    # A port that answers is not enough: the server refuses everybody while it is starting up.
     for _ in range(200):
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        time.sleep(0.05)
+        try:
+            psycopg.connect(host="127.0.0.1", port=port, user="crm", dbname="postgres").close()
+        except psycopg.OperationalError:
+            time.sleep(0.05)
+        else:
+            return
     pytest.fail(f"PostgreSQL did not answer on port {port} within 10 s")

@@ -10,23 +10,29 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection
 
-from crm_core.database import open_engine
+from crm_core.database import open_engine, without_foreign_keys
 from crm_core.errors import StoreNotInitialisedError
 
 VERSION_TABLE = "crm_schema_version"
 """Not Alembic's default name, which MLflow uses: the two may share a database."""
 
 
-def upgrade(url: str) -> None:
-    """Create the schema at `url`, or bring it to the newest version, in one transaction."""
-    engine = open_engine(url)
+def upgrade(url: str, version: str = "head") -> None:
+    """Create the schema at `url`, or bring it to `version`, in one transaction that keeps all content."""
+    engine = without_foreign_keys(open_engine(url))
     try:
         with engine.execution_options(writes=True).begin() as connection:
             config = _config()
             config.attributes["connection"] = connection
-            command.upgrade(config, "head")
+            command.upgrade(config, version)
+            _check_links(connection)
     finally:
         engine.dispose()
+
+
+def list_versions() -> list[str]:
+    """Return the schema's versions, oldest first."""
+    return [script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()][::-1]
 
 
 def check(url: str) -> None:
@@ -50,6 +56,14 @@ def current_version(connection: Connection) -> str | None:
     return MigrationContext.configure(
         connection, opts={"version_table": VERSION_TABLE}
     ).get_current_revision()
+
+
+def _check_links(connection: Connection) -> None:
+    if connection.dialect.name == "sqlite":
+        broken = connection.exec_driver_sql("PRAGMA foreign_key_check").fetchall()
+        if broken:
+            msg = f"the migration would leave {len(broken)} links to records that do not exist"
+            raise StoreNotInitialisedError(msg)
 
 
 def _config() -> Config:

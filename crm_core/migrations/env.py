@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from alembic import context
 
-from crm_core import access, changes, fields, predictions, promotions, tokens  # noqa: F401  their tables belong to Base
+from crm_core import (  # noqa: F401  their tables belong to Base
+    access,
+    changes,
+    fields,
+    logins,
+    predictions,
+    promotions,
+    tokens,
+)
 from crm_core.migrations import VERSION_TABLE
 from crm_core.records import Base
 

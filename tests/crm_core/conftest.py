@@ -50,6 +50,16 @@ def postgres_database(postgres_url: str) -> str:
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
+def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of a database without any table, once of each kind."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'empty.db'}"
+    url, name = request.getfixturevalue("postgres_url"), f"empty_{next(_numbers)}"
+    execute(url, f"CREATE DATABASE {name}")
+    return f"{url}/{name}"
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
 def database(request: pytest.FixtureRequest, home: Path) -> str:
     """The URL of an empty, migrated database, once of each kind."""
     if request.param == "postgresql":

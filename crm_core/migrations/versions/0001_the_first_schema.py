@@ -83,6 +83,13 @@ def upgrade() -> None:
         sa.UniqueConstraint("record_type", "name", name=op.f("uq_fields_record_type_name")),
     )
     op.create_table(
+        "login_failures",
+        sa.Column("key", sa.String(length=64), nullable=False, comment="SHA-256 of the address"),
+        sa.Column("count", sa.Integer(), nullable=False),
+        sa.Column("last_at", crm_core.columns.Instant(), nullable=False),
+        sa.PrimaryKeyConstraint("key", name=op.f("pk_login_failures")),
+    )
+    op.create_table(
         "predictions",
         sa.Column(
             "id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False
@@ -1154,6 +1161,7 @@ def downgrade() -> None:
         batch_op.drop_index("ix_predictions_record_type_record_id_as_of")
 
     op.drop_table("predictions")
+    op.drop_table("login_failures")
     op.drop_table("fields")
     op.drop_table("field_rights")
     op.drop_table("custom_record_types")

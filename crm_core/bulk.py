@@ -1,0 +1,217 @@
+"""Many updates in a few statements, with the change rows that updating one by one would leave."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Column, insert, select, type_coerce, update
+from sqlalchemy.orm import Session
+
+from crm_core.changes import Action, Change
+from crm_core.columns import Day, Instant, Money
+from crm_core.errors import RecordNotFoundError
+from crm_core.records import Record
+from crm_core.validation import columns_of
+
+_AT_ONCE = 5_000
+"""Records whose state and log are held in memory together."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Update:
+    """New values of some fields of one record; `occurred_at` and `recorded_at` default to now."""
+
+    record_id: int
+    values: Mapping[str, Any]
+    occurred_at: datetime | None = None
+    recorded_at: datetime | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TimedUpdate:
+    """A checked update with both of its instants."""
+
+    record_id: int
+    values: Mapping[str, Any]
+    occurred_at: datetime
+    recorded_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoggedValue:
+    """One change of one field, values in stored form."""
+
+    old: Any
+    new: Any
+    occurred_at: datetime
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Writer:
+    """Who writes."""
+
+    source: str
+    actor_id: int | None
+    sequence: int
+
+
+Log = dict[tuple[int, str], list[LoggedValue]]
+"""The changes of each field of each record, in the order in which they were written."""
+
+State = dict[int, dict[str, Any]]
+"""The fields of each record in stored form."""
+
+
+def stored_form(model: type[Record], field: str, value: object) -> object:
+    """Return the JSON form of a value in the change log."""
+    if field.startswith("custom.") or value is None:
+        return value
+    column: Column[Any] = columns_of(model)[field]
+    if isinstance(column.type, Instant | Day | Money):
+        return column.type.process_bind_param(value, None)  # type: ignore[arg-type]  # any dialect
+    return value
+
+
+def read_state(session: Session, model: type[Record], ids: Collection[int], fields: Iterable[str]) -> State:
+    """Return what the records hold now; `custom.NAME` is a field too, and `custom` always comes along."""
+    wanted = set(fields)
+    columns = columns_of(model)
+    names = sorted({"id", "custom"} | {name for name in wanted if name in columns})
+    query = select(*(_as_stored(columns[name]).label(name) for name in names)).where(columns["id"].in_(ids))
+    rows = [dict(zip(names, row, strict=True)) for row in session.execute(query)]
+    for row in rows:
+        custom = row["custom"] or {}
+        row.update((name, custom.get(name.removeprefix("custom."))) for name in wanted if name not in columns)
+    return {row["id"]: row for row in rows}
+
+
+def _as_stored(column: Column[Any]) -> Any:  # noqa: ANN401  any column expression
+    kind = column.type
+    return type_coerce(column, kind.impl_instance) if isinstance(kind, Instant | Day | Money) else column
+
+
+def read_log(session: Session, model: type[Record], ids: Collection[int]) -> Log:
+    """Return the changes of the fields of some records."""
+    query = (
+        select(Change.record_id, Change.field, Change.old, Change.new, Change.occurred_at, Change.source)
+        .where(
+            Change.record_type == model.record_type,
+            Change.record_id.in_(ids),
+            Change.action == Action.UPDATED,
+        )
+        .order_by(Change.id)
+    )
+    log: Log = defaultdict(list)
+    for record_id, field, old, new, occurred_at, source in session.execute(query):
+        log[record_id, field].append(LoggedValue(old=old, new=new, occurred_at=occurred_at, source=source))
+    return log
+
+
+def write_updates(
+    session: Session, model: type[Record], updates: Sequence[TimedUpdate], writer: Writer
+) -> list[int]:
+    """Write checked updates, in order; return how many fields each of them changed."""
+    session.flush()
+    changed: list[int] = []
+    for start in range(0, len(updates), _AT_ONCE):
+        changed += _write_some(session, model, updates[start : start + _AT_ONCE], writer)
+    session.expire_all()  # records that the session holds were changed behind its back
+    return changed
+
+
+def _write_some(
+    session: Session, model: type[Record], updates: Sequence[TimedUpdate], writer: Writer
+) -> list[int]:
+    ids = {each.record_id for each in updates}
+    fields = {field for each in updates for field in each.values}
+    state = read_state(session, model, ids, fields | {"version"})
+    for record_id in ids - state.keys():
+        raise RecordNotFoundError(model.record_type, record_id)
+    batch = _Batch(model=model, writer=writer, state=state, log=read_log(session, model, ids))
+    changed = [batch.apply(each) for each in updates]
+    if batch.changes:
+        session.execute(insert(Change), batch.changes)
+        for rows in batch.rows_by_fields():
+            session.execute(update(model), rows)
+    return changed
+
+
+class _Batch:
+    """Updates of one record type, applied in memory."""
+
+    def __init__(self, *, model: type[Record], writer: Writer, state: State, log: Log) -> None:
+        self.changes: list[dict[str, Any]] = []
+        self._model = model
+        self._writer = writer
+        self._state = state
+        self._log = log
+        self._new: dict[int, dict[str, Any]] = defaultdict(dict)
+
+    def apply(self, each: TimedUpdate) -> int:
+        """Apply one update; return how many fields it changed."""
+        count = sum(self._set(each, field, value) for field, value in each.values.items())
+        if count:
+            state = self._state[each.record_id]
+            state["version"] += 1
+            self._new[each.record_id]["version"] = state["version"]
+        return count
+
+    def rows_by_fields(self) -> list[list[dict[str, Any]]]:
+        """Return the rows to write, those that set the same columns together."""
+        groups: dict[frozenset[str], list[dict[str, Any]]] = defaultdict(list)
+        for record_id, values in self._new.items():
+            groups[frozenset(values)].append({"id": record_id, **values})
+        return list(groups.values())
+
+    def _set(self, each: TimedUpdate, field: str, value: object) -> bool:
+        state, log = self._state[each.record_id], self._log[each.record_id, field]
+        new = stored_form(self._model, field, value)
+        late = any(change.occurred_at > each.occurred_at for change in log)
+        old = _value_at(log, each.occurred_at) if late else state[field]
+        if old == new:
+            return False
+        if not late:
+            self._write(each.record_id, field, value, new)
+        self._append(each, field, old, new)
+        return True
+
+    def _write(self, record_id: int, field: str, value: object, new: object) -> None:
+        state = self._state[record_id]
+        state[field] = new
+        if field.startswith("custom."):
+            state["custom"] = {**(state["custom"] or {}), field.removeprefix("custom."): value}
+            self._new[record_id]["custom"] = state["custom"]
+        else:
+            self._new[record_id][field] = value
+
+    def _append(self, each: TimedUpdate, field: str, old: object, new: object) -> None:
+        row = {
+            "sequence": self._writer.sequence,
+            "record_type": self._model.record_type,
+            "record_id": each.record_id,
+            "action": Action.UPDATED,
+            "field": field,
+            "old": old,
+            "new": new,
+            "occurred_at": each.occurred_at,
+            "recorded_at": each.recorded_at,
+            "source": self._writer.source,
+            "actor_id": self._writer.actor_id,
+        }
+        self.changes.append(row)
+        logged = LoggedValue(old=old, new=new, occurred_at=each.occurred_at, source=self._writer.source)
+        self._log[each.record_id, field].append(logged)
+
+
+def _value_at(log: Sequence[LoggedValue], at: datetime) -> object:
+    """Return what a field that has changed held at an instant, by all that is known now."""
+    until = [change for change in log if change.occurred_at <= at]
+    if not until:
+        return log[0].old
+    newest = max(change.occurred_at for change in until)
+    return next(change.new for change in reversed(until) if change.occurred_at == newest)

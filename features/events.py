@@ -1,0 +1,215 @@
+"""Counting, summing and finding events by the time rule, for many questions at once.
+
+An event is visible to the questions asked in `[start, stop)`: from when it was known until it was deleted or one of its
+fields was corrected, when its next version takes over. A window of `lookback` sees it until `occurred_at + lookback`.
+So what a window holds at `as_of` is what came into sight by then less what has left, and both are running sums
+found by binary search. Sums are taken in integers: the order of rows and the size of batches change no bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from crm_core.arrays import NO_INSTANT
+from crm_core.clock import DAY
+from crm_core.segments import end_within, expand_runs, runs_of
+from features.windows import NEVER, Ints, leaves_window
+
+Values = npt.NDArray[Any]
+Floats = npt.NDArray[np.float64]
+
+_CHUNK = 1_000_000
+"""Pairs of question and event looked at together."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Versions:
+    """Events as they were known, one row for each span of time in which what was known of one did not change.
+
+    Attributes
+    ----------
+    key : int64[m]
+        Whom the event concerns (the id of a lead, deal, account or record); NO_INSTANT: nobody.
+    record_id, occurred_at : int64[m]
+        Which event, and when it happened.
+    start, stop : int64[m]
+        It was known like this to questions with start <= as_of < stop; `start` is never before `occurred_at`.
+    columns : arrays of length m
+        Its fields in stored form: int64 with NO_INSTANT for empty, float64 with NaN, object with None.
+    """
+
+    key: Ints
+    record_id: Ints
+    occurred_at: Ints
+    start: Ints
+    stop: Ints
+    columns: Mapping[str, Values]
+
+    def take(self, rows: Values) -> Versions:
+        """Return the given rows (positions or a mask), in their order."""
+        return Versions(
+            key=self.key[rows],
+            record_id=self.record_id[rows],
+            occurred_at=self.occurred_at[rows],
+            start=self.start[rows],
+            stop=self.stop[rows],
+            columns={name: column[rows] for name, column in self.columns.items()},
+        )
+
+    def in_order(self) -> Versions:
+        """Return those that concern somebody and were ever visible, by key, then as they happened, then as written."""
+        rows = np.flatnonzero((self.key != NO_INSTANT) & (self.start < self.stop))
+        order = np.lexsort((self.start[rows], self.record_id[rows], self.occurred_at[rows], self.key[rows]))
+        return self.take(rows[order])
+
+
+class AskedEvents:
+    """Events of one kind beside the questions that are asked of them.
+
+    Every answer is an array with one value a question; `keys[i]` and `as_of[i]` are the question. Versions must be
+    `in_order()`; answers that are versions are positions in them, -1 for none.
+    """
+
+    def __init__(self, versions: Versions, keys: Ints, as_of: Ints) -> None:
+        self.versions = versions
+        self._keys = keys
+        self._as_of = as_of
+        self._start, self._stop = runs_of(versions.key, keys)
+        self._by_sight = np.lexsort((versions.start, versions.key))
+        # One search serves every measure of the same window.
+        self._seen = end_within(versions.start[self._by_sight], self._start, self._stop, as_of)
+        self._left: dict[int, Ints] = {}
+
+    def count(self, lookback: int | None = None) -> Ints:
+        """Return how many events the window holds."""
+        return self.total(np.ones(self.versions.key.size, dtype=np.int64), lookback)
+
+    def total(self, weight: Ints, lookback: int | None = None) -> Ints:
+        """Return the sum of `weight` (int64, one a version) over the events that the window holds."""
+        seen = _running(weight[self._by_sight])
+        result = seen[self._seen] - seen[self._start]
+        if lookback is not None:
+            left = _running(weight)
+            result -= left[self._left_by(lookback)] - left[self._start]
+        return result + self._corrections(weight, lookback)
+
+    def newest(self, lookback: int | None = None) -> Ints:
+        """Return the event in the window that happened last; of two together, the one written last."""
+        found = self._highest(np.arange(self.versions.key.size))
+        if lookback is None or self.versions.key.size == 0:
+            return found
+        inside = leaves_window(self.versions.occurred_at[found], lookback) > self._as_of
+        return np.where(inside, found, -1)
+
+    def oldest(self) -> Ints:
+        """Return the event that happened first; of two together, the one written first."""
+        start, stop = runs_of(self.versions.key, self.versions.key)
+        backwards = start + stop - 1 - np.arange(self.versions.key.size)
+        found = self._highest(backwards)
+        return np.where(found < 0, -1, self._start + self._stop - 1 - found)
+
+    def pairs(self, lookback: int | None = None) -> Iterator[tuple[Ints, Ints]]:
+        """Yield (questions, versions): every version that each question's window holds, in order, in chunks.
+
+        The pairs of one question are never spread over two chunks.
+        """
+        versions = self.versions
+        for first, last in _chunks(self._stop - self._start):
+            run, version = expand_runs(self._start[first:last], self._stop[first:last])
+            question = run + first
+            as_of = self._as_of[question]
+            held = (versions.start[version] <= as_of) & (as_of < versions.stop[version])
+            if lookback is not None:
+                held &= leaves_window(versions.occurred_at[version], lookback) > as_of
+            yield question[held], version[held]
+
+    def median_gap(self, lookback: int | None = None) -> Floats:
+        """Return the median days between successive days (UTC) with an event; NaN below two such days."""
+        result = np.full(self._as_of.size, np.nan)
+        days = self.versions.occurred_at // DAY
+        for question, version in self.pairs(lookback):
+            gap = days[version[1:]] - days[version[:-1]]
+            counts = (question[1:] == question[:-1]) & (gap > 0)
+            _put_medians(result, question[1:][counts], gap[counts])
+        return result
+
+    def largest(self, values: Ints) -> Ints:
+        """Return the largest of `values` (int64, one a version) among known events; NO_INSTANT without any."""
+        result = np.full(self._as_of.size, NO_INSTANT)
+        for question, version in self.pairs():
+            np.maximum.at(result, question, values[version])
+        return result
+
+    def _left_by(self, lookback: int) -> Ints:
+        if lookback not in self._left:
+            limit = self._as_of - lookback
+            self._left[lookback] = end_within(self.versions.occurred_at, self._start, self._stop, limit)
+        return self._left[lookback]
+
+    def _corrections(self, weight: Ints, lookback: int | None) -> Ints | int:
+        """Return what to add for the few that end before their window does, or were known too late for it."""
+        versions = self.versions
+        expiry = np.full(weight.size, NEVER) if lookback is None else leaves_window(versions.occurred_at, lookback)
+        leaving = np.minimum(versions.stop, expiry)
+        odd = np.flatnonzero((leaving < expiry) | (versions.start >= leaving))
+        if odd.size == 0:
+            return 0
+        gone = np.maximum(versions.start[odd], leaving[odd])
+        time, step, key = gone, -weight[odd], versions.key[odd]
+        if lookback is not None:
+            time, step = np.concatenate((gone, expiry[odd])), np.concatenate((step, weight[odd]))
+            key = np.concatenate((key, key))
+        return self._steps_until(key, time, step)
+
+    def _steps_until(self, key: Ints, time: Ints, step: Ints) -> Ints:
+        order = np.lexsort((time, key))
+        running = _running(step[order])
+        start, stop = runs_of(key[order], self._keys)
+        return running[end_within(time[order], start, stop, self._as_of)] - running[start]
+
+    def _highest(self, rank: Ints) -> Ints:
+        """Return the highest rank among the versions each question can see, -1 for none; ranks grow with the key."""
+        versions = self.versions
+        lasting = self._by_sight[versions.stop[self._by_sight] == NEVER]
+        result = np.full(self._as_of.size, -1, dtype=np.int64)
+        if lasting.size:
+            # Ranks grow with the key, so a running maximum never looks into the key before.
+            best = np.maximum.accumulate(rank[lasting])
+            start, stop = runs_of(versions.key[lasting], self._keys)
+            end = end_within(versions.start[lasting], start, stop, self._as_of)
+            result = np.where(end > start, best[end - 1], -1)
+        if lasting.size < versions.key.size:
+            ending = np.flatnonzero(versions.stop != NEVER)
+            few = AskedEvents(versions.take(ending), self._keys, self._as_of)
+            for question, version in few.pairs():
+                np.maximum.at(result, question, rank[ending[version]])
+        return result
+
+
+def _running(weight: Ints) -> Ints:
+    """Return the sums of the first 0, 1, ... of `weight`; integers wrap around, differences stay exact."""
+    result = np.zeros(weight.size + 1, dtype=np.int64)
+    np.cumsum(weight, out=result[1:])
+    return result
+
+
+def _chunks(length: Ints) -> Iterator[tuple[int, int]]:
+    total = np.cumsum(length)
+    first = 0
+    while first < length.size:
+        before = total[first - 1] if first else 0
+        last = max(first + 1, int(np.searchsorted(total, before + _CHUNK, side="right")))
+        yield first, last
+        first = last
+
+
+def _put_medians(result: Floats, question: Ints, value: Ints) -> None:
+    order = np.lexsort((value, question))
+    asked, first, count = np.unique(question[order], return_index=True, return_counts=True)
+    value = value[order]
+    result[asked] = (value[first + (count - 1) // 2] + value[first + count // 2]) / 2
