@@ -120,8 +120,15 @@ def write_updates(
     changed: list[int] = []
     for start in range(0, len(updates), _AT_ONCE):
         changed += _write_some(session, model, updates[start : start + _AT_ONCE], writer)
-    session.expire_all()  # records that the session holds were changed behind its back
+    _refresh_held(session, model, {each.record_id for each in updates})
     return changed
+
+
+def _refresh_held(session: Session, model: type[Record], ids: Collection[int]) -> None:
+    """Read again the records that the session holds: they were changed behind its back."""
+    for record in list(session.identity_map.values()):
+        if isinstance(record, model) and record.id in ids:
+            session.refresh(record)
 
 
 def _write_some(

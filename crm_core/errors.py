@@ -10,6 +10,8 @@ CRMError
 ├── UnknownFieldError              no such field on that record type
 ├── FieldAlreadyDeclaredError      a custom field declared twice with different meaning
 ├── LeadNotOpenError               the lead is converted or disqualified already
+├── MergeError                     two records that cannot be made one
+├── HandoverError                  nobody to hand over to
 ├── DealNotOpenError               the deal is won or lost already
 ├── StageNotInPipelineError        no such stage in the deal's pipeline
 ├── AccessDeniedError              the role may not do that
@@ -108,6 +110,14 @@ class LeadNotOpenError(CRMError):
         super().__init__(f"lead {lead_id} is {status}, expected an open lead")
         self.lead_id = lead_id
         self.status = status
+
+
+class MergeError(CRMError):
+    """Two records that cannot be made one."""
+
+
+class HandoverError(CRMError):
+    """Nobody to hand over to."""
 
 
 class DealNotOpenError(CRMError):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from crm_core.errors import LeadNotOpenError
-from crm_core.records import Account, Contact, Lead, LeadStatus
+from crm_core.records import Account, Contact, Deal, Lead, LeadStatus
 from crm_core.store import Transaction
 
 
@@ -21,33 +24,57 @@ def disqualify_lead(
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class Conversion:
+    """What became of a lead."""
+
+    account: Account
+    contact: Contact | None
+    deal: Deal | None
+
+
 def convert_lead(
     transaction: Transaction,
     lead: Lead,
     *,
+    account: Account | None = None,
+    deal: Deal | None = None,
     occurred_at: datetime | None = None,
     recorded_at: datetime | None = None,
-    account: Account | None = None,
-) -> Account:
-    """Turn an open lead into a customer; return its account, made from the lead unless given.
+) -> Conversion:
+    """Turn an open lead into a customer: its account, its contact if it names a person, and `deal` if given.
 
-    A lead that names a person also becomes a contact of the account.
+    The account is made from the lead unless one is given. Converting again gives what the first time gave
+    and writes nothing; a disqualified lead raises LeadNotOpenError.
     """
+    if lead.status == LeadStatus.CONVERTED:
+        return _earlier(transaction, lead)
     _check_open(lead)
     happened = occurred_at or transaction.now
+    when = {"occurred_at": happened, "recorded_at": recorded_at}
     if account is None:
-        account = transaction.create(_account_of(lead, happened, recorded_at))
-    contact = None
-    if lead.name:
-        contact = transaction.create(_contact_of(lead, account, happened, recorded_at))
+        account = transaction.create(_account_of(lead, when))
+    contact = transaction.create(_contact_of(lead, account, when)) if lead.name else None
+    if deal is not None:
+        deal = transaction.create(_fit_deal(deal, lead, account, contact, when))
     values = {
         "status": LeadStatus.CONVERTED,
         "converted_at": happened,
         "account_id": account.id,
         "contact_id": contact.id if contact else None,
+        "deal_id": deal.id if deal else None,
     }
     transaction.update(lead, values, occurred_at=happened, recorded_at=recorded_at)
-    return account
+    return Conversion(account=account, contact=contact, deal=deal)
+
+
+def _earlier(transaction: Transaction, lead: Lead) -> Conversion:
+    session = transaction.session
+    return Conversion(
+        account=session.get_one(Account, lead.account_id),
+        contact=session.get(Contact, lead.contact_id) if lead.contact_id else None,
+        deal=session.get(Deal, lead.deal_id) if lead.deal_id else None,
+    )
 
 
 def _check_open(lead: Lead) -> None:
@@ -55,7 +82,7 @@ def _check_open(lead: Lead) -> None:
         raise LeadNotOpenError(lead.id, lead.status)
 
 
-def _account_of(lead: Lead, occurred_at: datetime, recorded_at: datetime | None) -> Account:
+def _account_of(lead: Lead, when: Mapping[str, Any]) -> Account:
     return Account(
         name=lead.company or lead.name or f"Lead {lead.id}",
         industry=lead.industry,
@@ -63,12 +90,11 @@ def _account_of(lead: Lead, occurred_at: datetime, recorded_at: datetime | None)
         employees=lead.employees,
         phone=lead.phone,
         owner_id=lead.owner_id,
-        occurred_at=occurred_at,
-        recorded_at=recorded_at,
+        **when,
     )
 
 
-def _contact_of(lead: Lead, account: Account, occurred_at: datetime, recorded_at: datetime | None) -> Contact:
+def _contact_of(lead: Lead, account: Account, when: Mapping[str, Any]) -> Contact:
     return Contact(
         account_id=account.id,
         name=lead.name,
@@ -76,6 +102,20 @@ def _contact_of(lead: Lead, account: Account, occurred_at: datetime, recorded_at
         phone=lead.phone,
         title=lead.title,
         owner_id=lead.owner_id,
-        occurred_at=occurred_at,
-        recorded_at=recorded_at,
+        consent=lead.consent,
+        consent_at=lead.consent_at,
+        scoring_opt_out=lead.scoring_opt_out,
+        **when,
     )
+
+
+def _fit_deal(
+    deal: Deal, lead: Lead, account: Account, contact: Contact | None, when: Mapping[str, Any]
+) -> Deal:
+    deal.account_id = account.id
+    deal.contact_id = contact.id if contact else None
+    deal.owner_id = deal.owner_id or lead.owner_id
+    deal.source = deal.source or lead.source
+    deal.campaign_id = deal.campaign_id or lead.campaign_id
+    deal.occurred_at, deal.recorded_at = when["occurred_at"], when["recorded_at"]
+    return deal

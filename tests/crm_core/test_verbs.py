@@ -5,9 +5,10 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+from sqlalchemy import select
 
 from crm_core.activities import log_activity
-from crm_core.changes import list_changes
+from crm_core.changes import list_changes, newest_sequence
 from crm_core.clock import FixedClock
 from crm_core.deals import close_deal, move_deal
 from crm_core.errors import (
@@ -19,9 +20,9 @@ from crm_core.errors import (
 )
 from crm_core.leads import convert_lead, disqualify_lead
 from crm_core.pipelines import open_stages
-from crm_core.records import Activity, Contact, Lead
+from crm_core.records import Account, Activity, Contact, Deal, Lead
 from crm_core.store import Store
-from tests.factories import make_account, make_activity, make_contact, make_deal, make_lead
+from tests.factories import make_account, make_activity, make_contact, make_deal, make_lead, make_user
 
 
 def test_a_converted_lead_becomes_an_account_and_its_contact(store: Store, clock: FixedClock) -> None:
@@ -30,7 +31,7 @@ def test_a_converted_lead_becomes_an_account_and_its_contact(store: Store, clock
     clock.advance(timedelta(days=3))
     with store.transaction() as transaction:
         lead = transaction.get(Lead, lead.id)
-        account = convert_lead(transaction, lead)
+        account = convert_lead(transaction, lead).account
 
     assert (lead.status, lead.converted_at, lead.account_id) == ("converted", clock.now(), account.id)
     assert (account.name, account.region) == ("Fangda Valves", "South")
@@ -43,12 +44,50 @@ def test_a_converted_lead_becomes_an_account_and_its_contact(store: Store, clock
         )
 
 
-def test_a_lead_is_converted_once(store: Store) -> None:
+def test_a_conversion_can_bring_a_deal_along(store: Store) -> None:
+    with store.transaction() as transaction:
+        owner = make_user(transaction)
+        lead = make_lead(transaction, owner_id=owner.id, source="ad")
+        done = convert_lead(transaction, lead, deal=Deal(name="Ten valves", stage="needs"))
+
+    assert done.deal is not None
+    assert done.contact is not None
+    assert (lead.deal_id, lead.contact_id) == (done.deal.id, done.contact.id)
+    assert (done.deal.account_id, done.deal.contact_id) == (done.account.id, done.contact.id)
+    assert (done.deal.owner_id, done.deal.source) == (owner.id, "ad")
+
+
+def test_converting_a_lead_again_gives_the_same_and_writes_nothing(store: Store) -> None:
     with store.transaction() as transaction:
         lead = make_lead(transaction)
-        convert_lead(transaction, lead)
-    with pytest.raises(LeadNotOpenError, match="converted"), store.transaction() as transaction:
-        convert_lead(transaction, transaction.get(Lead, lead.id))
+        first = convert_lead(transaction, lead, deal=Deal(name="Ten valves", stage="needs"))
+    with store.reading() as session:
+        before = newest_sequence(session)
+    with store.transaction() as transaction:
+        again = convert_lead(transaction, transaction.get(Lead, lead.id), deal=Deal(name="X", stage="needs"))
+    with store.reading() as session:
+        assert newest_sequence(session) == before
+    assert first.deal is not None
+    assert again.deal is not None
+    assert (again.account.id, again.deal.id) == (first.account.id, first.deal.id)
+
+
+def test_a_failed_conversion_leaves_the_lead_open(store: Store) -> None:
+    with store.transaction() as transaction:
+        lead_id = make_lead(transaction).id
+    with pytest.raises(StageNotInPipelineError), store.transaction() as transaction:
+        convert_lead(transaction, transaction.get(Lead, lead_id), deal=Deal(name="X", stage="dancing"))
+    with store.reading() as session:
+        assert session.get_one(Lead, lead_id).status == "open"
+        assert session.scalars(select(Account)).all() == []
+
+
+def test_a_disqualified_lead_is_not_converted(store: Store) -> None:
+    with store.transaction() as transaction:
+        lead = make_lead(transaction)
+        disqualify_lead(transaction, lead, reason="student")
+        with pytest.raises(LeadNotOpenError, match="disqualified"):
+            convert_lead(transaction, lead)
 
 
 def test_a_disqualified_lead_says_why(store: Store) -> None:

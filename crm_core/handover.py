@@ -1,0 +1,70 @@
+"""Giving what somebody was responsible for to somebody else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy import ColumnElement, and_, select, true
+
+from crm_core.bulk import Update
+from crm_core.errors import HandoverError
+from crm_core.records import (
+    RECORD_TYPES,
+    Activity,
+    ActivityKind,
+    Comment,
+    Deal,
+    DealStatus,
+    Lead,
+    LeadStatus,
+    Owned,
+    Record,
+    Ticket,
+    TicketStatus,
+    User,
+)
+from crm_core.store import Transaction
+from crm_core.validation import columns_of
+
+_OPEN: dict[type[Record], ColumnElement[bool]] = {
+    Lead: Lead.status == LeadStatus.OPEN,
+    Deal: Deal.status == DealStatus.OPEN,
+    Ticket: Ticket.status == TicketStatus.OPEN,
+    Activity: and_(Activity.kind == ActivityKind.TASK, Activity.outcome.is_(None)),
+}
+"""What is still to be worked on; the rest keeps the name of who did it."""
+
+_NEVER: frozenset[type[Record]] = frozenset({Comment})
+"""What somebody said stays theirs."""
+
+
+def hand_over(transaction: Transaction, leaver: User, heirs: Sequence[User]) -> dict[str, int]:
+    """Give everything open that `leaver` owns to `heirs`, in turn; return how many of each type moved.
+
+    Customers move whole; leads, deals and tickets while they are open, tasks while they are not done. Each
+    move is a change row of its own, so that as of yesterday the leaver still owned them.
+    """
+    if not heirs or any(not heir.active or heir.id == leaver.id for heir in heirs):
+        raise HandoverError(f"expected active people other than {leaver.name} to hand over to")
+    moved = {model.record_type: _move(transaction, model, leaver, heirs) for model in _owned_types()}
+    return {record_type: count for record_type, count in moved.items() if count}
+
+
+def _owned_types() -> list[type[Record]]:
+    return [model for model in RECORD_TYPES.values() if issubclass(model, Owned) and model not in _NEVER]
+
+
+def _move(transaction: Transaction, model: type[Record], leaver: User, heirs: Sequence[User]) -> int:
+    columns = columns_of(model)
+    query = (
+        select(columns["id"])
+        .where(columns["owner_id"] == leaver.id, columns["deleted_at"].is_(None), _OPEN.get(model, true()))
+        .order_by(columns["id"])
+    )
+    ids = transaction.session.scalars(query).all()
+    updates = [
+        Update(record_id=record_id, values={"owner_id": heirs[turn % len(heirs)].id})
+        for turn, record_id in enumerate(ids)
+    ]
+    transaction.update_many(model, updates)
+    return len(updates)

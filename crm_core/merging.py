@@ -1,0 +1,93 @@
+"""Making one record of two that turned out to be the same, with the history of both."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+from sqlalchemy.orm import Session
+
+from crm_core.bulk import Update
+from crm_core.errors import MergeError
+from crm_core.links import Link, links_to
+from crm_core.records import SCORE_COLUMNS, Account, Contact, Lead, LeadStatus
+from crm_core.store import Transaction
+from crm_core.validation import columns_of
+
+M = TypeVar("M", Account, Contact, Lead)
+
+_KEPT_APART = SCORE_COLUMNS | {
+    "id",
+    "external_id",
+    "occurred_at",
+    "recorded_at",
+    "deleted_at",
+    "version",
+    "custom",
+    "merged_into_id",
+    "erased_at",
+}
+"""Fields that are not taken over from the record that goes."""
+
+
+def merge_records(transaction: Transaction, keep: M, gone: M) -> M:
+    """Move everything that points at `gone` to `keep`, fill what `keep` lacks, delete `gone`; return `keep`.
+
+    Everything that changes leaves its change row: as of an instant before the merge there are still two
+    records. Merging what has been merged already into the same record changes nothing.
+    """
+    if gone.merged_into_id == keep.id and gone.deleted_at is not None:
+        return keep
+    _check_mergeable(keep, gone)
+    _move_links(transaction, keep, gone)
+    _fill_gaps(transaction, keep, gone)
+    transaction.update(gone, {"merged_into_id": keep.id})
+    transaction.delete(gone)
+    return keep
+
+
+def find_survivor(session: Session, model: type[M], record_id: int) -> M | None:
+    """Return what stands for `record_id` now: itself, or what it was merged into; None if deleted."""
+    record = session.get(model, record_id)
+    while record is not None and record.merged_into_id is not None:
+        record = session.get(model, record.merged_into_id)
+    return None if record is None or record.deleted_at is not None else record
+
+
+def _check_mergeable(keep: M, gone: M) -> None:
+    if keep.id == gone.id:
+        raise MergeError(f"{keep.record_type} {keep.id} cannot be merged with itself")
+    for record in (keep, gone):
+        if record.deleted_at is not None:
+            raise MergeError(f"{record.record_type} {record.id} is deleted, expected two that are not")
+    if isinstance(gone, Lead) and gone.status == LeadStatus.CONVERTED:
+        raise MergeError(f"lead {gone.id} is converted; keep it and merge lead {keep.id} into it")
+
+
+def _move_links(transaction: Transaction, keep: M, gone: M) -> None:
+    model = type(keep)
+    for link in links_to(model):
+        ids = transaction.session.scalars(link.pointing_at(model, gone.id)).all()
+        updates = [Update(record_id=i, values={link.column: _target(link, i, keep)}) for i in ids]
+        transaction.update_many(link.model, updates)
+
+
+def _target(link: Link, record_id: int, keep: M) -> int | None:
+    # A company below the one that goes would end below itself.
+    return None if link.model is type(keep) and record_id == keep.id else keep.id
+
+
+def _fill_gaps(transaction: Transaction, keep: M, gone: M) -> None:
+    gaps = {
+        field: getattr(gone, field)
+        for field in columns_of(type(keep))
+        if field not in _KEPT_APART and getattr(keep, field) is None and getattr(gone, field) is not None
+    }
+    held = keep.custom or {}
+    gaps |= {
+        f"custom.{name}": value
+        for name, value in (gone.custom or {}).items()
+        if held.get(name) is None and value is not None
+    }
+    if gaps.get("parent_id") == keep.id:
+        del gaps["parent_id"]
+    transaction.update(keep, gaps)
