@@ -154,7 +154,9 @@ class AskedEvents:
     def _corrections(self, weight: Ints, lookback: int | None) -> Ints | int:
         """Return what to add for the few that end before their window does, or were known too late for it."""
         versions = self.versions
-        expiry = np.full(weight.size, NEVER) if lookback is None else leaves_window(versions.occurred_at, lookback)
+        expiry = (
+            np.full(weight.size, NEVER) if lookback is None else leaves_window(versions.occurred_at, lookback)
+        )
         leaving = np.minimum(versions.stop, expiry)
         odd = np.flatnonzero((leaving < expiry) | (versions.start >= leaving))
         if odd.size == 0:
