@@ -33,8 +33,8 @@ _MONDAY = 4 * DAY
 ACTIVE_DAYS = 90
 """A customer who has not ordered for so long has gone already, and is not asked about.
 
-With it, no sale in the next 60 days on the public Olist data is told by recency alone with an AUC of 0.79; with 60 days
-it is 0.76, with 180 days 0.84, because those long gone are easy."""
+With it, no sale in the next 60 days on the public Olist data is told by recency alone with an AUC of 0.79;
+with 60 days it is 0.76, with 180 days 0.84, because those long gone are easy."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -99,7 +99,8 @@ def lead_cohort(
 ) -> Cohort:
     """Return the questions about open leads with start < as_of <= until, by lead and instant.
 
-    Age 0 asks when the lead became known; the others that many days after it came to exist, if it was known by then.
+    Age 0 asks when the lead became known; the others that many days after it came to exist, if it was known
+    by then.
     """
     with store.reading() as session:
         leads = _Lives(session, Lead, open_status=LeadStatus.OPEN)
@@ -109,7 +110,8 @@ def lead_cohort(
 def deal_cohort(store: Store, *, start: datetime, until: datetime) -> Cohort:
     """Return the questions about open deals with start < as_of <= until, by deal and instant.
 
-    A deal is asked about when it became known, when a change of its stage became known, and every Monday at 00:00 UTC.
+    A deal is asked about when it became known, when a change of its stage became known, and every Monday at
+    00:00 UTC.
     """
     with store.reading() as session:
         deals = _Lives(session, Deal, open_status=DealStatus.OPEN)
@@ -128,11 +130,11 @@ def deal_cohort(store: Store, *, start: datetime, until: datetime) -> Cohort:
 def account_cohort(
     store: Store, *, start: datetime, until: datetime, kind: str | None = None, active_days: int = ACTIVE_DAYS
 ) -> Cohort:
-    """Return the questions about active customers at month ends with start < as_of <= until, by customer and instant.
+    """Return the questions about active customers at month ends with start < as_of <= until, in their order.
 
-    A month ends with its last microsecond (UTC), so that what is dated by day counts for the month it is of. `kind` says
-    who is active: "orders", who ordered in the last `active_days`; "contracts", who has a running contract. None
-    follows `churn_kind`.
+    A month ends with its last microsecond (UTC), so that what is dated by day counts for the month it is of.
+    `kind` says who is active: "orders", who ordered in the last `active_days`; "contracts", who has a running
+    contract. None follows `churn_kind`.
     """
     with store.reading() as session:
         ends = month_ends(start, until)
@@ -140,7 +142,7 @@ def account_cohort(
 
 
 def open_records(store: Store, record_type: str, as_of: datetime, *, kind: str | None = None) -> Cohort:
-    """Return one question, asked from `as_of`, about every lead or deal open then, or every customer active then."""
+    """Return a question from `as_of` about every lead or deal open then, or every customer active then."""
     with store.reading() as session:
         return open_records_in(session, record_type, as_of, kind=kind)
 

@@ -1,7 +1,7 @@
 """When contracts run, as known at a question, and what follows from it.
 
-A contract runs from the midnight (UTC) that begins `starts_on` to the midnight that ends `ends_on`, unless it is known
-as cancelled or ended before.
+A contract runs from the midnight (UTC) of `starts_on` to that of `ends_on`, unless it is known as cancelled
+or ended before; one that follows it without a gap starts on the day the other ends.
 """
 
 from __future__ import annotations
@@ -19,18 +19,12 @@ from features.declaration import Column, Meaning, Need
 from features.event_features import EventFeature
 from features.events import Versions
 from features.facts import Facts
-from features.windows import Ints
 from features.wording import Sentence
 
 _IN_FORCE = (ContractStatus.ACTIVE.value, ContractStatus.RENEWED.value)
 
 RUNNING_FIELDS = ("ends_on", "starts_on", "status")
 """Fields of a contract that tell when it runs."""
-
-
-def end_of(ends_on: Ints) -> Ints:
-    """Return the instant at which contracts end whose last day is `ends_on` (its midnight)."""
-    return ends_on + DAY
 
 
 def standing(versions: Versions) -> Versions:
@@ -44,7 +38,7 @@ def running(versions: Versions) -> Versions:
     return replace(
         stand,
         start=np.maximum(stand.start, stand.columns["starts_on"]),
-        stop=np.minimum(stand.stop, end_of(stand.columns["ends_on"])),
+        stop=np.minimum(stand.stop, stand.columns["ends_on"]),
     ).in_order()
 
 
@@ -82,7 +76,7 @@ class DaysToContractEnd(ContractFeature):
     def compute(self, facts: Facts) -> Column:
         """Return the days."""
         found = facts.asked(self.of.via, standing(facts.events(self.of).versions))
-        last = found.largest(end_of(found.versions.columns["ends_on"]))
+        last = found.largest(found.versions.columns["ends_on"])
         left = np.where(last == NO_INSTANT, facts.as_of, last) - facts.as_of
         return np.where(left > 0, left / DAY, np.nan)
 

@@ -54,10 +54,10 @@ class Meaning:
 
 @dataclass(frozen=True, kw_only=True)
 class Need:
-    """Fields that a feature reads: of the record asked about, of one it names (`via`), or of events linked to it.
+    """Fields that a feature reads: of the record asked about, of one it names (`via`), or of linked events.
 
-    `guards` are read only to tell whether an event still stands at the question, as its deletion does; they are no
-    inputs, and so may be fields that are written at an outcome of the past.
+    `guards` are read only to tell whether an event still stands at the question, as its deletion does; they
+    are no inputs, and so may be fields that are written at an outcome of the past.
     """
 
     record: str
@@ -131,7 +131,7 @@ class Feature(ABC):
         return self.meaning.sentence.say(value, self.unit, language)
 
     def without_fields(self, unusable: frozenset[str]) -> Feature | None:
-        """Return what is left of it when the fields `unusable` (`record.field`) cannot be read; None for nothing."""
+        """Return what is left of it without the fields `unusable` (`record.field`); None for nothing."""
         return None if unusable.intersection(self.source_fields) else self
 
     def declaration(self) -> dict[str, Any]:
@@ -171,7 +171,7 @@ def _fields_of(need: Need) -> set[str]:
     return found if need.via is None else found | {f"{need.record}.{need.via}"}
 
 
-def _decisive(value: Any) -> Any:
+def _decisive(value: object) -> Any:  # noqa: ANN401  any JSON value
     if not is_dataclass(value):
         return value
     return {

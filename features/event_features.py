@@ -29,7 +29,7 @@ _HOURS = 24
 
 @dataclass(frozen=True, kw_only=True)
 class Events:
-    """A kind of event of a record, or of the record it names in `via`: all of `event` whose fields are in `where`."""
+    """A kind of event of a record, or of the one it names in `via`: every `event` that `where` lets in."""
 
     record: str
     event: str
@@ -278,7 +278,7 @@ class DaysSinceFirst(EventFeature):
 
 @dataclass(frozen=True, kw_only=True)
 class HoursToFirst(DaysSinceFirst):
-    """Hours from when the record came to exist to the first event of all; negative if the event came before."""
+    """Hours from when the record came to exist to the first event of all; negative if that came before."""
 
     @cached_property
     def meaning(self) -> Meaning:
@@ -414,7 +414,7 @@ def check_summable(event: str, name: str) -> None:
 
 
 def unit_of(record: str, name: str) -> str:
-    """Return the unit of a built-in field; refuse instants and days, whose distance is a feature of its own."""
+    """Return the unit of a built-in field; refuse instants and days: declare the distance to them."""
     column = columns_of(RECORD_TYPES[record])[name]
     if isinstance(column.type, Money):
         return "currency"

@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from sqlalchemy import ColumnElement, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from crm_core.arrays import NO_INSTANT, among, as_array, read_arrays
@@ -192,14 +192,14 @@ def _check_known(record_type: str, records: AskedRecords, cohort: Cohort) -> Non
 def _read_rows(
     session: Session, model: type[Record], by: str, keys: Ints, fields: Sequence[str]
 ) -> dict[str, Values]:
-    """Return the columns of the records whose `by` is one of `keys`, sorted by id; custom fields by their name."""
+    """Return the columns of the records whose `by` is one of `keys`, by id; custom fields by their name."""
     columns = columns_of(model)
     plain = [field for field in fields if not field.startswith("custom.")]
     custom = [field for field in fields if field.startswith("custom.")]
     wanted = dict.fromkeys((*_BASE, *plain, *(("custom",) if custom else ())))
     entity: Any = model
     attributes = [getattr(entity, name) for name in wanted]
-    rows = read_arrays(session, select(*attributes).where(_linked(columns[by], keys)).order_by(model.id))
+    rows = read_arrays(session, select(*attributes).where(among(columns[by], keys)).order_by(model.id))
     if custom:
         parsed = rows.pop("custom").tolist()
         for field in custom:
@@ -208,12 +208,8 @@ def _read_rows(
     return rows
 
 
-def _linked(column: Any, keys: Ints) -> ColumnElement[bool]:
-    return among(column, keys)
-
-
 def _ever_linked(session: Session, model: type[Record], link: str, keys: Ints) -> Ints:
-    """Return the records whose `link` has changed from or to one of `keys`, and with many keys all that changed."""
+    """Return the records whose `link` changed from or to one of `keys`; with many keys, all that changed."""
     query = select(Change.record_id).where(Change.record_type == model.record_type, Change.field == link)
     if keys.size <= 100:
         named = [dump_json(key) for key in keys.tolist()]
@@ -270,7 +266,7 @@ def _split(rows: Mapping[str, Values], histories: Mapping[str, FieldHistory], li
 
 
 def _spans(ids: Ints, start: Ints, histories: Mapping[str, FieldHistory]) -> tuple[Ints, Ints]:
-    """Return (row, since) of every span: one from when each event was known, one from each later change of it."""
+    """Return (row, since) of every span: from when each event was known, and from each later change."""
     rows, since = [np.arange(ids.size)], [start]
     for history in histories.values():
         row = np.searchsorted(ids, history.record_id)

@@ -80,7 +80,7 @@ class FeatureSet:
         return replace(self, features=tuple(f for f in self.features if f.group not in groups))
 
     def without_fields(self, unusable: frozenset[str]) -> FeatureSet:
-        """Return the set without what would have to be read from fields (`record.field`) that cannot be inputs."""
+        """Return the set without what reads fields (`record.field`) that cannot be inputs."""
         left = (feature.without_fields(unusable) for feature in self.features)
         return replace(self, features=tuple(feature for feature in left if feature is not None))
 
@@ -94,9 +94,10 @@ FEATURE_SETS: dict[str, FeatureSet] = {
 
 
 def feature_set_for(store: Store, task_name: str) -> FeatureSet:
-    """Return what a task may look at in this store: built-in features and the custom fields that are known in time.
+    """Return what a task may look at in this store: built-in features and custom fields known in time.
 
-    Features of fields that an import declared as written at the outcome, or as having no history, are left out.
+    Features of fields that an import declared as written at the outcome, or as having no history, are left
+    out.
     """
     with store.reading() as session:
         return feature_set_in(session, task_name)
@@ -112,7 +113,7 @@ def feature_set_in(session: Session, task_name: str) -> FeatureSet:
 
 
 def unusable_fields(session: Session) -> frozenset[str]:
-    """Return the fields, as `record.field`, that the store declares as known at the outcome or at no known time."""
+    """Return the fields (`record.field`) declared as known at the outcome or at no known time."""
     query = select(FieldDeclaration.record_type, FieldDeclaration.name).where(
         FieldDeclaration.known.in_((Known.OUTCOME, Known.UNKNOWN))
     )
@@ -137,8 +138,9 @@ def describe() -> str:
 def _describe(feature_set: FeatureSet) -> str:
     head = ["| feature | unit | a rep reads | missing | group | reads |", "|---|---|---|---|---|---|"]
     rows = [
-        f"| `{f.name}` | {f.unit} | {f.sentence_en} / {f.sentence_zh} | {f.nan_meaning} | {f.group} | {_fields(f)} |"
-        for f in feature_set.features
+        f"| `{one.name}` | {one.unit} | {one.sentence_en} / {one.sentence_zh} "
+        f"| {one.nan_meaning} | {one.group} | {_fields(one)} |"
+        for one in feature_set.features
     ]
     title = f"## {feature_set.name} ({feature_set.record_type}, {len(rows)} features)"
     return "\n".join((title, "", *head, *rows))

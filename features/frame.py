@@ -30,8 +30,8 @@ def build_frame(store: Store, cohort: Cohort, feature_set: FeatureSet) -> pd.Dat
     Returns
     -------
     DataFrame, n rows in the order of the cohort
-        One column a feature, by its name. Numbers are float64, categories are object columns of str and None. What a missing
-        value means is declared with the feature (`nan_meaning`).
+        One column a feature, by its name. Numbers are float64, categories are object columns of str and None.
+        What a missing value means is declared with the feature (`nan_meaning`).
 
     Raises
     ------
@@ -42,8 +42,8 @@ def build_frame(store: Store, cohort: Cohort, feature_set: FeatureSet) -> pd.Dat
 
     Notes
     -----
-    Time rule: see `features.windows`. The order of rows, how they are divided into calls and what else is in the store
-    change no bit of a row, so that a training row equals the row behind a single call.
+    Time rule: see `features.windows`. The order of rows, how they are divided into calls and what else is in
+    the store change no bit of a row, so that a training row equals the row behind a single call.
     """
     with store.reading() as session:
         return build_frame_in(session, cohort, feature_set)

@@ -1,17 +1,17 @@
 """What came true after each question, and until when that is known.
 
-`event_at` is the first event with `occurred_at > as_of`. `known_until` is until when the outcome has been seen: an
-interval after `as_of` is over only if it ends by then. With `known_at`, only what was recorded by that instant is used,
-as training at that instant would have had to.
+`event_at` is the first event with `occurred_at > as_of`. `known_until` is until when the outcome has been
+seen: an interval after `as_of` is over only if it ends by then. With `known_at`, only what was recorded by
+that instant is used, as training at that instant would have had to.
 
 What each task's event is:
 
 - lead: the lead is converted. deal: the deal is won; a lost deal goes on without an event.
 - orders: the customer's next order. Churn is its absence over the horizon.
-- contracts: the customer's last contract has ended, and no other was signed and begun within `GRACE_DAYS` of it. It
-  happens when the contract ends (or was cancelled), but nobody can tell before the grace time is over. So nothing
-  counts as seen that is younger than that: taking churn as soon as it is recorded, and renewals only once the grace
-  time is over, would show more churn than there is.
+- contracts: the customer's last contract has ended, and no other was signed and begun within `GRACE_DAYS` of
+  it. It happens when the contract ends (or was cancelled), but nobody can tell before the grace time is over.
+  So nothing counts as seen that is younger than that: taking churn as soon as it is recorded, and renewals
+  only once the grace time is over, would show more churn than there is.
 
 Where the event had happened by `as_of` and was only recorded later, the question was void: `known_until` is
 `as_of`, and no interval of it is ever over.
@@ -35,7 +35,7 @@ from crm_core.records import Contract, ContractStatus, Deal, DealStatus, Lead, L
 from crm_core.segments import end_within, runs_of
 from crm_core.store import Store
 from features.cohort import Cohort, churn_kind_in
-from features.contracts import RUNNING_FIELDS, end_of
+from features.contracts import RUNNING_FIELDS
 from features.events import AskedEvents, Versions
 from features.facts import read_versions
 from features.windows import NEVER, Flags, Ints
@@ -218,7 +218,7 @@ def _terms(contracts: Versions, ended_at: dict[int, int]) -> Iterator[_Term]:
         contracts.record_id.tolist(),
         contracts.occurred_at.tolist(),
         columns["starts_on"].tolist(),
-        end_of(columns["ends_on"]).tolist(),
+        columns["ends_on"].tolist(),
         columns["status"].tolist(),
         strict=True,
     )

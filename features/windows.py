@@ -1,7 +1,7 @@
 """The time rule, stated once; cohorts, features and labels all follow it.
 
-- Known at `as_of`: `recorded_at <= as_of`, and it has happened: `occurred_at <= as_of`. Something deleted is known
-  as deleted from `deleted_at` on.
+- Known at `as_of`: `recorded_at <= as_of`, and it has happened: `occurred_at <= as_of`. Something deleted is
+  known as deleted from `deleted_at` on.
 - Feature window: `as_of - lookback < occurred_at <= as_of`.
 - Label window: `as_of < occurred_at <= as_of + horizon`.
 
@@ -32,7 +32,7 @@ _LOOKBACK = re.compile(r"([1-9]\d{0,5})([wdh])")
 
 
 def parse_lookback(value: str | timedelta) -> int:
-    """Return the microseconds of a lookback such as "30d", "2w", "12h" or a timedelta; refuse a bare number."""
+    """Return the microseconds of "30d", "2w", "12h" or a timedelta; refuse a number without a unit."""
     if isinstance(value, timedelta):
         length = value // timedelta(microseconds=1)
     else:

@@ -10,7 +10,7 @@ from crm_core.clock import DAY
 
 @dataclass(frozen=True, kw_only=True)
 class Sentence:
-    """A sentence with `{value}` in it, and those for one, none and a missing value where they read differently."""
+    """A sentence with `{value}` in it, and how it reads for one, none and a missing value."""
 
     en: str
     zh: str
