@@ -47,6 +47,7 @@ KINDS: dict[type[errors.CRMError], Kind] = {
     errors.HomeInUseError: _kind(409, "home-in-use", "The home folder holds other data"),
     errors.MappingError: _kind(422, "mapping", "The import mapping cannot be used"),
     errors.SourceFileError: _kind(422, "source-file", "A file to import cannot be read"),
+    errors.SourceFileError: _kind(422, "source-file", "A file to import cannot be used"),
     errors.FeatureError: _kind(500, "feature", "A feature is declared wrongly"),
     errors.OutcomeFieldError: _kind(422, "outcome-field", "A field written at the outcome cannot be an input"),
     errors.FeatureSetMismatchError: _kind(503, "feature-set-mismatch", "The model was made for other features"),
@@ -75,7 +76,7 @@ _INTERNAL = KINDS[errors.CRMError]
 
 def kind_of(error: errors.CRMError) -> Kind:
     """Return the kind of problem that an error is."""
-    return KINDS[type(error)]
+    return next(KINDS[parent] for parent in type(error).__mro__ if parent in KINDS)
 
 
 def problem(kind: Kind, detail: str, **more: Any) -> Response:  # noqa: ANN401  any JSON value

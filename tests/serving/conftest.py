@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,6 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from crm_core.predictions import NewPrediction
 from crm_core.promotions import Promotion
 from crm_core.records import Team, User
 from crm_core.store import Store
@@ -22,45 +20,9 @@ from serving.auth import set_password
 from serving.champions import Champions
 from serving.settings import Settings
 from tests.factories import make_team, make_user
+from tests.serving.hand_made import HandMadeModel
 
 PASSWORD = "correct horse battery"
-
-
-@dataclass
-class HandMadeModel:
-    """A model that says what it was told to say, and notes what it was asked."""
-
-    model_version: str = "lead_scoring-1"
-    horizon_days: int = 90
-    probability: Callable[[int], float | None] = lambda record_id: 0.5
-    asked: list[tuple[tuple[int, ...], datetime]] = field(default_factory=list)
-
-    def score(self, store: Store, ids: Sequence[int], as_of: datetime) -> list[NewPrediction]:
-        self.asked.append((tuple(ids), as_of))
-        return [prediction(record_id, self.probability(record_id)) for record_id in ids]
-
-
-def prediction(record_id: int, probability: float | None) -> NewPrediction:
-    """A prediction with one reason."""
-    score = None if probability is None else round(probability * 100)
-    reasons = [
-        {"group": "base", "feature": "base", "value": None, "log_odds": -2.0, "en": "an average lead", "zh": "平均线索"},
-        {
-            "group": "contact",
-            "feature": "calls_count_30d",
-            "value": 2,
-            "log_odds": 1.5,
-            "en": "2 calls in the last 30 days",
-            "zh": "近 30 天通话 2 次",
-        },
-    ]
-    return NewPrediction(
-        record_id=record_id,
-        probability=probability,
-        score=score,
-        grade=None if probability is None else "ABCD"[min(3, int((1 - probability) * 4))],
-        reasons=[] if probability is None else reasons,
-    )
 
 
 @dataclass(frozen=True, kw_only=True)
