@@ -1,9 +1,10 @@
 """Counting, summing and finding events by the time rule, for many questions at once.
 
-An event is visible to the questions asked in `[start, stop)`: from when it was known until it was deleted or one of its
-fields was corrected, when its next version takes over. A window of `lookback` sees it until `occurred_at + lookback`.
-So what a window holds at `as_of` is what came into sight by then less what has left, and both are running sums
-found by binary search. Sums are taken in integers: the order of rows and the size of batches change no bit.
+An event is visible to the questions asked in `[start, stop)`: from when it was known until it was deleted or
+one of its fields was corrected, when its next version takes over. A window of `lookback` sees it until
+`occurred_at + lookback`. So what a window holds at `as_of` is what came into sight by then less what has
+left, and both are running sums found by binary search. Sums are taken in integers: the order of rows and the
+size of batches change no bit.
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ class Versions:
         )
 
     def in_order(self) -> Versions:
-        """Return those that concern somebody and were ever visible, by key, then as they happened, then as written."""
+        """Return those that concern somebody and were ever visible, by key, as they happened, as written."""
         rows = np.flatnonzero((self.key != NO_INSTANT) & (self.start < self.stop))
         order = np.lexsort((self.start[rows], self.record_id[rows], self.occurred_at[rows], self.key[rows]))
         return self.take(rows[order])
@@ -71,8 +72,8 @@ class Versions:
 class AskedEvents:
     """Events of one kind beside the questions that are asked of them.
 
-    Every answer is an array with one value a question; `keys[i]` and `as_of[i]` are the question. Versions must be
-    `in_order()`; answers that are versions are positions in them, -1 for none.
+    Every answer is an array with one value a question; `keys[i]` and `as_of[i]` are the question. Versions
+    must be `in_order()`; answers that are versions are positions in them, -1 for none.
     """
 
     def __init__(self, versions: Versions, keys: Ints, as_of: Ints) -> None:
@@ -139,7 +140,7 @@ class AskedEvents:
         return result
 
     def largest(self, values: Ints) -> Ints:
-        """Return the largest of `values` (int64, one a version) among known events; NO_INSTANT without any."""
+        """Return the largest of `values` (int64, one a version) of known events; NO_INSTANT for none."""
         result = np.full(self._as_of.size, NO_INSTANT)
         for question, version in self.pairs():
             np.maximum.at(result, question, values[version])
@@ -154,7 +155,9 @@ class AskedEvents:
     def _corrections(self, weight: Ints, lookback: int | None) -> Ints | int:
         """Return what to add for the few that end before their window does, or were known too late for it."""
         versions = self.versions
-        expiry = np.full(weight.size, NEVER) if lookback is None else leaves_window(versions.occurred_at, lookback)
+        expiry = (
+            np.full(weight.size, NEVER) if lookback is None else leaves_window(versions.occurred_at, lookback)
+        )
         leaving = np.minimum(versions.stop, expiry)
         odd = np.flatnonzero((leaving < expiry) | (versions.start >= leaving))
         if odd.size == 0:
@@ -173,7 +176,7 @@ class AskedEvents:
         return running[end_within(time[order], start, stop, self._as_of)] - running[start]
 
     def _highest(self, rank: Ints) -> Ints:
-        """Return the highest rank among the versions each question can see, -1 for none; ranks grow with the key."""
+        """Return the highest rank of the versions each question sees, -1 for none; ranks grow by key."""
         versions = self.versions
         lasting = self._by_sight[versions.stop[self._by_sight] == NEVER]
         result = np.full(self._as_of.size, -1, dtype=np.int64)

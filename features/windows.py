@@ -1,12 +1,12 @@
 """The time rule, stated once; cohorts, features and labels all follow it.
 
-- Known at `as_of`: `recorded_at <= as_of`, and it has happened: `occurred_at <= as_of`. Something deleted is known as
-  deleted from `deleted_at` on.
+- Known at `as_of`: `recorded_at <= as_of`, and it has happened: `occurred_at <= as_of`. Something deleted is
+  known as deleted from `deleted_at` on.
 - Feature window: `as_of - lookback < occurred_at <= as_of`.
 - Label window: `as_of < occurred_at <= as_of + horizon`.
 
-Windows are half-open on the left, so that they tile and nothing counts on both sides of `as_of`. All instants are
-int64 microseconds since 1970 UTC.
+Windows are half-open on the left, so that they tile and nothing counts on both sides of `as_of`. All instants
+are int64 microseconds since 1970 UTC.
 """
 
 from __future__ import annotations
@@ -32,14 +32,16 @@ _LOOKBACK = re.compile(r"([1-9]\d{0,5})([wdh])")
 
 
 def parse_lookback(value: str | timedelta) -> int:
-    """Return the microseconds of a lookback such as "30d", "2w", "12h" or a timedelta; refuse one without a unit."""
+    """Return the microseconds of "30d", "2w", "12h" or a timedelta; refuse a number without a unit."""
     if isinstance(value, timedelta):
         length = value // timedelta(microseconds=1)
     else:
-        found = _LOOKBACK.fullmatch(value) if isinstance(value, str) else None
+        found = _LOOKBACK.fullmatch(str(value))
         length = int(found[1]) * _UNITS[found[2]] if found else 0
     if length <= 0 or length % _UNITS["h"]:
-        raise FeatureError(f"lookback: expected whole hours, days or weeks with a unit, as '30d', got {value!r}")
+        raise FeatureError(
+            f"lookback: expected whole hours, days or weeks with a unit, as '30d', got {value!r}"
+        )
     return length
 
 

@@ -1,0 +1,189 @@
+"""Reading CSV and Parquet in chunks, so that memory does not grow with the file.
+
+Every file is looked at as a whole before anything is written: a file that is missing, in another encoding,
+cut off inside a quoted text or without a column that the mapping names stops the import while the store is
+still untouched.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from crm_core.errors import MappingError, SourceFileError
+from crm_core.importing.specs import FileSpec
+from crm_core.importing.tables import did_you_mean
+
+Row = tuple[int, Sequence[Any]]
+"""The line where it begins (in Parquet: the number of the row) and its cells."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fault:
+    """A line that is no row."""
+
+    line: int
+    value: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """A file that can be read: `header` are its columns, `rows` how many rows (or faults) it has."""
+
+    spec: FileSpec
+    path: Path
+    header: tuple[str, ...]
+    rows: int
+
+
+def open_source(spec: FileSpec, folder: Path, wanted: Mapping[str, str]) -> Source:
+    """Return a file after looking through it; `wanted` are the columns to find, with who wants each.
+
+    Raises SourceFileError for a file that cannot be read, MappingError for a column that it does not have.
+    """
+    path = folder / spec.path
+    if not path.is_file():
+        raise SourceFileError(f"{spec.path} is missing in {folder}")
+    header, rows = _look_through_csv(spec, path) if spec.format == "csv" else _look_at_parquet(spec, path)
+    for column, place in wanted.items():
+        if column not in header:
+            raise MappingError(f"{place}: {spec.path} has no column {column!r}{did_you_mean(column, header)}")
+    return Source(spec=spec, path=path, header=header, rows=rows)
+
+
+def read_rows(source: Source) -> Iterator[Row | Fault]:
+    """Return every row in order; a line that is no row comes as a fault."""
+    if source.spec.format == "csv":
+        return _read_csv(source.spec, source.path, len(source.header))
+    return _read_parquet(source)
+
+
+# ------------------------------------------------------------------------------------------------ CSV
+
+
+def _look_through_csv(spec: FileSpec, path: Path) -> tuple[tuple[str, ...], int]:
+    try:
+        header = _csv_header(spec, path)
+        return header, sum(1 for _ in _read_csv(spec, path, len(header)))
+    except UnicodeDecodeError as error:
+        raise SourceFileError(_encoding_fault(spec, path, error)) from error
+    except UnicodeError as error:
+        raise SourceFileError(f"{spec.path} is not in {spec.encoding}: {error}") from error
+    except OSError as error:
+        raise SourceFileError(f"{spec.path} cannot be read: {error}") from error
+
+
+def _csv_header(spec: FileSpec, path: Path) -> tuple[str, ...]:
+    with path.open(encoding=_codec(spec), newline="") as file:
+        header = tuple(next(_csv_reader(spec, file), ()))
+    if not header:
+        raise SourceFileError(f"{spec.path} is empty, expected a first line with the names of its columns")
+    twice = sorted({column for column in header if header.count(column) > 1})
+    if twice:
+        raise SourceFileError(f"{spec.path} has two columns called {twice[0]!r}")
+    return header
+
+
+def _read_csv(spec: FileSpec, path: Path, width: int) -> Iterator[Row | Fault]:
+    with path.open(encoding=_codec(spec), newline="") as file:
+        reader = _csv_reader(spec, file)
+        next(reader, None)
+        while True:
+            line = reader.line_num + 1
+            try:
+                cells = next(reader)
+            except StopIteration:
+                return
+            except csv.Error as error:
+                yield _csv_fault(spec, line, str(error))
+                continue
+            if len(cells) == width:
+                yield line, cells
+            elif cells:
+                shown = spec.delimiter.join(cells)[:80]
+                yield Fault(line=line, value=shown, reason=f"expected {width} cells, got {len(cells)}")
+
+
+def _csv_reader(spec: FileSpec, file: Any) -> Any:  # noqa: ANN401  csv names no type
+    return csv.reader(file, delimiter=spec.delimiter, quotechar=spec.quote, strict=True)
+
+
+def _codec(spec: FileSpec) -> str:
+    # A byte order mark is no part of the first column's name.
+    return "utf-8-sig" if spec.encoding.lower().replace("_", "-") in {"utf-8", "utf8"} else spec.encoding
+
+
+def _csv_fault(spec: FileSpec, line: int, reason: str) -> Fault:
+    if "unexpected end of data" in reason or "field larger" in reason:
+        # What follows the quote is swallowed, so no row after it can be told from text.
+        raise SourceFileError(
+            f"{spec.path}: a quoted text begins in or after line {line} and never ends; is the file cut off?"
+        )
+    return Fault(line=line, value="", reason=f"no row: {reason}")
+
+
+def _encoding_fault(spec: FileSpec, path: Path, error: UnicodeDecodeError) -> str:
+    found = error.object[error.start : error.start + 1]
+    line = _line_that_fails(path, spec.encoding)
+    where = f"line {line}" if line else "it"
+    return (
+        f"{spec.path} is not in {spec.encoding}: {where} holds the byte 0x{found.hex()}; "
+        f"say which encoding it has: [files.{spec.name}] encoding = ..."
+    )
+
+
+def _line_that_fails(path: Path, encoding: str) -> int | None:
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                line.decode(encoding)
+            except UnicodeError:
+                return number
+    return None
+
+
+# ------------------------------------------------------------------------------------------------ Parquet
+
+_BATCH_ROWS = 8_192
+
+
+def _look_at_parquet(spec: FileSpec, path: Path) -> tuple[tuple[str, ...], int]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(path) as file:
+            return tuple(file.schema_arrow.names), file.metadata.num_rows
+    except (pa.ArrowException, OSError) as error:
+        raise SourceFileError(f"{spec.path} is no readable Parquet file: {error}") from error
+
+
+def _read_parquet(source: Source) -> Iterator[Row | Fault]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    line = 0
+    try:
+        with pq.ParquetFile(source.path) as file:
+            for batch in file.iter_batches(batch_size=_BATCH_ROWS):
+                columns = [_plain(column).to_pylist() for column in batch.columns]
+                for cells in zip(*columns, strict=True):
+                    line += 1
+                    yield line, cells
+    except (pa.ArrowException, OSError) as error:
+        raise SourceFileError(f"{source.spec.path} is damaged after row {line}: {error}") from error
+
+
+def _plain(column: Any) -> Any:  # noqa: ANN401  pyarrow ships no types
+    """Return a column whose values Python holds as its own: nanoseconds would come as pandas objects."""
+    import pyarrow as pa
+
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    if pa.types.is_timestamp(column.type) and column.type.unit == "ns":
+        return column.cast(pa.timestamp("us", tz=column.type.tz), safe=False)
+    return column

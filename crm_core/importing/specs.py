@@ -1,0 +1,174 @@
+"""What a mapping says, as frozen dataclasses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from collections.abc import Mapping as Dictionary
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from crm_core.fields import FieldKind, Known
+from crm_core.importing.expressions import Expression, columns_in
+from crm_core.records import OUTCOME_FIELDS, RECORD_TYPES, Record
+
+EVENTS = ("convert", "disqualify", "close", "update")
+"""What can happen to a record."""
+
+EVENT_RECORDS = {"convert": "lead", "disqualify": "lead", "close": "deal"}
+IMPLIED = {
+    "convert": ("status", "converted_at"),
+    "disqualify": ("status",),
+    "close": ("status", "closed_at", "stage"),
+    "update": (),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileSpec:
+    """A file of the folder, and how its text is to be read."""
+
+    name: str
+    path: str
+    format: str
+    encoding: str = "utf-8"
+    delimiter: str = ","
+    quote: str = '"'
+    empty: frozenset[str] = frozenset({""})
+
+
+@dataclass(frozen=True, kw_only=True)
+class LookupSpec:
+    """One value for each key of a file."""
+
+    name: str
+    file: str
+    key: Expression
+    value: Expression
+    take: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class FieldSpec:
+    """A field that a step fills: a column of the record, or `custom.NAME`."""
+
+    name: str
+    value: Expression
+    known: Known | None
+    kind: FieldKind | None = None
+    label_en: str | None = None
+    label_zh: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Filter:
+    """Rows that are left out, and why."""
+
+    reason: str
+    value: Expression
+    test: str
+    operand: Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """One pass over one file: rows (or groups of rows) become records, or events of records.
+
+    `event` is None for records. `if_known` says what happens to a record that exists: update, or keep as it
+    is. `won` is given for `close`. `if_before_start` says what becomes of events that come before their
+    record began.
+    """
+
+    name: str
+    record_type: str
+    file: str
+    external_id: Expression
+    occurred_at: Expression
+    recorded_at: str | Expression
+    fields: tuple[FieldSpec, ...]
+    group: bool = False
+    leave_out: tuple[Filter, ...] = ()
+    changed_at: Expression | None = None
+    if_known: str = "update"
+    event: str | None = None
+    won: Expression | None = None
+    if_before_start: str = "refuse"
+
+    @property
+    def model(self) -> type[Record]:
+        """The class of the records."""
+        return RECORD_TYPES[self.record_type]
+
+    @property
+    def event_fields(self) -> frozenset[str]:
+        """The fields that an event writes."""
+        return frozenset({*IMPLIED[self.event or "update"], *(field.name for field in self.fields)})
+
+    def expressions(self) -> Iterator[tuple[str, Expression]]:
+        """Return every expression of the step with its place in the mapping."""
+        yield "external_id", self.external_id
+        yield "occurred_at", self.occurred_at
+        for name in ("recorded_at", "changed_at", "won"):
+            value = getattr(self, name)
+            if value is not None and not isinstance(value, str):
+                yield name, value
+        for field in self.fields:
+            place = field.name if field.name.startswith("custom.") else f"fields.{field.name}"
+            yield place, field.value
+        for number, left_out in enumerate(self.leave_out, start=1):
+            yield f"leave_out[{number}]", left_out.value
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mapping:
+    """A whole mapping; `coverage` says until when all of a record type was seen: an instant or a step."""
+
+    name: str
+    about: str
+    files: Dictionary[str, FileSpec]
+    lookups: tuple[LookupSpec, ...]
+    steps: tuple[Step, ...]
+    coverage: Dictionary[str, datetime | str]
+
+    def columns_of_file(self, name: str) -> dict[str, str]:
+        """Return the columns that the mapping reads from a file, each with a place where it says so."""
+        found: dict[str, str] = {}
+        for place, expression in self._expressions_on(name):
+            for column in columns_in(expression):
+                found.setdefault(column, place)
+        return found
+
+    def written_by_events(self, record_type: str) -> frozenset[str]:
+        """Return the fields of a record type that events of this mapping write."""
+        fields = (step.event_fields for step in self.steps if step.event and step.record_type == record_type)
+        return frozenset().union(*fields)
+
+    def declarations(self) -> list[tuple[str, FieldSpec]]:
+        """Return every field whose time of being known is to be declared, once a record type.
+
+        A field that this mapping says nothing about is not returned where its events tell its history.
+        """
+        found: dict[tuple[str, str], FieldSpec] = {}
+        for step in self.steps:
+            logged = step.event_fields if step.event else self.written_by_events(step.record_type)
+            for field in step.fields:
+                said = found.get((step.record_type, field.name), field)
+                if said.known is None and (field.known is not None or field.name not in logged):
+                    said = field
+                found[step.record_type, field.name] = said
+        return [
+            (record_type, field)
+            for (record_type, name), field in found.items()
+            if name not in OUTCOME_FIELDS.get(record_type, ())
+            and (field.known is not None or name not in self.written_by_events(record_type))
+        ]
+
+    def _expressions_on(self, file: str) -> Iterator[tuple[str, Expression]]:
+        for lookup in self.lookups:
+            if lookup.file == file:
+                yield f"lookups.{lookup.name}.key", lookup.key
+                yield f"lookups.{lookup.name}.value", lookup.value
+        for step in self.steps:
+            if step.file == file:
+                for place, expression in step.expressions():
+                    yield f"{step.name}.{place}", expression

@@ -1,0 +1,350 @@
+"""From the text of a cell to the value of a field.
+
+A converter takes what stood in a cell (a text, or what Parquet holds) and returns the value, or raises
+ValueError. Whoever calls it knows the column and what was expected, and says so.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, time, timedelta, tzinfo
+from decimal import Decimal, InvalidOperation
+from enum import StrEnum
+from typing import Any
+
+from crm_core.columns import money_units
+from crm_core.errors import InvalidValueError
+
+Converter = Callable[[Any], Any]
+
+_INSTANT_BEFORE = timedelta(microseconds=1)
+
+
+class Kind(StrEnum):
+    """What a value is."""
+
+    TEXT = "text"
+    NUMBER = "number"
+    INTEGER = "integer"
+    MONEY = "money"
+    FLAG = "flag"
+    INSTANT = "instant"
+    DAY = "day"
+
+
+class Within(StrEnum):
+    """Which instant stands for a whole day or month."""
+
+    START = "start"
+    END = "end"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """How cells are turned into values of one kind.
+
+    `formats` are ISO, strptime patterns, `unix`, `unix_ms` or `days since YYYY-MM-DD`, tried in order.
+    `zone` is that of instants that name none. `within` says which instant stands for a date without a time.
+    A time of exactly midnight in `midnight_in` counts as a date without a time. `words` are texts with a
+    meaning of their own; `others` says what becomes of texts that are not among them: convert, refuse or
+    empty.
+    """
+
+    kind: Kind
+    formats: tuple[str, ...] = ("iso",)
+    zone: tzinfo = UTC
+    within: Within = Within.START
+    midnight_in: tzinfo | None = None
+    shift: timedelta = timedelta(0)
+    decimal: str = "."
+    thousands: str = ""
+    multiply: float = 1.0
+    words: Mapping[str, Any] = field(default_factory=dict)
+    others: str = "convert"
+
+    @property
+    def expected(self) -> str:
+        """What a cell must hold, in words."""
+        if self.words and self.others == "refuse":
+            return f"one of {', '.join(sorted(self.words))}"
+        if self.kind in {Kind.INSTANT, Kind.DAY}:
+            return f"a date as {' or '.join(_format_in_words(each) for each in self.formats)}"
+        return _EXPECTED[self.kind]
+
+
+_EXPECTED = {
+    Kind.TEXT: "a text",
+    Kind.NUMBER: "a finite number",
+    Kind.INTEGER: "a whole number",
+    Kind.MONEY: "an amount of money",
+    Kind.FLAG: "true or false",
+}
+
+
+def converter(reading: Reading) -> Converter:
+    """Return the function that turns a cell into a value, as `reading` says."""
+    convert = _MAKERS[reading.kind](reading)
+    if not reading.words:
+        return convert
+    words, others = reading.words, reading.others
+
+    def convert_word(cell: Any) -> Any:  # noqa: ANN401  whatever a cell holds
+        text = as_text(cell)
+        if text in words:
+            return words[text]
+        if others == "convert":
+            return convert(cell)
+        if others == "empty":
+            return None
+        raise ValueError(text)
+
+    return convert_word
+
+
+def as_text(cell: object) -> str:
+    """Return a cell as text: Parquet's typed values in their plain form."""
+    match cell:
+        case str():
+            return cell
+        case bool():
+            return "true" if cell else "false"
+        case date():
+            return cell.isoformat()
+        case bytes():
+            return cell.decode()
+    return str(cell)
+
+
+def _text(_reading: Reading) -> Converter:
+    return as_text
+
+
+def _number_text(cell: object, reading: Reading) -> str:
+    text = as_text(cell).strip()
+    if "_" in text:  # Python reads 1_000 as a number; files do not mean that
+        raise ValueError(text)
+    if reading.thousands:
+        text = text.replace(reading.thousands, "")
+    return text if reading.decimal == "." else text.replace(reading.decimal, ".")
+
+
+def _number(reading: Reading) -> Converter:
+    def convert(cell: Any) -> float:  # noqa: ANN401  whatever a cell holds
+        number = cell if type(cell) in {int, float} else float(_number_text(cell, reading))
+        number = float(number) * reading.multiply
+        if not math.isfinite(number):
+            raise ValueError(cell)
+        return number
+
+    return convert
+
+
+def _integer(reading: Reading) -> Converter:
+    def convert(cell: Any) -> int:  # noqa: ANN401  whatever a cell holds
+        number = _decimal(cell, reading)
+        if number != number.to_integral_value():
+            raise ValueError(cell)
+        return int(number)
+
+    return convert
+
+
+def _money(reading: Reading) -> Converter:
+    def convert(cell: Any) -> Decimal:  # noqa: ANN401  whatever a cell holds
+        amount = _decimal(cell, reading)
+        try:
+            money_units(amount)
+        except InvalidValueError as error:
+            raise ValueError(cell) from error
+        return amount
+
+    return convert
+
+
+def _decimal(cell: object, reading: Reading) -> Decimal:
+    try:
+        number = Decimal(_number_text(cell, reading))
+    except InvalidOperation as error:
+        raise ValueError(cell) from error
+    if not number.is_finite():
+        raise ValueError(cell)
+    return number if reading.multiply == 1.0 else number * Decimal(str(reading.multiply))
+
+
+_FLAGS = {"true": True, "yes": True, "1": True, "1.0": True, "t": True, "y": True}
+_FLAGS |= {"false": False, "no": False, "0": False, "0.0": False, "f": False, "n": False}
+
+
+def _flag(_reading: Reading) -> Converter:
+    def convert(cell: Any) -> bool:  # noqa: ANN401  whatever a cell holds
+        flag = _FLAGS.get(as_text(cell).strip().lower())
+        if flag is None:
+            raise ValueError(cell)
+        return flag
+
+    return convert
+
+
+def _instant(reading: Reading) -> Converter:
+    parse = _moment_parser(reading)
+    shift = reading.shift
+
+    def convert(cell: Any) -> datetime:  # noqa: ANN401  whatever a cell holds
+        moment, period = parse(cell)
+        moment = moment if moment.tzinfo is not None else moment.replace(tzinfo=reading.zone)
+        if reading.midnight_in is not None and not period:
+            moment, period = _midnight_as_day(moment, reading.midnight_in)
+        if period and reading.within is Within.END:
+            moment = _end_of(moment, period)
+        return moment.astimezone(UTC) + shift
+
+    return _without_overflow(convert)
+
+
+def _day(reading: Reading) -> Converter:
+    parse = _moment_parser(reading)
+    shift = reading.shift
+
+    def convert(cell: Any) -> date:  # noqa: ANN401  whatever a cell holds
+        moment, period = parse(cell)
+        if period and reading.within is Within.END:
+            moment = _end_of(moment, period)
+        if moment.tzinfo is not None:
+            moment = moment.astimezone(reading.zone)
+        return (moment + shift).date()
+
+    return _without_overflow(convert)
+
+
+def _without_overflow(convert: Converter) -> Converter:
+    def checked(cell: Any) -> Any:  # noqa: ANN401  whatever a cell holds
+        try:
+            return convert(cell)
+        except OverflowError as error:
+            raise ValueError(cell) from error
+
+    return checked
+
+
+_MAKERS: dict[Kind, Callable[[Reading], Converter]] = {
+    Kind.TEXT: _text,
+    Kind.NUMBER: _number,
+    Kind.INTEGER: _integer,
+    Kind.MONEY: _money,
+    Kind.FLAG: _flag,
+    Kind.INSTANT: _instant,
+    Kind.DAY: _day,
+}
+
+# ------------------------------------------------------------------------------------------------ dates
+
+Period = str
+"""What a date stands for as a whole: day, month or year; empty for an exact time."""
+
+Parser = Callable[[Any], tuple[datetime, Period]]
+
+_SINCE = "days since "
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_TIME_DIRECTIVES = re.compile(r"%[HIMSfcXsT]")
+_DAY_DIRECTIVES = re.compile(r"%[djxDFaAuwUWV]")
+_MONTH_DIRECTIVES = re.compile(r"%[mbBh]")
+
+
+def check_format(pattern: str) -> None:
+    """Raise ValueError for a date format that no cell could ever follow."""
+    if pattern in {"iso", "unix", "unix_ms"}:
+        return
+    if pattern.startswith(_SINCE):
+        date.fromisoformat(pattern.removeprefix(_SINCE))
+        return
+    if "%" not in pattern:
+        raise ValueError(pattern)
+    example = datetime(2001, 2, 3, 4, 5, 6, tzinfo=UTC).strftime(pattern)
+    datetime.strptime(example, pattern)  # noqa: DTZ007  only whether it can be read back
+
+
+def _format_in_words(pattern: str) -> str:
+    named = {"iso": "YYYY-MM-DD[ HH:MM[:SS]]", "unix": "seconds since 1970", "unix_ms": "ms since 1970"}
+    return named.get(pattern, pattern)
+
+
+def _moment_parser(reading: Reading) -> Parser:
+    parsers = [_parser_of(pattern) for pattern in reading.formats]
+    if len(parsers) == 1:
+        only = parsers[0]
+        return lambda cell: _typed_moment(cell) or only(as_text(cell).strip())
+
+    def parse(cell: Any) -> tuple[datetime, Period]:  # noqa: ANN401  whatever a cell holds
+        typed = _typed_moment(cell)
+        return typed if typed is not None else _first_that_reads(parsers, as_text(cell).strip())
+
+    return parse
+
+
+def _first_that_reads(parsers: list[Parser], text: str) -> tuple[datetime, Period]:
+    for parse in parsers:
+        try:
+            return parse(text)
+        except ValueError:
+            continue
+    raise ValueError(text)
+
+
+def _typed_moment(cell: object) -> tuple[datetime, Period] | None:
+    """Return a date that the file itself holds as one (Parquet does)."""
+    if isinstance(cell, datetime):
+        return cell, ""
+    if isinstance(cell, date):
+        return datetime.combine(cell, time.min), "day"
+    return None
+
+
+def _parser_of(pattern: str) -> Parser:
+    if pattern == "iso":
+        return _parse_iso
+    if pattern in {"unix", "unix_ms"}:
+        scale = 1 if pattern == "unix" else 1000
+        return lambda text: (_EPOCH + timedelta(seconds=float(text) / scale), "")
+    if pattern.startswith(_SINCE):
+        start = datetime.combine(date.fromisoformat(pattern.removeprefix(_SINCE)), time.min)
+        return lambda text: _days_after(start, float(text))
+    period = _period_of(pattern)
+    return lambda text: (datetime.strptime(text, pattern), period)  # noqa: DTZ007  the zone follows
+
+
+def _parse_iso(text: str) -> tuple[datetime, Period]:
+    return datetime.fromisoformat(text), "" if ":" in text or "T" in text else "day"
+
+
+def _days_after(start: datetime, days: float) -> tuple[datetime, Period]:
+    if not math.isfinite(days):
+        raise ValueError(days)
+    return start + timedelta(days=days), "day" if days.is_integer() else ""
+
+
+def _period_of(pattern: str) -> Period:
+    if _TIME_DIRECTIVES.search(pattern):
+        return ""
+    if _DAY_DIRECTIVES.search(pattern):
+        return "day"
+    return "month" if _MONTH_DIRECTIVES.search(pattern) else "year"
+
+
+def _midnight_as_day(moment: datetime, zone: tzinfo) -> tuple[datetime, Period]:
+    local = moment.astimezone(zone)
+    return (local, "day") if local.time() == time.min else (moment, "")
+
+
+def _end_of(moment: datetime, period: Period) -> datetime:
+    """Return the last microsecond of the day, month or year that begins at `moment`."""
+    match period:
+        case "day":
+            following = moment + timedelta(days=1)
+        case "month":
+            following = (moment.replace(day=1) + timedelta(days=32)).replace(day=1)
+        case _:
+            following = moment.replace(year=moment.year + 1)
+    return following - _INSTANT_BEFORE

@@ -1,0 +1,358 @@
+"""From candidates to records and events, one transaction a batch.
+
+Writing again what is there changes nothing. A field is compared with what imports last said of it, not with
+what the record holds: an edit made in the CRM since then stays, until the file says something new.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from crm_core.bulk import Log, State, Update, read_log, read_state, stored_form
+from crm_core.changes import Source
+from crm_core.importing.expressions import Link
+from crm_core.importing.report import StepReport
+from crm_core.importing.specs import Step
+from crm_core.pipelines import PIPELINES
+from crm_core.records import RECORD_TYPES, DealStatus, LeadStatus, Record
+from crm_core.store import Transaction
+from crm_core.validation import columns_of
+
+DELETED = "deleted in the store"
+EARLIER_START = "with another start than the stored one, which stays"
+BEFORE_START = "before the record began, kept as the file says"
+
+
+@dataclass(kw_only=True, slots=True)
+class Candidate:
+    """A row that can be written as far as it alone can tell.
+
+    `values` holds columns and `custom.NAME`; a link is the external id of the other record until it is
+    resolved. An absent `recorded_at` is the moment of writing, an absent `changed_at` too.
+    """
+
+    line: int
+    external_id: str
+    occurred_at: datetime
+    recorded_at: datetime | None
+    values: dict[str, Any]
+    changed_at: datetime | None = None
+    won: bool | None = None
+
+
+Refuse = Callable[[Candidate, str, object, str], None]
+"""Called with the candidate, the field, its value and the reason."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Known:
+    """A record that exists."""
+
+    record_id: int
+    occurred_at: datetime
+    recorded_at: datetime
+    deleted: bool
+
+
+def writer_of(step: Step, elsewhere: frozenset[str], report: StepReport, refuse: Refuse) -> StepWriter:
+    """Return what writes the candidates of a step; `elsewhere` are fields that other steps' events write."""
+    made = EventWriter if step.event is not None else RecordWriter
+    return made(step=step, elsewhere=elsewhere, report=report, refuse=refuse)
+
+
+@dataclass(kw_only=True)
+class StepWriter:
+    """What writing records and writing events have in common."""
+
+    step: Step
+    elsewhere: frozenset[str]
+    report: StepReport
+    refuse: Refuse
+
+    def write(self, transaction: Transaction, candidates: Sequence[Candidate]) -> None:
+        """Write a batch."""
+        raise NotImplementedError
+
+    def _find(self, session: Session, candidates: Iterable[Candidate]) -> dict[str, Known]:
+        model = self.step.model
+        query = select(
+            model.external_id, model.id, model.occurred_at, model.recorded_at, model.deleted_at
+        ).where(model.external_id.in_([each.external_id for each in candidates]))
+        return {
+            external_id: Known(
+                record_id=record_id,
+                occurred_at=occurred_at,
+                recorded_at=recorded_at,
+                deleted=deleted_at is not None,
+            )
+            for external_id, record_id, occurred_at, recorded_at, deleted_at in session.execute(query)
+            if external_id is not None
+        }
+
+    def _resolve_links(self, session: Session, candidates: Sequence[Candidate]) -> list[Candidate]:
+        """Put ids in the place of external ids; refuse candidates that point to nothing."""
+        left = list(candidates)
+        for spec in self.step.fields:
+            if isinstance(spec.value, Link):
+                left = self._resolve_link(session, left, spec.name, may_be_missing=spec.value.may_be_missing)
+        return left
+
+    def _resolve_link(
+        self, session: Session, candidates: list[Candidate], name: str, *, may_be_missing: bool
+    ) -> list[Candidate]:
+        other = linked_model(self.step.model, name)
+        ids = _ids_of(session, other, {each.values[name] for each in candidates if each.values[name]})
+        left = []
+        for each in candidates:
+            key = each.values[name]
+            each.values[name] = ids.get(key)
+            if key is None or key in ids or may_be_missing:
+                left.append(each)
+            else:
+                self.refuse(each, name, key, f"no {other.record_type} has this external id")
+        return left
+
+    def _changed_fields(self, each: Candidate, record_id: int, state: State, log: Log) -> dict[str, Any]:
+        """Return the values that differ from what imports last said."""
+        model = self.step.model
+        return {
+            name: value
+            for name, value in each.values.items()
+            if name not in self.elsewhere
+            and stored_form(model, name, value) != _last_said(state, log, record_id, name)
+        }
+
+
+@dataclass(kw_only=True)
+class RecordWriter(StepWriter):
+    """Creates records that are new and updates those whose row says something new."""
+
+    def write(self, transaction: Transaction, candidates: Sequence[Candidate]) -> None:
+        """Write a batch of records."""
+        session = transaction.session
+        ready = self._resolve_links(session, candidates)
+        known = self._find(session, ready)
+        self._create(transaction, [each for each in ready if each.external_id not in known])
+        there = [(each, known[each.external_id]) for each in ready if each.external_id in known]
+        living = [(each, record) for each, record in there if not record.deleted]
+        if len(there) > len(living):
+            self.report.left_out[DELETED] += len(there) - len(living)
+        if self.step.if_known == "keep":
+            self.report.unchanged += len(living)
+        elif living:
+            self._update(transaction, living)
+
+    def _create(self, transaction: Transaction, candidates: list[Candidate]) -> None:
+        free = self._without_taken(transaction.session, candidates, {})
+        transaction.create_many(self.step.model, [_row_of(each) for each in free])
+        self.report.written += len(free)
+
+    def _update(self, transaction: Transaction, pairs: list[tuple[Candidate, Known]]) -> None:
+        model, session = self.step.model, transaction.session
+        ids = [record.record_id for _, record in pairs]
+        names = {name for each, _ in pairs for name in each.values}
+        state, log = read_state(session, model, ids, names), read_log(session, model, ids)
+        owners: dict[str, int] = {}
+        for each, record in pairs:
+            each.values = self._changed_fields(each, record.record_id, state, log)
+            owners[each.external_id] = record.record_id
+            if each.occurred_at != record.occurred_at:
+                self.report.notes[EARLIER_START] += 1
+        changed = [each for each, _ in pairs if each.values]
+        free = self._without_taken(session, changed, owners)
+        updates = [self._update_of(each, owners[each.external_id]) for each in free]
+        self._count(transaction.update_many(model, updates))
+        self.report.unchanged += len(pairs) - len(changed)
+
+    def _update_of(self, each: Candidate, record_id: int) -> Update:
+        # Without a column that tells when, a changed row is a fact of the moment at which it is read.
+        learned = each.changed_at if self.step.recorded_at == "as_occurred" else None
+        return Update(
+            record_id=record_id, values=each.values, occurred_at=each.changed_at, recorded_at=learned
+        )
+
+    def _count(self, changed: list[int]) -> None:
+        updated = sum(1 for fields in changed if fields)
+        self.report.updated += updated
+        self.report.unchanged += len(changed) - updated
+
+    def _without_taken(
+        self, session: Session, candidates: list[Candidate], owners: Mapping[str, int]
+    ) -> list[Candidate]:
+        """Refuse candidates whose value of a unique column belongs to another record."""
+        left = candidates
+        for name, column in columns_of(self.step.model).items():
+            if column.unique and name != "external_id":
+                left = self._without_taken_in(session, left, owners, name)
+        return left
+
+    def _without_taken_in(
+        self, session: Session, candidates: list[Candidate], owners: Mapping[str, int], name: str
+    ) -> list[Candidate]:
+        model = self.step.model
+        column = columns_of(model)[name]
+        values = {each.values[name] for each in candidates if each.values.get(name) is not None}
+        query = select(column, columns_of(model)["id"]).where(column.in_(values))
+        taken: dict[Any, object] = dict(session.execute(query).tuples().all())
+        left = []
+        for each in candidates:
+            value = each.values.get(name)
+            owner = owners.get(each.external_id, each.external_id)
+            if value is None or taken.setdefault(value, owner) == owner:
+                left.append(each)
+            else:
+                self.refuse(each, name, value, f"another {model.record_type} has this {name} already")
+        return left
+
+
+@dataclass(kw_only=True)
+class EventWriter(StepWriter):
+    """Writes what happened to records, at the time at which it happened."""
+
+    _closed: dict[str, frozenset[str]] = field(
+        default_factory=lambda: {
+            "convert": frozenset({LeadStatus.CONVERTED.value}),
+            "disqualify": frozenset({LeadStatus.DISQUALIFIED.value}),
+            "close": frozenset({DealStatus.WON.value, DealStatus.LOST.value}),
+        }
+    )
+
+    def write(self, transaction: Transaction, candidates: Sequence[Candidate]) -> None:
+        """Write a batch of events."""
+        session = transaction.session
+        ready = self._resolve_links(session, candidates)
+        known = self._find(session, ready)
+        pairs = [(each, known[each.external_id]) for each in ready if self._is_for(each, known)]
+        for each, record in pairs:
+            each.values = {**self._implied(each), **each.values}
+            if each.recorded_at is not None:
+                each.recorded_at = max(each.recorded_at, record.recorded_at)
+        ids = [record.record_id for _, record in pairs]
+        names = {"status"} if self.step.event != "update" else set()
+        names |= {name for each, _ in pairs for name in each.values}
+        state, log = read_state(session, self.step.model, ids, names), read_log(session, self.step.model, ids)
+        self._write_pairs(transaction, pairs, state, log)
+
+    def _is_for(self, each: Candidate, known: Mapping[str, Known]) -> bool:
+        """Say whether an event has a record that it can have happened to."""
+        record = known.get(each.external_id)
+        if record is None:
+            kind = self.step.record_type
+            self.refuse(each, "external_id", each.external_id, f"no {kind} has this external id")
+            return False
+        if record.deleted:
+            self.report.left_out[DELETED] += 1
+            return False
+        if each.occurred_at >= record.occurred_at:
+            return True
+        if self.step.if_before_start == "keep":
+            self.report.notes[BEFORE_START] += 1
+            return True
+        began = (
+            f"expected nothing before its {self.step.record_type} began ({record.occurred_at.isoformat()})"
+        )
+        self.refuse(each, "occurred_at", each.occurred_at.isoformat(), began)
+        return False
+
+    def _implied(self, each: Candidate) -> dict[str, Any]:
+        match self.step.event:
+            case "convert":
+                return {"status": LeadStatus.CONVERTED.value, "converted_at": each.occurred_at}
+            case "disqualify":
+                return {"status": LeadStatus.DISQUALIFIED.value}
+            case "close" if each.won:
+                stage = next(stage.key for stage in PIPELINES["default"] if stage.won)
+                return {"status": DealStatus.WON.value, "closed_at": each.occurred_at, "stage": stage}
+            case "close":
+                return {"status": DealStatus.LOST.value, "closed_at": each.occurred_at}
+        return {}
+
+    def _write_pairs(
+        self, transaction: Transaction, pairs: Sequence[tuple[Candidate, Known]], state: State, log: Log
+    ) -> None:
+        first: list[Update] = []
+        corrections: list[Update] = []
+        for each, record in pairs:
+            status = state[record.record_id].get("status")
+            if self.step.event == "update":
+                first.append(self._missing_from_log(each, record.record_id, log))
+            elif status == "open":
+                first.append(_event_of(each, record.record_id, each.values))
+            elif status in self._closed[self.step.event or ""]:
+                values = self._changed_fields(each, record.record_id, state, log)
+                # Learned now, so said now: what was believed until today stays in the log.
+                corrections.append(Update(record_id=record.record_id, values=values))
+            else:
+                self.refuse(each, "status", status, f"expected an open {self.step.record_type}")
+        self._count(transaction, first, corrections)
+
+    def _count(self, transaction: Transaction, first: list[Update], corrections: list[Update]) -> None:
+        written = sum(1 for fields in transaction.update_many(self.step.model, first) if fields)
+        updated = sum(1 for fields in transaction.update_many(self.step.model, corrections) if fields)
+        self.report.written += written
+        self.report.updated += updated
+        self.report.unchanged += len(first) + len(corrections) - written - updated
+
+    def _missing_from_log(self, each: Candidate, record_id: int, log: Log) -> Update:
+        """Return the update without what the log tells already: the same value at the same instant."""
+        model = self.step.model
+        values = {
+            name: value
+            for name, value in each.values.items()
+            if not any(
+                change.occurred_at == each.occurred_at and change.new == stored_form(model, name, value)
+                for change in log.get((record_id, name), ())
+            )
+        }
+        return _event_of(each, record_id, values)
+
+
+def linked_model(model: type[Record], name: str) -> type[Record]:
+    """Return the class of the records that a column points to."""
+    (key,) = columns_of(model)[name].foreign_keys
+    table = key.target_fullname.split(".")[0]
+    return next(other for other in RECORD_TYPES.values() if other.__tablename__ == table)
+
+
+def _ids_of(session: Session, model: type[Record], external_ids: Collection[str]) -> dict[str | None, int]:
+    query = select(model.external_id, model.id).where(
+        model.external_id.in_(external_ids), model.deleted_at.is_(None)
+    )
+    return dict(session.execute(query).tuples().all())
+
+
+def _last_said(state: State, log: Log, record_id: int, name: str) -> object:
+    """Return what imports last said of a field: the creation counts as said."""
+    changes = log.get((record_id, name))
+    if not changes:
+        return state[record_id][name]
+    said = [change.new for change in changes if change.source == Source.IMPORT]
+    return said[-1] if said else changes[0].old
+
+
+def _row_of(each: Candidate) -> dict[str, Any]:
+    plain = {name: value for name, value in each.values.items() if not name.startswith("custom.")}
+    custom = {
+        name.removeprefix("custom."): value
+        for name, value in each.values.items()
+        if name not in plain and value is not None
+    }
+    return {
+        **plain,
+        "external_id": each.external_id,
+        "occurred_at": each.occurred_at,
+        "recorded_at": each.recorded_at,
+        "custom": custom or None,
+    }
+
+
+def _event_of(each: Candidate, record_id: int, values: Mapping[str, Any]) -> Update:
+    return Update(
+        record_id=record_id, values=values, occurred_at=each.occurred_at, recorded_at=each.recorded_at
+    )

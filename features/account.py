@@ -1,0 +1,90 @@
+"""What is known of a customer: how recently, how often and for how much, against the customer's own habit."""
+
+from __future__ import annotations
+
+from features.contracts import DaysToContractEnd, RunningContractsValue
+from features.declaration import Feature
+from features.event_features import (
+    DaysSinceFirst,
+    DaysSinceLast,
+    EventCount,
+    EventMean,
+    Events,
+    EventSum,
+    GapRatio,
+    LastValue,
+    MedianGap,
+    events,
+)
+from features.field_features import AgeDays, ChangesCount, FieldValue, MissingCount, Season
+from features.wording import Noun
+
+ACCOUNT = Noun(one="customer", many="customers", zh="客户")
+_WINDOWS = ("30d", "60d", "90d", "180d", "365d")
+_AMOUNT = Noun(one="amount", many="amounts", zh="金额")
+_SATISFACTION = Noun(one="satisfaction", many="satisfaction", zh="满意度")
+
+
+def _of_account(
+    event: str,
+    one: str,
+    many: str,
+    zh: str,
+    measure: str = "次",
+    *,
+    group: str | None = None,
+    **where: str | tuple[str, ...],
+) -> Events:
+    return events(
+        "account", event, Noun(one=one, many=many, zh=zh, measure=measure), group=group, where=where
+    )
+
+
+ORDERS = _of_account("order", "order", "orders", "订单", "笔")
+TICKETS = _of_account("ticket", "ticket", "tickets", "工单", "个")
+OPEN_TICKETS = _of_account(
+    "ticket", "open ticket", "open tickets", "未结工单", "个", group="tickets", status="open"
+)
+CONTRACTS = _of_account("contract", "contract", "contracts", "合同", "份")
+ACTIVITIES = _of_account("activity", "activity", "activities", "跟进")
+MEETINGS = _of_account("activity", "meeting", "meetings", "会面", kind=("meeting", "visit"))
+INBOUND = _of_account("activity", "inbound contact", "inbound contacts", "客户主动联系", direction="inbound")
+
+ACCOUNT_FEATURES: tuple[Feature, ...] = (
+    DaysSinceLast(of=ORDERS),
+    DaysSinceFirst(of=ORDERS),
+    *(EventCount(of=ORDERS, lookback=lookback) for lookback in _WINDOWS),
+    *(EventSum(of=ORDERS, field="amount", noun=_AMOUNT, lookback=lookback) for lookback in _WINDOWS),
+    EventCount(of=ORDERS),
+    EventMean(of=ORDERS, field="amount", noun=_AMOUNT, lookback="365d"),
+    MedianGap(of=ORDERS, lookback="365d"),
+    GapRatio(of=ORDERS, lookback="365d"),
+    EventCount(of=OPEN_TICKETS),
+    EventCount(of=TICKETS, lookback="30d"),
+    EventCount(of=TICKETS, lookback="90d"),
+    DaysSinceLast(of=TICKETS),
+    EventMean(of=TICKETS, field="satisfaction", noun=_SATISFACTION, lookback="365d"),
+    LastValue(of=TICKETS, field="satisfaction", noun=_SATISFACTION),
+    DaysToContractEnd(of=CONTRACTS),
+    EventCount(of=CONTRACTS),
+    DaysSinceLast(of=CONTRACTS),
+    DaysSinceFirst(of=CONTRACTS),
+    RunningContractsValue(of=CONTRACTS),
+    EventCount(of=ACTIVITIES, lookback="30d"),
+    EventCount(of=ACTIVITIES, lookback="90d"),
+    EventCount(of=MEETINGS, lookback="90d"),
+    EventCount(of=INBOUND, lookback="90d"),
+    DaysSinceLast(of=ACTIVITIES),
+    DaysSinceLast(of=MEETINGS),
+    FieldValue(record="account", field="industry", noun=Noun(one="industry", many="industries", zh="行业")),
+    FieldValue(record="account", field="region", noun=Noun(one="region", many="regions", zh="地区")),
+    FieldValue(
+        record="account", field="employees", noun=Noun(one="employees", many="employees", zh="员工人数")
+    ),
+    ChangesCount(record="account", field="owner_id", noun=Noun(one="owner", many="owners", zh="负责人")),
+    AgeDays(record="account", noun=ACCOUNT),
+    MissingCount(record="account", fields=("industry", "region", "employees", "phone", "website")),
+    Season(record="account", part="sin"),
+    Season(record="account", part="cos"),
+)
+"""What churn may look at."""

@@ -1,0 +1,118 @@
+"""What is known of a deal: its stage and money, how often they moved, what was done, and whose it is.
+
+`rep_probability` is left out on purpose: the model is to be a second opinion beside the rep's.
+"""
+
+from __future__ import annotations
+
+from features.declaration import Feature
+from features.event_features import DaysSinceLast, EventCount, Events, EventSum, LastValue, events
+from features.field_features import (
+    AgeDays,
+    ChangesCount,
+    DaysSinceChange,
+    DaysUntil,
+    FieldAge,
+    FieldValue,
+    MissingCount,
+    PushesCount,
+    Season,
+    StageAgeRatio,
+    StageIndex,
+    StageMovesBack,
+)
+from features.wording import Noun
+
+DEAL = Noun(one="deal", many="deals", zh="商机")
+_STAGE = Noun(one="stage", many="stages", zh="阶段")
+_AMOUNT = Noun(one="amount", many="amounts", zh="金额")
+_CLOSE = Noun(one="expected close", many="expected closes", zh="预计成交日")
+_OWNER = Noun(one="owner", many="owners", zh="负责人")
+
+
+def _of_deal(
+    one: str, many: str, zh: str, *, group: str | None = None, **where: str | tuple[str, ...]
+) -> Events:
+    return events("deal", "activity", Noun(one=one, many=many, zh=zh), group=group, where=where)
+
+
+ACTIVITIES = _of_deal("activity", "activities", "跟进")
+CALLS = _of_deal("call", "calls", "通话", kind="call")
+MEETINGS = _of_deal("meeting", "meetings", "会面", kind=("meeting", "visit"))
+MAILS_IN = _of_deal("inbound mail", "inbound mails", "来信", group="mails", kind="mail", direction="inbound")
+MAILS_OUT = _of_deal(
+    "outbound mail", "outbound mails", "去信", group="mails", kind="mail", direction="outbound"
+)
+INBOUND = _of_deal("inbound contact", "inbound contacts", "客户主动联系", direction="inbound")
+OUTBOUND = _of_deal("outbound contact", "outbound contacts", "主动联系客户", direction="outbound")
+
+ACCOUNT_ORDERS = events(
+    "deal",
+    "order",
+    Noun(one="account order", many="account orders", zh="客户订单", measure="笔"),
+    via="account_id",
+)
+ACCOUNT_TICKETS = events(
+    "deal",
+    "ticket",
+    Noun(one="open account ticket", many="open account tickets", zh="客户未结工单", measure="个"),
+    via="account_id",
+    where={"status": "open"},
+)
+
+DEAL_FEATURES: tuple[Feature, ...] = (
+    FieldValue(record="deal", field="stage", noun=_STAGE),
+    StageIndex(),
+    FieldAge(record="deal", field="stage", noun=_STAGE),
+    StageAgeRatio(),
+    ChangesCount(record="deal", field="stage", noun=_STAGE),
+    StageMovesBack(noun=_STAGE),
+    FieldValue(record="deal", field="amount", noun=_AMOUNT),
+    ChangesCount(record="deal", field="amount", noun=_AMOUNT),
+    DaysSinceChange(record="deal", field="amount", noun=_AMOUNT),
+    DaysUntil(record="deal", field="expected_close_on", noun=_CLOSE),
+    PushesCount(record="deal", field="expected_close_on", noun=_CLOSE),
+    PushesCount(record="deal", field="expected_close_on", noun=_CLOSE, lookback="30d"),
+    DaysSinceChange(record="deal", field="expected_close_on", noun=_CLOSE),
+    FieldValue(record="deal", field="source", noun=Noun(one="source", many="sources", zh="来源")),
+    ChangesCount(record="deal", field="owner_id", noun=_OWNER),
+    AgeDays(record="deal", noun=DEAL),
+    MissingCount(record="deal", fields=("amount", "expected_close_on", "source", "account_id", "owner_id")),
+    *(EventCount(of=ACTIVITIES, lookback=lookback) for lookback in ("7d", "30d", "90d")),
+    *(
+        EventCount(of=kind, lookback=lookback)
+        for kind in (CALLS, MEETINGS, MAILS_IN, MAILS_OUT)
+        for lookback in ("14d", "60d")
+    ),
+    EventCount(of=INBOUND),
+    EventCount(of=OUTBOUND),
+    EventCount(of=MEETINGS),
+    *(DaysSinceLast(of=kind) for kind in (ACTIVITIES, CALLS, MEETINGS, INBOUND, OUTBOUND)),
+    LastValue(of=ACTIVITIES, field="direction", noun=Noun(one="direction", many="directions", zh="方向")),
+    LastValue(of=ACTIVITIES, field="kind", noun=Noun(one="kind", many="kinds", zh="类型")),
+    FieldValue(
+        record="deal",
+        field="industry",
+        via="account_id",
+        noun=Noun(one="account's industry", many="industries", zh="客户行业"),
+    ),
+    FieldValue(
+        record="deal",
+        field="region",
+        via="account_id",
+        noun=Noun(one="account's region", many="regions", zh="客户地区"),
+    ),
+    FieldValue(
+        record="deal",
+        field="employees",
+        via="account_id",
+        noun=Noun(one="account's employees", many="employees", zh="客户员工人数"),
+    ),
+    EventCount(of=ACCOUNT_ORDERS, lookback="365d"),
+    EventSum(of=ACCOUNT_ORDERS, field="amount", noun=_AMOUNT, lookback="365d"),
+    DaysSinceLast(of=ACCOUNT_ORDERS),
+    EventCount(of=ACCOUNT_TICKETS),
+    Season(record="deal", part="sin"),
+    Season(record="deal", part="cos"),
+)
+"""What win probability may look at."""

@@ -1,0 +1,181 @@
+"""What every declared feature is: a name, a meaning, the fields it reads, and how it is computed."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, fields, is_dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from crm_core.errors import FeatureError, OutcomeFieldError
+from crm_core.records import OUTCOME_FIELDS, RECORD_TYPES, SCORE_COLUMNS
+from crm_core.validation import columns_of
+from features.wording import Sentence
+
+if TYPE_CHECKING:
+    from features.facts import Facts
+
+Column = npt.NDArray[np.float64] | npt.NDArray[np.object_]
+
+VIA = {"account_id": "account"}
+"""Fields that lead from a record to another whose features it may borrow."""
+
+_BOOKKEEPING = frozenset(
+    {"id", "external_id", "occurred_at", "recorded_at", "deleted_at", "version", "custom"}
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Meaning:
+    """What a feature says.
+
+    Attributes
+    ----------
+    name : str
+        Its column in a frame; carries the unit.
+    unit : str
+        count, days, hours, currency, ratio, flag, value or category.
+    nan : str
+        What a missing value means.
+    group : str
+        Features of one group are one reason to a rep.
+    sentence : Sentence
+        What a rep reads.
+    """
+
+    name: str
+    unit: str
+    nan: str
+    group: str
+    sentence: Sentence
+
+
+@dataclass(frozen=True, kw_only=True)
+class Need:
+    """Fields that a feature reads: of the record asked about, of one it names (`via`), or of linked events.
+
+    `guards` are read only to tell whether an event still stands at the question, as its deletion does; they
+    are no inputs, and so may be fields that are written at an outcome of the past.
+    """
+
+    record: str
+    via: str | None = None
+    event: str | None = None
+    fields: tuple[str, ...] = ()
+    guards: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Feature(ABC):
+    """A function of a record and an instant over what was known at that instant."""
+
+    record: str
+
+    @property
+    @abstractmethod
+    def meaning(self) -> Meaning:
+        """Return name, unit, meaning of a missing value, group and sentence."""
+
+    @abstractmethod
+    def needs(self) -> tuple[Need, ...]:
+        """Return what has to be read."""
+
+    @abstractmethod
+    def compute(self, facts: Facts) -> Column:
+        """Return one value a question: float64 with NaN, or object with None for a category."""
+
+    @property
+    def name(self) -> str:
+        """Return the name of its column."""
+        return self.meaning.name
+
+    @property
+    def unit(self) -> str:
+        """Return the unit of its values."""
+        return self.meaning.unit
+
+    @property
+    def dtype(self) -> str:
+        """Return "category" or "number"."""
+        return "category" if self.unit == "category" else "number"
+
+    @property
+    def nan_meaning(self) -> str:
+        """Return what a missing value means."""
+        return self.meaning.nan
+
+    @property
+    def group(self) -> str:
+        """Return the group it is explained with."""
+        return self.meaning.group
+
+    @property
+    def sentence_en(self) -> str:
+        """Return the English sentence with `{value}` in it."""
+        return self.meaning.sentence.en
+
+    @property
+    def sentence_zh(self) -> str:
+        """Return the Chinese sentence with `{value}` in it."""
+        return self.meaning.sentence.zh
+
+    @property
+    def source_fields(self) -> tuple[str, ...]:
+        """Return the fields it reads, as `record.field`, sorted."""
+        return tuple(sorted({field for need in self.needs() for field in _fields_of(need)}))
+
+    def say(self, value: float | str | None, language: str = "en") -> str:
+        """Return what a rep reads for `value`."""
+        return self.meaning.sentence.say(value, self.unit, language)
+
+    def without_fields(self, unusable: frozenset[str]) -> Feature | None:
+        """Return what is left of it without the fields `unusable` (`record.field`); None for nothing."""
+        return None if unusable.intersection(self.source_fields) else self
+
+    def declaration(self) -> dict[str, Any]:
+        """Return what decides its values, for the fingerprint; words do not."""
+        return {"feature": type(self).__name__, "name": self.name, **_decisive(self)}
+
+
+def check_input(record: str, field: str) -> None:
+    """Raise OutcomeFieldError or FeatureError for a field that can never be an input."""
+    if record not in RECORD_TYPES:
+        raise FeatureError(f"{record}: expected one of {', '.join(sorted(RECORD_TYPES))}")
+    if field in OUTCOME_FIELDS.get(record, ()):
+        raise OutcomeFieldError(f"{record}.{field} is written at or after the outcome and can be no input")
+    if field in SCORE_COLUMNS:
+        raise OutcomeFieldError(f"{record}.{field} is written by models and can be no input of one")
+    if field in _BOOKKEEPING:
+        raise FeatureError(f"{record}.{field} is bookkeeping and says nothing about the {record}")
+    if not field.startswith("custom.") and field not in columns_of(RECORD_TYPES[record]):
+        raise FeatureError(f"{record} has no field {field!r}")
+
+
+def reached(record: str, via: str | None) -> str:
+    """Return the record type that a feature of `record` reads through the field `via`."""
+    if via is None:
+        return record
+    if via not in VIA or via not in columns_of(RECORD_TYPES[record]):
+        raise FeatureError(f"{record}.{via} leads to no record; expected {' or '.join(VIA)}")
+    check_input(record, via)
+    return VIA[via]
+
+
+def _fields_of(need: Need) -> set[str]:
+    owner = reached(need.record, need.via)
+    found = {f"{need.event or owner}.{field}" for field in need.fields}
+    if need.event is not None:
+        found.add(f"{need.event}.occurred_at")
+    return found if need.via is None else found | {f"{need.record}.{need.via}"}
+
+
+def _decisive(value: object) -> Any:  # noqa: ANN401  any JSON value
+    if not is_dataclass(value):
+        return value
+    return {
+        field.name: _decisive(getattr(value, field.name))
+        for field in fields(value)
+        if not field.metadata.get("words")
+    }

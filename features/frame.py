@@ -1,0 +1,69 @@
+"""The only way from records to the rows that models see, in training, in batches and for one record."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sqlalchemy.orm import Session
+
+from crm_core.errors import FeatureError
+from crm_core.store import Store
+from features.cohort import Cohort
+from features.declaration import Column
+from features.facts import Facts
+from features.feature_set import FeatureSet, check_usable
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def build_frame(store: Store, cohort: Cohort, feature_set: FeatureSet) -> pd.DataFrame:
+    """Return what was known of each record of a cohort at its instant.
+
+    Parameters
+    ----------
+    cohort : Cohort
+        n questions (record, as_of).
+    feature_set : FeatureSet
+        What is asked of each.
+
+    Returns
+    -------
+    DataFrame, n rows in the order of the cohort
+        One column a feature, by its name. Numbers are float64, categories are object columns of str and None.
+        What a missing value means is declared with the feature (`nan_meaning`).
+
+    Raises
+    ------
+    OutcomeFieldError
+        A feature reads a field that the store declares as known at the outcome or at no known time.
+    RecordNotFoundError, FeatureError
+        A record does not exist, or was not known at its instant.
+
+    Notes
+    -----
+    Time rule: see `features.windows`. The order of rows, how they are divided into calls and what else is in
+    the store change no bit of a row, so that a training row equals the row behind a single call.
+    """
+    with store.reading() as session:
+        return build_frame_in(session, cohort, feature_set)
+
+
+def build_frame_in(session: Session, cohort: Cohort, feature_set: FeatureSet) -> pd.DataFrame:
+    """Return the same from an open session, so that a caller reads one consistent state throughout."""
+    import pandas as pd
+
+    columns = compute_columns(session, cohort, feature_set)
+    series = {name: pd.Series(column, dtype=column.dtype, copy=False) for name, column in columns.items()}
+    return pd.DataFrame(series, columns=list(feature_set.names), index=pd.RangeIndex(len(cohort)), copy=False)
+
+
+def compute_columns(session: Session, cohort: Cohort, feature_set: FeatureSet) -> dict[str, Column]:
+    """Return the columns of the frame as arrays by name."""
+    if cohort.record_type != feature_set.record_type:
+        raise FeatureError(
+            f"{feature_set.name} asks about a {feature_set.record_type}, not a {cohort.record_type}"
+        )
+    check_usable(session, feature_set)
+    facts = Facts(session, cohort, (need for feature in feature_set.features for need in feature.needs()))
+    return {feature.name: feature.compute(facts) for feature in feature_set.features}

@@ -1,0 +1,1 @@
+"""The service: API, pages, re-scoring and the command line."""

@@ -1,0 +1,72 @@
+"""Whether the service is alive, and whether every part of it is ready."""
+
+from __future__ import annotations
+
+from flask import Response
+from flask_openapi import APIBlueprint, Tag
+from sqlalchemy import select
+from sqlalchemy.exc import SQLAlchemyError
+
+from crm_core.changes import Cursor, newest_change_id
+from serving.api.blueprint import answer
+from serving.payloads import Health, Part, Readiness
+from serving.rescoring import CURSOR
+from serving.service import service
+
+api = APIBlueprint("health", __name__, abp_tags=[Tag(name="health", description="Is it alive, is it ready.")])
+
+
+@api.get("/healthz", responses={"200": Health})
+def get_health() -> Response:
+    """Tell that the process answers."""
+    return answer(Health(status="ok"))
+
+
+@api.get("/readyz", responses={"200": Readiness, "503": Readiness})
+def get_readiness() -> Response:
+    """Tell of each part whether it is ready; 503 if records cannot be read."""
+    store = _store()
+    parts = [store, *_models(), *(_rescoring() if store.ok else [])]
+    if not store.ok:
+        return answer(Readiness(status="not_ready", parts=parts), 503)
+    status = "ready" if all(part.ok for part in parts) else "degraded"
+    return answer(Readiness(status=status, parts=parts))
+
+
+def _store() -> Part:
+    try:
+        with service().store.reading() as session:
+            session.execute(select(1))
+    except SQLAlchemyError as error:
+        return Part(name="store", ok=False, detail=type(error).__name__)
+    return Part(name="store", ok=True)
+
+
+def _models() -> list[Part]:
+    champions = service().champions
+    parts = [
+        Part(name=task, ok=task not in champions.troubles, detail=champion.scorer.model_version)
+        for task, champion in champions.serving.items()
+    ]
+    for task, trouble in champions.troubles.items():
+        parts.append(Part(name=f"{task}.next", ok=False, detail=f"{trouble.model_version}: {trouble.error}"))
+    return parts
+
+
+def _rescoring() -> list[Part]:
+    thread = service().rescoring
+    if thread is None:
+        return []
+    with service().store.reading() as session:
+        cursor = session.get(Cursor, CURSOR)
+        waiting = newest_change_id(session) - cursor.position if cursor else 0
+    failures = len(thread.rescorer.failures)
+    running = thread.is_alive() and thread.last_error is None
+    lag = thread.rescorer.lag_seconds
+    detail = f"{waiting} changes waiting" + (f", last lag {lag:.2f} s" if lag is not None else "")
+    if thread.last_error:
+        detail += f", last error {thread.last_error}"
+    return [
+        Part(name="rescoring", ok=running, detail=detail),
+        Part(name="records", ok=not failures, detail=f"{failures} could not be scored"),
+    ]

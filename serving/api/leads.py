@@ -1,0 +1,108 @@
+"""Leads over HTTP."""
+
+from __future__ import annotations
+
+from flask import Response
+from flask_openapi import APIBlueprint
+
+from crm_core.access import check_may_write, get_visible
+from crm_core.changes import Source
+from crm_core.errors import InvalidValueError
+from crm_core.fields import check_custom
+from crm_core.predictions import list_predictions
+from crm_core.records import Activity, Lead
+from serving.activity_log import list_activities, log_on
+from serving.api.blueprint import answer, caller, documented, new_blueprint
+from serving.owners import choose_owner
+from serving.paging import Listing, list_page
+from serving.payloads import (
+    ActivitiesPage,
+    ActivityOut,
+    HistoryQuery,
+    LeadOut,
+    LeadsPage,
+    LeadsQuery,
+    NewActivity,
+    NewLead,
+    PredictionOut,
+    PredictionsPage,
+    RecordPath,
+    activity_out,
+    lead_out,
+    prediction_out,
+)
+from serving.scoring_now import score_now
+from serving.service import service, writing
+
+api: APIBlueprint = new_blueprint("leads", "People and companies that may become customers.")
+
+
+@api.post("/leads", responses={"201": LeadOut, **documented(400, 403, 409, 413, 415)})
+def create_lead(body: NewLead) -> Response:
+    """Create a lead."""
+    user = caller()
+    check_may_write(user)
+    if not (body.name or body.company or body.email):
+        raise InvalidValueError("lead", None, "a name, a company or an email")
+    values = body.model_dump(exclude_none=True, exclude={"owner_id"})
+    with writing(user, Source.API) as transaction:
+        check_custom(transaction.session, "lead", body.custom or {})
+        owner_id = choose_owner(transaction.session, user, body.owner_id)
+        lead = transaction.create(Lead(**values, owner_id=owner_id))
+        created = lead_out(lead)
+    return answer(created, 201)
+
+
+@api.get("/leads", responses={"200": LeadsPage, **documented()})
+def list_leads(query: LeadsQuery) -> Response:
+    """List the leads you may see, the likeliest first."""
+    with service().store.reading() as session:
+        page = list_page(session, caller(), Lead, Listing(**query.model_dump()))
+        items = [lead_out(lead) for lead in page.items]
+    return answer(LeadsPage(items=items, next_cursor=page.next_cursor))
+
+
+@api.get("/leads/<int:id>", responses={"200": LeadOut, **documented(404)})
+def get_lead(path: RecordPath) -> Response:
+    """Read one lead."""
+    with service().store.reading() as session:
+        found = lead_out(get_visible(session, caller(), Lead, path.id))
+    return answer(found)
+
+
+@api.post("/leads/<int:id>/activities", responses={"201": ActivityOut, **documented(400, 403, 404, 413, 415)})
+def log_lead_activity(path: RecordPath, body: NewActivity) -> Response:
+    """Log what was done with a lead; its score follows within seconds."""
+    with writing(caller(), Source.API) as transaction:
+        logged = log_on(transaction, caller(), Lead, path.id, Activity(**body.model_dump(exclude_none=True)))
+        created = activity_out(logged)
+    return answer(created, 201)
+
+
+@api.get("/leads/<int:id>/activities", responses={"200": ActivitiesPage, **documented(404)})
+def list_lead_activities(path: RecordPath, query: HistoryQuery) -> Response:
+    """List what was done with a lead, newest first."""
+    with service().store.reading() as session:
+        lead = get_visible(session, caller(), Lead, path.id)
+        items = [activity_out(activity) for activity in list_activities(session, lead, limit=query.limit)]
+    return answer(ActivitiesPage(items=items))
+
+
+@api.post("/leads/<int:id>/score", responses={"200": PredictionOut, **documented(404, 409, 503)})
+def score_lead(path: RecordPath) -> Response:
+    """Score a lead now and show the score on it."""
+    running = service()
+    with running.store.reading() as session:
+        lead = get_visible(session, caller(), Lead, path.id)
+        session.expunge(lead)
+    return answer(prediction_out(score_now(running.store, running.champions, lead)))
+
+
+@api.get("/leads/<int:id>/predictions", responses={"200": PredictionsPage, **documented(404)})
+def list_lead_predictions(path: RecordPath, query: HistoryQuery) -> Response:
+    """List what models said of a lead, newest first."""
+    with service().store.reading() as session:
+        lead = get_visible(session, caller(), Lead, path.id)
+        found = list_predictions(session, "lead", lead.id, limit=query.limit)
+        items = [prediction_out(prediction) for prediction in found]
+    return answer(PredictionsPage(items=items))

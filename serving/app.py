@@ -1,0 +1,171 @@
+"""The Flask application: API, pages, and what every answer has in common."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import time
+from datetime import timedelta
+
+import structlog
+from flask import Flask, Response, g, request
+from flask.typing import ResponseReturnValue
+from flask_openapi import Info, OpenAPI, SecurityScheme
+from pydantic import ValidationError
+from werkzeug.exceptions import HTTPException
+
+from crm_core.errors import CRMError
+from crm_core.store import Store
+from serving import problems, web
+from serving.api import deals, health, leads, specification
+from serving.api.blueprint import PREFIX, ApiRequest
+from serving.champions import Champions
+from serving.home import session_secret
+from serving.logs import get_log
+from serving.payloads import Problem
+from serving.rescoring import RescoringThread
+from serving.service import Service, end_page_session
+from serving.settings import Settings
+
+LONGEST_BODY = 2**20
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+POLICY = "; ".join(
+    (
+        "default-src 'none'",
+        "script-src 'self'",
+        "style-src 'self'",
+        "img-src 'self' data:",
+        "font-src 'self'",
+        "connect-src 'self'",
+        "form-action 'self'",
+        "base-uri 'none'",
+        "frame-ancestors 'none'",
+    )
+)
+"""What a page may load: our own files, and pictures that are written into the style sheet. No inline script or style."""
+
+HEADERS = {
+    "Content-Security-Policy": POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+}
+
+_log = get_log("serving.requests")
+
+
+class Application(OpenAPI):
+    """A Flask application with an OpenAPI document."""
+
+    request_class = ApiRequest
+
+
+def create_app(
+    settings: Settings, store: Store, champions: Champions, rescoring: RescoringThread | None = None
+) -> Flask:
+    """Return the application that serves `store` with `champions`; it starts no threads."""
+    app = Application(
+        "serving",
+        info=Info(title="Predictive CRM", version="1", description=specification.DESCRIPTION),
+        security_schemes={"key": SecurityScheme(type="http", scheme="bearer")},
+        validation_error_callback=_invalid,
+        validation_error_model=Problem,
+        validation_error_status=422,
+        doc_ui=False,
+        static_folder=None,
+    )
+    app.openapi_version = "3.1.0"
+    _configure(app, settings)
+    with app.app_context():
+        Service(settings=settings, store=store, champions=champions, rescoring=rescoring).install()
+    app.before_request(_begin)
+    app.after_request(_finish)
+    app.teardown_request(end_page_session)
+    _handle_errors(app)
+    for part in (leads, deals, health):
+        app.register_api(part.api)
+    web.register(app)
+    specification.register(app)
+    return app
+
+
+def _configure(app: Flask, settings: Settings) -> None:
+    app.config.update(
+        SECRET_KEY=session_secret(settings.home_folder),
+        MAX_CONTENT_LENGTH=LONGEST_BODY,
+        SESSION_COOKIE_NAME="__Host-crm" if settings.https else "crm",
+        SESSION_COOKIE_SECURE=settings.https,
+        SESSION_COOKIE_HTTPONLY=True,
+        SESSION_COOKIE_SAMESITE="Lax",
+        PERMANENT_SESSION_LIFETIME=timedelta(hours=settings.session_hours),
+        WTF_CSRF_TIME_LIMIT=None,
+        WTF_CSRF_SSL_STRICT=settings.https,
+        BOOTSTRAP_SERVE_LOCAL=True,
+    )
+    app.json.sort_keys = False  # type: ignore[attr-defined]  # the default provider has it
+
+
+def _begin() -> None:
+    sent = request.headers.get("X-Request-ID", "")
+    g.request_id = sent if _REQUEST_ID.fullmatch(sent) else secrets.token_hex(8)
+    g.began = time.perf_counter()
+    structlog.contextvars.clear_contextvars()
+    structlog.contextvars.bind_contextvars(request_id=g.request_id)
+
+
+def _finish(response: Response) -> Response:
+    for name, value in HEADERS.items():
+        response.headers.setdefault(name, value)
+    response.headers["X-Request-ID"] = g.request_id
+    if request.endpoint is None or not request.endpoint.endswith("static"):
+        response.headers.setdefault("Cache-Control", "no-store")
+    caller = g.get("caller")
+    _log.info(
+        "request",
+        method=request.method,
+        rule=str(request.url_rule) if request.url_rule else None,
+        status=response.status_code,
+        milliseconds=round((time.perf_counter() - g.began) * 1000, 1),
+        user=caller.id if caller else None,
+    )
+    return response
+
+
+def _invalid(error: ValidationError) -> Response:
+    return problems.of_validation(error)
+
+
+def _handle_errors(app: Flask) -> None:
+    app.register_error_handler(CRMError, _on_error)
+    app.register_error_handler(HTTPException, _on_http)
+    app.register_error_handler(Exception, _on_surprise)
+
+
+def _wants_page() -> bool:
+    return not request.path.startswith((PREFIX, "/healthz", "/readyz"))
+
+
+def _on_error(error: Exception) -> ResponseReturnValue:
+    assert isinstance(error, CRMError)
+    kind = problems.kind_of(error)
+    if kind.status >= 500:
+        _log.error("refused", error=type(error).__name__, exc_info=error)
+    if _wants_page():
+        return web.error_page(kind.status, str(error) if kind.status < 500 else None)
+    return problems.of_error(error)
+
+
+def _on_http(error: Exception) -> ResponseReturnValue:
+    assert isinstance(error, HTTPException)
+    if error.response is not None or error.code is None or error.code < 400:
+        return error.get_response()
+    return web.error_page(error.code) if _wants_page() else problems.of_http(error)
+
+
+def _on_surprise(error: Exception) -> ResponseReturnValue:
+    _log.error("internal error", error=type(error).__name__, exc_info=error)
+    return web.error_page(500) if _wants_page() else problems.internal()

@@ -1,0 +1,117 @@
+"""Who is asking: API keys for programs, passwords and sessions for people."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+from functools import cache
+
+from argon2 import PasswordHasher
+from argon2.exceptions import InvalidHashError, VerificationError
+from flask import request
+from sqlalchemy import func, select, update
+from sqlalchemy.orm import Session
+
+from crm_core.columns import check_text
+from crm_core.errors import InvalidValueError
+from crm_core.records import User
+from crm_core.store import Store
+from crm_core.tokens import PREFIX, find_user_by_token
+
+SHORTEST_PASSWORD = 10
+_LETTERS = "abcdefghjkmnpqrstuvwxyz23456789"  # without those that look alike
+
+
+@cache
+def _hasher() -> PasswordHasher:
+    return PasswordHasher()
+
+
+@cache
+def _hash_of_nothing() -> str:
+    """A hash that no password fits, checked for unknown people so that they cost the same time as known ones."""
+    return _hasher().hash(secrets.token_urlsafe(32))
+
+
+class Person:
+    """A logged-in person, as Flask-Login wants one."""
+
+    is_authenticated = True
+    is_active = True
+    is_anonymous = False
+
+    def __init__(self, user: User) -> None:
+        self.user = user
+
+    def get_id(self) -> str:
+        """Return what the session keeps; it stops fitting when the password changes."""
+        return f"{self.user.id}:{_password_mark(self.user)}"
+
+
+def find_person(store: Store, session_id: str) -> Person | None:
+    """Return the person a session belongs to, or None if the person may not work here any more."""
+    number, _, mark = session_id.partition(":")
+    if not number.isascii() or not number.isdigit():
+        return None
+    with store.reading() as session:
+        user = session.get(User, int(number))
+        session.expunge_all()
+    if user is None or not _may_log_in(user) or not hmac.compare_digest(mark, _password_mark(user)):
+        return None
+    return Person(user)
+
+
+def find_user_by_password(session: Session, email: str, password: str) -> User | None:
+    """Return the person with this address and password; as slow for a wrong address as for a wrong password."""
+    query = select(User).where(func.lower(User.email) == email.strip().lower())
+    user = session.scalars(query).one_or_none()
+    known = user is not None and _may_log_in(user)
+    stored = user.password_hash if user is not None and known else None
+    fits = _verify(stored or _hash_of_nothing(), password)
+    return user if stored and fits else None
+
+
+def set_password(session: Session, user_id: int, password: str) -> None:
+    """Set a person's password; only its hash is kept.
+
+    It is written beside the change log: a credential is no fact of the business, and its old hashes should go.
+    """
+    check_text("password", password, longest=1_000)
+    if len(password) < SHORTEST_PASSWORD:
+        expected = f"at least {SHORTEST_PASSWORD} characters"
+        raise InvalidValueError("password", f"{len(password)} characters", expected)
+    session.execute(update(User).where(User.id == user_id).values(password_hash=_hasher().hash(password)))
+
+
+def new_password() -> str:
+    """Return a random password of 70 bits that is easy to type."""
+    groups = ("".join(secrets.choice(_LETTERS) for _ in range(5)) for _ in range(3))
+    return "-".join(groups)
+
+
+def find_caller(store: Store) -> User | None:
+    """Return the user that the request's API key belongs to, or None."""
+    scheme, _, key = request.headers.get("Authorization", "").partition(" ")
+    key = key.strip()
+    if scheme.lower() != "bearer" or not key.startswith(PREFIX):
+        return None
+    with store.reading() as session:
+        user = find_user_by_token(session, key, now=store.clock.now())
+        session.expunge_all()
+    return user
+
+
+def _may_log_in(user: User) -> bool:
+    return user.active and user.deleted_at is None and user.left_at is None
+
+
+def _password_mark(user: User) -> str:
+    return hashlib.sha256((user.password_hash or "").encode()).hexdigest()[:16]
+
+
+def _verify(stored: str, password: str) -> bool:
+    try:
+        return _hasher().verify(stored, password)
+    except (VerificationError, InvalidHashError):
+        return False

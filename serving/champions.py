@@ -1,0 +1,164 @@
+"""The models that serve, kept warm: one for each task, swapped by one assignment when another is promoted."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Protocol
+
+from crm_core.errors import CRMError, ModelError, NoChampionError
+from crm_core.predictions import NewPrediction
+from crm_core.promotions import Promotion, find_champion
+from crm_core.store import Store
+from serving.logs import get_log
+
+TASK_OF: dict[str, str] = {"lead": "lead_scoring", "deal": "win_probability", "account": "churn"}
+"""Which task scores which record type. Named here, so that a plain page need not import the models."""
+
+RECORD_TYPE_OF: dict[str, str] = {task: record_type for record_type, task in TASK_OF.items()}
+
+TRY_AGAIN_AFTER = timedelta(seconds=30)
+"""How long a model that could not be loaded is left alone."""
+
+_log = get_log("serving.champions")
+
+
+class Scorer(Protocol):
+    """A model that answers for records as they were known at an instant."""
+
+    @property
+    def model_version(self) -> str:
+        """Its name in the registry."""
+        ...
+
+    @property
+    def horizon_days(self) -> int:
+        """How far ahead its probability looks."""
+        ...
+
+    def score(self, store: Store, ids: Sequence[int], as_of: datetime) -> list[NewPrediction]:
+        """Return a prediction for each record that the task is asked of; others may be left out."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Champion:
+    """A warm model, and the promotion that put it in charge."""
+
+    task: str
+    promotion_id: int
+    promoted_at: datetime
+    scorer: Scorer
+
+    @property
+    def record_type(self) -> str:
+        """What it scores."""
+        return RECORD_TYPE_OF[self.task]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trouble:
+    """Why the newest promotion of a task does not serve."""
+
+    promotion_id: int
+    model_version: str
+    error: str
+    detail: str
+    since: datetime
+
+
+LoadScorer = Callable[[str, Promotion], Scorer]
+
+
+class Champions:
+    """The champion of every task.
+
+    `load` turns a promotion into a scorer. Where it fails, the model before goes on serving and `troubles` says why.
+    """
+
+    def __init__(self, store: Store, load: LoadScorer) -> None:
+        self._store = store
+        self._load = load
+        self._serving: Mapping[str, Champion] = {}
+        self._troubles: Mapping[str, Trouble] = {}
+        self._lock = threading.Lock()
+
+    def refresh(self) -> list[str]:
+        """Take up promotions made since the last look; return the tasks that got another model."""
+        with self._lock, self._store.reading() as session:
+            found = {task: find_champion(session, task) for task in RECORD_TYPE_OF}
+            session.expunge_all()
+            return [task for task, promotion in found.items() if promotion and self._take_up(task, promotion)]
+
+    def find(self, task: str) -> Champion | None:
+        """Return the champion of a task, or None."""
+        return self._serving.get(task)
+
+    def get(self, task: str) -> Champion:
+        """Return the champion of a task; look for a new promotion if there is none yet."""
+        if task not in self._serving:
+            self.refresh()
+        champion = self._serving.get(task)
+        if champion is not None:
+            return champion
+        if trouble := self._troubles.get(task):
+            raise ModelError(f"{task}: {trouble.model_version} cannot be loaded: {trouble.detail}")
+        raise NoChampionError(task)
+
+    @property
+    def serving(self) -> Mapping[str, Champion]:
+        """The champions by task."""
+        return self._serving
+
+    @property
+    def troubles(self) -> Mapping[str, Trouble]:
+        """By task, why its newest promotion does not serve."""
+        return self._troubles
+
+    def _take_up(self, task: str, promotion: Promotion) -> bool:
+        current = self._serving.get(task)
+        if current is not None and current.promotion_id == promotion.id:
+            return False
+        if self._left_alone(task, promotion):
+            return False
+        try:
+            scorer = self._load(task, promotion)
+        except (CRMError, OSError, ValueError) as error:
+            self._note(task, promotion, error)
+            return False
+        champion = Champion(
+            task=task, promotion_id=promotion.id, promoted_at=promotion.promoted_at, scorer=scorer
+        )
+        # One assignment each: whoever reads has the old model or the new one, never something between.
+        self._serving = {**self._serving, task: champion}
+        self._troubles = {name: trouble for name, trouble in self._troubles.items() if name != task}
+        _log.info("champion taken up", task=task, model_version=scorer.model_version, promotion=promotion.id)
+        return True
+
+    def _left_alone(self, task: str, promotion: Promotion) -> bool:
+        trouble = self._troubles.get(task)
+        return (
+            trouble is not None
+            and trouble.promotion_id == promotion.id
+            and self._store.clock.now() < trouble.since + TRY_AGAIN_AFTER
+        )
+
+    def _note(self, task: str, promotion: Promotion, error: Exception) -> None:
+        trouble = Trouble(
+            promotion_id=promotion.id,
+            model_version=promotion.model_version,
+            error=type(error).__name__,
+            detail=str(error),
+            since=self._store.clock.now(),
+        )
+        self._troubles = {**self._troubles, task: trouble}
+        kept = self._serving.get(task)
+        _log.error(
+            "champion cannot be loaded",
+            task=task,
+            model_version=promotion.model_version,
+            error=type(error).__name__,
+            still_serving=kept.scorer.model_version if kept else None,
+        )

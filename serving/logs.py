@@ -1,0 +1,64 @@
+"""Structured logs: one JSON object a line, without personal data and without secrets.
+
+What goes into a line: event names, ids, counts, durations, error classes. Never names, addresses, texts of
+records, bodies or query strings of requests, passwords or keys.
+"""
+
+from __future__ import annotations
+
+import logging
+from logging.handlers import RotatingFileHandler
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+FILE_BYTES = 5_000_000
+FILES_KEPT = 3
+
+
+def get_log(name: str) -> Any:  # noqa: ANN401  structlog's own loosely typed logger
+    """Return the logger of a part of the program."""
+    return structlog.stdlib.get_logger(name)
+
+
+def start_logging(folder: Path | None, *, level: str) -> None:
+    """Write what happens to `crm.log` in `folder`, or to standard error without one."""
+    handler: logging.Handler = logging.StreamHandler()
+    if folder is not None:
+        path = folder / "crm.log"
+        handler = RotatingFileHandler(path, maxBytes=FILE_BYTES, backupCount=FILES_KEPT, encoding="utf-8")
+    handler.setFormatter(structlog.stdlib.ProcessorFormatter(processors=_rendering(), foreign_pre_chain=_shared()))
+    root = logging.getLogger("serving")
+    for old in root.handlers[:]:
+        root.removeHandler(old)
+        old.close()
+    root.addHandler(handler)
+    root.setLevel(level.upper())
+    root.propagate = False
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *_shared(),
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=False,
+    )
+
+
+def _shared() -> list[Any]:
+    return [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+
+
+def _rendering() -> list[Any]:
+    return [
+        structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+        structlog.processors.dict_tracebacks,
+        structlog.processors.JSONRenderer(ensure_ascii=False, default=str),
+    ]

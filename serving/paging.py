@@ -1,0 +1,125 @@
+"""Pages of a list that stay in place: the next page begins after the last record shown, whatever was added.
+
+A cursor holds the sort value and the id of the last record of its page. Records with equal values are told apart by
+id; those without a value come last. Nothing is skipped or shown twice while values stay as they are; a record whose
+score changes between two pages may move across the border, as it would on any list that is alive.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from sqlalchemy import ColumnElement, Select, and_, or_, select
+from sqlalchemy.orm import Session
+
+from crm_core.access import OwnedRecord, visible
+from crm_core.clock import instant, micros
+from crm_core.columns import check_text
+from crm_core.errors import InvalidValueError
+from crm_core.records import Account, Deal, Lead, User
+
+R = TypeVar("R", Lead, Deal, Account)
+
+_SEARCHED: dict[type[OwnedRecord], tuple[str, ...]] = {
+    Lead: ("name", "company", "email"),
+    Deal: ("name",),
+    Account: ("name",),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listing:
+    """What a list is asked for."""
+
+    order: str = "-probability"
+    status: str | None = None
+    owner_id: int | None = None
+    search: str | None = None
+    limit: int = 50
+    cursor: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Page(Generic[R]):
+    """One page, and where the next one begins."""
+
+    items: Sequence[R]
+    next_cursor: str | None
+
+
+def list_page(session: Session, user: User, model: type[R], asked: Listing) -> Page[R]:
+    """Return a page of the records that `user` may see."""
+    query = select(model).where(*_conditions(session, user, model, asked))
+    if asked.cursor is not None:
+        query = query.where(_after(model, asked.order, asked.cursor))
+    found = session.scalars(_sorted(query, model, asked.order).limit(asked.limit + 1)).all()
+    items = found[: asked.limit]
+    more = len(found) > asked.limit
+    return Page(items=items, next_cursor=_cursor_of(asked.order, items[-1]) if more else None)
+
+
+def _conditions(session: Session, user: User, model: type[R], asked: Listing) -> list[ColumnElement[bool]]:
+    conditions = [model.deleted_at.is_(None), visible(session, user, model)]
+    if asked.status is not None and not issubclass(model, Account):
+        conditions.append(model.status == asked.status)
+    if asked.owner_id is not None:
+        conditions.append(model.owner_id == asked.owner_id)
+    if asked.search:
+        conditions.append(_contains(model, check_text("search", asked.search)))
+    return conditions
+
+
+def _contains(model: type[R], text: str) -> ColumnElement[bool]:
+    columns = [getattr(model, name) for name in _SEARCHED[model]]
+    return or_(*(column.icontains(text.strip(), autoescape=True) for column in columns))
+
+
+def _sorted(query: Select[tuple[R]], model: type[R], order: str) -> Select[tuple[R]]:
+    column = _column(model, order)
+    direction = column.desc() if order.startswith("-") else column.asc()
+    return query.order_by(direction.nulls_last(), model.id)
+
+
+def _column(model: type[R], order: str) -> Any:  # noqa: ANN401  a column of any type
+    return getattr(model, order.removeprefix("-"))
+
+
+def _after(model: type[R], order: str, cursor: str) -> ColumnElement[bool]:
+    value, last_id = _read_cursor(order, cursor)
+    column = _column(model, order)
+    if value is None:
+        return and_(column.is_(None), model.id > last_id)
+    beyond = column < value if order.startswith("-") else column > value
+    return or_(beyond, and_(column == value, model.id > last_id), column.is_(None))
+
+
+def _cursor_of(order: str, record: Lead | Deal | Account) -> str:
+    value = getattr(record, order.removeprefix("-"))
+    if order.endswith("occurred_at"):
+        value = micros(value)
+    text = json.dumps([order, value, record.id], separators=(",", ":"))
+    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+
+
+def _read_cursor(order: str, cursor: str) -> tuple[Any, int]:
+    expected = f"a cursor that a page in the order {order} gave"
+    try:
+        text = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
+        made_for, value, last_id = json.loads(text)
+        bound = _bound(order, value)
+    except (binascii.Error, ValueError, TypeError, OverflowError) as error:
+        raise InvalidValueError("cursor", cursor, expected) from error
+    if made_for != order or type(last_id) is not int or not 0 < last_id < 2**63:
+        raise InvalidValueError("cursor", cursor, expected)
+    return bound, last_id
+
+
+def _bound(order: str, value: float | None) -> Any:  # noqa: ANN401  of the sorted column's type
+    if value is None:
+        return None
+    return instant(int(value)) if order.endswith("occurred_at") else float(value)

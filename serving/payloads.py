@@ -1,0 +1,349 @@
+"""What the API takes and gives, as strict pydantic models; the OpenAPI document is made from these."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, PlainSerializer
+
+from crm_core.predictions import Prediction
+from crm_core.records import Activity, Deal, Lead, Scored
+
+BIGGEST = 2**63 - 1
+
+Id = Annotated[int, Field(ge=1, le=BIGGEST)]
+Text = Annotated[str, Field(min_length=1, max_length=300)]
+CustomValue = str | bool | Annotated[int, Field(ge=-BIGGEST, le=BIGGEST)] | float | None
+
+
+def _since_1900(value: datetime) -> datetime:
+    if value.replace(tzinfo=None) < datetime(1900, 1, 1):  # noqa: DTZ001  compared as written
+        raise ValueError("expected an instant since 1900")
+    return value
+
+
+Past = Annotated[AwareDatetime, AfterValidator(_since_1900)]
+Utc = Annotated[datetime, PlainSerializer(lambda value: value.astimezone(UTC).isoformat().replace("+00:00", "Z"))]
+
+
+class Taken(BaseModel):
+    """What the API takes: nothing but the fields it names, of exactly their types."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
+
+
+class Asked(BaseModel):
+    """Parameters of a path or query: texts by nature, so numbers are read from them."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Given(BaseModel):
+    """What the API gives."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+
+class RecordPath(Asked):
+    """Which record."""
+
+    id: Id = Field(description="The record's id.")
+
+
+class PageQuery(Asked):
+    """Which page of a list."""
+
+    limit: int = Field(default=50, ge=1, le=200, description="Records on a page.")
+    cursor: str | None = Field(default=None, max_length=400, description="`next_cursor` of the page before.")
+    order: Literal["-probability", "probability", "-occurred_at", "occurred_at"] = Field(
+        default="-probability", description="Sort order; `-` is highest or newest first. Not scored comes last."
+    )
+    owner_id: Id | None = Field(default=None, description="Only records of this owner.")
+    search: str | None = Field(default=None, max_length=200, description="Only records whose names contain this.")
+
+
+class LeadsQuery(PageQuery):
+    """Which leads."""
+
+    status: Literal["open", "converted", "disqualified"] | None = Field(
+        default="open", description="Only leads with this status."
+    )
+
+
+class DealsQuery(PageQuery):
+    """Which deals."""
+
+    status: Literal["open", "won", "lost"] | None = Field(default="open", description="Only deals with this status.")
+
+
+class HistoryQuery(Asked):
+    """How much history."""
+
+    limit: int = Field(default=50, ge=1, le=200, description="Entries to return, newest first.")
+
+
+class NewLead(Taken):
+    """A lead to be created; it needs a name, a company or an email."""
+
+    name: Annotated[str, Field(min_length=1, max_length=200)] | None = None
+    company: Text | None = None
+    email: Annotated[str, Field(min_length=3, max_length=320, pattern=r"^[^@\s]+@[^@\s]+$")] | None = None
+    phone: Annotated[str, Field(min_length=1, max_length=64)] | None = None
+    title: Annotated[str, Field(min_length=1, max_length=200)] | None = None
+    source: Annotated[str, Field(min_length=1, max_length=120)] | None = None
+    campaign: Annotated[str, Field(min_length=1, max_length=200)] | None = None
+    industry: Annotated[str, Field(min_length=1, max_length=120)] | None = None
+    region: Annotated[str, Field(min_length=1, max_length=120)] | None = None
+    employees: Annotated[int, Field(ge=0, le=100_000_000)] | None = None
+    owner_id: Id | None = Field(default=None, description="Who is responsible; default the caller if a rep.")
+    external_id: Annotated[str, Field(min_length=1, max_length=200)] | None = Field(
+        default=None, description="Key in the system it comes from; unique."
+    )
+    occurred_at: Past | None = Field(default=None, description="When the lead came to be; default now.")
+    custom: dict[Annotated[str, Field(max_length=100)], CustomValue] | None = Field(
+        default=None, description="Values of declared custom fields."
+    )
+
+
+class NewActivity(Taken):
+    """Something that was done with a lead or a deal."""
+
+    kind: Literal["call", "mail", "meeting", "visit", "note", "task", "web"]
+    direction: Literal["inbound", "outbound"] | None = Field(
+        default=None, description="Who started it: the customer (inbound) or us (outbound)."
+    )
+    subject: Text | None = None
+    body: Annotated[str, Field(max_length=20_000)] | None = None
+    outcome: Annotated[str, Field(min_length=1, max_length=120)] | None = None
+    duration_seconds: Annotated[int, Field(ge=0, le=30 * 86_400)] | None = None
+    occurred_at: Past | None = Field(default=None, description="When it happened; default now.")
+
+
+class NewDealActivity(NewActivity):
+    """Something that was done with a deal, and the stage that it brought the deal to."""
+
+    stage: Annotated[str, Field(min_length=1, max_length=80)] | None = Field(
+        default=None, description="The stage the deal is in now; moved in the same transaction."
+    )
+
+
+class StageMove(Taken):
+    """Another stage of an open deal."""
+
+    stage: Annotated[str, Field(min_length=1, max_length=80)] = Field(description="An open stage of the pipeline.")
+    occurred_at: Past | None = Field(default=None, description="When it moved; default now.")
+
+
+class Reason(Given):
+    """One reason: what it adds to the log-odds, and why, in words."""
+
+    model_config = ConfigDict(from_attributes=True, extra="allow")
+
+    feature: str | None = None
+    group: str | None = None
+    value: Any = None
+    log_odds: float
+    en: str
+    zh: str
+
+
+class Shown(Given):
+    """The newest prediction of a record."""
+
+    state: Literal["scored", "not_enough_data"]
+    probability: float | None = Field(description="In [0, 1]; null if there is not enough data to say.")
+    previous_probability: float | None
+    score: int | None = Field(description="Rank among open records, 0-100.")
+    grade: str | None
+    trend: str | None
+    reasons: list[Reason] = Field(description="They sum, in log-odds, to the probability.")
+    scored_at: Utc
+    model_version: str
+
+
+class LeadOut(Given):
+    """A lead."""
+
+    id: int
+    external_id: str | None
+    version: int
+    name: str | None
+    company: str | None
+    email: str | None
+    phone: str | None
+    title: str | None
+    source: str | None
+    campaign: str | None
+    industry: str | None
+    region: str | None
+    employees: int | None
+    status: str
+    owner_id: int | None
+    account_id: int | None
+    deal_id: int | None
+    occurred_at: Utc
+    recorded_at: Utc
+    converted_at: Utc | None
+    custom: dict[str, Any] | None
+    prediction: Shown | None = Field(description="Null: not scored yet.")
+
+
+class DealOut(Given):
+    """A deal."""
+
+    id: int
+    external_id: str | None
+    version: int
+    name: str
+    account_id: int | None
+    pipeline: str
+    stage: str
+    status: str
+    amount: Decimal | None = Field(description="A decimal number, as text.")
+    currency: str | None
+    source: str | None
+    expected_close_on: date | None = Field(description="The rep's forecast.")
+    closed_at: Utc | None = Field(description="The fact.")
+    lost_reason: str | None
+    rep_probability: float | None = Field(description="What the rep believes; no model ever writes it.")
+    owner_id: int | None
+    occurred_at: Utc
+    recorded_at: Utc
+    custom: dict[str, Any] | None
+    prediction: Shown | None = Field(description="Null: not scored yet.")
+
+
+class LeadsPage(Given):
+    """A page of leads."""
+
+    items: list[LeadOut]
+    next_cursor: str | None = Field(description="Ask with it for the next page; null on the last.")
+
+
+class DealsPage(Given):
+    """A page of deals."""
+
+    items: list[DealOut]
+    next_cursor: str | None = Field(description="Ask with it for the next page; null on the last.")
+
+
+class ActivityOut(Given):
+    """An activity."""
+
+    id: int
+    kind: str
+    direction: str | None
+    subject: str | None
+    body: str | None
+    outcome: str | None
+    duration_seconds: int | None
+    lead_id: int | None
+    deal_id: int | None
+    account_id: int | None
+    owner_id: int | None
+    occurred_at: Utc
+    recorded_at: Utc
+
+
+class ActivitiesPage(Given):
+    """Activities of a record, newest first."""
+
+    items: list[ActivityOut]
+
+
+class PredictionOut(Given):
+    """One stored answer of one model."""
+
+    id: int
+    task: str
+    as_of: Utc = Field(description="The instant it was asked from.")
+    recorded_at: Utc
+    model_version: str
+    horizon_days: int
+    probability: float | None
+    score: int | None
+    grade: str | None
+    reasons: list[Reason] | None
+    cause_change_id: int | None = Field(description="The change that led to it; null: time or a new model.")
+
+
+class PredictionsPage(Given):
+    """Predictions of a record, newest first."""
+
+    items: list[PredictionOut]
+
+
+class Problem(BaseModel):
+    """What went wrong (RFC 9457)."""
+
+    type: str = Field(description="A stable name of the kind of problem.")
+    title: str
+    status: int
+    detail: str
+    request_id: str | None
+    field: str | None = None
+    errors: list[dict[str, str]] | None = None
+
+
+class Health(Given):
+    """Whether the process is alive."""
+
+    status: Literal["ok"]
+
+
+class Part(Given):
+    """Whether one part is ready."""
+
+    name: str
+    ok: bool
+    detail: str | None = None
+
+
+class Readiness(Given):
+    """Whether every part is ready to serve."""
+
+    status: Literal["ready", "degraded", "not_ready"]
+    parts: list[Part]
+
+
+def shown(record: Scored) -> Shown | None:
+    """Return the newest prediction of a record; None if it has never been scored."""
+    if record.scored_at is None or record.model_version is None:
+        return None
+    return Shown(
+        state="not_enough_data" if record.probability is None else "scored",
+        probability=record.probability,
+        previous_probability=record.previous_probability,
+        score=record.score,
+        grade=record.grade,
+        trend=record.trend,
+        reasons=[Reason.model_validate(reason) for reason in record.reasons or []],
+        scored_at=record.scored_at,
+        model_version=record.model_version,
+    )
+
+
+def lead_out(lead: Lead) -> LeadOut:
+    """Return what the API gives of a lead."""
+    return LeadOut(**_plain(lead, LeadOut), prediction=shown(lead))
+
+
+def deal_out(deal: Deal) -> DealOut:
+    """Return what the API gives of a deal."""
+    return DealOut(**_plain(deal, DealOut), prediction=shown(deal))
+
+
+def activity_out(activity: Activity) -> ActivityOut:
+    """Return what the API gives of an activity."""
+    return ActivityOut.model_validate(activity)
+
+
+def prediction_out(prediction: Prediction) -> PredictionOut:
+    """Return what the API gives of a stored prediction."""
+    return PredictionOut.model_validate(prediction)
+
+
+def _plain(record: Lead | Deal, model: type[BaseModel]) -> dict[str, Any]:
+    return {name: getattr(record, name) for name in model.model_fields if name != "prediction"}

@@ -1,0 +1,132 @@
+"""Every error as `application/problem+json` (RFC 9457): one table says which error means what over HTTP."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from flask import Response, g, json
+from pydantic import ValidationError
+from werkzeug.exceptions import HTTPException
+
+from crm_core import errors
+
+MEDIA_TYPE = "application/problem+json"
+PREFIX = "urn:crm:problem:"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kind:
+    """A kind of problem: its stable name, its status, and its title."""
+
+    slug: str
+    status: int
+    title: str
+
+
+def _kind(status: int, slug: str, title: str) -> Kind:
+    return Kind(slug=slug, status=status, title=title)
+
+
+KINDS: dict[type[errors.CRMError], Kind] = {
+    errors.CRMError: _kind(500, "internal", "Something went wrong here"),
+    errors.InvalidValueError: _kind(422, "invalid-value", "A field cannot take that value"),
+    errors.UnsafeTextError: _kind(422, "unsafe-text", "A text holds what no database can keep"),
+    errors.RecordNotFoundError: _kind(404, "record-not-found", "There is no such record"),
+    errors.DuplicateExternalIdError: _kind(409, "duplicate-external-id", "The external id is taken"),
+    errors.StaleRecordError: _kind(409, "stale-record", "The record has changed since it was read"),
+    errors.FutureEventError: _kind(422, "future-event", "It cannot have happened yet"),
+    errors.UnknownFieldError: _kind(422, "unknown-field", "There is no such field"),
+    errors.FieldAlreadyDeclaredError: _kind(409, "field-already-declared", "The field is declared otherwise"),
+    errors.LeadNotOpenError: _kind(409, "lead-not-open", "The lead is not open"),
+    errors.DealNotOpenError: _kind(409, "deal-not-open", "The deal is not open"),
+    errors.StageNotInPipelineError: _kind(422, "stage-not-in-pipeline", "The pipeline has no such stage"),
+    errors.AccessDeniedError: _kind(403, "access-denied", "Your role may not do that"),
+    errors.StoreNotInitialisedError: _kind(503, "store-not-initialised", "The record store is not ready"),
+    errors.SettingsError: _kind(500, "settings", "A setting cannot be used"),
+    errors.HomeInUseError: _kind(409, "home-in-use", "The home folder holds other data"),
+    errors.MappingError: _kind(422, "mapping", "The import mapping cannot be used"),
+    errors.SourceFileError: _kind(422, "source-file", "A file to import cannot be read"),
+    errors.SourceFileError: _kind(422, "source-file", "A file to import cannot be used"),
+    errors.FeatureError: _kind(500, "feature", "A feature is declared wrongly"),
+    errors.OutcomeFieldError: _kind(422, "outcome-field", "A field written at the outcome cannot be an input"),
+    errors.FeatureSetMismatchError: _kind(503, "feature-set-mismatch", "The model was made for other features"),
+    errors.TrainingError: _kind(409, "training", "The training run must not go on"),
+    errors.LeakageError: _kind(409, "leakage", "An input knows the outcome"),
+    errors.NotEnoughDataError: _kind(409, "not-enough-data", "There is too little data to say anything"),
+    errors.ModelError: _kind(503, "model", "The model cannot serve"),
+    errors.ModelNotFoundError: _kind(404, "model-not-found", "There is no such model"),
+    errors.NoChampionError: _kind(409, "no-champion", "No model has been promoted for the task"),
+    errors.DamagedModelError: _kind(503, "damaged-model", "The model's file is damaged"),
+}
+"""What each error of the program means over HTTP; a test proves that none is missing."""
+
+REQUEST_KINDS: dict[str, Kind] = {
+    kind.slug: kind
+    for kind in (
+        _kind(400, "invalid-json", "The body is no JSON"),
+        _kind(401, "not-authenticated", "A valid API key is needed"),
+        _kind(422, "invalid-request", "The request does not have the form asked for"),
+    )
+}
+"""Problems that no error of the program stands behind."""
+
+_INTERNAL = KINDS[errors.CRMError]
+
+
+def kind_of(error: errors.CRMError) -> Kind:
+    """Return the kind of problem that an error is."""
+    return next(KINDS[parent] for parent in type(error).__mro__ if parent in KINDS)
+
+
+def problem(kind: Kind, detail: str, **more: Any) -> Response:  # noqa: ANN401  any JSON value
+    """Return the answer that tells of a problem."""
+    body = {
+        "type": PREFIX + kind.slug,
+        "title": kind.title,
+        "status": kind.status,
+        "detail": detail,
+        "request_id": g.get("request_id"),
+        **more,
+    }
+    return Response(json.dumps(body), status=kind.status, content_type=MEDIA_TYPE)
+
+
+def of_error(error: errors.CRMError) -> Response:
+    """Return the answer to an error of the program; what is our own fault is not spelled out to the caller."""
+    kind = kind_of(error)
+    detail = str(error) if kind.status < 500 else "The cause is in the log, under the request id."
+    where = {"field": error.field} if isinstance(error, errors.InvalidValueError | errors.UnknownFieldError) else {}
+    return problem(kind, detail, **where)
+
+
+def of_validation(error: ValidationError) -> Response:
+    """Return the answer to a request of the wrong form: each fault with its place."""
+    faults = error.errors(include_url=False, include_context=False, include_input=False)
+    if faults[0]["type"] == "json_invalid":
+        return problem(REQUEST_KINDS["invalid-json"], faults[0]["msg"])
+    listed = [{"field": ".".join(map(str, fault["loc"])), "detail": fault["msg"]} for fault in faults[:20]]
+    detail = "; ".join(f"{fault['field']}: {fault['detail']}" for fault in listed[:3])
+    return problem(REQUEST_KINDS["invalid-request"], detail, errors=listed)
+
+
+def of_http(error: HTTPException) -> Response:
+    """Return the answer to what the framework refused: a wrong path, method, media type or size."""
+    status = error.code or 500
+    slug = error.name.lower().replace(" ", "-")
+    answer = problem(Kind(slug=slug, status=status, title=error.name), str(error.description or error.name))
+    if allowed := getattr(error, "valid_methods", None):
+        answer.headers["Allow"] = ", ".join(sorted(allowed))
+    return answer
+
+
+def not_authenticated(detail: str) -> Response:
+    """Return the answer to a request without a valid API key."""
+    answer = problem(REQUEST_KINDS["not-authenticated"], detail)
+    answer.headers["WWW-Authenticate"] = 'Bearer realm="crm"'
+    return answer
+
+
+def internal() -> Response:
+    """Return the answer to an error that nobody expected."""
+    return problem(_INTERNAL, "The cause is in the log, under the request id.")

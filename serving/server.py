@@ -1,0 +1,95 @@
+"""The process that serves: one waitress server, and beside it the thread that keeps scores fresh."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+from waitress.channel import HTTPChannel
+from waitress.server import BaseWSGIServer, create_server
+
+from crm_core.store import Store
+from serving.app import LONGEST_BODY, create_app
+from serving.champions import Champions
+from serving.logs import get_log, start_logging
+from serving.modelling import scorer_loader
+from serving.rescoring import Rescorer, RescoringThread
+from serving.settings import Settings
+
+DRAIN_SECONDS = 10.0
+"""How long requests under way may take to end once the process is asked to stop."""
+
+_log = get_log("serving.server")
+
+
+def serve(settings: Settings, store: Store, *, ready: Callable[[str], None]) -> None:
+    """Serve until SIGTERM or SIGINT, then finish what is under way; `ready` is told the address."""
+    start_logging(settings.home_folder.logs, level=settings.log_level)
+    champions = Champions(store, scorer_loader(settings.home_folder, store))
+    thread = RescoringThread(Rescorer(store, champions)) if settings.rescoring else None
+    sockets: dict[int, Any] = {}
+    server = create_server(
+        create_app(settings, store, champions, thread),
+        map=sockets,
+        host=settings.host,
+        port=settings.port,
+        threads=settings.threads,
+        ident=None,
+        max_request_body_size=2 * LONGEST_BODY,  # what is larger is refused before it is read to the end
+    )
+    _stop_on_signals(sockets)
+    if thread is not None:
+        thread.start()
+    port = next(each.effective_port for each in sockets.values() if isinstance(each, BaseWSGIServer))
+    _log.info("serving", host=settings.host, port=port, rescoring=thread is not None)
+    ready(f"http://{_shown(settings.host)}:{port}")
+    try:
+        server.run()
+    finally:
+        if thread is not None:
+            thread.stop()
+        server.close()
+        store.close()
+        _log.info("stopped")
+
+
+def _stop_on_signals(sockets: dict[int, Any]) -> None:
+    """End gently at the first signal, at once at the second; signals reach the main thread only."""
+    asked = threading.Event()
+
+    def stop(number: int, _frame: FrameType | None) -> None:
+        if asked.is_set():
+            raise SystemExit(0)
+        asked.set()
+        threading.Thread(target=_drain, args=(sockets, number), daemon=True).start()
+
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, stop)
+        signal.signal(signal.SIGINT, stop)
+
+
+def _drain(sockets: dict[int, Any], number: int) -> None:
+    """Take no more connections, wait until every request is answered, then wake the main thread to end."""
+    for each in list(sockets.values()):
+        if isinstance(each, BaseWSGIServer):
+            each.accepting = False
+    until = time.monotonic() + DRAIN_SECONDS
+    while time.monotonic() < until and any(map(_is_busy, list(sockets.values()))):
+        time.sleep(0.05)
+    main = threading.main_thread().ident
+    assert main is not None
+    signal.pthread_kill(main, number)
+
+
+def _is_busy(each: object) -> bool:
+    return isinstance(each, HTTPChannel) and bool(each.requests or each.total_outbufs_len)
+
+
+def _shown(host: str) -> str:
+    if host in {"0.0.0.0", "::"}:  # noqa: S104  shown, not bound
+        return "127.0.0.1"
+    return f"[{host}]" if ":" in host else host

@@ -1,0 +1,66 @@
+"""What every request handler works with, in one place on the application."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import cast
+
+from flask import current_app, g
+from sqlalchemy.orm import Session
+
+from crm_core.changes import Source
+from crm_core.records import User
+from crm_core.store import Store, Transaction
+from serving.champions import Champions
+from serving.rescoring import RescoringThread
+from serving.settings import Settings
+
+_KEY = "crm"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Service:
+    """The store, the models and the settings that an application serves with."""
+
+    settings: Settings
+    store: Store
+    champions: Champions
+    rescoring: RescoringThread | None = None
+
+    def install(self) -> None:
+        """Put this on the current application."""
+        current_app.extensions[_KEY] = self
+
+
+def service() -> Service:
+    """Return what the current application serves with."""
+    return cast("Service", current_app.extensions[_KEY])
+
+
+@contextmanager
+def writing(user: User, source: Source) -> Iterator[Transaction]:
+    """Give a transaction of `user`; when it has committed, the re-scoring thread looks at once."""
+    running = service()
+    with running.store.transaction(source=source, actor_id=user.id) as transaction:
+        yield transaction
+    if running.rescoring is not None:
+        running.rescoring.wake()
+
+
+def page_session() -> Session:
+    """Return the session that the current page reads with, from one state of the store."""
+    if "page_session" not in g:
+        context = service().store.reading()
+        g.page_session_context = context
+        g.page_session = context.__enter__()
+    return cast("Session", g.page_session)
+
+
+def end_page_session(_error: BaseException | None = None) -> None:
+    """Give the page's session back, if there was one."""
+    context = g.pop("page_session_context", None)
+    g.pop("page_session", None)
+    if context is not None:
+        context.__exit__(None, None, None)

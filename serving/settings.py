@@ -1,0 +1,90 @@
+"""The settings, read once from the environment; nothing else in the program reads it."""
+
+from __future__ import annotations
+
+import os
+import zoneinfo
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import AliasChoices, Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from crm_core.errors import SettingsError
+from serving.home import Home
+
+PREFIX = "CRM_"
+_READ_BY_TESTS = {"CRM_REAL_DATA"}
+_CHECKOUT = Path(__file__).resolve().parent.parent
+
+
+class Settings(BaseSettings):
+    """Everything that can be set; a description of each is its documentation."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, populate_by_name=True, extra="forbid")
+
+    home: Path = Field(
+        default=_CHECKOUT / "home", description="Folder below which everything is kept; `--home` wins over it."
+    )
+    database_url: str | None = Field(
+        default=None, description="Where the records are; default `crm.db` in the home folder.", min_length=1
+    )
+    mlflow_tracking_uri: str | None = Field(
+        default=None,
+        validation_alias=AliasChoices("MLFLOW_TRACKING_URI"),
+        description="Where training runs are tracked; default `mlflow.db` in the home folder.",
+        min_length=1,
+    )
+    host: str = Field(default="127.0.0.1", description="Address that `crm serve` listens on.", min_length=1)
+    port: int = Field(default=8000, description="Port that `crm serve` listens on; 0 takes a free one.", ge=0, le=65535)
+    threads: int = Field(default=8, description="Requests that `crm serve` answers at once.", ge=1, le=64)
+    https: bool = Field(
+        default=False,
+        description="People reach the service by https: cookies are then sent over https only.",
+    )
+    rescoring: bool = Field(default=True, description="Follow the change log and re-score inside `crm serve`.")
+    session_hours: int = Field(default=12, description="Hours after which a person logs in again.", ge=1, le=720)
+    language: Literal["en", "zh"] = Field(
+        default="en", description="Language of the pages where neither the person nor the browser names one."
+    )
+    time_zone: str = Field(default="UTC", description="Time zone of the pages for people who have set none.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="Least important message that goes to the log."
+    )
+
+    @field_validator("time_zone")
+    @classmethod
+    def _known_zone(cls, value: str) -> str:
+        if value not in zoneinfo.available_timezones():
+            raise ValueError("no such time zone; expected a name like Asia/Shanghai")
+        return value
+
+    @property
+    def home_folder(self) -> Home:
+        """Where everything of this installation is."""
+        return Home.at(self.home, database_url=self.database_url, tracking_uri=self.mlflow_tracking_uri)
+
+
+def load_settings(**given: Any) -> Settings:  # noqa: ANN401  whatever the command line gave
+    """Return the settings; what is given (and not None) wins over the environment.
+
+    Raises SettingsError, naming the variable, for a bad value and for a CRM_ variable that does not exist.
+    """
+    _refuse_unknown(os.environ.keys())
+    try:
+        return Settings(**{name: value for name, value in given.items() if value is not None})
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise SettingsError(f"{variable_of(str(first['loc'][0]))}: {first['msg']}, got {first['input']!r}") from error
+
+
+def variable_of(field: str) -> str:
+    """Return the environment variable that holds a setting."""
+    return field.upper() if field.lower().startswith("mlflow_") else f"{PREFIX}{field.upper()}"
+
+
+def _refuse_unknown(names: Any) -> None:  # noqa: ANN401  any collection of names
+    known = {variable_of(field) for field in Settings.model_fields} | _READ_BY_TESTS
+    for name in sorted(names):
+        if name.upper().startswith(PREFIX) and name.upper() not in known:
+            raise SettingsError(f"{name}: there is no such setting; known are {', '.join(sorted(known - _READ_BY_TESTS))}")

@@ -1,0 +1,98 @@
+"""The pages: server-rendered, in the reader's language, with small scripts of our own."""
+
+from __future__ import annotations
+
+from flask import Flask, Response, g, make_response, redirect, render_template, request, url_for
+from flask.typing import ResponseReturnValue
+from flask_babel import Babel
+from flask_bootstrap import Bootstrap5
+from flask_login import LoginManager, current_user
+from flask_openapi import OpenAPI
+from flask_wtf.csrf import CSRFError, CSRFProtect
+
+from crm_core.records import User
+from serving.auth import Person, find_person
+from serving.service import service
+from serving.web import customers, deals, entry, home, leads, models_page, shown_as
+from serving.web.language import LANGUAGES, choose_language, choose_time_zone, gettext
+from serving.web.words import word
+
+OPEN_ENDPOINTS = frozenset(
+    {
+        "entry.log_in",
+        "entry.show_login",
+        "entry.choose_language",
+        "specification.get_document",
+        "specification.show_document",
+        "web.static",
+        "bootstrap.static",
+    }
+)
+"""Pages and files that need no login."""
+
+
+def register(app: OpenAPI) -> None:
+    """Add the pages, and what they need, to the application."""
+    Bootstrap5(app)
+    Babel(
+        app,
+        default_translation_directories=str(home.FOLDER / "translations"),
+        locale_selector=choose_language,
+        timezone_selector=choose_time_zone,
+    )
+    _add_login(app)
+    protection = CSRFProtect(app)
+    for name in ("leads", "deals", "health"):
+        protection.exempt(app.blueprints[name])
+    for part in (home.pages, entry.pages, leads.pages, deals.pages, customers.pages, models_page.pages):
+        app.register_blueprint(part)
+    app.before_request(_require_login)
+    app.register_error_handler(CSRFError, _on_expired_form)
+    app.jinja_env.filters.update(shown_as.FILTERS)
+    app.jinja_env.trim_blocks = True
+    app.jinja_env.lstrip_blocks = True
+    app.context_processor(_context)
+
+
+def error_page(status: int, detail: str | None = None) -> ResponseReturnValue:
+    """Return the page that tells of an error, whatever else is broken."""
+    known = status if status in {400, 403, 404, 405, 413, 500, 503} else 500 if status >= 500 else 400
+    return make_response(render_template("error.html", status=status, known=known, detail=detail), status)
+
+
+def _add_login(app: Flask) -> None:
+    manager = LoginManager(app)
+    manager.user_loader(_load_person)
+
+
+def _load_person(session_id: str) -> Person | None:
+    person = find_person(service().store, session_id)
+    if person is not None:
+        g.caller = person.user
+    return person
+
+
+def _require_login() -> Response | None:
+    """Send people who are not logged in to the login page; API and health answer for themselves."""
+    endpoint = request.endpoint
+    if endpoint is None or endpoint in OPEN_ENDPOINTS or request.blueprint in {"leads", "deals", "health"}:
+        return None
+    if current_user.is_authenticated:
+        return None
+    wanted = request.full_path.rstrip("?") if request.method == "GET" else None
+    return redirect(url_for("entry.show_login", next=wanted))  # type: ignore[return-value]
+
+
+def _on_expired_form(error: CSRFError) -> ResponseReturnValue:
+    return error_page(400, gettext("The form was open for too long or comes from elsewhere. Go back, reload, send again."))
+
+
+def _context() -> dict[str, object]:
+    user: User | None = current_user.user if current_user.is_authenticated else None
+    return {
+        "user": user,
+        "language": str(choose_language()),
+        "languages": LANGUAGES,
+        "now": service().store.clock.now(),
+        "word": word,
+    }

@@ -1,0 +1,41 @@
+"""The language and time zone of a page: the person's own, else the browser's, else the setting."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import flask_babel
+from flask import has_request_context, request, session
+from flask_login import current_user
+
+from serving.service import service
+
+LANGUAGES = {"en": "English", "zh": "中文"}
+"""What the pages speak, each named in itself."""
+
+
+def choose_language() -> str:
+    """Return the language of this answer."""
+    if not has_request_context():
+        return "en"
+    chosen = current_user.user.language if current_user.is_authenticated else None
+    for language in (chosen, session.get("language"), request.accept_languages.best_match(LANGUAGES)):
+        if language in LANGUAGES:
+            return cast("str", language)
+    return service().settings.language
+
+
+def choose_time_zone() -> str:
+    """Return the time zone of this answer."""
+    mine = current_user.user.time_zone if has_request_context() and current_user.is_authenticated else None
+    return mine or service().settings.time_zone
+
+
+def gettext(text: str, **values: object) -> str:
+    """Return `text` in the language of this answer."""
+    return cast("str", flask_babel.gettext(text, **values))
+
+
+def ngettext(one: str, many: str, count: int, **values: object) -> str:
+    """Return the form of a text that fits `count`, in the language of this answer."""
+    return cast("str", flask_babel.ngettext(one, many, count, **values))

@@ -1,0 +1,61 @@
+"""The pages of leads."""
+
+from __future__ import annotations
+
+from flask import Blueprint, flash, redirect, render_template, request, url_for
+from flask.typing import ResponseReturnValue
+from flask_login import current_user
+from pydantic import ValidationError
+
+from crm_core.access import check_may_write
+from crm_core.changes import Source
+from crm_core.errors import CRMError
+from crm_core.records import Lead
+from serving.owners import choose_owner
+from serving.payloads import NewLead
+from serving.service import writing
+from serving.web.language import gettext
+from serving.web.record_views import add_views
+from serving.web.records import LEADS
+from serving.web.words import word
+
+pages = Blueprint("leads_pages", __name__, url_prefix="/leads")
+add_views(pages, LEADS)
+
+FIELDS = ("name", "company", "title", "email", "phone", "source", "industry", "region", "employees")
+
+
+@pages.get("/new")
+def show_new() -> ResponseReturnValue:
+    """Show the form for a new lead."""
+    check_may_write(current_user.user)
+    return render_template("lead_new.html", fields=FIELDS, values={}, refused=None)
+
+
+@pages.post("/new")
+def create() -> ResponseReturnValue:
+    """Create a lead and go to its page."""
+    values = {name: text for name in FIELDS if (text := request.form.get(name, "").strip())}
+    try:
+        lead_id = _create(values)
+    except ValidationError as error:
+        names = ", ".join(sorted({word("field", fault["loc"][0]) for fault in error.errors()}))
+        refused = gettext("Please check: %(fields)s", fields=names)
+    except CRMError as error:
+        refused = str(error)
+    else:
+        flash(gettext("The lead is created. Its first score follows in a moment."))
+        return redirect(url_for("leads_pages.show", record_id=lead_id))
+    page = render_template("lead_new.html", fields=FIELDS, values=request.form, refused=refused)
+    return page, 422
+
+
+def _create(values: dict[str, str]) -> int:
+    user = current_user.user
+    check_may_write(user)
+    # Not strict: a form holds nothing but texts.
+    lead = NewLead.model_validate(values, strict=False)
+    with writing(user, Source.REP) as transaction:
+        owner_id = choose_owner(transaction.session, user, None)
+        created = transaction.create(Lead(**lead.model_dump(exclude_none=True), owner_id=owner_id))
+        return created.id

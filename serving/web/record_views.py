@@ -1,0 +1,136 @@
+"""What the pages of leads, deals and customers do alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from zoneinfo import ZoneInfo
+
+from flask import Blueprint, flash, make_response, redirect, render_template, request, url_for
+from flask.typing import ResponseReturnValue
+from flask_login import current_user
+
+from crm_core.access import get_visible
+from crm_core.changes import Source
+from crm_core.clock import micros
+from crm_core.errors import CRMError, InvalidValueError
+from crm_core.pipelines import open_stages
+from crm_core.records import Activity
+from serving.activity_log import log_on
+from serving.paging import Listing
+from serving.service import page_session, writing
+from serving.web.language import choose_time_zone, gettext
+from serving.web.records import ROWS, Kind, read_shelf, read_sheet
+
+LOGGED_KINDS = ("call", "mail", "meeting", "visit", "note")
+View = Callable[..., ResponseReturnValue]
+
+
+def add_views(pages: Blueprint, kind: Kind) -> None:
+    """Add the list, the page, the score and the logging of activities of one kind of record."""
+
+    @pages.get("")
+    def list_records() -> ResponseReturnValue:
+        return _list(kind)
+
+    @pages.get("/<int:record_id>")
+    def show(record_id: int) -> ResponseReturnValue:
+        return _show(kind, record_id)
+
+    @pages.get("/<int:record_id>/score")
+    def show_score(record_id: int) -> ResponseReturnValue:
+        return _score(kind, record_id)
+
+    @pages.post("/<int:record_id>/activities")
+    def log(record_id: int) -> ResponseReturnValue:
+        return _log(kind, record_id)
+
+
+def _list(kind: Kind) -> ResponseReturnValue:
+    asked = _asked(kind)
+    shelf = read_shelf(page_session(), current_user.user, kind, asked)
+    return render_template("list.html", kind=kind, shelf=shelf)
+
+
+def _asked(kind: Kind) -> Listing:
+    """Return what the address asks for; what makes no sense in it is left out."""
+    status = request.args.get("status", "open")
+    owner = request.args.get("owner", "")
+    return Listing(
+        status=status if status in kind.statuses else None,
+        owner_id=int(owner) if owner.isascii() and owner.isdigit() and len(owner) < 18 else None,
+        search=request.args.get("q", "").strip()[:200] or None,
+        cursor=request.args.get("cursor") or None,
+        limit=ROWS,
+    )
+
+
+def _show(kind: Kind, record_id: int, refused: str | None = None) -> ResponseReturnValue:
+    return _render("record.html", kind, record_id, refused=refused, values=request.form)
+
+
+def _score(kind: Kind, record_id: int) -> ResponseReturnValue:
+    """Give the part of the page that shows the score, or nothing while it is the one the page has."""
+    record = get_visible(page_session(), current_user.user, kind.model, record_id)
+    mark = str(micros(record.scored_at)) if record.scored_at else ""
+    if mark == request.args.get("seen", ""):
+        return make_response("", 204)
+    return _render("_score.html", kind, record_id)
+
+
+def _render(template: str, kind: Kind, record_id: int, **more: object) -> ResponseReturnValue:
+    session = page_session()
+    record = get_visible(session, current_user.user, kind.model, record_id)
+    return render_template(
+        template,
+        kind=kind,
+        sheet=read_sheet(session, kind, record),
+        kinds=LOGGED_KINDS,
+        stages=open_stages(),
+        **more,
+    )
+
+
+def _log(kind: Kind, record_id: int) -> ResponseReturnValue:
+    """Log an activity; a script gets the new timeline, a browser without one the page again."""
+    by_script = request.headers.get("X-Requested-With") == "fetch"
+    try:
+        with writing(current_user.user, Source.REP) as transaction:
+            log_on(transaction, current_user.user, kind.model, record_id, _activity())
+    except InvalidValueError as error:
+        return (str(error), 422) if by_script else (_show(kind, record_id, refused=str(error)), 422)
+    except CRMError:
+        raise
+    if by_script:
+        return make_response(_render("_timeline.html", kind, record_id), 201)
+    flash(gettext("Logged. The score follows in a moment: reload the page to see it."))
+    return redirect(url_for(f"{kind.collection}_pages.show", record_id=record_id))
+
+
+def _activity() -> Activity:
+    form = request.form
+    activity = Activity(kind=form.get("kind", ""))
+    if form.get("direction") and activity.kind != "note":
+        activity.direction = form["direction"]
+    if text := form.get("subject", "").strip():
+        activity.subject = text
+    if minutes := form.get("minutes", "").strip():
+        activity.duration_seconds = _seconds(minutes)
+    if when := form.get("occurred_at", "").strip():
+        activity.occurred_at = _instant(when)
+    return activity
+
+
+def _seconds(minutes: str) -> int:
+    try:
+        return round(float(minutes) * 60)
+    except (ValueError, OverflowError) as error:
+        raise InvalidValueError("minutes", minutes, "a number of minutes") from error
+
+
+def _instant(text: str) -> datetime:
+    """Return the instant that the browser's date field names in the reader's time zone."""
+    try:
+        return datetime.fromisoformat(text).replace(tzinfo=ZoneInfo(choose_time_zone()))
+    except ValueError as error:
+        raise InvalidValueError("occurred_at", text, "a day and time") from error

@@ -1,0 +1,245 @@
+"""Lists of scored records, and the page of each: leads, deals and customers in one shape."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from crm_core.access import visible
+from crm_core.changes import Action, Change
+from crm_core.predictions import Prediction, list_predictions
+from crm_core.records import Account, Activity, Deal, Lead, Role, User
+from serving.activity_log import list_activities
+from serving.owners import list_owners
+from serving.paging import Listing, list_page
+from serving.web import reasons, sparkline
+
+Scored = Lead | Deal | Account
+
+ROWS = 25
+REASONS_IN_A_ROW = 3
+TOUCHES = ("call", "mail", "meeting", "visit")
+"""Activities that are contact with the customer."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kind:
+    """One kind of page: which records, below which address, with which words for their status."""
+
+    model: type[Lead | Deal | Account]
+    collection: str
+    statuses: tuple[str, ...]
+    status_words: str
+    rising_is_good: bool = True
+
+    @property
+    def record_type(self) -> str:
+        """The record type."""
+        return self.model.record_type
+
+
+LEADS = Kind(
+    model=Lead,
+    collection="leads",
+    statuses=("open", "converted", "disqualified"),
+    status_words="lead_status",
+)
+DEALS = Kind(model=Deal, collection="deals", statuses=("open", "won", "lost"), status_words="deal_status")
+CUSTOMERS = Kind(
+    model=Account, collection="customers", statuses=(), status_words="", rising_is_good=False
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Touch:
+    """The last contact with a customer."""
+
+    kind: str
+    occurred_at: Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One line of a list."""
+
+    record: Scored
+    reasons: Sequence[reasons.Reason]
+    touch: Touch | None
+    owner: str | None
+    account: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shelf:
+    """What a list page shows."""
+
+    rows: Sequence[Row]
+    next_cursor: str | None
+    owners: Sequence[User]
+    asked: Listing
+    any_at_all: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """Something that happened with a record: an activity, or a change of one of its fields."""
+
+    at: Any
+    recorded_at: Any
+    who: str | None
+    activity: Activity | None = None
+    change: Change | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sheet:
+    """What the page of one record shows."""
+
+    record: Scored
+    owner: str | None
+    account: Account | None
+    picture: reasons.Picture | None
+    horizon_days: int | None
+    timeline: Sequence[Entry]
+    history: Sequence[Mapping[str, Any]]
+    line: sparkline.Line | None
+
+
+def read_shelf(session: Session, user: User, kind: Kind, asked: Listing) -> Shelf:
+    """Return a page of the records that `user` may see."""
+    page = list_page(session, user, kind.model, asked)
+    owners = [] if user.role == Role.REP else list_owners(session, user)
+    return Shelf(
+        rows=_rows(session, kind, page.items),
+        next_cursor=page.next_cursor,
+        owners=owners,
+        asked=asked,
+        any_at_all=bool(page.items) or _has_any(session, user, kind),
+    )
+
+
+def read_sheet(session: Session, kind: Kind, record: Scored) -> Sheet:
+    """Return what is shown of one record."""
+    predictions = list_predictions(session, kind.record_type, record.id, limit=60)
+    names = _names(session)
+    return Sheet(
+        record=record,
+        owner=names.get(record.owner_id),
+        account=_account(session, record),
+        picture=reasons.draw(record.reasons),
+        horizon_days=predictions[0].horizon_days if predictions else None,
+        timeline=_timeline(session, record, names),
+        history=_history(predictions[:30]),
+        line=sparkline.draw([(p.as_of, p.probability) for p in reversed(predictions)]),
+    )
+
+
+def _rows(session: Session, kind: Kind, records: Sequence[Scored]) -> list[Row]:
+    touches = _touches(session, kind, [record.id for record in records])
+    names = _names(session)
+    accounts = _account_names(session, records)
+    return [
+        Row(
+            record=record,
+            reasons=reasons.top_reasons(record.reasons, REASONS_IN_A_ROW),
+            touch=touches.get(record.id),
+            owner=names.get(record.owner_id),
+            account=accounts.get(getattr(record, "account_id", None)),
+        )
+        for record in records
+    ]
+
+
+def _has_any(session: Session, user: User, kind: Kind) -> bool:
+    query = select(kind.model.id).where(kind.model.deleted_at.is_(None), visible(session, user, kind.model))
+    return session.scalar(query.limit(1)) is not None
+
+
+def _touches(session: Session, kind: Kind, ids: Sequence[int]) -> dict[int, Touch]:
+    """Return the last contact of each record."""
+    link = getattr(Activity, f"{kind.record_type}_id")
+    newest = func.row_number().over(partition_by=link, order_by=(Activity.occurred_at.desc(), Activity.id.desc()))
+    ranked = (
+        select(link.label("record_id"), Activity.kind, Activity.occurred_at, newest.label("place"))
+        .where(link.in_(ids), Activity.kind.in_(TOUCHES), Activity.deleted_at.is_(None))
+        .subquery()
+    )
+    found = session.execute(
+        select(ranked.c.record_id, ranked.c.kind, ranked.c.occurred_at).where(ranked.c.place == 1)
+    )
+    return {record_id: Touch(kind=touch, occurred_at=at) for record_id, touch, at in found}
+
+
+def _names(session: Session) -> dict[int | None, str]:
+    return {user_id: name for user_id, name in session.execute(select(User.id, User.name))}
+
+
+def _account_names(session: Session, records: Sequence[Scored]) -> dict[int | None, str]:
+    ids = {record.account_id for record in records if isinstance(record, Deal)}
+    rows = session.execute(select(Account.id, Account.name).where(Account.id.in_(ids)))
+    return {account_id: name for account_id, name in rows}
+
+
+def _account(session: Session, record: Scored) -> Account | None:
+    account_id = getattr(record, "account_id", None)
+    return session.get(Account, account_id) if account_id is not None else None
+
+
+def _timeline(session: Session, record: Scored, names: Mapping[int | None, str]) -> list[Entry]:
+    done = [
+        Entry(
+            at=activity.occurred_at,
+            recorded_at=activity.recorded_at,
+            who=names.get(activity.owner_id),
+            activity=activity,
+        )
+        for activity in list_activities(session, record, limit=40)
+    ]
+    changed = [
+        Entry(
+            at=change.occurred_at, recorded_at=change.recorded_at, who=names.get(change.actor_id), change=change
+        )
+        for change in _changes(session, record)
+    ]
+    return sorted(done + changed, key=lambda entry: entry.at, reverse=True)[:40]
+
+
+def _changes(session: Session, record: Scored) -> Sequence[Change]:
+    query = (
+        select(Change)
+        .where(
+            Change.record_type == record.record_type,
+            Change.record_id == record.id,
+            Change.action.in_([Action.CREATED, Action.UPDATED]),
+        )
+        .order_by(Change.id.desc())
+        .limit(40)
+    )
+    return session.scalars(query).all()
+
+
+def _history(predictions: Sequence[Prediction]) -> list[dict[str, Any]]:
+    """Return predictions, newest first, each with its difference to the one before and what led to it."""
+    before: list[Prediction | None] = [*predictions[1:], None]
+    return [
+        {"prediction": now, "change": _difference(now, then), "cause": _cause(now, then)}
+        for now, then in zip(predictions, before, strict=True)
+    ]
+
+
+def _difference(now: Prediction, then: Prediction | None) -> float | None:
+    if then is None or now.probability is None or then.probability is None:
+        return None
+    return now.probability - then.probability
+
+
+def _cause(now: Prediction, then: Prediction | None) -> str:
+    if then is None:
+        return "first"
+    if now.model_version != then.model_version:
+        return "model"
+    return "time" if now.cause_change_id is None else "data"

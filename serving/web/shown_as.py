@@ -1,0 +1,199 @@
+"""How numbers, money, instants and ages are shown, by the locale of the page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import date, datetime
+from decimal import Decimal
+from typing import Any, cast
+
+import flask_babel
+
+from crm_core.changes import Change
+from crm_core.clock import day_of, instant, micros
+from crm_core.columns import MONEY_SCALE
+from crm_core.records import Account, Deal, Lead
+from serving.service import service
+from serving.web.language import choose_language, gettext
+from serving.web.words import word
+
+NOTHING = "–"
+
+
+def percent(value: float | None, digits: int | None = None) -> str:
+    """Return a probability in percent; near the ends with a decimal, and never as certain when it is not."""
+    if value is None:
+        return NOTHING
+    if digits is None and not 0.0005 <= value < 0.9995:
+        sign, shown = ("<", 0.001) if value < 0.5 else (">", 0.999)
+        return sign + percent(shown, 1)
+    decimals = digits if digits is not None else (0 if 0.0995 <= value < 0.995 else 1)
+    pattern = "#,##0." + "0" * decimals + "%" if decimals else "#,##0%"
+    return cast("str", flask_babel.format_percent(value, pattern))
+
+
+def points(value: float) -> str:
+    """Return a difference of probabilities in percentage points, without its sign."""
+    size = abs(value) * 100
+    return cast("str", flask_babel.format_decimal(size, "#,##0" if size >= 1 else "0.0"))
+
+
+def number(value: float | None, digits: int | None = None) -> str:
+    """Return a number."""
+    if value is None:
+        return NOTHING
+    pattern = None if digits is None else "#,##0." + "0" * digits
+    return cast("str", flask_babel.format_decimal(value, pattern))
+
+
+def money(value: Decimal | None, currency: str | None) -> str:
+    """Return an amount with its currency, without decimals that are zero."""
+    if value is None:
+        return NOTHING
+    if currency is None:
+        return number(float(value))
+    pattern = None if value % 1 else "¤#,##0"
+    return cast("str", flask_babel.format_currency(value, currency, format=pattern, currency_digits=bool(value % 1)))
+
+
+def moment(value: datetime | None) -> str:
+    """Return day and time of an instant, in the reader's time zone."""
+    if value is None:
+        return NOTHING
+    return f"{day_of_instant(value)} {flask_babel.format_time(value, 'short')}"
+
+
+def day_of_instant(value: datetime) -> str:
+    """Return the day an instant falls on in the reader's time zone."""
+    return cast("str", flask_babel.format_date(value, "medium"))
+
+
+def day(value: date | None) -> str:
+    """Return a day."""
+    return NOTHING if value is None else cast("str", flask_babel.format_date(value, "medium", rebase=False))
+
+
+def age(value: datetime | None) -> str:
+    """Return how long ago an instant was, in words."""
+    if value is None:
+        return NOTHING
+    passed = service().store.clock.now() - value
+    if passed.total_seconds() < 10:
+        return gettext("just now")
+    return cast("str", flask_babel.format_timedelta(-passed, granularity="second", threshold=2.0, add_direction=True))
+
+
+def iso(value: datetime | None) -> str:
+    """Return an instant for machines."""
+    return "" if value is None else value.isoformat()
+
+
+def said(reason: dict[str, Any]) -> str:
+    """Return a reason in the page's language."""
+    return str(reason.get(choose_language()) or reason.get("en") or "")
+
+
+def changed(change: Change, status_words: str) -> str:
+    """Return what a change did to its field."""
+    old, new = (_value(change.field or "", value, status_words) for value in (change.old, change.new))
+    return new if change.old is None else f"{old} → {new}"
+
+
+def facts(record: Lead | Deal | Account, owner: str | None, account: Account | None) -> list[tuple[str, str]]:
+    """Return what is known of a record, as pairs of a name and a value; what is empty is left out."""
+    names = [name for name in _FACTS if getattr(record, name, None) is not None]
+    found = [(word("field", name), _fact(record, name)) for name in names]
+    found.append((word("field", "owner_id"), owner or gettext("nobody")))
+    if account is not None:
+        found.append((word("field", "account_id"), account.name))
+    custom = sorted((record.custom or {}).items())
+    return found + [(word("custom", name), str(value)) for name, value in custom if value is not None]
+
+
+_FACTS = (
+    "source",
+    "campaign",
+    "email",
+    "phone",
+    "website",
+    "industry",
+    "region",
+    "employees",
+    "expected_close_on",
+    "rep_probability",
+    "occurred_at",
+    "converted_at",
+    "closed_at",
+    "lost_reason",
+    "disqualified_reason",
+)
+"""Fields that a record's page shows, in this order; each where the record has it."""
+
+
+def _fact(record: Lead | Deal | Account, name: str) -> str:
+    value = getattr(record, name)
+    match value:
+        case datetime():
+            return moment(value)
+        case date():
+            return day(value)
+        case float():
+            return percent(value)
+        case int():
+            return number(value)
+    return word(name, value) if name in {"source", "campaign", "lost_reason"} else str(value)
+
+
+def _value(field: str, stored: Any, status_words: str) -> str:  # noqa: ANN401  any stored value
+    """Return a value of the change log; there, instants are microseconds, days numbers, money ten-thousandths."""
+    if stored is None:
+        return NOTHING
+    match field:
+        case "status":
+            return word(status_words, stored)
+        case "stage":
+            return word("stage", stored)
+        case "amount":
+            return number(stored / MONEY_SCALE)
+        case "rep_probability":
+            return percent(stored)
+    if field.endswith("_at"):
+        return moment(instant(stored))
+    return day(day_of(stored)) if field.endswith("_on") else str(stored)
+
+
+def form(schema: dict[str, Any]) -> str:
+    """Return a JSON schema in a few words, for the documentation page."""
+    if "$ref" in schema:
+        return str(schema["$ref"]).rsplit("/", 1)[-1]
+    if "enum" in schema:
+        return " | ".join(map(str, schema["enum"]))
+    if "anyOf" in schema:
+        return " or ".join(form(one) for one in schema["anyOf"])
+    return str(schema.get("format") or schema.get("const") or schema.get("type") or "any")
+
+
+def model(reference: dict[str, Any], spec: dict[str, Any]) -> dict[str, Any]:
+    """Return the schema that a reference of an OpenAPI document leads to."""
+    found: dict[str, Any] = spec["components"]["schemas"][reference["$ref"].rsplit("/", 1)[-1]]
+    return found
+
+
+FILTERS: dict[str, Callable[..., Any]] = {
+    "percent": percent,
+    "points": points,
+    "number": number,
+    "money": money,
+    "moment": moment,
+    "day": day,
+    "day_of": day_of_instant,
+    "age": age,
+    "iso": iso,
+    "said": said,
+    "micros": lambda value: "" if value is None else micros(value),
+    "changed": changed,
+    "facts": facts,
+    "form": form,
+    "model": model,
+}
+"""By the names that templates know them by."""

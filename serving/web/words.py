@@ -1,0 +1,83 @@
+"""The words that records hold, in the language of the page."""
+
+from __future__ import annotations
+
+from flask_babel import lazy_gettext as _
+
+from crm_core.pipelines import PIPELINES
+from serving.web.language import choose_language
+
+WORDS: dict[str, dict[str, object]] = {
+    "lead_status": {
+        "open": _("Open"),
+        "converted": _("Converted"),
+        "disqualified": _("Disqualified"),
+    },
+    "deal_status": {"open": _("Open"), "won": _("Won"), "lost": _("Lost")},
+    "role": {
+        "rep": _("Sales rep"),
+        "manager": _("Manager"),
+        "analyst": _("Data scientist"),
+        "admin": _("Administrator"),
+    },
+    "kind": {
+        "call": _("Call"),
+        "mail": _("Mail"),
+        "meeting": _("Meeting"),
+        "visit": _("Visit"),
+        "note": _("Note"),
+        "task": _("Task"),
+        "web": _("Web visit"),
+    },
+    "direction": {"inbound": _("from the customer"), "outbound": _("by us")},
+    "task": {
+        "lead_scoring": _("Lead scoring"),
+        "win_probability": _("Win probability"),
+        "churn": _("Customer churn"),
+    },
+    "field": {
+        "status": _("Status"),
+        "stage": _("Stage"),
+        "owner_id": _("Owner"),
+        "amount": _("Amount"),
+        "expected_close_on": _("Expected close"),
+        "rep_probability": _("Rep's own probability"),
+        "converted_at": _("Converted on"),
+        "closed_at": _("Closed on"),
+        "lost_reason": _("Reason for the loss"),
+        "disqualified_reason": _("Reason for disqualifying"),
+        "employees": _("Employees"),
+        "industry": _("Industry"),
+        "region": _("Region"),
+        "name": _("Name"),
+        "company": _("Company"),
+        "email": _("Email"),
+        "phone": _("Phone"),
+        "title": _("Job title"),
+        "source": _("Source"),
+        "campaign": _("Campaign"),
+        "website": _("Website"),
+        "occurred_at": _("Created"),
+        "account_id": _("Customer"),
+        "currency": _("Currency"),
+    },
+}
+"""What the program itself calls things; other words are data and shown as they are."""
+
+
+def word(kind: str, value: object) -> str:
+    """Return a word of the program in the page's language; a word of the data in readable form."""
+    if value is None:
+        return "–"
+    if kind == "stage":
+        return _stage(str(value))
+    known = WORDS.get(kind, {}).get(str(value))
+    return str(known) if known is not None else str(value).replace("_", " ").capitalize()
+
+
+def _stage(key: str) -> str:
+    for stages in PIPELINES.values():
+        for stage in stages:
+            if stage.key == key:
+                return stage.name_zh if choose_language() == "zh" else stage.name_en
+    return key

@@ -1,0 +1,61 @@
+"""A real browser on a real server, for tests and for screenshots."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from flask import Flask
+from waitress.server import create_server
+
+CHROMIUM = ("/usr/bin/chromium", "/usr/bin/chromium-browser")
+FLAGS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+
+
+def chromium() -> str:
+    """Return the system's Chromium; the test is skipped where there is none, unless CI asked for it."""
+    found = next((path for path in CHROMIUM if os.path.exists(path)), None)
+    if found is not None:
+        return found
+    if os.environ.get("CI") == "true":
+        pytest.fail(f"Chromium is in none of {', '.join(CHROMIUM)}")
+    pytest.skip(f"Chromium is in none of {', '.join(CHROMIUM)}: the pages are not tried in a browser")
+
+
+@contextmanager
+def serving(app: Flask) -> Iterator[str]:
+    """Serve `app` on a free port with the real server; give its address."""
+    server = create_server(app, host="127.0.0.1", port=0, threads=4)
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.effective_port}"
+    finally:
+        server.close()
+        thread.join(5)
+
+
+@dataclass
+class Watched:
+    """What must not happen while pages are open: errors on the console, requests off the machine."""
+
+    errors: list[str] = field(default_factory=list)
+    foreign: list[str] = field(default_factory=list)
+
+    def watch(self, page: Any, address: str) -> None:
+        page.on("console", lambda message: message.type == "error" and self.errors.append(message.text))
+        page.on("pageerror", lambda error: self.errors.append(str(error)))
+        page.on("request", lambda sent: sent.url.startswith((address, "data:")) or self.foreign.append(sent.url))

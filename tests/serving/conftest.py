@@ -1,0 +1,123 @@
+"""The service in a test: an application on a real store, the cast with keys and passwords, models made by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+
+from crm_core.promotions import Promotion
+from crm_core.records import Team, User
+from crm_core.store import Store
+from crm_core.tokens import create_token
+from serving.app import create_app
+from serving.auth import set_password
+from serving.champions import Champions
+from serving.settings import Settings
+from tests.factories import make_team, make_user
+from tests.serving.hand_made import HandMadeModel
+
+PASSWORD = "correct horse battery"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cast:
+    """Ana and Ben sell in Mara's team North, Otto in South; Dana studies, Adam administers."""
+
+    north: Team
+    south: Team
+    people: dict[str, User]
+    keys: dict[str, str]
+
+    def __getitem__(self, name: str) -> User:
+        return self.people[name]
+
+    def header(self, name: str) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.keys[name]}"}
+
+
+@pytest.fixture(scope="session")
+def password_hash() -> str:
+    """The hash of everybody's password, made once: it is slow on purpose."""
+    from serving.auth import _hasher
+
+    return _hasher().hash(PASSWORD)
+
+
+@pytest.fixture
+def cast(store: Store, password_hash: str) -> Cast:
+    with store.transaction() as transaction:
+        north, south = make_team(transaction), make_team(transaction, name="South")
+        roles = {"Ana": "rep", "Ben": "rep", "Mara": "manager", "Dana": "analyst", "Adam": "admin", "Otto": "rep"}
+        people = {
+            name: make_user(
+                transaction,
+                name,
+                role=role,
+                team_id=(south if name == "Otto" else north).id,
+                password_hash=password_hash,
+            )
+            for name, role in roles.items()
+        }
+        keys = {
+            name: create_token(transaction.session, user_id=user.id, name="test", now=transaction.now)
+            for name, user in people.items()
+        }
+    return Cast(north=north, south=south, people=people, keys=keys)
+
+
+@pytest.fixture
+def models() -> dict[str, HandMadeModel]:
+    """By version, the models that a promotion may put in charge."""
+    return {}
+
+
+@pytest.fixture
+def promote(store: Store, models: dict[str, HandMadeModel]) -> Callable[..., HandMadeModel]:
+    """Put a hand-made model in charge of a task."""
+
+    def put_in_charge(task: str = "lead_scoring", version: str | None = None, **given: Any) -> HandMadeModel:
+        model = HandMadeModel(model_version=version or f"{task}-1", **given)
+        models[model.model_version] = model
+        with store.transaction() as transaction:
+            transaction.session.add(
+                Promotion(
+                    task=task,
+                    model_version=model.model_version,
+                    sha256="0" * 64,
+                    run_id="hand",
+                    promoted_at=transaction.now,
+                    reason="made by hand",
+                )
+            )
+        return model
+
+    return put_in_charge
+
+
+@pytest.fixture
+def champions(store: Store, models: dict[str, HandMadeModel]) -> Champions:
+    return Champions(store, lambda task, promotion: models[promotion.model_version])
+
+
+@pytest.fixture
+def settings(home: Path) -> Settings:
+    return Settings(home=home)
+
+
+@pytest.fixture
+def app(settings: Settings, store: Store, champions: Champions) -> Flask:
+    application = create_app(settings, store, champions)
+    application.testing = False
+    return application
+
+
+@pytest.fixture
+def client(app: Flask) -> Iterator[FlaskClient]:
+    with app.test_client() as opened:
+        yield opened

@@ -1,0 +1,47 @@
+"""A model made by hand, light enough for a process that is started to be killed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from crm_core.predictions import NewPrediction
+from crm_core.store import Store
+
+
+@dataclass
+class HandMadeModel:
+    """A model that says what it was told to say, and notes what it was asked."""
+
+    model_version: str = "lead_scoring-1"
+    horizon_days: int = 90
+    probability: Callable[[int], float | None] = lambda record_id: 0.5
+    asked: list[tuple[tuple[int, ...], datetime]] = field(default_factory=list)
+
+    def score(self, store: Store, ids: Sequence[int], as_of: datetime) -> list[NewPrediction]:
+        self.asked.append((tuple(ids), as_of))
+        return [prediction(record_id, self.probability(record_id)) for record_id in ids]
+
+
+def prediction(record_id: int, probability: float | None) -> NewPrediction:
+    """A prediction with one reason."""
+    score = None if probability is None else round(probability * 100)
+    reasons = [
+        {"group": "base", "feature": "base", "value": None, "log_odds": -2.0, "en": "an average lead", "zh": "平均线索"},
+        {
+            "group": "contact",
+            "feature": "calls_count_30d",
+            "value": 2,
+            "log_odds": 1.5,
+            "en": "2 calls in the last 30 days",
+            "zh": "近 30 天通话 2 次",
+        },
+    ]
+    return NewPrediction(
+        record_id=record_id,
+        probability=probability,
+        score=score,
+        grade=None if probability is None else "ABCD"[min(3, int((1 - probability) * 4))],
+        reasons=[] if probability is None else reasons,
+    )

@@ -1,0 +1,127 @@
+"""Pictures of every page, at both widths, in both languages, light and dark, for people to look at.
+
+    .venv/bin/python -m tests.serving.screenshots HOME FOLDER
+
+HOME is the home folder of a demo; nothing in it is changed. Nobody's password is needed: sessions are made here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from flask import Flask
+from flask.sessions import SecureCookieSessionInterface
+from playwright.sync_api import Browser, sync_playwright
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from crm_core.records import Account, Deal, Lead, Role, User
+from crm_core.store import Store
+from serving.app import create_app
+from serving.auth import Person
+from serving.champions import Champions
+from serving.settings import Settings
+from tests.serving.browser import FLAGS, chromium, serving
+
+WIDTHS = {"phone": (390, 844), "desk": (1440, 900)}
+LANGUAGES = {"en": "en-GB", "zh": "zh-CN"}
+
+
+def no_model(task: str, promotion: object) -> Any:
+    raise OSError("screenshots load no models")
+
+
+def cookie_of(app: Flask, user: User) -> str:
+    """Return the value of a session cookie of `user`."""
+    serializer = SecureCookieSessionInterface().get_signing_serializer(app)
+    assert serializer is not None
+    return str(serializer.dumps({"_user_id": Person(user).get_id(), "_fresh": True}))
+
+
+def people(session: Session) -> dict[str, User]:
+    """Return one person of each role who has records to show."""
+    busiest = select(Lead.owner_id).where(Lead.status == "open", Lead.probability.is_not(None))
+    rep = session.scalars(select(User).where(User.role == Role.REP, User.id.in_(busiest)).limit(1)).one()
+    found = {"rep": rep}
+    for role in (Role.MANAGER, Role.ANALYST):
+        found[role] = session.scalars(select(User).where(User.role == role).limit(1)).one()
+    return found
+
+
+def pages_of(session: Session, cast: dict[str, User]) -> dict[str, tuple[str, str]]:
+    """Return every page as name -> (role, path)."""
+    mine = cast["rep"].id
+
+    def best(model: Any, *conditions: Any) -> int:
+        order = model.probability.desc().nulls_last()
+        return session.scalars(select(model.id).where(*conditions).order_by(order).limit(1)).one()
+
+    lead = best(Lead, Lead.owner_id == mine, Lead.status == "open")
+    deal = best(Deal, Deal.status == "open")
+    account = best(Account)
+    return {
+        "login": ("nobody", "/login"),
+        "leads": ("rep", "/leads"),
+        "leads-none-fit": ("rep", "/leads?q=nothing+like+this"),
+        "leads-new": ("rep", "/leads/new"),
+        "lead": ("rep", f"/leads/{lead}"),
+        "leads-team": ("manager", "/leads"),
+        "deals": ("manager", "/deals"),
+        "deal": ("manager", f"/deals/{deal}"),
+        "customers": ("manager", "/customers"),
+        "customer": ("manager", f"/customers/{account}"),
+        "models": ("analyst", "/models"),
+        "api": ("analyst", "/api/docs"),
+        "missing": ("rep", "/leads/999999999"),
+        "forbidden": ("rep", "/models"),
+    }
+
+
+def shoot(
+    browser: Browser, app: Flask, address: str, cast: dict[str, User], pages: dict[str, tuple[str, str]], folder: Path
+) -> None:
+    """Take every picture."""
+    for language, locale in LANGUAGES.items():
+        for name, (width, height) in WIDTHS.items():
+            for scheme in ("light", "dark"):
+                for role in {role for role, _ in pages.values()}:
+                    context = browser.new_context(
+                        viewport={"width": width, "height": height},
+                        locale=locale,
+                        color_scheme="dark" if scheme == "dark" else "light",
+                    )
+                    if role in cast:
+                        context.add_cookies([{"name": "crm", "value": cookie_of(app, cast[role]), "url": address}])
+                    tab = context.new_page()
+                    for title, (seen_by, path) in pages.items():
+                        if seen_by == role and (scheme == "light" or title in {"leads", "lead"}):
+                            tab.goto(address + path)
+                            tab.screenshot(path=folder / f"{title}-{name}-{language}-{scheme}.png", full_page=True)
+                    context.close()
+
+
+def main() -> int:
+    """Do what the command line asks."""
+    parser = argparse.ArgumentParser(description="Pictures of every page.")
+    parser.add_argument("home", type=Path)
+    parser.add_argument("folder", type=Path)
+    chosen = parser.parse_args()
+    chosen.folder.mkdir(parents=True, exist_ok=True)
+    settings = Settings(home=chosen.home)
+    store = Store(settings.home_folder.database_url)
+    app = create_app(settings, store, Champions(store, no_model))
+    with store.reading() as session:
+        cast = people(session)
+        pages = pages_of(session, cast)
+        session.expunge_all()
+    with serving(app) as address, sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium(), args=list(FLAGS))
+        shoot(browser, app, address, cast, pages, chosen.folder)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
