@@ -18,10 +18,26 @@ from sqlalchemy import ColumnElement, Select, String, UniqueConstraint, and_, fa
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from crm_core.errors import AccessDeniedError, RecordNotFoundError
-from crm_core.records import RECORD_TYPES, Base, Id, Owned, Record, Role, Team, User
+from crm_core.records import (
+    RECORD_TYPES,
+    Account,
+    Base,
+    Contact,
+    Deal,
+    Id,
+    Lead,
+    Owned,
+    Record,
+    Role,
+    Team,
+    User,
+)
 from crm_core.validation import columns_of
 
 R = TypeVar("R", bound=Record)
+
+OwnedRecord = Lead | Deal | Account | Contact
+"""The records that people work through, one by one."""
 
 
 class Scope(StrEnum):

@@ -59,7 +59,7 @@ def _check_mergeable(keep: M, gone: M) -> None:
     for record in (keep, gone):
         if record.deleted_at is not None:
             raise MergeError(f"{record.record_type} {record.id} is deleted, expected two that are not")
-    if isinstance(gone, Lead) and gone.status == LeadStatus.CONVERTED:
+    if getattr(gone, "status", None) == LeadStatus.CONVERTED:
         raise MergeError(f"lead {gone.id} is converted; keep it and merge lead {keep.id} into it")
 
 

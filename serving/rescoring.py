@@ -31,7 +31,7 @@ from sqlalchemy import ColumnElement, and_, func, or_, select, text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from crm_core.changes import Change, Cursor, Source, list_changes, newest_change_id
+from crm_core.changes import Cursor, Source, list_changes, list_changes_between, newest_sequence
 from crm_core.errors import FeatureError, ModelError
 from crm_core.predictions import NewPrediction, write_predictions
 from crm_core.records import Account, Deal, DealStatus, Lead, LeadStatus
@@ -114,12 +114,11 @@ class Rescorer:
             session = transaction.session
             cursor = _get_cursor(session)
             if cursor.batch_until is None:
-                _wait_for_writers(session)
                 self._skip_backlog(session, cursor)
                 changes = list_changes(session, after=cursor.position, limit=self._changes_at_once)
                 if not changes:
                     return None
-                cursor.batch_until = changes[-1].id
+                cursor.batch_until = changes[-1].sequence
                 cursor.batch_as_of = max(transaction.now, *(change.recorded_at for change in changes))
             session.flush()
             session.expunge(cursor)
@@ -131,11 +130,11 @@ class Rescorer:
             cursor = session.get(Cursor, CURSOR)
             if cursor is None or cursor.batch_until is not None:
                 return True
-            return newest_change_id(session) > cursor.position
+            return newest_sequence(session) > cursor.position
 
     def _skip_backlog(self, session: Session, cursor: Cursor) -> None:
         """Leave a log that is too long to the sweeps: one question a record instead of one a change."""
-        newest = newest_change_id(session)
+        newest = newest_sequence(session)
         if newest - cursor.position <= self._backlog:
             return
         _log.info("too many changes to follow one by one", changes=newest - cursor.position)
@@ -149,9 +148,7 @@ class Rescorer:
         assert batch.batch_until is not None
         assert batch.batch_as_of is not None
         with self._store.reading() as session:
-            changes = session.scalars(
-                select(Change).where(Change.id > batch.position, Change.id <= batch.batch_until)
-            ).all()
+            changes = list_changes_between(session, after=batch.position, until=batch.batch_until)
             affected = find_affected(session, changes)
             written_last = max((change.recorded_at for change in changes), default=batch.batch_as_of)
         done = sum(
@@ -310,16 +307,9 @@ def _get_cursor(session: Session) -> Cursor:
     """Return the cursor, locked; a new one starts at the end of the log, for the sweeps ask about all before it."""
     cursor = session.get(Cursor, CURSOR, with_for_update=True)
     if cursor is None:
-        cursor = Cursor(name=CURSOR, position=newest_change_id(session))
+        cursor = Cursor(name=CURSOR, position=newest_sequence(session))
         session.add(cursor)
     return cursor
-
-
-def _wait_for_writers(session: Session) -> None:
-    # PostgreSQL hands out ids before the commit: without waiting, a change that commits late would be skipped.
-    # SQLite has one writer at a time, and this is it.
-    if session.get_bind().dialect.name == "postgresql":
-        session.execute(text("LOCK TABLE changes IN SHARE MODE"))
 
 
 def _is_due(sweep: Cursor | None, champion: Champion, now: datetime) -> bool:

@@ -7,7 +7,7 @@ from flask_openapi import APIBlueprint, Tag
 from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
-from crm_core.changes import Cursor, newest_change_id
+from crm_core.changes import Cursor, newest_sequence
 from serving.api.blueprint import answer
 from serving.payloads import Health, Part, Readiness
 from serving.rescoring import CURSOR
@@ -59,7 +59,7 @@ def _rescoring() -> list[Part]:
         return []
     with service().store.reading() as session:
         cursor = session.get(Cursor, CURSOR)
-        waiting = newest_change_id(session) - cursor.position if cursor else 0
+        waiting = newest_sequence(session) - cursor.position if cursor else 0
     failures = len(thread.rescorer.failures)
     running = thread.is_alive() and thread.last_error is None
     lag = thread.rescorer.lag_seconds

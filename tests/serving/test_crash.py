@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import func, select
 
-from crm_core.changes import Cursor, newest_change_id
+from crm_core.changes import Cursor, newest_sequence
 from crm_core.clock import FixedClock
 from crm_core.predictions import Prediction, list_predictions
 from crm_core.records import Lead
@@ -64,7 +64,7 @@ def check_every_lead_has(store: Store, count: int) -> None:
             shown = (lead.probability, lead.scored_at, lead.model_version, lead.reasons)
             assert shown == (newest.probability, newest.as_of, newest.model_version, newest.reasons)
         cursor = session.get_one(Cursor, CURSOR)
-        assert (cursor.position, cursor.batch_until) == (newest_change_id(session), None)
+        assert (cursor.position, cursor.batch_until) == (newest_sequence(session), None)
         assert session.get_one(Cursor, SWEEP + "lead_scoring").batch_until is None
 
 

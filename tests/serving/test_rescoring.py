@@ -10,7 +10,7 @@ from sqlalchemy import select
 from sqlalchemy.exc import OperationalError
 
 from crm_core.activities import log_activity
-from crm_core.changes import Change, Cursor, newest_change_id
+from crm_core.changes import Change, Cursor, newest_sequence
 from crm_core.clock import FixedClock
 from crm_core.errors import DamagedModelError, FeatureSetMismatchError
 from crm_core.leads import convert_lead
@@ -269,7 +269,7 @@ def test_a_long_backlog_is_answered_by_one_sweep(
     assert run_dry(rescorer) == 1
     assert len(model.asked) == 2
     with store.reading() as session:
-        assert session.get_one(Cursor, CURSOR).position == newest_change_id(session)
+        assert session.get_one(Cursor, CURSOR).position == newest_sequence(session)
 
 
 def test_after_a_full_scoring_by_hand_only_what_came_later_is_asked(
@@ -279,7 +279,7 @@ def test_after_a_full_scoring_by_hand_only_what_came_later_is_asked(
     with store.transaction() as transaction:
         scored, later = make_lead(transaction), make_lead(transaction)
     with store.transaction() as transaction:
-        position = newest_change_id(transaction.session)
+        position = newest_sequence(transaction.session)
         note_full_scoring(transaction, "lead_scoring", as_of=transaction.now, position=position)
     clock.advance(timedelta(minutes=1))
     with store.transaction() as transaction:

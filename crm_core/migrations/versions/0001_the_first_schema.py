@@ -723,6 +723,7 @@ def upgrade() -> None:
         sa.Column("phone", sa.String(length=64), nullable=True),
         sa.Column("title", sa.String(length=200), nullable=True),
         sa.Column("source", sa.String(length=120), nullable=True),
+        sa.Column("campaign", sa.String(length=200), nullable=True, comment="as the source named it"),
         sa.Column("campaign_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
         sa.Column("territory", sa.String(length=120), nullable=True),
         sa.Column("industry", sa.String(length=120), nullable=True),
