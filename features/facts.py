@@ -18,10 +18,10 @@ from sqlalchemy.orm import Session
 from crm_core.arrays import NO_INSTANT, among, as_array, read_arrays
 from crm_core.changes import Change
 from crm_core.clock import instant
-from crm_core.columns import dump_json
 from crm_core.errors import FeatureError, RecordNotFoundError
 from crm_core.history import FieldHistory, newest_known, read_histories, resolve_as_of
 from crm_core.records import RECORD_TYPES, Record
+from crm_core.segments import runs_of
 from crm_core.validation import columns_of
 from features.declaration import Need, reached
 from features.events import AskedEvents, Values, Versions
@@ -70,7 +70,7 @@ class Facts:
         return self._events[events]
 
     def changes(self, via: str | None, field: str) -> AskedEvents:
-        """Return the changes of a field of the records asked about; columns `old` and `new`."""
+        """Return the changes of a field of the records asked about; columns `new`, and `first` before all."""
         return self.asked(via, _changes(self.records(via).history(field)))
 
     def asked(self, via: str | None, versions: Versions) -> AskedEvents:
@@ -212,7 +212,7 @@ def _ever_linked(session: Session, model: type[Record], link: str, keys: Ints) -
     """Return the records whose `link` changed from or to one of `keys`; with many keys, all that changed."""
     query = select(Change.record_id).where(Change.record_type == model.record_type, Change.field == link)
     if keys.size <= 100:
-        named = [dump_json(key) for key in keys.tolist()]
+        named = keys.tolist()
         query = query.where(Change.old.in_(named) | Change.new.in_(named))
     return np.unique(read_arrays(session, query)["record_id"])
 
@@ -232,13 +232,14 @@ def _typed(model: type[Record], field: str, stored: Values) -> Values:
 
 
 def _changes(history: FieldHistory) -> Versions:
+    start, _ = runs_of(history.record_id, history.record_id)
     return Versions(
         key=history.record_id,
         record_id=history.change_id,
         occurred_at=history.occurred_at,
         start=visible_from(history.occurred_at, history.recorded_at),
         stop=np.full(history.record_id.size, NEVER),
-        columns={"old": history.old, "new": history.new},
+        columns={"first": history.old[start], "new": history.new},
     ).in_order()
 
 

@@ -20,9 +20,9 @@ from crm_core.records import RECORD_TYPES
 from crm_core.validation import columns_of
 from features.declaration import Column, Feature, Meaning, Need, check_input, reached
 from features.event_features import as_number, unit_of
-from features.events import Floats, Values, Versions
+from features.events import Floats, Values
 from features.facts import Facts
-from features.windows import Ints, name_lookback, parse_lookback
+from features.windows import Flags, Ints, in_feature_window, name_lookback, parse_lookback
 from features.wording import Noun, Sentence, last_en, last_zh
 
 
@@ -228,11 +228,22 @@ class ChangesCount(FieldFeature):
     def compute(self, facts: Facts) -> Column:
         """Return the counts."""
         found = facts.changes(self.via, self.field)
-        return found.total(self.counted(found.versions), self.length).astype(np.float64)
+        new = found.versions.columns["new"]
+        count = np.zeros(facts.as_of.size)
+        for question, change in found.pairs():
+            # A change replaced what was known before it: the log's own `old` may itself be known only later.
+            first = found.versions.columns["first"][change]
+            before = np.where(_starts(question), first, np.roll(new[change], 1))
+            steps = np.asarray(self.counts(before, new[change]), dtype=np.bool_)
+            if self.length is not None:
+                happened = found.versions.occurred_at[change]
+                steps &= in_feature_window(happened, facts.as_of[question], self.length)
+            count += np.bincount(question[steps], minlength=count.size)
+        return count
 
-    def counted(self, changes: Versions) -> Ints:
-        """Return 1 for every change that counts and 0 for the others."""
-        return np.ones(changes.key.size, dtype=np.int64)
+    def counts(self, old: Values, new: Values) -> Values:
+        """Tell which steps from one known value to the next count."""
+        return np.asarray(old != new)
 
     def _counted(self, name: str, verb_en: str, verb_zh: str) -> Meaning:
         noun, en, zh = self.words, last_en(self.length), last_zh(self.length)
@@ -270,11 +281,9 @@ class PushesCount(ChangesCount):
         suffix = "" if self.lookback is None else f"_{self.lookback}"
         return self._counted(f"{self.key}_pushes_count{suffix}", "put off", "推迟")
 
-    def counted(self, changes: Versions) -> Ints:
-        """Return 1 for every change to a later day."""
-        old, new = changes.columns["old"], changes.columns["new"]
-        later: Ints = ((old != NO_INSTANT) & (new > old)).astype(np.int64)
-        return later
+    def counts(self, old: Values, new: Values) -> Values:
+        """Tell which steps lead to a later day."""
+        return np.asarray((old != NO_INSTANT) & (new > old))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -473,11 +482,18 @@ class StageMovesBack(ChangesCount):
         suffix = "" if self.lookback is None else f"_{self.lookback}"
         return self._counted(f"stage_moves_back_count{suffix}", "moved back", "倒退")
 
-    def counted(self, changes: Versions) -> Ints:
-        """Return 1 for every change to an earlier stage of a pipeline that has both."""
-        old, new = changes.columns["old"].tolist(), changes.columns["new"].tolist()
-        back = {(a, b): _is_back(a, b) for a, b in set(zip(old, new, strict=True))}
-        return np.array([back[pair] for pair in zip(old, new, strict=True)], dtype=np.int64)
+    def counts(self, old: Values, new: Values) -> Values:
+        """Tell which steps lead to an earlier stage of a pipeline that has both."""
+        pairs = list(zip(old.tolist(), new.tolist(), strict=True))
+        back = {pair: _is_back(*pair) for pair in set(pairs)}
+        return np.array([back[pair] for pair in pairs], dtype=np.bool_)
+
+
+def _starts(question: Ints) -> Flags:
+    """Tell where the pairs of a question begin."""
+    starts = np.ones(question.size, dtype=np.bool_)
+    starts[1:] = question[1:] != question[:-1]
+    return starts
 
 
 def _age(facts: Facts, via: str | None, field: str) -> Floats:
