@@ -142,7 +142,8 @@ def _write_some(
     batch = _Batch(model=model, writer=writer, state=state, log=read_log(session, model, ids))
     changed = [batch.apply(each) for each in updates]
     if batch.changes:
-        session.execute(insert(Change), batch.changes)
+        # Without `render_nulls` every change between a value and none would begin a statement of its own.
+        session.execute(insert(Change).execution_options(render_nulls=True), batch.changes)
         for rows in batch.rows_by_fields():
             session.execute(update(model), rows)
     return changed

@@ -6,14 +6,23 @@ and returns a value, or raises InvalidValueError with the column, what stood the
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
 from crm_core.errors import InvalidValueError
-from crm_core.importing.expressions import Cell, Constant, Expression, Link, LookedUp, Pick
+from crm_core.importing.expressions import (
+    COLUMN_IN_TEMPLATE,
+    Cell,
+    Constant,
+    Expression,
+    Link,
+    LookedUp,
+    Pick,
+)
 from crm_core.importing.specs import Filter
-from crm_core.importing.values import converter
+from crm_core.importing.values import as_text, converter
 
 Cells = Sequence[Any]
 Reader = Callable[[Any], Any]
@@ -77,17 +86,16 @@ class Compiler:
         return read
 
     def _template(self, cell: Cell) -> Reader:
-        template, columns = cell.template or "", cell.columns
-        readers = [self._column(column) for column in columns]
+        # Literal texts stand at even places, columns at odd ones.
+        parts = re.split(COLUMN_IN_TEMPLATE, cell.template or "")
+        literals, readers = parts[::2], [self._column(column) for column in parts[1::2]]
 
         def read(cells: Cells) -> str | None:
             values = [reader(cells) for reader in readers]
             if any(value is None for value in values):
                 return None
-            text = template
-            for column, value in zip(columns, values, strict=True):
-                text = text.replace(f"{{{column}}}", str(value))
-            return text
+            filled = zip(literals, [*map(as_text, values), ""], strict=True)
+            return "".join(literal + value for literal, value in filled)
 
         return read
 

@@ -16,10 +16,16 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from crm_core.importing.tables import Table
 from crm_core.importing.values import Kind, Reading, Within, check_format, converter
 
+COLUMN_IN_TEMPLATE = r"\{([^{}]+)\}"
+"""A column in braces, as templates name them."""
+
 TAKES = ("first", "last", "min", "max", "sum", "mean", "count", "distinct", "any", "all", "same")
 """How the lines of one group become one value."""
 
-LOOKUP_TAKES = ("first", "last", "min", "max", "sum", "any", "all")
+LOOKUP_COLUMN_IN_TEMPLATE = r"\{([^{}]+)\}"
+"""A column in braces, as templates name them."""
+
+TAKES = ("first", "last", "min", "max", "sum", "any", "all")
 """How the rows of one key become one value, row by row."""
 
 
@@ -123,7 +129,7 @@ def _column(table: Table, kind: Kind, zone: tzinfo) -> Expression:
 
 def _template(table: Table, kind: Kind, zone: tzinfo) -> Expression:
     template = table.typed("template", str)
-    columns = tuple(re.findall(r"\{([^{}]+)\}", template))
+    columns = tuple(re.findall(COLUMN_IN_TEMPLATE, template))
     if not columns:
         raise table.refuse("names no column in braces", "template")
     return _cell(table, columns, template, kind, zone)

@@ -78,11 +78,11 @@ def group_rows(
 
 
 def _groups(database: sqlite3.Connection) -> Iterator[tuple[int, list[Sequence[Any]]]]:
-    query = (
-        "SELECT first, cells FROM lines "
-        "JOIN (SELECT key, min(line) AS first FROM lines GROUP BY key) USING (key) "
-        "ORDER BY first, line"
-    )
+    database.execute("CREATE INDEX by_key ON lines (key, line)")
+    database.execute("CREATE TABLE firsts (first INTEGER PRIMARY KEY, key TEXT)")
+    database.execute("INSERT INTO firsts SELECT min(line), key FROM lines GROUP BY key")
+    # CROSS JOIN keeps the order of the tables: one walk along the first lines, each followed by its group.
+    query = "SELECT first, cells FROM firsts CROSS JOIN lines USING (key) ORDER BY first, line"
     for first, lines in groupby(database.execute(query), key=lambda row: int(row[0])):
         yield first, [_load(cells) for _, cells in lines]
 

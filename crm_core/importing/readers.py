@@ -32,12 +32,13 @@ class Fault:
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """A file that can be read: `header` are its columns, `rows` how many rows (or faults) it has."""
+    """A file that can be read: `header` are the columns of its rows, `rows` is how many there are."""
 
     spec: FileSpec
     path: Path
     header: tuple[str, ...]
     rows: int
+    unused: tuple[str, ...]
 
 
 def open_source(spec: FileSpec, folder: Path, wanted: Mapping[str, str]) -> Source:
@@ -52,7 +53,10 @@ def open_source(spec: FileSpec, folder: Path, wanted: Mapping[str, str]) -> Sour
     for column, place in wanted.items():
         if column not in header:
             raise MappingError(f"{place}: {spec.path} has no column {column!r}{did_you_mean(column, header)}")
-    return Source(spec=spec, path=path, header=header, rows=rows)
+    unused = tuple(column for column in header if column not in wanted)
+    if spec.format == "parquet":
+        header = tuple(column for column in header if column in wanted)  # no other column is read
+    return Source(spec=spec, path=path, header=header, rows=rows, unused=unused)
 
 
 def read_rows(source: Source) -> Iterator[Row | Fault]:
@@ -169,7 +173,7 @@ def _read_parquet(source: Source) -> Iterator[Row | Fault]:
     line = 0
     try:
         with pq.ParquetFile(source.path) as file:
-            for batch in file.iter_batches(batch_size=_BATCH_ROWS):
+            for batch in file.iter_batches(batch_size=_BATCH_ROWS, columns=list(source.header)):
                 columns = [_plain(column).to_pylist() for column in batch.columns]
                 for cells in zip(*columns, strict=True):
                     line += 1

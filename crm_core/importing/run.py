@@ -56,7 +56,9 @@ def run_import(
     started = perf_counter()
     report = ImportReport(mapping=mapping.name)
     sources = _open_sources(mapping, folder)
-    report.unused_columns = _unused_columns(mapping, sources)
+    report.unused_columns = {
+        source.spec.path: list(source.unused) for source in sources.values() if source.unused
+    }
     with RefusalLog(report, refusals_file) as refusals:
         run = _Run(store, mapping, sources, report, refusals, progress)
         run.look_up()
@@ -77,14 +79,6 @@ def _open_sources(mapping: Mapping, folder: Path) -> dict[str, Source]:
         if wanted:
             sources[name] = open_source(spec, folder, wanted)
     return sources
-
-
-def _unused_columns(mapping: Mapping, sources: Dictionary[str, Source]) -> dict[str, list[str]]:
-    unused = {
-        source.spec.path: [column for column in source.header if column not in mapping.columns_of_file(name)]
-        for name, source in sources.items()
-    }
-    return {path: columns for path, columns in unused.items() if columns}
 
 
 class _Run:
