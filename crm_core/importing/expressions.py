@@ -22,10 +22,7 @@ COLUMN_IN_TEMPLATE = r"\{([^{}]+)\}"
 TAKES = ("first", "last", "min", "max", "sum", "mean", "count", "distinct", "any", "all", "same")
 """How the lines of one group become one value."""
 
-LOOKUP_COLUMN_IN_TEMPLATE = r"\{([^{}]+)\}"
-"""A column in braces, as templates name them."""
-
-TAKES = ("first", "last", "min", "max", "sum", "any", "all")
+LOOKUP_TAKES = ("first", "last", "min", "max", "sum", "any", "all")
 """How the rows of one key become one value, row by row."""
 
 
