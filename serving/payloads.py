@@ -19,9 +19,13 @@ CustomValue = str | bool | Annotated[int, Field(ge=-BIGGEST, le=BIGGEST)] | floa
 
 
 def _since_1900(value: datetime) -> datetime:
-    if value.replace(tzinfo=None) < datetime(1900, 1, 1):  # noqa: DTZ001  compared as written
+    try:
+        in_utc = value.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError("expected an instant that UTC has") from error
+    if in_utc.year < 1900:
         raise ValueError("expected an instant since 1900")
-    return value
+    return in_utc
 
 
 Past = Annotated[AwareDatetime, AfterValidator(_since_1900)]

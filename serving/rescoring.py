@@ -31,7 +31,7 @@ from sqlalchemy import ColumnElement, and_, func, or_, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from crm_core.changes import Cursor, Source, list_changes, list_changes_between, newest_sequence
+from crm_core.changes import Change, Cursor, Source, list_changes, list_changes_between, newest_sequence
 from crm_core.errors import FeatureError, ModelError
 from crm_core.predictions import NewPrediction, write_predictions
 from crm_core.records import Account, Deal, DealStatus, Lead, LeadStatus
@@ -134,10 +134,11 @@ class Rescorer:
 
     def _skip_backlog(self, session: Session, cursor: Cursor) -> None:
         """Leave a log that is too long to the sweeps: one question a record instead of one a change."""
-        newest = newest_sequence(session)
-        if newest - cursor.position <= self._backlog:
+        waiting = select(Change.id).where(Change.sequence > cursor.position).limit(self._backlog + 1)
+        if (session.scalar(select(func.count()).select_from(waiting.subquery())) or 0) <= self._backlog:
             return
-        _log.info("too many changes to follow one by one", changes=newest - cursor.position)
+        newest = newest_sequence(session)
+        _log.info("too many changes to follow one by one", transactions=newest - cursor.position)
         cursor.position = newest
         for task in RECORD_TYPE_OF:
             sweep = session.get(Cursor, SWEEP + task)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any
 
 from sqlalchemy import func, select
@@ -224,10 +225,9 @@ def _changes(session: Session, record: Scored) -> Sequence[Change]:
 
 def _history(predictions: Sequence[Prediction]) -> list[dict[str, Any]]:
     """Return predictions, newest first, each with its difference to the one before and what led to it."""
-    before: list[Prediction | None] = [*predictions[1:], None]
     return [
         {"prediction": now, "change": _difference(now, then), "cause": _cause(now, then)}
-        for now, then in zip(predictions, before, strict=True)
+        for now, then in zip_longest(predictions, predictions[1:])
     ]
 
 

@@ -51,6 +51,11 @@ def password_hash() -> str:
 
 @pytest.fixture
 def cast(store: Store, password_hash: str) -> Cast:
+    return make_cast(store, password_hash)
+
+
+def make_cast(store: Store, password_hash: str) -> Cast:
+    """Hire everybody."""
     with store.transaction() as transaction:
         north, south = make_team(transaction), make_team(transaction, name="South")
         roles = {"Ana": "rep", "Ben": "rep", "Mara": "manager", "Dana": "analyst", "Adam": "admin", "Otto": "rep"}

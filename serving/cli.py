@@ -1,0 +1,302 @@
+"""The command line. Everything heavy is imported inside the command that needs it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from crm_core.errors import CRMError, StoreNotInitialisedError
+from crm_core.store import Store
+from serving.console import answer, say, stage, table
+from serving.settings import Settings, load_settings
+
+TASKS = ("lead_scoring", "win_probability", "churn")
+SIZES = ("small", "medium", "large")
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Commands(click.Group):
+    """Commands whose refusals are one line on standard error and exit code 1."""
+
+    def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401  what click has it
+        """Run a command; turn what the program refuses into a line."""
+        try:
+            return super().invoke(ctx)
+        except CRMError as error:
+            say(f"crm: {error}")
+            ctx.exit(1)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option("0.1.0", message="%(version)s")
+def main() -> None:
+    """A CRM whose records say what is likely to happen next, and how sure it is."""
+
+
+_home = click.option(
+    "--home",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder below which everything is kept (default: CRM_HOME, or home in the checkout).",
+)
+_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object; progress is on standard error.")
+_task = click.argument("task", type=click.Choice(TASKS))
+_task_or_all = click.argument("task", type=click.Choice((*TASKS, "all")))
+
+
+def _chosen(task: str) -> tuple[str, ...]:
+    return TASKS if task == "all" else (task,)
+
+
+def _as_of(_context: click.Context, _parameter: click.Parameter, value: str | None) -> datetime | None:
+    """Read a day (its midnight, UTC) or an instant."""
+    if value is None:
+        return None
+    try:
+        read = datetime.fromisoformat(value)
+    except ValueError as error:
+        raise click.BadParameter(f"expected a day like 2018-04-01 or an instant, got {value!r}") from error
+    return read.replace(tzinfo=UTC) if read.tzinfo is None else read
+
+
+def open_store(settings: Settings) -> Store:
+    """Return the store of a home that has one of the right version."""
+    from crm_core import migrations
+
+    home = settings.home_folder
+    if settings.database_url is None and not home.database.exists():
+        raise StoreNotInitialisedError(f"there are no records in {home.folder}; run: crm init, or crm demo")
+    migrations.check(home.database_url)
+    return Store(home.database_url)
+
+
+@main.command()
+@click.option("--size", type=click.Choice(SIZES), default="small", show_default=True, help="How large the company is.")
+@click.option("--seed", type=int, default=1, show_default=True, help="Another seed is another company.")
+@click.option("--no-serve", is_flag=True, help="Stop when everything is ready instead of serving.")
+@_home
+@_json
+def demo(size: str, seed: int, no_serve: bool, home: Path | None, as_json: bool) -> None:  # noqa: FBT001  click's flags
+    """Make a simulated company, train on it, score it, and serve it."""
+    from serving.demo import make_demo, show_demo
+
+    settings = load_settings(home=home)
+    made = make_demo(settings, size=size, seed=seed)
+    answer(made, as_json=as_json, show=lambda: show_demo(made))
+    if not no_serve:
+        _serve(settings, open_store(settings))
+
+
+@main.command()
+@click.option("--admin", default="admin@example.com", show_default=True, help="Address of the first administrator.")
+@_home
+@_json
+def init(admin: str, home: Path | None, as_json: bool) -> None:  # noqa: FBT001  click's flags
+    """Make the home folder and its database, and an administrator whose password is shown once."""
+    from serving.people import init_home
+
+    report = init_home(load_settings(home=home).home_folder, admin)
+
+    def show() -> None:
+        click.echo(f"Home: {report['home']}")
+        if report["password"]:
+            click.echo(f"Administrator: {report['admin']}, password {report['password']} (shown only now)")
+        else:
+            click.echo("It was there already; its schema is up to date.")
+
+    answer(report, as_json=as_json, show=show)
+
+
+@main.command("import")
+@click.argument("mapping")
+@click.option(
+    "--from",
+    "folder",
+    required=True,
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Folder with the files that the mapping names.",
+)
+@_home
+@_json
+def import_(mapping: str, folder: Path, home: Path | None, as_json: bool) -> None:  # noqa: FBT001  click's flags
+    """Import an export of another system; MAPPING is the name of a shipped mapping or a TOML file."""
+    from crm_core.importing import ImportProgress, load_mapping, run_import
+
+    settings = load_settings(home=home)
+    store = open_store(settings)
+    loaded = load_mapping(mapping)
+    refusals = settings.home_folder.logs / "refused.jsonl"
+    with stage(f"importing {folder}") as update:
+
+        def tell(progress: ImportProgress) -> None:
+            update(f"{progress.file} ({progress.number}/{progress.steps})", progress.rows, progress.rows_total)
+
+        report = run_import(store, loaded, folder, progress=tell, refusals_file=refusals)
+
+    def show() -> None:
+        for line in report.in_words():
+            click.echo(line)
+        if report.refused:
+            click.echo(f"Every refused row: {refusals}")
+
+    answer(report.to_json(), as_json=as_json, show=show)
+
+
+@main.command()
+@_task_or_all
+@click.option("--as-of", callback=_as_of, help="Know only what was known then (a day or an instant, UTC).")
+@_home
+@_json
+def train(task: str, as_of: datetime | None, home: Path | None, as_json: bool) -> None:  # noqa: FBT001  click's flags
+    """Train a model, judge it on what came later, register it, and promote it if it may serve."""
+    from serving.training_runs import show_report, train_task
+
+    settings = load_settings(home=home)
+    store = open_store(settings)
+    reports = [train_task(settings.home_folder, store, name, as_of=as_of) for name in _chosen(task)]
+    told = reports[0] if task != "all" else {"reports": reports}
+    answer(told, as_json=as_json, show=lambda: [show_report(report) for report in reports] and None)
+
+
+@main.command()
+@_task_or_all
+@_home
+@_json
+def score(task: str, home: Path | None, as_json: bool) -> None:  # noqa: FBT001  click's flags
+    """Score every open record with the champion, and show the scores on the records."""
+    from serving.training_runs import score_task
+
+    settings = load_settings(home=home)
+    store = open_store(settings)
+    reports = [score_task(settings.home_folder, store, name) for name in _chosen(task)]
+
+    def show() -> None:
+        rows = [(each["task"], each["model_version"], f"{each['scored']:,}", f"{each['seconds']:.1f}") for each in reports]
+        table("Scored", ("task", "model", "records>", "seconds>"), rows)
+
+    answer(reports[0] if task != "all" else {"reports": reports}, as_json=as_json, show=show)
+
+
+@main.command()
+@_task
+@_home
+@_json
+def backtest(task: str, home: Path | None, as_json: bool) -> None:  # noqa: FBT001  click's flags
+    """Replay the past: train at each cut-off on what was known then, and compare with what came."""
+    from serving.training_runs import backtest_task, show_backtest
+
+    settings = load_settings(home=home)
+    report = backtest_task(settings.home_folder, open_store(settings), task)
+    answer(report, as_json=as_json, show=lambda: show_backtest(report))
+
+
+@main.group()
+def models() -> None:
+    """List, show, promote and roll back models."""
+
+
+@models.command("list")
+@click.argument("task", type=click.Choice((*TASKS, "all")), default="all")
+@_home
+@_json
+def list_(task: str, home: Path | None, as_json: bool) -> None:  # noqa: FBT001  click's flags
+    """List the versions of a task's models, the newest first."""
+    from serving.model_versions import list_versions
+
+    settings = load_settings(home=home)
+    found = list_versions(settings.home_folder, open_store(settings), _chosen(task))
+    columns = ("task", "version", "alias", "trained", "estimator", "AUC>", "log loss>")
+    rows = [[version.get(column.rstrip(">"), "") for column in columns] for version in found]
+    answer({"versions": found}, as_json=as_json, show=lambda: table("Models", columns, rows))
+
+
+@models.command("show")
+@click.argument("version")
+@_home
+@_json
+def show_(version: str, home: Path | None, as_json: bool) -> None:  # noqa: FBT001  click's flags
+    """Show what is known of one version: its training, its metrics, its promotions."""
+    from serving.model_versions import read_version, show_version
+
+    settings = load_settings(home=home)
+    found = read_version(settings.home_folder, open_store(settings), version)
+    answer(found, as_json=as_json, show=lambda: show_version(found))
+
+
+@models.command("promote")
+@click.argument("version")
+@click.option("--reason", default="promoted by hand", show_default=True, help="Why; kept with the promotion.")
+@_home
+@_json
+def promote_(version: str, reason: str, home: Path | None, as_json: bool) -> None:  # noqa: FBT001  click's flags
+    """Put a version in charge of its task."""
+    from serving.model_versions import promote_version
+
+    settings = load_settings(home=home)
+    done = promote_version(settings.home_folder, open_store(settings), version, reason)
+    answer(done, as_json=as_json, show=lambda: click.echo(f"{done['task']}: {done['version']} serves now"))
+
+
+@models.command("rollback")
+@_task
+@click.option("--reason", default="rolled back by hand", show_default=True, help="Why; kept with the promotion.")
+@_home
+@_json
+def rollback_(task: str, reason: str, home: Path | None, as_json: bool) -> None:  # noqa: FBT001  click's flags
+    """Put the version that served before in charge again."""
+    from serving.model_versions import roll_back
+
+    settings = load_settings(home=home)
+    done = roll_back(settings.home_folder, open_store(settings), task, reason)
+    answer(done, as_json=as_json, show=lambda: click.echo(f"{done['task']}: {done['version']} serves again"))
+
+
+@main.command()
+@click.option("--host", help="Address to listen on (default: CRM_HOST, or 127.0.0.1).")
+@click.option("--port", type=click.IntRange(0, 65535), help="Port to listen on (default: CRM_PORT, or 8000).")
+@_home
+def serve(host: str | None, port: int | None, home: Path | None) -> None:
+    """Serve the API and the pages, and keep scores fresh."""
+    settings = load_settings(home=home, host=host, port=port)
+    _serve(settings, open_store(settings))
+
+
+@main.command()
+@click.argument("email")
+@click.option("--name", default="command line", show_default=True, help="What the key is for.")
+@_home
+@_json
+def token(email: str, name: str, home: Path | None, as_json: bool) -> None:  # noqa: FBT001  click's flags
+    """Make an API key that acts as the user with this address; it is shown once."""
+    from serving.people import make_token
+
+    key = make_token(open_store(load_settings(home=home)), email, name)
+    answer({"email": email, "token": key}, as_json=as_json, show=lambda: click.echo(key))
+
+
+@main.command()
+@click.argument("email")
+@_home
+@_json
+def password(email: str, home: Path | None, as_json: bool) -> None:  # noqa: FBT001  click's flags
+    """Give the user with this address a new random password; it is shown once."""
+    from serving.people import reset_password
+
+    made = reset_password(open_store(load_settings(home=home)), email)
+    answer({"email": email, "password": made}, as_json=as_json, show=lambda: click.echo(made))
+
+
+def _serve(settings: Settings, store: Store) -> None:
+    from serving.server import serve as run
+
+    def ready(address: str) -> None:
+        click.echo(f"Serving at {address} (stop with Ctrl-C)")
+        if settings.host not in {"127.0.0.1", "localhost", "::1"} and not settings.https:
+            say("Others can reach this without https: passwords and keys travel in the clear.")
+
+    run(settings, store, ready=ready)
+

@@ -1,0 +1,54 @@
+"""People and keys from the command line: the first administrator, new passwords, API keys."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from crm_core import migrations
+from crm_core.changes import Source
+from crm_core.errors import RecordNotFoundError
+from crm_core.records import Role, User
+from crm_core.store import Store
+from crm_core.tokens import create_token
+from serving.auth import new_password, set_password
+from serving.home import Home
+
+
+def init_home(home: Home, admin_email: str) -> dict[str, Any]:
+    """Make a home and its database; give an administrator a password if there is nobody yet."""
+    home.create()
+    migrations.upgrade(home.database_url)
+    store = Store(home.database_url)
+    with store.transaction(source=Source.API) as transaction:
+        if transaction.session.scalar(select(func.count(User.id))):
+            return {"home": str(home.folder), "admin": None, "password": None}
+        admin = transaction.create(User(name="Administrator", email=admin_email, role=Role.ADMIN))
+        password = new_password()
+        set_password(transaction.session, admin.id, password)
+    return {"home": str(home.folder), "admin": admin_email, "password": password}
+
+
+def make_token(store: Store, email: str, name: str) -> str:
+    """Return a new API key that acts as the user with this address."""
+    with store.transaction(source=Source.API) as transaction:
+        user = _get_user(transaction.session, email)
+        return create_token(transaction.session, user_id=user.id, name=name, now=transaction.now)
+
+
+def reset_password(store: Store, email: str) -> str:
+    """Return a new random password of the user with this address."""
+    password = new_password()
+    with store.transaction(source=Source.API) as transaction:
+        set_password(transaction.session, _get_user(transaction.session, email).id, password)
+    return password
+
+
+def _get_user(session: Session, email: str) -> User:
+    query = select(User).where(func.lower(User.email) == email.strip().lower(), User.deleted_at.is_(None))
+    user = session.scalars(query).one_or_none()
+    if user is None:
+        raise RecordNotFoundError("user", email)
+    return user

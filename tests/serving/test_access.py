@@ -1,0 +1,189 @@
+"""Who sees what over HTTP: every operation, every role, records that are own, of the team, of others, deleted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+import shutil
+
+import pytest
+from flask.testing import FlaskClient
+
+from crm_core.clock import FixedClock
+from crm_core.records import Account, Deal, Lead
+from crm_core.store import Store
+from serving.app import create_app
+from serving.champions import Champions
+from serving.settings import Settings
+from tests.conftest import MONDAY
+from tests.factories import make_account, make_deal, make_lead
+from tests.serving.conftest import Cast, make_cast
+from tests.serving.hand_made import HandMadeModel
+
+WHOSE = ("own", "team", "other", "nobody", "deleted")
+SEES: dict[str, set[str]] = {
+    "Ana": {"own"},
+    "Mara": {"own", "team", "nobody"},
+    "Dana": {"own", "team", "other", "nobody"},
+    "Adam": {"own", "team", "other", "nobody"},
+}
+"""Ana is a rep, Mara her manager, Dana an analyst, Adam an administrator; `own` is Ana's, `team` Ben's, `other` Otto's."""
+
+ALL = "record"
+READS = ("GET /{type}/{id}", "GET /{type}/{id}/activities", "GET /{type}/{id}/predictions", "POST /{type}/{id}/score")
+WRITES = ("POST /{type}/{id}/activities", "POST /deals/{id}/stage")
+COLLECTIONS = ("GET /{type}", "POST /leads")
+UNGUARDED = {"GET /healthz", "GET /readyz"}
+
+BODIES = {
+    "POST /leads": {"name": "Wang Fang"},
+    "POST /leads/{id}/activities": {"kind": "call"},
+    "POST /deals/{id}/activities": {"kind": "call"},
+    "POST /deals/{id}/stage": {"stage": "needs"},
+}
+
+
+def of_type(operations: tuple[str, ...], record_type: str) -> list[str]:
+    named = [operation.replace("{type}", record_type) for operation in operations]
+    return [operation for operation in named if f"/{record_type}" in operation]
+
+
+@dataclass(frozen=True, kw_only=True)
+class World:
+    cast: Cast
+    client: FlaskClient
+    ids: dict[str, dict[str, int]]
+
+    def call(self, name: str | None, operation: str, record_id: int | None = None) -> int:
+        method, path = operation.split(" ")
+        path = "/api/v1" + path.replace("{id}", str(record_id))
+        headers = self.cast.header(name) if name else {}
+        return self.client.open(path, method=method, json=BODIES.get(operation), headers=headers).status_code
+
+
+@pytest.fixture(scope="module")
+def world(empty_database: Path, tmp_path_factory: pytest.TempPathFactory, password_hash: str) -> Iterator[World]:
+    home = tmp_path_factory.mktemp("access")
+    shutil.copy(empty_database, home / "crm.db")
+    store = Store(f"sqlite:///{home / 'crm.db'}", clock=FixedClock(MONDAY))
+    cast = make_cast(store, password_hash)
+    champions = Champions(store, lambda task, promotion: HandMadeModel())
+    client = create_app(Settings(home=home), store, champions).test_client()
+    yield World(cast=cast, client=client, ids=make_records(store, cast))
+    store.close()
+
+
+def make_records(store: Store, cast: Cast) -> dict[str, dict[str, int]]:
+    owners = {"own": cast["Ana"].id, "team": cast["Ben"].id, "other": cast["Otto"].id, "nobody": None}
+    owners["deleted"] = cast["Ana"].id
+    makers: dict[str, tuple[type[Lead | Deal | Account], Callable[..., Lead | Deal | Account]]] = {
+        "leads": (Lead, make_lead),
+        "deals": (Deal, make_deal),
+        "customers": (Account, make_account),
+    }
+    with store.transaction() as transaction:
+        ids = {
+            name: {whose: make(transaction, owner_id=owner).id for whose, owner in owners.items()}
+            for name, (_, make) in makers.items()
+        }
+        for name, (model, _) in makers.items():
+            transaction.delete(transaction.get(model, ids[name]["deleted"]))
+    return ids
+
+
+def test_every_operation_is_in_the_matrix(world: World) -> None:
+    paths = world.client.get("/api/openapi.json").json["paths"]
+    declared = {f"{method.upper()} {path.removeprefix('/api/v1')}" for path, item in paths.items() for method in item}
+    tried = {
+        operation for kind in ("leads", "deals") for operation in of_type(READS + WRITES + COLLECTIONS, kind)
+    }
+    assert declared == tried | UNGUARDED
+
+
+@pytest.mark.parametrize("whose", WHOSE)
+@pytest.mark.parametrize("name", SEES)
+@pytest.mark.parametrize("record_type", ["leads", "deals"])
+def test_reading(world: World, name: str, whose: str, record_type: str) -> None:
+    for operation in of_type(READS, record_type):
+        status = world.call(name, operation, world.ids[record_type][whose])
+        seen = 409 if operation.endswith("score") else 200  # there is no model, which only those who see it learn
+        assert status == (seen if whose in SEES[name] else 404), operation
+
+
+@pytest.mark.parametrize("whose", WHOSE)
+@pytest.mark.parametrize("name", SEES)
+@pytest.mark.parametrize("record_type", ["leads", "deals"])
+def test_writing(world: World, name: str, whose: str, record_type: str) -> None:
+    for operation in of_type(WRITES, record_type):
+        status = world.call(name, operation, world.ids[record_type][whose])
+        if name == "Dana":
+            assert status == 403, operation
+        else:
+            assert (status in {200, 201}) if whose in SEES[name] else status == 404, (operation, status)
+
+
+@pytest.mark.parametrize("name", SEES)
+@pytest.mark.parametrize("record_type", ["leads", "deals"])
+def test_lists_hold_what_may_be_seen_and_nothing_else(world: World, name: str, record_type: str) -> None:
+    answer = world.client.get(f"/api/v1/{record_type}?limit=200", headers=world.cast.header(name))
+    listed = {item["id"] for item in answer.json["items"]} & set(world.ids[record_type].values())
+    assert listed == {world.ids[record_type][whose] for whose in SEES[name]}
+
+
+@pytest.mark.parametrize(("name", "status"), [("Ana", 201), ("Mara", 201), ("Dana", 403), ("Adam", 201)])
+def test_creating(world: World, name: str, status: int) -> None:
+    assert world.call(name, "POST /leads") == status
+
+
+def test_without_a_key_every_operation_is_refused(world: World) -> None:
+    for record_type in ("leads", "deals"):
+        for operation in of_type(READS + WRITES + COLLECTIONS, record_type):
+            assert world.call(None, operation, world.ids[record_type]["own"]) == 401, operation
+
+
+def test_health_needs_no_key(world: World) -> None:
+    assert world.client.get("/healthz").json == {"status": "ok"}
+    assert world.client.get("/readyz").status_code == 200
+
+
+@pytest.mark.parametrize("header", ["", "Bearer", "Bearer ", "Bearer crm_wrong", "Basic YTpi", "Bearer crm_\udc80"])
+def test_a_wrong_key_is_refused(world: World, header: str) -> None:
+    answer = world.client.get("/api/v1/leads", headers={"Authorization": header.encode("utf-8", "replace").decode()})
+    assert answer.status_code == 401
+    assert answer.headers["WWW-Authenticate"] == 'Bearer realm="crm"'
+
+
+def test_a_session_of_the_pages_is_no_key(world: World) -> None:
+    with world.client.session_transaction() as session:
+        session["_user_id"] = "1:whatever"
+    assert world.client.get("/api/v1/leads").status_code == 401
+
+
+@pytest.mark.parametrize("whose", WHOSE)
+@pytest.mark.parametrize("name", SEES)
+@pytest.mark.parametrize("collection", ["leads", "deals", "customers"])
+def test_pages(world: World, name: str, whose: str, collection: str) -> None:
+    record_id = world.ids[collection][whose]
+    with page_of(world, name) as client:
+        for path in (f"/{collection}/{record_id}", f"/{collection}/{record_id}/score?seen=0"):
+            assert client.get(path).status_code == (200 if whose in SEES[name] else 404), path
+        listed = f'href="/{collection}/{record_id}"' in client.get(f"/{collection}").text
+        assert listed == (whose in SEES[name])
+
+
+@pytest.mark.parametrize(("name", "status"), [("Ana", 403), ("Mara", 403), ("Dana", 200), ("Adam", 200)])
+def test_the_models_page_is_for_those_who_may_promote(world: World, name: str, status: int) -> None:
+    with page_of(world, name) as client:
+        assert client.get("/models").status_code == status
+
+
+def page_of(world: World, name: str) -> FlaskClient:
+    """Return a browser in which this person is logged in."""
+    from serving.auth import Person
+
+    client = world.client.application.test_client()
+    with client.session_transaction() as session:
+        session["_user_id"] = Person(world.cast[name]).get_id()
+        session["_fresh"] = True
+    return client

@@ -1,0 +1,246 @@
+"""Bad input at every write endpoint: a clear problem, and nothing half-written."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+from flask_openapi import OpenAPI
+from sqlalchemy import text
+
+from crm_core.clock import FixedClock
+from crm_core.store import Store
+from serving.app import LONGEST_BODY, create_app
+from serving.champions import Champions, Scorer
+from serving.settings import Settings
+from tests.conftest import MONDAY
+from tests.factories import make_deal, make_lead
+from tests.serving.conftest import Cast, make_cast
+
+WRITES: dict[str, dict[str, Any]] = {
+    "/api/v1/leads": {"name": "Wang Fang", "company": "Fangda Valves"},
+    "/api/v1/leads/1/activities": {"kind": "call", "subject": "Asked for a quote"},
+    "/api/v1/deals/1/activities": {"kind": "call", "subject": "Asked for a quote", "stage": "needs"},
+    "/api/v1/deals/1/stage": {"stage": "needs"},
+}
+"""Every write endpoint with a body it accepts."""
+
+WITHOUT_BODY = {"/api/v1/leads/{id}/score", "/api/v1/deals/{id}/score"}
+
+TEXT = {"/api/v1/leads": "name", "/api/v1/deals/1/stage": "stage"}
+"""The text field of each endpoint; elsewhere it is the subject."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bad:
+    """A body, how it is sent, and what must come of it."""
+
+    name: str
+    status: int
+    slug: str
+    body: bytes | None = None
+    more: dict[str, Any] | None = None
+    text: str | None = None
+    content_type: str | None = "application/json"
+
+
+def instant(step: timedelta) -> str:
+    return (MONDAY + step).isoformat()
+
+
+BAD = [
+    Bad(name="no body", status=400, slug="invalid-json", body=b""),
+    Bad(name="no JSON", status=400, slug="invalid-json", body=b"name=Wang"),
+    Bad(name="half a JSON", status=400, slug="invalid-json", body=b'{"name": "Wa'),
+    Bad(name="not UTF-8", status=400, slug="bad-request", body=b'{"name": "\xff\xfe"}'),
+    Bad(name="raw NUL", status=400, slug="invalid-json", body=b'{"name": "a\x00b"}'),
+    Bad(name="lone surrogate", status=400, slug="invalid-json", body=b'{"name": "\\ud800"}'),
+    Bad(name="deep nesting", status=400, slug="invalid-json", body=b"[" * 100_000),
+    Bad(name="deep nesting in a field", status=400, slug="invalid-json", body=b'{"custom":' * 5_000),
+    Bad(name="a list", status=422, slug="invalid-request", body=b"[]"),
+    Bad(name="a number", status=422, slug="invalid-request", body=b"7"),
+    Bad(name="null", status=422, slug="invalid-request", body=b"null"),
+    Bad(name="a string of JSON", status=422, slug="invalid-request", body=b'"{}"'),
+    Bad(name="unknown field", status=422, slug="invalid-request", more={"favourite_colour": "red"}),
+    Bad(name="scored column", status=422, slug="invalid-request", more={"probability": 1.0}),
+    Bad(name="NUL in a text", status=422, slug="unsafe-text", text="a\x00b"),
+    Bad(name="number for a text", status=422, slug="invalid-request", text=7),  # type: ignore[arg-type]
+    Bad(name="endless text", status=422, slug="invalid-request", text="x" * 100_000),
+    Bad(name="future", status=422, slug="future-event", more={"occurred_at": instant(timedelta(hours=1))}),
+    Bad(name="year 1", status=422, slug="invalid-request", more={"occurred_at": "0001-01-01T00:00:00+23:59"}),
+    Bad(name="year 10000", status=422, slug="invalid-request", more={"occurred_at": "9999-12-31T23:59:59-23:59"}),
+    Bad(name="naive instant", status=422, slug="invalid-request", more={"occurred_at": "2026-01-01T00:00:00"}),
+    Bad(name="no instant", status=422, slug="invalid-request", more={"occurred_at": "yesterday"}),
+    Bad(name="form", status=415, slug="unsupported-media-type", content_type="application/x-www-form-urlencoded"),
+    Bad(name="no content type", status=415, slug="unsupported-media-type", content_type=None),
+    Bad(name="plain text", status=415, slug="unsupported-media-type", content_type="text/plain"),
+    Bad(name="huge", status=413, slug="request-entity-too-large", body=b" " * (LONGEST_BODY + 1)),
+]
+
+OF_ACTIVITIES = [
+    ({"duration_seconds": -1}, 422, "invalid-request"),
+    ({"duration_seconds": 10**30}, 422, "invalid-request"),
+    ({"duration_seconds": 1.5}, 422, "invalid-request"),
+    ({"duration_seconds": True}, 422, "invalid-request"),
+    ({"kind": "séance"}, 422, "invalid-request"),
+    ({"kind": None}, 422, "invalid-request"),
+    ({"direction": "sideways"}, 422, "invalid-request"),
+    ({"lead_id": 1}, 422, "invalid-request"),
+    ({"recorded_at": instant(timedelta(0))}, 422, "invalid-request"),
+]
+
+OF_LEADS = [
+    ({"email": "nobody"}, 422, "invalid-request"),
+    ({"employees": -1}, 422, "invalid-request"),
+    ({"employees": "many"}, 422, "invalid-request"),
+    ({"employees": 10**400}, 422, "invalid-request"),
+    ({"owner_id": 10**30}, 422, "invalid-request"),
+    ({"owner_id": 999}, 404, "record-not-found"),
+    ({"owner_id": 2}, 403, "access-denied"),
+    ({"custom": {"shoe_size": 43}}, 422, "unknown-field"),
+    ({"custom": {"a\x00": 1}}, 422, "unknown-field"),
+    ({"custom": {"depth": [1]}}, 422, "invalid-request"),
+    ({"custom": {"n": 10**4000}}, 422, "invalid-request"),
+    ({"external_id": "taken"}, 409, "duplicate-external-id"),
+    ({"name": None, "company": None}, 422, "invalid-value"),
+    ({"status": "converted"}, 422, "invalid-request"),
+]
+
+OF_STAGES = [
+    ({"stage": "honeymoon"}, 422, "stage-not-in-pipeline"),
+    ({"stage": "contract"}, 422, "invalid-value"),
+]
+
+
+@pytest.fixture(scope="module")
+def store(empty_database: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    """One store for all: nothing here may write to it."""
+    path = tmp_path_factory.mktemp("bad") / "crm.db"
+    shutil.copy(empty_database, path)
+    opened = Store(f"sqlite:///{path}", clock=FixedClock(MONDAY))
+    yield opened
+    opened.close()
+
+
+@pytest.fixture(scope="module")
+def cast(store: Store, password_hash: str) -> Cast:
+    made = make_cast(store, password_hash)
+    with store.transaction() as transaction:
+        make_lead(transaction, owner_id=made["Ana"].id, external_id="taken")
+        make_deal(transaction, owner_id=made["Ana"].id)
+    return made
+
+
+@pytest.fixture(scope="module")
+def client(store: Store) -> FlaskClient:
+    settings = Settings(home=Path(store.url.removeprefix("sqlite:///")).parent)
+    return create_app(settings, store, Champions(store, load_nothing)).test_client()
+
+
+def load_nothing(task: str, promotion: object) -> Scorer:
+    raise AssertionError(task)
+
+
+def dump(store: Store) -> list[tuple[Any, ...]]:
+    """Everything that a write could have left behind."""
+    with store.reading() as session:
+        tables = ("leads", "deals", "activities", "accounts", "changes", "predictions")
+        return [tuple(row) for table in tables for row in session.execute(text(f"SELECT * FROM {table}"))]
+
+
+def check_problem(answer: Any, status: int, slug: str) -> None:
+    assert answer.status_code == status, answer.text
+    assert answer.content_type == "application/problem+json"
+    assert answer.json["type"] == f"urn:crm:problem:{slug}"
+    assert answer.json["status"] == status
+    assert answer.json["title"]
+    assert answer.json["detail"]
+    assert answer.json["request_id"] == answer.headers["X-Request-ID"]
+
+
+def test_every_write_endpoint_is_tried(client: FlaskClient) -> None:
+    app = client.application
+    assert isinstance(app, OpenAPI)
+    written = {path for path, item in app.api_doc["paths"].items() if {"post", "put", "patch", "delete"} & set(item)}
+    assert written == {path.replace("/1/", "/{id}/") for path in WRITES} | WITHOUT_BODY
+
+
+@pytest.mark.parametrize("path", WRITES)
+@pytest.mark.parametrize("bad", BAD, ids=lambda bad: bad.name)
+def test_bad_bodies(client: FlaskClient, store: Store, cast: Cast, path: str, bad: Bad) -> None:
+    before = dump(store)
+    content_type = {"content_type": bad.content_type} if bad.content_type else {}
+    if bad.body is not None:
+        answer = client.post(path, data=bad.body, headers=cast.header("Ana"), **content_type)
+    else:
+        body = {**WRITES[path], **(bad.more or {})}
+        if bad.text is not None:
+            body[TEXT.get(path, "subject")] = bad.text
+        sent = client.application.json.dumps(body)
+        answer = client.post(path, data=sent, headers=cast.header("Ana"), **content_type)
+    if bad.slug == "unsafe-text" and path.endswith("/stage"):
+        check_problem(answer, 422, "stage-not-in-pipeline")
+    else:
+        check_problem(answer, bad.status, bad.slug)
+    assert dump(store) == before
+
+
+@pytest.mark.parametrize(
+    ("path", "more", "status", "slug"),
+    [("/api/v1/leads", *case) for case in OF_LEADS]
+    + [(f"/api/v1/{kind}/1/activities", *case) for case in OF_ACTIVITIES for kind in ("leads", "deals")]
+    + [(f"/api/v1/deals/1/{what}", {"kind": "call", **more} if what == "activities" else more, *case)
+       for more, *case in OF_STAGES for what in ("stage", "activities")],
+)
+def test_bad_fields(
+    client: FlaskClient, store: Store, cast: Cast, path: str, more: dict[str, Any], status: int, slug: str
+) -> None:
+    before = dump(store)
+    answer = client.post(path, json={**WRITES[path], **more}, headers=cast.header("Ana"))
+    check_problem(answer, status, slug)
+    assert dump(store) == before
+
+
+@pytest.mark.parametrize("path", [path.replace("/1/", "/999/") for path in WRITES if "/1/" in path])
+@pytest.mark.parametrize("record_id", ["999", "0", str(2**63), str(10**40)])
+def test_records_that_do_not_exist(
+    client: FlaskClient, store: Store, cast: Cast, path: str, record_id: str
+) -> None:
+    before = dump(store)
+    body = WRITES[path.replace("/999/", "/1/")]
+    answer = client.post(path.replace("999", record_id), json=body, headers=cast.header("Ana"))
+    assert (answer.status_code, answer.content_type) in [(404, "application/problem+json"), (422, "application/problem+json")]
+    assert dump(store) == before
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "limit=0",
+        "limit=9999999",
+        "limit=x",
+        "order=name",
+        "status=asleep",
+        "owner_id=x",
+        "owner_id=99999999999999999999",
+        "cursor=x",
+        "cursor=W10",
+        "cursor=%00",
+        "search=%00",
+        "colour=red",
+    ],
+)
+def test_bad_queries(client: FlaskClient, cast: Cast, query: str) -> None:
+    answer = client.get(f"/api/v1/leads?{query}", headers=cast.header("Ana"))
+    assert (answer.status_code, answer.content_type) == (422, "application/problem+json"), answer.text
+
+
+def test_a_wrong_method_or_path_is_a_problem_too(client: FlaskClient, cast: Cast) -> None:
+    check_problem(client.delete("/api/v1/leads", headers=cast.header("Ana")), 405, "method-not-allowed")
+    check_problem(client.get("/api/v1/nothing", headers=cast.header("Ana")), 404, "not-found")
