@@ -1,6 +1,7 @@
 """Who is asked about, and when: only questions that could really have been asked at the time.
 
-A record is asked about from when it was known until it was known as closed or deleted.
+A record is asked about from when it was known until it was known as closed or deleted, and never from a
+future instant.
 """
 
 from __future__ import annotations
@@ -104,7 +105,7 @@ def lead_cohort(
     """
     with store.reading() as session:
         leads = _Lives(session, Lead, open_status=LeadStatus.OPEN)
-        return leads.cohort(_ages(leads, ages_days), start=start, until=until)
+        return leads.cohort(_ages(leads, ages_days), start=start, until=_past(store, until))
 
 
 def deal_cohort(store: Store, *, start: datetime, until: datetime) -> Cohort:
@@ -120,6 +121,7 @@ def deal_cohort(store: Store, *, start: datetime, until: datetime) -> Cohort:
             np.searchsorted(deals.ids, moves.record_id),
             visible_from(moves.occurred_at, moves.recorded_at),
         )
+        until = _past(store, until)
         mondays = _mondays(deals, after=micros(start), until=micros(until))
         born = (np.arange(deals.ids.size), deals.known_from)
         row = np.concatenate((born[0], moved[0], mondays[0]))
@@ -137,7 +139,7 @@ def account_cohort(
     contract. None follows `churn_kind`.
     """
     with store.reading() as session:
-        ends = month_ends(start, until)
+        ends = month_ends(start, _past(store, until))
         return _active(session, ends, kind or churn_kind_in(session), active_days)
 
 
@@ -184,6 +186,10 @@ def month_ends(start: datetime, until: datetime) -> Ints:
     months = np.arange(first, last + 2)
     ends = months.astype("datetime64[us]").astype(np.int64) - 1
     return ends[(ends > micros(start)) & (ends <= micros(until))]
+
+
+def _past(store: Store, until: datetime) -> datetime:
+    return min(until, store.clock.now())
 
 
 class _Lives:

@@ -204,7 +204,7 @@ def _spells(terms: Iterable[_Term]) -> Iterator[tuple[int, int, int]]:
         begin, last = first.begin, first
         for term in others:
             if last.renewed or term.joins <= last.end + GRACE_DAYS * DAY:
-                last = max(last, term, key=lambda one: one.end)
+                begin, last = min(begin, term.begin), max(last, term, key=lambda one: (one.end, one.renewed))
             else:
                 yield customer, begin, last.end
                 begin, last = term.begin, term
@@ -223,13 +223,11 @@ def _terms(contracts: Versions, ended_at: dict[int, int]) -> Iterator[_Term]:
         strict=True,
     )
     for customer, contract, signed, begin, end, status in rows:
-        yield _Term(
-            customer=customer,
-            joins=max(signed, begin),
-            begin=begin,
-            end=min(end, ended_at.get(contract, NEVER)),
-            renewed=status == ContractStatus.RENEWED,
-        )
+        joins, ends = max(signed, begin), min(end, ended_at.get(contract, NEVER))
+        # One that was signed only after its end never ran: nobody could have been asked about it.
+        if joins < ends:
+            renewed = status == ContractStatus.RENEWED
+            yield _Term(customer=customer, joins=joins, begin=begin, end=ends, renewed=renewed)
 
 
 def _covers(cohort: Cohort, key: Ints, begin: Ints, end: Ints) -> Flags:

@@ -245,6 +245,7 @@ def _lead(choose: Choose) -> dict[str, Any]:
     return {
         "source": choose(WORDS),
         "campaign": choose(WORDS),
+        "status": choose(("open", "open", "converted", "disqualified")),
         "industry": choose((None, "x", "y")),
         "region": choose((None, "n")),
         "employees": choose((None, 7)),
@@ -256,6 +257,7 @@ def _lead(choose: Choose) -> dict[str, Any]:
 def _deal(choose: Choose) -> dict[str, Any]:
     return {
         "stage": choose(STAGES),
+        "status": choose(("open", "open", "won", "lost")),
         "amount": _money(choose),
         "expected_close_on": choose((None, _day(choose), _day(choose))),
         "source": choose(WORDS),

@@ -1,0 +1,273 @@
+"""Only questions that could really have been asked, at the instants at which they would have been."""
+
+from __future__ import annotations
+
+import random
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from crm_core.changes import Source
+from crm_core.clock import DAY, FixedClock, instant, micros
+from crm_core.deals import close_deal, move_deal
+from crm_core.errors import FeatureError
+from crm_core.leads import convert_lead, disqualify_lead
+from crm_core.records import Lead
+from crm_core.store import Store
+from features.cohort import (
+    Cohort,
+    account_cohort,
+    churn_kind,
+    deal_cohort,
+    lead_cohort,
+    month_ends,
+    open_records,
+)
+from tests.factories import make_account, make_contract, make_deal, make_lead, make_order
+from tests.features.oracle import Database
+from tests.features.worlds import BEGIN, END, ids_of, make_world, write_world
+
+START = datetime(2026, 3, 1, tzinfo=UTC)
+MONDAY = datetime(2026, 3, 2, 9, tzinfo=UTC)
+LATER = datetime(2026, 12, 31, tzinfo=UTC)
+
+
+def asked(cohort: Cohort) -> list[tuple[int, datetime]]:
+    return [(i, instant(t)) for i, t in zip(cohort.ids.tolist(), cohort.as_of.tolist(), strict=True)]
+
+
+def days(*numbers: float) -> list[datetime]:
+    return [MONDAY + timedelta(days=number) for number in numbers]
+
+
+def test_a_lead_is_asked_about_when_it_became_known_and_at_fixed_ages(
+    store: Store, clock: FixedClock
+) -> None:
+    with store.transaction() as step:
+        make_lead(step)
+    clock.set(LATER)
+
+    cohort = lead_cohort(store, start=START, until=LATER)
+
+    assert asked(cohort) == [(1, when) for when in days(0, 7, 14, 30, 60)]
+
+
+def test_a_lead_recorded_late_is_not_asked_about_before_it_was_recorded(
+    store: Store, clock: FixedClock
+) -> None:
+    with store.transaction() as step:
+        make_lead(step, occurred_at=MONDAY - timedelta(days=10))
+    clock.set(LATER)
+
+    cohort = lead_cohort(store, start=START, until=LATER)
+
+    assert asked(cohort) == [(1, when) for when in days(0, 4, 20, 50)]
+
+
+def test_a_lead_is_asked_about_until_its_end_was_recorded(store: Store, clock: FixedClock) -> None:
+    with store.transaction() as step:
+        make_lead(step)
+        make_lead(step)
+        make_lead(step)
+    clock.advance(timedelta(days=20))
+    with store.transaction() as step:
+        convert_lead(step, step.get(Lead, 1), occurred_at=MONDAY + timedelta(days=1))
+        disqualify_lead(step, step.get(Lead, 2), reason="no budget")
+        step.delete(step.get(Lead, 3))
+    clock.set(LATER)
+
+    cohort = lead_cohort(store, start=START, until=LATER)
+
+    assert asked(cohort) == [(lead, when) for lead in (1, 2, 3) for when in days(0, 7, 14)]
+
+
+def test_questions_lie_after_the_start_and_up_to_the_end(store: Store, clock: FixedClock) -> None:
+    with store.transaction() as step:
+        make_lead(step)
+    clock.set(LATER)
+
+    cohort = lead_cohort(store, start=MONDAY, until=MONDAY + timedelta(days=14))
+
+    assert asked(cohort) == [(1, when) for when in days(7, 14)]
+
+
+def test_every_record_weighs_one_however_often_it_is_asked_about(store: Store, clock: FixedClock) -> None:
+    with store.transaction() as step:
+        make_lead(step)
+    clock.set(MONDAY + timedelta(days=20))
+    with store.transaction() as step:
+        make_lead(step)
+    clock.set(MONDAY + timedelta(days=30))
+
+    cohort = lead_cohort(store, start=START, until=MONDAY + timedelta(days=30))
+
+    assert cohort.weight.tolist() == [0.25, 0.25, 0.25, 0.25, 0.5, 0.5]
+
+
+def test_a_deal_is_asked_about_when_known_when_it_moves_and_on_mondays(
+    store: Store, clock: FixedClock
+) -> None:
+    with store.transaction() as step:
+        deal = make_deal(step)
+    clock.advance(timedelta(days=3))
+    with store.transaction() as step:
+        move_deal(step, step.get(type(deal), 1), "needs", occurred_at=MONDAY + timedelta(days=1))
+    clock.advance(timedelta(days=12))
+    with store.transaction() as step:
+        close_deal(step, step.get(type(deal), 1), won=False)
+    clock.set(LATER)
+
+    cohort = deal_cohort(store, start=START, until=LATER)
+
+    midnight = datetime(2026, 3, 2, tzinfo=UTC)
+    mondays = [midnight + timedelta(days=7), midnight + timedelta(days=14)]
+    assert asked(cohort) == [(1, when) for when in (MONDAY, *days(3), *mondays)]
+
+
+def test_a_deal_that_was_reopened_is_asked_about_again(store: Store, clock: FixedClock) -> None:
+    with store.transaction() as step:
+        deal = make_deal(step)
+        close_deal(step, deal, won=False)
+    clock.advance(timedelta(days=10))
+    with store.transaction() as step:
+        step.update(step.get(type(deal), 1), {"status": "open"})
+    clock.set(MONDAY + timedelta(days=15))
+
+    cohort = deal_cohort(store, start=START, until=LATER)
+
+    assert asked(cohort) == [(1, datetime(2026, 3, 16, tzinfo=UTC))]
+
+
+def test_customers_are_asked_about_at_the_last_instant_of_each_month(store: Store, clock: FixedClock) -> None:
+    with store.transaction(source=Source.IMPORT) as step:
+        make_account(step)
+        make_order(step, account_id=1)
+        make_account(step)
+    clock.set(LATER)
+
+    cohort = account_cohort(store, start=START, until=LATER)
+
+    ends = [datetime(2026, month, 1, tzinfo=UTC) - timedelta(microseconds=1) for month in (4, 5)]
+    assert asked(cohort) == [(1, when) for when in ends]
+
+
+def test_an_order_counts_as_a_sign_of_life_for_as_long_as_asked(store: Store, clock: FixedClock) -> None:
+    with store.transaction() as step:
+        make_account(step)
+        make_order(step, account_id=1)
+    clock.set(LATER)
+
+    cohort = account_cohort(store, start=START, until=LATER, active_days=30)
+
+    assert asked(cohort) == [(1, datetime(2026, 3, 31, 23, 59, 59, 999_999, tzinfo=UTC))]
+
+
+def test_with_contracts_customers_are_asked_about_while_one_runs(store: Store, clock: FixedClock) -> None:
+    with store.transaction() as step:
+        make_account(step)
+        make_contract(step, account_id=1, starts_on=date(2026, 3, 10), ends_on=date(2026, 5, 31))
+        make_order(step, account_id=1)
+    clock.set(LATER)
+
+    cohort = account_cohort(store, start=START, until=LATER)
+
+    assert [when.month for _, when in asked(cohort)] == [3, 4]
+
+
+def test_a_cancelled_contract_is_not_running_once_that_is_known(store: Store, clock: FixedClock) -> None:
+    with store.transaction() as step:
+        make_account(step)
+        contract = make_contract(step, account_id=1)
+    clock.set(datetime(2026, 5, 10, tzinfo=UTC))
+    with store.transaction() as step:
+        step.update(
+            step.get(type(contract), 1),
+            {"status": "cancelled"},
+            occurred_at=datetime(2026, 4, 20, tzinfo=UTC),
+        )
+    clock.set(LATER)
+
+    cohort = account_cohort(store, start=START, until=LATER)
+
+    assert [when.month for _, when in asked(cohort)] == [3, 4]
+
+
+def test_a_company_with_a_contract_loses_customers_by_contract(store: Store) -> None:
+    with store.transaction() as step:
+        make_account(step)
+        make_order(step, account_id=1)
+    assert churn_kind(store) == "orders"
+
+    with store.transaction() as step:
+        make_contract(step, account_id=1)
+    assert churn_kind(store) == "contracts"
+
+
+def test_another_kind_of_churn_is_refused_by_name(store: Store) -> None:
+    with pytest.raises(FeatureError, match="visits"):
+        account_cohort(store, start=START, until=LATER, kind="visits")
+
+
+def test_month_ends_know_leap_years() -> None:
+    ends = month_ends(datetime(2028, 1, 31, tzinfo=UTC), datetime(2028, 3, 1, tzinfo=UTC))
+
+    expected = [datetime(2028, 2, 1, tzinfo=UTC), datetime(2028, 3, 1, tzinfo=UTC)]
+    assert ends.tolist() == [micros(when) - 1 for when in expected]
+
+
+def test_a_cohort_of_unequal_arrays_is_refused() -> None:
+    with pytest.raises(FeatureError, match="2 ids"):
+        Cohort(record_type="lead", ids=np.arange(2), as_of=np.arange(3), weight=np.ones(2))
+
+
+def test_an_empty_store_gives_empty_cohorts(store: Store) -> None:
+    cohorts = (
+        lead_cohort(store, start=START, until=LATER),
+        deal_cohort(store, start=START, until=LATER),
+        account_cohort(store, start=START, until=LATER, kind="orders"),
+        account_cohort(store, start=START, until=LATER, kind="contracts"),
+        *(open_records(store, kind, MONDAY) for kind in ("lead", "deal", "account")),
+    )
+    assert [len(cohort) for cohort in cohorts] == [0] * 7
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_cohorts_are_all_that_could_be_asked_and_nothing_else(
+    seed: int, tmp_path: Path, empty_database: Path
+) -> None:
+    store = write_world(make_world(random.Random(seed).choice, 120), tmp_path, empty_database)
+    database = Database(Path(store.url.removeprefix("sqlite:///")))
+    span = {"start": instant(BEGIN), "until": instant(END)}
+    for cohort in (lead_cohort(store, **span), deal_cohort(store, **span)):
+        candidates = _candidates(database, cohort.record_type)
+        expected = sorted({(i, t) for i, t in candidates if _askable(database, cohort.record_type, i, t)})
+        assert list(zip(cohort.ids.tolist(), cohort.as_of.tolist(), strict=True)) == expected
+    for kind in ("lead", "deal"):
+        at = BEGIN + 100 * DAY
+        expected_now = [i for i in ids_of(kind) if _askable(database, kind, i, at)]
+        assert open_records(store, kind, instant(at)).ids.tolist() == expected_now
+    store.close()
+
+
+def _candidates(database: Database, kind: str) -> list[tuple[int, int]]:
+    found = []
+    for record_id, row in database.tables[kind].items():
+        known = max(row["occurred_at"], row["recorded_at"])
+        found.append((record_id, known))
+        if kind == "lead":
+            found += [(record_id, row["occurred_at"] + age * DAY) for age in (7, 14, 30, 60)]
+        else:
+            moves = database.changes["deal", record_id, "stage"]
+            found += [(record_id, max(move["occurred_at"], move["recorded_at"])) for move in moves]
+            mondays = (BEGIN + (5 + 7 * week) * DAY for week in range(60))
+            found += [(record_id, monday) for monday in mondays]
+    return [(record_id, when) for record_id, when in found if BEGIN < when <= END]
+
+
+def _askable(database: Database, kind: str, record_id: int, as_of: int) -> bool:
+    row = database.tables[kind][record_id]
+    known = max(row["occurred_at"], row["recorded_at"]) <= as_of
+    gone = row["deleted_at"] is not None and row["deleted_at"] <= as_of
+    return known and not gone and database.held(kind, record_id, "status", as_of) == "open"
