@@ -16,6 +16,7 @@ from crm_core.errors import FeatureError
 from crm_core.leads import convert_lead, disqualify_lead
 from crm_core.records import Lead
 from crm_core.store import Store
+from features.account import CONTRACTS, ORDERS
 from features.cohort import (
     Cohort,
     account_cohort,
@@ -233,41 +234,68 @@ def test_an_empty_store_gives_empty_cohorts(store: Store) -> None:
     assert [len(cohort) for cohort in cohorts] == [0] * 7
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("kind", ["lead", "deal", "orders", "contracts"])
 def test_cohorts_are_all_that_could_be_asked_and_nothing_else(
-    seed: int, tmp_path: Path, empty_database: Path
+    kind: str, tmp_path: Path, empty_database: Path
 ) -> None:
-    store = write_world(make_world(random.Random(seed).choice, 120), tmp_path, empty_database)
-    database = Database(Path(store.url.removeprefix("sqlite:///")))
-    span = {"start": instant(BEGIN), "until": instant(END)}
-    for cohort in (lead_cohort(store, **span), deal_cohort(store, **span)):
-        candidates = _candidates(database, cohort.record_type)
-        expected = sorted({(i, t) for i, t in candidates if _askable(database, cohort.record_type, i, t)})
-        assert list(zip(cohort.ids.tolist(), cohort.as_of.tolist(), strict=True)) == expected
-    for kind in ("lead", "deal"):
+    found = 0
+    for seed in range(4):
+        store = write_world(make_world(random.Random(seed).choice, 120), tmp_path, empty_database)
+        database = Database(Path(store.url.removeprefix("sqlite:///")))
+        cohort = _cohort(store, kind)
+        expected = {(i, t) for i, t in _candidates(database, kind) if _askable(database, kind, i, t)}
+        assert list(zip(cohort.ids.tolist(), cohort.as_of.tolist(), strict=True)) == sorted(expected)
+        found += len(expected)
+
         at = BEGIN + 100 * DAY
-        expected_now = [i for i in ids_of(kind) if _askable(database, kind, i, at)]
-        assert open_records(store, kind, instant(at)).ids.tolist() == expected_now
-    store.close()
+        now = [i for i in ids_of(cohort.record_type) if _askable(database, kind, i, at)]
+        assert open_records(store, cohort.record_type, instant(at), kind=kind).ids.tolist() == now
+        store.close()
+    assert found > 20
+
+
+def _cohort(store: Store, kind: str) -> Cohort:
+    start, until = instant(BEGIN), instant(END)
+    if kind == "lead":
+        return lead_cohort(store, start=start, until=until)
+    if kind == "deal":
+        return deal_cohort(store, start=start, until=until)
+    return account_cohort(store, start=start, until=until, kind=kind)
 
 
 def _candidates(database: Database, kind: str) -> list[tuple[int, int]]:
-    found = []
-    for record_id, row in database.tables[kind].items():
+    found: list[tuple[int, int]] = []
+    table = kind if kind in {"lead", "deal"} else "account"
+    for record_id, row in database.tables[table].items():
         known = max(row["occurred_at"], row["recorded_at"])
-        found.append((record_id, known))
         if kind == "lead":
-            found += [(record_id, row["occurred_at"] + age * DAY) for age in (7, 14, 30, 60)]
-        else:
+            ages = [row["occurred_at"] + age * DAY for age in (7, 14, 30, 60)]
+            found += [(record_id, when) for when in (known, *ages)]
+        elif kind == "deal":
             moves = database.changes["deal", record_id, "stage"]
-            found += [(record_id, max(move["occurred_at"], move["recorded_at"])) for move in moves]
-            mondays = (BEGIN + (5 + 7 * week) * DAY for week in range(60))
-            found += [(record_id, monday) for monday in mondays]
+            moved = [max(move["occurred_at"], move["recorded_at"]) for move in moves]
+            mondays = [BEGIN + (5 + 7 * week) * DAY for week in range(60)]
+            found += [(record_id, when) for when in (known, *moved, *mondays)]
+        else:
+            months = [datetime(2025 + month // 12, month % 12 + 1, 1, tzinfo=UTC) for month in range(1, 15)]
+            found += [(record_id, micros(month) - 1) for month in months]
     return [(record_id, when) for record_id, when in found if BEGIN < when <= END]
 
 
 def _askable(database: Database, kind: str, record_id: int, as_of: int) -> bool:
-    row = database.tables[kind][record_id]
-    known = max(row["occurred_at"], row["recorded_at"]) <= as_of
-    gone = row["deleted_at"] is not None and row["deleted_at"] <= as_of
-    return known and not gone and database.held(kind, record_id, "status", as_of) == "open"
+    row = database.tables[kind if kind in {"lead", "deal"} else "account"][record_id]
+    if max(row["occurred_at"], row["recorded_at"]) > as_of:
+        return False
+    if row["deleted_at"] is not None and row["deleted_at"] <= as_of:
+        return False
+    if kind == "orders":
+        return bool(database.events(ORDERS, record_id, as_of, 90 * DAY))
+    if kind == "contracts":
+        known = [
+            one for one in database.events(CONTRACTS, record_id, as_of, None) if one["status"] in STANDING
+        ]
+        return any(one["starts_on"] * DAY <= as_of < one["ends_on"] * DAY for one in known)
+    return bool(database.held(kind, record_id, "status", as_of) == "open")
+
+
+STANDING = {"active", "renewed"}

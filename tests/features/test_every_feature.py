@@ -95,7 +95,7 @@ def rich(tmp_path_factory: pytest.TempPathFactory, empty_database: Path) -> Iter
     """Worlds with hundreds of writes, asked at edges of windows and beside them."""
     folder = tmp_path_factory.mktemp("worlds")
     worlds = []
-    for seed in range(50, 50 + WORLDS):
+    for seed in range(70, 70 + WORLDS):
         source = random.Random(seed)
         world = make_world(source.choice, 240)
         instants = (BEGIN + 24 * DAY, *(BEGIN + day * DAY for day in BUSY), BEGIN + BUSY[1] * DAY - 1)

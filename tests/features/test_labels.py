@@ -7,6 +7,7 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from crm_core.arrays import NO_INSTANT
@@ -226,20 +227,20 @@ class TestContracts:
         assert event(churn_labels(store, cohort, kind="orders")) is None
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", range(4))
 def test_labels_known_at_an_instant_use_only_what_was_recorded_by_it(
     seed: int, tmp_path: Path, empty_database: Path
 ) -> None:
     world = make_world(random.Random(seed).choice, 120)
     whole = write_world(world, tmp_path, empty_database)
-    span = {"start": instant(BEGIN), "until": instant(END)}
+    start, until = instant(BEGIN), instant(END)
     for known_at in (BEGIN + 100 * DAY, BEGIN + LENGTH // 2 * DAY + 1):
         cut = write_world(world.known_at(known_at), tmp_path, empty_database)
         for build, cohort in (
-            (lead_labels, lead_cohort(whole, **span)),
-            (deal_labels, deal_cohort(whole, **span)),
-            (order_labels, account_cohort(whole, **span, kind="orders")),
-            (contract_labels, account_cohort(whole, **span, kind="contracts")),
+            (lead_labels, lead_cohort(whole, start=start, until=until)),
+            (deal_labels, deal_cohort(whole, start=start, until=until)),
+            (order_labels, account_cohort(whole, start=start, until=until, kind="orders")),
+            (contract_labels, account_cohort(whole, start=start, until=until, kind="contracts")),
         ):
             labels, again = (build(one, cohort, known_at=known_at) for one in (whole, cut))
             assert labels.event_at.tolist() == again.event_at.tolist()
@@ -248,39 +249,51 @@ def test_labels_known_at_an_instant_use_only_what_was_recorded_by_it(
     whole.close()
 
 
-@pytest.mark.parametrize("seed", range(8))
-def test_labels_equal_a_slow_independent_computation(seed: int, tmp_path: Path, empty_database: Path) -> None:
-    store = write_world(make_world(random.Random(100 + seed).choice, 120), tmp_path, empty_database)
-    database = Database(Path(store.url.removeprefix("sqlite:///")))
-    instants = [BEGIN + day * DAY for day in (25, 60, 150, 290, 400)]
-    ids, as_of = np.array([(i, t) for i in (1, 2) for t in instants]).T
-    for known_at in (BEGIN + 200 * DAY, END):
-        for kind, build in (("lead", lead_labels), ("deal", deal_labels), ("account", order_labels)):
-            labels = build(store, Cohort.of(kind, ids, as_of), known_at=known_at)
-            expected = [
-                _first(_events(database, kind, i, known_at), t) for i, t in zip(ids, as_of, strict=True)
-            ]
-            assert labels.event_at.tolist() == expected
-        labels = contract_labels(store, Cohort.of("account", ids, as_of), known_at=known_at)
-        valid = labels.known_until == known_at - GRACE_DAYS * DAY
-        losses = [_first(_losses(database, int(i), known_at), t) for i, t in zip(ids, as_of, strict=True)]
-        assert labels.event_at[valid].tolist() == np.array(losses)[valid].tolist()
-    store.close()
+@pytest.mark.parametrize("kind", ["lead", "deal", "orders", "contracts"])
+def test_labels_equal_a_slow_independent_computation(kind: str, tmp_path: Path, empty_database: Path) -> None:
+    found = 0
+    for seed in range(6):
+        store = write_world(make_world(random.Random(seed).choice, 150), tmp_path, empty_database)
+        database = Database(Path(store.url.removeprefix("sqlite:///")))
+        ids, as_of = np.array([(i, BEGIN + day * DAY) for i in (1, 2) for day in (25, 60, 150, 290, 400)]).T
+        for known_at in (BEGIN + 200 * DAY, END):
+            labels, expected = _both(store, database, kind, ids, as_of, known_at)
+            void = (labels.known_until == as_of) & (labels.event_at == NO_INSTANT)
+            assert labels.event_at[~void].tolist() == expected[~void].tolist()
+            found += int((labels.event_at != NO_INSTANT).sum())
+        store.close()
+    assert found > 5
 
 
-def _first(events: list[int], after: int) -> int:
-    return min((when for when in events if when > after), default=NO_INSTANT)
+Ints = npt.NDArray[np.int64]
+
+
+def _both(
+    store: Store, database: Database, kind: str, ids: Ints, as_of: Ints, known_at: int
+) -> tuple[Labels, Ints]:
+    """The labels, and what they should be where the question was not void."""
+    record_type = kind if kind in {"lead", "deal"} else "account"
+    build = {"lead": lead_labels, "deal": deal_labels, "orders": order_labels, "contracts": contract_labels}[
+        kind
+    ]
+    events = _losses if kind == "contracts" else _events
+    expected = [
+        min((when for when in events(database, record_type, i, known_at) if when > t), default=NO_INSTANT)
+        for i, t in zip(ids.tolist(), as_of.tolist(), strict=True)
+    ]
+    labels = build(store, Cohort.of(record_type, ids, as_of), known_at=known_at)
+    return labels, np.array(expected)
 
 
 def _events(database: Database, kind: str, record_id: int, known_at: int) -> list[int]:
     if kind == "account":
-        return [row["occurred_at"] for row in database.events(ORDERS, int(record_id), known_at, None)]
-    rows = database.known_changes(kind, int(record_id), "status", known_at)
+        return [row["occurred_at"] for row in database.events(ORDERS, record_id, known_at, None)]
+    rows = database.known_changes(kind, record_id, "status", known_at)
     wanted = '"converted"' if kind == "lead" else '"won"'
     return [row["occurred_at"] for row in rows if row["new"] == wanted]
 
 
-def _losses(database: Database, account: int, known_at: int) -> list[int]:
+def _losses(database: Database, _kind: str, account: int, known_at: int) -> list[int]:
     """Every end of a contract after which no other goes on that was signed and begun in the grace time."""
     contracts = []
     for row in database.events(CONTRACTS, account, known_at, None):

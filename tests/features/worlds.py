@@ -40,6 +40,9 @@ STAGES = ("first_contact", "needs", "proposal", "negotiation")
 WORDS = (None, "a", "b", "丙")
 MONEY = (None, Decimal(0), Decimal("99.95"), Decimal(1500), Decimal("0.0001"))
 
+OFTEN = {"lead": ("status", "status", "status"), "deal": ("expected_close_on", "expected_close_on", "status")}
+"""Fields that are edited more often than others."""
+
 _numbers = itertools.count()
 
 
@@ -201,7 +204,7 @@ def _edit(choose: Choose, record_type: str) -> dict[str, Any]:
     }
     if record_type == "lead":
         fields |= {f"custom.{name}": value for name, value in fields.pop("custom", {}).items()}
-    name = choose([*sorted(fields), *(("expected_close_on",) * 3 if record_type == "deal" else ())])
+    name = choose((*sorted(fields), *OFTEN.get(record_type, ()), *OFTEN.get(record_type, ())))
     return {name: fields[name]}
 
 
@@ -286,9 +289,9 @@ def _contract(choose: Choose) -> dict[str, Any]:
     day = _day(choose)
     return {
         "starts_on": day,
-        "ends_on": day + timedelta(days=choose((0, 60, 365))),
+        "ends_on": day + timedelta(days=choose((0, 60, 90, 120, 365))),
         "value": _money(choose),
-        "status": choose(("active", "active", "renewed", "cancelled", "ended")),
+        "status": choose(("active", "active", "active", "renewed", "cancelled", "ended")),
     }
 
 
