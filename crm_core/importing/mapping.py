@@ -223,6 +223,8 @@ def _record_type(table: Table) -> str:
 
 def _recorded(table: Table, zone: tzinfo, default: object) -> str | Expression:
     if "recorded_at" not in table:
+        if isinstance(default, dict):
+            return parse_value(Table({"recorded_at": default}, ""), "recorded_at", Kind.INSTANT, zone)
         if default not in _RECORDED:
             raise table.refuse(
                 "'recorded_at' is missing, here and at the top: say when you learned of it "
@@ -230,7 +232,9 @@ def _recorded(table: Table, zone: tzinfo, default: object) -> str | Expression:
             )
         return str(default)
     value = table.value("recorded_at")
-    return value if value in _RECORDED else parse_value(table, "recorded_at", Kind.INSTANT, zone)
+    if isinstance(value, str) and value in _RECORDED:
+        return value
+    return parse_value(table, "recorded_at", Kind.INSTANT, zone)
 
 
 def _filters(table: Table, zone: tzinfo) -> tuple[Filter, ...]:
@@ -396,7 +400,7 @@ def _check_required(table: Table, step: Step) -> None:
     filled = {field.name for field in step.fields}
     for name, column in columns_of(step.model).items():
         if name not in NOT_MAPPED | filled and not column.nullable and column.default is None:
-            raise table.refuse(f"a {step.record_type} needs the field {name!r}", "fields")
+            raise table.refuse(f"every {step.record_type} needs the field {name!r}", "fields")
 
 
 def _check_event_fields(table: Table, step: Step) -> None:

@@ -82,6 +82,7 @@ class StepRows:
 
     def refuse_candidate(self, each: Candidate, name: str, value: object, reason: str) -> None:
         """Take note of a candidate that cannot be written."""
+        each.refused = True
         column = self._columns.get(name.removeprefix("custom."))
         self._refuse(each.line, column, value, reason)
 

@@ -179,7 +179,7 @@ class _Run:
         return refuse
 
     def _see(self, step: Step, candidates: Iterable[Candidate]) -> None:
-        newest = max((each.occurred_at for each in candidates), default=None)
+        newest = max((each.occurred_at for each in candidates if not each.refused), default=None)
         if newest is not None:
             self._newest[step.name] = max(newest, self._newest.get(step.name, newest))
 

@@ -44,6 +44,7 @@ class Candidate:
     values: dict[str, Any]
     changed_at: datetime | None = None
     won: bool | None = None
+    refused: bool = False
 
 
 Refuse = Callable[[Candidate, str, object, str], None]
@@ -199,7 +200,7 @@ class RecordWriter(StepWriter):
         column = columns_of(model)[name]
         values = {each.values[name] for each in candidates if each.values.get(name) is not None}
         query = select(column, columns_of(model)["id"]).where(column.in_(values))
-        taken: dict[Any, object] = dict(session.execute(query).tuples().all())
+        taken: dict[Any, object] = dict(session.execute(query).all())
         left = []
         for each in candidates:
             value = each.values.get(name)
@@ -324,7 +325,7 @@ def _ids_of(session: Session, model: type[Record], external_ids: Collection[str]
     query = select(model.external_id, model.id).where(
         model.external_id.in_(external_ids), model.deleted_at.is_(None)
     )
-    return dict(session.execute(query).tuples().all())
+    return dict(session.execute(query).all())
 
 
 def _last_said(state: State, log: Log, record_id: int, name: str) -> object:
