@@ -23,9 +23,12 @@ SHORTEST_PASSWORD = 10
 _LETTERS = "abcdefghjkmnpqrstuvwxyz23456789"  # without those that look alike
 
 
-@cache
+_HASHER = PasswordHasher()
+"""Its own defaults, which follow RFC 9106 and rise with the library."""
+
+
 def _hasher() -> PasswordHasher:
-    return PasswordHasher()
+    return _HASHER
 
 
 @cache
@@ -77,11 +80,17 @@ def set_password(session: Session, user_id: int, password: str) -> None:
 
     It is written beside the change log: a credential is no fact of the business, and its old hashes should go.
     """
+    hashed = hash_password(password)
+    session.execute(update(User).where(User.id == user_id).values(password_hash=hashed))
+
+
+def hash_password(password: str) -> str:
+    """Return what is kept of a password; one that is too short is refused."""
     check_text("password", password, longest=1_000)
     if len(password) < SHORTEST_PASSWORD:
         expected = f"at least {SHORTEST_PASSWORD} characters"
         raise InvalidValueError("password", f"{len(password)} characters", expected)
-    session.execute(update(User).where(User.id == user_id).values(password_hash=_hasher().hash(password)))
+    return _hasher().hash(password)
 
 
 def new_password() -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from argon2 import PasswordHasher
 from flask import Flask
 from flask.testing import FlaskClient
 
@@ -15,8 +17,9 @@ from crm_core.promotions import Promotion
 from crm_core.records import Team, User
 from crm_core.store import Store
 from crm_core.tokens import create_token
+from serving import auth
 from serving.app import create_app
-from serving.auth import set_password
+from serving.auth import Person
 from serving.champions import Champions
 from serving.settings import Settings
 from tests.factories import make_team, make_user
@@ -41,12 +44,19 @@ class Cast:
         return {"Authorization": f"Bearer {self.keys[name]}"}
 
 
-@pytest.fixture(scope="session")
-def password_hash() -> str:
-    """The hash of everybody's password, made once: it is slow on purpose."""
-    from serving.auth import _hasher
+@pytest.fixture(scope="session", autouse=True)
+def quick_hashes() -> Iterator[None]:
+    """Hashes that are as cheap as they come; one test looks at the real ones."""
+    with pytest.MonkeyPatch.context() as patch:
+        quick = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
+        patch.setattr(auth, "_hasher", lambda: quick)
+        yield
 
-    return _hasher().hash(PASSWORD)
+
+@pytest.fixture(scope="session")
+def password_hash(quick_hashes: None) -> str:
+    """The hash of everybody's password."""
+    return auth.hash_password(PASSWORD)
 
 
 @pytest.fixture
@@ -123,6 +133,22 @@ def app(settings: Settings, store: Store, champions: Champions) -> Flask:
 
 
 @pytest.fixture
-def client(app: Flask) -> Iterator[FlaskClient]:
-    with app.test_client() as opened:
-        yield opened
+def client(app: Flask) -> FlaskClient:
+    return app.test_client()
+
+
+def logged_in(app: Flask, user: User, language: str = "en") -> FlaskClient:
+    """Return a browser in which this person is logged in."""
+    client = app.test_client()
+    client.environ_base["HTTP_ACCEPT_LANGUAGE"] = language
+    with client.session_transaction() as session:
+        session["_user_id"] = Person(user).get_id()
+        session["_fresh"] = True
+    return client
+
+
+def csrf_of(page: str) -> str:
+    """Return the token that a page's forms carry."""
+    found = re.search(r'name="csrf_token" value="([^"]+)"', page)
+    assert found is not None
+    return found[1]

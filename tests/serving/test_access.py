@@ -18,7 +18,7 @@ from serving.champions import Champions
 from serving.settings import Settings
 from tests.conftest import MONDAY
 from tests.factories import make_account, make_deal, make_lead
-from tests.serving.conftest import Cast, make_cast
+from tests.serving.conftest import Cast, logged_in, make_cast
 from tests.serving.hand_made import HandMadeModel
 
 WHOSE = ("own", "team", "other", "nobody", "deleted")
@@ -165,7 +165,7 @@ def test_a_session_of_the_pages_is_no_key(world: World) -> None:
 @pytest.mark.parametrize("collection", ["leads", "deals", "customers"])
 def test_pages(world: World, name: str, whose: str, collection: str) -> None:
     record_id = world.ids[collection][whose]
-    with page_of(world, name) as client:
+    with logged_in(world.client.application, world.cast[name]) as client:
         for path in (f"/{collection}/{record_id}", f"/{collection}/{record_id}/score?seen=0"):
             assert client.get(path).status_code == (200 if whose in SEES[name] else 404), path
         listed = f'href="/{collection}/{record_id}"' in client.get(f"/{collection}").text
@@ -174,16 +174,6 @@ def test_pages(world: World, name: str, whose: str, collection: str) -> None:
 
 @pytest.mark.parametrize(("name", "status"), [("Ana", 403), ("Mara", 403), ("Dana", 200), ("Adam", 200)])
 def test_the_models_page_is_for_those_who_may_promote(world: World, name: str, status: int) -> None:
-    with page_of(world, name) as client:
+    with logged_in(world.client.application, world.cast[name]) as client:
         assert client.get("/models").status_code == status
 
-
-def page_of(world: World, name: str) -> FlaskClient:
-    """Return a browser in which this person is logged in."""
-    from serving.auth import Person
-
-    client = world.client.application.test_client()
-    with client.session_transaction() as session:
-        session["_user_id"] = Person(world.cast[name]).get_id()
-        session["_fresh"] = True
-    return client

@@ -1,0 +1,57 @@
+"""Every sentence of the pages is there in Chinese, and the compiled catalogue is that of the text."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from babel.messages.catalog import Catalog
+from babel.messages.extract import extract_from_dir
+from babel.messages.mofile import read_mo
+from babel.messages.pofile import read_po
+
+WEB = Path(__file__).resolve().parents[2] / "serving" / "web"
+FOLDER = WEB / "translations" / "zh" / "LC_MESSAGES"
+KEYWORDS = {"_": None, "gettext": None, "lazy_gettext": None, "ngettext": (1, 2)}
+HOW = "add it to translations/zh/LC_MESSAGES/messages.po, then: .venv/bin/pybabel compile -d serving/web/translations"
+
+
+def catalogue() -> Catalog:
+    with (FOLDER / "messages.po").open("rb") as file:
+        return read_po(file, locale="zh")
+
+
+def messages() -> set[str | tuple[str, ...]]:
+    found = extract_from_dir(
+        WEB, method_map=[("**.py", "python"), ("**/templates/**.html", "jinja2")], keywords=KEYWORDS
+    )
+    return {message for _, _, message, _, _ in found}
+
+
+def test_every_sentence_is_translated() -> None:
+    translated = {message.id for message in catalogue() if message.id and message.string and not message.fuzzy}
+    missing = {message if isinstance(message, str) else tuple(message) for message in messages()} - translated
+    assert not missing, HOW
+
+
+def test_no_translation_is_left_over() -> None:
+    known = messages()
+    assert {message.id for message in catalogue() if message.id} <= known
+
+
+def test_placeholders_survive_the_translation() -> None:
+    assert [(message.id, errors) for message, errors in catalogue().check()] == []
+
+
+def test_the_compiled_catalogue_is_up_to_date() -> None:
+    with (FOLDER / "messages.mo").open("rb") as file:
+        compiled = texts_of(read_mo(file))
+    assert compiled == texts_of(catalogue()), HOW
+
+
+def texts_of(found: Catalog) -> dict[str, list[str]]:
+    """Return the translations by the first form of each message; the compiled form keeps lists, the text tuples."""
+    return {forms(message.id)[0]: forms(message.string) for message in found if message.id}
+
+
+def forms(text: str | list[str] | tuple[str, ...]) -> list[str]:
+    return [text] if isinstance(text, str) else list(text)

@@ -1,0 +1,155 @@
+"""Logging in and out, and what protects a session."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from werkzeug.test import TestResponse
+
+from crm_core.clock import FixedClock
+from crm_core.errors import InvalidValueError
+from crm_core.logins import ATTEMPTS
+from crm_core.records import User
+from crm_core.store import Store
+from serving import auth
+from serving.app import create_app
+from serving.auth import new_password, set_password
+from serving.champions import Champions
+from serving.settings import Settings
+from tests.serving.conftest import PASSWORD, Cast, csrf_of, logged_in
+
+
+def try_to_log_in(client: FlaskClient, email: str, password: str, after: str = "") -> TestResponse:
+    form = client.get("/login", query_string={"next": after})
+    return client.post(
+        "/login", data={"csrf_token": csrf_of(form.text), "email": email, "password": password, "next": after}
+    )
+
+
+def test_a_person_logs_in_and_out(client: FlaskClient, cast: Cast) -> None:
+    assert client.get("/leads").headers["Location"] == "/login?next=/leads"
+    answer = try_to_log_in(client, "ANA@example.com ", PASSWORD, "/deals?q=pump")
+    assert (answer.status_code, answer.headers["Location"]) == (302, "/deals?q=pump")
+    page = client.get("/leads")
+    assert page.status_code == 200
+    client.post("/logout", data={"csrf_token": csrf_of(page.text)})
+    assert client.get("/leads").status_code == 302
+
+
+@pytest.mark.parametrize(
+    ("email", "password"),
+    [("ana@example.com", "wrong"), ("nobody@example.com", PASSWORD), ("ana@example.com", ""), ("", ""), ("a\x00b", "\x00")],
+)
+def test_a_wrong_password_and_an_unknown_address_get_the_same_answer(
+    client: FlaskClient, cast: Cast, email: str, password: str
+) -> None:
+    answer = try_to_log_in(client, email, password)
+    assert answer.status_code == 401
+    assert "This address and password do not fit together." in answer.text
+    assert client.get("/leads").status_code == 302
+
+
+@pytest.mark.parametrize("after", ["//evil.example", "https://evil.example", "/\\evil.example", "javascript:x", "\t//evil", "/\n/evil.example", ""])
+def test_nobody_is_sent_to_another_site_after_logging_in(client: FlaskClient, cast: Cast, after: str) -> None:
+    assert try_to_log_in(client, "ana@example.com", PASSWORD, after).headers["Location"] == "/"
+
+
+def test_too_many_failures_lock_the_address_for_a_while(
+    client: FlaskClient, cast: Cast, clock: FixedClock
+) -> None:
+    for _ in range(ATTEMPTS):
+        assert try_to_log_in(client, "ana@example.com", "wrong").status_code == 401
+    assert try_to_log_in(client, "Ana@example.com", PASSWORD).status_code == 429
+    assert try_to_log_in(client, "ben@example.com", PASSWORD).status_code == 302
+    clock.advance(timedelta(minutes=16))
+    fresh = client.application.test_client()
+    assert try_to_log_in(fresh, "ana@example.com", PASSWORD).status_code == 302
+
+
+def test_a_success_forgets_the_failures_before(app: Flask, cast: Cast) -> None:
+    for _ in range(3):
+        for _ in range(ATTEMPTS - 1):
+            assert try_to_log_in(app.test_client(), "ana@example.com", "wrong").status_code == 401
+        assert try_to_log_in(app.test_client(), "ana@example.com", PASSWORD).status_code == 302
+
+
+def test_a_form_without_its_token_does_nothing(client: FlaskClient, cast: Cast) -> None:
+    answer = client.post("/login", data={"email": "ana@example.com", "password": PASSWORD})
+    assert answer.status_code == 400
+    assert "The form was open for too long" in answer.text
+    assert client.get("/leads").status_code == 302
+
+
+@pytest.mark.parametrize("change", ["left", "deleted", "inactive", "password"])
+def test_a_session_ends_with_what_it_rests_on(app: Flask, store: Store, cast: Cast, clock: FixedClock, change: str) -> None:
+    client = logged_in(app, cast["Ana"])
+    assert client.get("/leads").status_code == 200
+    with store.transaction() as transaction:
+        ana = transaction.get(User, cast["Ana"].id)
+        match change:
+            case "left":
+                transaction.update(ana, {"left_at": transaction.now})
+            case "deleted":
+                transaction.delete(ana)
+            case "inactive":
+                transaction.update(ana, {"active": False})
+            case "password":
+                set_password(transaction.session, ana.id, new_password())
+    assert client.get("/leads").status_code == 302
+
+
+def test_a_session_lasts_as_long_as_the_setting_says(app: Flask) -> None:
+    assert app.permanent_session_lifetime == timedelta(hours=12)
+
+
+@pytest.mark.parametrize("https", [False, True])
+def test_the_cookie_is_kept_from_scripts_and_other_sites(
+    store: Store, cast: Cast, home: Path, champions: Champions, https: bool
+) -> None:
+    client = create_app(Settings(home=home, https=https), store, champions).test_client()
+    cookie = client.get("/login", base_url="https://crm.example" if https else None).headers["Set-Cookie"]
+    assert "HttpOnly" in cookie
+    assert "SameSite=Lax" in cookie
+    assert ("Secure" in cookie) == https
+    assert cookie.startswith("__Host-crm=" if https else "crm=")
+
+
+@pytest.mark.parametrize("path", ["/login", "/leads", "/api/v1/leads", "/nothing", "/healthz", "/static/web/pages.js"])
+def test_every_answer_carries_the_security_headers(client: FlaskClient, path: str) -> None:
+    with client.get(path) as answer:
+        headers = answer.headers
+    policy = headers["Content-Security-Policy"]
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+    assert headers["X-Content-Type-Options"] == "nosniff"
+    assert headers["X-Frame-Options"] == "DENY"
+
+
+def test_passwords_are_kept_as_slow_hashes_and_never_in_the_log(store: Store, cast: Cast) -> None:
+    with store.transaction() as transaction:
+        set_password(transaction.session, cast["Ana"].id, "another good password")
+    with store.reading() as session:
+        assert session.get_one(User, cast["Ana"].id).password_hash.startswith("$argon2id$")
+    content = Path(store.url.removeprefix("sqlite:///")).read_bytes()
+    assert b"another good password" not in content
+
+
+def test_guessing_a_password_is_slow_and_takes_memory() -> None:
+    real = auth._HASHER
+    assert real.memory_cost >= 46 * 1024
+    assert real.time_cost >= 3
+
+
+def test_a_short_password_is_refused(store: Store, cast: Cast) -> None:
+    with store.transaction() as transaction, pytest.raises(InvalidValueError, match="10 characters"):
+        set_password(transaction.session, cast["Ana"].id, "short")
+
+
+def test_random_passwords_differ_and_are_long() -> None:
+    passwords = {new_password() for _ in range(200)}
+    assert len(passwords) == 200
+    assert all(len(password) == 17 for password in passwords)
