@@ -11,6 +11,7 @@ from crm_core import (  # noqa: F401  their tables belong to Base
     logins,
     predictions,
     promotions,
+    search_index,
     tokens,
 )
 from crm_core.migrations import VERSION_TABLE

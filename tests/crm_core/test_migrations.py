@@ -39,7 +39,7 @@ def filler(column: Column[Any]) -> object:
     """Return a value that fits; every link points at the row with id 1."""
     if column.name == "id" or column.foreign_keys:
         return 1
-    kinds = {str: "x", int: 7, float: 0.5, bool: True}
+    kinds = {str: "x", int: 7, float: 0.5, bool: True, bytes: b"x"}
     return kinds[column.type.python_type]
 
 
