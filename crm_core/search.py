@@ -97,6 +97,14 @@ def search(
     return sorted(hits, key=_place)[:limit]
 
 
+def nearest(session: Session, text: str, record_type: str, limit: int) -> Ints:
+    """Return the records of a type, deleted ones too, that have most of the grams of a text."""
+    query = Query.of(text)
+    if not query.words:
+        return np.empty(0, dtype=np.int64)
+    return _unique_in_order(_candidates(session, query, [record_type]).record_id)[:limit]
+
+
 _Place = tuple[float, int, int]
 
 _RANK: Final = {record_type: rank for rank, record_type in enumerate(SEARCHED)}
@@ -125,7 +133,7 @@ def _searched_types(types: Collection[str] | None) -> list[str]:
 def _find(reader: Reader, query: Query, types: Sequence[str]) -> Iterator[Hit]:
     """Yield all hits, in no order."""
     doubtful = _DOUBTFUL
-    for record_type, ids in _best_visible(reader, _candidates(reader, query, types)).items():
+    for record_type, ids in _best_visible(reader, _candidates(reader.session, query, types)).items():
         for said in _sayings(reader, record_type, ids):
             score, at = said.whole(query)
             if score == 0 and doubtful > 0:
@@ -207,12 +215,12 @@ class _Candidates:
     record_id: Ints
 
 
-def _candidates(reader: Reader, query: Query, types: Sequence[str]) -> _Candidates:
+def _candidates(session: Session, query: Query, types: Sequence[str]) -> _Candidates:
     """Return the candidates of some types, deleted ones and those out of sight too."""
     ranks, ids, shares = [np.empty(0, dtype=np.int64)], [np.empty(0, dtype=np.int64)], [np.empty(0)]
     for width in (2, 3):
         some = [name for name in types if width_of(name) == width]
-        for record_type, found, share in _by_grams(reader.session, _Asked.of(query, width), some):
+        for record_type, found, share in _by_grams(session, _Asked.of(query, width), some):
             ranks.append(np.full(found.size, _RANK[record_type]))
             ids.append(found)
             shares.append(share)

@@ -10,7 +10,14 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Column, Connection, MetaData, insert, text
 
-from crm_core import access, logins, migrations, promotions, tokens  # noqa: F401  their tables belong to Base
+from crm_core import (  # noqa: F401  their tables belong to Base
+    access,
+    duplicates,
+    logins,
+    migrations,
+    promotions,
+    tokens,
+)
 from crm_core.database import open_engine, without_foreign_keys
 from crm_core.errors import StoreNotInitialisedError
 from crm_core.records import Base, Lead
