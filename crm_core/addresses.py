@@ -126,21 +126,34 @@ def phone_key(phone: str | None, region: str = HOME_REGION) -> str | None:
     """Return a telephone number as it is compared: with its country if that can be told, else its digits."""
     if not phone:
         return None
-    text = unicodedata.normalize("NFKC", phone).strip()
-    text = re.sub(r"^\(?\s*00\s*", "+", text.replace("(0)", "")).replace("+)", "+")
-    text = _EXTENSION.sub(" ext. ", text)
-    try:
-        number = phonenumbers.parse(text, region)
-    except phonenumbers.NumberParseException:
-        return _bare_digits(text)
-    if not phonenumbers.is_valid_number(number):
-        return _bare_digits(text)
+    number = _parsed(phone, region)
+    if number is None:
+        return _bare_digits(phone)
     whole: str = phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
     return f"{whole}x{number.extension}" if number.extension else whole
 
 
+def national_number(phone: str, region: str = HOME_REGION) -> str | None:
+    """Return the digits of a telephone number without country, leading nought and extension."""
+    number = _parsed(phone, region)
+    if number is None:
+        return _bare_digits(phone)
+    digits: str = phonenumbers.national_significant_number(number)
+    return digits
+
+
+def _parsed(phone: str, region: str) -> phonenumbers.PhoneNumber | None:
+    text = unicodedata.normalize("NFKC", phone).strip()
+    text = re.sub(r"^\(?\s*00\s*", "+", text.replace("(0)", "")).replace("+)", "+")
+    try:
+        number = phonenumbers.parse(_EXTENSION.sub(" ext. ", text), region)
+    except phonenumbers.NumberParseException:
+        return None
+    return number if phonenumbers.is_valid_number(number) else None
+
+
 def _bare_digits(text: str) -> str | None:
-    digits = re.sub(r"\D", "", text).lstrip("0")
+    digits = re.sub(r"\D", "", unicodedata.normalize("NFKC", text)).lstrip("0")
     return digits if len(digits) >= 6 else None
 
 

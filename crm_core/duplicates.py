@@ -129,7 +129,8 @@ def find_duplicates(
     """
     kind, model = _kind(record.record_type), RECORD_TYPES[record.record_type]
     texts = [value for name in kind.columns if (value := getattr(record, name))]
-    ids = {found for text in texts for found in nearest(session, text, record.record_type, _NEAREST).tolist()}
+    near = [nearest(session, text, [record.record_type], limit=_NEAREST) for text in texts]
+    ids = {each for found in near for some in found.values() for each in some.tolist()}
     own = record.id or 0
     asked = (own, *(getattr(record, name) for name in kind.columns))
     table = _compared(kind, [asked, *_read(session, model, kind, sorted(ids - {own}))])

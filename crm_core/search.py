@@ -97,12 +97,27 @@ def search(
     return sorted(hits, key=_place)[:limit]
 
 
-def nearest(session: Session, text: str, record_type: str, limit: int) -> Ints:
-    """Return the records of a type, deleted ones too, that have most of the grams of a text."""
+def nearest(
+    session: Session,
+    text: str,
+    types: Collection[str],
+    *,
+    limit: int | None = None,
+    share: float = 0.0,
+) -> dict[str, Ints]:
+    """Return, by type, the records, deleted ones too, that have most of a text's grams, or a share of them.
+
+    Every record that says the text in a row has at least 0.8 of them.
+    """
     query = Query.of(text)
     if not query.words:
-        return np.empty(0, dtype=np.int64)
-    return _unique_in_order(_candidates(session, query, [record_type]).record_id)[:limit]
+        return {}
+    found = _candidates(session, query, _searched_types(types))
+    enough = found.share >= share
+    return {
+        record_type: _unique_in_order(found.record_id[enough & (found.rank == _RANK[record_type])])[:limit]
+        for record_type in types
+    }
 
 
 _Place = tuple[float, int, int]
@@ -213,20 +228,21 @@ class _Candidates:
 
     rank: Ints
     record_id: Ints
+    share: Floats
 
 
 def _candidates(session: Session, query: Query, types: Sequence[str]) -> _Candidates:
     """Return the candidates of some types, deleted ones and those out of sight too."""
     ranks, ids, shares = [np.empty(0, dtype=np.int64)], [np.empty(0, dtype=np.int64)], [np.empty(0)]
-    for width in (2, 3):
+    for width in sorted({width_of(name) for name in types}):
         some = [name for name in types if width_of(name) == width]
         for record_type, found, share in _by_grams(session, _Asked.of(query, width), some):
             ranks.append(np.full(found.size, _RANK[record_type]))
             ids.append(found)
             shares.append(share)
-    rank, record_id = np.concatenate(ranks), np.concatenate(ids)
-    order = np.lexsort((-record_id, rank, -np.concatenate(shares)))
-    return _Candidates(rank=rank[order], record_id=record_id[order])
+    rank, record_id, every = np.concatenate(ranks), np.concatenate(ids), np.concatenate(shares)
+    order = np.lexsort((-record_id, rank, -every))
+    return _Candidates(rank=rank[order], record_id=record_id[order], share=every[order])
 
 
 def _best_visible(reader: Reader, candidates: _Candidates) -> dict[str, Ints]:

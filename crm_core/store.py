@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from functools import cached_property
@@ -177,6 +177,20 @@ class Transaction:
         record.version += 1
         self._log(record, Action.DELETED, occurred_at=self.now, recorded_at=self.now)
         self.session.flush()
+
+    def log_erasure(self, model: type[Record], ids: Collection[int]) -> None:
+        """Leave a row for each record from which something personal was taken; see `crm_core.personal`."""
+        common = {
+            "sequence": self._sequence,
+            "record_type": model.record_type,
+            "action": Action.ERASED,
+            "occurred_at": self.now,
+            "recorded_at": self.now,
+            "source": self.source,
+            "actor_id": self.actor_id,
+        }
+        if ids:
+            self.session.execute(insert(Change), [{**common, "record_id": each} for each in sorted(ids)])
 
     def _set(
         self, record: Record, field: str, value: object, happened: datetime, learned: datetime
