@@ -11,7 +11,7 @@ from crm_core.clock import DAY
 from crm_core.errors import InvalidValueError
 from models.simulation import world
 from models.simulation.accounts import Accounts, make_accounts
-from models.simulation.activities import happen, make_activities
+from models.simulation.activities import at_random, make_activities
 from models.simulation.business import make_orders, make_tickets
 from models.simulation.contracts import Contracts, Terms, first_terms, make_contracts, old_terms
 from models.simulation.course import joined_courses
@@ -55,6 +55,7 @@ class Company:
             deals=Lives(ids=ids["deal"], course=self.deals.course),
             contracts=Agreements(
                 account=ids["account"][terms.account[order]],
+                renewals=terms.renewals[order],
                 signed_at=terms.signed_at[order],
                 starts_at=terms.starts_at[order],
                 ends_at=terms.ends_at[order],
@@ -105,9 +106,10 @@ def _after_conversions(rng: np.random.Generator, accounts: Accounts, end: int) -
 
 
 def _from_customers(rng: np.random.Generator, contracts: Contracts, accounts: Accounts, end: int) -> Openings:
-    begun = happen(rng, contracts.stays(end), np.array([_KNOWN_DEAL_RATES]))
-    account = contracts.terms.account[begun.entity]
-    at = np.maximum(begun.at, accounts.table.columns["recorded_at"][account])
+    stays = contracts.stays(end)
+    stay, at = at_random(rng, stays, _KNOWN_DEAL_RATES)
+    account = contracts.terms.account[stays.entity[stay]]
+    at = np.maximum(at, accounts.table.columns["recorded_at"][account])
     order = np.argsort(at, kind="stable")
     order = order[at[order] < end]
     return Openings(account=account[order], at=at[order], known=np.ones(order.size, dtype=bool))

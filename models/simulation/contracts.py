@@ -25,7 +25,7 @@ class Terms:
     """What contracts say, an element each.
 
     `account`, `deal` (NONE for none), `renewals` before this one; `signed_at`, `learned_at`, `starts_at`, `ends_at`: int64[n],
-    microseconds, the last two at midnight UTC; `value`: float64[n]; `quality`: float64[n], its customer's.
+    microseconds, the last two at midnight UTC; `value`, `quality`: float64[n], of the contract and of the customer in it.
     """
 
     account: Ints
@@ -74,7 +74,7 @@ def first_terms(
         signed_at=signed_at,
         learned_at=learned_at,
         starts_at=starts,
-        ends_at=starts + world.CONTRACT_DAYS * DAY,
+        ends_at=starts + world.RENEWAL.days * DAY,
         value=value,
         quality=quality,
     )
@@ -93,7 +93,7 @@ def make_contracts(rng: np.random.Generator, first: Terms, state: Ints, start: i
         found.append(contracts)
         offset += terms.account.size
         seen = renewed.learned_at < end
-        state = np.where(health[seen] == world.CONTRACT.index("bad"), world.CONTRACT.index("fading"), 0)
+        state = np.take(world.RENEWAL.begins, health[seen])
         terms = renewed.take(seen)
     return _joined(found)
 
@@ -102,9 +102,11 @@ def _year(
     rng: np.random.Generator, terms: Terms, state: Ints, start: int, end: int
 ) -> tuple[Contracts, Ints, Ints]:
     """Return contracts of one generation, the positions of those that are renewed, and their health then."""
-    quality = terms.quality + world.RENEWED_EFFECT * np.minimum(terms.renewals, 3)
     beginning = Beginning(
-        started=np.maximum(terms.starts_at, start), first=state, quality=quality, pace=np.zeros(quality.size)
+        started=np.maximum(terms.starts_at, start),
+        first=state,
+        quality=terms.quality,
+        pace=np.zeros(state.size),
     )
     course = Course.simulate(rng, world.CONTRACT, beginning, end).until(terms.ends_at)
     cancelled = course.first_arrival("cancelled")
@@ -112,7 +114,7 @@ def _year(
     _note_cancellations(rng, table, cancelled)
     due = np.flatnonzero(~happened(cancelled) & (terms.ends_at <= end))
     health, _ = course.state_at(due, terms.ends_at[due])
-    renews = rng.random(due.size) < world.RENEWAL.probability(health, quality[due])
+    renews = rng.random(due.size) < world.RENEWAL.probability(health, terms.quality[due])
     _note_ends(table, due[~renews], terms.ends_at)
     contracts = Contracts(table=table, course=course, terms=terms, cancelled_at=cancelled)
     return contracts, due[renews], health[renews]
@@ -130,9 +132,9 @@ def _renewals(rng: np.random.Generator, old: Terms, end: int) -> Terms:
         signed_at=signed,
         learned_at=recorded_late(rng, signed, share=0.10, days=3.0),
         starts_at=old.ends_at,
-        ends_at=old.ends_at + world.CONTRACT_DAYS * DAY,
+        ends_at=old.ends_at + world.RENEWAL.days * DAY,
         value=np.round(raised, -2),
-        quality=old.quality,
+        quality=world.RENEWAL.quality_after(old.quality, old.renewals),
     )
 
 
@@ -190,9 +192,9 @@ def _joined(found: list[Contracts]) -> Contracts:
 
 def old_terms(rng: np.random.Generator, count: int, quality: Floats, start: int) -> Terms:
     """Return the contracts that run when the CRM is introduced, learned on that day."""
-    left = rng.integers(2, world.CONTRACT_DAYS, count) * DAY
+    left = rng.integers(2, world.RENEWAL.days, count) * DAY
     ends = start // DAY * DAY + left
-    starts = ends - world.CONTRACT_DAYS * DAY
+    starts = ends - world.RENEWAL.days * DAY
     return Terms(
         account=np.arange(count),
         deal=np.full(count, NONE),

@@ -103,7 +103,8 @@ def _quality(
 ) -> Floats:
     columns = accounts.table.columns
     return (
-        effects(world.SOURCES, source, "deal")
+        world.DEAL_INTERCEPT
+        + effects(world.SOURCES, source, "deal")
         + effects(world.COMPETITORS, competitor, "deal")
         + effects(world.INDUSTRIES, columns["industry"][openings.account], "deal")
         + effects(world.REGIONS, columns["region"][openings.account], "deal")

@@ -155,17 +155,11 @@ def _phones(rng: np.random.Generator, region: npt.NDArray[np.object_]) -> npt.ND
 
 
 def _campaigns(rng: np.random.Generator, source: Ints, occurred: Ints) -> npt.NDArray[np.object_]:
-    month = (occurred // DAY).astype("datetime64[D]").astype("datetime64[M]")
-    quarter = (month.astype(np.int64) % 12) // 3 + 1
-    year = month.astype("datetime64[Y]").astype(np.int64) + 1970
-    titles = {_AD: ("search", "feed"), _SHOW: ("fair", "fair")}
-    pick = rng.integers(0, 2, source.size).tolist()
-    return texts(
-        [
-            f"{y} Q{q} {titles[s][one]}" if s in titles else None
-            for s, y, q, one in zip(source.tolist(), year.tolist(), quarter.tolist(), pick, strict=True)
-        ]
-    )
+    month = (occurred // DAY).astype("datetime64[D]").astype("datetime64[M]").astype(np.int64) % 12
+    fair = np.where(month < 6, "spring fair", "autumn fair")
+    ad = np.where(rng.random(source.size) < 0.6, "search", "feed")
+    campaign = np.where(source == _SHOW, fair, ad)
+    return blanked(campaign, (source != _SHOW) & (source != _AD))
 
 
 def lead_quality(columns: Columns, start: int) -> Floats:

@@ -133,7 +133,7 @@ def hire(rng: np.random.Generator, size: Size, start: int, end: int) -> People:
     joined, left = _stay(rng, size.reps, leavers, start, end)
     share = np.exp(rng.normal(0.0, 0.15, count))
     share[0] = ANA_SHARE
-    skill, pace = rng.normal(0.0, 0.28, count), rng.normal(0.0, 0.40, count)
+    skill, pace = rng.normal(0.0, 0.12, count), rng.normal(0.0, 0.30, count)
     skill[0], pace[0] = 0.25, 0.20
     team_names = [name for name, _ in TEAMS]
     cast = [(*person, start, NO_INSTANT) for person in CAST]

@@ -15,6 +15,9 @@ import numpy.typing as npt
 from crm_core.pipelines import open_stages
 from models.simulation.chain import Chain, Jump
 
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Size:
@@ -55,14 +58,26 @@ class Kind:
 
 @dataclass(frozen=True, kw_only=True)
 class Renewal:
-    """The log-odds that a contract is renewed: by the state at its end, and the weight of its customer's quality."""
+    """How contracts are renewed.
+
+    `log_odds` of a renewal by the state at the contract's end; `quality`: the weight of its customer's quality; `loyalty`: what
+    each renewal adds to that quality, up to `loyal` times; `begins`: the state in which the next contract begins, by the same state.
+    """
 
     log_odds: tuple[float, ...]
     quality: float
+    loyalty: float
+    loyal: int
+    begins: tuple[int, ...]
+    days: int
 
-    def probability(self, state: npt.NDArray[np.int64], quality: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    def probability(self, state: Ints, quality: Floats) -> Floats:
         """Return the probability of a renewal; `state` holds states that can be left."""
         return np.asarray(1.0 / (1.0 + np.exp(-(np.take(self.log_odds, state) + self.quality * quality))))
+
+    def quality_after(self, quality: Floats, renewals: Ints) -> Floats:
+        """Return the quality of the next contract, after so many renewals before this one."""
+        return quality + np.where(renewals < self.loyal, self.loyalty, 0.0)
 
 
 SOURCES: Final = (
@@ -97,24 +112,23 @@ TRADE_SHOW_OVERSEAS: Final = 0.5
 """Whoever travels to a show abroad means it."""
 
 COMPETITORS: Final = (
-    Kind(name="", share=0.44),
+    Kind(name="", share=0.40),
     Kind(name="Orient Systems", share=0.24, deal=-0.40),
     Kind(name="Kestrel", share=0.20, deal=-0.70),
     Kind(name="in-house", share=0.12, deal=-1.00),
 )
 """The empty one stands for no known competitor."""
 
-KNOWN_ACCOUNT: Final = 0.60
+KNOWN_ACCOUNT: Final = 0.50
+DEAL_INTERCEPT: Final = -0.25
 AMOUNT_MEDIAN: Final = 120_000.0
 AMOUNT_EFFECT: Final = -0.22
 """A deal of e times the median amount."""
 EMPLOYEES_EFFECT: Final = 0.28
 """Ten times as many employees; none where the number is not known."""
-PHONE_EFFECT: Final = (-0.22, 0.22)
+PHONE_EFFECT: Final = (-0.15, 0.10)
 """Without and with a phone number."""
-MAIL_EFFECT: Final = {"none": -0.30, "free": -0.50, "company": 0.12}
-RENEWED_EFFECT: Final = 0.20
-"""Each renewal before, up to three."""
+MAIL_EFFECT: Final = {"none": -0.20, "free": -0.20, "company": 0.08}
 
 LEAD: Final = Chain(
     states=("new", "cold", "warm", "hot", "converted", "disqualified"),
@@ -191,13 +205,15 @@ CONTRACT: Final = Chain(
         Jump(source="fading", target="good", rate=0.050, quality=0.3),
         Jump(source="fading", target="bad", rate=0.045, quality=-0.3),
         Jump(source="bad", target="fading", rate=0.030, quality=0.3),
-        Jump(source="good", target="cancelled", rate=0.0004, quality=-0.3),
-        Jump(source="fading", target="cancelled", rate=0.0020, quality=-0.4),
-        Jump(source="bad", target="cancelled", rate=0.0085, quality=-0.4),
+        Jump(source="good", target="cancelled", rate=0.0006, quality=-0.3),
+        Jump(source="fading", target="cancelled", rate=0.0022, quality=-0.4),
+        Jump(source="bad", target="cancelled", rate=0.0080, quality=-0.4),
     ),
 )
 """How well a customer is while a contract runs; a tick is five working days."""
 
-RENEWAL: Final = Renewal(log_odds=(3.0, 1.7, 0.0), quality=0.5)
-CONTRACT_DAYS: Final = 365
+RENEWAL: Final = Renewal(
+    log_odds=(2.8, 1.6, 0.1), quality=0.5, loyalty=0.2, loyal=3, begins=(0, 0, 1), days=365
+)
 GRACE_DAYS: Final = 30
+"""Days after a contract's end in which it may still be renewed."""
