@@ -38,19 +38,34 @@ class Kind:
 
 KINDS: Final = {
     "no answer": Kind(
-        kind=ActivityKind.CALL, direction=_OUT, outcome="no answer", subjects=("Call", "Tried to call", "电话未接")
+        kind=ActivityKind.CALL,
+        direction=_OUT,
+        outcome="no answer",
+        subjects=("Call", "Tried to call", "电话未接"),
     ),
     "call": Kind(
-        kind=ActivityKind.CALL, direction=_OUT, outcome="connected", subjects=("Call", "电话沟通", "Follow-up call")
+        kind=ActivityKind.CALL,
+        direction=_OUT,
+        outcome="connected",
+        subjects=("Call", "电话沟通", "Follow-up call"),
     ),
     "called": Kind(
-        kind=ActivityKind.CALL, direction=_IN, outcome="connected", subjects=("Called us", "客户来电", "Call back")
+        kind=ActivityKind.CALL,
+        direction=_IN,
+        outcome="connected",
+        subjects=("Called us", "客户来电", "Call back"),
     ),
     "sent": Kind(
-        kind=ActivityKind.MAIL, direction=_OUT, outcome=None, subjects=("Material", "跟进邮件", "Following up")
+        kind=ActivityKind.MAIL,
+        direction=_OUT,
+        outcome=None,
+        subjects=("Material", "跟进邮件", "Following up"),
     ),
     "answer": Kind(
-        kind=ActivityKind.MAIL, direction=_IN, outcome=None, subjects=("Re: your offer", "回复：方案", "A question")
+        kind=ActivityKind.MAIL,
+        direction=_IN,
+        outcome=None,
+        subjects=("Re: your offer", "回复方案", "A question"),
     ),
     "meeting": Kind(
         kind=ActivityKind.MEETING, direction=_OUT, outcome="held", subjects=("Meeting", "产品演示", "Demo")
@@ -59,19 +74,27 @@ KINDS: Final = {
         kind=ActivityKind.VISIT, direction=_OUT, outcome="held", subjects=("Visit", "上门拜访", "On site")
     ),
     "web": Kind(
-        kind=ActivityKind.WEB, direction=_IN, outcome=None, subjects=("Pricing page", "产品页面", "Documentation")
+        kind=ActivityKind.WEB,
+        direction=_IN,
+        outcome=None,
+        subjects=("Pricing page", "产品页面", "Documentation"),
     ),
-    "note": Kind(kind=ActivityKind.NOTE, direction=None, outcome=None, subjects=("Note", "备注", "Internal note")),
-    "task": Kind(kind=ActivityKind.TASK, direction=None, outcome=None, subjects=("Follow up", "待跟进", "Send offer")),
+    "note": Kind(
+        kind=ActivityKind.NOTE, direction=None, outcome=None, subjects=("Note", "备注", "Internal note")
+    ),
+    "task": Kind(
+        kind=ActivityKind.TASK, direction=None, outcome=None, subjects=("Follow up", "待跟进", "Send offer")
+    ),
 }
 _NAMES: Final = tuple(KINDS)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rhythm:
-    """What comes back while somebody is in a state: at its beginning, and then about every `period` working days.
+    """What comes back while somebody is in a state: at its beginning, then about every `period` working days.
 
-    Gaps vary by a third. That is what makes a state show: silence for much longer than the period means that it is over.
+    Gaps vary by a third. That is what makes a state show: silence for much longer than the period means that
+    it is over.
     """
 
     period: float
@@ -104,7 +127,14 @@ _DEAL_RHYTHMS: Final = {
     world.stalled: Rhythm(period=7.0, kinds={"no answer": 0.8, "sent": 0.2}),
 }
 _DEAL_CHANCES: Final = {
-    world.moving: {"sent": 0.03, "called": 0.015, "web": 0.03, "note": 0.012, "task": 0.012, "no answer": 0.003},
+    world.moving: {
+        "sent": 0.03,
+        "called": 0.015,
+        "web": 0.03,
+        "note": 0.012,
+        "task": 0.012,
+        "no answer": 0.003,
+    },
     world.stalled: {"note": 0.004, "task": 0.006, "answer": 0.001, "web": 0.001},
 }
 DEAL_BEHAVIOUR: Final = Behaviour(
@@ -143,7 +173,7 @@ def at_random(rng: np.random.Generator, stays: Stays, rates: npt.ArrayLike) -> t
 
 
 def in_rhythm(rng: np.random.Generator, stays: Stays, period: Floats) -> tuple[Ints, Ints]:
-    """Return the stays in which something happens that comes back, and when; `period`: working days, of each stay."""
+    """Return the stays in which something comes back, and when; `period`: working days, of each stay."""
     finish = working_days(stays.stop)
     stay = np.flatnonzero(np.isfinite(period))
     when = working_days(stays.start[stay]) + rng.uniform(0.002, 0.06, stay.size)
@@ -162,7 +192,9 @@ def behave(rng: np.random.Generator, behaviour: Behaviour, course: Course, stays
     """Return everything that happens in stays of a course."""
     states = course.chain.states
     found: list[Happenings] = []
-    period = np.array([behaviour.rhythms[name].period if name in behaviour.rhythms else np.inf for name in states])
+    period = np.array(
+        [behaviour.rhythms[name].period if name in behaviour.rhythms else np.inf for name in states]
+    )
     stay, at = in_rhythm(rng, stays, period[stays.state])
     for name, rhythm in behaviour.rhythms.items():
         rows = np.flatnonzero(stays.state[stay] == states.index(name))
@@ -251,7 +283,9 @@ def _columns(rng: np.random.Generator, happened: Happenings) -> Columns:
 def _durations(
     rng: np.random.Generator, kind: npt.NDArray[np.object_], outcome: npt.NDArray[np.object_]
 ) -> npt.NDArray[np.object_]:
-    call = np.where(outcome == "connected", rng.lognormal(5.6, 0.7, kind.size), rng.uniform(10, 50, kind.size))
+    call = np.where(
+        outcome == "connected", rng.lognormal(5.6, 0.7, kind.size), rng.uniform(10, 50, kind.size)
+    )
     seconds = np.where(kind == ActivityKind.CALL, call, rng.lognormal(8.1, 0.35, kind.size))
     measured = np.isin(kind.astype(str), (ActivityKind.CALL, ActivityKind.MEETING, ActivityKind.VISIT))
     measured &= rng.random(kind.size) < 0.93
@@ -261,7 +295,7 @@ def _durations(
 
 
 def _written_down(rng: np.random.Generator, columns: Columns) -> Ints:
-    """Return when each activity is known: mails and page views at once, what people note themselves often days later."""
+    """Return when each activity is known: mails and page views at once, what people note often days later."""
     at = columns["occurred_at"]
     by_hand = np.isin(
         columns["kind"].astype(str),

@@ -29,7 +29,14 @@ _SATISFACTION: Final = (
     (0.34, 0.33, 0.20, 0.10, 0.03),
 )
 """Shares of the marks from 1 to 5 in each state."""
-_SUBJECTS = ("Invoice is wrong", "登录失败", "Delivery is late", "系统很慢", "How do I export?", "报表数据不对")
+_SUBJECTS = (
+    "Invoice is wrong",
+    "登录失败",
+    "Delivery is late",
+    "系统很慢",
+    "How do I export?",
+    "报表数据不对",
+)
 
 
 def make_orders(
@@ -42,7 +49,9 @@ def make_orders(
     stay, ordered = in_rhythm(rng, stays, cadence[customer] * np.take(_SLOWER, stays.state))
     won = np.flatnonzero(happened(deals.won_at))
     account = np.concatenate([customer[stay], deals.account[won]])
-    at = np.concatenate([ordered, instants(working_days(deals.won_at[won]) + rng.uniform(0.2, 8.0, won.size))])
+    at = np.concatenate(
+        [ordered, instants(working_days(deals.won_at[won]) + rng.uniform(0.2, 8.0, won.size))]
+    )
     typical = np.exp(rng.normal(8.7, 0.7, len(accounts)))
     amount = typical[account] * np.exp(rng.normal(0.0, 0.5, account.size))
     amount[ordered.size :] = deals.table.columns["amount"][won] * 0.25
@@ -76,7 +85,9 @@ def make_tickets(rng: np.random.Generator, contracts: Contracts, accounts: Accou
             "contact_id": accounts.main_contact[account],
             "owner_id": accounts.ownership.owner_at(account, at),
             "subject": texts([_SUBJECTS[one] for one in rng.integers(0, len(_SUBJECTS), at.size)]),
-            "priority": texts([("low", "normal", "high")[one] for one in chosen(rng, (0.3, 0.55, 0.15), at.size)]),
+            "priority": texts(
+                [("low", "normal", "high")[one] for one in chosen(rng, (0.3, 0.55, 0.15), at.size)]
+            ),
             "status": texts([TicketStatus.OPEN.value] * at.size),
             "occurred_at": at,
             "recorded_at": at,
@@ -92,7 +103,9 @@ def _close(rng: np.random.Generator, table: Table, state: Ints, at: Ints) -> Non
     every = np.arange(at.size)
     table.edit("status", every, texts([TicketStatus.CLOSED.value] * at.size), closed, closed)
     table.edit("closed_at", every, closed, closed, closed)
-    mark = 1 + (rng.random((at.size, 1)) >= np.cumsum(np.take(_SATISFACTION, state, axis=0), axis=1)[:, :4]).sum(axis=1)
+    mark = 1 + (
+        rng.random((at.size, 1)) >= np.cumsum(np.take(_SATISFACTION, state, axis=0), axis=1)[:, :4]
+    ).sum(axis=1)
     told = np.flatnonzero(rng.random(at.size) < 0.6)
     asked = after(rng, closed[told], 4.0)
     table.edit("satisfaction", told, mark[told].astype(object), asked, asked)

@@ -24,8 +24,9 @@ Flags = npt.NDArray[np.bool_]
 class Terms:
     """What contracts say, an element each.
 
-    `account`, `deal` (NONE for none), `renewals` before this one; `signed_at`, `learned_at`, `starts_at`, `ends_at`: int64[n],
-    microseconds, the last two at midnight UTC; `value`, `quality`: float64[n], of the contract and of the customer in it.
+    `account`, `deal` (NONE for none), `renewals` before this one; `signed_at`, `learned_at`, `starts_at`,
+    `ends_at`: int64[n], microseconds, the last two at midnight UTC; `value`, `quality`: float64[n], of the
+    contract and of the customer in it.
     """
 
     account: Ints
@@ -81,13 +82,13 @@ def first_terms(
 
 
 def make_contracts(rng: np.random.Generator, first: Terms, state: Ints, start: int, end: int) -> Contracts:
-    """Return the contracts that begin with `first`, whose customers are in `state`, and all that renew them."""
+    """Return the contracts that begin with `first`, their customers in `state`, and all that renew them."""
     found: list[Contracts] = []
     offset = 0
     terms = first
     while terms.account.size:
         contracts, kept, health = _year(rng, terms, state, start, end)
-        renewed = _renewals(rng, terms.take(kept), end)
+        renewed = _renewals(rng, terms.take(kept))
         following = offset + terms.account.size + np.arange(renewed.account.size)
         _note_renewals(contracts.table, kept, renewed, following, end)
         found.append(contracts)
@@ -120,8 +121,8 @@ def _year(
     return contracts, due[renews], health[renews]
 
 
-def _renewals(rng: np.random.Generator, old: Terms, end: int) -> Terms:
-    """Return the contracts that follow `old` ones: most are signed within days of the end, the rest in the grace."""
+def _renewals(rng: np.random.Generator, old: Terms) -> Terms:
+    """Return the contracts that follow `old` ones: most are signed in days, the rest in the time of grace."""
     wait = np.where(rng.random(old.account.size) < 0.7, 3.0, 18.0)
     signed = instants(working_days(old.ends_at) + 0.05 + wait * rng.random(old.account.size))
     raised = old.value * np.exp(rng.normal(0.03, 0.06, old.account.size))
@@ -206,4 +207,3 @@ def old_terms(rng: np.random.Generator, count: int, quality: Floats, start: int)
         value=np.round(world.AMOUNT_MEDIAN * np.exp(rng.normal(0.0, 0.7, count)), -2),
         quality=quality,
     )
-

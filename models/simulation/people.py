@@ -138,7 +138,13 @@ def hire(rng: np.random.Generator, size: Size, start: int, end: int) -> People:
     team_names = [name for name, _ in TEAMS]
     cast = [(*person, start, NO_INSTANT) for person in CAST]
     others = [
-        (*colleague(rng, number), Role.REP, _REP_TEAMS[number % len(_REP_TEAMS)], joined[number], left[number])
+        (
+            *colleague(rng, number),
+            Role.REP,
+            _REP_TEAMS[number % len(_REP_TEAMS)],
+            joined[number],
+            left[number],
+        )
         for number in range(2, count)
     ]
     users = _users([*cast, *others], team_names, end)

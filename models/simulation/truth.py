@@ -1,7 +1,8 @@
 """The truth about a simulated company: the probabilities it was made with, kept apart from its records.
 
-A probability is exact given what the process knows at `as_of`: the record's own attributes and its hidden state. A model sees the
-state only through activities, so the truth is a bound that no honest model beats. Only evaluation reads it.
+A probability is exact given what the process knows at `as_of`: the record's own attributes and its hidden
+state. A model sees the state only through activities, so the truth is a bound that no honest model beats.
+Only evaluation reads it.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ class Lives:
 
 @dataclass(frozen=True, kw_only=True)
 class _Spells:
-    """Contracts asked about, an element each: where they are at `now`, when they end, and until when we ask."""
+    """Contracts asked about: where they are at `now`, when they end, and until when we ask."""
 
     entities: Entities
     state: Ints
@@ -106,10 +107,12 @@ class Agreements:
         return position, found & running & ((cancelled == NO_INSTANT) | (cancelled > as_of))
 
     def loss(self, spells: _Spells) -> Floats:
-        """Return the probability that each contract, or one that renews it, is cancelled or not renewed in time."""
+        """Return the probability that each contract, or one that renews it, is cancelled or not renewed."""
         chain, renewal = self.course.chain, self.renewal
         stop = working_days(np.minimum(spells.ends_at, spells.until))
-        occupied = chain.occupancy(spells.entities, spells.state, spells.moved, working_days(spells.now), stop)
+        occupied = chain.occupancy(
+            spells.entities, spells.state, spells.moved, working_days(spells.now), stop
+        )
         states = np.array(chain.open_states)
         kept = renewal.probability(states, spells.entities.quality[:, None])
         lost = occupied[:, chain.index("cancelled")].copy()
@@ -139,22 +142,26 @@ class Truth:
 
         Parameters
         ----------
-        task : `lead_scoring` (converted), `win_probability` (won) or `churn` (the contract that runs at `as_of`, or
+        task : `lead_scoring` (converted), `win_probability` (won) or `churn` (the contract that runs at
+        `as_of`, or
             one that renews it, is cancelled or ends without a renewal)
         ids, as_of : int64[n]
-            Records (leads, deals, accounts) and instants in microseconds since 1970. A record may be asked many times.
+            Records (leads, deals, accounts) and instants in microseconds since 1970. A record may be asked
+            many times.
         horizon_days : days from `as_of`, at least 1
 
         Returns
         -------
         float64[n]
-            In [0, 1]; NaN where the question is not defined: an unknown record, one that does not exist yet or whose
-            outcome has happened, an account without a running contract, an instant after the end of the simulation.
+            In [0, 1]; NaN where the question is not defined: an unknown record, one that does not exist yet
+            or whose outcome has happened, an account without a running contract, an instant after the end of
+            the simulation.
 
         Notes
         -----
-        Time rule: the window is as_of < event <= as_of + horizon_days. For contracts the instant that counts is the end of
-        the contract, even though it is known only after the time of grace that nobody renewed it.
+        Time rule: the window is as_of < event <= as_of + horizon_days. For contracts the instant that counts
+        is the end of the contract, even though it is known only after the time of grace that nobody renewed
+        it.
         """
         if horizon_days < 1:
             raise InvalidValueError("horizon_days", horizon_days, "at least one day")

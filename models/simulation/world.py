@@ -1,7 +1,8 @@
-"""The numbers the company is made from: who comes, what they are like, and what that does to what becomes of them.
+"""The numbers the company is made from: who comes, what they are like, and what comes of that.
 
-Every effect below is a log-effect on rates or odds. All that has an effect stands on a record as it was created (or as it was corrected
-later), so a model can learn it; the hidden states behind the jumps show only through what happens in them.
+Every effect below is a log-effect on rates or odds. All that has an effect stands on a record as it was
+created (or as it was corrected later), so a model can learn it; the hidden states behind the jumps show only
+through what happens in them.
 """
 
 from __future__ import annotations
@@ -60,8 +61,9 @@ class Kind:
 class Renewal:
     """How contracts are renewed.
 
-    `log_odds` of a renewal by the state at the contract's end; `quality`: the weight of its customer's quality; `loyalty`: what
-    each renewal adds to that quality, up to `loyal` times; `begins`: the state in which the next contract begins, by the same state.
+    `log_odds` of a renewal by the state at the contract's end; `quality`: the weight of its customer's
+    quality; `loyalty`: what each renewal adds to that quality, up to `loyal` times; `begins`: the state in
+    which the next contract begins, by the same state.
     """
 
     log_odds: tuple[float, ...]
@@ -119,6 +121,7 @@ COMPETITORS: Final = (
 )
 """The empty one stands for no known competitor."""
 
+LEAD_INTERCEPT: Final = -0.10
 KNOWN_ACCOUNT: Final = 0.50
 DEAL_INTERCEPT: Final = -0.25
 AMOUNT_MEDIAN: Final = 120_000.0
@@ -173,7 +176,9 @@ def _deal_jumps(position: int, stage: str) -> tuple[Jump, ...]:
     onward = (
         Jump(source=moving(stage), target="won", rate=0.24, quality=0.5, season=0.15)
         if last
-        else Jump(source=moving(stage), target=moving(STAGES[position + 1]), rate=_FORWARD[position], quality=0.3)
+        else Jump(
+            source=moving(stage), target=moving(STAGES[position + 1]), rate=_FORWARD[position], quality=0.3
+        )
     )
     jumps = [
         onward,
