@@ -232,7 +232,7 @@ class DaysSinceLast(EventFeature):
                 en_one=f"1 day since the last {noun.one}",
                 zh=f"距上次{noun.zh} {{value}} 天",
                 en_missing=never,
-                zh_missing=f"{zh}没有{noun.zh}",
+                zh_missing=f"尚无{noun.zh}" if self.length is None else f"{zh}没有{noun.zh}",
             ),
         )
 
