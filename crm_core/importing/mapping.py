@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import Boolean, Column, Float, Integer
 from sqlalchemy.types import TypeEngine
 
-from crm_core.columns import Day, Instant, Money
+from crm_core.columns import Day, Instant, Json, Money
 from crm_core.errors import MappingError
 from crm_core.fields import FieldKind, Known
 from crm_core.importing.expressions import (
@@ -45,11 +45,31 @@ SHIPPED = Path(__file__).parent / "mappings"
 """The mappings that come with the program."""
 
 NOT_MAPPED = SCORE_COLUMNS | {
-    "id", "external_id", "occurred_at", "recorded_at", "deleted_at", "version", "custom", "password_hash",
-}  # fmt: skip
+    "id",
+    "external_id",
+    "occurred_at",
+    "recorded_at",
+    "deleted_at",
+    "erased_at",
+    "merged_into_id",
+    "version",
+    "custom",
+    "password_hash",
+    "subject_type",
+    "subject_id",
+    "type_id",
+}
 """Columns that no mapping fills as a field: the store's own, a model's, or named elsewhere in the step."""
 
+IMPORTED = sorted(RECORD_TYPES.keys() - {"comment", "attachment", "tag", "custom_record"})
+"""Record types that a mapping can fill: all but those that hang on a record or a declaration of any type."""
+
 _RECORDED = ("as_occurred", "now")
+
+
+def is_mapped(name: str, column: Column[Any]) -> bool:
+    """Return whether a mapping may fill a column: those that hold lists have no text in a cell."""
+    return name not in NOT_MAPPED and not isinstance(column.type, Json)
 
 
 def list_shipped() -> list[str]:
@@ -214,9 +234,9 @@ def _step_name(table: Table) -> str:
 
 def _record_type(table: Table) -> str:
     record_type = table.typed("record", str)
-    if record_type not in RECORD_TYPES:
+    if record_type not in IMPORTED:
         raise table.refuse(
-            f"no record type {record_type!r}{did_you_mean(record_type, RECORD_TYPES)}", "record"
+            f"no record type {record_type!r} to import{did_you_mean(record_type, IMPORTED)}", "record"
         )
     return record_type
 
@@ -290,8 +310,8 @@ def _instant(table: Table, key: str, zone: tzinfo) -> datetime:
 def _coverage(table: Table, steps: set[str]) -> dict[str, datetime | str]:
     found: dict[str, datetime | str] = {}
     for record_type in table:
-        if record_type not in RECORD_TYPES:
-            raise table.refuse(f"no record type {record_type!r}{did_you_mean(record_type, RECORD_TYPES)}")
+        if record_type not in IMPORTED:
+            raise table.refuse(f"no record type {record_type!r}{did_you_mean(record_type, IMPORTED)}")
         value = table.value(record_type)
         if not isinstance(value, dict):
             found[record_type] = _instant(table, record_type, UTC)
@@ -332,7 +352,7 @@ def _plain_field(table: Table, name: str, record_type: str, zone: tzinfo, defaul
 
 def _mapped_column(table: Table, name: str, record_type: str) -> Column[Any]:
     columns = {
-        key: column for key, column in columns_of(RECORD_TYPES[record_type]).items() if key not in NOT_MAPPED
+        key: column for key, column in columns_of(RECORD_TYPES[record_type]).items() if is_mapped(key, column)
     }
     if name not in columns:
         raise table.refuse(f"a {record_type} has no field {name!r} to import{did_you_mean(name, columns)}")

@@ -1,4 +1,4 @@
-"""A file that is not what the mapping says stops the import before anything is written; a bad row is refused."""
+"""A file that is not what the mapping says stops the import; a bad row is refused by name."""
 
 from __future__ import annotations
 

@@ -115,7 +115,7 @@ def test_a_time_of_day_is_never_moved_to_the_end_of_its_day() -> None:
 @pytest.mark.parametrize(
     ("cell", "expected"),
     [
-        # Brazil's summer ended on 17 February 2018: midnight in São Paulo is 02:00 UTC before and 03:00 after.
+        # Brazil's summer ended on 17 February 2018: São Paulo's midnight is 02:00 UTC before, 03:00 after.
         ("2018-01-08 02:00:00", datetime(2018, 1, 9, 2, 0, tzinfo=UTC) - timedelta(microseconds=1)),
         ("2018-03-07 03:00:00", datetime(2018, 3, 8, 3, 0, tzinfo=UTC) - timedelta(microseconds=1)),
         ("2018-03-07 02:00:00", datetime(2018, 3, 7, 2, 0, tzinfo=UTC)),
