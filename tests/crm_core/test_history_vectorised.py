@@ -1,4 +1,4 @@
-"""Histories resolved for many questions at once equal the contract of the change log, read one row at a time."""
+"""Histories resolved for many questions at once equal the contract of the change log, read row by row."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ QUESTIONS = st.lists(st.tuples(st.integers(0, 4), st.integers(-1, 7)), max_size=
 
 
 def _history(rows: list[tuple[int, int, int]]) -> FieldHistory:
-    """Changes (record, occurred_at, recorded_at) in the order of being written, number n from `old n` to `new n`."""
+    """Changes (record, occurred_at, recorded_at) as written; number n is from `old n` to `new n`."""
     numbered = sorted(enumerate(rows), key=lambda item: (item[1][0], item[0]))
     return FieldHistory(
         record_id=np.array([record for _, (record, _, _) in numbered], dtype=np.int64),
