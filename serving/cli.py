@@ -23,7 +23,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 class Commands(click.Group):
     """Commands whose refusals are one line on standard error and exit code 1."""
 
-    def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401  what click has it
+    def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401  as click has it
         """Run a command; turn what the program refuses into a line."""
         try:
             return super().invoke(ctx)
@@ -43,7 +43,9 @@ _home = click.option(
     type=click.Path(file_okay=False, path_type=Path),
     help="Folder below which everything is kept (default: CRM_HOME, or home in the checkout).",
 )
-_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object; progress is on standard error.")
+_json = click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON object; progress is on standard error."
+)
 _task = click.argument("task", type=click.Choice(TASKS))
 _task_or_all = click.argument("task", type=click.Choice((*TASKS, "all")))
 
@@ -75,12 +77,12 @@ def open_store(settings: Settings) -> Store:
 
 
 @main.command()
-@click.option("--size", type=click.Choice(SIZES), default="small", show_default=True, help="How large the company is.")
-@click.option("--seed", type=int, default=1, show_default=True, help="Another seed is another company.")
+@click.option("--size", type=click.Choice(SIZES), help="How large the company is (default: small).")
+@click.option("--seed", type=int, help="Another seed is another company (default: 1).")
 @click.option("--no-serve", is_flag=True, help="Stop when everything is ready instead of serving.")
 @_home
 @_json
-def demo(size: str, seed: int, no_serve: bool, home: Path | None, as_json: bool) -> None:  # noqa: FBT001  click's flags
+def demo(size: str | None, seed: int | None, no_serve: bool, home: Path | None, as_json: bool) -> None:  # noqa: FBT001  click gives flags by name
     """Make a simulated company, train on it, score it, and serve it."""
     from serving.demo import make_demo, show_demo
 
@@ -92,10 +94,12 @@ def demo(size: str, seed: int, no_serve: bool, home: Path | None, as_json: bool)
 
 
 @main.command()
-@click.option("--admin", default="admin@example.com", show_default=True, help="Address of the first administrator.")
+@click.option(
+    "--admin", default="admin@example.com", show_default=True, help="Address of the first administrator."
+)
 @_home
 @_json
-def init(admin: str, home: Path | None, as_json: bool) -> None:  # noqa: FBT001  click's flags
+def init(admin: str, home: Path | None, as_json: bool) -> None:  # noqa: FBT001  click gives flags by name
     """Make the home folder and its database, and an administrator whose password is shown once."""
     from serving.people import init_home
 
@@ -122,7 +126,7 @@ def init(admin: str, home: Path | None, as_json: bool) -> None:  # noqa: FBT001 
 )
 @_home
 @_json
-def import_(mapping: str, folder: Path, home: Path | None, as_json: bool) -> None:  # noqa: FBT001  click's flags
+def import_(mapping: str, folder: Path, home: Path | None, as_json: bool) -> None:  # noqa: FBT001  click gives flags by name
     """Import an export of another system; MAPPING is the name of a shipped mapping or a TOML file."""
     from crm_core.importing import ImportProgress, load_mapping, run_import
 
@@ -133,7 +137,9 @@ def import_(mapping: str, folder: Path, home: Path | None, as_json: bool) -> Non
     with stage(f"importing {folder}") as update:
 
         def tell(progress: ImportProgress) -> None:
-            update(f"{progress.file} ({progress.number}/{progress.steps})", progress.rows, progress.rows_total)
+            update(
+                f"{progress.file} ({progress.number}/{progress.steps})", progress.rows, progress.rows_total
+            )
 
         report = run_import(store, loaded, folder, progress=tell, refusals_file=refusals)
 
@@ -151,22 +157,22 @@ def import_(mapping: str, folder: Path, home: Path | None, as_json: bool) -> Non
 @click.option("--as-of", callback=_as_of, help="Know only what was known then (a day or an instant, UTC).")
 @_home
 @_json
-def train(task: str, as_of: datetime | None, home: Path | None, as_json: bool) -> None:  # noqa: FBT001  click's flags
+def train(task: str, as_of: datetime | None, home: Path | None, as_json: bool) -> None:  # noqa: FBT001  click gives flags by name
     """Train a model, judge it on what came later, register it, and promote it if it may serve."""
-    from serving.training_runs import show_report, train_task
+    from serving.training_runs import show_reports, train_task
 
     settings = load_settings(home=home)
     store = open_store(settings)
     reports = [train_task(settings.home_folder, store, name, as_of=as_of) for name in _chosen(task)]
     told = reports[0] if task != "all" else {"reports": reports}
-    answer(told, as_json=as_json, show=lambda: [show_report(report) for report in reports] and None)
+    answer(told, as_json=as_json, show=lambda: show_reports(reports))
 
 
 @main.command()
 @_task_or_all
 @_home
 @_json
-def score(task: str, home: Path | None, as_json: bool) -> None:  # noqa: FBT001  click's flags
+def score(task: str, home: Path | None, as_json: bool) -> None:  # noqa: FBT001  click gives flags by name
     """Score every open record with the champion, and show the scores on the records."""
     from serving.training_runs import score_task
 
@@ -175,7 +181,10 @@ def score(task: str, home: Path | None, as_json: bool) -> None:  # noqa: FBT001 
     reports = [score_task(settings.home_folder, store, name) for name in _chosen(task)]
 
     def show() -> None:
-        rows = [(each["task"], each["model_version"], f"{each['scored']:,}", f"{each['seconds']:.1f}") for each in reports]
+        rows = [
+            (each["task"], each["model_version"], f"{each['scored']:,}", f"{each['seconds']:.1f}")
+            for each in reports
+        ]
         table("Scored", ("task", "model", "records>", "seconds>"), rows)
 
     answer(reports[0] if task != "all" else {"reports": reports}, as_json=as_json, show=show)
@@ -185,7 +194,7 @@ def score(task: str, home: Path | None, as_json: bool) -> None:  # noqa: FBT001 
 @_task
 @_home
 @_json
-def backtest(task: str, home: Path | None, as_json: bool) -> None:  # noqa: FBT001  click's flags
+def backtest(task: str, home: Path | None, as_json: bool) -> None:  # noqa: FBT001  click gives flags by name
     """Replay the past: train at each cut-off on what was known then, and compare with what came."""
     from serving.training_runs import backtest_task, show_backtest
 
@@ -203,7 +212,7 @@ def models() -> None:
 @click.argument("task", type=click.Choice((*TASKS, "all")), default="all")
 @_home
 @_json
-def list_(task: str, home: Path | None, as_json: bool) -> None:  # noqa: FBT001  click's flags
+def list_(task: str, home: Path | None, as_json: bool) -> None:  # noqa: FBT001  click gives flags by name
     """List the versions of a task's models, the newest first."""
     from serving.model_versions import list_versions
 
@@ -218,7 +227,7 @@ def list_(task: str, home: Path | None, as_json: bool) -> None:  # noqa: FBT001 
 @click.argument("version")
 @_home
 @_json
-def show_(version: str, home: Path | None, as_json: bool) -> None:  # noqa: FBT001  click's flags
+def show_(version: str, home: Path | None, as_json: bool) -> None:  # noqa: FBT001  click gives flags by name
     """Show what is known of one version: its training, its metrics, its promotions."""
     from serving.model_versions import read_version, show_version
 
@@ -232,7 +241,7 @@ def show_(version: str, home: Path | None, as_json: bool) -> None:  # noqa: FBT0
 @click.option("--reason", default="promoted by hand", show_default=True, help="Why; kept with the promotion.")
 @_home
 @_json
-def promote_(version: str, reason: str, home: Path | None, as_json: bool) -> None:  # noqa: FBT001  click's flags
+def promote_(version: str, reason: str, home: Path | None, as_json: bool) -> None:  # noqa: FBT001  click gives flags by name
     """Put a version in charge of its task."""
     from serving.model_versions import promote_version
 
@@ -243,10 +252,12 @@ def promote_(version: str, reason: str, home: Path | None, as_json: bool) -> Non
 
 @models.command("rollback")
 @_task
-@click.option("--reason", default="rolled back by hand", show_default=True, help="Why; kept with the promotion.")
+@click.option(
+    "--reason", default="rolled back by hand", show_default=True, help="Why; kept with the promotion."
+)
 @_home
 @_json
-def rollback_(task: str, reason: str, home: Path | None, as_json: bool) -> None:  # noqa: FBT001  click's flags
+def rollback_(task: str, reason: str, home: Path | None, as_json: bool) -> None:  # noqa: FBT001  click gives flags by name
     """Put the version that served before in charge again."""
     from serving.model_versions import roll_back
 
@@ -270,7 +281,7 @@ def serve(host: str | None, port: int | None, home: Path | None) -> None:
 @click.option("--name", default="command line", show_default=True, help="What the key is for.")
 @_home
 @_json
-def token(email: str, name: str, home: Path | None, as_json: bool) -> None:  # noqa: FBT001  click's flags
+def token(email: str, name: str, home: Path | None, as_json: bool) -> None:  # noqa: FBT001  click gives flags by name
     """Make an API key that acts as the user with this address; it is shown once."""
     from serving.people import make_token
 
@@ -282,7 +293,7 @@ def token(email: str, name: str, home: Path | None, as_json: bool) -> None:  # n
 @click.argument("email")
 @_home
 @_json
-def password(email: str, home: Path | None, as_json: bool) -> None:  # noqa: FBT001  click's flags
+def password(email: str, home: Path | None, as_json: bool) -> None:  # noqa: FBT001  click gives flags by name
     """Give the user with this address a new random password; it is shown once."""
     from serving.people import reset_password
 
@@ -299,4 +310,3 @@ def _serve(settings: Settings, store: Store) -> None:
             say("Others can reach this without https: passwords and keys travel in the clear.")
 
     run(settings, store, ready=ready)
-

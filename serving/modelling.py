@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from crm_core.predictions import NewPrediction
@@ -51,9 +52,14 @@ def open_registry(home: Home) -> Registry:
 def scorer_loader(home: Home, store: Store) -> LoadScorer:
     """Return what loads the model of a promotion, from the home folder or from where it is tracked."""
 
-    def load(task: str, promotion: Promotion) -> Scorer:
+    def load(task: str, _promotion: Promotion) -> Scorer:
         from models.scoring import load_champion
 
         return BundleScorer(bundle=load_champion(store, task, home.models, lambda: open_registry(home)))
 
     return load
+
+
+def prepare_tracking(folder: str, tracking_uri: str) -> None:
+    """Make MLflow's database if it is not there."""
+    open_registry(Home.at(Path(folder), tracking_uri=tracking_uri)).prepare()

@@ -80,9 +80,7 @@ def _drain(sockets: dict[int, Any], number: int) -> None:
     until = time.monotonic() + DRAIN_SECONDS
     while time.monotonic() < until and any(map(_is_busy, list(sockets.values()))):
         time.sleep(0.05)
-    main = threading.main_thread().ident
-    assert main is not None
-    signal.pthread_kill(main, number)
+    signal.pthread_kill(threading.main_thread().ident or 0, number)
 
 
 def _is_busy(each: object) -> bool:

@@ -7,7 +7,7 @@ from flask.typing import ResponseReturnValue
 from flask_babel import Babel
 from flask_bootstrap import Bootstrap5
 from flask_login import LoginManager, current_user
-from flask_openapi import OpenAPI
+from flask_openapi.openapi import OpenAPI
 from flask_wtf.csrf import CSRFError, CSRFProtect
 
 from crm_core.records import User
@@ -83,8 +83,10 @@ def _require_login() -> Response | None:
     return redirect(url_for("entry.show_login", next=wanted))  # type: ignore[return-value]
 
 
-def _on_expired_form(error: CSRFError) -> ResponseReturnValue:
-    return error_page(400, gettext("The form was open for too long or comes from elsewhere. Go back, reload, send again."))
+def _on_expired_form(_error: CSRFError) -> ResponseReturnValue:
+    return error_page(
+        400, gettext("The form was open for too long or comes from elsewhere. Go back, reload, send again.")
+    )
 
 
 def _context() -> dict[str, object]:

@@ -50,9 +50,7 @@ LEADS = Kind(
     status_words="lead_status",
 )
 DEALS = Kind(model=Deal, collection="deals", statuses=("open", "won", "lost"), status_words="deal_status")
-CUSTOMERS = Kind(
-    model=Account, collection="customers", statuses=(), status_words="", rising_is_good=False
-)
+CUSTOMERS = Kind(model=Account, collection="customers", statuses=(), status_words="", rising_is_good=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,7 +161,9 @@ def _has_any(session: Session, user: User, kind: Kind) -> bool:
 def _touches(session: Session, kind: Kind, ids: Sequence[int]) -> dict[int, Touch]:
     """Return the last contact of each record."""
     link = getattr(Activity, f"{kind.record_type}_id")
-    newest = func.row_number().over(partition_by=link, order_by=(Activity.occurred_at.desc(), Activity.id.desc()))
+    newest = func.row_number().over(
+        partition_by=link, order_by=(Activity.occurred_at.desc(), Activity.id.desc())
+    )
     ranked = (
         select(link.label("record_id"), Activity.kind, Activity.occurred_at, newest.label("place"))
         .where(link.in_(ids), Activity.kind.in_(TOUCHES), Activity.deleted_at.is_(None))
@@ -176,13 +176,13 @@ def _touches(session: Session, kind: Kind, ids: Sequence[int]) -> dict[int, Touc
 
 
 def _names(session: Session) -> dict[int | None, str]:
-    return {user_id: name for user_id, name in session.execute(select(User.id, User.name))}
+    return dict(session.execute(select(User.id, User.name)))
 
 
 def _account_names(session: Session, records: Sequence[Scored]) -> dict[int | None, str]:
     ids = {record.account_id for record in records if isinstance(record, Deal)}
     rows = session.execute(select(Account.id, Account.name).where(Account.id.in_(ids)))
-    return {account_id: name for account_id, name in rows}
+    return dict(rows)
 
 
 def _account(session: Session, record: Scored) -> Account | None:
@@ -202,7 +202,10 @@ def _timeline(session: Session, record: Scored, names: Mapping[int | None, str])
     ]
     changed = [
         Entry(
-            at=change.occurred_at, recorded_at=change.recorded_at, who=names.get(change.actor_id), change=change
+            at=change.occurred_at,
+            recorded_at=change.recorded_at,
+            who=names.get(change.actor_id),
+            change=change,
         )
         for change in _changes(session, record)
     ]

@@ -17,7 +17,7 @@ from serving.service import service
 from serving.web.language import choose_language, gettext
 from serving.web.words import word
 
-NOTHING = "–"
+NOTHING = "–"  # noqa: RUF001  a dash, as one sets it
 
 
 def percent(value: float | None, digits: int | None = None) -> str:
@@ -53,7 +53,9 @@ def money(value: Decimal | None, currency: str | None) -> str:
     if currency is None:
         return number(float(value))
     pattern = None if value % 1 else "¤#,##0"
-    return cast("str", flask_babel.format_currency(value, currency, format=pattern, currency_digits=bool(value % 1)))
+    return cast(
+        "str", flask_babel.format_currency(value, currency, format=pattern, currency_digits=bool(value % 1))
+    )
 
 
 def moment(value: datetime | None) -> str:
@@ -80,7 +82,9 @@ def age(value: datetime | None) -> str:
     passed = service().store.clock.now() - value
     if passed.total_seconds() < 10:
         return gettext("just now")
-    return cast("str", flask_babel.format_timedelta(-passed, granularity="second", threshold=2.0, add_direction=True))
+    return cast(
+        "str", flask_babel.format_timedelta(-passed, granularity="second", threshold=2.0, add_direction=True)
+    )
 
 
 def iso(value: datetime | None) -> str:
@@ -145,21 +149,23 @@ def _fact(record: Lead | Deal | Account, name: str) -> str:
 
 
 def _value(field: str, stored: Any, status_words: str) -> str:  # noqa: ANN401  any stored value
-    """Return a value of the change log; there, instants are microseconds, days numbers, money ten-thousandths."""
+    """Return a value in its stored form: instants are microseconds, days numbers, money ten-thousandths."""
     if stored is None:
         return NOTHING
-    match field:
-        case "status":
-            return word(status_words, stored)
-        case "stage":
-            return word("stage", stored)
-        case "amount":
-            return number(stored / MONEY_SCALE)
-        case "rep_probability":
-            return percent(stored)
-    if field.endswith("_at"):
-        return moment(instant(stored))
-    return day(day_of(stored)) if field.endswith("_on") else str(stored)
+    for ending, shown in _STORED.items():
+        if field.endswith(ending):
+            return shown(stored)
+    kinds = {"status": status_words, "stage": "stage"}
+    return word(kinds[field], stored) if field in kinds else str(stored)
+
+
+_STORED: dict[str, Callable[[Any], str]] = {
+    "_at": lambda stored: moment(instant(stored)),
+    "_on": lambda stored: day(day_of(stored)),
+    "amount": lambda stored: number(stored / MONEY_SCALE),
+    "rep_probability": percent,
+}
+"""How stored values are shown, by the end of a field's name."""
 
 
 def form(schema: dict[str, Any]) -> str:

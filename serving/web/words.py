@@ -68,7 +68,7 @@ WORDS: dict[str, dict[str, object]] = {
 def word(kind: str, value: object) -> str:
     """Return a word of the program in the page's language; a word of the data in readable form."""
     if value is None:
-        return "–"
+        return "–"  # noqa: RUF001  a dash, as one sets it
     if kind == "stage":
         return _stage(str(value))
     known = WORDS.get(kind, {}).get(str(value))
