@@ -2,8 +2,8 @@
 
 How it survives being killed between any two steps:
 
-1. One transaction begins a batch: it fixes the last change of the batch and the instant it asks from (`as_of`,
-   which is not before any change in it), and keeps both in the cursor. A restart finds the begun batch and
+1. One transaction begins a batch: it fixes its last change and the instant it asks from (`as_of`),
+   which is not before any change in it, and keeps both in the cursor. A restart finds the begun batch and
    asks the same question again.
 2. The champions score what the batch's changes affect.
 3. Predictions are written some records at a time, each lot in a transaction of its own. They are unique by
