@@ -176,13 +176,13 @@ def _touches(session: Session, kind: Kind, ids: Sequence[int]) -> dict[int, Touc
 
 
 def _names(session: Session) -> dict[int | None, str]:
-    return dict(session.execute(select(User.id, User.name)).tuples().all())
+    return dict(session.execute(select(User.id, User.name)).all())
 
 
 def _account_names(session: Session, records: Sequence[Scored]) -> dict[int | None, str]:
     ids = {record.account_id for record in records if isinstance(record, Deal)}
     rows = session.execute(select(Account.id, Account.name).where(Account.id.in_(ids)))
-    return dict(rows.tuples().all())
+    return dict(rows.all())
 
 
 def _account(session: Session, record: Scored) -> Account | None:
