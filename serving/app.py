@@ -24,6 +24,7 @@ from serving.api.blueprint import PREFIX, ApiRequest
 from serving.champions import Champions
 from serving.home import session_secret
 from serving.logs import get_log
+from serving.modelling import scorer_loader
 from serving.payloads import Problem
 from serving.rescoring import RescoringThread
 from serving.service import Service, end_page_session
@@ -58,9 +59,16 @@ class Application(OpenAPI):
 
 
 def create_app(
-    settings: Settings, store: Store, champions: Champions, rescoring: RescoringThread | None = None
-) -> Flask:
-    """Return the application that serves `store` with `champions`; it starts no threads."""
+    settings: Settings,
+    store: Store,
+    champions: Champions | None = None,
+    rescoring: RescoringThread | None = None,
+) -> OpenAPI:
+    """Return the application that serves `store`, with the models promoted in it unless others are given.
+
+    It starts no thread; `rescoring` is only told when there is something to do.
+    """
+    champions = champions or Champions(store, scorer_loader(settings.home_folder, store))
     app = Application(
         "serving",
         info=Info(title="Predictive CRM", version="1", description=specification.DESCRIPTION),

@@ -159,10 +159,10 @@ def import_(mapping: str, folder: Path, home: Path | None, as_json: bool) -> Non
 @_json
 def train(task: str, as_of: datetime | None, home: Path | None, as_json: bool) -> None:  # noqa: FBT001  click gives flags by name
     """Train a model, judge it on what came later, register it, and promote it if it may serve."""
-    from serving.training_runs import show_reports, train_task
-
     settings = load_settings(home=home)
     store = open_store(settings)
+    from serving.training_runs import show_reports, train_task
+
     reports = [train_task(settings.home_folder, store, name, as_of=as_of) for name in _chosen(task)]
     told = reports[0] if task != "all" else {"reports": reports}
     answer(told, as_json=as_json, show=lambda: show_reports(reports))
@@ -174,10 +174,10 @@ def train(task: str, as_of: datetime | None, home: Path | None, as_json: bool) -
 @_json
 def score(task: str, home: Path | None, as_json: bool) -> None:  # noqa: FBT001  click gives flags by name
     """Score every open record with the champion, and show the scores on the records."""
-    from serving.training_runs import score_task
-
     settings = load_settings(home=home)
     store = open_store(settings)
+    from serving.training_runs import score_task
+
     reports = [score_task(settings.home_folder, store, name) for name in _chosen(task)]
 
     def show() -> None:

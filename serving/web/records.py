@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from crm_core.access import visible
 from crm_core.changes import Action, Change
+from crm_core.fields import FieldDeclaration, list_fields
 from crm_core.predictions import Prediction, list_predictions
 from crm_core.records import Account, Activity, Deal, Lead, Role, User
 from serving.activity_log import list_activities
@@ -103,6 +104,7 @@ class Sheet:
     account: Account | None
     picture: reasons.Picture | None
     horizon_days: int | None
+    labels: Mapping[str, FieldDeclaration]
     timeline: Sequence[Entry]
     history: Sequence[Mapping[str, Any]]
     line: sparkline.Line | None
@@ -131,6 +133,7 @@ def read_sheet(session: Session, kind: Kind, record: Scored) -> Sheet:
         account=_account(session, record),
         picture=reasons.draw(record.reasons),
         horizon_days=predictions[0].horizon_days if predictions else None,
+        labels={field.name: field for field in list_fields(session, kind.record_type)},
         timeline=_timeline(session, record, names),
         history=_history(predictions[:30]),
         line=sparkline.draw([(p.as_of, p.probability) for p in reversed(predictions)]),

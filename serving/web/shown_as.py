@@ -15,6 +15,7 @@ from crm_core.columns import MONEY_SCALE
 from crm_core.records import Account, Deal, Lead
 from serving.service import service
 from serving.web.language import choose_language, gettext
+from serving.web.records import Sheet
 from serving.web.words import word
 
 NOTHING = "–"  # noqa: RUF001  a dash, as one sets it
@@ -103,15 +104,25 @@ def changed(change: Change, status_words: str) -> str:
     return new if change.old is None else f"{old} → {new}"
 
 
-def facts(record: Lead | Deal | Account, owner: str | None, account: Account | None) -> list[tuple[str, str]]:
+def facts(sheet: Sheet) -> list[tuple[str, str]]:
     """Return what is known of a record, as pairs of a name and a value; what is empty is left out."""
+    record = sheet.record
     names = [name for name in _FACTS if getattr(record, name, None) is not None]
     found = [(word("field", name), _fact(record, name)) for name in names]
-    found.append((word("field", "owner_id"), owner or gettext("nobody")))
-    if account is not None:
-        found.append((word("field", "account_id"), account.name))
+    found.append((word("field", "owner_id"), sheet.owner or gettext("nobody")))
+    if sheet.account is not None:
+        found.append((word("field", "account_id"), sheet.account.name))
     custom = sorted((record.custom or {}).items())
-    return found + [(word("custom", name), str(value)) for name, value in custom if value is not None]
+    return found + [(_label(sheet, name), str(value)) for name, value in custom if value is not None]
+
+
+def _label(sheet: Sheet, name: str) -> str:
+    """Return what a custom field was declared to be called."""
+    declared = sheet.labels.get(f"custom.{name}")
+    if declared is None:
+        return word("custom", name)
+    label = declared.label_zh if choose_language() == "zh" else declared.label_en
+    return label or declared.label_en or word("custom", name)
 
 
 _FACTS = (

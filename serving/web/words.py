@@ -30,6 +30,13 @@ WORDS: dict[str, dict[str, object]] = {
         "web": _("Web visit"),
     },
     "direction": {"inbound": _("from the customer"), "outbound": _("by us")},
+    "source": {
+        "ad": _("Advertisement"),
+        "cold call": _("Cold call"),
+        "referral": _("Referral"),
+        "trade show": _("Trade show"),
+        "web form": _("Web form"),
+    },
     "task": {
         "lead_scoring": _("Lead scoring"),
         "win_probability": _("Win probability"),
