@@ -1,4 +1,4 @@
-"""Real leads: the questions, answers and rows that a careful person would get by hand from the public files."""
+"""Real leads: the questions, answers and rows that anybody gets by hand from the public files."""
 
 from __future__ import annotations
 
@@ -22,6 +22,8 @@ from features.labels import lead_labels, pending
 
 MARCH_END = datetime(2018, 3, 31, 23, 59, tzinfo=UTC)
 END = datetime(2018, 11, 30, tzinfo=UTC)
+WON_BEFORE_CONTACT = 1
+"""One lead was won before its first contact: nobody could have asked about it."""
 
 
 def _rows(path: Path) -> list[dict[str, str]]:
@@ -90,13 +92,9 @@ def test_on_the_first_of_april_nothing_was_known_of_later_wins(
     frame = build_frame(store, cohort, FEATURE_SETS["lead_scoring"])
 
     assert known.event_at.max() <= micros(as_of)
-    assert np.count_nonzero(known.event_at > 0) == sum(when <= as_of for when in leads.values()) - _early(
-        leads
+    assert (
+        np.count_nonzero(known.event_at > 0)
+        == sum(when <= as_of for when in leads.values()) - WON_BEFORE_CONTACT
     )
     assert frame["activities_count_30d"].sum() == 0
     assert set(frame["source"].dropna()) >= {"organic_search", "paid_search", "social"}
-
-
-def _early(leads: dict[str, datetime]) -> int:
-    """One lead was won before its first contact: nobody could have asked about it."""
-    return 1
