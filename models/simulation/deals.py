@@ -203,7 +203,7 @@ def _states(stage: str) -> list[int]:
 
 def _first_of_each(entity: Ints, rows: Ints) -> Ints:
     """Return those of the ascending `rows` that are the first of their entity."""
-    return rows[np.diff(entity[rows], prepend=-1) != 0]
+    return np.asarray(rows[np.diff(entity[rows], prepend=-1) != 0])
 
 
 def _note_hopes(rng: np.random.Generator, table: Table, course: Course, skill: Floats, until: Ints) -> None:

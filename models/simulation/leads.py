@@ -152,7 +152,7 @@ def _emails(rng: np.random.Generator, mailbox: list[str], host: list[str]) -> np
 
 
 def _phones(rng: np.random.Generator, region: npt.NDArray[np.object_]) -> npt.NDArray[np.object_]:
-    # 000 is no network's prefix in China, and 555-01xx is kept free for invented numbers in America.
+    # No network in China has the prefix 100, and 555-01xx is kept free for invented numbers in America.
     tail = rng.integers(0, 10**8, region.size).tolist()
     return texts(
         [
