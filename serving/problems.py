@@ -48,7 +48,6 @@ KINDS: dict[type[errors.CRMError], Kind] = {
     errors.SettingsError: _kind(500, "settings", "A setting cannot be used"),
     errors.HomeInUseError: _kind(409, "home-in-use", "The home folder holds other data"),
     errors.MappingError: _kind(422, "mapping", "The import mapping cannot be used"),
-    errors.SourceFileError: _kind(422, "source-file", "A file to import cannot be read"),
     errors.SourceFileError: _kind(422, "source-file", "A file to import cannot be used"),
     errors.FeatureError: _kind(500, "feature", "A feature is declared wrongly"),
     errors.OutcomeFieldError: _kind(
