@@ -320,6 +320,14 @@ def test_moves_and_closings_twice_change_nothing(bench: Workbench) -> None:
     assert [each["version"] for each in again] == [each["version"] for each in deals]
 
 
+def test_a_deal_that_moves_back_to_a_stage_it_had_is_moved_by_the_next_extract(bench: Workbench) -> None:
+    write_deals(bench)
+    bench.run(DEALS)
+    bench.write("stages.csv", "deal,at,stage\nD3,2024-05-02,1\nD3,2024-05-02,2\nD3,2024-08-01,1\n")
+    assert counts(bench.run(DEALS), "moves") == {"written": 1, "unchanged": 2}
+    assert bench.records("deal")[2].stage == "needs"
+
+
 def test_a_stage_that_a_rep_moved_since_is_not_moved_back(bench: Workbench) -> None:
     write_deals(bench)
     bench.run(DEALS)
