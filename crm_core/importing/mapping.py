@@ -15,6 +15,7 @@ from sqlalchemy.types import TypeEngine
 from crm_core.columns import Day, Instant, Json, Money
 from crm_core.errors import MappingError
 from crm_core.fields import FieldKind, Known
+from crm_core.importing.encodings import DETECT
 from crm_core.importing.expressions import (
     LOOKUP_TAKES,
     Expression,
@@ -133,11 +134,11 @@ def _file(table: Table) -> FileSpec:
     name, path = table.place.removeprefix("files."), table.typed("path", str)
     if Path(path).is_absolute() or ".." in Path(path).parts:
         raise table.refuse("expected a path inside the folder that is imported from", "path")
-    guess = "parquet" if path.endswith((".parquet", ".pq")) else "csv"
     spec = FileSpec(
         name=name,
         path=path,
-        format=table.choice("format", ("csv", "parquet"), guess),
+        format=table.choice("format", ("csv", "xlsx", "parquet"), format_of(path)),
+        sheet=table.typed("sheet", str, None),
         encoding=_encoding(table),
         delimiter=_character(table, "delimiter", ","),
         quote=_character(table, "quote", '"'),
@@ -147,8 +148,16 @@ def _file(table: Table) -> FileSpec:
     return spec
 
 
+def format_of(path: str) -> str:
+    """Return the format that the name of a file speaks for."""
+    endings = {".parquet": "parquet", ".pq": "parquet", ".xlsx": "xlsx", ".xlsm": "xlsx"}
+    return endings.get(Path(path).suffix.lower(), "csv")
+
+
 def _encoding(table: Table) -> str:
     encoding = table.typed("encoding", str, "utf-8")
+    if encoding == DETECT:
+        return encoding
     try:
         "".encode(encoding)
     except LookupError as error:

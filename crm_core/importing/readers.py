@@ -1,4 +1,4 @@
-"""Reading CSV and Parquet in chunks, so that memory does not grow with the file.
+"""Reading CSV, Excel and Parquet in chunks, so that memory does not grow with the file.
 
 Every file is looked at as a whole before anything is written: a file that is missing, in another encoding,
 cut off inside a quoted text or without a column that the mapping names stops the import while the store is
@@ -8,17 +8,21 @@ still untouched.
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from os import SEEK_END
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from crm_core.errors import MappingError, SourceFileError
+from crm_core.importing.encodings import DETECT, detect_encoding
+from crm_core.importing.sheets import read_sheet
 from crm_core.importing.specs import FileSpec
 from crm_core.importing.tables import did_you_mean
+from crm_core.importing.values import as_text
 
 Row = tuple[int, Sequence[Any]]
-"""The line where it begins (in Parquet: the number of the row) and its cells."""
+"""The line where it begins (in Excel and Parquet: the number of the row) and its cells."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +53,9 @@ def open_source(spec: FileSpec, folder: Path, wanted: Mapping[str, str]) -> Sour
     path = folder / spec.path
     if not path.is_file():
         raise SourceFileError(f"{spec.path} is missing in {folder}")
-    header, rows = _look_through_csv(spec, path) if spec.format == "csv" else _look_at_parquet(spec, path)
+    if spec.encoding == DETECT:
+        spec = replace(spec, encoding=detect_encoding(path) if spec.format == "csv" else "utf-8")
+    header, rows = _LOOKS[spec.format](spec, path)
     for column, place in wanted.items():
         if column not in header:
             raise MappingError(f"{place}: {spec.path} has no column {column!r}{did_you_mean(column, header)}")
@@ -61,8 +67,11 @@ def open_source(spec: FileSpec, folder: Path, wanted: Mapping[str, str]) -> Sour
 
 def read_rows(source: Source) -> Iterator[Row | Fault]:
     """Return every row in order; a line that is no row comes as a fault."""
-    if source.spec.format == "csv":
-        return _read_csv(source.spec, source.path, len(source.header))
+    match source.spec.format:
+        case "csv":
+            return _read_csv(source.spec, source.path, len(source.header))
+        case "xlsx":
+            return _read_xlsx(source.spec, source.path, len(source.header))
     return _read_parquet(source)
 
 
@@ -84,6 +93,10 @@ def _look_through_csv(spec: FileSpec, path: Path) -> tuple[tuple[str, ...], int]
 def _csv_header(spec: FileSpec, path: Path) -> tuple[str, ...]:
     with path.open(encoding=_codec(spec), newline="") as file:
         header = tuple(next(_csv_reader(spec, file), ()))
+    return _checked_header(spec, header)
+
+
+def _checked_header(spec: FileSpec, header: tuple[str, ...]) -> tuple[str, ...]:
     if not header:
         raise SourceFileError(f"{spec.path} is empty, expected a first line with the names of its columns")
     twice = sorted({column for column in header if header.count(column) > 1})
@@ -109,7 +122,20 @@ def _read_csv(spec: FileSpec, path: Path, width: int) -> Iterator[Row | Fault]:
                 yield line, cells
             elif cells:
                 shown = spec.delimiter.join(cells)[:80]
+                if len(cells) < width and _ends_here(file, path):
+                    raise SourceFileError(
+                        f"{spec.path} ends in the middle of line {line}; is the file cut off?"
+                    )
                 yield Fault(line=line, value=shown, reason=f"expected {width} cells, got {len(cells)}")
+
+
+def _ends_here(file: TextIO, path: Path) -> bool:
+    """Say whether a file has been read to its end and its last line has none."""
+    if file.read(1):
+        return False
+    with path.open("rb") as raw:
+        raw.seek(-1, SEEK_END)
+        return raw.read(1) not in b"\r\n"
 
 
 def _csv_reader(spec: FileSpec, file: Any) -> Any:  # noqa: ANN401  csv names no type
@@ -148,6 +174,32 @@ def _line_that_fails(path: Path, encoding: str) -> int | None:
             except UnicodeError:
                 return number
     return None
+
+
+# ------------------------------------------------------------------------------------------------ Excel
+
+
+def _look_through_xlsx(spec: FileSpec, path: Path) -> tuple[tuple[str, ...], int]:
+    rows = read_sheet(path, spec.sheet)
+    _, cells = next(rows, (0, []))
+    while cells and cells[-1] is None:
+        cells.pop()
+    if None in cells:
+        raise SourceFileError(f"{spec.path}: column {cells.index(None) + 1} has no name in the first row")
+    header = _checked_header(spec, tuple(as_text(cell).strip() for cell in cells))
+    return header, sum(1 for _ in rows)
+
+
+def _read_xlsx(spec: FileSpec, path: Path, width: int) -> Iterator[Row | Fault]:
+    rows = read_sheet(path, spec.sheet)
+    next(rows, None)
+    for line, cells in rows:
+        beyond = [cell for cell in cells[width:] if cell is not None]
+        if beyond:
+            reason = f"expected {width} cells, got {len(cells)}"
+            yield Fault(line=line, value=as_text(beyond[0])[:80], reason=reason)
+        else:
+            yield line, (cells + [None] * width)[:width]
 
 
 # ------------------------------------------------------------------------------------------------ Parquet
@@ -191,3 +243,10 @@ def _plain(column: Any) -> Any:  # noqa: ANN401  pyarrow ships no types
     if pa.types.is_timestamp(column.type) and column.type.unit == "ns":
         return column.cast(pa.timestamp("us", tz=column.type.tz), safe=False)
     return column
+
+
+_LOOKS: dict[str, Callable[[FileSpec, Path], tuple[tuple[str, ...], int]]] = {
+    "csv": _look_through_csv,
+    "xlsx": _look_through_xlsx,
+    "parquet": _look_at_parquet,
+}

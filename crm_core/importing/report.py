@@ -94,6 +94,7 @@ class ImportReport:
     refusals: list[Refusal] = field(default_factory=list)
     refused: int = 0
     unused_columns: dict[str, list[str]] = field(default_factory=dict)
+    encodings: dict[str, str] = field(default_factory=dict)
     coverage: dict[str, datetime] = field(default_factory=dict)
     seconds: float = 0.0
 
@@ -107,12 +108,14 @@ class ImportReport:
             "refusals": [refusal.to_json() for refusal in self.refusals],
             "refusals_not_listed": self.refused - len(self.refusals),
             "unused_columns": self.unused_columns,
+            "encodings": self.encodings,
             "observed_until": {name: until.isoformat() for name, until in self.coverage.items()},
         }
 
     def in_words(self, *, refusals: int = 10) -> list[str]:
         """Return the report as lines for a screen, with the first refusals."""
         lines = [step.in_words() for step in self.steps]
+        lines += [f"{file}: read as {encoding}" for file, encoding in self.encodings.items()]
         lines += [
             f"{file}: columns not used: {', '.join(columns)}" for file, columns in self.unused_columns.items()
         ]

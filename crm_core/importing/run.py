@@ -21,6 +21,7 @@ from crm_core.changes import Source as Written
 from crm_core.clock import instant
 from crm_core.errors import InvalidValueError, SourceFileError
 from crm_core.fields import Coverage, Known, declare_field, find_field, set_observed_until
+from crm_core.importing.encodings import DETECT
 from crm_core.importing.grouping import SeenKeys
 from crm_core.importing.lookups import read_lookup
 from crm_core.importing.readers import Source, open_source
@@ -58,6 +59,11 @@ def run_import(
     sources = _open_sources(mapping, folder)
     report.unused_columns = {
         source.spec.path: list(source.unused) for source in sources.values() if source.unused
+    }
+    report.encodings = {
+        source.spec.path: source.spec.encoding
+        for name, source in sources.items()
+        if mapping.files[name].encoding == DETECT and source.spec.format == "csv"
     }
     with RefusalLog(report, refusals_file) as refusals:
         run = _Run(store, mapping, sources, report, refusals, progress)

@@ -31,6 +31,7 @@ class FileSpec:
     name: str
     path: str
     format: str
+    sheet: str | None = None
     encoding: str = "utf-8"
     delimiter: str = ","
     quote: str = '"'
