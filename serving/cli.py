@@ -124,9 +124,10 @@ def init(admin: str, home: Path | None, as_json: bool) -> None:  # noqa: FBT001 
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="Folder with the files that the mapping names.",
 )
+@click.option("--dry-run", is_flag=True, help="Report what an import would do, and write nothing.")
 @_home
 @_json
-def import_(mapping: str, folder: Path, home: Path | None, as_json: bool) -> None:  # noqa: FBT001  click gives flags by name
+def import_(mapping: str, folder: Path, dry_run: bool, home: Path | None, as_json: bool) -> None:  # noqa: FBT001  click gives flags by name
     """Import an export of another system; MAPPING is the name of a shipped mapping or a TOML file."""
     from crm_core.importing import ImportProgress, load_mapping, run_import
 
@@ -141,7 +142,7 @@ def import_(mapping: str, folder: Path, home: Path | None, as_json: bool) -> Non
                 f"{progress.file} ({progress.number}/{progress.steps})", progress.rows, progress.rows_total
             )
 
-        report = run_import(store, loaded, folder, progress=tell, refusals_file=refusals)
+        report = run_import(store, loaded, folder, progress=tell, refusals_file=refusals, dry_run=dry_run)
 
     def show() -> None:
         for line in report.in_words():

@@ -90,6 +90,7 @@ class ImportReport:
     """What an import did: its steps, the rows it refused, and the columns that it did not use."""
 
     mapping: str
+    dry_run: bool = False
     steps: list[StepReport] = field(default_factory=list)
     refusals: list[Refusal] = field(default_factory=list)
     refused: int = 0
@@ -102,6 +103,7 @@ class ImportReport:
         """Return the report as one JSON object."""
         return {
             "mapping": self.mapping,
+            "dry_run": self.dry_run,
             "seconds": round(self.seconds, 3),
             "steps": [step.to_json() for step in self.steps],
             "refused": self.refused,
@@ -122,6 +124,8 @@ class ImportReport:
         lines += [f"refused: {refusal.in_words()}" for refusal in self.refusals[:refusals]]
         if self.refused > refusals:
             lines.append(f"refused: {self.refused - refusals:,} more")
+        if self.dry_run:
+            lines.append("dry run: nothing was written")
         return lines
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from collections.abc import Mapping as Dictionary
-from contextlib import closing
+from contextlib import closing, nullcontext
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
@@ -29,7 +29,7 @@ from crm_core.importing.report import ImportProgress, ImportReport, Refusal, Ref
 from crm_core.importing.rows import StepRows, shown
 from crm_core.importing.specs import LookupSpec, Mapping, Step
 from crm_core.importing.writing import Candidate, writer_of
-from crm_core.store import Store
+from crm_core.store import Rehearsal, Store
 
 T = TypeVar("T")
 
@@ -47,15 +47,17 @@ def run_import(
     *,
     progress: Progress | None = None,
     refusals_file: Path | None = None,
+    dry_run: bool = False,
 ) -> ImportReport:
     """Import the files in `folder` as `mapping` says and return what became of every row.
 
     `refusals_file` receives every refusal as one JSON object a line; the report itself holds the first ones.
+    A dry run does everything and undoes it: its report is that of the import, and the store stays as it was.
     Raises SourceFileError or MappingError before anything is written where a file is missing, damaged, in
     another encoding, or without a column that the mapping names.
     """
     started = perf_counter()
-    report = ImportReport(mapping=mapping.name)
+    report = ImportReport(mapping=mapping.name, dry_run=dry_run)
     sources = _open_sources(mapping, folder)
     report.unused_columns = {
         source.spec.path: list(source.unused) for source in sources.values() if source.unused
@@ -65,8 +67,9 @@ def run_import(
         for name, source in sources.items()
         if mapping.files[name].encoding == DETECT and source.spec.format == "csv"
     }
-    with RefusalLog(report, refusals_file) as refusals:
-        run = _Run(store, mapping, sources, report, refusals, progress)
+    target = store.rehearsal() if dry_run else nullcontext(store)
+    with RefusalLog(report, refusals_file) as refusals, target as written:
+        run = _Run(written, mapping, sources, report, refusals, progress)
         run.look_up()
         run.declare()
         for number, step in enumerate(mapping.steps, start=1):
@@ -92,7 +95,7 @@ class _Run:
 
     def __init__(
         self,
-        store: Store,
+        store: Store | Rehearsal,
         mapping: Mapping,
         sources: Dictionary[str, Source],
         report: ImportReport,

@@ -46,10 +46,10 @@ class Within(StrEnum):
 class Reading:
     """How cells are turned into values of one kind.
 
-    `formats` are ISO, strptime patterns, `unix`, `unix_ms`, `excel` or `days since YYYY-MM-DD`, tried in order.
-    `zone` is that of instants that name none. `within` says which instant stands for a date without a time.
-    A time of exactly midnight in `midnight_in` counts as a date without a time. `words` are texts with a
-    meaning of their own; `others` says what becomes of texts that are not among them: convert, refuse or
+    `formats` are ISO, strptime patterns, `unix`, `unix_ms`, `excel` or `days since YYYY-MM-DD`, tried in
+    order. `zone` is that of instants that name none. `within` says which instant stands for a date without a
+    time. A time of exactly midnight in `midnight_in` counts as a date without a time. `words` are texts with
+    a meaning of their own; `others` says what becomes of texts that are not among them: convert, refuse or
     empty. In numbers, `ignore` are texts that mean nothing (a currency's sign), `units` are texts at the end
     with what they multiply by, and `brackets` stand for a minus.
     """
