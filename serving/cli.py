@@ -154,6 +154,60 @@ def import_(mapping: str, folder: Path, dry_run: bool, home: Path | None, as_jso
 
 
 @main.command()
+@click.argument("record", nargs=-1)
+@click.option(
+    "--to",
+    "folder",
+    required=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder to write to, one file a record type; files of the same name are replaced.",
+)
+@click.option(
+    "--format",
+    "ending",
+    type=click.Choice(("csv", "xlsx", "parquet")),
+    default="csv",
+    show_default=True,
+    help="What files to write.",
+)
+@click.option("--as", "email", help="Address of a user: write only what that user may see.")
+@click.option("--raw", is_flag=True, help="CSV for programs: no apostrophe before texts like =1+1.")
+@_home
+@_json
+def export(
+    record: tuple[str, ...],
+    folder: Path,
+    ending: str,
+    email: str | None,
+    raw: bool,  # noqa: FBT001  click gives flags by name
+    home: Path | None,
+    as_json: bool,  # noqa: FBT001  as above
+) -> None:
+    """Write all records to CSV, Excel or Parquet files, or only those of the RECORD types named."""
+    from crm_core.exporting import export_records
+    from serving.people import find_user_id
+
+    store = open_store(load_settings(home=home))
+    user_id = None if email is None else find_user_id(store, email)
+    with stage(f"exporting to {folder}") as update:
+        report = export_records(
+            store,
+            folder,
+            format=ending,
+            names=record,
+            user_id=user_id,
+            raw=raw,
+            progress=lambda file, rows: update(file, rows, None),
+        )
+
+    def show() -> None:
+        for line in report.in_words():
+            click.echo(line)
+
+    answer(report.to_json(), as_json=as_json, show=show)
+
+
+@main.command()
 @_task_or_all
 @click.option("--as-of", callback=_as_of, help="Know only what was known then (a day or an instant, UTC).")
 @_home

@@ -49,6 +49,7 @@ KINDS: dict[type[errors.CRMError], Kind] = {
     errors.HomeInUseError: _kind(409, "home-in-use", "The home folder holds other data"),
     errors.MappingError: _kind(422, "mapping", "The import mapping cannot be used"),
     errors.SourceFileError: _kind(422, "source-file", "A file to import cannot be used"),
+    errors.ExportFolderError: _kind(500, "export-folder", "The export cannot be written"),
     errors.FeatureError: _kind(500, "feature", "A feature is declared wrongly"),
     errors.OutcomeFieldError: _kind(
         422, "outcome-field", "A field written at the outcome cannot be an input"

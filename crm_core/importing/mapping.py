@@ -142,6 +142,7 @@ def _file(table: Table) -> FileSpec:
         encoding=_encoding(table),
         delimiter=_character(table, "delimiter", ","),
         quote=_character(table, "quote", '"'),
+        apostrophes=table.typed("apostrophes", bool, default=False),
         empty=frozenset(table.texts("empty", ("",))) | {""},
     )
     table.finish()

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from crm_core.errors import MappingError, SourceFileError
+from crm_core.formulas import unguard
 from crm_core.importing.encodings import DETECT, detect_encoding
 from crm_core.importing.sheets import read_sheet
 from crm_core.importing.specs import FileSpec
@@ -119,7 +120,7 @@ def _read_csv(spec: FileSpec, path: Path, width: int) -> Iterator[Row | Fault]:
                 yield _csv_fault(spec, line, str(error))
                 continue
             if len(cells) == width:
-                yield line, cells
+                yield line, [unguard(cell) for cell in cells] if spec.apostrophes else cells
             elif cells:
                 shown = spec.delimiter.join(cells)[:80]
                 if len(cells) < width and _ends_here(file, path):

@@ -35,6 +35,7 @@ class FileSpec:
     encoding: str = "utf-8"
     delimiter: str = ","
     quote: str = '"'
+    apostrophes: bool = False
     empty: frozenset[str] = frozenset({""})
 
 
