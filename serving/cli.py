@@ -128,12 +128,15 @@ def init(admin: str, home: Path | None, as_json: bool) -> None:  # noqa: FBT001 
 @_home
 @_json
 def import_(mapping: str, folder: Path, dry_run: bool, home: Path | None, as_json: bool) -> None:  # noqa: FBT001  click gives flags by name
-    """Import an export of another system; MAPPING is the name of a shipped mapping or a TOML file."""
-    from crm_core.importing import ImportProgress, load_mapping, run_import
+    """Import an export of another system; MAPPING is the name of a shipped mapping, a TOML file, or auto.
+
+    With auto, exports of Salesforce, HubSpot, Zoho, Dynamics and Pipedrive are recognised by their columns.
+    """
+    from crm_core.importing import ImportProgress, load_mapping, recognise_export, run_import
 
     settings = load_settings(home=home)
     store = open_store(settings)
-    loaded = load_mapping(mapping)
+    loaded = recognise_export(folder) if mapping == "auto" else load_mapping(mapping)
     refusals = settings.home_folder.logs / "refused.jsonl"
     with stage(f"importing {folder}") as update:
 

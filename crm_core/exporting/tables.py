@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Boolean, Column, Float, Integer, select
+from sqlalchemy import Boolean, Column, ColumnElement, Float, Integer, Select, select
 from sqlalchemy.types import TypeEngine
 
 from crm_core.access import Reader
@@ -87,7 +87,7 @@ def _target(column: Column[Any]) -> str | None:
     return next((name for name, model in RECORD_TYPES.items() if model.__tablename__ in tables), None)
 
 
-def kind_of(column: Column[Any]) -> Kind:
+def kind_of(column: ColumnElement[Any]) -> Kind:
     """Return what the cells of a column hold."""
     kinds: tuple[tuple[type[TypeEngine[Any]], Kind], ...] = (
         (Instant, Kind.INSTANT),
@@ -207,7 +207,7 @@ def _log_chunks(
     reader: Reader, model: Log, columns: Sequence[ExportColumn], json: set[str]
 ) -> Iterator[list[Row]]:
     last = 0
-    query = select(model).order_by(model.id).limit(CHUNK_ROWS)
+    query: Select[Any] = select(model).order_by(model.id).limit(CHUNK_ROWS)
     while rows := list(reader.session.scalars(query.where(model.id > last))):
         last = rows[-1].id
         yield [[_log_cell(reader, row, column.name, json) for column in columns] for row in rows]

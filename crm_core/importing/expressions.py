@@ -201,6 +201,7 @@ def _reading(table: Table, kind: Kind, zone: tzinfo) -> Reading:
         ignore=table.texts("ignore", ()),
         units=_units(table),
         brackets=table.typed("brackets", bool, default=False),
+        begins=table.texts("begins", ()),
         words=_words(table, kind, own_zone),
         others=table.choice("others", ("convert", "refuse", "empty"), _others(table, kind)),
     )

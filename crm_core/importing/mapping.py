@@ -131,9 +131,11 @@ def _steps(top: Table, zone: tzinfo) -> tuple[Step, ...]:
 
 
 def _file(table: Table) -> FileSpec:
-    name, path = table.place.removeprefix("files."), table.typed("path", str)
+    name, recognise = table.place.removeprefix("files."), table.texts("recognise", ())
+    path = table.typed("path", str, "") if recognise else table.typed("path", str)
     if Path(path).is_absolute() or ".." in Path(path).parts:
         raise table.refuse("expected a path inside the folder that is imported from", "path")
+    called = table.table("also_called")
     spec = FileSpec(
         name=name,
         path=path,
@@ -144,6 +146,9 @@ def _file(table: Table) -> FileSpec:
         quote=_character(table, "quote", '"'),
         apostrophes=table.typed("apostrophes", bool, default=False),
         empty=frozenset(table.texts("empty", ("",))) | {""},
+        recognise=recognise,
+        also_called={key: called.texts(key, ()) for key in called},
+        not_kept=table.texts("not_kept", ()),
     )
     table.finish()
     return spec
@@ -207,11 +212,19 @@ def _record_step(table: Table, zone: tzinfo, recorded: object) -> Step:
         group=table.typed("group", bool, default=False),
         leave_out=_filters(table, zone),
         if_known=table.choice("if_known", ("update", "keep"), "update"),
+        keep_rest=_prefix(table),
     )
     _check_required(table, step)
     _check_takes(table, step)
     table.finish()
     return step
+
+
+def _prefix(table: Table) -> str | None:
+    prefix: str | None = table.typed("keep_rest", str, None)
+    if prefix is not None and not re.fullmatch(r"[a-z][a-z0-9_]*", prefix):
+        raise table.refuse("expected how the custom fields' names begin, such as crm_", "keep_rest")
+    return prefix
 
 
 def _event_step(table: Table, zone: tzinfo, recorded: object) -> Step:
@@ -273,6 +286,7 @@ def _filters(table: Table, zone: tzinfo) -> tuple[Filter, ...]:
 
 _TESTS = {
     "equals": Kind.TEXT,
+    "other_than": Kind.TEXT,
     "empty": Kind.TEXT,
     "before": Kind.INSTANT,
     "from": Kind.INSTANT,
@@ -298,8 +312,8 @@ def _filter(table: Table, zone: tzinfo) -> Filter:
 
 def _operand(table: Table, test: str, zone: tzinfo) -> object:
     match test:
-        case "equals":
-            return frozenset(table.texts("equals", ()))
+        case "equals" | "other_than":
+            return frozenset(table.texts(test, ()))
         case "empty":
             return table.typed("empty", bool)
         case "before" | "from":

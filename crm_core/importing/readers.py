@@ -57,13 +57,21 @@ def open_source(spec: FileSpec, folder: Path, wanted: Mapping[str, str]) -> Sour
     if spec.encoding == DETECT:
         spec = replace(spec, encoding=detect_encoding(path) if spec.format == "csv" else "utf-8")
     header, rows = _LOOKS[spec.format](spec, path)
+    header = _checked_header(spec, tuple(spec.rename.get(column, column) for column in header))
     for column, place in wanted.items():
         if column not in header:
             raise MappingError(f"{place}: {spec.path} has no column {column!r}{did_you_mean(column, header)}")
     unused = tuple(column for column in header if column not in wanted)
-    if spec.format == "parquet":
+    if spec.format == "parquet" and wanted:
         header = tuple(column for column in header if column in wanted)  # no other column is read
     return Source(spec=spec, path=path, header=header, rows=rows, unused=unused)
+
+
+def read_header(spec: FileSpec, path: Path) -> tuple[str, ...]:
+    """Return the names of a file's columns."""
+    if spec.format == "csv":
+        return _csv_header(spec, path)
+    return _LOOKS[spec.format](spec, path)[0]
 
 
 def read_rows(source: Source) -> Iterator[Row | Fault]:
@@ -226,13 +234,18 @@ def _read_parquet(source: Source) -> Iterator[Row | Fault]:
     line = 0
     try:
         with pq.ParquetFile(source.path) as file:
-            for batch in file.iter_batches(batch_size=_BATCH_ROWS, columns=list(source.header)):
+            for batch in file.iter_batches(batch_size=_BATCH_ROWS, columns=_stored_names(source)):
                 columns = [_plain(column).to_pylist() for column in batch.columns]
                 for cells in zip(*columns, strict=True):
                     line += 1
                     yield line, cells
     except (pa.ArrowException, OSError) as error:
         raise SourceFileError(f"{source.spec.path} is damaged after row {line}: {error}") from error
+
+
+def _stored_names(source: Source) -> list[str]:
+    stored = {name: column for column, name in source.spec.rename.items()}
+    return [stored.get(name, name) for name in source.header]
 
 
 def _plain(column: Any) -> Any:  # noqa: ANN401  pyarrow ships no types

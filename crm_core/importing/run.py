@@ -21,9 +21,9 @@ from crm_core.changes import Source as Written
 from crm_core.clock import instant
 from crm_core.errors import InvalidValueError, SourceFileError
 from crm_core.fields import Coverage, Known, declare_field, find_field, set_observed_until
-from crm_core.importing.encodings import DETECT
 from crm_core.importing.grouping import SeenKeys
 from crm_core.importing.lookups import read_lookup
+from crm_core.importing.presets import fit
 from crm_core.importing.readers import Source, open_source
 from crm_core.importing.report import ImportProgress, ImportReport, Refusal, RefusalLog, StepReport
 from crm_core.importing.rows import StepRows, shown
@@ -57,15 +57,20 @@ def run_import(
     another encoding, or without a column that the mapping names.
     """
     started = perf_counter()
+    said = mapping.files
     report = ImportReport(mapping=mapping.name, dry_run=dry_run)
-    sources = _open_sources(mapping, folder)
+    if mapping.is_preset:
+        fitted = fit(mapping, folder)
+        mapping, sources, report.not_recognised = fitted.mapping, fitted.sources, fitted.not_recognised
+    else:
+        sources = _open_sources(mapping, folder)
     report.unused_columns = {
         source.spec.path: list(source.unused) for source in sources.values() if source.unused
     }
     report.encodings = {
         source.spec.path: source.spec.encoding
         for name, source in sources.items()
-        if mapping.files[name].encoding == DETECT and source.spec.format == "csv"
+        if source.spec.encoding != said[name].encoding and source.spec.format == "csv"
     }
     target = store.rehearsal() if dry_run else nullcontext(store)
     with RefusalLog(report, refusals_file) as refusals, target as written:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from decimal import Decimal, InvalidOperation
 from enum import StrEnum
@@ -51,7 +51,8 @@ class Reading:
     time. A time of exactly midnight in `midnight_in` counts as a date without a time. `words` are texts with
     a meaning of their own; `others` says what becomes of texts that are not among them: convert, refuse or
     empty. In numbers, `ignore` are texts that mean nothing (a currency's sign), `units` are texts at the end
-    with what they multiply by, and `brackets` stand for a minus.
+    with what they multiply by, and `brackets` stand for a minus. What does not begin with one of `begins`
+    counts as empty.
     """
 
     kind: Kind
@@ -66,6 +67,7 @@ class Reading:
     ignore: tuple[str, ...] = ()
     units: Mapping[str, float] = field(default_factory=dict)
     brackets: bool = False
+    begins: tuple[str, ...] = ()
     words: Mapping[str, Any] = field(default_factory=dict)
     others: str = "convert"
 
@@ -91,6 +93,8 @@ _EXPECTED = {
 def converter(reading: Reading) -> Converter:
     """Return the function that turns a cell into a value, as `reading` says."""
     convert = _MAKERS[reading.kind](reading)
+    if reading.begins:
+        return _only_if_begins(reading.begins, converter(replace(reading, begins=())))
     if not reading.words:
         return convert
     words, others = reading.words, reading.others
@@ -106,6 +110,10 @@ def converter(reading: Reading) -> Converter:
         raise ValueError(text)
 
     return convert_word
+
+
+def _only_if_begins(begins: tuple[str, ...], convert: Converter) -> Converter:
+    return lambda cell: convert(cell) if as_text(cell).startswith(begins) else None
 
 
 def as_text(cell: object) -> str:

@@ -112,6 +112,8 @@ class StepWriter:
         for each in candidates:
             key = each.values[name]
             each.values[name] = ids.get(key)
+            if may_be_missing and key is not None and key not in ids:
+                self.report.notes[f"with a {name} that leads to no {other.record_type}, left empty"] += 1
             if key is None or key in ids or may_be_missing:
                 left.append(each)
             else:
@@ -237,7 +239,31 @@ class EventWriter(StepWriter):
         names = {"status"} if self.step.event != "update" else set()
         names |= {name for each, _ in pairs for name in each.values}
         state, log = read_state(session, self.step.model, ids, names), read_log(session, self.step.model, ids)
+        pairs = self._without_cycles(session, pairs)
         self._write_pairs(transaction, pairs, state, log)
+
+    def _without_cycles(
+        self, session: Session, pairs: list[tuple[Candidate, Known]]
+    ) -> list[tuple[Candidate, Known]]:
+        """Refuse events by which a record would come to stand above itself, as a parent's parent does."""
+        for name in (each.name for each in self.step.fields if isinstance(each.value, Link)):
+            if linked_model(self.step.model, name) is self.step.model:
+                pairs = self._without_cycle(session, pairs, name)
+        return pairs
+
+    def _without_cycle(
+        self, session: Session, pairs: list[tuple[Candidate, Known]], name: str
+    ) -> list[tuple[Candidate, Known]]:
+        above = read_chains(session, self.step.model, name, [each.values[name] for each, _ in pairs])
+        left = []
+        for each, record in pairs:
+            if record.record_id in chain_of(above, each.values[name]):
+                kind = self.step.record_type
+                self.refuse(each, name, each.external_id, f"would put the {kind} above itself: a cycle")
+            else:
+                above[record.record_id] = each.values[name]
+                left.append((each, record))
+        return left
 
     def _is_for(self, each: Candidate, known: Mapping[str, Known]) -> bool:
         """Say whether an event has a record that it can have happened to."""
@@ -318,6 +344,30 @@ def linked_model(model: type[Record], name: str) -> type[Record]:
     (key,) = columns_of(model)[name].foreign_keys
     table = key.target_fullname.split(".")[0]
     return next(other for other in RECORD_TYPES.values() if other.__tablename__ == table)
+
+
+def read_chains(
+    session: Session, model: type[Record], name: str, ids: Iterable[int | None]
+) -> dict[int, int | None]:
+    """Return for records, and all that stand above them, which one a link such as `parent_id` points to."""
+    columns = columns_of(model)
+    above: dict[int, int | None] = {}
+    waiting = {record_id for record_id in ids if record_id is not None}
+    while waiting:
+        query = select(columns["id"], columns[name]).where(columns["id"].in_(waiting))
+        found: dict[int, int | None] = dict(session.execute(query).all())
+        above |= found
+        waiting = {parent for parent in found.values() if parent is not None} - above.keys()
+    return above
+
+
+def chain_of(above: Mapping[int, int | None], record_id: int | None) -> set[int]:
+    """Return a record and all that stand above it."""
+    chain: set[int] = set()
+    while record_id is not None and record_id not in chain:
+        chain.add(record_id)
+        record_id = above.get(record_id)
+    return chain
 
 
 def _ends(model: type[Record]) -> list[Column[Any]]:

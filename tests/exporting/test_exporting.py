@@ -18,6 +18,7 @@ from crm_core.clock import FixedClock, day_number, micros
 from crm_core.errors import AccessDeniedError, ExportFolderError, InvalidValueError
 from crm_core.exporting import EXPORTED, FORMATS, ExportReport, export_records
 from crm_core.exporting import run as exporting_run
+from crm_core.exporting import tables as exporting_tables
 from crm_core.fields import FieldKind, Known, declare_field
 from crm_core.formulas import guard, unguard
 from crm_core.importing import load_mapping, run_import
@@ -259,7 +260,7 @@ def test_a_failed_export_leaves_the_folder_as_it_was(
         table = original(reader, model)
         return replace(table, chunks=chunks) if table.name == "user" else table
 
-    original = exporting_run.table_of
+    original = exporting_tables.table_of
     monkeypatch.setattr(exporting_run, "table_of", broken)
     with pytest.raises(ExportFolderError, match="nothing was replaced: disk full"):
         export_records(store, tmp_path, format="csv", names=["team", "user"])
