@@ -199,7 +199,7 @@ def backtest(task: str, home: Path | None, as_json: bool) -> None:  # noqa: FBT0
     from serving.training_runs import backtest_task, show_backtest
 
     settings = load_settings(home=home)
-    report = backtest_task(settings.home_folder, open_store(settings), task)
+    report = backtest_task(open_store(settings), task)
     answer(report, as_json=as_json, show=lambda: show_backtest(report))
 
 
@@ -217,9 +217,10 @@ def list_(task: str, home: Path | None, as_json: bool) -> None:  # noqa: FBT001 
     from serving.model_versions import list_versions
 
     settings = load_settings(home=home)
-    found = list_versions(settings.home_folder, open_store(settings), _chosen(task))
-    columns = ("task", "version", "alias", "trained", "estimator", "AUC>", "log loss>")
-    rows = [[version.get(column.rstrip(">"), "") for column in columns] for version in found]
+    open_store(settings)
+    found = list_versions(settings.home_folder, _chosen(task))
+    columns = ("task", "version", "alias", "trained", "as_of", "estimator")
+    rows = [[version[column] for column in columns] for version in found]
     answer({"versions": found}, as_json=as_json, show=lambda: table("Models", columns, rows))
 
 

@@ -8,6 +8,8 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
+from itertools import product
 from typing import Any
 
 import click
@@ -17,6 +19,7 @@ from sqlalchemy.orm import Session
 from crm_core import migrations
 from crm_core.changes import Source
 from crm_core.errors import HomeInUseError
+from crm_core.predictions import Prediction
 from crm_core.promotions import find_champion
 from crm_core.records import Lead, User
 from crm_core.store import Store
@@ -25,7 +28,7 @@ from serving.champions import RECORD_TYPE_OF
 from serving.console import stage, table
 from serving.home import Home
 from serving.settings import Settings
-from serving.training_runs import score_task, train_task
+from serving.training_runs import score_as_of, score_task, train_task
 
 CAST = (
     ("rep", "ana@example.com"),
@@ -33,6 +36,10 @@ CAST = (
     ("data scientist", "dana@example.com"),
 )
 """Whose passwords are set and shown; the company's other people have none."""
+
+
+BEFORE_DAYS = (21, 14, 7, 1)
+"""How long ago the demonstration asks besides now."""
 
 
 def make_demo(settings: Settings, *, size: str | None = None, seed: int | None = None) -> dict[str, Any]:
@@ -51,9 +58,8 @@ def make_demo(settings: Settings, *, size: str | None = None, seed: int | None =
     for task in RECORD_TYPE_OF:
         with _timed(seconds, f"train {task}"):
             _train(home, store, task)
-    for task in RECORD_TYPE_OF:
-        with _timed(seconds, f"score {task}"):
-            score_task(home, store, task)
+    with _timed(seconds, "score"):
+        _score(home, store)
     logins = _logins(store)
     store.close()
     return {
@@ -166,6 +172,27 @@ def _train(home: Home, store: Store, task: str) -> None:
         if find_champion(session, task) is not None:
             return
     train_task(home, store, task)
+
+
+def _score(home: Home, store: Store) -> None:
+    """Score everything; the first time also as of some earlier days, so that there is a change to be seen."""
+    with store.reading() as session:
+        first = session.scalar(select(Prediction.id).limit(1)) is None
+    if first:
+        _score_earlier(home, store)
+    for task in RECORD_TYPE_OF:
+        score_task(home, store, task)
+
+
+def _score_earlier(home: Home, store: Store) -> None:
+    """Ask today's models about what was known some days ago.
+
+    `recorded_at` says when the answers were given: they are no forecasts, and not to be judged as such.
+    """
+    now = store.clock.now()
+    with stage("scoring some earlier days") as update:
+        for days, task in product(BEFORE_DAYS, RECORD_TYPE_OF):
+            score_as_of(home, store, task, now - timedelta(days=days), update)
 
 
 def _logins(store: Store) -> list[dict[str, str]]:

@@ -45,7 +45,13 @@ def test_init_again_changes_nothing(tmp_path: Path) -> None:
 
 
 def test_a_home_without_records_is_refused_in_one_line(tmp_path: Path) -> None:
-    for command in (["serve"], ["score", "all"], ["train", "all"], ["models", "list"], ["token", "a@b.example"]):
+    for command in (
+        ["serve"],
+        ["score", "all"],
+        ["train", "all"],
+        ["models", "list"],
+        ["token", "a@b.example"],
+    ):
         refused = run(*command, "--home", tmp_path / "nothing")
         assert refused.exit_code == 1, refused.output
         assert refused.stdout == ""
@@ -125,7 +131,9 @@ def test_the_demonstration_leaves_another_company_alone(tmp_path: Path) -> None:
 def loaded_by(code: str) -> set[str]:
     """Return the heavy libraries that a program has loaded at its end."""
     tail = f"\nimport sys; print(*(set(sys.modules) & {HEAVY!r}))"
-    done = subprocess.run([sys.executable, "-c", code + tail], cwd=ROOT, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code + tail], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     return set(done.stdout.splitlines()[-1].split())
 
 
