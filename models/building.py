@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -47,7 +47,6 @@ class Built:
 
     bundle: ModelBundle
     choice: Choice
-    lesson: Lesson
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -59,10 +58,13 @@ class Material:
     feature_set: FeatureSet
     questions: Questions
     until: int
+    _seen: dict[int, Exposure] = field(default_factory=dict, repr=False)
 
     def expose_at(self, known_at: int) -> Exposure:
-        """Return what was known at an instant of what came of the questions."""
-        return self.questions.expose(self.store, known_at)
+        """Return what was known at an instant of what came of the questions; read once."""
+        if known_at not in self._seen:
+            self._seen[known_at] = self.questions.expose(self.store, known_at)
+        return self._seen[known_at]
 
 
 def gather(questions: Questions, store: Store, feature_set: FeatureSet, until: int) -> Material:
@@ -124,7 +126,7 @@ def _build(material: Material, recipe: Recipe | None, say: Callable[[str], None]
     fitted = fit_recipe(choice.recipe, lesson)
     calibration = calibrate(asked, seen, choice.recipe, material.until)
     bundle = _pack(material, encoder, fitted, calibration, seen)
-    return Built(bundle=bundle, choice=choice, lesson=lesson)
+    return Built(bundle=bundle, choice=choice)
 
 
 def calibrate(asked: Asked, seen: Exposure, recipe: Recipe, until: int) -> Calibration:

@@ -287,3 +287,13 @@ def area_under_curve(score: Floats, happened: Bools) -> float:
     order = np.argsort(-score, kind="stable")
     ranked = _rank(score[order], happened[order].astype(np.float64))
     return float(auc(ranked, np.ones((1, len(score))))[0])
+
+
+def found_by_working_down(probability: Floats, judged: Judged) -> tuple[float, ...]:
+    """Return the share of events among the first 0, 5, ... 100 % of questions by probability; ties are shared."""
+    order = np.argsort(-probability, kind="stable")
+    ranked = _rank(probability[order], judged.happened[order].astype(np.float64))
+    events, others = ranked.counts(np.ones((1, len(probability))))
+    looked_at = np.append(0.0, events[0] + others[0]) / len(probability)
+    shares = np.append(0.0, events[0]) / max(events[0, -1], 1.0)
+    return tuple(np.interp(np.linspace(0, 1, 21), looked_at, shares).tolist())

@@ -37,8 +37,8 @@ def explain_rows(bundle: ModelBundle, feature_set: FeatureSet, frame: DataFrame)
     """Return the reasons of each row of a frame, those that weigh most first.
 
     A reason is {"group", "feature", "value", "log_odds", "en", "zh"}. The features of a group are one reason, told by the
-    one that weighs most. One item of group "base" is the average record. The items add up to the log-odds of the
-    probability shown, to within 1e-9.
+    one that weighs most; a group that adds nothing is no reason. One item of group "base" is the average record. The
+    items add up to the log-odds of the probability shown, to within 1e-9.
     """
     explanation = bundle.explain(frame)
     groups = _groups(explanation, feature_set)
@@ -69,6 +69,8 @@ def _reasons_of(
 ) -> Iterator[Reason]:
     for group in groups:
         shares = [float(parts[position]) for position in group.positions]
+        if not any(shares):
+            continue
         strongest = group.features[int(np.argmax(np.abs(shares)))]
         value = _plain(values[strongest.name][row])
         yield {

@@ -106,6 +106,11 @@ class Lesson:
 
 def fit_recipe(recipe: Recipe, lesson: Lesson) -> Fitted:
     """Fit a model by a recipe, which picks the rows of its windows from the lesson."""
+    return at_present_level(fit_shape(recipe, lesson), lesson, recipe.level_days)
+
+
+def fit_shape(recipe: Recipe, lesson: Lesson) -> Fitted:
+    """Fit what matters, to all of the recipe's window; the levels are those of that window."""
     taught = lesson.recent(recipe.window_days).without_short_seasons()
     fitted = Fitted(estimator=Estimator(), levels=fit_levels(taught.exposure), fading=lesson.fading)
     if recipe.penalty is not None:
@@ -113,7 +118,7 @@ def fit_recipe(recipe: Recipe, lesson: Lesson) -> Fitted:
     if recipe.rounds is not None:
         trees = fit_trees(tree_rows(fitted, taught), SHAPES[recipe.rung], rounds=recipe.rounds).trees
         fitted = replace(fitted, estimator=replace(fitted.estimator, trees=trees))
-    return at_present_level(fitted, lesson, recipe.level_days)
+    return fitted
 
 
 def fit_logistic(lesson: Lesson, *, penalty: float) -> Fitted:
@@ -124,7 +129,7 @@ def fit_logistic(lesson: Lesson, *, penalty: float) -> Fitted:
     always = np.ones(len(lesson.fading))
     blocks = {"lasting": Block(rows=rows, load=always)}
     if len(always) > 1:
-        blocks["early"] = Block(rows=rows, load=lesson.fading)
+        blocks["early"] = replace(blocks["lasting"], load=lesson.fading)
     if columns.gate is not None:
         is_open = columns.gate.is_open(lesson.matrix)
         blocks["fresh"] = Block(rows=rows * is_open[:, None], load=always)

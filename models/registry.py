@@ -87,11 +87,11 @@ class Registry:
     def _client(self) -> MlflowClient:
         # Set before the import, which reads it: nothing is ever sent anywhere.
         os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
-        for chatty in ("mlflow", "alembic"):
-            logging.getLogger(chatty).setLevel(logging.WARNING)
         with _quiet():
             from mlflow import MlflowClient
 
+            for chatty in ("mlflow", "alembic"):  # after the import, which sets them up to talk
+                logging.getLogger(chatty).setLevel(logging.WARNING)
             return MlflowClient(tracking_uri=self.tracking_uri, registry_uri=self.tracking_uri)
 
     def prepare(self) -> None:

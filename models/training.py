@@ -29,7 +29,7 @@ from models.bundle import ModelBundle
 from models.gate import GateResult, compare_models
 from models.guard import Suspicion, check_no_leaks, find_leaks
 from models.judging import Bench, Judgement, judge
-from models.plots import draw_calibration
+from models.plots import draw_calibration, draw_lift
 from models.questions import Questions, answers, ask, first_instant
 from models.report import TrainingReport, flat_metrics
 from models.scoring import load_champion
@@ -45,7 +45,7 @@ Progress = Callable[..., None]
 HOLD_OUT_DAYS = (90, 180, 360)
 """How long the time of judging may be, besides one horizon: the shortest with enough outcomes is taken."""
 
-ENOUGH_TO_JUDGE = 30
+ENOUGH_TO_JUDGE = 60
 """Records with the outcome, among those judged, from which on no longer time is taken."""
 
 
@@ -157,12 +157,13 @@ def _train_now(course: _Course, now: int) -> _Outcome:
     with course.timed("asking"):
         questions = course.ask(until=now)
     until = min(now, _seen_until(course, questions))
-    suspicions = _guard(course, course.material(questions, until))
+    material = course.material(questions, until)
+    suspicions = _guard(course, material)
     try:
-        past, past_material, judgement, judged = _judge_a_past_model(course, questions, until)
+        past, judgement, judged = _judge_a_past_model(course, questions, until)
     except NotEnoughDataError as error:
         with course.timed("choosing and fitting"):
-            built = build_bundle(course.material(questions, until), say=course.say)
+            built = build_bundle(material, say=course.say)
         return _Outcome(
             built=built,
             judgement=None,
@@ -172,9 +173,8 @@ def _train_now(course: _Course, now: int) -> _Outcome:
             suspicions=suspicions,
         )
     with course.timed("fitting on everything"):
-        again = build_bundle(course.material(questions, until), recipe=past.choice.recipe, say=course.say)
-        built = Built(bundle=again.bundle, choice=past.choice, lesson=again.lesson)
-    del past_material
+        again = build_bundle(material, recipe=past.choice.recipe, say=course.say)
+        built = Built(bundle=again.bundle, choice=past.choice)
     return _Outcome(
         built=built,
         judgement=judgement,
@@ -187,7 +187,7 @@ def _train_now(course: _Course, now: int) -> _Outcome:
 
 def _judge_a_past_model(
     course: _Course, questions: Questions, until: int
-) -> tuple[Built, Material, Judgement, Questions]:
+) -> tuple[Built, Judgement, Questions]:
     """Return a model made some months ago with its judgement; raise NotEnoughDataError if none can be."""
     origin = _hold_out_from(course, questions, until)
     material = course.material(questions, origin)
@@ -198,7 +198,7 @@ def _judge_a_past_model(
         judgement = _judge(course, built, material, later)
     if judgement is None:
         raise NotEnoughDataError("nothing asked lately has had its whole horizon yet")
-    return built, material, judgement, later
+    return built, judgement, later
 
 
 def _hold_out_from(course: _Course, questions: Questions, until: int) -> int:
@@ -319,9 +319,9 @@ def _run(course: _Course, outcome: _Outcome, gate: GateResult) -> Any:  # noqa: 
 
 def _files(report: dict[str, Any], outcome: _Outcome) -> dict[str, bytes]:
     files = {"report.json": json.dumps(report, ensure_ascii=False, indent=1, sort_keys=True).encode()}
-    if outcome.judgement is not None and outcome.judged is not None and outcome.judged_by is not None:
-        main = outcome.judgement.main
-        files["calibration.svg"] = draw_calibration(main)
+    if outcome.judgement is not None:
+        files["calibration.svg"] = draw_calibration(outcome.judgement.main)
+        files["lift.svg"] = draw_lift(outcome.judgement.main)
     return files
 
 
