@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from html import unescape
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -55,7 +56,12 @@ from tests.serving.http import Http
 NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 TASK = "win_probability"
 REP_SAYS = 0.7
-CALL = {"kind": "call", "direction": "inbound", "duration_seconds": 1_500, "subject": "They like the offer"}
+CALL: dict[str, Any] = {
+    "kind": "call",
+    "direction": "inbound",
+    "duration_seconds": 1_500,
+    "subject": "They like the offer",
+}
 
 
 @dataclass
