@@ -18,14 +18,14 @@ from sqlalchemy.orm import Session
 
 from crm_core import migrations
 from crm_core.changes import Source
-from crm_core.errors import HomeInUseError
+from crm_core.errors import HomeInUseError, NotEnoughDataError
 from crm_core.predictions import Prediction
 from crm_core.promotions import find_champion
 from crm_core.records import Lead, User
 from crm_core.store import Store
 from serving.auth import new_password, set_password
 from serving.champions import RECORD_TYPE_OF
-from serving.console import stage, table
+from serving.console import say, stage, table
 from serving.home import Home
 from serving.settings import Settings
 from serving.training_runs import score_as_of, score_task, train_task
@@ -168,10 +168,17 @@ def _tracking_prepared(home: Home) -> Iterator[None]:
 
 
 def _train(home: Home, store: Store, task: str) -> None:
+    if task in _served_tasks(store):
+        return
+    try:
+        train_task(home, store, task)
+    except NotEnoughDataError as error:
+        say(f"No model for now: {error}")
+
+
+def _served_tasks(store: Store) -> list[str]:
     with store.reading() as session:
-        if find_champion(session, task) is not None:
-            return
-    train_task(home, store, task)
+        return [task for task in RECORD_TYPE_OF if find_champion(session, task) is not None]
 
 
 def _score(home: Home, store: Store) -> None:
@@ -180,7 +187,7 @@ def _score(home: Home, store: Store) -> None:
         first = session.scalar(select(Prediction.id).limit(1)) is None
     if first:
         _score_earlier(home, store)
-    for task in RECORD_TYPE_OF:
+    for task in _served_tasks(store):
         score_task(home, store, task)
 
 
@@ -191,7 +198,7 @@ def _score_earlier(home: Home, store: Store) -> None:
     """
     now = store.clock.now()
     with stage("scoring some earlier days") as update:
-        for days, task in product(BEFORE_DAYS, RECORD_TYPE_OF):
+        for days, task in product(BEFORE_DAYS, _served_tasks(store)):
             score_as_of(home, store, task, now - timedelta(days=days), update)
 
 

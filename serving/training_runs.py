@@ -86,12 +86,12 @@ def _show_report(report: Mapping[str, Any]) -> None:
     training = report["training"]
     click.echo()
     click.echo(click.style(f"{report['task']}: {report['version']}", bold=True))
+    horizon, as_of = report["horizon_days"], report["as_of"][:10]
     click.echo(
-        f"Chance to be {report['outcome']} within {report['horizon_days']} days, as of {report['as_of'][:10]}; "
-        f"by {report['estimator']}"
+        f"Chance to be {report['outcome']} within {horizon} days, as of {as_of}; by {report['estimator']}"
     )
     click.echo(
-        f"Learned from {training['questions']:,} questions with {training['features']} features: "
+        f"As of {report['as_of'][:10]}, learned from {training['questions']:,} questions with {training['features']} features: "
         f"{training['outcomes']:,} {report['outcome']}, {training['without_outcome']:,} not"
     )
     if report["judged"] is None:

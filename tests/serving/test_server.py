@@ -30,10 +30,8 @@ ROOT = Path(__file__).resolve().parents[2]
 class Served:
     """A running `crm serve`."""
 
-    def __init__(self, home: Path) -> None:
-        runner = CliRunner()
-        runner.invoke(main, ["init", "--home", str(home)])
-        self.key = runner.invoke(main, ["token", "admin@example.com", "--home", str(home)]).stdout.strip()
+    def __init__(self, home: Path, key: str) -> None:
+        self.key = key
         command = [sys.executable, "-c", "from serving.cli import main; main()", "serve", "--port", "0"]
         self.process = subprocess.Popen(
             [*command, "--home", str(home)],
@@ -62,7 +60,10 @@ class Served:
 
 @pytest.fixture
 def served(tmp_path: Path) -> Iterator[Served]:
-    running = Served(tmp_path)
+    runner = CliRunner()
+    runner.invoke(main, ["init", "--home", str(tmp_path)])
+    key = runner.invoke(main, ["token", "admin@example.com", "--home", str(tmp_path)]).stdout.strip()
+    running = Served(tmp_path, key)
     yield running
     running.process.kill()
     running.process.communicate()
