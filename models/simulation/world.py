@@ -31,9 +31,9 @@ class Size:
 
 SIZES: Final = {
     "tiny": Size(leads=400, reps=4, customers=40),
-    "small": Size(leads=3_000, reps=9, customers=220),
-    "medium": Size(leads=30_000, reps=40, customers=2_200),
-    "large": Size(leads=150_000, reps=160, customers=11_000),
+    "small": Size(leads=3_000, reps=9, customers=260),
+    "medium": Size(leads=30_000, reps=40, customers=2_600),
+    "large": Size(leads=150_000, reps=160, customers=13_000),
 }
 """`tiny` is for tests."""
 
