@@ -99,7 +99,7 @@ def _of_presence(missing: Bools, happened: Bools, entity: Ints) -> str | None:
     area = area_under_curve(present.astype(np.float64), happened)
     if max(area, 1 - area) >= TOO_GOOD:
         return f"that it has a value at all tells the answers apart with an AUC of {max(area, 1 - area):.3f}"
-    odds_with, odds_without = _odds(happened[present]), _odds(happened[missing])
+    odds_with, odds_without = (_odds(happened[rows], entity[rows]) for rows in (present, missing))
     multiple = max(odds_with / odds_without, odds_without / odds_with)
     if multiple < TELLTALE_ODDS:
         return None
@@ -109,9 +109,13 @@ def _of_presence(missing: Bools, happened: Bools, entity: Ints) -> str | None:
     )
 
 
-def _odds(happened: Bools) -> float:
-    """Return the odds, with half an answer added on both sides so that nothing is certain."""
-    return float((happened.sum() + 0.5) / ((~happened).sum() + 0.5))
+def _odds(happened: Bools, entity: Ints) -> float:
+    """Return the odds, with half an answer added on both sides so that nothing is certain.
+
+    Entities are counted, not questions: one deal asked fifty times without a win is one piece of evidence.
+    """
+    yes = _entities(entity[happened])
+    return (yes + 0.5) / (_entities(entity) - yes + 0.5)
 
 
 def _rate_out_of_fold(

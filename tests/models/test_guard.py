@@ -88,3 +88,11 @@ def test_a_leak_stops_training_by_name_unless_overruled_by_name(world) -> None:
     check_no_leaks(found, overruled=["segment"])
     with pytest.raises(LeakageError):
         check_no_leaks(found, overruled=["another"])
+
+
+def test_few_records_asked_often_are_little_evidence() -> None:
+    """Seventeen records without a value, each asked fifty times and none with the outcome: chance, not a leak."""
+    asked = np.repeat(np.arange(300), 50)
+    happened = (asked % 4 == 0) & (asked >= 17)
+    region = pd.Series(np.where(asked < 17, None, "north"), dtype=object)
+    assert _found(pd.DataFrame({"region": region}), happened, asked) == []
