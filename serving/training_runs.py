@@ -87,11 +87,9 @@ def _show_report(report: Mapping[str, Any]) -> None:
     click.echo()
     click.echo(click.style(f"{report['task']}: {report['version']}", bold=True))
     horizon, as_of = report["horizon_days"], report["as_of"][:10]
+    click.echo(f"Chance to be {report['outcome']} within {horizon} days; by {report['estimator']}")
     click.echo(
-        f"Chance to be {report['outcome']} within {horizon} days, as of {as_of}; by {report['estimator']}"
-    )
-    click.echo(
-        f"As of {report['as_of'][:10]}, learned from {training['questions']:,} questions with {training['features']} features: "
+        f"As of {as_of}, from {training['questions']:,} questions and {training['features']} features: "
         f"{training['outcomes']:,} {report['outcome']}, {training['without_outcome']:,} not"
     )
     if report["judged"] is None:
