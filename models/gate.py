@@ -16,6 +16,9 @@ from models.scoring import features_of
 FEWEST_OUTCOMES = 20
 """Outcomes that neither model knew, below which nothing is decided."""
 
+NEGLIGIBLE = 0.01
+"""Share of the champion's loss that a challenger may be worse by even if that is no noise."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class GateResult:
@@ -43,7 +46,7 @@ def compare_models(
 ) -> GateResult:
     """Compare two models on questions asked after the challenger was made and answered after the champion was.
 
-    The challenger passes unless it is worse by more than noise.
+    The challenger passes unless it is worse by more than noise and by more than is negligible.
     """
     try:
         features_of(store, champion)
@@ -62,10 +65,9 @@ def compare_models(
         )
     asked = judged.take(rows)
     seen = Judged(happened=answer.happened[rows], entity=asked.account)
-    gain = compare_losses(
-        _losses(champion, asked, seen, days), _losses(challenger, asked, seen, days), seen.entity
-    )
-    passed = gain.high >= 0
+    losses = _losses(champion, asked, seen, days)
+    gain = compare_losses(losses, _losses(challenger, asked, seen, days), seen.entity)
+    passed = gain.high >= 0 or gain.value > -NEGLIGIBLE * float(losses.mean())
     reason = "no worse than the champion" if passed else "worse than the champion by more than noise"
     return GateResult(passed=passed, reason=reason, questions=len(asked), outcomes=outcomes, gain=gain)
 

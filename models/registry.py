@@ -30,6 +30,7 @@ from crm_core.store import Store
 from models.bundle import ModelBundle, load_bundle
 from models.kept import keep_bytes
 from models.served import probability_name
+from models.tasks import TASKS
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -130,7 +131,7 @@ class Registry:
         """Return a version by its name, as `lead_scoring-3-1a2b3c4d`; the last part may be left out."""
         task, _, rest = name.replace("/", "-").partition("-")
         number = rest.partition("-")[0]
-        if not number.isdecimal():
+        if not (number.isdecimal() and task in TASKS):
             raise ModelNotFoundError(f"expected a version such as lead_scoring-3, got {name!r}")
         found = self.get_version(task, int(number))
         if name.count("-") > 1 and found.name != name:

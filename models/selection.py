@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -59,12 +59,15 @@ class Bar:
     worth: float
 
 
+NEWER_LEVEL = Bar(certainty=0.8, worth=0.001)
 LESS_HISTORY = Bar(certainty=0.8, worth=0.01)
 LESS_SHRINKAGE = Bar(certainty=0.5, worth=0.0)
 HIGHER_RUNG = Bar(certainty=0.9, worth=0.01)
 
 ENOUGH_EVENTS = 40
 """Events to judge by from which on no longer time is looked at."""
+
+T = TypeVar("T")
 
 ExposeAt = Callable[[int], Exposure]
 """Gives what was known of all questions at an instant."""
@@ -167,7 +170,8 @@ def choose_recipe(
     if trial.events < FEWEST_EVENTS:
         return trial.nothing_to_judge_by()
     say(f"judging on {trial.judged.sum()} questions asked from {len(trial.origins)} instants in the past")
-    base = trial.plainest([Recipe(rung=Rung.BASE_RATE, level_days=days) for days in LEVEL_DAYS])
+    rates = [Recipe(rung=Rung.BASE_RATE, level_days=days) for days in LEVEL_DAYS]
+    base = trial.plainest(rates, NEWER_LEVEL)
     say("trying a shrunken logistic model")
     logistic = trial.best_logistic(base.recipe.level_days)
     best = trial.step_up(base, logistic)
@@ -250,9 +254,9 @@ class _Trial:
             events=self.events,
         )
 
-    def plainest(self, recipes: Sequence[Recipe]) -> _Tried:
-        """Try recipes, plainest first, and return the first that is no worse than the best by more than noise."""
-        return self.plainest_of([self.run(recipe) for recipe in recipes], LESS_HISTORY)
+    def plainest(self, recipes: Sequence[Recipe], bar: Bar) -> _Tried:
+        """Try recipes, plainest first, and return the first over which the best does not clear the bar."""
+        return self.plainest_of([self.run(recipe) for recipe in recipes], bar)
 
     def plainest_of(self, tried: Sequence[_Tried], bar: Bar) -> _Tried:
         best = min(tried, key=self.mean_loss)
@@ -260,7 +264,9 @@ class _Trial:
 
     def best_logistic(self, level_days: int | None) -> _Tried:
         first = Recipe(rung=Rung.LOGISTIC, level_days=level_days, penalty=_FIRST_PENALTY)
-        windowed = self.plainest([replace(first, window_days=days) for days in WINDOWS_DAYS])
+        windowed = self.plainest(
+            [replace(first, window_days=days) for days in WINDOWS_DAYS], LESS_HISTORY
+        )
         return self.plainest_penalty(windowed)
 
     def plainest_penalty(self, start: _Tried) -> _Tried:
@@ -288,7 +294,7 @@ class _Trial:
         return min([self.grow(alone), self.grow(added)], key=self.mean_loss)
 
     def grow(self, recipe: Recipe) -> _Tried:
-        """Grow trees for all splits, and take as many rounds as were best on what they judge."""
+        """Grow trees for all splits, as many rounds as are best on what is judged."""
         shape = SHAPES[recipe.rung]
         grown: list[tuple[Split, Lesson, Fitted, GrownTrees]] = []
         for split, known in self.splits:
@@ -302,13 +308,16 @@ class _Trial:
                 watched=tree_rows(start, watched),
             )
             grown.append((split, lesson, start, trees))
+        losses = [trees.watched_loss for *_, trees in grown]
         weights = [float((split.judges & self.judged).sum()) for split, *_ in grown]
-        rounds = _best_round([trees.watched_loss for *_, trees in grown], weights)
         log_odds = np.full(self.truth.at_risk.shape, np.nan)
-        for split, lesson, start, trees in grown:
-            estimator = replace(start.estimator, trees=trees.first(rounds))
+        for place, (split, lesson, start, trees) in enumerate(grown):
+            # How many rounds a split is judged with, the others say: or choosing it would flatter trees.
+            elsewhere = _best_round(_without(losses, place), _without(weights, place))
+            estimator = replace(start.estimator, trees=trees.first(elsewhere))
             fitted = at_present_level(replace(start, estimator=estimator), lesson, recipe.level_days)
             self.fill(log_odds, split, fitted)
+        rounds = _best_round(losses, weights)
         return self.tried(replace(recipe, rounds=rounds), log_odds)
 
     def run(self, recipe: Recipe) -> _Tried:
@@ -369,6 +378,11 @@ class _Trial:
         beaten = [step for step in self.steps if not step.taken]
         told = ", ".join(f"{step.above} gained {step.gain.value:.4f} over {step.below}" for step in beaten)
         return f"{rung}; not worth a step: {told}" if told else f"{rung}; each rung beat the one below"
+
+
+def _without(values: Sequence[T], place: int) -> Sequence[T]:
+    """Return all values but one; the only one where there is no other."""
+    return [*values[:place], *values[place + 1 :]] or values
 
 
 def _best_round(losses: Sequence[Floats], weights: Sequence[float]) -> int:

@@ -80,12 +80,16 @@ class _Course:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Outcome:
-    """The model to register, and how right it, or its like of some months ago, was."""
+    """The model to register, and how right it, or its like of some months ago, was.
+
+    `like_of` makes its like of another instant, for a fair comparison with a champion made later than the judged one.
+    """
 
     built: Built
     judgement: Judgement | None
     judged: Questions | None
     judged_by: ModelBundle | None
+    like_of: Callable[[int], ModelBundle] | None = None
     not_judged: str | None
     suspicions: list[Suspicion]
 
@@ -175,11 +179,16 @@ def _train_now(course: _Course, now: int) -> _Outcome:
     with course.timed("fitting on everything"):
         again = build_bundle(material, recipe=past.choice.recipe, say=course.say)
         built = Built(bundle=again.bundle, choice=past.choice)
+
+    def like_of(instant_: int) -> ModelBundle:
+        return build_bundle(course.material(questions, instant_), recipe=past.choice.recipe).bundle
+
     return _Outcome(
         built=built,
         judgement=judgement,
         judged=judged,
         judged_by=past.bundle,
+        like_of=like_of,
         not_judged=None,
         suspicions=suspicions,
     )
@@ -282,7 +291,10 @@ def _gate(course: _Course, outcome: _Outcome, registry: Registry) -> GateResult:
         return GateResult(passed=False, reason=f"not judged: {outcome.not_judged}")
     if champion.variant != course.task.variant:
         return GateResult(passed=True, reason=f"the champion answers another question: {champion.variant}")
-    return compare_models(course.store, outcome.judged_by, champion, outcome.judged)
+    challenger, judged, made = outcome.judged_by, outcome.judged, champion.trained["as_of"]
+    if outcome.like_of is not None and made > challenger.trained["as_of"]:
+        challenger, judged = outcome.like_of(made), judged.take(judged.as_of > made)
+    return compare_models(course.store, challenger, champion, judged)
 
 
 def _run(course: _Course, outcome: _Outcome, gate: GateResult) -> Any:  # noqa: ANN401  a Run of the registry

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -75,6 +77,13 @@ def start_business(store: Store, *, leads: int = 1500, seed: int = 3, **custom: 
     return Business(store=store, ids=ids, sources=sources)
 
 
+def copy_store(store: Store, path: Path) -> Store:
+    """Return a store on a copy of a SQLite database, with the clock at NOW."""
+    with closing(sqlite3.connect(store.engine.url.database or "")) as source, closing(sqlite3.connect(path)) as copy:
+        source.backup(copy)
+    return Store(f"sqlite:///{path}", clock=FixedClock(NOW))
+
+
 @pytest.fixture(scope="session")
 def tracking_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An empty MLflow database, which takes seconds to make, to be copied."""
@@ -102,4 +111,12 @@ def business(tmp_path_factory: pytest.TempPathFactory, empty_database: Path) -> 
     shutil.copy(empty_database, path)
     store = Store(f"sqlite:///{path}", clock=FixedClock(NOW))
     yield start_business(store)
+    store.close()
+
+
+@pytest.fixture
+def copied(business: Business, tmp_path: Path) -> Iterator[Store]:
+    """A copy of the business, to be changed."""
+    store = copy_store(business.store, tmp_path / "copy.db")
+    yield store
     store.close()

@@ -64,7 +64,7 @@ def test_where_something_matters_the_logistic_model_is_used() -> None:
 
 
 def test_after_a_jump_in_the_level_only_what_came_after_it_teaches_the_level() -> None:
-    found = _World(lambda matrix, day: expit(np.where(day > 600, -1.2, -3.5) + matrix[:, 0])).choose().recipe
+    found = _World(lambda matrix, day: expit(np.where(day > 560, -1.2, -3.5) + matrix[:, 0])).choose().recipe
     assert found.level_days is not None
     assert found.level_days <= 120
     assert found.window_days is None
