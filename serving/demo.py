@@ -13,16 +13,17 @@ from itertools import product
 from typing import Any
 
 import click
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from crm_core import migrations
 from crm_core.changes import Source
-from crm_core.errors import HomeInUseError, NotEnoughDataError
+from crm_core.errors import HomeInUseError, TrainingError
 from crm_core.predictions import Prediction
 from crm_core.promotions import find_champion
 from crm_core.records import Lead, User
 from crm_core.store import Store
+from crm_core.tokens import Token, create_token
 from serving.auth import new_password, set_password
 from serving.champions import RECORD_TYPE_OF
 from serving.console import say, stage, table
@@ -38,6 +39,7 @@ CAST = (
 """Whose passwords are set and shown; the company's other people have none."""
 
 
+KEY_NAME = "demonstration"
 BEFORE_DAYS = (21, 14, 7, 1)
 """How long ago the demonstration asks besides now."""
 
@@ -60,13 +62,14 @@ def make_demo(settings: Settings, *, size: str | None = None, seed: int | None =
             _train(home, store, task)
     with _timed(seconds, "score"):
         _score(home, store)
-    logins = _logins(store)
+    logins, key = _logins(store), _new_key(store)
     store.close()
     return {
         "home": str(home.folder),
         **asked,
         "seconds": {**seconds, "in all": round(time.perf_counter() - began, 1)},
         "logins": logins,
+        "key": key,
     }
 
 
@@ -81,6 +84,8 @@ def show_demo(made: dict[str, Any]) -> None:
         ("role", "name", "address", "password"),
         rows,
     )
+    click.echo()
+    click.echo(f"API key of {made['logins'][0]['name']}: {made['key']}")
     click.echo()
 
 
@@ -172,7 +177,7 @@ def _train(home: Home, store: Store, task: str) -> None:
         return
     try:
         train_task(home, store, task)
-    except NotEnoughDataError as error:
+    except TrainingError as error:
         say(f"No model for now: {error}")
 
 
@@ -206,6 +211,16 @@ def _logins(store: Store) -> list[dict[str, str]]:
     """Give the cast new random passwords and return them; only their hashes are kept."""
     with store.transaction(source=Source.API) as transaction:
         return [_login(transaction.session, role, email) for role, email in CAST]
+
+
+def _new_key(store: Store) -> str:
+    """Return a new API key of the rep; the one that an earlier demonstration gave is revoked."""
+    with store.transaction(source=Source.API) as transaction:
+        session, now = transaction.session, transaction.now
+        user_id = session.scalars(select(User.id).where(User.email == CAST[0][1])).one()
+        earlier = (Token.user_id == user_id, Token.name == KEY_NAME, Token.revoked_at.is_(None))
+        session.execute(update(Token).where(*earlier).values(revoked_at=now))
+        return create_token(session, user_id=user_id, name=KEY_NAME, now=now)
 
 
 def _login(session: Session, role: str, email: str) -> dict[str, str]:

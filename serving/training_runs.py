@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from crm_core.changes import Source, newest_sequence
+from crm_core.errors import InvalidValueError
 from crm_core.store import Store
 from serving.console import Update, stage, table
 from serving.home import Home
@@ -35,6 +36,7 @@ def train_task(home: Home, store: Store, task: str, *, as_of: datetime | None = 
     from models.tasks import get_task
     from models.training import train
 
+    _check_past(store, as_of)
     with stage(f"training {task}") as update:
         trained = train(
             store,
@@ -50,22 +52,30 @@ def train_task(home: Home, store: Store, task: str, *, as_of: datetime | None = 
     return report
 
 
-def score_task(home: Home, store: Store, task: str) -> dict[str, Any]:
-    """Score every open record of a task with its champion, and note that this was done."""
+def score_task(home: Home, store: Store, task: str, *, as_of: datetime | None = None) -> dict[str, Any]:
+    """Score every record that is open now, or was at `as_of`, with its champion; note it if it is now."""
     began = time.perf_counter()
+    _check_past(store, as_of)
     with store.reading() as session:
-        position, as_of = newest_sequence(session), store.clock.now()
+        position, asked = newest_sequence(session), as_of or store.clock.now()
     with stage(f"scoring {task}") as update:
-        model_version, scored = score_as_of(home, store, task, as_of, update)
-    with store.transaction(source=Source.MODEL) as transaction:
-        note_full_scoring(transaction, task, as_of=as_of, position=position)
+        model_version, scored = score_as_of(home, store, task, asked, update)
+    if as_of is None:
+        with store.transaction(source=Source.MODEL) as transaction:
+            note_full_scoring(transaction, task, as_of=asked, position=position)
     return {
         "task": task,
         "model_version": model_version,
-        "as_of": as_of.isoformat(),
+        "as_of": asked.isoformat(),
         "scored": scored,
         "seconds": round(time.perf_counter() - began, 2),
     }
+
+
+def _check_past(store: Store, as_of: datetime | None) -> None:
+    now = store.clock.now()
+    if as_of is not None and as_of > now:
+        raise InvalidValueError("as_of", as_of.isoformat(), f"an instant up to now ({now.isoformat()})")
 
 
 def score_as_of(home: Home, store: Store, task: str, as_of: datetime, update: Update) -> tuple[str, int]:

@@ -86,6 +86,21 @@ def test_a_bad_setting_is_refused_by_name(monkeypatch: pytest.MonkeyPatch, tmp_p
     assert not (tmp_path / "home").exists()
 
 
+@pytest.mark.parametrize("command", ["train", "score"])
+def test_nobody_asks_from_the_future(tmp_path: Path, command: str) -> None:
+    run("init", "--home", tmp_path)
+    refused = run(command, "churn", "--as-of", "2999-01-01", "--home", tmp_path)
+    assert refused.exit_code == 1
+    assert "expected an instant up to now" in refused.stderr
+
+
+def test_all_tasks_that_can_be_done_are_done_and_none_is_a_refusal(tmp_path: Path) -> None:
+    run("init", "--home", tmp_path)
+    refused = run("score", "all", "--home", tmp_path)
+    assert refused.exit_code == 1
+    assert refused.stderr.count("left out: no champion") == 3
+
+
 def test_an_unknown_mapping_is_refused(tmp_path: Path) -> None:
     run("init", "--home", tmp_path)
     refused = run("import", "nonsense", "--from", tmp_path, "--home", tmp_path)

@@ -17,7 +17,6 @@ from serving.champions import Champions
 from serving.demo import BEFORE_DAYS, make_demo
 from serving.home import Home
 from serving.modelling import scorer_loader
-from serving.people import make_token
 from serving.settings import Settings
 from tests.serving.conftest import csrf_of
 from tests.serving.http import Http
@@ -33,8 +32,11 @@ def test_the_demonstration(tmp_path: Path) -> None:
     leads_are_scored_now_and_as_of_earlier_days(store)
     again = make_demo(settings)
     nothing_was_made_twice(store, again)
-    served = Served(tmp_path, make_token(store, "ana@example.com", "test"))
+    served = Served(tmp_path, again["key"])
     try:
+        assert Http(served.address, made["key"]).get("/api/v1/leads").status == 401, (
+            "an earlier key is revoked"
+        )
         people_can_log_in(served.address, again["logins"])
         a_call_is_scored_within_two_seconds(Http(served.address, served.key))
         the_models_page_compares_with_the_truth(served.address, again["logins"])

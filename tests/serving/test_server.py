@@ -6,6 +6,7 @@ import contextlib
 import json
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -25,6 +26,7 @@ from serving.cli import main
 from tests.serving.http import Http
 
 ROOT = Path(__file__).resolve().parents[2]
+COMMAND = [sys.executable, "-c", "from serving.cli import main; main()"]
 
 
 class Served:
@@ -32,7 +34,7 @@ class Served:
 
     def __init__(self, home: Path, key: str) -> None:
         self.key = key
-        command = [sys.executable, "-c", "from serving.cli import main; main()", "serve", "--port", "0"]
+        command = [*COMMAND, "serve", "--port", "0"]
         self.process = subprocess.Popen(
             [*command, "--home", str(home)],
             cwd=ROOT,
@@ -110,3 +112,14 @@ def test_whatever_was_written_was_also_answered_before_it_stopped(
     with store.reading() as session:
         assert sorted(session.scalars(select(Activity.id))) == sorted(answered)
     store.close()
+
+
+def test_a_port_that_is_taken_is_refused_in_one_line(tmp_path: Path) -> None:
+    CliRunner().invoke(main, ["init", "--home", str(tmp_path)])
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        command = [*COMMAND, "serve", "--port", port, "--home", str(tmp_path)]
+        refused = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert refused.returncode == 1
+    assert "Address already in use" in refused.stderr
+    assert refused.stderr.count("\n") == 1
