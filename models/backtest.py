@@ -1,4 +1,4 @@
-"""History replayed: what a model made at each past cut-off, knowing only what was known then, would have said."""
+"""History replayed: what models made at past cut-offs, from what was known then, would have said."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ STEP_DAYS = 90
 
 @dataclass(frozen=True, kw_only=True)
 class Replay:
-    """One cut-off: what the model made then said of the questions asked up to the next, and what came of them."""
+    """One cut-off: what its model said of the questions asked up to the next, and what came of them."""
 
     cutoff: int
     estimator: str
@@ -52,7 +52,7 @@ class Replay:
 
 @dataclass(frozen=True, kw_only=True)
 class BacktestReport:
-    """All cut-offs, oldest first, and all their answers together; `left_out` says of which nothing could be said."""
+    """All cut-offs, oldest first, all their answers together, and why others were left out."""
 
     task: Task
     replays: tuple[Replay, ...]
@@ -89,18 +89,16 @@ def backtest(
     step_days: int = STEP_DAYS,
     progress: Callable[..., None] | None = None,
 ) -> BacktestReport:
-    """Replay a task at past cut-offs, `step_days` apart, the newest one early enough for its answers to be known.
+    """Replay a task at past cut-offs, `step_days` apart, the newest early enough for answers to be known.
 
-    Each model chooses, learns and is calibrated anew from what was known at its cut-off. Raises NotEnoughDataError if no
-    cut-off can be replayed at all.
+    Each model chooses, learns and is calibrated anew from what was known at its cut-off. Raises
+    NotEnoughDataError if no cut-off can be replayed at all.
     """
     say = progress or (lambda *_: None)
     found = task.in_store(store)
     features = feature_set_for(store, task.name)
     now = micros(store.clock.now())
-    questions = ask(
-        store, found, features, found.ask, start=first_instant(store, found), until=instant(now)
-    )
+    questions = ask(store, found, features, found.ask, start=first_instant(store, found), until=instant(now))
     judged = ask(
         store, found, features, found.ask_to_judge, start=first_instant(store, found), until=instant(now)
     )
@@ -125,7 +123,9 @@ def backtest(
         said.append(one)
         replays.append(_replay(cutoff, str(built.choice.recipe.rung), one))
     if not replays:
-        raise NotEnoughDataError(f"{task.name}: nothing to replay; {'; '.join(left_out) or 'no answer is known'}")
+        raise NotEnoughDataError(
+            f"{task.name}: nothing to replay; {'; '.join(left_out) or 'no answer is known'}"
+        )
     together = _joined(said)
     bins = calibration_bins(together.probability, _judged(together))
     return BacktestReport(

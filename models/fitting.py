@@ -33,8 +33,9 @@ TWO_YEARS = 730 * DAY
 class Recipe:
     """How a model is fitted.
 
-    `window_days`: how far back intervals teach what matters; `level_days`: how far back they teach how high the
-    hazards are at present (None: all). `penalty` shrinks the linear part; None leaves it out. `rounds` of trees.
+    `window_days`: how far back intervals teach what matters; `level_days`: how far back they teach how high
+    the hazards are at present (None: all). `penalty` shrinks the linear part; None leaves it out. `rounds`
+    of trees.
     """
 
     rung: Rung
@@ -80,8 +81,8 @@ class Columns:
 class Lesson:
     """Rows to learn from.
 
-    `matrix` float64[n, p], what was seen of them up to `until` (microseconds), what the columns are, and how news
-    fades over the intervals (float64[K]).
+    `matrix` float64[n, p], what was seen of them up to `until` (microseconds), what the columns are, and
+    how news fades over the intervals (float64[K]).
     """
 
     matrix: Floats
@@ -98,7 +99,7 @@ class Lesson:
         return replace(self, matrix=self.matrix[kept], exposure=exposure.take(kept))
 
     def without_short_seasons(self) -> Lesson:
-        """Return the rows with seasons blanked if they span less than two years: not to be told from a trend."""
+        """Return the rows, with seasons blanked if less than two years cannot tell them from a trend."""
         if self.exposure.span() >= TWO_YEARS or not self.columns.is_seasonal.any():
             return self
         return replace(self, matrix=np.where(self.columns.is_seasonal, 0.0, self.matrix))
@@ -147,9 +148,7 @@ def _weights(values: Floats, scale: Scale) -> Weights:
 
 def tree_rows(start: Fitted, lesson: Lesson) -> TreeRows:
     """Return the rows of a lesson for trees that add to a fitted model."""
-    return TreeRows(
-        matrix=lesson.matrix, exposure=lesson.exposure, start=start.log_odds(lesson.matrix)
-    )
+    return TreeRows(matrix=lesson.matrix, exposure=lesson.exposure, start=start.log_odds(lesson.matrix))
 
 
 def at_present_level(fitted: Fitted, lesson: Lesson, level_days: int | None) -> Fitted:

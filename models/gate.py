@@ -1,4 +1,4 @@
-"""Whether a new model may replace the one that serves: compared on the same rows, which neither has learned from."""
+"""Whether a new model may replace the one that serves: compared on rows that neither has learned from."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class GateResult:
 def compare_models(
     store: Store, challenger: ModelBundle, champion: ModelBundle, judged: Questions
 ) -> GateResult:
-    """Compare two models on questions asked after the challenger was made and answered after the champion was.
+    """Compare two models on questions asked after one, and answered after the other, was made.
 
     The challenger passes unless it is worse by more than noise and by more than is negligible.
     """
@@ -59,7 +59,7 @@ def compare_models(
     if min(outcomes, int(rows.sum()) - outcomes) < FEWEST_OUTCOMES:
         return GateResult(
             passed=False,
-            reason=f"only {outcomes} outcomes that neither model knew; {FEWEST_OUTCOMES} are needed to tell them apart",
+            reason=f"only {outcomes} outcomes that neither model knew; {FEWEST_OUTCOMES} are needed",
             questions=int(rows.sum()),
             outcomes=outcomes,
         )

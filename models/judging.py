@@ -1,4 +1,4 @@
-"""A model judged on questions asked after it was made, beside its baselines and, where it is known, the truth."""
+"""A model judged on questions asked after it was made, beside baselines and, where known, the truth."""
 
 from __future__ import annotations
 
@@ -36,9 +36,10 @@ _RESAMPLES_BESIDE = 100
 class HorizonJudgement:
     """Questions whose window of `horizon_days` was over, and how right each answer to them was.
 
-    `metrics` has those of the model, of each baseline and of the truth by name; `unseen` those of the model on accounts
-    that it had not learned from, if there are enough. `answered` says of how many questions each said anything. `found`
-    is the share of outcomes among the first 0, 5, ... 100 % of questions by probability.
+    `metrics` has those of the model, of each baseline and of the truth by name; `unseen` those of the model
+    on accounts that it had not learned from, if there are enough. `answered` says of how many questions
+    each said anything. `found` is the share of outcomes among the first 0, 5, ... 100 % of questions by
+    probability.
     """
 
     horizon_days: int
@@ -70,7 +71,7 @@ class HorizonJudgement:
 
 @dataclass(frozen=True, kw_only=True)
 class Judgement:
-    """How right a model was on questions asked from `first` to `last` (microseconds), asked after it was made."""
+    """How right a model was on questions asked, after it was made, from `first` to `last` (microseconds)."""
 
     made_as_of: int
     first: int
@@ -94,7 +95,7 @@ class Judgement:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Bench:
-    """What a model is put beside: baselines, the accounts it learned from (int64), and the truth if it is known."""
+    """What a model is put beside: baselines, the truth if known, and the accounts it learned from."""
 
     store: Store
     baselines: Mapping[str, Baseline]

@@ -1,8 +1,9 @@
 """Trained models in MLflow, and which of them serves: the only module that imports MLflow.
 
-One experiment a task, one run a training, one registered model a task with the aliases champion, challenger and
-previous. What serves is decided by the newest row of `crm_core.promotions`; the aliases follow it. The bytes of every
-promoted model also lie in a folder beside the records, by their SHA-256, so that serving needs no MLflow.
+One experiment a task, one run a training, one registered model a task with the aliases champion, challenger
+and previous. What serves is decided by the newest row of `crm_core.promotions`; the aliases follow it. The
+bytes of every promoted model also lie in a folder beside the records, by their SHA-256, so that serving
+needs no MLflow.
 """
 
 from __future__ import annotations
@@ -228,8 +229,8 @@ def promote(
 ) -> Promotion:
     """Put a version in charge of its task and return the row that says so.
 
-    Its bytes are verified and laid beside the records first. The alias is moved inside the transaction that writes the
-    row: if either fails, the row is not there and what served before serves on.
+    Its bytes are verified and laid beside the records first. The alias is moved inside the transaction that
+    writes the row: if either fails, the row is not there and what served before serves on.
     """
     chosen = version if isinstance(version, Version) else registry.get_version(task, version)
     keep_bytes(registry.models_folder, registry.fetch(chosen.run_id), chosen.sha256)
@@ -255,9 +256,7 @@ def promote(
     return row
 
 
-def rollback(
-    store: Store, registry: Registry, task: str, *, actor_id: int | None, reason: str
-) -> Promotion:
+def rollback(store: Store, registry: Registry, task: str, *, actor_id: int | None, reason: str) -> Promotion:
     """Put the version in charge that served before the present one; a second call goes one further back.
 
     Raises ModelNotFoundError where nothing served before.

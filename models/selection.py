@@ -1,8 +1,8 @@
 """Which model to use: tried out in the past, where the answers that followed are known by now.
 
-From each origin every candidate learns what was known then and is judged on the questions asked next, by the
-log-likelihood of what has been seen of them since. Among candidates that cannot be told apart the plainer one is taken:
-more history, more shrinkage, a lower rung of the ladder.
+From each origin every candidate learns what was known then and is judged on the questions asked next, by
+the log-likelihood of what has been seen of them since. Among candidates that cannot be told apart the
+plainer one is taken: more history, more shrinkage, a lower rung of the ladder.
 """
 
 from __future__ import annotations
@@ -48,9 +48,10 @@ FEWEST_EVENTS = 20
 FEWEST_EVENTS_FOR_TREES = 50
 """Events below which trees are not tried."""
 
+
 @dataclass(frozen=True, kw_only=True)
 class Bar:
-    """What a candidate must gain over a plainer one: more than noise, and a share of the loss that is worth it.
+    """What a candidate must gain over a plainer one: more than noise, and enough to be worth it.
 
     `certainty` is the coverage of the interval of the gain that must lie above 0.
     """
@@ -108,7 +109,7 @@ class Candidate:
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """A rung compared with the one in use below it: by how much its loss is lower, and whether it was taken."""
+    """A rung compared with the one in use below it: how much lower its loss is, and whether it was taken."""
 
     below: Rung
     above: Rung
@@ -117,12 +118,17 @@ class Step:
 
     def to_json(self) -> dict[str, Any]:
         """Return it as plain data."""
-        return {"below": str(self.below), "above": str(self.above), "gain": self.gain.to_json(), "taken": self.taken}
+        return {
+            "below": str(self.below),
+            "above": str(self.above),
+            "gain": self.gain.to_json(),
+            "taken": self.taken,
+        }
 
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """What was chosen and why, everything that was tried, and on what: `questions` judged with `events` outcomes."""
+    """What was chosen and why, what was tried, and on how many questions with how many events."""
 
     recipe: Recipe
     reason: str
@@ -153,7 +159,7 @@ def choose_recipe(
     only: Recipe | None = None,
     say: Callable[[str], None] = lambda _: None,
 ) -> Choice:
-    """Return the recipe that was best on questions asked later than those it learned from; with `only`, that one.
+    """Return the recipe that was best on questions asked later than it had learned; with `only`, that one.
 
     Parameters
     ----------
@@ -264,9 +270,7 @@ class _Trial:
 
     def best_logistic(self, level_days: int | None) -> _Tried:
         first = Recipe(rung=Rung.LOGISTIC, level_days=level_days, penalty=_FIRST_PENALTY)
-        windowed = self.plainest(
-            [replace(first, window_days=days) for days in WINDOWS_DAYS], LESS_HISTORY
-        )
+        windowed = self.plainest([replace(first, window_days=days) for days in WINDOWS_DAYS], LESS_HISTORY)
         return self.plainest_penalty(windowed)
 
     def plainest_penalty(self, start: _Tried) -> _Tried:
@@ -386,7 +390,7 @@ def _without(values: Sequence[T], place: int) -> Sequence[T]:
 
 
 def _best_round(losses: Sequence[Floats], weights: Sequence[float]) -> int:
-    """Return after how many rounds the pooled loss was lowest; a run that stopped early keeps its last loss."""
+    """Return after how many rounds the pooled loss is lowest; a run that stopped early keeps its last."""
     longest = max(len(loss) for loss in losses)
     padded = [np.pad(loss, (0, longest - len(loss)), mode="edge") for loss in losses]
     return int(np.argmin(np.average(padded, axis=0, weights=weights))) + 1

@@ -1,8 +1,8 @@
 """Training: ask, guard, choose, fit, calibrate, judge, register, and perhaps promote.
 
-As of an instant in the past, everything that is learned was known then, and the model is judged on what was asked later.
-As of now, a model of some months ago is judged on what was asked since, and one made the same way from
-everything known now is registered.
+As of an instant in the past, everything that is learned was known then, and the model is judged on what was
+asked later. As of now, a model of some months ago is judged on what was asked since, and one made the same
+way from everything known now is registered.
 """
 
 from __future__ import annotations
@@ -82,7 +82,8 @@ class _Course:
 class _Outcome:
     """The model to register, and how right it, or its like of some months ago, was.
 
-    `like_of` makes its like of another instant, for a fair comparison with a champion made later than the judged one.
+    `like_of` makes its like of another instant, for a fair comparison with a champion made later than the
+    judged one.
     """
 
     built: Built
@@ -112,9 +113,11 @@ def train(
     as_of
         Know only what was known then; None: everything known by now.
     truth
-        True probabilities of a simulated company, which are reported beside the model's and used for nothing else.
+        True probabilities of a simulated company, which are reported beside the model's and used for
+        nothing else.
     promote
-        Put the model in charge if there is no champion yet, or if it is no worse on rows that neither has learned from.
+        Put the model in charge if there is no champion yet, or if it is no worse on rows that neither has
+        learned from.
     overruled
         Features that are let through although they seem to know the outcome; noted in the run.
 
@@ -255,9 +258,7 @@ def _judge(course: _Course, built: Built, material: Material, later: Questions) 
     return judge(built.bundle, later, bench)
 
 
-def _conclude(
-    course: _Course, outcome: _Outcome, registry: Registry, *, promote: bool
-) -> TrainingReport:
+def _conclude(course: _Course, outcome: _Outcome, registry: Registry, *, promote: bool) -> TrainingReport:
     from models import registry as registering
 
     with course.timed("registering"):

@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from crm_core.bulk import Update
 from crm_core.changes import Source
 from crm_core.clock import FixedClock
 from crm_core.records import Lead
 from crm_core.store import Store
-from crm_core.bulk import Update
 from models.registry import Registry
 
 NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
@@ -79,7 +79,10 @@ def start_business(store: Store, *, leads: int = 1500, seed: int = 3, **custom: 
 
 def copy_store(store: Store, path: Path) -> Store:
     """Return a store on a copy of a SQLite database, with the clock at NOW."""
-    with closing(sqlite3.connect(store.engine.url.database or "")) as source, closing(sqlite3.connect(path)) as copy:
+    with (
+        closing(sqlite3.connect(store.engine.url.database or "")) as source,
+        closing(sqlite3.connect(path)) as copy,
+    ):
         source.backup(copy)
     return Store(f"sqlite:///{path}", clock=FixedClock(NOW))
 

@@ -27,7 +27,9 @@ def make_frame(many: int = 1500, seed: int = 1) -> pd.DataFrame:
         {
             "age_days": np.where(random.random(many) < 0.4, 0.0, random.uniform(5, 60, many)),
             "calls_count_30d": calls,
-            "source": pd.Series(random.choice(np.array(["web", "fair", None], dtype=object), many), dtype=object),
+            "source": pd.Series(
+                random.choice(np.array(["web", "fair", None], dtype=object), many), dtype=object
+            ),
         }
     )
 
@@ -38,7 +40,7 @@ def fit(frame: pd.DataFrame, recipe: Recipe) -> tuple[Encoder, Fitted]:
     strength = np.nan_to_num(frame["calls_count_30d"].to_numpy()) * 0.4 + (frame["source"] == "fair")
     hazards = expit(-2.5 + strength.to_numpy()[:, None] * fading_of(ENDS))
     happens = random.random(hazards.shape) < hazards
-    at_risk = np.cumsum(happens, axis=1) - happens == 0
+    at_risk: np.ndarray = np.cumsum(happens, axis=1) - happens == 0
     exposure = Exposure(
         at_risk=at_risk,
         event=happens & at_risk,
@@ -48,7 +50,11 @@ def fit(frame: pd.DataFrame, recipe: Recipe) -> tuple[Encoder, Fitted]:
     is_number = np.array([column.kind is ColumnKind.NUMBER for column in encoder.columns])
     columns = Columns(is_number=is_number, is_seasonal=np.zeros_like(is_number))
     lesson = Lesson(
-        matrix=encoder.encode(frame), exposure=exposure, columns=columns, fading=fading_of(ENDS), until=90 * DAY
+        matrix=encoder.encode(frame),
+        exposure=exposure,
+        columns=columns,
+        fading=fading_of(ENDS),
+        until=90 * DAY,
     )
     return encoder, fit_recipe(recipe, lesson)
 
@@ -89,7 +95,7 @@ def bundle(request: pytest.FixtureRequest) -> ModelBundle:
     return make_bundle(make_frame(), RECIPES[request.param])
 
 
-def test_a_model_read_back_says_the_same_to_the_bit(bundle) -> None:
+def test_a_model_read_back_says_the_same_to_the_bit(bundle: ModelBundle) -> None:
     again = load_bundle(bundle.to_bytes(), bundle.sha256, version="lead_scoring-1-12345678")
     frame = make_frame(seed=9)
     np.testing.assert_array_equal(again.predict(frame).probability, bundle.predict(frame).probability)
@@ -98,20 +104,20 @@ def test_a_model_read_back_says_the_same_to_the_bit(bundle) -> None:
     assert again.version == "lead_scoring-1-12345678"
 
 
-def test_fitting_again_gives_the_same_bytes(bundle) -> None:
+def test_fitting_again_gives_the_same_bytes(bundle: ModelBundle) -> None:
     name = next(name for name, recipe in RECIPES.items() if make_bundle(make_frame(), recipe) is not bundle)
     first, second = (make_bundle(make_frame(), RECIPES[name]).to_bytes() for _ in range(2))
     assert first == second
 
 
-def test_a_row_alone_says_what_it_says_among_others(bundle) -> None:
+def test_a_row_alone_says_what_it_says_among_others(bundle: ModelBundle) -> None:
     frame = make_frame(seed=9)
     together = bundle.predict(frame).probability
     alone = [bundle.predict(frame.iloc[[row]].reset_index(drop=True)).probability[0] for row in range(20)]
     np.testing.assert_allclose(alone, together[:20], rtol=0, atol=1e-15)
 
 
-def test_contributions_add_up_to_the_log_odds_of_the_probability(bundle) -> None:
+def test_contributions_add_up_to_the_log_odds_of_the_probability(bundle: ModelBundle) -> None:
     frame = make_frame(seed=9)
     explanation, probability = bundle.explain(frame), bundle.predict(frame).probability
     said = np.log(probability / (1 - probability))
@@ -126,13 +132,13 @@ def test_contributions_follow_the_path_so_that_a_feature_without_effect_adds_not
     assert np.abs(named["calls_count_30d"]).max() > 1
 
 
-def test_longer_horizons_are_never_less_likely(bundle) -> None:
+def test_longer_horizons_are_never_less_likely(bundle: ModelBundle) -> None:
     within = bundle.predict(make_frame(seed=9)).within
     assert (within[30] <= within[60]).all()
     assert (within[60] <= within[90]).all()
 
 
-def test_ranks_and_grades_follow_the_probability(bundle) -> None:
+def test_ranks_and_grades_follow_the_probability(bundle: ModelBundle) -> None:
     scores = bundle.predict(make_frame(seed=9))
     order = np.argsort(scores.probability)
     assert (np.diff(scores.rank[order]) >= 0).all()
@@ -153,7 +159,7 @@ def _damaged(data: bytes, how: int) -> bytes:
     return data[:place] + bytes(random.integers(0, 256, 64, dtype=np.uint8)) + data[place + 64 :]
 
 
-def test_damaged_files_are_refused_whatever_the_damage(bundle) -> None:
+def test_damaged_files_are_refused_whatever_the_damage(bundle: ModelBundle) -> None:
     data, sha256 = bundle.to_bytes(), bundle.sha256
     tried = 0
     for how in range(75):
@@ -177,7 +183,7 @@ def test_damaged_files_are_refused_whatever_the_damage(bundle) -> None:
         ("encoder", [["a", "colour", None]]),
     ],
 )
-def test_a_file_with_the_right_sum_but_the_wrong_content_is_refused(field, value) -> None:
+def test_a_file_with_the_right_sum_but_the_wrong_content_is_refused(field: str, value: object) -> None:
     content = json.loads(make_bundle(make_frame(), RECIPES["logistic"]).to_bytes())
     content[field] = value
     data = json.dumps(content).encode()
@@ -186,11 +192,11 @@ def test_a_file_with_the_right_sum_but_the_wrong_content_is_refused(field, value
 
 
 @pytest.mark.parametrize("data", [b"", b"[]", b"null", b'{"format": 1}', b"\x80\x04K\x01."])
-def test_a_file_that_is_no_model_at_all_is_refused(data) -> None:
+def test_a_file_that_is_no_model_at_all_is_refused(data: bytes) -> None:
     with pytest.raises(DamagedModelError):
         load_bundle(data, sha256_of(data))
 
 
-def test_the_bytes_are_canonical_json(bundle) -> None:
+def test_the_bytes_are_canonical_json(bundle: ModelBundle) -> None:
     data = bundle.to_bytes()
     assert dump_json(json.loads(data)).encode() == data

@@ -39,7 +39,7 @@ def test_every_row_has_one_column_of_a_category() -> None:
 
 
 @pytest.mark.parametrize(("value", "column"), [("a", 1), ("never seen", 3), (None, 4), (float("nan"), 4)])
-def test_one_row_is_encoded_as_it_was_in_training(value, column) -> None:
+def test_one_row_is_encoded_as_it_was_in_training(value: object, column: int) -> None:
     encoder = fit_encoder(_frame(), np.arange(100))
     row = pd.DataFrame({"n": [3.5], "constant": [1.0], "c": pd.Series([value], dtype=object)})
     expected = np.zeros(5)

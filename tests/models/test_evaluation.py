@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from sklearn import metrics as peer
@@ -35,7 +37,7 @@ def _answers(many: int = 2000, seed: int = 1) -> tuple[np.ndarray, Judged]:
         ("brier", peer.brier_score_loss),
     ],
 )
-def test_a_metric_is_that_of_scikit_learn(name, reference) -> None:
+def test_a_metric_is_that_of_scikit_learn(name: str, reference: Callable[..., float]) -> None:
     said, judged = _answers()
     assert measure(said, judged)[name].value == pytest.approx(reference(judged.happened, said), abs=1e-12)
 
@@ -63,7 +65,9 @@ def test_lift_by_hand() -> None:
 
 def test_calibration_error_by_hand() -> None:
     said = np.array([0.2] * 50 + [0.6] * 50)
-    judged = Judged(happened=np.array([True] * 20 + [False] * 30 + [True] * 25 + [False] * 25), entity=np.arange(100))
+    judged = Judged(
+        happened=np.array([True] * 20 + [False] * 30 + [True] * 25 + [False] * 25), entity=np.arange(100)
+    )
     # Ties keep their order, so bins of ten hold runs of one answer; the two halves would show 0.2 and 0.1.
     found = measure(said, judged)["calibration_error"].value
     expected = np.mean([abs(part.happened - part.said) for part in calibration_bins(said, judged)])

@@ -11,9 +11,11 @@ from models.guard import check_no_leaks, find_leaks
 
 MANY = 3000
 
+World = tuple[pd.DataFrame, np.ndarray, np.ndarray]
+
 
 @pytest.fixture
-def world() -> tuple[pd.DataFrame, np.ndarray, np.ndarray]:
+def world() -> World:
     """Honest features of 3,000 questions about 1,500 records, a tenth of which come true."""
     random = np.random.default_rng(1)
     entity = np.repeat(np.arange(MANY // 2), 2)
@@ -30,58 +32,62 @@ def world() -> tuple[pd.DataFrame, np.ndarray, np.ndarray]:
     return frame, happened, entity
 
 
+def _either(condition: np.ndarray, yes: str | None, no: str | None) -> pd.Series:
+    return pd.Series([yes if one else no for one in condition.tolist()], dtype="object")
+
+
 def _found(frame: pd.DataFrame, happened: np.ndarray, entity: np.ndarray) -> list[str]:
     return [found.feature for found in find_leaks(frame, happened, entity, {})]
 
 
-def test_honest_columns_raise_nothing(world) -> None:
+def test_honest_columns_raise_nothing(world: World) -> None:
     assert _found(*world) == []
 
 
-def test_a_number_that_decides_is_named(world) -> None:
+def test_a_number_that_decides_is_named(world: World) -> None:
     frame, happened, entity = world
     frame["days_to_close"] = np.where(happened, 20.0, 90.0) + np.random.default_rng(2).normal(0, 15, MANY)
     assert _found(frame, happened, entity) == ["days_to_close"]
 
 
-def test_a_category_that_decides_is_named(world) -> None:
+def test_a_category_that_decides_is_named(world: World) -> None:
     frame, happened, entity = world
     frame["segment"] = pd.Series(np.where(happened, "won deal", "open"), dtype=object)
     assert _found(frame, happened, entity) == ["segment"]
 
 
-def test_a_column_that_only_winners_have_is_named(world) -> None:
+def test_a_column_that_only_winners_have_is_named(world: World) -> None:
     frame, happened, entity = world
-    frame["segment"] = pd.Series(np.where(happened, "pets", None), dtype=object)
+    frame["segment"] = _either(happened, "pets", None)
     (found,) = find_leaks(frame, happened, entity, {"segment": ("lead.custom.segment",)})
     assert found.feature == "segment"
     assert found.fields == ("lead.custom.segment",)
     assert "has a value at all" in found.evidence
 
 
-def test_a_column_that_some_winners_and_no_one_else_have_is_named(world) -> None:
+def test_a_column_that_some_winners_and_no_one_else_have_is_named(world: World) -> None:
     frame, happened, entity = world
     some = happened & (np.random.default_rng(3).random(MANY) < 0.3)
-    frame["contract_number"] = pd.Series(np.where(some, "c-1", None), dtype=object)
+    frame["contract_number"] = _either(some, "c-1", None)
     assert _found(frame, happened, entity) == ["contract_number"]
 
 
-def test_many_levels_do_not_remember_single_records(world) -> None:
+def test_many_levels_do_not_remember_single_records(world: World) -> None:
     frame, happened, entity = world
     frame["record_name"] = pd.Series([f"record {number}" for number in entity], dtype=object)
     assert _found(frame, happened, entity) == []
 
 
-def test_with_too_few_outcomes_nothing_is_said(world) -> None:
+def test_with_too_few_outcomes_nothing_is_said(world: World) -> None:
     frame, happened, entity = world
     frame["leak"] = happened.astype(float)
     few = np.flatnonzero(happened)[:10].tolist() + np.flatnonzero(~happened)[:500].tolist()
     assert _found(frame.iloc[few].reset_index(drop=True), happened[few], entity[few]) == []
 
 
-def test_a_leak_stops_training_by_name_unless_overruled_by_name(world) -> None:
+def test_a_leak_stops_training_by_name_unless_overruled_by_name(world: World) -> None:
     frame, happened, entity = world
-    frame["segment"] = pd.Series(np.where(happened, "pets", None), dtype=object)
+    frame["segment"] = _either(happened, "pets", None)
     found = find_leaks(frame, happened, entity, {"segment": ("lead.custom.segment",)})
     with pytest.raises(LeakageError, match=r"segment \(reads lead\.custom\.segment\).*overrule by name"):
         check_no_leaks(found)
@@ -91,8 +97,8 @@ def test_a_leak_stops_training_by_name_unless_overruled_by_name(world) -> None:
 
 
 def test_few_records_asked_often_are_little_evidence() -> None:
-    """Seventeen records without a value, each asked fifty times and none with the outcome: chance, not a leak."""
+    """Seventeen records without a value, each asked fifty times, none with the outcome: no leak."""
     asked = np.repeat(np.arange(300), 50)
     happened = (asked % 4 == 0) & (asked >= 17)
-    region = pd.Series(np.where(asked < 17, None, "north"), dtype=object)
+    region = _either(asked < 17, None, "north")
     assert _found(pd.DataFrame({"region": region}), happened, asked) == []

@@ -116,7 +116,7 @@ def test_news_fades() -> None:
 
 
 def test_leaving_out_what_is_open_shows_far_too_many_wins() -> None:
-    """Of all deals 20 % are won, after about 30 days; the others are lost after about 120: what does a window show?"""
+    """Of all deals 20 % are won, after about 30 days; the others are lost after about 120."""
     random = np.random.default_rng(5)
     many, days_seen = 40_000, 90
     born = random.uniform(-days_seen, 0, many)

@@ -18,8 +18,8 @@ def _world(many: int = 3000, seed: int = 1) -> tuple[np.ndarray, Exposure]:
     matrix = random.normal(size=(many, 4))
     hazards = expit(np.array([-2.0, -1.5, -1.0]) + (matrix @ [0.8, -0.5, 0.0, 0.3])[:, None])
     happens = random.random((many, 3)) < hazards
-    before = np.cumsum(happens, axis=1) - happens
-    at_risk = before == 0
+    before: np.ndarray = np.cumsum(happens, axis=1) - happens
+    at_risk: np.ndarray = before == 0
     exposure = Exposure(
         at_risk=at_risk,
         event=happens & at_risk,
@@ -89,7 +89,9 @@ def test_more_penalty_means_smaller_weights() -> None:
 
 def test_scaled_columns_have_mean_zero_and_missing_numbers_say_so() -> None:
     random = np.random.default_rng(6)
-    matrix = np.column_stack([random.exponential(50, 400) ** 2, random.normal(3, 2, 400), random.integers(0, 2, 400)])
+    matrix = np.column_stack(
+        [random.exponential(50, 400) ** 2, random.normal(3, 2, 400), random.integers(0, 2, 400)]
+    )
     matrix[:40, 1] = np.nan
     weight = random.uniform(0.5, 1.5, 400)
     scale = fit_scale(matrix, weight, is_number=np.array([True, True, False]))

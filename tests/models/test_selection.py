@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -9,7 +12,7 @@ from crm_core.arrays import NO_INSTANT
 from crm_core.clock import DAY
 from models.fitting import Columns, Rung
 from models.hazard import Exposure, expit, expose, fading_of
-from models.selection import Asked, choose_recipe
+from models.selection import Asked, Choice, choose_recipe
 from models.splits import deal_accounts, list_origins, list_splits
 
 ENDS = (30, 90)
@@ -19,7 +22,7 @@ UNTIL = 720 * DAY
 class _World:
     """Questions over 720 days whose event comes within 30 days with a chance that `chance_of` gives."""
 
-    def __init__(self, chance_of, many: int = 4000, seed: int = 1) -> None:
+    def __init__(self, chance_of: Callable[[Any, Any], Any], many: int = 4000, seed: int = 1) -> None:
         random = np.random.default_rng(seed)
         self.as_of = np.sort(random.integers(0, UNTIL, many))
         self.matrix = random.normal(size=(many, 3))
@@ -48,7 +51,7 @@ class _World:
             ends_days=ENDS,
         )
 
-    def choose(self):
+    def choose(self) -> Choice:
         return choose_recipe(self.asked(), self.expose_at, UNTIL)
 
 
@@ -102,7 +105,7 @@ def test_an_account_never_sits_on_both_sides() -> None:
 
 
 @pytest.mark.parametrize("parts", [2, 4])
-def test_accounts_are_dealt_evenly_and_always_alike(parts) -> None:
+def test_accounts_are_dealt_evenly_and_always_alike(parts: int) -> None:
     account = np.arange(-2000, 2000)
     dealt = deal_accounts(account, parts)
     assert np.bincount(dealt).tolist() == pytest.approx([4000 / parts] * parts, rel=0.1)

@@ -24,13 +24,15 @@ from models.report import TrainingReport
 from models.training import train
 from tests.models.conftest import CHANCES, NOW, Business, open_registry, start_business
 
+Registered = tuple[Registry, TrainingReport]
+
 AS_OF = NOW - timedelta(days=150)
 
 
 @pytest.fixture(scope="module")
 def registered(
     tmp_path_factory: pytest.TempPathFactory, tracking_template: Path, business: Business
-) -> tuple[Registry, TrainingReport]:
+) -> Registered:
     """A model as of 150 days ago, with the report of its training."""
     registry = open_registry(tmp_path_factory.mktemp("home"), tracking_template)
     return registry, train(business.store, TASK, as_of=AS_OF, registry=registry)
@@ -42,7 +44,7 @@ def _bundle_as_of(store: Store, as_of: datetime) -> bytes:
     return build_bundle(gather(questions, store, features, micros(as_of))).bundle.to_bytes()
 
 
-def test_probabilities_mean_what_they_say(registered, business) -> None:
+def test_probabilities_mean_what_they_say(registered: Registered, business: Business) -> None:
     _, report = registered
     features = feature_set_for(business.store, TASK.name)
     asked = ask(business.store, TASK, features, ask_new_leads, start=AS_OF, until=NOW)
@@ -52,7 +54,9 @@ def test_probabilities_mean_what_they_say(registered, business) -> None:
         assert said[source == name].mean() == pytest.approx(chance, abs=0.07)
 
 
-def test_the_judged_questions_were_asked_later_and_are_over(registered) -> None:
+def test_the_judged_questions_were_asked_later_and_are_over(
+    registered: Registered,
+) -> None:
     _, report = registered
     judged = report.to_json()["judged"]
     assert judged["model_as_of"] == AS_OF.isoformat()
@@ -61,15 +65,17 @@ def test_the_judged_questions_were_asked_later_and_are_over(registered) -> None:
     assert [horizon["horizon_days"] for horizon in judged["horizons"]] == [30, 60, 90]
 
 
-def test_the_model_is_put_beside_its_baselines_and_beats_the_base_rate(registered) -> None:
+def test_the_model_is_put_beside_its_baselines_and_beats_the_base_rate(
+    registered: Registered,
+) -> None:
     _, report = registered
-    main = report.judgement.main
+    main = report.judged.main
     assert set(main.metrics) == {"model", "base_rate", "source_rate", "naive_bayes"}
     assert main.metrics["model"]["log_loss"].value < main.metrics["base_rate"]["log_loss"].value - 0.02
     assert main.metrics["model"]["auc"].low > 0.65
 
 
-def test_the_report_says_what_was_tried_and_which_won(registered) -> None:
+def test_the_report_says_what_was_tried_and_which_won(registered: Registered) -> None:
     _, report = registered
     told = json.loads(json.dumps(report.to_json(), allow_nan=False))
     assert told["estimator"] == "logistic"
@@ -79,14 +85,14 @@ def test_the_report_says_what_was_tried_and_which_won(registered) -> None:
     assert told["not_judged"] is None
 
 
-def test_the_run_is_in_mlflow_with_its_files(registered) -> None:
+def test_the_run_is_in_mlflow_with_its_files(registered: Registered) -> None:
     registry, report = registered
     (version,) = registry.list_versions("lead_scoring")
     assert version.name == report.registered["version"]
     assert version.sha256 == report.bundle.sha256
     assert registry.fetch(version.run_id) == report.bundle.to_bytes()
     assert registry.metrics_of(version)["auc_90d"] == pytest.approx(
-        report.judgement.main.metrics["model"]["auc"].value
+        report.judged.main.metrics["model"]["auc"].value
     )
     assert json.loads(registry.read_file(version.run_id, "report.json"))["estimator"] == "logistic"
     for chart in ("calibration.svg", "lift.svg"):
@@ -94,12 +100,12 @@ def test_the_run_is_in_mlflow_with_its_files(registered) -> None:
     assert {"data_sha256", "code_sha256", "feature_set"} <= set(version.tags)
 
 
-def test_two_trainings_of_one_snapshot_are_the_same_bytes(registered, business) -> None:
+def test_two_trainings_of_one_snapshot_are_the_same_bytes(registered: Registered, business: Business) -> None:
     _, report = registered
     assert _bundle_as_of(business.store, AS_OF) == report.bundle.to_bytes()
 
 
-def test_what_was_learned_later_changes_nothing(registered, copied) -> None:
+def test_what_was_learned_later_changes_nothing(registered: Registered, copied: Store) -> None:
     """All that was recorded after the cut-off is made absurd; the model must be the same to the byte."""
     _, report = registered
     after = micros(AS_OF)
@@ -114,30 +120,33 @@ def test_what_was_learned_later_changes_nothing(registered, copied) -> None:
     assert _bundle_as_of(copied, AS_OF) == report.bundle.to_bytes()
 
 
-def test_a_conversion_known_at_the_cut_off_does_count(registered, copied) -> None:
+def test_a_conversion_known_at_the_cut_off_does_count(registered: Registered, copied: Store) -> None:
     _, report = registered
     with copied.engine.begin() as connection:
         known = connection.execute(
-            text("SELECT id FROM changes WHERE field = 'status' AND recorded_at <= :t LIMIT 40"), {"t": micros(AS_OF)}
+            text("SELECT id FROM changes WHERE field = 'status' AND recorded_at <= :t LIMIT 40"),
+            {"t": micros(AS_OF)},
         )
         ids = [row.id for row in known]
         connection.execute(text(f"DELETE FROM changes WHERE id IN ({', '.join(map(str, ids))})"))
     assert _bundle_as_of(copied, AS_OF) != report.bundle.to_bytes()
 
 
-def test_too_few_outcomes_are_counted_out(store, registry) -> None:
+def test_too_few_outcomes_are_counted_out(store: Store, registry: Registry) -> None:
     start_business(store, leads=60)
-    with pytest.raises(NotEnoughDataError, match=r"\d+ leads are known to be converted .* at least 20 of each"):
+    with pytest.raises(
+        NotEnoughDataError, match=r"\d+ leads are known to be converted .* at least 20 of each"
+    ):
         train(store, TASK, registry=registry)
     assert registry.list_versions("lead_scoring") == []
 
 
-def test_an_empty_store_has_not_enough_data(store, registry) -> None:
+def test_an_empty_store_has_not_enough_data(store: Store, registry: Registry) -> None:
     with pytest.raises(NotEnoughDataError, match="0 leads are known"):
         train(store, TASK, registry=registry)
 
 
-def test_a_column_that_only_winners_have_stops_the_training_by_name(store, registry) -> None:
+def test_a_column_that_only_winners_have_stops_the_training_by_name(store: Store, registry: Registry) -> None:
     with store.transaction(source=Source.IMPORT) as transaction:
         declare_field(
             transaction.session,
@@ -171,7 +180,7 @@ def test_a_column_that_only_winners_have_stops_the_training_by_name(store, regis
 
 
 def test_now_a_model_of_some_months_ago_is_judged_and_one_of_today_registered(
-    business, home, tracking_template
+    business: Business, home: Path, tracking_template: Path
 ) -> None:
     registry = open_registry(home, tracking_template)
     report = train(business.store, TASK, registry=registry)
@@ -183,7 +192,7 @@ def test_now_a_model_of_some_months_ago_is_judged_and_one_of_today_registered(
 
 
 def test_the_first_model_is_promoted_and_the_next_only_if_something_tells_them_apart(
-    copied, registry
+    copied: Store, registry: Registry
 ) -> None:
     first = train(copied, TASK, as_of=AS_OF, registry=registry, promote=True)
     assert (first.promoted, first.gate.reason) == (True, "first model of the task")
@@ -193,6 +202,7 @@ def test_the_first_model_is_promoted_and_the_next_only_if_something_tells_them_a
     again = train(copied, TASK, as_of=AS_OF, registry=registry, promote=True)
     assert again.promoted
     assert again.gate.reason == "no worse than the champion"
+    assert again.gate.gain is not None
     assert again.gate.gain.value == 0
 
     # As of now, all answers to be judged by were known to the champion of now already.
@@ -203,7 +213,7 @@ def test_the_first_model_is_promoted_and_the_next_only_if_something_tells_them_a
     assert "0 outcomes that neither model knew" in refused.gate.reason
 
 
-def test_a_deleted_lead_teaches_only_until_it_was_deleted(copied, registered) -> None:
+def test_a_deleted_lead_teaches_only_until_it_was_deleted(copied: Store, registered: Registered) -> None:
     _, report = registered
     with copied.transaction() as transaction:
         for lead_id in range(1, 20):
