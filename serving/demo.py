@@ -40,7 +40,7 @@ CAST = (
 
 
 KEY_NAME = "demonstration"
-BEFORE_DAYS = (21, 14, 7, 1)
+BEFORE_DAYS = (28, 21, 14, 7)
 """How long ago the demonstration asks besides now."""
 
 

@@ -24,8 +24,8 @@ from serving.web import reasons, sparkline
 Scored = Lead | Deal | Account
 
 ROWS = 25
-DIFFERENT = 0.0005
-"""Probabilities that are less apart look the same on a page."""
+DIFFERENT = 0.005
+"""Probabilities less than half a point apart are as good as the same."""
 LOOKED_BACK = 12
 """Predictions among which a differing one is looked for."""
 REASONS_IN_A_ROW = 3
