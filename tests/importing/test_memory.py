@@ -44,5 +44,5 @@ def test_sixteen_times_the_rows_take_about_the_same_memory(
     write(bench, 4 * BATCH)
     small = peak(bench, mapping)
     write(bench, 64 * BATCH)
-    # What caches of other libraries take on the way is no more than this; holding the file would be sixteenfold.
+    # Caches of other libraries take no more than this; holding the file would be sixteenfold.
     assert peak(bench, mapping) < 2.5 * small
