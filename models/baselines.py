@@ -41,7 +41,7 @@ class Rule:
 
 
 def build_baselines(material: Material, recipe: Recipe) -> dict[str, Baseline]:
-    """Return the baselines of a task by name; they learn from the same questions as a model of that recipe."""
+    """Return the baselines of a task by name; they learn from the questions that a model would."""
     base_rate = _rule(material, recipe, ())
     found: dict[str, Baseline] = {"base_rate": base_rate}
     for name, features in material.task.simple_rules.items():
@@ -89,12 +89,12 @@ class RepBelief:
 
 @dataclass(frozen=True, kw_only=True)
 class NaiveBayes:
-    """A categorical naive Bayes on the categories of questions whose whole horizon was over, as some CRMs have it."""
+    """A categorical naive Bayes on questions whose whole horizon was over, as some CRMs have it."""
 
     material: Material
 
     def __call__(self, questions: Questions, horizon_days: int) -> Floats:
-        """Return its probabilities; NaN throughout if it had fewer than two answers of a kind to learn from."""
+        """Return its probabilities; NaN throughout with fewer than two answers of a kind to learn from."""
         from sklearn.naive_bayes import CategoricalNB
 
         learned = self.material.questions

@@ -1,10 +1,10 @@
-"""From questions to a model: choose a recipe, fit it, calibrate it on what it has not seen, and pack it as data."""
+"""From questions to a model: choose a recipe, fit it, calibrate it on what it has not seen, pack it."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from models.bundle import Calibration, ModelBundle
 from models.calibration import fit_calibration
 from models.encoding import ColumnKind, Encoder, fit_encoder
 from models.estimators import Gate
-from models.fitting import Columns, Fitted, Lesson, Recipe, fit_recipe
+from models.fitting import Columns, Fitted, Recipe, fit_recipe
 from models.hazard import Exposure, Floats, expit, fading_of, log_odds_within, share_of_intervals
 from models.questions import Questions
 from models.selection import Asked, Choice, choose_recipe
@@ -47,7 +47,6 @@ class Built:
 
     bundle: ModelBundle
     choice: Choice
-    lesson: Lesson
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -59,18 +58,19 @@ class Material:
     feature_set: FeatureSet
     questions: Questions
     until: int
+    _seen: dict[int, Exposure] = field(default_factory=dict, repr=False)
 
     def expose_at(self, known_at: int) -> Exposure:
-        """Return what was known at an instant of what came of the questions."""
-        return self.questions.expose(self.store, known_at)
+        """Return what was known at an instant of what came of the questions; read once."""
+        if known_at not in self._seen:
+            self._seen[known_at] = self.questions.expose(self.store, known_at)
+        return self._seen[known_at]
 
 
 def gather(questions: Questions, store: Store, feature_set: FeatureSet, until: int) -> Material:
     """Return the material for a model of the instant `until`: nothing asked later."""
     earlier = questions.take(questions.as_of <= until)
-    return Material(
-        store=store, task=questions.task, feature_set=feature_set, questions=earlier, until=until
-    )
+    return Material(store=store, task=questions.task, feature_set=feature_set, questions=earlier, until=until)
 
 
 def count_outcomes(questions: Questions, seen: Exposure) -> tuple[int, int]:
@@ -96,10 +96,10 @@ def build_bundle(
 ) -> Built:
     """Return the model that the material gives; with `recipe`, without choosing one.
 
-    On one thread: the matrices are small, threads that wait for one another cost many times what they save where the
-    machine is busy, and sums in one order are the same bytes again.
+    On one thread: the matrices are small, threads that wait for one another cost many times what they save
+    where the machine is busy, and sums in one order are the same bytes again.
     """
-    from threadpoolctl import threadpool_limits
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # ships no types
 
     with threadpool_limits(limits=1, user_api="blas"):
         return _build(material, recipe, say)
@@ -124,11 +124,11 @@ def _build(material: Material, recipe: Recipe | None, say: Callable[[str], None]
     fitted = fit_recipe(choice.recipe, lesson)
     calibration = calibrate(asked, seen, choice.recipe, material.until)
     bundle = _pack(material, encoder, fitted, calibration, seen)
-    return Built(bundle=bundle, choice=choice, lesson=lesson)
+    return Built(bundle=bundle, choice=choice)
 
 
 def calibrate(asked: Asked, seen: Exposure, recipe: Recipe, until: int) -> Calibration:
-    """Return the correction that fits the newest intervals, as said by models that learned from other accounts.
+    """Return the correction that fits the newest intervals, said by models of other accounts.
 
     What a model of the past got wrong is no guide here: after a jump in the level it would be corrected for
     the jump a second time, since the final model has learned from the new level already.

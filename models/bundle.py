@@ -1,7 +1,7 @@
 """A model as one file of plain data: what it reads, what it says, how sure it may be, and where it came from.
 
-The bytes are canonical JSON: the same model is the same bytes, and their SHA-256 is its name. Nothing in them is
-executed; they are read only after their SHA-256 was found to be the one asked for.
+The bytes are canonical JSON: the same model is the same bytes, and their SHA-256 is its name. Nothing in
+them is executed; they are read only after their SHA-256 was found to be the one asked for.
 """
 
 from __future__ import annotations
@@ -45,9 +45,9 @@ class Calibration:
 class Scores:
     """Answers for n rows.
 
-    `probability`: float64[n], within the model's own horizon. `log_odds`: its log-odds. `within`: the same for every
-    horizon in days that the model reports. `rank`: int64[n], 0-100, the place among the records that were open when it
-    was trained.
+    `probability`: float64[n], within the model's own horizon. `log_odds`: its log-odds. `within`: the same
+    for every horizon in days that the model reports. `rank`: int64[n], 0-100, the place among the records
+    that were open when it was trained.
     """
 
     probability: Floats
@@ -58,10 +58,10 @@ class Scores:
 
 @dataclass(frozen=True, kw_only=True)
 class Explanation:
-    """Why: `base` (log-odds of the average training row) plus the sum of a row of `parts` is the row's log-odds.
+    """Why: `base`, the average row's log-odds, plus the sum of a row of `parts` is that row's log-odds.
 
-    `parts` is float64[n, features], in log-odds of the probability shown; `features` names its columns; `log_odds`
-    is float64[n].
+    `parts` is float64[n, features], in log-odds of the probability shown; `features` names its columns;
+    `log_odds` is float64[n].
     """
 
     base: float
@@ -74,9 +74,9 @@ class Explanation:
 class ModelBundle:
     """A fitted, calibrated model of one task.
 
-    `levels` and `fading` are float64[K], see `models.hazard`. `percentiles` is float64[101], the probabilities of the
-    records open at training. `grade_from` holds the lowest ranks of grades A, B and C. `trained` says on what. `version`
-    is not part of the bytes.
+    `levels` and `fading` are float64[K], see `models.hazard`. `percentiles` is float64[101], the
+    probabilities of the records open at training. `grade_from` holds the lowest ranks of grades A, B and C.
+    `trained` says on what. `version` is not part of the bytes.
     """
 
     task: str
@@ -108,15 +108,13 @@ class ModelBundle:
         within = {days: expit(log_odds_within(hazards, self._share(days))) for days in self.horizons_days}
         log_odds = log_odds_within(hazards, self._share(self.horizon_days))
         probability = expit(log_odds)
-        return Scores(
-            probability=probability, log_odds=log_odds, within=within, rank=self._rank(probability)
-        )
+        return Scores(probability=probability, log_odds=log_odds, within=within, rank=self._rank(probability))
 
     def explain(self, frame: DataFrame) -> Explanation:
         """Return what each feature adds to the log-odds of the probability shown.
 
-        Along the straight way from the average row to this one, each feature is given what its effect moves (Aumann
-        and Shapley's rule); what limits cut off is taken from all in proportion.
+        Along the straight way from the average row to this one, each feature is given what its effect moves
+        (Aumann and Shapley's rule); what limits cut off is taken from all in proportion.
         """
         found = self.estimator.contributions(self.encoder.encode(frame))
         start = Effects(
@@ -131,9 +129,7 @@ class ModelBundle:
         columns = found.lasting * rates.lasting[:, None] + found.early * rates.early[:, None]
         parts = _scaled_to(self._by_feature(columns), log_odds - base)
         average = float(base[0]) if len(frame) else float("nan")
-        return Explanation(
-            base=average, parts=parts, features=self.encoder.features, log_odds=log_odds
-        )
+        return Explanation(base=average, parts=parts, features=self.encoder.features, log_odds=log_odds)
 
     def grade(self, rank: int) -> str:
         """Return A (best) to D of a rank; where a high probability is bad, high ranks get low grades."""
@@ -270,8 +266,8 @@ def _check(bundle: ModelBundle) -> None:
 
 
 def _scaled_to(parts: Floats, total: Floats) -> Floats:
-    """Return parts that add up to `total`: what is missing or too much is shared in proportion to their sizes."""
+    """Return parts that add up to `total`: the difference is shared in proportion to their sizes."""
     sizes = np.abs(parts)
     whole = sizes.sum(axis=1)
     share = np.divide(sizes, whole[:, None], out=np.zeros_like(sizes), where=whole[:, None] > 0)
-    return parts + share * (total - parts.sum(axis=1))[:, None]
+    return np.asarray(parts + share * (total - parts.sum(axis=1))[:, None], dtype=np.float64)

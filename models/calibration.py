@@ -25,8 +25,8 @@ def fit_calibration(log_odds: Floats, exposure: Exposure) -> Calibration:
 
     Notes
     -----
-    Shift and slope act around the mean log-odds of what is judged, where they can be told apart: a slope does not
-    move the level.
+    Shift and slope act around the mean log-odds of what is judged, where they can be told apart: a slope
+    does not move the level.
     """
     weight = np.where(exposure.at_risk, exposure.weight[:, None], 0.0)
     if weight.sum() == 0:

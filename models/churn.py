@@ -1,6 +1,7 @@
 """Which customers will leave: asked of active customers every month.
 
-A company with contracts loses a customer when the last contract ends without renewal; one without loses those who stop ordering.
+A company with contracts loses a customer when the last contract ends without renewal; one without loses
+those who stop ordering.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ ORDERS = Task(
     record_type="account",
     variant="orders",
     outcome_en="gone without another order",
-    outcome_zh="流失（不再下单）",
+    outcome_zh="流失, 不再下单",
     horizon_days=60,
     horizons_days=(60,),
     intervals_days=(60,),
@@ -60,7 +61,7 @@ CONTRACTS = Task(
     record_type="account",
     variant="contracts",
     outcome_en="gone without renewal",
-    outcome_zh="流失（合同不续）",
+    outcome_zh="流失, 合同不续",
     horizon_days=90,
     horizons_days=(30, 60, 90),
     intervals_days=(30, 60, 90),

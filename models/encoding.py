@@ -1,7 +1,7 @@
-"""How a frame of features becomes a matrix of doubles: part of the model, so that serving cannot differ from training.
+"""How a frame of features becomes a matrix of doubles: part of the model, the same for all uses.
 
-Numbers stay what they are, NaN included. A category becomes one column for each level that enough entities had, one for all
-other levels and one for a missing value, each 0 or 1.
+Numbers stay what they are, NaN included. A category becomes one column for each level that enough entities
+had, one for all other levels and one for a missing value, each 0 or 1.
 """
 
 from __future__ import annotations
@@ -104,15 +104,14 @@ class Encoder:
 def _mark_levels(matrix: Floats, values: np.ndarray[Any, Any], places: dict[str, int]) -> None:
     other = places.get("~other", -1)
     missing = places.get("~missing", other)
-    found = [
-        missing if _is_missing(value) else places.get(f"={value}", other) for value in values.tolist()
-    ]
+    found = [missing if is_missing(value) else places.get(f"={value}", other) for value in values.tolist()]
     at = np.array(found, dtype=np.int64)
     rows = np.flatnonzero(at >= 0)
     matrix[rows, at[rows]] = 1.0
 
 
-def _is_missing(value: object) -> bool:
+def is_missing(value: object) -> bool:
+    """Tell whether a cell holds nothing."""
     return value is None or value != value  # noqa: PLR0124  NaN is what does not equal itself
 
 
@@ -155,7 +154,10 @@ def _number(feature: str, values: Floats) -> list[Column]:
 def _category(
     feature: str, values: np.ndarray[Any, Any], owners: np.ndarray[Any, Any], fewest: int
 ) -> list[Column]:
-    pairs = {(None if _is_missing(value) else str(value), owner) for value, owner in zip(values, owners, strict=True)}
+    pairs = {
+        (None if is_missing(value) else str(value), owner)
+        for value, owner in zip(values, owners, strict=True)
+    }
     count = Counter(level for level, _ in pairs)
     missing = count.pop(None, 0)
     ranked = sorted(count.items(), key=lambda item: (-item[1], str(item[0])))

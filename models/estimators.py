@@ -1,8 +1,8 @@
 """What a fitted model is: data that turns an encoded row into effects, and effects into contributions.
 
-A model adds up a linear part and trees, either of which may be absent; without both it knows the base rate only. The
-linear part has weights of what lasts, of what is news and fades, and of what holds only when a record is fresh. Trees
-are LightGBM's, kept as its text; what they say lasts.
+A model adds up a linear part and trees, either of which may be absent; without both it knows the base rate
+only. The linear part has weights of what lasts, of what is news and fades, and of what holds only when a
+record is fresh. Trees are LightGBM's, kept as its text; what they say lasts.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Effects:
 
 @dataclass(frozen=True, kw_only=True)
 class Contributions:
-    """The same effects taken apart: what each column adds, float64[n, p], to the effects of the average row."""
+    """Effects taken apart: what each column adds, float64[n, p], to the effects of the average row."""
 
     lasting: Floats
     early: Floats
@@ -79,7 +79,8 @@ class Weights:
         if data is None:
             return None
         return cls(
-            known=np.array(data["known"], dtype=np.float64), missing=np.array(data["missing"], dtype=np.float64)
+            known=np.array(data["known"], dtype=np.float64),
+            missing=np.array(data["missing"], dtype=np.float64),
         )
 
 
@@ -87,7 +88,8 @@ class Weights:
 class Linear:
     """Weighted sums of scaled columns, which have mean 0, so that the average training row has no effect.
 
-    `lasting` weighs on every interval, `early` fades over them, `fresh` is added to `lasting` where the gate is open.
+    `lasting` weighs on every interval, `early` fades over them, `fresh` is added to `lasting` where the
+    gate is open.
     """
 
     scale: Scale

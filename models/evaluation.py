@@ -1,7 +1,7 @@
 """How right probabilities were, with the error of saying so.
 
-Every figure comes with an interval: the questions are drawn again, a whole entity at a time, because what one customer is asked
-twelve times is not twelve independent answers. Every judged question counts once.
+Every figure comes with an interval: the questions are drawn again, a whole entity at a time, because what
+one customer is asked twelve times is not twelve independent answers. Every judged question counts once.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ Metric = Callable[[_Ranked, Floats], Floats]
 
 
 def auc(ranked: _Ranked, weight: Floats) -> Floats:
-    """Area under the ROC curve, in [0, 1], higher is better; ties count half. As sklearn.metrics.roc_auc_score."""
+    """Area under the ROC curve, in [0, 1], higher is better; ties count half. As roc_auc_score of sklearn."""
     events, others = ranked.counts(weight)
     step = np.diff(others, axis=1, prepend=0.0)
     before = np.concatenate([np.zeros((len(weight), 1)), events[:, :-1]], axis=1)
@@ -114,12 +114,12 @@ def log_loss(ranked: _Ranked, weight: Floats) -> Floats:
 
 
 def brier(ranked: _Ranked, weight: Floats) -> Floats:
-    """Mean squared distance of probability and answer, in [0, 1], lower is better. As sklearn's brier_score_loss."""
+    """Mean squared error of the probability, in [0, 1], lower is better. As brier_score_loss of sklearn."""
     return _mean((ranked.probability - ranked.happened) ** 2, weight)
 
 
 def calibration_error(ranked: _Ranked, weight: Floats) -> Floats:
-    """Mean distance of what was said and what came, over BINS bins of equal count, weighted by their size; lower is better."""
+    """Mean distance of what was said and what came over BINS bins of equal count; lower is better."""
     starts = np.unique(np.linspace(0, len(ranked.happened), BINS + 1).astype(int)[:-1])
     gap = np.add.reduceat(weight * (ranked.happened - ranked.probability), starts, axis=1)
     return _ratio(np.abs(gap).sum(axis=1), weight.sum(axis=1))
@@ -128,8 +128,8 @@ def calibration_error(ranked: _Ranked, weight: Floats) -> Floats:
 def recalibration(ranked: _Ranked, weight: Floats) -> tuple[Floats, Floats]:
     """Intercept and slope of a logistic regression of the answers on the log-odds said (Cox).
 
-    0 and 1 are right; a slope below 1 says that what was said is too extreme. Solved for all rows alike, then by two steps from there
-    for each row of weights.
+    0 and 1 are right; a slope below 1 says that what was said is too extreme. Solved for all rows alike,
+    then by two steps from there for each row of weights.
     """
     said, point = ranked.log_odds, ranked.recalibration
     for _ in range(2):
@@ -155,11 +155,14 @@ def _newton_step(
 
 
 def lift_top_decile(ranked: _Ranked, weight: Floats) -> Floats:
-    """Events among the tenth with the highest probability, as a multiple of a random tenth; a run of ties is shared."""
+    """Events among the most likely tenth, as a multiple of those of a random tenth; ties are shared."""
     events, others = ranked.counts(weight)
     total = events + others
     caught = np.array(
-        [np.interp(0.1 * upto[-1], np.append(0, upto), np.append(0, hits)) for upto, hits in zip(total, events, strict=True)]
+        [
+            np.interp(0.1 * upto[-1], np.append(0, upto), np.append(0, hits))
+            for upto, hits in zip(total, events, strict=True)
+        ]
     )
     return _ratio(caught, 0.1 * events[:, -1])
 
@@ -188,7 +191,7 @@ METRICS: Mapping[str, Metric] = {
 
 
 def measure(probability: Floats, judged: Judged, *, resamples: int = RESAMPLES) -> dict[str, Estimate]:
-    """Return every metric of `probability` (float64[n], in [0, 1]) with its interval; without a row all are NaN.
+    """Return every metric of `probability` (float64[n]) with its interval; without a row all are NaN.
 
     The names are those of METRICS, and calibration_intercept and calibration_slope.
     """
@@ -210,7 +213,7 @@ def _measure_block(ranked: _Ranked, weight: Floats) -> dict[str, Floats]:
 def compare_losses(
     first: Floats, second: Floats, entity: Ints, *, weight: Floats | None = None, coverage: float = 0.95
 ) -> Estimate:
-    """Return the mean of `first - second` (losses, float64[n]) with its interval; above 0 the second is better."""
+    """Return the mean of `first - second`, losses float64[n]; above 0 the second is better."""
     counted = np.ones(len(first)) if weight is None else weight
     difference = first - second
     drawn = [
@@ -279,7 +282,9 @@ def _mean(values: Floats, weight: Floats) -> Floats:
 
 
 def _ratio(above: Floats, below: Floats, *, empty: float = np.nan) -> Floats:
-    return np.divide(above, below, out=np.full(np.shape(above), empty), where=below > 0)
+    filled: Floats = np.full(np.shape(above), empty)
+    np.divide(above, below, out=filled, where=below > 0)
+    return filled
 
 
 def area_under_curve(score: Floats, happened: Bools) -> float:
@@ -287,3 +292,13 @@ def area_under_curve(score: Floats, happened: Bools) -> float:
     order = np.argsort(-score, kind="stable")
     ranked = _rank(score[order], happened[order].astype(np.float64))
     return float(auc(ranked, np.ones((1, len(score))))[0])
+
+
+def found_by_working_down(probability: Floats, judged: Judged) -> tuple[float, ...]:
+    """Return the share of events among the first 0, 5, ... 100 % by probability; ties are shared."""
+    order = np.argsort(-probability, kind="stable")
+    ranked = _rank(probability[order], judged.happened[order].astype(np.float64))
+    events, others = ranked.counts(np.ones((1, len(probability))))
+    looked_at = np.append(0.0, events[0] + others[0]) / len(probability)
+    shares = np.append(0.0, events[0]) / max(events[0, -1], 1.0)
+    return tuple(np.interp(np.linspace(0, 1, 21), looked_at, shares).tolist())

@@ -36,9 +36,9 @@ class _Group:
 def explain_rows(bundle: ModelBundle, feature_set: FeatureSet, frame: DataFrame) -> list[list[Reason]]:
     """Return the reasons of each row of a frame, those that weigh most first.
 
-    A reason is {"group", "feature", "value", "log_odds", "en", "zh"}. The features of a group are one reason, told by the
-    one that weighs most. One item of group "base" is the average record. The items add up to the log-odds of the
-    probability shown, to within 1e-9.
+    A reason is {"group", "feature", "value", "log_odds", "en", "zh"}. The features of a group are one
+    reason, told by the one that weighs most; a group that adds nothing is no reason. One item of group
+    "base" is the average record. The items add up to the log-odds of the probability shown, to within 1e-9.
     """
     explanation = bundle.explain(frame)
     groups = _groups(explanation, feature_set)
@@ -69,6 +69,8 @@ def _reasons_of(
 ) -> Iterator[Reason]:
     for group in groups:
         shares = [float(parts[position]) for position in group.positions]
+        if not any(shares):
+            continue
         strongest = group.features[int(np.argmax(np.abs(shares)))]
         value = _plain(values[strongest.name][row])
         yield {
@@ -83,14 +85,14 @@ def _reasons_of(
 
 def _base(bundle: ModelBundle, log_odds: float) -> Reason:
     task = get_task(bundle.task).of_variant(bundle.variant)
-    average = float(expit(np.array(log_odds)))
+    average, days = float(expit(np.array(log_odds))), bundle.horizon_days
     return {
         "group": BASE,
         "feature": BASE,
         "value": average,
         "log_odds": log_odds,
-        "en": f"{average:.0%} of such records are {task.outcome_en} within {bundle.horizon_days} days on average",
-        "zh": f"这类记录平均 {average:.0%} 在 {bundle.horizon_days} 天内{task.outcome_zh}",
+        "en": f"{average:.0%} of such records are {task.outcome_en} within {days} days on average",
+        "zh": f"这类记录平均 {average:.0%} 在 {days} 天内{task.outcome_zh}",
     }
 
 

@@ -33,8 +33,9 @@ TWO_YEARS = 730 * DAY
 class Recipe:
     """How a model is fitted.
 
-    `window_days`: how far back intervals teach what matters; `level_days`: how far back they teach how high the
-    hazards are at present (None: all). `penalty` shrinks the linear part; None leaves it out. `rounds` of trees.
+    `window_days`: how far back intervals teach what matters; `level_days`: how far back they teach how high
+    the hazards are at present (None: all). `penalty` shrinks the linear part; None leaves it out. `rounds`
+    of trees.
     """
 
     rung: Rung
@@ -80,8 +81,8 @@ class Columns:
 class Lesson:
     """Rows to learn from.
 
-    `matrix` float64[n, p], what was seen of them up to `until` (microseconds), what the columns are, and how news
-    fades over the intervals (float64[K]).
+    `matrix` float64[n, p], what was seen of them up to `until` (microseconds), what the columns are, and
+    how news fades over the intervals (float64[K]).
     """
 
     matrix: Floats
@@ -98,7 +99,7 @@ class Lesson:
         return replace(self, matrix=self.matrix[kept], exposure=exposure.take(kept))
 
     def without_short_seasons(self) -> Lesson:
-        """Return the rows with seasons blanked if they span less than two years: not to be told from a trend."""
+        """Return the rows, with seasons blanked if less than two years cannot tell them from a trend."""
         if self.exposure.span() >= TWO_YEARS or not self.columns.is_seasonal.any():
             return self
         return replace(self, matrix=np.where(self.columns.is_seasonal, 0.0, self.matrix))
@@ -106,6 +107,11 @@ class Lesson:
 
 def fit_recipe(recipe: Recipe, lesson: Lesson) -> Fitted:
     """Fit a model by a recipe, which picks the rows of its windows from the lesson."""
+    return at_present_level(fit_shape(recipe, lesson), lesson, recipe.level_days)
+
+
+def fit_shape(recipe: Recipe, lesson: Lesson) -> Fitted:
+    """Fit what matters, to all of the recipe's window; the levels are those of that window."""
     taught = lesson.recent(recipe.window_days).without_short_seasons()
     fitted = Fitted(estimator=Estimator(), levels=fit_levels(taught.exposure), fading=lesson.fading)
     if recipe.penalty is not None:
@@ -113,7 +119,7 @@ def fit_recipe(recipe: Recipe, lesson: Lesson) -> Fitted:
     if recipe.rounds is not None:
         trees = fit_trees(tree_rows(fitted, taught), SHAPES[recipe.rung], rounds=recipe.rounds).trees
         fitted = replace(fitted, estimator=replace(fitted.estimator, trees=trees))
-    return at_present_level(fitted, lesson, recipe.level_days)
+    return fitted
 
 
 def fit_logistic(lesson: Lesson, *, penalty: float) -> Fitted:
@@ -124,7 +130,7 @@ def fit_logistic(lesson: Lesson, *, penalty: float) -> Fitted:
     always = np.ones(len(lesson.fading))
     blocks = {"lasting": Block(rows=rows, load=always)}
     if len(always) > 1:
-        blocks["early"] = Block(rows=rows, load=lesson.fading)
+        blocks["early"] = replace(blocks["lasting"], load=lesson.fading)
     if columns.gate is not None:
         is_open = columns.gate.is_open(lesson.matrix)
         blocks["fresh"] = Block(rows=rows * is_open[:, None], load=always)
@@ -142,9 +148,7 @@ def _weights(values: Floats, scale: Scale) -> Weights:
 
 def tree_rows(start: Fitted, lesson: Lesson) -> TreeRows:
     """Return the rows of a lesson for trees that add to a fitted model."""
-    return TreeRows(
-        matrix=lesson.matrix, exposure=lesson.exposure, start=start.log_odds(lesson.matrix)
-    )
+    return TreeRows(matrix=lesson.matrix, exposure=lesson.exposure, start=start.log_odds(lesson.matrix))
 
 
 def at_present_level(fitted: Fitted, lesson: Lesson, level_days: int | None) -> Fitted:

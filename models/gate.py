@@ -1,4 +1,4 @@
-"""Whether a new model may replace the one that serves: compared on the same rows, which neither has learned from."""
+"""Whether a new model may replace the one that serves: compared on rows that neither has learned from."""
 
 from __future__ import annotations
 
@@ -15,6 +15,9 @@ from models.scoring import features_of
 
 FEWEST_OUTCOMES = 20
 """Outcomes that neither model knew, below which nothing is decided."""
+
+NEGLIGIBLE = 0.01
+"""Share of the champion's loss that a challenger may be worse by even if that is no noise."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,9 +44,9 @@ class GateResult:
 def compare_models(
     store: Store, challenger: ModelBundle, champion: ModelBundle, judged: Questions
 ) -> GateResult:
-    """Compare two models on questions asked after the challenger was made and answered after the champion was.
+    """Compare two models on questions asked after one, and answered after the other, was made.
 
-    The challenger passes unless it is worse by more than noise.
+    The challenger passes unless it is worse by more than noise and by more than is negligible.
     """
     try:
         features_of(store, champion)
@@ -56,16 +59,15 @@ def compare_models(
     if min(outcomes, int(rows.sum()) - outcomes) < FEWEST_OUTCOMES:
         return GateResult(
             passed=False,
-            reason=f"only {outcomes} outcomes that neither model knew; {FEWEST_OUTCOMES} are needed to tell them apart",
+            reason=f"only {outcomes} outcomes that neither model knew; {FEWEST_OUTCOMES} are needed",
             questions=int(rows.sum()),
             outcomes=outcomes,
         )
     asked = judged.take(rows)
     seen = Judged(happened=answer.happened[rows], entity=asked.account)
-    gain = compare_losses(
-        _losses(champion, asked, seen, days), _losses(challenger, asked, seen, days), seen.entity
-    )
-    passed = gain.high >= 0
+    losses = _losses(champion, asked, seen, days)
+    gain = compare_losses(losses, _losses(challenger, asked, seen, days), seen.entity)
+    passed = gain.high >= 0 or gain.value > -NEGLIGIBLE * float(losses.mean())
     reason = "no worse than the champion" if passed else "worse than the champion by more than noise"
     return GateResult(passed=passed, reason=reason, questions=len(asked), outcomes=outcomes, gain=gain)
 

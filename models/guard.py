@@ -1,7 +1,7 @@
 """A gate before training: no input may know the outcome.
 
-Fields declared as written at the outcome are refused where features are declared. What is declared wrongly shows here: a single
-feature, or its mere presence, that tells the answers apart nearly alone.
+Fields declared as written at the outcome are refused where features are declared. What is declared wrongly
+shows here: a single feature, or its mere presence, that tells the answers apart nearly alone.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from crm_core.errors import LeakageError
+from models.encoding import is_missing
 from models.evaluation import area_under_curve
 from models.hazard import Bools, Floats, Ints
 
@@ -49,7 +50,8 @@ def find_leaks(
 ) -> list[Suspicion]:
     """Return the features of `frame` that nearly decide `happened` (bool[n]), with the evidence.
 
-    `fields` names the record fields that each feature reads. Evidence is out of fold, with all questions of an entity in one fold.
+    `fields` names the record fields that each feature reads. Evidence is out of fold, with all questions of
+    an entity in one fold.
     """
     if min(_entities(entity[happened]), _entities(entity[~happened])) < FEWEST:
         return []
@@ -57,9 +59,7 @@ def find_leaks(
     for feature in frame.columns:
         evidence = _evidence(frame[feature].to_numpy(), happened, entity)
         if evidence is not None:
-            found.append(
-                Suspicion(feature=feature, fields=tuple(fields.get(feature, ())), evidence=evidence)
-            )
+            found.append(Suspicion(feature=feature, fields=tuple(fields.get(feature, ())), evidence=evidence))
     return found
 
 
@@ -68,18 +68,19 @@ def check_no_leaks(suspicions: Sequence[Suspicion], *, overruled: Sequence[str] 
     left = [found for found in suspicions if found.feature not in overruled]
     if left:
         told = "; ".join(
-            f"{found.feature} (reads {', '.join(found.fields) or 'nothing declared'}): {found.evidence}" for found in left
+            f"{found.feature} (reads {', '.join(found.fields) or 'nothing declared'}): {found.evidence}"
+            for found in left
         )
         msg = (
-            f"an input seems to know the outcome: {told}. If it is known at the time all the same, overrule by name; "
-            "if not, declare its field as known at the outcome"
+            f"an input seems to know the outcome: {told}. If it is known at the time all the same, "
+            "overrule by name; if not, declare its field as known at the outcome"
         )
         raise LeakageError(msg)
 
 
 def _evidence(values: np.ndarray[Any, Any], happened: Bools, entity: Ints) -> str | None:
     is_number = values.dtype.kind == "f"
-    missing = np.isnan(values) if is_number else np.array([value is None or value != value for value in values])
+    missing = np.isnan(values) if is_number else np.array([is_missing(value) for value in values])
     told = _of_presence(missing, happened, entity)
     if told is not None:
         return told
@@ -99,7 +100,7 @@ def _of_presence(missing: Bools, happened: Bools, entity: Ints) -> str | None:
     area = area_under_curve(present.astype(np.float64), happened)
     if max(area, 1 - area) >= TOO_GOOD:
         return f"that it has a value at all tells the answers apart with an AUC of {max(area, 1 - area):.3f}"
-    odds_with, odds_without = _odds(happened[present]), _odds(happened[missing])
+    odds_with, odds_without = (_odds(happened[rows], entity[rows]) for rows in (present, missing))
     multiple = max(odds_with / odds_without, odds_without / odds_with)
     if multiple < TELLTALE_ODDS:
         return None
@@ -109,14 +110,16 @@ def _of_presence(missing: Bools, happened: Bools, entity: Ints) -> str | None:
     )
 
 
-def _odds(happened: Bools) -> float:
-    """Return the odds, with half an answer added on both sides so that nothing is certain."""
-    return float((happened.sum() + 0.5) / ((~happened).sum() + 0.5))
+def _odds(happened: Bools, entity: Ints) -> float:
+    """Return the odds, with half an answer added on both sides so that nothing is certain.
+
+    Entities are counted, not questions: one deal asked fifty times without a win is one piece of evidence.
+    """
+    yes = _entities(entity[happened])
+    return (yes + 0.5) / (_entities(entity) - yes + 0.5)
 
 
-def _rate_out_of_fold(
-    values: np.ndarray[Any, Any], missing: Bools, happened: Bools, entity: Ints
-) -> Floats:
+def _rate_out_of_fold(values: np.ndarray[Any, Any], missing: Bools, happened: Bools, entity: Ints) -> Floats:
     """Return the share of events among other entities with the same level, drawn towards the share of all."""
     _, level = np.unique(np.where(missing, "", values).astype(str), return_inverse=True)
     _, owner = np.unique(entity, return_inverse=True)

@@ -1,13 +1,14 @@
 """A discrete-time hazard: one engine for every question "will it happen within h days?".
 
-The days after a question are cut into intervals. In each, the event happens with a hazard, given that it has not
-happened before: logit hazard_k = level_k + lasting + fading_k * early, where `lasting` and `early` are what the model
-says of the record: what it always is, and what is news at the moment and fades. The chance that it happens within a
-horizon is one minus the product of (1 - hazard) over its intervals, so the probabilities of two horizons never cross.
+The days after a question are cut into intervals. In each, the event happens with a hazard, given that it
+has not happened before: logit hazard_k = level_k + lasting + fading_k * early, where `lasting` and `early`
+are what the model says of the record: what it always is, and what is news at the moment and fades. The
+chance that it happens within a horizon is one minus the product of (1 - hazard) over its intervals, so the
+probabilities of two horizons never cross.
 
-The rule of whole intervals: an interval of a question counts only if it is over, `as_of + end_k <= known_until`, whether
-or not anything has happened in it. Counting what is resolved and leaving out what is open would call events far too
-likely.
+The rule of whole intervals: an interval of a question counts only if it is over, `as_of + end_k <=
+known_until`, whether or not anything has happened in it. Counting what is resolved and leaving out what is
+open would call events far too likely.
 """
 
 from __future__ import annotations
@@ -78,12 +79,12 @@ class Exposure:
     @property
     def counted(self) -> Bools:
         """Return which questions have any interval that counts: bool[n]."""
-        return np.any(self.at_risk, axis=1)
+        return np.asarray(np.any(self.at_risk, axis=1), dtype=np.bool_)
 
     @property
     def happened(self) -> Bools:
         """Return which questions had the event in an interval that counts: bool[n]."""
-        return np.any(self.event, axis=1)
+        return np.asarray(np.any(self.event, axis=1), dtype=np.bool_)
 
 
 def expose(
@@ -145,21 +146,21 @@ def share_of_intervals(ends_days: Sequence[int], horizon_days: int) -> Floats:
         raise ValueError(msg)
     ends = np.asarray(ends_days, dtype=np.float64)
     starts = np.concatenate([[0.0], ends[:-1]])
-    return np.clip((horizon_days - starts) / (ends - starts), 0.0, 1.0)
+    return np.asarray(np.clip((horizon_days - starts) / (ends - starts), 0.0, 1.0), dtype=np.float64)
 
 
 def fading_of(ends_days: Sequence[int]) -> Floats:
     """Return how much of what is news is left at the start of each interval: float64[K], 1 at first."""
     starts = np.concatenate([[0.0], np.asarray(ends_days[:-1], dtype=np.float64)])
-    return np.exp(-starts / FADING_DAYS)
+    return np.asarray(np.exp(-starts / FADING_DAYS), dtype=np.float64)
 
 
 def log_odds_within(hazards: Floats, share: Floats) -> Floats:
     """Return the log-odds that the event happens within a horizon: float64[n].
 
-    `hazards` is float64[n, K], in log-odds; `share` float64[K], see `share_of_intervals`. Computed as log(exp(H) - 1) of the
-    cumulated H = sum_k share_k log(1 + exp(hazard_k)), which loses nothing where the probability is close to 0 or
-    1; held within plus and minus LOG_ODDS_LIMIT.
+    `hazards` is float64[n, K], in log-odds; `share` float64[K], see `share_of_intervals`. Computed as
+    log(exp(H) - 1) of the cumulated H = sum_k share_k log(1 + exp(hazard_k)), which loses nothing where the
+    probability is close to 0 or 1; held within plus and minus LOG_ODDS_LIMIT.
     """
     total = np.logaddexp(0.0, hazards) @ share
     return np.clip(total + np.log(-np.expm1(-total)), -LOG_ODDS_LIMIT, LOG_ODDS_LIMIT)
@@ -177,10 +178,10 @@ def expit(log_odds: Floats) -> Floats:
 
 
 def log_loss_of(log_odds: Floats, exposure: Exposure) -> Floats:
-    """Return the negative log-likelihood of each question, summed over its intervals that count: float64[n], unweighted.
+    """Return the negative log-likelihood of each question, summed over its intervals: float64[n].
 
-    `log_odds` is float64[n, K], of the hazards. This is a proper score of a censored answer: a question of which only
-    the first intervals are over is judged on those.
+    `log_odds` is float64[n, K], of the hazards. This is a proper score of a censored answer: a question of
+    which only the first intervals are over is judged on those.
     """
     loss = np.logaddexp(0.0, log_odds) - np.where(exposure.event, log_odds, 0.0)
     return np.asarray(np.where(exposure.at_risk, loss, 0.0).sum(axis=1), dtype=np.float64)

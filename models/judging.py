@@ -1,4 +1,4 @@
-"""A model judged on questions asked after it was made, beside its baselines and, where it is known, the truth."""
+"""A model judged on questions asked after it was made, beside baselines and, where known, the truth."""
 
 from __future__ import annotations
 
@@ -12,7 +12,14 @@ from crm_core.clock import instant
 from crm_core.store import Store
 from models.baselines import Baseline
 from models.bundle import ModelBundle
-from models.evaluation import CalibrationBin, Estimate, Judged, calibration_bins, measure
+from models.evaluation import (
+    CalibrationBin,
+    Estimate,
+    Judged,
+    calibration_bins,
+    found_by_working_down,
+    measure,
+)
 from models.hazard import Bools, Floats, Ints
 from models.questions import Questions, answers
 
@@ -29,8 +36,10 @@ _RESAMPLES_BESIDE = 100
 class HorizonJudgement:
     """Questions whose window of `horizon_days` was over, and how right each answer to them was.
 
-    `metrics` has those of the model, of each baseline and of the truth by name; `unseen` those of the model on accounts
-    that it had not learned from, if there are enough. `answered` says of how many questions each said anything.
+    `metrics` has those of the model, of each baseline and of the truth by name; `unseen` those of the model
+    on accounts that it had not learned from, if there are enough. `answered` says of how many questions
+    each said anything. `found` is the share of outcomes among the first 0, 5, ... 100 % of questions by
+    probability.
     """
 
     horizon_days: int
@@ -41,6 +50,7 @@ class HorizonJudgement:
     unseen_questions: int
     unseen: Metrics | None
     bins: tuple[CalibrationBin, ...]
+    found: tuple[float, ...]
 
     def to_json(self) -> dict[str, Any]:
         """Return it as plain data."""
@@ -55,12 +65,13 @@ class HorizonJudgement:
                 "metrics": None if self.unseen is None else _json_of(self.unseen),
             },
             "bins": [vars(one) for one in self.bins],
+            "found": [round(share, 4) for share in self.found],
         }
 
 
 @dataclass(frozen=True, kw_only=True)
 class Judgement:
-    """How right a model was on questions asked from `first` to `last` (microseconds), asked after it was made."""
+    """How right a model was on questions asked, after it was made, from `first` to `last` (microseconds)."""
 
     made_as_of: int
     first: int
@@ -84,7 +95,7 @@ class Judgement:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Bench:
-    """What a model is put beside: baselines, the accounts it learned from (int64), and the truth if it is known."""
+    """What a model is put beside: baselines, the truth if known, and the accounts it learned from."""
 
     store: Store
     baselines: Mapping[str, Baseline]
@@ -134,6 +145,7 @@ def _judge_horizon(
         unseen_questions=int(unseen.sum()),
         unseen=_measure_unseen(said["model"], judged, unseen),
         bins=tuple(calibration_bins(said["model"], judged)),
+        found=found_by_working_down(said["model"], judged),
     )
 
 

@@ -16,7 +16,7 @@ from models.task import Task
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-AGES_DAYS = (0, 7, 14, 30, 60)
+AGES_DAYS = (0, 7, 14, 30, 60, 120, 240)
 """When a lead is asked about, in days after it came to exist."""
 
 

@@ -7,8 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from models.evaluation import Judged
-from models.hazard import Floats
 from models.judging import HorizonJudgement
 
 _INK, _PALE, _GUIDE = "#1f4e79", "#9db8d2", "#999999"
@@ -28,15 +26,12 @@ def draw_calibration(judgement: HorizonJudgement) -> bytes:
     return _as_svg(figure)
 
 
-def draw_lift(probability: Floats, judged: Judged) -> bytes:
-    """Return a chart of the share of events among the records called most likely."""
-    figure, axes = _figure("Events found by working down the list")
-    order = np.argsort(-probability, kind="stable")
-    found = np.concatenate([[0.0], np.cumsum(judged.happened[order]) / max(judged.happened.sum(), 1)])
-    share = np.linspace(0, 1, len(found))
+def draw_lift(judgement: HorizonJudgement) -> bytes:
+    """Return a chart of the share of events found among the questions called most likely."""
+    figure, axes = _figure(f"Events found by working down the list, within {judgement.horizon_days} days")
     axes.plot([0, 1], [0, 1], color=_GUIDE, linewidth=1)
-    axes.plot(share, found, color=_INK)
-    axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="share of records", ylabel="share of events")
+    axes.plot(np.linspace(0, 1, len(judgement.found)), judgement.found, color=_INK)
+    axes.set(xlim=(0, 1), ylim=(0, 1.01), xlabel="share of questions", ylabel="share of events")
     return _as_svg(figure)
 
 

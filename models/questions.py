@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 class Questions:
     """n questions of a task.
 
-    `frame` has their features, `account` int64[n] is what must not sit on both sides of a split, `weight` float64[n] says how much each
-    counts: known when it was asked, and in sum as many as there are records.
+    `frame` has their features, `account` int64[n] is what must not sit on both sides of a split, `weight`
+    float64[n] says how much each counts: known when it was asked, and in sum as many as there are records.
     """
 
     task: Task
@@ -71,7 +71,7 @@ class Questions:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Answers:
-    """What came within a horizon: `over` bool[n], the window is over; `happened` bool[n], meaningful where it is."""
+    """What came within a horizon, bool[n] each: is the window over, and did it happen, where it is."""
 
     over: Bools
     happened: Bools
@@ -84,7 +84,11 @@ def ask(
     cohort = build(store, start=start, until=until)
     frame = build_frame(store, cohort, feature_set)
     return Questions(
-        task=task, cohort=cohort, frame=frame, account=_accounts(store, cohort), weight=_weights(task, cohort, frame)
+        task=task,
+        cohort=cohort,
+        frame=frame,
+        account=_accounts(store, cohort),
+        weight=_weights(task, cohort, frame),
     )
 
 
@@ -114,8 +118,9 @@ def answers(store: Store, questions: Questions, horizon_days: int, *, known_at: 
 def _weights(task: Task, cohort: Cohort, frame: DataFrame) -> Floats:
     """Return planned weights that add up to the number of records.
 
-    Never one over the questions that a record came to be asked: who is converted soon is asked once, who never is many times, so
-    that such weights would count the fast successes most and call every probability too high.
+    Never one over the questions that a record came to be asked: who is converted soon is asked once, who
+    never is many times, so that such weights would count the fast successes most and call every probability
+    too high.
     """
     planned = np.ones(len(cohort)) if task.plan_weights is None else task.plan_weights(frame)
     total = planned.sum()

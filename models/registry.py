@@ -1,8 +1,9 @@
 """Trained models in MLflow, and which of them serves: the only module that imports MLflow.
 
-One experiment a task, one run a training, one registered model a task with the aliases champion, challenger and
-previous. What serves is decided by the newest row of `crm_core.promotions`; the aliases follow it. The bytes of every
-promoted model also lie in a folder beside the records, by their SHA-256, so that serving needs no MLflow.
+One experiment a task, one run a training, one registered model a task with the aliases champion, challenger
+and previous. What serves is decided by the newest row of `crm_core.promotions`; the aliases follow it. The
+bytes of every promoted model also lie in a folder beside the records, by their SHA-256, so that serving
+needs no MLflow.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from crm_core.store import Store
 from models.bundle import ModelBundle, load_bundle
 from models.kept import keep_bytes
 from models.served import probability_name
+from models.tasks import TASKS
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -87,11 +89,11 @@ class Registry:
     def _client(self) -> MlflowClient:
         # Set before the import, which reads it: nothing is ever sent anywhere.
         os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
-        for chatty in ("mlflow", "alembic"):
-            logging.getLogger(chatty).setLevel(logging.WARNING)
         with _quiet():
             from mlflow import MlflowClient
 
+            for chatty in ("mlflow", "alembic"):  # after the import, which sets them up to talk
+                logging.getLogger(chatty).setLevel(logging.WARNING)
             return MlflowClient(tracking_uri=self.tracking_uri, registry_uri=self.tracking_uri)
 
     def prepare(self) -> None:
@@ -130,7 +132,7 @@ class Registry:
         """Return a version by its name, as `lead_scoring-3-1a2b3c4d`; the last part may be left out."""
         task, _, rest = name.replace("/", "-").partition("-")
         number = rest.partition("-")[0]
-        if not number.isdecimal():
+        if not (number.isdecimal() and task in TASKS):
             raise ModelNotFoundError(f"expected a version such as lead_scoring-3, got {name!r}")
         found = self.get_version(task, int(number))
         if name.count("-") > 1 and found.name != name:
@@ -227,8 +229,8 @@ def promote(
 ) -> Promotion:
     """Put a version in charge of its task and return the row that says so.
 
-    Its bytes are verified and laid beside the records first. The alias is moved inside the transaction that writes the
-    row: if either fails, the row is not there and what served before serves on.
+    Its bytes are verified and laid beside the records first. The alias is moved inside the transaction that
+    writes the row: if either fails, the row is not there and what served before serves on.
     """
     chosen = version if isinstance(version, Version) else registry.get_version(task, version)
     keep_bytes(registry.models_folder, registry.fetch(chosen.run_id), chosen.sha256)
@@ -254,9 +256,7 @@ def promote(
     return row
 
 
-def rollback(
-    store: Store, registry: Registry, task: str, *, actor_id: int | None, reason: str
-) -> Promotion:
+def rollback(store: Store, registry: Registry, task: str, *, actor_id: int | None, reason: str) -> Promotion:
     """Put the version in charge that served before the present one; a second call goes one further back.
 
     Raises ModelNotFoundError where nothing served before.

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from crm_core.clock import instant
+from crm_core.errors import NotEnoughDataError
 from models.bundle import ModelBundle
 from models.gate import GateResult
 from models.guard import Suspicion
@@ -19,8 +20,9 @@ from models.task import Task
 class TrainingReport:
     """A training: of what, on what, what was chosen, how right it was, and what became of it.
 
-    `judgement` is None where no later outcomes were known, and `not_judged` says so. `registered` has version, run_id
-    and sha256. `overruled` are features that the guard suspected and somebody let through by name.
+    `judgement` is None where no later outcomes were known, and `not_judged` says so. `registered` has
+    version, run_id and sha256. `overruled` are features that the guard suspected and somebody let through
+    by name.
     """
 
     task: Task
@@ -34,6 +36,13 @@ class TrainingReport:
     promoted: bool
     registered: Mapping[str, Any]
     seconds: Mapping[str, float]
+
+    @property
+    def judged(self) -> Judgement:
+        """Return the judgement; raise NotEnoughDataError where there is none."""
+        if self.judgement is None:
+            raise NotEnoughDataError(self.not_judged or "not judged")
+        return self.judgement
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as plain data."""
@@ -78,5 +87,5 @@ def flat_metrics(judgement: Judgement | None) -> dict[str, float]:
         for horizon in judgement.horizons
         for name, metrics in horizon.metrics.items()
         for metric, estimate in metrics.items()
-        if estimate.value == estimate.value  # noqa: PLR0124  NaN is what does not equal itself
+        if estimate.value == estimate.value
     }

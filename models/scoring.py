@@ -1,6 +1,7 @@
 """Scores for records: the one way from a model to predictions, for a batch of all and for one alone.
 
-Nothing that a model wrote is read here: features see what people and programs wrote, as it was known at `as_of`.
+Nothing that a model wrote is read here: features see what people and programs wrote, as it was known at
+`as_of`.
 """
 
 from __future__ import annotations
@@ -69,9 +70,7 @@ def score_records(
     ]
 
 
-def score_all(
-    store: Store, bundle: ModelBundle, as_of: datetime, progress: Progress | None = None
-) -> int:
+def score_all(store: Store, bundle: ModelBundle, as_of: datetime, progress: Progress | None = None) -> int:
     """Score every record that is open, or active, at `as_of`, write it on the record, and return how many."""
     cohort = open_records(store, bundle.record_type, as_of, kind=bundle.variant or None)
     ids = np.sort(cohort.ids)
@@ -102,7 +101,7 @@ def write_scores(
 
 
 def features_of(store: Store, bundle: ModelBundle) -> FeatureSet:
-    """Return the features that a model reads, if the store has the very same; raise FeatureSetMismatchError if not.
+    """Return the features that a model reads; raise FeatureSetMismatchError if the store has others.
 
     Features that were added since are no obstacle; one that is gone or means something else is.
     """
@@ -110,7 +109,8 @@ def features_of(store: Store, bundle: ModelBundle) -> FeatureSet:
     gone = [name for name in bundle.features if name not in present.names]
     if gone:
         raise FeatureSetMismatchError(
-            f"{bundle.version} reads {', '.join(gone)}, which the store has no more: train {bundle.task} again"
+            f"{bundle.version} reads {', '.join(gone)}, which the store has no more: "
+            f"train {bundle.task} again"
         )
     feature_set = present.select(bundle.features)
     if feature_set.fingerprint != bundle.feature_set_fingerprint:
@@ -124,9 +124,10 @@ def features_of(store: Store, bundle: ModelBundle) -> FeatureSet:
 def load_champion(
     store: Store, task_name: str, home_models: Path, registry_factory: Callable[[], Registry]
 ) -> ModelBundle:
-    """Return the model in charge of a task, its bytes verified; MLflow is asked only if they are not in the folder.
+    """Return the model in charge of a task, verified; MLflow is asked only if it is not in the folder.
 
-    Raises NoChampionError, or DamagedModelError if the bytes are not those that were promoted, here or in MLflow.
+    Raises NoChampionError, or DamagedModelError if the bytes are not those that were promoted, here or in
+    MLflow.
     """
     with store.reading() as session:
         promotion = find_champion(session, task_name)
@@ -143,9 +144,7 @@ def load_champion(
     return bundle
 
 
-def _bytes_of(
-    promotion: Promotion, home_models: Path, registry_factory: Callable[[], Registry]
-) -> bytes:
+def _bytes_of(promotion: Promotion, home_models: Path, registry_factory: Callable[[], Registry]) -> bytes:
     path = kept_file(home_models, promotion.sha256)
     if path.exists():
         return path.read_bytes()

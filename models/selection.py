@@ -1,15 +1,15 @@
 """Which model to use: tried out in the past, where the answers that followed are known by now.
 
-From each origin every candidate learns what was known then and is judged on the questions asked next, by the log-likelihood of what
-has been seen of them since. Among candidates that cannot be told apart the plainer one is taken: a longer window of
-history, a lower rung of the ladder.
+From each origin every candidate learns what was known then and is judged on the questions asked next, by
+the log-likelihood of what has been seen of them since. Among candidates that cannot be told apart the
+plainer one is taken: more history, more shrinkage, a lower rung of the ladder.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -24,6 +24,7 @@ from models.fitting import (
     Rung,
     at_present_level,
     fit_recipe,
+    fit_shape,
     tree_rows,
 )
 from models.hazard import Bools, Exposure, Floats, Ints, log_loss_of
@@ -47,17 +48,27 @@ FEWEST_EVENTS = 20
 FEWEST_EVENTS_FOR_TREES = 50
 """Events below which trees are not tried."""
 
-SMALLEST_GAIN = 0.005
-"""Share of the loss below which a gain is not worth a model that is harder to read."""
+
+@dataclass(frozen=True, kw_only=True)
+class Bar:
+    """What a candidate must gain over a plainer one: more than noise, and enough to be worth it.
+
+    `certainty` is the coverage of the interval of the gain that must lie above 0.
+    """
+
+    certainty: float
+    worth: float
+
+
+NEWER_LEVEL = Bar(certainty=0.8, worth=0.001)
+LESS_HISTORY = Bar(certainty=0.8, worth=0.01)
+LESS_SHRINKAGE = Bar(certainty=0.5, worth=0.0)
+HIGHER_RUNG = Bar(certainty=0.9, worth=0.01)
 
 ENOUGH_EVENTS = 40
 """Events to judge by from which on no longer time is looked at."""
 
-CERTAINTY = 0.8
-"""Coverage of the interval of a gain that must lie above 0 for a step up the ladder."""
-
-CERTAINTY_WITHIN_RUNG = 0.5
-"""The same between candidates of one rung, of which the plainer is taken."""
+T = TypeVar("T")
 
 ExposeAt = Callable[[int], Exposure]
 """Gives what was known of all questions at an instant."""
@@ -98,7 +109,7 @@ class Candidate:
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """A rung compared with the one in use below it: by how much its loss is lower, and whether it was taken."""
+    """A rung compared with the one in use below it: how much lower its loss is, and whether it was taken."""
 
     below: Rung
     above: Rung
@@ -107,12 +118,17 @@ class Step:
 
     def to_json(self) -> dict[str, Any]:
         """Return it as plain data."""
-        return {"below": str(self.below), "above": str(self.above), "gain": self.gain.to_json(), "taken": self.taken}
+        return {
+            "below": str(self.below),
+            "above": str(self.above),
+            "gain": self.gain.to_json(),
+            "taken": self.taken,
+        }
 
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """What was chosen and why, everything that was tried, and on what: `questions` judged with `events` outcomes."""
+    """What was chosen and why, what was tried, and on how many questions with how many events."""
 
     recipe: Recipe
     reason: str
@@ -143,7 +159,7 @@ def choose_recipe(
     only: Recipe | None = None,
     say: Callable[[str], None] = lambda _: None,
 ) -> Choice:
-    """Return the recipe that was best on questions asked later than those it learned from; with `only`, that one.
+    """Return the recipe that was best on questions asked later than it had learned; with `only`, that one.
 
     Parameters
     ----------
@@ -160,14 +176,15 @@ def choose_recipe(
     if trial.events < FEWEST_EVENTS:
         return trial.nothing_to_judge_by()
     say(f"judging on {trial.judged.sum()} questions asked from {len(trial.origins)} instants in the past")
-    base = trial.plainest([Recipe(rung=Rung.BASE_RATE, level_days=days) for days in LEVEL_DAYS])
+    rates = [Recipe(rung=Rung.BASE_RATE, level_days=days) for days in LEVEL_DAYS]
+    base = trial.plainest(rates, NEWER_LEVEL)
     say("trying a shrunken logistic model")
     logistic = trial.best_logistic(base.recipe.level_days)
     best = trial.step_up(base, logistic)
-    if trial.fewest_events_known >= FEWEST_EVENTS_FOR_TREES:
+    if trial.events_known >= FEWEST_EVENTS_FOR_TREES:
         for rung in SHAPES:
             say(f"trying {rung.replace('_', ' ')}")
-            below, best = best, trial.step_up(best, trial.best_trees(rung, logistic.recipe))
+            below, best = best, trial.step_up(best, trial.best_trees(rung, logistic.recipe, best.recipe))
             if best is below:
                 break
     return trial.conclude(best)
@@ -224,9 +241,9 @@ class _Trial:
         return self.accounts_with_event(self.truth, self.judged)
 
     @property
-    def fewest_events_known(self) -> int:
-        """Return how many accounts with an event the poorest split can learn from."""
-        return min(self.accounts_with_event(known, split.teaches) for split, known in self.splits)
+    def events_known(self) -> int:
+        """Return how many accounts with an event there are to learn from in the end."""
+        return self.accounts_with_event(self.truth, np.ones_like(self.judged))
 
     def accounts_with_event(self, seen: Exposure, rows: Bools) -> int:
         return len(np.unique(self.asked.account[rows & seen.happened]))
@@ -243,32 +260,50 @@ class _Trial:
             events=self.events,
         )
 
-    def plainest(self, recipes: Sequence[Recipe], tried: Sequence[_Tried] = ()) -> _Tried:
-        """Return the first of the recipes, plainest first, that is no worse than the best by more than noise."""
-        done = {one.recipe: one for one in tried}
-        runs = [done.get(recipe) or self.run(recipe) for recipe in recipes]
-        best = min(runs, key=self.mean_loss)
-        return next(one for one in runs if one is best or self.compare(one, best, CERTAINTY_WITHIN_RUNG).low <= 0)
+    def plainest(self, recipes: Sequence[Recipe], bar: Bar) -> _Tried:
+        """Try recipes, plainest first, and return the first over which the best does not clear the bar."""
+        return self.plainest_of([self.run(recipe) for recipe in recipes], bar)
+
+    def plainest_of(self, tried: Sequence[_Tried], bar: Bar) -> _Tried:
+        best = min(tried, key=self.mean_loss)
+        return next(one for one in tried if one is best or not self.clears(bar, one, best)[1])
 
     def best_logistic(self, level_days: int | None) -> _Tried:
         first = Recipe(rung=Rung.LOGISTIC, level_days=level_days, penalty=_FIRST_PENALTY)
-        windowed = self.plainest([replace(first, window_days=days) for days in WINDOWS_DAYS])
-        recipes = [replace(windowed.recipe, penalty=penalty) for penalty in PENALTIES]
-        return self.plainest(recipes, [windowed])
+        windowed = self.plainest([replace(first, window_days=days) for days in WINDOWS_DAYS], LESS_HISTORY)
+        return self.plainest_penalty(windowed)
 
-    def best_trees(self, rung: Rung, logistic: Recipe) -> _Tried:
+    def plainest_penalty(self, start: _Tried) -> _Tried:
+        """Walk from the first penalty towards more or less shrinkage for as long as that is better."""
+        tried = {start.recipe.penalty: start}
+        place = PENALTIES.index(_FIRST_PENALTY)
+        for step in (-1, 1):
+            at, best = place, start
+            while 0 <= at + step < len(PENALTIES):
+                at += step
+                there = self.run(replace(start.recipe, penalty=PENALTIES[at]))
+                tried[PENALTIES[at]] = there
+                if self.mean_loss(there) >= self.mean_loss(best):
+                    break
+                best = there
+        ordered = [tried[penalty] for penalty in PENALTIES if penalty in tried]
+        return self.plainest_of(ordered, LESS_SHRINKAGE)
+
+    def best_trees(self, rung: Rung, logistic: Recipe, below: Recipe) -> _Tried:
         """Return the better of trees alone and trees that add to the logistic model."""
         alone = replace(logistic, rung=rung, penalty=None)
         added = replace(logistic, rung=rung)
+        if below.rung in SHAPES:  # which of the two is better was found out on the rung below
+            return self.grow(added if below.penalty is not None else alone)
         return min([self.grow(alone), self.grow(added)], key=self.mean_loss)
 
     def grow(self, recipe: Recipe) -> _Tried:
-        """Grow trees for all splits, and take as many rounds as were best on what they judge."""
+        """Grow trees for all splits, as many rounds as are best on what is judged."""
         shape = SHAPES[recipe.rung]
         grown: list[tuple[Split, Lesson, Fitted, GrownTrees]] = []
         for split, known in self.splits:
             lesson = self.lesson(split, known)
-            start = fit_recipe(replace(recipe, rung=Rung.LOGISTIC, rounds=None), lesson)
+            start = fit_shape(replace(recipe, rounds=None), lesson)
             watched = self.asked.lesson(self.truth, split.judges & self.judged, self.until)
             trees = fit_trees(
                 tree_rows(start, lesson.recent(recipe.window_days).without_short_seasons()),
@@ -277,13 +312,16 @@ class _Trial:
                 watched=tree_rows(start, watched),
             )
             grown.append((split, lesson, start, trees))
+        losses = [trees.watched_loss for *_, trees in grown]
         weights = [float((split.judges & self.judged).sum()) for split, *_ in grown]
-        rounds = _best_round([trees.watched_loss for *_, trees in grown], weights)
         log_odds = np.full(self.truth.at_risk.shape, np.nan)
-        for split, lesson, start, trees in grown:
-            estimator = replace(start.estimator, trees=trees.first(rounds))
+        for place, (split, lesson, start, trees) in enumerate(grown):
+            # How many rounds a split is judged with, the others say: or choosing it would flatter trees.
+            elsewhere = _best_round(_without(losses, place), _without(weights, place))
+            estimator = replace(start.estimator, trees=trees.first(elsewhere))
             fitted = at_present_level(replace(start, estimator=estimator), lesson, recipe.level_days)
             self.fill(log_odds, split, fitted)
+        rounds = _best_round(losses, weights)
         return self.tried(replace(recipe, rounds=rounds), log_odds)
 
     def run(self, recipe: Recipe) -> _Tried:
@@ -307,20 +345,20 @@ class _Trial:
         weight = self.truth.weight[self.judged]
         return float(np.average(tried.loss, weights=weight))
 
-    def compare(self, first: _Tried, second: _Tried, certainty: float = CERTAINTY) -> Estimate:
-        """Return how much lower the loss of the second is."""
-        return compare_losses(
-            first.loss,
-            second.loss,
+    def clears(self, bar: Bar, plainer: _Tried, other: _Tried) -> tuple[Estimate, bool]:
+        """Return how much lower the loss of the other one is, and whether that clears the bar."""
+        gain = compare_losses(
+            plainer.loss,
+            other.loss,
             self.asked.account[self.judged],
             weight=self.truth.weight[self.judged],
-            coverage=certainty,
+            coverage=bar.certainty,
         )
+        return gain, gain.low > 0 and gain.value >= bar.worth * self.mean_loss(plainer)
 
     def step_up(self, below: _Tried, above: _Tried) -> _Tried:
         """Return the upper rung if it is better by more than noise, and by enough to be worth it."""
-        gain = self.compare(below, above)
-        taken = gain.low > 0 and gain.value >= SMALLEST_GAIN * self.mean_loss(below)
+        gain, taken = self.clears(HIGHER_RUNG, below, above)
         self.steps.append(Step(below=below.recipe.rung, above=above.recipe.rung, gain=gain, taken=taken))
         return above if taken else below
 
@@ -336,18 +374,23 @@ class _Trial:
         )
 
     def reason(self, rung: Rung) -> str:
-        if self.fewest_events_known < FEWEST_EVENTS_FOR_TREES:
+        if self.events_known < FEWEST_EVENTS_FOR_TREES:
             return (
-                f"{rung}; trees were not tried: {self.fewest_events_known} outcomes to learn from at the "
-                f"earliest origin, {FEWEST_EVENTS_FOR_TREES} are needed"
+                f"{rung}; trees were not tried: {self.events_known} outcomes to learn from, "
+                f"{FEWEST_EVENTS_FOR_TREES} are needed"
             )
         beaten = [step for step in self.steps if not step.taken]
         told = ", ".join(f"{step.above} gained {step.gain.value:.4f} over {step.below}" for step in beaten)
         return f"{rung}; not worth a step: {told}" if told else f"{rung}; each rung beat the one below"
 
 
+def _without(values: Sequence[T], place: int) -> Sequence[T]:
+    """Return all values but one; the only one where there is no other."""
+    return [*values[:place], *values[place + 1 :]] or values
+
+
 def _best_round(losses: Sequence[Floats], weights: Sequence[float]) -> int:
-    """Return after how many rounds the pooled loss was lowest; a run that stopped early keeps its last loss."""
+    """Return after how many rounds the pooled loss is lowest; a run that stopped early keeps its last."""
     longest = max(len(loss) for loss in losses)
     padded = [np.pad(loss, (0, longest - len(loss)), mode="edge") for loss in losses]
     return int(np.argmin(np.average(padded, axis=0, weights=weights))) + 1

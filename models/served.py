@@ -1,7 +1,7 @@
-"""The model as MLflow serves it: `mlflow.pyfunc.load_model` and `mlflow models serve`, run from this checkout, end here.
+"""The model as MLflow serves it: `mlflow.pyfunc.load_model` and `mlflow models serve` end here.
 
-MLflow calls `_load_pyfunc` with the path of the bundle. Input columns are those of the bundle's encoder, all doubles
-(NaN for a missing number); output columns are the probabilities by horizon.
+MLflow calls `_load_pyfunc` with the path of the bundle. Input columns are those of the bundle's encoder,
+all doubles (NaN for a missing number); output columns are the probabilities by horizon.
 """
 
 from __future__ import annotations

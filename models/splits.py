@@ -1,8 +1,8 @@
-"""Which questions teach and which judge: always earlier ones and later ones, and never the same account on both sides.
+"""Which questions teach and which judge: earlier and later ones, never one account on both sides.
 
-From an origin in the past, a model learns what was known then and is judged on questions asked from then on. The gap of one
-horizon needs no arithmetic: an interval teaches only if it was over at the origin. Accounts are dealt into parts, and what judges
-one part learned from the others.
+From an origin in the past, a model learns what was known then and is judged on questions asked from then
+on. The gap of one horizon needs no arithmetic: an interval teaches only if it was over at the origin.
+Accounts are dealt into parts, and what judges one part learned from the others.
 """
 
 from __future__ import annotations
@@ -65,6 +65,6 @@ def list_splits(as_of: Ints, account: Ints, origin: int, step_days: int) -> Iter
 
 
 def deal_accounts(account: Ints, parts: int = PARTS) -> Ints:
-    """Return the part of each question's account: int64[n], the same for an account whatever else is there."""
+    """Return the part of each question's account, int64[n]: always the same for the same account."""
     mixed = account.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
     return ((mixed >> np.uint64(40)) % np.uint64(parts)).astype(np.int64)

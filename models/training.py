@@ -1,8 +1,8 @@
 """Training: ask, guard, choose, fit, calibrate, judge, register, and perhaps promote.
 
-As of an instant in the past, everything that is learned was known then, and the model is judged on what was asked later.
-As of now, a model of some months ago is judged on what was asked since, and one made the same way from
-everything known now is registered.
+As of an instant in the past, everything that is learned was known then, and the model is judged on what was
+asked later. As of now, a model of some months ago is judged on what was asked since, and one made the same
+way from everything known now is registered.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from models.bundle import ModelBundle
 from models.gate import GateResult, compare_models
 from models.guard import Suspicion, check_no_leaks, find_leaks
 from models.judging import Bench, Judgement, judge
-from models.plots import draw_calibration
+from models.plots import draw_calibration, draw_lift
 from models.questions import Questions, answers, ask, first_instant
 from models.report import TrainingReport, flat_metrics
 from models.scoring import load_champion
@@ -45,7 +45,7 @@ Progress = Callable[..., None]
 HOLD_OUT_DAYS = (90, 180, 360)
 """How long the time of judging may be, besides one horizon: the shortest with enough outcomes is taken."""
 
-ENOUGH_TO_JUDGE = 30
+ENOUGH_TO_JUDGE = 60
 """Records with the outcome, among those judged, from which on no longer time is taken."""
 
 
@@ -80,12 +80,17 @@ class _Course:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Outcome:
-    """The model to register, and how right it, or its like of some months ago, was."""
+    """The model to register, and how right it, or its like of some months ago, was.
+
+    `like_of` makes its like of another instant, for a fair comparison with a champion made later than the
+    judged one.
+    """
 
     built: Built
     judgement: Judgement | None
     judged: Questions | None
     judged_by: ModelBundle | None
+    like_of: Callable[[int], ModelBundle] | None = None
     not_judged: str | None
     suspicions: list[Suspicion]
 
@@ -108,9 +113,11 @@ def train(
     as_of
         Know only what was known then; None: everything known by now.
     truth
-        True probabilities of a simulated company, which are reported beside the model's and used for nothing else.
+        True probabilities of a simulated company, which are reported beside the model's and used for
+        nothing else.
     promote
-        Put the model in charge if there is no champion yet, or if it is no worse on rows that neither has learned from.
+        Put the model in charge if there is no champion yet, or if it is no worse on rows that neither has
+        learned from.
     overruled
         Features that are let through although they seem to know the outcome; noted in the run.
 
@@ -157,12 +164,13 @@ def _train_now(course: _Course, now: int) -> _Outcome:
     with course.timed("asking"):
         questions = course.ask(until=now)
     until = min(now, _seen_until(course, questions))
-    suspicions = _guard(course, course.material(questions, until))
+    material = course.material(questions, until)
+    suspicions = _guard(course, material)
     try:
-        past, past_material, judgement, judged = _judge_a_past_model(course, questions, until)
+        past, judgement, judged = _judge_a_past_model(course, questions, until)
     except NotEnoughDataError as error:
         with course.timed("choosing and fitting"):
-            built = build_bundle(course.material(questions, until), say=course.say)
+            built = build_bundle(material, say=course.say)
         return _Outcome(
             built=built,
             judgement=None,
@@ -172,14 +180,18 @@ def _train_now(course: _Course, now: int) -> _Outcome:
             suspicions=suspicions,
         )
     with course.timed("fitting on everything"):
-        again = build_bundle(course.material(questions, until), recipe=past.choice.recipe, say=course.say)
-        built = Built(bundle=again.bundle, choice=past.choice, lesson=again.lesson)
-    del past_material
+        again = build_bundle(material, recipe=past.choice.recipe, say=course.say)
+        built = Built(bundle=again.bundle, choice=past.choice)
+
+    def like_of(instant_: int) -> ModelBundle:
+        return build_bundle(course.material(questions, instant_), recipe=past.choice.recipe).bundle
+
     return _Outcome(
         built=built,
         judgement=judgement,
         judged=judged,
         judged_by=past.bundle,
+        like_of=like_of,
         not_judged=None,
         suspicions=suspicions,
     )
@@ -187,7 +199,7 @@ def _train_now(course: _Course, now: int) -> _Outcome:
 
 def _judge_a_past_model(
     course: _Course, questions: Questions, until: int
-) -> tuple[Built, Material, Judgement, Questions]:
+) -> tuple[Built, Judgement, Questions]:
     """Return a model made some months ago with its judgement; raise NotEnoughDataError if none can be."""
     origin = _hold_out_from(course, questions, until)
     material = course.material(questions, origin)
@@ -198,7 +210,7 @@ def _judge_a_past_model(
         judgement = _judge(course, built, material, later)
     if judgement is None:
         raise NotEnoughDataError("nothing asked lately has had its whole horizon yet")
-    return built, material, judgement, later
+    return built, judgement, later
 
 
 def _hold_out_from(course: _Course, questions: Questions, until: int) -> int:
@@ -246,9 +258,7 @@ def _judge(course: _Course, built: Built, material: Material, later: Questions) 
     return judge(built.bundle, later, bench)
 
 
-def _conclude(
-    course: _Course, outcome: _Outcome, registry: Registry, *, promote: bool
-) -> TrainingReport:
+def _conclude(course: _Course, outcome: _Outcome, registry: Registry, *, promote: bool) -> TrainingReport:
     from models import registry as registering
 
     with course.timed("registering"):
@@ -282,7 +292,10 @@ def _gate(course: _Course, outcome: _Outcome, registry: Registry) -> GateResult:
         return GateResult(passed=False, reason=f"not judged: {outcome.not_judged}")
     if champion.variant != course.task.variant:
         return GateResult(passed=True, reason=f"the champion answers another question: {champion.variant}")
-    return compare_models(course.store, outcome.judged_by, champion, outcome.judged)
+    challenger, judged, made = outcome.judged_by, outcome.judged, champion.trained["as_of"]
+    if outcome.like_of is not None and made > challenger.trained["as_of"]:
+        challenger, judged = outcome.like_of(made), judged.take(judged.as_of > made)
+    return compare_models(course.store, challenger, champion, judged)
 
 
 def _run(course: _Course, outcome: _Outcome, gate: GateResult) -> Any:  # noqa: ANN401  a Run of the registry
@@ -319,9 +332,9 @@ def _run(course: _Course, outcome: _Outcome, gate: GateResult) -> Any:  # noqa: 
 
 def _files(report: dict[str, Any], outcome: _Outcome) -> dict[str, bytes]:
     files = {"report.json": json.dumps(report, ensure_ascii=False, indent=1, sort_keys=True).encode()}
-    if outcome.judgement is not None and outcome.judged is not None and outcome.judged_by is not None:
-        main = outcome.judgement.main
-        files["calibration.svg"] = draw_calibration(main)
+    if outcome.judgement is not None:
+        files["calibration.svg"] = draw_calibration(outcome.judgement.main)
+        files["lift.svg"] = draw_lift(outcome.judgement.main)
     return files
 
 

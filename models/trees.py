@@ -48,7 +48,7 @@ _FIXED: dict[str, Any] = {
 
 @dataclass(frozen=True, kw_only=True)
 class TreeRows:
-    """A matrix (float64[n, p]), what was seen of its questions, and the hazards (float64[n, K]) that trees add to."""
+    """A matrix, float64[n, p], what was seen of its questions, and the hazards, float64[n, K], to add to."""
 
     matrix: Floats
     exposure: Exposure
@@ -79,8 +79,7 @@ def fit_trees(
     if watched is not None:
         callbacks = [lightgbm.record_evaluation(losses), lightgbm.early_stopping(PATIENCE, verbose=False)]
     booster = lightgbm.train(
-        _FIXED
-        | {"num_leaves": shape.leaves, "max_depth": shape.depth, "learning_rate": shape.learning_rate},
+        _FIXED | {"num_leaves": shape.leaves, "max_depth": shape.depth, "learning_rate": shape.learning_rate},
         train,
         num_boost_round=rounds,
         valid_sets=[_dataset(watched, train)] if watched is not None else None,

@@ -107,7 +107,6 @@ def _configure(app: Flask, settings: Settings) -> None:
         WTF_CSRF_SSL_STRICT=settings.https,
         BOOTSTRAP_SERVE_LOCAL=True,
     )
-    app.json.sort_keys = False  # type: ignore[attr-defined]  # the default provider has it
 
 
 def _begin() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -50,6 +51,31 @@ _task = click.argument("task", type=click.Choice(TASKS))
 _task_or_all = click.argument("task", type=click.Choice((*TASKS, "all")))
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Done:
+    """What became of one task, or of all: `told` is the one object for machines."""
+
+    reports: list[dict[str, Any]]
+    told: dict[str, Any]
+
+
+def _each(task: str, run: Callable[[str], dict[str, Any]]) -> _Done:
+    """Run one task, or all that can be run; refuse only if none can."""
+    if task != "all":
+        report = run(task)
+        return _Done(reports=[report], told=report)
+    reports, refused = [], []
+    for name in TASKS:
+        try:
+            reports.append(run(name))
+        except CRMError as error:
+            say(f"crm: {name} left out: {error}")
+            refused.append({"task": name, "reason": str(error)})
+    if not reports:
+        raise CRMError("nothing could be done for any task")
+    return _Done(reports=reports, told={"reports": reports, "refused": refused})
+
+
 def _chosen(task: str) -> tuple[str, ...]:
     return TASKS if task == "all" else (task,)
 
@@ -68,11 +94,13 @@ def _as_of(_context: click.Context, _parameter: click.Parameter, value: str | No
 def open_store(settings: Settings) -> Store:
     """Return the store of a home that has one of the right version."""
     from crm_core import migrations
+    from serving.logs import start_logging
 
     home = settings.home_folder
     if settings.database_url is None and not home.database.exists():
         raise StoreNotInitialisedError(f"there are no records in {home.folder}; run: crm init, or crm demo")
     migrations.check(home.database_url)
+    start_logging(None, level="warning")  # on standard error; `crm serve` has a file
     return Store(home.database_url)
 
 
@@ -221,31 +249,30 @@ def train(task: str, as_of: datetime | None, home: Path | None, as_json: bool) -
     store = open_store(settings)
     from serving.training_runs import show_reports, train_task
 
-    reports = [train_task(settings.home_folder, store, name, as_of=as_of) for name in _chosen(task)]
-    told = reports[0] if task != "all" else {"reports": reports}
-    answer(told, as_json=as_json, show=lambda: show_reports(reports))
+    done = _each(task, lambda name: train_task(settings.home_folder, store, name, as_of=as_of))
+    answer(done.told, as_json=as_json, show=lambda: show_reports(done.reports))
 
 
 @main.command()
 @_task_or_all
+@click.option(
+    "--as-of", callback=_as_of, help="Ask from then, by what was known then (a day or an instant, UTC)."
+)
 @_home
 @_json
-def score(task: str, home: Path | None, as_json: bool) -> None:  # noqa: FBT001  click gives flags by name
+def score(task: str, as_of: datetime | None, home: Path | None, as_json: bool) -> None:  # noqa: FBT001  click gives flags by name
     """Score every open record with the champion, and show the scores on the records."""
     settings = load_settings(home=home)
     store = open_store(settings)
     from serving.training_runs import score_task
 
-    reports = [score_task(settings.home_folder, store, name) for name in _chosen(task)]
+    done = _each(task, lambda name: score_task(settings.home_folder, store, name, as_of=as_of))
 
     def show() -> None:
-        rows = [
-            (each["task"], each["model_version"], f"{each['scored']:,}", f"{each['seconds']:.1f}")
-            for each in reports
-        ]
-        table("Scored", ("task", "model", "records>", "seconds>"), rows)
+        columns = ("task", "model_version", "scored", "seconds")
+        table("Scored", columns, [[each[column] for column in columns] for each in done.reports])
 
-    answer(reports[0] if task != "all" else {"reports": reports}, as_json=as_json, show=show)
+    answer(done.told, as_json=as_json, show=show)
 
 
 @main.command()
@@ -257,7 +284,7 @@ def backtest(task: str, home: Path | None, as_json: bool) -> None:  # noqa: FBT0
     from serving.training_runs import backtest_task, show_backtest
 
     settings = load_settings(home=home)
-    report = backtest_task(settings.home_folder, open_store(settings), task)
+    report = backtest_task(open_store(settings), task)
     answer(report, as_json=as_json, show=lambda: show_backtest(report))
 
 
@@ -275,9 +302,10 @@ def list_(task: str, home: Path | None, as_json: bool) -> None:  # noqa: FBT001 
     from serving.model_versions import list_versions
 
     settings = load_settings(home=home)
-    found = list_versions(settings.home_folder, open_store(settings), _chosen(task))
-    columns = ("task", "version", "alias", "trained", "estimator", "AUC>", "log loss>")
-    rows = [[version.get(column.rstrip(">"), "") for column in columns] for version in found]
+    open_store(settings)
+    found = list_versions(settings.home_folder, _chosen(task))
+    columns = ("task", "version", "alias", "trained", "as_of", "estimator")
+    rows = [[version[column] for column in columns] for version in found]
     answer({"versions": found}, as_json=as_json, show=lambda: table("Models", columns, rows))
 
 

@@ -8,24 +8,28 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
+from itertools import product
 from typing import Any
 
 import click
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from crm_core import migrations
 from crm_core.changes import Source
-from crm_core.errors import HomeInUseError
+from crm_core.errors import HomeInUseError, TrainingError
+from crm_core.predictions import Prediction
 from crm_core.promotions import find_champion
 from crm_core.records import Lead, User
 from crm_core.store import Store
+from crm_core.tokens import Token, create_token
 from serving.auth import new_password, set_password
 from serving.champions import RECORD_TYPE_OF
-from serving.console import stage, table
+from serving.console import say, stage, table
 from serving.home import Home
 from serving.settings import Settings
-from serving.training_runs import score_task, train_task
+from serving.training_runs import score_as_of, score_task, train_task
 
 CAST = (
     ("rep", "ana@example.com"),
@@ -33,6 +37,11 @@ CAST = (
     ("data scientist", "dana@example.com"),
 )
 """Whose passwords are set and shown; the company's other people have none."""
+
+
+KEY_NAME = "demonstration"
+BEFORE_DAYS = (28, 21, 14, 7)
+"""How long ago the demonstration asks besides now."""
 
 
 def make_demo(settings: Settings, *, size: str | None = None, seed: int | None = None) -> dict[str, Any]:
@@ -51,16 +60,16 @@ def make_demo(settings: Settings, *, size: str | None = None, seed: int | None =
     for task in RECORD_TYPE_OF:
         with _timed(seconds, f"train {task}"):
             _train(home, store, task)
-    for task in RECORD_TYPE_OF:
-        with _timed(seconds, f"score {task}"):
-            score_task(home, store, task)
-    logins = _logins(store)
+    with _timed(seconds, "score"):
+        _score(home, store)
+    logins, key = _logins(store), _new_key(store)
     store.close()
     return {
         "home": str(home.folder),
         **asked,
         "seconds": {**seconds, "in all": round(time.perf_counter() - began, 1)},
         "logins": logins,
+        "key": key,
     }
 
 
@@ -75,6 +84,8 @@ def show_demo(made: dict[str, Any]) -> None:
         ("role", "name", "address", "password"),
         rows,
     )
+    click.echo()
+    click.echo(f"API key of {made['logins'][0]['name']}: {made['key']}")
     click.echo()
 
 
@@ -162,16 +173,54 @@ def _tracking_prepared(home: Home) -> Iterator[None]:
 
 
 def _train(home: Home, store: Store, task: str) -> None:
+    if task in _served_tasks(store):
+        return
+    try:
+        train_task(home, store, task)
+    except TrainingError as error:
+        say(f"No model for now: {error}")
+
+
+def _served_tasks(store: Store) -> list[str]:
     with store.reading() as session:
-        if find_champion(session, task) is not None:
-            return
-    train_task(home, store, task)
+        return [task for task in RECORD_TYPE_OF if find_champion(session, task) is not None]
+
+
+def _score(home: Home, store: Store) -> None:
+    """Score everything; the first time also as of some earlier days, so that there is a change to be seen."""
+    with store.reading() as session:
+        first = session.scalar(select(Prediction.id).limit(1)) is None
+    if first:
+        _score_earlier(home, store)
+    for task in _served_tasks(store):
+        score_task(home, store, task)
+
+
+def _score_earlier(home: Home, store: Store) -> None:
+    """Ask today's models about what was known some days ago.
+
+    `recorded_at` says when the answers were given: they are no forecasts, and not to be judged as such.
+    """
+    now = store.clock.now()
+    with stage("scoring some earlier days") as update:
+        for days, task in product(BEFORE_DAYS, _served_tasks(store)):
+            score_as_of(home, store, task, now - timedelta(days=days), update)
 
 
 def _logins(store: Store) -> list[dict[str, str]]:
     """Give the cast new random passwords and return them; only their hashes are kept."""
     with store.transaction(source=Source.API) as transaction:
         return [_login(transaction.session, role, email) for role, email in CAST]
+
+
+def _new_key(store: Store) -> str:
+    """Return a new API key of the rep; the one that an earlier demonstration gave is revoked."""
+    with store.transaction(source=Source.API) as transaction:
+        session, now = transaction.session, transaction.now
+        user_id = session.scalars(select(User.id).where(User.email == CAST[0][1])).one()
+        earlier = (Token.user_id == user_id, Token.name == KEY_NAME, Token.revoked_at.is_(None))
+        session.execute(update(Token).where(*earlier).values(revoked_at=now))
+        return create_token(session, user_id=user_id, name=KEY_NAME, now=now)
 
 
 def _login(session: Session, role: str, email: str) -> dict[str, str]:

@@ -43,19 +43,26 @@ class BundleScorer:
 
 
 def open_registry(home: Home) -> Registry:
-    """Return the registry of models; this is what imports MLflow."""
+    """Return the registry of models; using it imports MLflow."""
     from models.registry import Registry
 
-    return Registry(home.tracking_uri, str(home.artifacts))
+    return Registry(home.tracking_uri, home.artifacts, home.models)
+
+
+def load_bundle_of(home: Home, store: Store, task: str) -> ModelBundle:
+    """Return the model in charge of a task, if its bytes and its features are those it was promoted with."""
+    from models.scoring import features_of, load_champion
+
+    bundle = load_champion(store, task, home.models, lambda: open_registry(home))
+    features_of(store, bundle)
+    return bundle
 
 
 def scorer_loader(home: Home, store: Store) -> LoadScorer:
     """Return what loads the model of a promotion, from the home folder or from where it is tracked."""
 
     def load(task: str, _promotion: Promotion) -> Scorer:
-        from models.scoring import load_champion
-
-        return BundleScorer(bundle=load_champion(store, task, home.models, lambda: open_registry(home)))
+        return BundleScorer(bundle=load_bundle_of(home, store, task))
 
     return load
 

@@ -72,7 +72,7 @@ def make_accounts(
         old=old,
         lead=lead,
         main_contact=main,
-        quality=_quality(columns, source),
+        quality=_quality(columns),
         source=source,
     )
 
@@ -126,10 +126,9 @@ def _columns_of_leads(
     return columns, hosts
 
 
-def _quality(columns: Columns, source: npt.NDArray[np.object_]) -> Floats:
+def _quality(columns: Columns) -> Floats:
     return (
-        effects(world.SOURCES, source, "customer")
-        + effects(world.INDUSTRIES, columns["industry"], "customer")
+        effects(world.INDUSTRIES, columns["industry"], "customer")
         + effects(world.REGIONS, columns["region"], "customer")
         + employees_effect(columns["employees"])
     )

@@ -112,7 +112,7 @@ def _year(
     course = Course.simulate(rng, world.CONTRACT, beginning, end).until(terms.ends_at)
     cancelled = course.first_arrival("cancelled")
     table = _table(terms)
-    _note_cancellations(rng, table, cancelled)
+    _note_cancellations(rng, table, cancelled, terms)
     due = np.flatnonzero(~happened(cancelled) & (terms.ends_at <= end))
     health, _ = course.state_at(due, terms.ends_at[due])
     renews = rng.random(due.size) < world.RENEWAL.probability(health, terms.quality[due])
@@ -156,10 +156,10 @@ def _table(terms: Terms) -> Table:
     )
 
 
-def _note_cancellations(rng: np.random.Generator, table: Table, cancelled: Ints) -> None:
+def _note_cancellations(rng: np.random.Generator, table: Table, cancelled: Ints, terms: Terms) -> None:
     rows = np.flatnonzero(happened(cancelled))
     at = cancelled[rows]
-    learned = recorded_late(rng, at, share=0.15, days=3.0)
+    learned = np.maximum(recorded_late(rng, at, share=0.15, days=3.0), terms.learned_at[rows])
     table.edit("status", rows, texts([ContractStatus.CANCELLED.value] * rows.size), at, learned)
     table.edit("ended_at", rows, at, at, learned)
 

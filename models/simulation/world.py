@@ -31,9 +31,9 @@ class Size:
 
 SIZES: Final = {
     "tiny": Size(leads=400, reps=4, customers=40),
-    "small": Size(leads=3_000, reps=9, customers=220),
-    "medium": Size(leads=30_000, reps=40, customers=2_200),
-    "large": Size(leads=150_000, reps=160, customers=11_000),
+    "small": Size(leads=3_000, reps=9, customers=260),
+    "medium": Size(leads=30_000, reps=40, customers=2_600),
+    "large": Size(leads=150_000, reps=160, customers=13_000),
 }
 """`tiny` is for tests."""
 
@@ -83,11 +83,11 @@ class Renewal:
 
 
 SOURCES: Final = (
-    Kind(name="web form", share=0.36, lead=0.15, deal=0.10, customer=0.0),
-    Kind(name="ad", share=0.26, lead=0.05, deal=-0.15, customer=-0.30),
-    Kind(name="trade show", share=0.12, lead=0.10, deal=0.05, customer=0.10),
-    Kind(name="referral", share=0.12, lead=0.95, deal=0.45, customer=0.40),
-    Kind(name="cold call", share=0.14, lead=-0.70, deal=-0.40, customer=-0.20),
+    Kind(name="web form", share=0.36, lead=0.15, deal=0.10),
+    Kind(name="ad", share=0.26, lead=0.05, deal=-0.15),
+    Kind(name="trade show", share=0.12, lead=0.10, deal=0.05),
+    Kind(name="referral", share=0.12, lead=0.95, deal=0.45),
+    Kind(name="cold call", share=0.14, lead=-0.70, deal=-0.40),
 )
 ADS_WORSEN_BY: Final = -1.1
 

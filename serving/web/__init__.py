@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flask import Flask, Response, g, make_response, redirect, render_template, request, url_for
+from flask import Flask, g, make_response, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 from flask_babel import Babel
 from flask_bootstrap import Bootstrap5
@@ -72,7 +72,7 @@ def _load_person(session_id: str) -> Person | None:
     return person
 
 
-def _require_login() -> Response | None:
+def _require_login() -> ResponseReturnValue | None:
     """Send people who are not logged in to the login page; API and health answer for themselves."""
     endpoint = request.endpoint
     if endpoint is None or endpoint in OPEN_ENDPOINTS or request.blueprint in {"leads", "deals", "health"}:
@@ -80,7 +80,7 @@ def _require_login() -> Response | None:
     if current_user.is_authenticated:
         return None
     wanted = request.full_path.rstrip("?") if request.method == "GET" else None
-    return redirect(url_for("entry.show_login", next=wanted))  # type: ignore[return-value]
+    return redirect(url_for("entry.show_login", next=wanted))
 
 
 def _on_expired_form(_error: CSRFError) -> ResponseReturnValue:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from itertools import zip_longest
 from typing import Any
 
@@ -23,6 +24,10 @@ from serving.web import reasons, sparkline
 Scored = Lead | Deal | Account
 
 ROWS = 25
+DIFFERENT = 0.005
+"""Probabilities less than half a point apart are as good as the same."""
+LOOKED_BACK = 12
+"""Predictions among which a differing one is looked for."""
 REASONS_IN_A_ROW = 3
 TOUCHES = ("call", "mail", "meeting", "visit")
 """Activities that are contact with the customer."""
@@ -63,11 +68,20 @@ class Touch:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Before:
+    """The last prediction that said something else."""
+
+    probability: float
+    as_of: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
 class Row:
     """One line of a list."""
 
     record: Scored
     reasons: Sequence[reasons.Reason]
+    before: Before | None
     touch: Touch | None
     owner: str | None
     account: str | None
@@ -100,6 +114,7 @@ class Sheet:
     """What the page of one record shows."""
 
     record: Scored
+    before: Before | None
     owner: str | None
     account: Account | None
     picture: reasons.Picture | None
@@ -129,6 +144,7 @@ def read_sheet(session: Session, kind: Kind, record: Scored) -> Sheet:
     names = _names(session)
     return Sheet(
         record=record,
+        before=_before(session, kind, [record]).get(record.id),
         owner=names.get(record.owner_id),
         account=_account(session, record),
         picture=reasons.draw(record.reasons),
@@ -142,12 +158,14 @@ def read_sheet(session: Session, kind: Kind, record: Scored) -> Sheet:
 
 def _rows(session: Session, kind: Kind, records: Sequence[Scored]) -> list[Row]:
     touches = _touches(session, kind, [record.id for record in records])
+    before = _before(session, kind, records)
     names = _names(session)
     accounts = _account_names(session, records)
     return [
         Row(
             record=record,
             reasons=reasons.top_reasons(record.reasons, REASONS_IN_A_ROW),
+            before=before.get(record.id),
             touch=touches.get(record.id),
             owner=names.get(record.owner_id),
             account=accounts.get(getattr(record, "account_id", None)),
@@ -159,6 +177,26 @@ def _rows(session: Session, kind: Kind, records: Sequence[Scored]) -> list[Row]:
 def _has_any(session: Session, user: User, kind: Kind) -> bool:
     query = select(kind.model.id).where(kind.model.deleted_at.is_(None), visible(session, user, kind.model))
     return session.scalar(query.limit(1)) is not None
+
+
+def _before(session: Session, kind: Kind, records: Sequence[Scored]) -> dict[int, Before]:
+    """Return what each record's last differing prediction was: asking again does not wipe out a change."""
+    shown = {record.id: record.probability for record in records if record.probability is not None}
+    newest = func.row_number().over(
+        partition_by=Prediction.record_id, order_by=(Prediction.as_of.desc(), Prediction.id.desc())
+    )
+    ranked = (
+        select(Prediction.record_id, Prediction.probability, Prediction.as_of, newest.label("place"))
+        .where(Prediction.record_type == kind.record_type, Prediction.record_id.in_(shown))
+        .subquery()
+    )
+    columns = (ranked.c.record_id, ranked.c.probability, ranked.c.as_of)
+    query = select(*columns).where(ranked.c.place <= LOOKED_BACK).order_by(ranked.c.place.desc())
+    return {
+        record_id: Before(probability=probability, as_of=as_of)
+        for record_id, probability, as_of in session.execute(query)
+        if probability is not None and abs(probability - shown[record_id]) >= DIFFERENT
+    }
 
 
 def _touches(session: Session, kind: Kind, ids: Sequence[int]) -> dict[int, Touch]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any, cast
 
@@ -81,11 +81,11 @@ def age(value: datetime | None) -> str:
     if value is None:
         return NOTHING
     passed = service().store.clock.now() - value
-    if passed.total_seconds() < 10:
+    if passed < timedelta(minutes=1):
         return gettext("just now")
-    return cast(
-        "str", flask_babel.format_timedelta(-passed, granularity="second", threshold=2.0, add_direction=True)
-    )
+    # Up to two weeks a number of days says more than "1 week".
+    threshold = 1.0 if passed < timedelta(days=7) else 2.0
+    return cast("str", flask_babel.format_timedelta(-passed, threshold=threshold, add_direction=True))
 
 
 def iso(value: datetime | None) -> str:
@@ -204,6 +204,7 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "moment": moment,
     "day": day,
     "day_of": day_of_instant,
+    "instant_day": lambda value: day_of_instant(instant(value)),
     "age": age,
     "iso": iso,
     "said": said,

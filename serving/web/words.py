@@ -42,6 +42,23 @@ WORDS: dict[str, dict[str, object]] = {
         "win_probability": _("Win probability"),
         "churn": _("Customer churn"),
     },
+    "baseline": {
+        "model": _("This model"),
+        "truth": _("True probabilities (simulated)"),
+        "base_rate": _("Base rate"),
+        "source_rate": _("Rate of the source"),
+        "stage_rate": _("Rate of the stage"),
+        "recency": _("Recency alone"),
+        "contract_end": _("Contract end alone"),
+        "rep_probability": _("Rep's own probability"),
+        "naive_bayes": _("Naive Bayes"),
+    },
+    "estimator": {
+        "base_rate": _("base rate"),
+        "logistic": _("logistic regression"),
+        "additive_trees": _("additive trees"),
+        "full_trees": _("full trees"),
+    },
     "field": {
         "status": _("Status"),
         "stage": _("Stage"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 
 import numpy as np
 import pytest
@@ -10,7 +10,9 @@ import pytest
 from crm_core.arrays import NO_INSTANT
 from crm_core.clock import DAY, FixedClock
 from crm_core.store import Store
+from features.account import ORDERS
 from features.cohort import Cohort
+from features.event_features import DaysSinceLast, EventFeature, LastValue, MedianGap
 from features.feature_set import FEATURE_SETS, FeatureSet
 from features.field_features import PushesCount
 from features.frame import build_frame
@@ -24,10 +26,12 @@ from features.windows import (
     visible_from,
     visible_until,
 )
+from features.wording import Noun
 from tests.conftest import MONDAY
-from tests.factories import make_activity, make_deal, make_lead
+from tests.factories import make_account, make_activity, make_contract, make_deal, make_lead, make_order
 
 AS_OF = 100 * DAY
+NOUN = Noun(one="amount", many="amounts", zh="金额")
 
 
 def instants(*values: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
@@ -115,3 +119,54 @@ def test_a_date_put_off_exactly_a_lookback_ago_is_no_longer_in_the_window(
     found = [build_frame(store, Cohort.single("deal", 1, when), pushes).to_numpy()[0, 0] for when in asked]
 
     assert found == [1, 1, 0]
+
+
+def test_what_was_deleted_at_the_very_instant_of_the_question_is_gone(
+    store: Store, clock: FixedClock
+) -> None:
+    with store.transaction() as step:
+        make_account(step)
+        contract = make_contract(step, account_id=1)
+    clock.advance(timedelta(days=1))
+    with store.transaction() as step:
+        step.delete(step.get(type(contract), 1))
+    features = FEATURE_SETS["churn"].select(
+        ["contracts_count", "days_since_last_contract", "days_to_contract_end", "running_contracts_value"]
+    )
+
+    def row(when: datetime) -> list[float]:
+        found: list[float] = (
+            build_frame(store, Cohort.single("account", 1, when), features).to_numpy()[0].tolist()
+        )
+        return found
+
+    before, then = row(clock.now() - timedelta(microseconds=1)), row(clock.now())
+
+    assert before[0] == 1
+    assert before[3] == 9000
+    assert not np.isnan(before).any()
+    assert (then[0], then[3]) == (0, 0)
+    assert np.isnan(then[1:3]).all()
+
+
+def test_an_order_at_the_open_end_of_a_window_tells_nothing_of_the_rhythm_nor_of_the_last_value(
+    store: Store,
+) -> None:
+    with store.transaction() as step:
+        make_account(step, occurred_at=MONDAY - timedelta(days=400))
+        for days in (60, 30, 20):
+            make_order(step, account_id=1, amount=days, occurred_at=MONDAY - timedelta(days=days))
+    of = ORDERS
+    features: tuple[EventFeature, ...] = (
+        MedianGap(of=of, lookback="60d"),
+        LastValue(of=of, field="amount", noun=NOUN, lookback="20d"),
+        LastValue(of=of, field="amount", noun=NOUN, lookback="21d"),
+        DaysSinceLast(of=of, lookback="20d"),
+    )
+    asked = FeatureSet(name="edges", record_type="account", features=features)
+
+    row = build_frame(store, Cohort.single("account", 1, MONDAY), asked).to_numpy()[0].tolist()
+
+    assert row[0] == 10
+    assert row[2] == 20
+    assert np.isnan([row[1], row[3]]).all()

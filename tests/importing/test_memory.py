@@ -34,7 +34,7 @@ def write_lines(bench: Workbench, rows: int) -> None:
 
 
 @pytest.mark.parametrize(("mapping", "write"), [(LEADS, write_leads), (GROUPED, write_lines)])
-def test_eight_times_the_rows_take_the_same_memory(
+def test_sixteen_times_the_rows_take_about_the_same_memory(
     bench: Workbench, monkeypatch: pytest.MonkeyPatch, mapping: str, write: Callable[[Workbench, int], None]
 ) -> None:
     monkeypatch.setattr("crm_core.importing.run.BATCH_ROWS", BATCH)
@@ -43,5 +43,6 @@ def test_eight_times_the_rows_take_the_same_memory(
     bench.run(mapping)  # what is loaded once is no part of the comparison
     write(bench, 4 * BATCH)
     small = peak(bench, mapping)
-    write(bench, 32 * BATCH)
-    assert peak(bench, mapping) < 1.5 * small
+    write(bench, 64 * BATCH)
+    # Caches of other libraries take no more than this; holding the file would be sixteenfold.
+    assert peak(bench, mapping) < 2.5 * small

@@ -45,7 +45,13 @@ def test_init_again_changes_nothing(tmp_path: Path) -> None:
 
 
 def test_a_home_without_records_is_refused_in_one_line(tmp_path: Path) -> None:
-    for command in (["serve"], ["score", "all"], ["train", "all"], ["models", "list"], ["token", "a@b.example"]):
+    for command in (
+        ["serve"],
+        ["score", "all"],
+        ["train", "all"],
+        ["models", "list"],
+        ["token", "a@b.example"],
+    ):
         refused = run(*command, "--home", tmp_path / "nothing")
         assert refused.exit_code == 1, refused.output
         assert refused.stdout == ""
@@ -78,6 +84,21 @@ def test_a_bad_setting_is_refused_by_name(monkeypatch: pytest.MonkeyPatch, tmp_p
     assert refused.exit_code == 1
     assert "CRM_PORT" in refused.stderr
     assert not (tmp_path / "home").exists()
+
+
+@pytest.mark.parametrize("command", ["train", "score"])
+def test_nobody_asks_from_the_future(tmp_path: Path, command: str) -> None:
+    run("init", "--home", tmp_path)
+    refused = run(command, "churn", "--as-of", "2999-01-01", "--home", tmp_path)
+    assert refused.exit_code == 1
+    assert "expected an instant up to now" in refused.stderr
+
+
+def test_all_tasks_that_can_be_done_are_done_and_none_is_a_refusal(tmp_path: Path) -> None:
+    run("init", "--home", tmp_path)
+    refused = run("score", "all", "--home", tmp_path)
+    assert refused.exit_code == 1
+    assert refused.stderr.count("left out: no champion") == 3
 
 
 def test_an_unknown_mapping_is_refused(tmp_path: Path) -> None:
@@ -125,7 +146,9 @@ def test_the_demonstration_leaves_another_company_alone(tmp_path: Path) -> None:
 def loaded_by(code: str) -> set[str]:
     """Return the heavy libraries that a program has loaded at its end."""
     tail = f"\nimport sys; print(*(set(sys.modules) & {HEAVY!r}))"
-    done = subprocess.run([sys.executable, "-c", code + tail], cwd=ROOT, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code + tail], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     return set(done.stdout.splitlines()[-1].split())
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from babel.messages.catalog import Catalog
@@ -42,6 +43,14 @@ def test_no_translation_is_left_over() -> None:
 
 def test_placeholders_survive_the_translation() -> None:
     assert [(message.id, errors) for message, errors in catalogue().check()] == []
+
+
+def test_every_translation_can_be_filled_in() -> None:
+    """Templates fill in every text: a lone percent sign would be an error on the page."""
+    for message in catalogue():
+        for text in forms(message.string) if message.id and message.string else ():
+            names = re.findall(r"%\((\w+)\)", text)
+            assert text % dict.fromkeys(names, 1), message.id
 
 
 def test_the_compiled_catalogue_is_up_to_date() -> None:

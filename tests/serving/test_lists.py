@@ -44,7 +44,8 @@ def leads(store: Store, cast: Cast, clock: FixedClock) -> list[int]:
         clock.advance(timedelta(minutes=number % 3))
         with store.transaction() as transaction:
             ids.append(make_lead(transaction, owner_id=cast["Ana"].id, company=f"Company {number}").id)
-    show(store, {lead: value for lead, value in zip(ids, PROBABILITIES, strict=True) if value != "never"})  # type: ignore[misc]  # what is no probability is left out
+    scored = zip(ids, PROBABILITIES, strict=True)
+    show(store, {lead: value for lead, value in scored if not isinstance(value, str)})
     return ids
 
 

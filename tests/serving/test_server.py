@@ -6,12 +6,13 @@ import contextlib
 import json
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
-import urllib.request
 from collections.abc import Iterator
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -22,20 +23,24 @@ from sqlalchemy import select
 from crm_core.records import Activity
 from crm_core.store import Store
 from serving.cli import main
+from tests.serving.http import Http
 
 ROOT = Path(__file__).resolve().parents[2]
+COMMAND = [sys.executable, "-c", "from serving.cli import main; main()"]
 
 
 class Served:
     """A running `crm serve`."""
 
-    def __init__(self, home: Path) -> None:
-        runner = CliRunner()
-        runner.invoke(main, ["init", "--home", str(home)])
-        self.key = runner.invoke(main, ["token", "admin@example.com", "--home", str(home)]).stdout.strip()
-        command = [sys.executable, "-c", "from serving.cli import main; main()", "serve", "--port", "0"]
+    def __init__(self, home: Path, key: str) -> None:
+        self.key = key
+        command = [*COMMAND, "serve", "--port", "0"]
         self.process = subprocess.Popen(
-            [*command, "--home", str(home)], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            [*command, "--home", str(home)],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
         )
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
@@ -44,10 +49,10 @@ class Served:
         self.address = found[0]
 
     def ask(self, path: str, body: dict[str, Any] | None = None) -> Any:
-        data = None if body is None else json.dumps(body).encode()
-        headers = {"Authorization": f"Bearer {self.key}", "Content-Type": "application/json"}
-        with urllib.request.urlopen(urllib.request.Request(self.address + path, data, headers), timeout=10) as answer:
-            return json.loads(answer.read())
+        http = Http(self.address, self.key)
+        answer = http.get(path) if body is None else http.post(path, body)
+        assert answer.status < 300, answer.text
+        return answer.json
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         self.process.send_signal(number)
@@ -57,7 +62,10 @@ class Served:
 
 @pytest.fixture
 def served(tmp_path: Path) -> Iterator[Served]:
-    running = Served(tmp_path)
+    runner = CliRunner()
+    runner.invoke(main, ["init", "--home", str(tmp_path)])
+    key = runner.invoke(main, ["token", "admin@example.com", "--home", str(tmp_path)]).stdout.strip()
+    running = Served(tmp_path, key)
     yield running
     running.process.kill()
     running.process.communicate()
@@ -72,7 +80,9 @@ def test_it_serves_logs_and_stops(served: Served, tmp_path: Path) -> None:
     log = (tmp_path / "logs" / "crm.log").read_text()
     lines = [json.loads(line) for line in log.splitlines()]
     assert {"serving", "request", "stopped"} <= {line["event"] for line in lines}
-    assert [line["rule"] for line in lines if line["event"] == "request"][1] == "/api/v1/leads/<int:id>/activities"
+    assert [line["rule"] for line in lines if line["event"] == "request"][
+        1
+    ] == "/api/v1/leads/<int:id>/activities"
     assert all(line["request_id"] for line in lines if line["event"] == "request")
     for private in ("Wang", "wang.fang", "private matter", served.key, "crm_"):
         assert private not in log
@@ -86,7 +96,7 @@ def test_whatever_was_written_was_also_answered_before_it_stopped(
     answered: list[int] = []
 
     def keep_logging() -> None:
-        with contextlib.suppress(OSError):  # nobody takes the next request
+        with contextlib.suppress(OSError, HTTPException):  # nobody takes the next request
             while True:
                 answered.append(served.ask(f"/api/v1/leads/{lead['id']}/activities", {"kind": "call"})["id"])
 
@@ -102,3 +112,14 @@ def test_whatever_was_written_was_also_answered_before_it_stopped(
     with store.reading() as session:
         assert sorted(session.scalars(select(Activity.id))) == sorted(answered)
     store.close()
+
+
+def test_a_port_that_is_taken_is_refused_in_one_line(tmp_path: Path) -> None:
+    CliRunner().invoke(main, ["init", "--home", str(tmp_path)])
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        command = [*COMMAND, "serve", "--port", port, "--home", str(tmp_path)]
+        refused = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert refused.returncode == 1
+    assert "Address already in use" in refused.stderr
+    assert refused.stderr.count("\n") == 1

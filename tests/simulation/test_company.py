@@ -55,24 +55,6 @@ WRITTEN = {
 TODAY = NOW.date()
 
 
-@pytest.fixture
-def tiny(tmp_path: Path, empty_database: Path) -> Any:
-    """Make stores with a tiny company."""
-    opened: list[Store] = []
-
-    def make(*, seed: int = 1, now: datetime = NOW, end: datetime | None = None) -> Store:
-        path = tmp_path / f"{len(opened)}.db"
-        shutil.copy(empty_database, path)
-        store = Store(f"sqlite:///{path}", clock=FixedClock(now))
-        opened.append(store)
-        simulate_company(store, size="tiny", seed=seed, end=end)
-        return store
-
-    yield make
-    for store in opened:
-        store.close()
-
-
 def fingerprint(store: Store) -> str:
     digest = hashlib.sha256()
     with store.reading() as session:
@@ -83,23 +65,28 @@ def fingerprint(store: Store) -> str:
     return digest.hexdigest()
 
 
+def fingerprint_of(path: Path, template: Path, *, seed: int, now: datetime, end: datetime | None) -> str:
+    shutil.copy(template, path)
+    store = Store(f"sqlite:///{path}", clock=FixedClock(now))
+    simulate_company(store, size="tiny", seed=seed, end=end)
+    found = fingerprint(store)
+    store.close()
+    return found
+
+
 # --------------------------------------------------------------------------------- reproducible
 
 
-def test_the_same_seed_size_and_end_give_the_same_store(tiny: Any) -> None:
-    later = NOW + timedelta(hours=9)
-
-    assert fingerprint(tiny(seed=1, end=NOW)) == fingerprint(tiny(seed=1, end=NOW, now=later))
-
-
-def test_another_seed_gives_another_company(tiny: Any) -> None:
-    assert fingerprint(tiny(seed=1)) != fingerprint(tiny(seed=2))
-
-
-def test_the_end_is_floored_to_the_day(tiny: Any) -> None:
+def test_size_seed_and_the_day_of_the_end_decide_everything(tmp_path: Path, empty_database: Path) -> None:
     midnight = datetime(2026, 3, 2, tzinfo=UTC)
+    one = fingerprint_of(tmp_path / "1.db", empty_database, seed=1, now=NOW, end=None)
+    same = fingerprint_of(
+        tmp_path / "2.db", empty_database, seed=1, now=NOW + timedelta(days=9), end=midnight
+    )
+    other = fingerprint_of(tmp_path / "3.db", empty_database, seed=2, now=NOW, end=None)
 
-    assert fingerprint(tiny(end=NOW)) == fingerprint(tiny(end=midnight))
+    assert one == same
+    assert one != other
 
 
 @pytest.mark.parametrize(
