@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +15,14 @@ from sqlalchemy import Engine, create_engine, text
 
 from crm_core import migrations
 from crm_core.clock import FixedClock
+from crm_core.exporting import export_records
+from crm_core.importing.mapping import SHIPPED
 from crm_core.records import Base
 from crm_core.store import Store
 from tests import postgres
 from tests.importing.conftest import Workbench
 from tests.importing.test_events import CONVERSIONS, DEALS, write_deals, write_leads, write_won
+from tests.importing.test_presets import write_salesforce
 from tests.importing.test_records import GROUPED, LINKED, write_shops
 
 Import = tuple[str, Callable[[Workbench], None]]
@@ -61,6 +66,7 @@ IMPORTS: dict[str, Import] = {
     "deals": (DEALS, write_deals),
     "shops": (LINKED, write_shops),
     "groups": (GROUPED, write_lines),
+    "salesforce": ((SHIPPED / "salesforce.toml").read_text(encoding="utf-8"), write_salesforce),
 }
 
 
@@ -80,6 +86,35 @@ def test_both_databases_hold_the_same_after_the_same_import(
     assert again[0] == again[1]
     assert found[0] == found[1]
     assert found[0]["changes"]
+
+
+def test_a_dry_run_and_an_export_are_the_same_on_both_databases(
+    bench: Workbench, clock: FixedClock, server: str, tmp_path: Path
+) -> None:
+    mapping, write = IMPORTS["salesforce"]
+    create(server, "dry_run", "template_crm")
+    other = Workbench(folder=bench.folder, store=Store(f"{server}/dry_run", clock=clock))
+    write(bench)
+    dry = other.run(mapping, dry_run=True).to_json()["steps"]
+    assert not any(contents(other.store.engine).values())
+    assert dry == bench.run(mapping).to_json()["steps"] == other.run(mapping).to_json()["steps"]
+
+    kept = []
+    for each in (bench, other):
+        out = tmp_path / each.store.engine.dialect.name
+        export_records(each.store, out, format="csv")
+        names = [path.name for path in out.glob("*.csv") if path.name != "change.csv"]
+        rows = {name: list(csv.DictReader(StringIO((out / name).read_text("utf-8-sig")))) for name in names}
+        # A dry run uses up ids of PostgreSQL's sequences.
+        kept.append(
+            {
+                name: [{k: v for k, v in row.items() if k != "id" and not k.endswith("_id")} for row in found]
+                for name, found in rows.items()
+            }
+        )
+    other.store.close()
+    assert kept[0] == kept[1]
+    assert kept[0]["deal.csv"]
 
 
 def contents(engine: Engine) -> dict[str, list[tuple[Any, ...]]]:

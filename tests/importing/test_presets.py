@@ -34,7 +34,7 @@ def run_twice(bench: Workbench) -> ImportReport:
     return first
 
 
-def salesforce(bench: Workbench) -> None:
+def write_salesforce(bench: Workbench) -> None:
     bench.write(
         "Account.csv",
         """
@@ -72,7 +72,7 @@ def salesforce(bench: Workbench) -> None:
 
 
 def test_salesforce_is_recognised_by_api_names_and_report_headers(bench: Workbench) -> None:
-    salesforce(bench)
+    write_salesforce(bench)
     report = run_twice(bench)
     assert report.mapping == "salesforce"
     assert report.refused == 0, report.in_words()
@@ -87,7 +87,7 @@ def test_salesforce_is_recognised_by_api_names_and_report_headers(bench: Workben
 
 
 def test_salesforce_stage_history_is_told_as_it_was(bench: Workbench) -> None:
-    salesforce(bench)
+    write_salesforce(bench)
     report = run(bench)
     pumps, valves, seals = bench.records("deal")
     with bench.store.reading() as session:
@@ -102,7 +102,7 @@ def test_salesforce_stage_history_is_told_as_it_was(bench: Workbench) -> None:
 
 
 def test_what_leads_nowhere_and_what_is_not_kept_is_named(bench: Workbench) -> None:
-    salesforce(bench)
+    write_salesforce(bench)
     bench.write("strange.csv", "a,b\n1,2\n")
     report = run(bench)
     words = "\n".join(report.in_words())
@@ -145,7 +145,7 @@ def test_a_duplicate_id_is_refused_with_the_line_of_the_first(bench: Workbench) 
 
 @pytest.mark.parametrize("damage", ["cut off", "no text"])
 def test_a_damaged_file_stops_the_import_before_anything_is_written(bench: Workbench, damage: str) -> None:
-    salesforce(bench)
+    write_salesforce(bench)
     path = bench.folder / "OpportunityHistory.csv"
     whole = path.read_bytes()
     path.write_bytes(whole[:-30] if damage == "cut off" else whole + b"\x00\x81\xff\xfe\x00\x81\xff\n")
