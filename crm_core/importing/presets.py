@@ -83,7 +83,7 @@ class _File:
 
 def _files_in(folder: Path) -> list[_File]:
     paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in _ENDINGS and path.is_file())
-    return [_look_at(path) for path in paths]
+    return [_look_at(path) for path in paths if not path.name.startswith((".", "~$"))]  # "~$": open in Excel
 
 
 def _look_at(path: Path) -> _File:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from os import SEEK_END
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from crm_core.errors import MappingError, SourceFileError
 from crm_core.formulas import unguard
@@ -115,6 +115,7 @@ def _checked_header(spec: FileSpec, header: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _read_csv(spec: FileSpec, path: Path, width: int) -> Iterator[Row | Fault]:
+    short = None
     with path.open(encoding=_codec(spec), newline="") as file:
         reader = _csv_reader(spec, file)
         next(reader, None)
@@ -123,28 +124,25 @@ def _read_csv(spec: FileSpec, path: Path, width: int) -> Iterator[Row | Fault]:
             try:
                 cells = next(reader)
             except StopIteration:
-                return
+                break
             except csv.Error as error:
                 yield _csv_fault(spec, line, str(error))
                 continue
+            short = line if 0 < len(cells) < width else None
             if len(cells) == width:
                 yield line, [unguard(cell) for cell in cells] if spec.apostrophes else cells
             elif cells:
                 shown = spec.delimiter.join(cells)[:80]
-                if len(cells) < width and _ends_here(file, path):
-                    raise SourceFileError(
-                        f"{spec.path} ends in the middle of line {line}; is the file cut off?"
-                    )
                 yield Fault(line=line, value=shown, reason=f"expected {width} cells, got {len(cells)}")
+    if short is not None and not _ends_with_a_line(spec, path):
+        raise SourceFileError(f"{spec.path} ends in the middle of line {short}; is the file cut off?")
 
 
-def _ends_here(file: TextIO, path: Path) -> bool:
-    """Say whether a file has been read to its end and its last line has none."""
-    if file.read(1):
-        return False
-    with path.open("rb") as raw:
-        raw.seek(-1, SEEK_END)
-        return raw.read(1) not in b"\r\n"
+def _ends_with_a_line(spec: FileSpec, path: Path) -> bool:
+    width = 2 if spec.encoding.lower().startswith("utf-16") else 1
+    with path.open("rb") as file:
+        file.seek(-width, SEEK_END)
+        return file.read(width).strip(b"\x00") in {b"\r", b"\n"}
 
 
 def _csv_reader(spec: FileSpec, file: Any) -> Any:  # noqa: ANN401  csv names no type

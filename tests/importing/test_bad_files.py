@@ -95,6 +95,7 @@ def test_a_row_cut_off_is_refused_with_its_line(bench: Workbench) -> None:
     report = bench.run(LEADS)
     assert counts(report, "leads") == {"written": 1, "refused": 1}
     assert report.refusals[0].in_words() == "leads.csv, line 2: expected 4 cells, got 2, got 'L2,Da'"
+    assert [lead.external_id for lead in bench.records("lead")] == ["L1"]
 
 
 def test_a_file_cut_in_the_middle_of_its_last_row_writes_nothing(bench: Workbench) -> None:
