@@ -60,8 +60,8 @@ def pages_of(session: Session, cast: dict[str, User]) -> dict[str, tuple[str, st
         return int(session.scalars(select(model.id).where(*conditions).order_by(order).limit(1)).one())
 
     lead = best(Lead, Lead.owner_id == mine, Lead.status == "open")
-    deal = best(Deal, Deal.status == "open")
-    account = best(Account)
+    deal = best(Deal, Deal.owner_id == mine, Deal.status == "open")
+    account = best(Account, Account.owner_id == mine)
     return {
         "login": ("nobody", "/login"),
         "leads": ("rep", "/leads"),
@@ -70,9 +70,9 @@ def pages_of(session: Session, cast: dict[str, User]) -> dict[str, tuple[str, st
         "lead": ("rep", f"/leads/{lead}"),
         "leads-team": ("manager", "/leads"),
         "deals": ("manager", "/deals"),
-        "deal": ("manager", f"/deals/{deal}"),
+        "deal": ("rep", f"/deals/{deal}"),
         "customers": ("manager", "/customers"),
-        "customer": ("manager", f"/customers/{account}"),
+        "customer": ("rep", f"/customers/{account}"),
         "models": ("analyst", "/models"),
         "api": ("analyst", "/api/docs"),
         "missing": ("rep", "/leads/999999999"),

@@ -16,6 +16,7 @@ from crm_core.predictions import write_predictions
 from crm_core.records import Lead
 from crm_core.store import Store
 from tests.factories import make_lead
+from tests.serving.both_databases import *  # noqa: F403  its fixtures
 from tests.serving.conftest import Cast
 from tests.serving.hand_made import prediction
 

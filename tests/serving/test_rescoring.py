@@ -20,6 +20,7 @@ from crm_core.store import Store
 from serving.champions import Champions
 from serving.rescoring import CURSOR, Rescorer, note_full_scoring
 from tests.factories import make_account, make_activity, make_deal, make_lead, make_order, make_ticket
+from tests.serving.both_databases import *  # noqa: F403  its fixtures
 from tests.serving.hand_made import HandMadeModel
 
 Promote = Callable[..., HandMadeModel]
