@@ -21,6 +21,7 @@ CRMError
 ├── HomeInUseError                 the home folder holds other data
 ├── MappingError                   an import mapping that cannot be used
 │   └── SourceFileError            a file to import that is missing, damaged or not what the mapping says
+├── ExportFolderError              a folder that an export cannot write to
 ├── FeatureError                   a declaration of a feature that cannot hold
 │   ├── OutcomeFieldError          a field written at the outcome used as an input
 │   └── FeatureSetMismatchError    a model made for another feature set
@@ -165,6 +166,10 @@ class MappingError(CRMError):
 
 class SourceFileError(MappingError):
     """A file to import that is missing, damaged, or not what the mapping says of it."""
+
+
+class ExportFolderError(CRMError):
+    """A folder that an export cannot write to."""
 
 
 class FeatureError(CRMError):

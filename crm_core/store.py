@@ -63,9 +63,39 @@ class Store:
             yield transaction
             transaction.index.flush()
 
+    @contextmanager
+    def rehearsal(self) -> Iterator[Rehearsal]:
+        """Give a store whose transactions see one another and are all undone when the block ends.
+
+        SQLite lets nobody else write meanwhile.
+        """
+        with Session(self._write_engine, expire_on_commit=False) as session:
+            session.connection()
+            try:
+                yield Rehearsal(session, self.clock)
+            finally:
+                session.rollback()
+
     def close(self) -> None:
         """Close all connections."""
         self.engine.dispose()
+
+
+class Rehearsal:
+    """A store that keeps nothing: what its transactions write is undone in the end."""
+
+    def __init__(self, session: Session, clock: Clock) -> None:
+        self._session = session
+        self.clock = clock
+
+    @contextmanager
+    def transaction(
+        self, *, source: Source = Source.REP, actor_id: int | None = None
+    ) -> Iterator[Transaction]:
+        """Give a transaction as the store does; one that raises ends the rehearsal."""
+        yield Transaction(self._session, clock=self.clock, source=source, actor_id=actor_id)
+        self._session.flush()
+        self._session.expunge_all()
 
 
 class Transaction:

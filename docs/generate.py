@@ -235,16 +235,9 @@ def parent_of(error: type[CRMError]) -> str:
 
 def features_part() -> Iterator[str]:
     """Yield a table of features for each task."""
-    from features.feature_set import FEATURE_SETS
+    from features.feature_set import describe
 
-    for task, feature_set in FEATURE_SETS.items():
-        yield from (f"### {task}", "")
-        rows = (
-            (code(feature.name), feature.unit, feature.sentence_en, feature.missing)
-            for feature in feature_set.features
-        )
-        yield from table(["feature", "unit", "what it says", "when it is missing"], rows)
-        yield ""
+    yield from describe().splitlines()
 
 
 # ------------------------------------------------------------------------------------------------- records

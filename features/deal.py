@@ -38,6 +38,9 @@ def _of_deal(
 
 ACTIVITIES = _of_deal("activity", "activities", "跟进")
 CALLS = _of_deal("call", "calls", "通话", kind="call")
+CONNECTED = _of_deal(
+    "connected call", "connected calls", "接通电话", group="calls", kind="call", outcome="connected"
+)
 MEETINGS = _of_deal("meeting", "meetings", "会面", kind=("meeting", "visit"))
 MAILS_IN = _of_deal("inbound mail", "inbound mails", "来信", group="mails", kind="mail", direction="inbound")
 MAILS_OUT = _of_deal(
@@ -84,6 +87,7 @@ DEAL_FEATURES: tuple[Feature, ...] = (
         for kind in (CALLS, MEETINGS, MAILS_IN, MAILS_OUT)
         for lookback in ("14d", "60d")
     ),
+    EventCount(of=CONNECTED, lookback="60d"),
     EventCount(of=INBOUND),
     EventCount(of=OUTBOUND),
     EventCount(of=MEETINGS),

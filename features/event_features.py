@@ -23,8 +23,8 @@ from features.facts import Facts
 from features.windows import Ints, name_lookback, parse_lookback
 from features.wording import Noun, Sentence, last_en, last_zh
 
-_HOURS = 24
-"""Hours in a day."""
+_HOUR = DAY // 24
+"""Microseconds in an hour."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -232,14 +232,14 @@ class DaysSinceLast(EventFeature):
                 en_one=f"1 day since the last {noun.one}",
                 zh=f"距上次{noun.zh} {{value}} 天",
                 en_missing=never,
-                zh_missing=f"{zh}没有{noun.zh}",
+                zh_missing=f"尚无{noun.zh}" if self.length is None else f"{zh}没有{noun.zh}",
             ),
         )
 
     def compute(self, facts: Facts) -> Column:
         """Return the days."""
         found = facts.events(self.of)
-        return _days(facts.as_of, found, found.newest(self.length))
+        return _days_since(facts.as_of, _happened(found, found.newest(self.length)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -273,7 +273,7 @@ class DaysSinceFirst(EventFeature):
     def compute(self, facts: Facts) -> Column:
         """Return the days."""
         found = facts.events(self.of)
-        return _days(facts.as_of, found, found.oldest())
+        return _days_since(facts.as_of, _happened(found, found.oldest()))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -301,8 +301,9 @@ class HoursToFirst(DaysSinceFirst):
     def compute(self, facts: Facts) -> Column:
         """Return the hours."""
         found = facts.events(self.of)
-        since = facts.records(self.of.via).occurred_at
-        return 0.0 - _days(since, found, found.oldest()) * _HOURS
+        first = _happened(found, found.oldest())
+        born = facts.records(self.of.via).occurred_at
+        return np.where(first == NO_INSTANT, np.nan, (first - born) / _HOUR)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -402,7 +403,8 @@ class GapRatio(EventFeature):
     def compute(self, facts: Facts) -> Column:
         """Return the ratios."""
         found = facts.events(self.of)
-        return _days(facts.as_of, found, found.newest()) / found.median_gap(self.length)
+        since = _days_since(facts.as_of, _happened(found, found.newest()))
+        return since / found.median_gap(self.length)
 
 
 def check_summable(event: str, name: str) -> None:
@@ -441,11 +443,15 @@ def _weight(found: AskedEvents, name: str) -> Ints:
     return np.where(column == NO_INSTANT, 0, column)
 
 
-def _days(as_of: Ints, found: AskedEvents, version: Ints) -> Floats:
-    """Return the days from each event to its question; NaN where there is no event."""
+def _happened(found: AskedEvents, version: Ints) -> Ints:
+    """Return when each event happened, NO_INSTANT where there is none."""
     if found.versions.key.size == 0:
-        return np.full(version.size, np.nan)
-    return np.where(version < 0, np.nan, (as_of - found.versions.occurred_at[version]) / DAY)
+        return np.full(version.size, NO_INSTANT)
+    return np.where(version < 0, NO_INSTANT, found.versions.occurred_at[version])
+
+
+def _days_since(as_of: Ints, happened: Ints) -> Floats:
+    return np.where(happened == NO_INSTANT, np.nan, (as_of - happened) / DAY)
 
 
 def _picked(value: Floats, version: Ints) -> Floats:

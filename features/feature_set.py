@@ -142,7 +142,7 @@ def _describe(feature_set: FeatureSet) -> str:
         f"| {one.nan_meaning} | {one.group} | {_fields(one)} |"
         for one in feature_set.features
     ]
-    title = f"## {feature_set.name} ({feature_set.record_type}, {len(rows)} features)"
+    title = f"### {feature_set.name} ({feature_set.record_type}, {len(rows)} features)"
     return "\n".join((title, "", *head, *rows))
 
 

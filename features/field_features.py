@@ -46,7 +46,9 @@ class FieldFeature(Feature):
     @property
     def key(self) -> str:
         """Return the field as it stands in names."""
-        plain = self.field.removesuffix("_id").removesuffix("_on").replace("custom.", "custom_")
+        plain = self.field.replace("custom.", "custom_")
+        if plain == self.field:
+            plain = plain.removesuffix("_id").removesuffix("_on")
         return plain if self.via is None else f"{self.owner}_{plain}"
 
     @property

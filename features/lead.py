@@ -19,6 +19,9 @@ def _of_lead(
 
 ACTIVITIES = _of_lead("activity", "activities", "跟进")
 CALLS = _of_lead("call", "calls", "通话", kind="call")
+CONNECTED = _of_lead(
+    "connected call", "connected calls", "接通电话", group="calls", kind="call", outcome="connected"
+)
 MEETINGS = _of_lead("meeting", "meetings", "会面", kind=("meeting", "visit"))
 MAILS_IN = _of_lead("inbound mail", "inbound mails", "来信", group="mails", kind="mail", direction="inbound")
 MAILS_OUT = _of_lead(
@@ -46,6 +49,7 @@ LEAD_FEATURES: tuple[Feature, ...] = (
         for kind in (CALLS, MEETINGS, MAILS_IN, MAILS_OUT, WEB)
         for lookback in ("7d", "30d")
     ),
+    EventCount(of=CONNECTED, lookback="30d"),
     EventCount(of=INBOUND),
     EventCount(of=OUTBOUND),
     EventCount(of=MEETINGS),

@@ -70,5 +70,4 @@ def _add_deals_of_accounts(session: Session, found: Affected) -> None:
         Deal.account_id.in_(causes), Deal.status == DealStatus.OPEN, Deal.deleted_at.is_(None)
     )
     for deal_id, account_id in session.execute(query):
-        _add(found, "deal", [deal_id], causes[account_id])
-
+        _add(found, "deal", [deal_id], causes[account_id or 0])

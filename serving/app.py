@@ -10,7 +10,9 @@ from datetime import timedelta
 import structlog
 from flask import Flask, Response, g, request
 from flask.typing import ResponseReturnValue
-from flask_openapi import Info, OpenAPI, SecurityScheme
+from flask_openapi.models.info import Info
+from flask_openapi.models.security_scheme import SecurityScheme
+from flask_openapi.openapi import OpenAPI
 from pydantic import ValidationError
 from werkzeug.exceptions import HTTPException
 
@@ -22,6 +24,7 @@ from serving.api.blueprint import PREFIX, ApiRequest
 from serving.champions import Champions
 from serving.home import session_secret
 from serving.logs import get_log
+from serving.modelling import scorer_loader
 from serving.payloads import Problem
 from serving.rescoring import RescoringThread
 from serving.service import Service, end_page_session
@@ -30,20 +33,11 @@ from serving.settings import Settings
 LONGEST_BODY = 2**20
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
-POLICY = "; ".join(
-    (
-        "default-src 'none'",
-        "script-src 'self'",
-        "style-src 'self'",
-        "img-src 'self' data:",
-        "font-src 'self'",
-        "connect-src 'self'",
-        "form-action 'self'",
-        "base-uri 'none'",
-        "frame-ancestors 'none'",
-    )
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; "
+    "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
-"""What a page may load: our own files, and pictures that are written into the style sheet. No inline script or style."""
+"""What a page may load: our own files, and pictures written into the style sheet; nothing inline."""
 
 HEADERS = {
     "Content-Security-Policy": POLICY,
@@ -65,9 +59,16 @@ class Application(OpenAPI):
 
 
 def create_app(
-    settings: Settings, store: Store, champions: Champions, rescoring: RescoringThread | None = None
-) -> Flask:
-    """Return the application that serves `store` with `champions`; it starts no threads."""
+    settings: Settings,
+    store: Store,
+    champions: Champions | None = None,
+    rescoring: RescoringThread | None = None,
+) -> OpenAPI:
+    """Return the application that serves `store`, with the models promoted in it unless others are given.
+
+    It starts no thread; `rescoring` is only told when there is something to do.
+    """
+    champions = champions or Champions(store, scorer_loader(settings.home_folder, store))
     app = Application(
         "serving",
         info=Info(title="Predictive CRM", version="1", description=specification.DESCRIPTION),
@@ -106,7 +107,6 @@ def _configure(app: Flask, settings: Settings) -> None:
         WTF_CSRF_SSL_STRICT=settings.https,
         BOOTSTRAP_SERVE_LOCAL=True,
     )
-    app.json.sort_keys = False  # type: ignore[attr-defined]  # the default provider has it
 
 
 def _begin() -> None:
@@ -149,8 +149,7 @@ def _wants_page() -> bool:
     return not request.path.startswith((PREFIX, "/healthz", "/readyz"))
 
 
-def _on_error(error: Exception) -> ResponseReturnValue:
-    assert isinstance(error, CRMError)
+def _on_error(error: CRMError) -> ResponseReturnValue:
     kind = problems.kind_of(error)
     if kind.status >= 500:
         _log.error("refused", error=type(error).__name__, exc_info=error)
@@ -159,8 +158,7 @@ def _on_error(error: Exception) -> ResponseReturnValue:
     return problems.of_error(error)
 
 
-def _on_http(error: Exception) -> ResponseReturnValue:
-    assert isinstance(error, HTTPException)
+def _on_http(error: HTTPException) -> ResponseReturnValue:
     if error.response is not None or error.code is None or error.code < 400:
         return error.get_response()
     return web.error_page(error.code) if _wants_page() else problems.of_http(error)

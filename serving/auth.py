@@ -33,7 +33,7 @@ def _hasher() -> PasswordHasher:
 
 @cache
 def _hash_of_nothing() -> str:
-    """A hash that no password fits, checked for unknown people so that they cost the same time as known ones."""
+    """A hash that no password fits: with it, unknown people cost the same time as known ones."""
     return _hasher().hash(secrets.token_urlsafe(32))
 
 
@@ -66,7 +66,7 @@ def find_person(store: Store, session_id: str) -> Person | None:
 
 
 def find_user_by_password(session: Session, email: str, password: str) -> User | None:
-    """Return the person with this address and password; as slow for a wrong address as for a wrong password."""
+    """Return the person with this address and password; an unknown address takes as long as a known one."""
     query = select(User).where(func.lower(User.email) == email.strip().lower())
     user = session.scalars(query).one_or_none()
     known = user is not None and _may_log_in(user)
@@ -78,7 +78,7 @@ def find_user_by_password(session: Session, email: str, password: str) -> User |
 def set_password(session: Session, user_id: int, password: str) -> None:
     """Set a person's password; only its hash is kept.
 
-    It is written beside the change log: a credential is no fact of the business, and its old hashes should go.
+    It is written beside the change log: a credential is no fact of the business, and old hashes should go.
     """
     hashed = hash_password(password)
     session.execute(update(User).where(User.id == user_id).values(password_hash=hashed))

@@ -75,7 +75,8 @@ LoadScorer = Callable[[str, Promotion], Scorer]
 class Champions:
     """The champion of every task.
 
-    `load` turns a promotion into a scorer. Where it fails, the model before goes on serving and `troubles` says why.
+    `load` turns a promotion into a scorer. Where it fails, the model before goes on serving and `troubles`
+    says why.
     """
 
     def __init__(self, store: Store, load: LoadScorer) -> None:

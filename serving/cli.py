@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,7 +24,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 class Commands(click.Group):
     """Commands whose refusals are one line on standard error and exit code 1."""
 
-    def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401  what click has it
+    def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401  as click has it
         """Run a command; turn what the program refuses into a line."""
         try:
             return super().invoke(ctx)
@@ -43,9 +44,36 @@ _home = click.option(
     type=click.Path(file_okay=False, path_type=Path),
     help="Folder below which everything is kept (default: CRM_HOME, or home in the checkout).",
 )
-_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object; progress is on standard error.")
+_json = click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON object; progress is on standard error."
+)
 _task = click.argument("task", type=click.Choice(TASKS))
 _task_or_all = click.argument("task", type=click.Choice((*TASKS, "all")))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Done:
+    """What became of one task, or of all: `told` is the one object for machines."""
+
+    reports: list[dict[str, Any]]
+    told: dict[str, Any]
+
+
+def _each(task: str, run: Callable[[str], dict[str, Any]]) -> _Done:
+    """Run one task, or all that can be run; refuse only if none can."""
+    if task != "all":
+        report = run(task)
+        return _Done(reports=[report], told=report)
+    reports, refused = [], []
+    for name in TASKS:
+        try:
+            reports.append(run(name))
+        except CRMError as error:
+            say(f"crm: {name} left out: {error}")
+            refused.append({"task": name, "reason": str(error)})
+    if not reports:
+        raise CRMError("nothing could be done for any task")
+    return _Done(reports=reports, told={"reports": reports, "refused": refused})
 
 
 def _chosen(task: str) -> tuple[str, ...]:
@@ -66,21 +94,23 @@ def _as_of(_context: click.Context, _parameter: click.Parameter, value: str | No
 def open_store(settings: Settings) -> Store:
     """Return the store of a home that has one of the right version."""
     from crm_core import migrations
+    from serving.logs import start_logging
 
     home = settings.home_folder
     if settings.database_url is None and not home.database.exists():
         raise StoreNotInitialisedError(f"there are no records in {home.folder}; run: crm init, or crm demo")
     migrations.check(home.database_url)
+    start_logging(None, level="warning")  # on standard error; `crm serve` has a file
     return Store(home.database_url)
 
 
 @main.command()
-@click.option("--size", type=click.Choice(SIZES), default="small", show_default=True, help="How large the company is.")
-@click.option("--seed", type=int, default=1, show_default=True, help="Another seed is another company.")
+@click.option("--size", type=click.Choice(SIZES), help="How large the company is (default: small).")
+@click.option("--seed", type=int, help="Another seed is another company (default: 1).")
 @click.option("--no-serve", is_flag=True, help="Stop when everything is ready instead of serving.")
 @_home
 @_json
-def demo(size: str, seed: int, no_serve: bool, home: Path | None, as_json: bool) -> None:  # noqa: FBT001  click's flags
+def demo(size: str | None, seed: int | None, no_serve: bool, home: Path | None, as_json: bool) -> None:  # noqa: FBT001  click gives flags by name
     """Make a simulated company, train on it, score it, and serve it."""
     from serving.demo import make_demo, show_demo
 
@@ -92,10 +122,12 @@ def demo(size: str, seed: int, no_serve: bool, home: Path | None, as_json: bool)
 
 
 @main.command()
-@click.option("--admin", default="admin@example.com", show_default=True, help="Address of the first administrator.")
+@click.option(
+    "--admin", default="admin@example.com", show_default=True, help="Address of the first administrator."
+)
 @_home
 @_json
-def init(admin: str, home: Path | None, as_json: bool) -> None:  # noqa: FBT001  click's flags
+def init(admin: str, home: Path | None, as_json: bool) -> None:  # noqa: FBT001  click gives flags by name
     """Make the home folder and its database, and an administrator whose password is shown once."""
     from serving.people import init_home
 
@@ -120,22 +152,28 @@ def init(admin: str, home: Path | None, as_json: bool) -> None:  # noqa: FBT001 
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="Folder with the files that the mapping names.",
 )
+@click.option("--dry-run", is_flag=True, help="Report what an import would do, and write nothing.")
 @_home
 @_json
-def import_(mapping: str, folder: Path, home: Path | None, as_json: bool) -> None:  # noqa: FBT001  click's flags
-    """Import an export of another system; MAPPING is the name of a shipped mapping or a TOML file."""
-    from crm_core.importing import ImportProgress, load_mapping, run_import
+def import_(mapping: str, folder: Path, dry_run: bool, home: Path | None, as_json: bool) -> None:  # noqa: FBT001  click gives flags by name
+    """Import an export of another system; MAPPING is the name of a shipped mapping, a TOML file, or auto.
+
+    With auto, exports of Salesforce, HubSpot, Zoho, Dynamics and Pipedrive are recognised by their columns.
+    """
+    from crm_core.importing import ImportProgress, load_mapping, recognise_export, run_import
 
     settings = load_settings(home=home)
     store = open_store(settings)
-    loaded = load_mapping(mapping)
+    loaded = recognise_export(folder) if mapping == "auto" else load_mapping(mapping)
     refusals = settings.home_folder.logs / "refused.jsonl"
     with stage(f"importing {folder}") as update:
 
         def tell(progress: ImportProgress) -> None:
-            update(f"{progress.file} ({progress.number}/{progress.steps})", progress.rows, progress.rows_total)
+            update(
+                f"{progress.file} ({progress.number}/{progress.steps})", progress.rows, progress.rows_total
+            )
 
-        report = run_import(store, loaded, folder, progress=tell, refusals_file=refusals)
+        report = run_import(store, loaded, folder, progress=tell, refusals_file=refusals, dry_run=dry_run)
 
     def show() -> None:
         for line in report.in_words():
@@ -147,50 +185,106 @@ def import_(mapping: str, folder: Path, home: Path | None, as_json: bool) -> Non
 
 
 @main.command()
-@_task_or_all
-@click.option("--as-of", callback=_as_of, help="Know only what was known then (a day or an instant, UTC).")
+@click.argument("record", nargs=-1)
+@click.option(
+    "--to",
+    "folder",
+    required=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder to write to, one file a record type; files of the same name are replaced.",
+)
+@click.option(
+    "--format",
+    "ending",
+    type=click.Choice(("csv", "xlsx", "parquet")),
+    default="csv",
+    show_default=True,
+    help="What files to write.",
+)
+@click.option("--as", "email", help="Address of a user: write only what that user may see.")
+@click.option("--raw", is_flag=True, help="CSV for programs: no apostrophe before texts like =1+1.")
 @_home
 @_json
-def train(task: str, as_of: datetime | None, home: Path | None, as_json: bool) -> None:  # noqa: FBT001  click's flags
-    """Train a model, judge it on what came later, register it, and promote it if it may serve."""
-    from serving.training_runs import show_report, train_task
+def export(
+    record: tuple[str, ...],
+    folder: Path,
+    ending: str,
+    email: str | None,
+    raw: bool,  # noqa: FBT001  click gives flags by name
+    home: Path | None,
+    as_json: bool,  # noqa: FBT001  as above
+) -> None:
+    """Write all records to CSV, Excel or Parquet files, or only those of the RECORD types named."""
+    from crm_core.exporting import export_records
+    from serving.people import find_user_id
 
-    settings = load_settings(home=home)
-    store = open_store(settings)
-    reports = [train_task(settings.home_folder, store, name, as_of=as_of) for name in _chosen(task)]
-    told = reports[0] if task != "all" else {"reports": reports}
-    answer(told, as_json=as_json, show=lambda: [show_report(report) for report in reports] and None)
+    store = open_store(load_settings(home=home))
+    user_id = None if email is None else find_user_id(store, email)
+    with stage(f"exporting to {folder}") as update:
+        report = export_records(
+            store,
+            folder,
+            format=ending,
+            names=record,
+            user_id=user_id,
+            raw=raw,
+            progress=lambda file, rows: update(file, rows, None),
+        )
+
+    def show() -> None:
+        for line in report.in_words():
+            click.echo(line)
+
+    answer(report.to_json(), as_json=as_json, show=show)
 
 
 @main.command()
 @_task_or_all
+@click.option("--as-of", callback=_as_of, help="Know only what was known then (a day or an instant, UTC).")
 @_home
 @_json
-def score(task: str, home: Path | None, as_json: bool) -> None:  # noqa: FBT001  click's flags
-    """Score every open record with the champion, and show the scores on the records."""
-    from serving.training_runs import score_task
-
+def train(task: str, as_of: datetime | None, home: Path | None, as_json: bool) -> None:  # noqa: FBT001  click gives flags by name
+    """Train a model, judge it on what came later, register it, and promote it if it may serve."""
     settings = load_settings(home=home)
     store = open_store(settings)
-    reports = [score_task(settings.home_folder, store, name) for name in _chosen(task)]
+    from serving.training_runs import show_reports, train_task
+
+    done = _each(task, lambda name: train_task(settings.home_folder, store, name, as_of=as_of))
+    answer(done.told, as_json=as_json, show=lambda: show_reports(done.reports))
+
+
+@main.command()
+@_task_or_all
+@click.option(
+    "--as-of", callback=_as_of, help="Ask from then, by what was known then (a day or an instant, UTC)."
+)
+@_home
+@_json
+def score(task: str, as_of: datetime | None, home: Path | None, as_json: bool) -> None:  # noqa: FBT001  click gives flags by name
+    """Score every open record with the champion, and show the scores on the records."""
+    settings = load_settings(home=home)
+    store = open_store(settings)
+    from serving.training_runs import score_task
+
+    done = _each(task, lambda name: score_task(settings.home_folder, store, name, as_of=as_of))
 
     def show() -> None:
-        rows = [(each["task"], each["model_version"], f"{each['scored']:,}", f"{each['seconds']:.1f}") for each in reports]
-        table("Scored", ("task", "model", "records>", "seconds>"), rows)
+        columns = ("task", "model_version", "scored", "seconds")
+        table("Scored", columns, [[each[column] for column in columns] for each in done.reports])
 
-    answer(reports[0] if task != "all" else {"reports": reports}, as_json=as_json, show=show)
+    answer(done.told, as_json=as_json, show=show)
 
 
 @main.command()
 @_task
 @_home
 @_json
-def backtest(task: str, home: Path | None, as_json: bool) -> None:  # noqa: FBT001  click's flags
+def backtest(task: str, home: Path | None, as_json: bool) -> None:  # noqa: FBT001  click gives flags by name
     """Replay the past: train at each cut-off on what was known then, and compare with what came."""
     from serving.training_runs import backtest_task, show_backtest
 
     settings = load_settings(home=home)
-    report = backtest_task(settings.home_folder, open_store(settings), task)
+    report = backtest_task(open_store(settings), task)
     answer(report, as_json=as_json, show=lambda: show_backtest(report))
 
 
@@ -203,14 +297,15 @@ def models() -> None:
 @click.argument("task", type=click.Choice((*TASKS, "all")), default="all")
 @_home
 @_json
-def list_(task: str, home: Path | None, as_json: bool) -> None:  # noqa: FBT001  click's flags
+def list_(task: str, home: Path | None, as_json: bool) -> None:  # noqa: FBT001  click gives flags by name
     """List the versions of a task's models, the newest first."""
     from serving.model_versions import list_versions
 
     settings = load_settings(home=home)
-    found = list_versions(settings.home_folder, open_store(settings), _chosen(task))
-    columns = ("task", "version", "alias", "trained", "estimator", "AUC>", "log loss>")
-    rows = [[version.get(column.rstrip(">"), "") for column in columns] for version in found]
+    open_store(settings)
+    found = list_versions(settings.home_folder, _chosen(task))
+    columns = ("task", "version", "alias", "trained", "as_of", "estimator")
+    rows = [[version[column] for column in columns] for version in found]
     answer({"versions": found}, as_json=as_json, show=lambda: table("Models", columns, rows))
 
 
@@ -218,7 +313,7 @@ def list_(task: str, home: Path | None, as_json: bool) -> None:  # noqa: FBT001 
 @click.argument("version")
 @_home
 @_json
-def show_(version: str, home: Path | None, as_json: bool) -> None:  # noqa: FBT001  click's flags
+def show_(version: str, home: Path | None, as_json: bool) -> None:  # noqa: FBT001  click gives flags by name
     """Show what is known of one version: its training, its metrics, its promotions."""
     from serving.model_versions import read_version, show_version
 
@@ -232,7 +327,7 @@ def show_(version: str, home: Path | None, as_json: bool) -> None:  # noqa: FBT0
 @click.option("--reason", default="promoted by hand", show_default=True, help="Why; kept with the promotion.")
 @_home
 @_json
-def promote_(version: str, reason: str, home: Path | None, as_json: bool) -> None:  # noqa: FBT001  click's flags
+def promote_(version: str, reason: str, home: Path | None, as_json: bool) -> None:  # noqa: FBT001  click gives flags by name
     """Put a version in charge of its task."""
     from serving.model_versions import promote_version
 
@@ -243,10 +338,12 @@ def promote_(version: str, reason: str, home: Path | None, as_json: bool) -> Non
 
 @models.command("rollback")
 @_task
-@click.option("--reason", default="rolled back by hand", show_default=True, help="Why; kept with the promotion.")
+@click.option(
+    "--reason", default="rolled back by hand", show_default=True, help="Why; kept with the promotion."
+)
 @_home
 @_json
-def rollback_(task: str, reason: str, home: Path | None, as_json: bool) -> None:  # noqa: FBT001  click's flags
+def rollback_(task: str, reason: str, home: Path | None, as_json: bool) -> None:  # noqa: FBT001  click gives flags by name
     """Put the version that served before in charge again."""
     from serving.model_versions import roll_back
 
@@ -270,7 +367,7 @@ def serve(host: str | None, port: int | None, home: Path | None) -> None:
 @click.option("--name", default="command line", show_default=True, help="What the key is for.")
 @_home
 @_json
-def token(email: str, name: str, home: Path | None, as_json: bool) -> None:  # noqa: FBT001  click's flags
+def token(email: str, name: str, home: Path | None, as_json: bool) -> None:  # noqa: FBT001  click gives flags by name
     """Make an API key that acts as the user with this address; it is shown once."""
     from serving.people import make_token
 
@@ -282,7 +379,7 @@ def token(email: str, name: str, home: Path | None, as_json: bool) -> None:  # n
 @click.argument("email")
 @_home
 @_json
-def password(email: str, home: Path | None, as_json: bool) -> None:  # noqa: FBT001  click's flags
+def password(email: str, home: Path | None, as_json: bool) -> None:  # noqa: FBT001  click gives flags by name
     """Give the user with this address a new random password; it is shown once."""
     from serving.people import reset_password
 
@@ -299,4 +396,3 @@ def _serve(settings: Settings, store: Store) -> None:
             say("Others can reach this without https: passwords and keys travel in the clear.")
 
     run(settings, store, ready=ready)
-

@@ -33,12 +33,19 @@ def stage(title: str) -> Iterator[Update]:
 
 @contextmanager
 def _moving(console: Console, title: str) -> Iterator[Update]:
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=24), TimeElapsedColumn())
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        TimeElapsedColumn(),
+    )
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task(title, total=None)
 
         def update(what: str, done: int | None = None, total: int | None = None) -> None:
-            progress.update(task, description=_said(title, what, done, total), completed=done or 0, total=total)
+            progress.update(
+                task, description=_said(title, what, done, total), completed=done or 0, total=total
+            )
 
         yield update
 
@@ -77,9 +84,13 @@ def answer(report: Any, *, as_json: bool, show: Callable[[], None]) -> None:  # 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """Print a table; columns whose name ends in `>` are aligned to the right."""
-    made = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    made = Table(
+        title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, padding=(0, 2, 0, 0)
+    )
     for column in columns:
-        made.add_column(column.rstrip(">"), justify="right" if column.endswith(">") else "left", overflow="fold")
+        made.add_column(
+            column.rstrip(">"), justify="right" if column.endswith(">") else "left", overflow="fold"
+        )
     for row in rows:
         made.add_row(*(str(cell) for cell in row))
     width = None if sys.stdout.isatty() else 140

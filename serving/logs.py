@@ -17,7 +17,7 @@ FILE_BYTES = 5_000_000
 FILES_KEPT = 3
 
 
-def get_log(name: str) -> Any:  # noqa: ANN401  structlog's own loosely typed logger
+def get_log(name: str) -> Any:  # noqa: ANN401  structlog's logger is loosely typed
     """Return the logger of a part of the program."""
     return structlog.stdlib.get_logger(name)
 
@@ -28,7 +28,9 @@ def start_logging(folder: Path | None, *, level: str) -> None:
     if folder is not None:
         path = folder / "crm.log"
         handler = RotatingFileHandler(path, maxBytes=FILE_BYTES, backupCount=FILES_KEPT, encoding="utf-8")
-    handler.setFormatter(structlog.stdlib.ProcessorFormatter(processors=_rendering(), foreign_pre_chain=_shared()))
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(processors=_rendering(), foreign_pre_chain=_shared())
+    )
     root = logging.getLogger("serving")
     for old in root.handlers[:]:
         root.removeHandler(old)

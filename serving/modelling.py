@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from crm_core.predictions import NewPrediction
@@ -42,18 +43,30 @@ class BundleScorer:
 
 
 def open_registry(home: Home) -> Registry:
-    """Return the registry of models; this is what imports MLflow."""
+    """Return the registry of models; using it imports MLflow."""
     from models.registry import Registry
 
-    return Registry(home.tracking_uri, str(home.artifacts))
+    return Registry(home.tracking_uri, home.artifacts, home.models)
+
+
+def load_bundle_of(home: Home, store: Store, task: str) -> ModelBundle:
+    """Return the model in charge of a task, if its bytes and its features are those it was promoted with."""
+    from models.scoring import features_of, load_champion
+
+    bundle = load_champion(store, task, home.models, lambda: open_registry(home))
+    features_of(store, bundle)
+    return bundle
 
 
 def scorer_loader(home: Home, store: Store) -> LoadScorer:
     """Return what loads the model of a promotion, from the home folder or from where it is tracked."""
 
-    def load(task: str, promotion: Promotion) -> Scorer:
-        from models.scoring import load_champion
-
-        return BundleScorer(bundle=load_champion(store, task, home.models, lambda: open_registry(home)))
+    def load(task: str, _promotion: Promotion) -> Scorer:
+        return BundleScorer(bundle=load_bundle_of(home, store, task))
 
     return load
+
+
+def prepare_tracking(folder: str, tracking_uri: str) -> None:
+    """Make MLflow's database if it is not there."""
+    open_registry(Home.at(Path(folder), tracking_uri=tracking_uri)).prepare()

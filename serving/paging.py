@@ -1,8 +1,8 @@
 """Pages of a list that stay in place: the next page begins after the last record shown, whatever was added.
 
-A cursor holds the sort value and the id of the last record of its page. Records with equal values are told apart by
-id; those without a value come last. Nothing is skipped or shown twice while values stay as they are; a record whose
-score changes between two pages may move across the border, as it would on any list that is alive.
+A cursor holds the sort value and the id of the last record of its page. Records with equal values are told
+apart by id; those without a value come last. Nothing is skipped or shown twice while values stay as they are;
+a record whose score changes between two pages may move across the border, as on any list that is alive.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from typing import Any, Generic, TypeVar
 from sqlalchemy import ColumnElement, Select, and_, or_, select
 from sqlalchemy.orm import Session
 
-from crm_core.access import OwnedRecord, visible
+from crm_core.access import visible
 from crm_core.clock import instant, micros
 from crm_core.columns import check_text
 from crm_core.errors import InvalidValueError
 from crm_core.records import Account, Deal, Lead, User
 
-R = TypeVar("R", Lead, Deal, Account)
+R = TypeVar("R", bound=Lead | Deal | Account)
 
-_SEARCHED: dict[type[OwnedRecord], tuple[str, ...]] = {
-    Lead: ("name", "company", "email"),
-    Deal: ("name",),
-    Account: ("name",),
+_SEARCHED: dict[str, tuple[str, ...]] = {
+    "lead": ("name", "company", "email"),
+    "deal": ("name",),
+    "account": ("name",),
 }
 
 
@@ -57,7 +57,7 @@ def list_page(session: Session, user: User, model: type[R], asked: Listing) -> P
     query = select(model).where(*_conditions(session, user, model, asked))
     if asked.cursor is not None:
         query = query.where(_after(model, asked.order, asked.cursor))
-    found = session.scalars(_sorted(query, model, asked.order).limit(asked.limit + 1)).all()
+    found: Sequence[R] = session.scalars(_sorted(query, model, asked.order).limit(asked.limit + 1)).all()
     items = found[: asked.limit]
     more = len(found) > asked.limit
     return Page(items=items, next_cursor=_cursor_of(asked.order, items[-1]) if more else None)
@@ -75,17 +75,17 @@ def _conditions(session: Session, user: User, model: type[R], asked: Listing) ->
 
 
 def _contains(model: type[R], text: str) -> ColumnElement[bool]:
-    columns = [getattr(model, name) for name in _SEARCHED[model]]
+    columns = [getattr(model, name) for name in _SEARCHED[model.record_type]]
     return or_(*(column.icontains(text.strip(), autoescape=True) for column in columns))
 
 
-def _sorted(query: Select[tuple[R]], model: type[R], order: str) -> Select[tuple[R]]:
+def _sorted(query: Select[Any], model: type[R], order: str) -> Select[Any]:
     column = _column(model, order)
     direction = column.desc() if order.startswith("-") else column.asc()
     return query.order_by(direction.nulls_last(), model.id)
 
 
-def _column(model: type[R], order: str) -> Any:  # noqa: ANN401  a column of any type
+def _column(model: type[R], order: str) -> Any:  # noqa: ANN401  of any sortable type
     return getattr(model, order.removeprefix("-"))
 
 
@@ -119,7 +119,7 @@ def _read_cursor(order: str, cursor: str) -> tuple[Any, int]:
     return bound, last_id
 
 
-def _bound(order: str, value: float | None) -> Any:  # noqa: ANN401  of the sorted column's type
+def _bound(order: str, value: float | None) -> Any:  # noqa: ANN401  of any sortable type
     if value is None:
         return None
     return instant(int(value)) if order.endswith("occurred_at") else float(value)

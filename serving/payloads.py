@@ -29,7 +29,9 @@ def _since_1900(value: datetime) -> datetime:
 
 
 Past = Annotated[AwareDatetime, AfterValidator(_since_1900)]
-Utc = Annotated[datetime, PlainSerializer(lambda value: value.astimezone(UTC).isoformat().replace("+00:00", "Z"))]
+Utc = Annotated[
+    datetime, PlainSerializer(lambda value: value.astimezone(UTC).isoformat().replace("+00:00", "Z"))
+]
 
 
 class Taken(BaseModel):
@@ -62,10 +64,13 @@ class PageQuery(Asked):
     limit: int = Field(default=50, ge=1, le=200, description="Records on a page.")
     cursor: str | None = Field(default=None, max_length=400, description="`next_cursor` of the page before.")
     order: Literal["-probability", "probability", "-occurred_at", "occurred_at"] = Field(
-        default="-probability", description="Sort order; `-` is highest or newest first. Not scored comes last."
+        default="-probability",
+        description="Sort order; `-` is highest or newest first. Not scored comes last.",
     )
     owner_id: Id | None = Field(default=None, description="Only records of this owner.")
-    search: str | None = Field(default=None, max_length=200, description="Only records whose names contain this.")
+    search: str | None = Field(
+        default=None, max_length=200, description="Only records whose names contain this."
+    )
 
 
 class LeadsQuery(PageQuery):
@@ -79,7 +84,9 @@ class LeadsQuery(PageQuery):
 class DealsQuery(PageQuery):
     """Which deals."""
 
-    status: Literal["open", "won", "lost"] | None = Field(default="open", description="Only deals with this status.")
+    status: Literal["open", "won", "lost"] | None = Field(
+        default="open", description="Only deals with this status."
+    )
 
 
 class HistoryQuery(Asked):
@@ -136,7 +143,9 @@ class NewDealActivity(NewActivity):
 class StageMove(Taken):
     """Another stage of an open deal."""
 
-    stage: Annotated[str, Field(min_length=1, max_length=80)] = Field(description="An open stage of the pipeline.")
+    stage: Annotated[str, Field(min_length=1, max_length=80)] = Field(
+        description="An open stage of the pipeline."
+    )
     occurred_at: Past | None = Field(default=None, description="When it moved; default now.")
 
 

@@ -46,6 +46,12 @@ def reset_password(store: Store, email: str) -> str:
     return password
 
 
+def find_user_id(store: Store, email: str) -> int:
+    """Return the id of the user with this address."""
+    with store.reading() as session:
+        return _get_user(session, email).id
+
+
 def _get_user(session: Session, email: str) -> User:
     query = select(User).where(func.lower(User.email) == email.strip().lower(), User.deleted_at.is_(None))
     user = session.scalars(query).one_or_none()

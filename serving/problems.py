@@ -49,11 +49,15 @@ KINDS: dict[type[errors.CRMError], Kind] = {
     errors.SettingsError: _kind(500, "settings", "A setting cannot be used"),
     errors.HomeInUseError: _kind(409, "home-in-use", "The home folder holds other data"),
     errors.MappingError: _kind(422, "mapping", "The import mapping cannot be used"),
-    errors.SourceFileError: _kind(422, "source-file", "A file to import cannot be read"),
     errors.SourceFileError: _kind(422, "source-file", "A file to import cannot be used"),
+    errors.ExportFolderError: _kind(500, "export-folder", "The export cannot be written"),
     errors.FeatureError: _kind(500, "feature", "A feature is declared wrongly"),
-    errors.OutcomeFieldError: _kind(422, "outcome-field", "A field written at the outcome cannot be an input"),
-    errors.FeatureSetMismatchError: _kind(503, "feature-set-mismatch", "The model was made for other features"),
+    errors.OutcomeFieldError: _kind(
+        422, "outcome-field", "A field written at the outcome cannot be an input"
+    ),
+    errors.FeatureSetMismatchError: _kind(
+        503, "feature-set-mismatch", "The model was made for other features"
+    ),
     errors.TrainingError: _kind(409, "training", "The training run must not go on"),
     errors.LeakageError: _kind(409, "leakage", "An input knows the outcome"),
     errors.NotEnoughDataError: _kind(409, "not-enough-data", "There is too little data to say anything"),
@@ -82,7 +86,7 @@ def kind_of(error: errors.CRMError) -> Kind:
     return next(KINDS[parent] for parent in type(error).__mro__ if parent in KINDS)
 
 
-def problem(kind: Kind, detail: str, **more: Any) -> Response:  # noqa: ANN401  any JSON value
+def problem(kind: Kind, detail: str, **more: Any) -> Response:
     """Return the answer that tells of a problem."""
     body = {
         "type": PREFIX + kind.slug,
@@ -96,10 +100,14 @@ def problem(kind: Kind, detail: str, **more: Any) -> Response:  # noqa: ANN401  
 
 
 def of_error(error: errors.CRMError) -> Response:
-    """Return the answer to an error of the program; what is our own fault is not spelled out to the caller."""
+    """Return the answer to an error of the program; what is our own fault is not spelled out."""
     kind = kind_of(error)
     detail = str(error) if kind.status < 500 else "The cause is in the log, under the request id."
-    where = {"field": error.field} if isinstance(error, errors.InvalidValueError | errors.UnknownFieldError) else {}
+    where = (
+        {"field": error.field}
+        if isinstance(error, errors.InvalidValueError | errors.UnknownFieldError)
+        else {}
+    )
     return problem(kind, detail, **where)
 
 

@@ -2,20 +2,21 @@
 
 How it survives being killed between any two steps:
 
-1. One transaction begins a batch: it fixes the last change of the batch and the instant it asks from (`as_of`, not before
-   any change in it), and keeps both in the cursor. A restart finds the begun batch and asks the same question again.
+1. One transaction begins a batch: it fixes its last change and the instant it asks from (`as_of`),
+   which is not before any change in it, and keeps both in the cursor. A restart finds the begun batch and
+   asks the same question again.
 2. The champions score what the batch's changes affect.
-3. Predictions are written some records at a time, each lot in a transaction of its own. They are unique by (task, record,
-   as_of, model version): what had been written before the kill is left out.
+3. Predictions are written some records at a time, each lot in a transaction of its own. They are unique by
+   (task, record, as_of, model version): what had been written before the kill is left out.
 4. One transaction moves the cursor past the batch.
 
-What a model writes is not in the change log, so this never sets itself off. A record that cannot be scored is left out,
-logged and listed in `/readyz`, and asked about again with the next change to it or the next sweep; it never holds up the
-log. A failing database does: the batch is tried again until it works.
+What a model writes is not in the change log, so this never sets itself off. A record that cannot be scored is
+left out, logged and counted in `/readyz`, and asked about again with the next change to it or the next sweep;
+it never holds up the log. A failing database does: the batch is tried again until it works.
 
-A sweep asks about every open record of a task, in lots that let changes go first. It is due when the day (UTC) is another
-than that of the last one, when another model has been promoted, and when more has changed than is worth following
-change by change.
+A sweep asks about every open record of a task, in lots that let changes go first. It is due when the day in
+UTC is another than that of the last one, when another model has been promoted, and when more has changed than
+is worth following one by one.
 """
 
 from __future__ import annotations
@@ -42,13 +43,23 @@ from serving.logs import get_log
 
 CURSOR = "rescoring"
 SWEEP = "sweep."
-"""A sweep's cursor: `batch_as_of` is the instant it asks from; while it runs, `batch_until` is the highest record id and
-`position` the last one done; afterwards `batch_until` is empty and `position` is the last change it takes into account."""
+"""A sweep's cursor: `batch_as_of` is the instant it asks from. While it runs, `batch_until` is the highest
+record id and `position` the last one done; afterwards `batch_until` is empty and `position` the last change
+that it takes into account."""
 
 POLL_SECONDS = 0.2
 LONGEST_PAUSE_SECONDS = 30.0
 
 _log = get_log("serving.rescoring")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Begun:
+    """Work that a cursor has begun: what comes after `position` up to `until`, asked from `as_of`."""
+
+    position: int
+    until: int
+    as_of: datetime
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +108,7 @@ class Rescorer:
         return list(self._failures.values())
 
     def run_once(self) -> int:
-        """Deal with one batch of changes, or else with one lot of a sweep that is due; return how many were scored."""
+        """Deal with a batch of changes, or else a lot of a due sweep; return how many were scored."""
         self._champions.refresh()
         batch = self._begin()
         if batch is not None:
@@ -106,24 +117,23 @@ class Rescorer:
 
     # ---------------------------------------------------------------- following the log
 
-    def _begin(self) -> Cursor | None:
+    def _begin(self) -> Begun | None:
         """Return the begun batch, or begin one; None if nothing has changed."""
         if not self._something_changed():
             return None
         with self._store.transaction(source=Source.MODEL) as transaction:
             session = transaction.session
             cursor = _get_cursor(session)
-            if cursor.batch_until is None:
+            if cursor.batch_until is None or cursor.batch_as_of is None:
                 self._skip_backlog(session, cursor)
                 changes = list_changes(session, after=cursor.position, limit=self._changes_at_once)
                 if not changes:
                     return None
                 cursor.batch_until = changes[-1].sequence
                 cursor.batch_as_of = max(transaction.now, *(change.recorded_at for change in changes))
-            session.flush()
-            session.expunge(cursor)
+            begun = Begun(position=cursor.position, until=cursor.batch_until, as_of=cursor.batch_as_of)
         self._checkpoint("begun")
-        return cursor
+        return begun
 
     def _something_changed(self) -> bool:
         with self._store.reading() as session:
@@ -145,18 +155,15 @@ class Rescorer:
             if sweep is not None and (sweep.batch_until is not None or sweep.position < newest):
                 session.delete(sweep)
 
-    def _deal_with(self, batch: Cursor) -> int:
-        assert batch.batch_until is not None
-        assert batch.batch_as_of is not None
+    def _deal_with(self, batch: Begun) -> int:
         with self._store.reading() as session:
-            changes = list_changes_between(session, after=batch.position, until=batch.batch_until)
+            changes = list_changes_between(session, after=batch.position, until=batch.until)
             affected = find_affected(session, changes)
-            written_last = max((change.recorded_at for change in changes), default=batch.batch_as_of)
+            written_last = max((change.recorded_at for change in changes), default=batch.as_of)
         done = sum(
-            self._answer(champion, affected, batch.batch_as_of)
-            for champion in self._champions.serving.values()
+            self._answer(champion, affected, batch.as_of) for champion in self._champions.serving.values()
         )
-        self._move(batch.batch_until)
+        self._move(batch.until)
         self.lag_seconds = (self._store.clock.now() - written_last).total_seconds()
         _log.info("followed", changes=len(changes), scored=done, lag_seconds=round(self.lag_seconds, 3))
         return done
@@ -190,12 +197,11 @@ class Rescorer:
             return 0
         with self._store.reading() as session:
             ids = _list_unanswered(session, champion, sweep, limit=self._records_at_once)
-        assert sweep.batch_as_of is not None
-        done = self._score_and_write(champion, ids, sweep.batch_as_of, {}) if ids else 0
+        done = self._score_and_write(champion, ids, sweep.as_of, {}) if ids else 0
         self._move_sweep(task, ids[-1] if len(ids) == self._records_at_once else None)
         return done
 
-    def _begin_sweep(self, champion: Champion) -> Cursor | None:
+    def _begin_sweep(self, champion: Champion) -> Begun | None:
         """Return the sweep that is under way, or begin the one that is due; None if none is."""
         now = self._store.clock.now()
         with self._store.reading() as session:
@@ -204,17 +210,18 @@ class Rescorer:
         with self._store.transaction(source=Source.MODEL) as transaction:
             session = transaction.session
             sweep = session.get(Cursor, SWEEP + champion.task)
-            if sweep is None:
-                sweep = Cursor(name=SWEEP + champion.task, position=0)
-                session.add(sweep)
-            if not _is_under_way(sweep, champion):
-                highest = session.scalar(select(func.max(_model_of(champion.record_type).id)))
-                sweep.position, sweep.batch_until, sweep.batch_as_of = 0, highest or 0, transaction.now
+            begun = _under_way(sweep, champion)
+            if begun is None:
+                highest = session.scalar(select(func.max(_model_of(champion.record_type).id))) or 0
+                begun = Begun(position=0, until=highest, as_of=transaction.now)
+                session.merge(
+                    Cursor(
+                        name=SWEEP + champion.task, position=0, batch_until=highest, batch_as_of=begun.as_of
+                    )
+                )
                 _log.info("sweep begun", task=champion.task, model_version=champion.scorer.model_version)
-            session.flush()
-            session.expunge(sweep)
         self._checkpoint("sweep begun")
-        return sweep
+        return begun
 
     def _move_sweep(self, task: str, last_id: int | None) -> None:
         """Note the last record done; None ends the sweep."""
@@ -246,7 +253,7 @@ class Rescorer:
         return written
 
     def _score(self, champion: Champion, ids: Sequence[int], as_of: datetime) -> list[NewPrediction]:
-        """Return what the champion says; halve the lot around a record that cannot be scored, down to that one."""
+        """Return what the champion says; halve the lot around a record that cannot be scored."""
         try:
             found = champion.scorer.score(self._store, ids, as_of)
         except SQLAlchemyError:
@@ -254,7 +261,7 @@ class Rescorer:
         except (FeatureError, ModelError) as error:
             self._note_failures(champion, ids, as_of, error)
             return []
-        except Exception as error:  # noqa: BLE001  one record must not hold up the log, whatever is wrong with it
+        except Exception as error:  # noqa: BLE001  one bad record must not hold up the log
             if len(ids) == 1:
                 self._note_failures(champion, ids, as_of, error)
                 return []
@@ -296,7 +303,7 @@ def write_as(
 
 
 def note_full_scoring(transaction: Transaction, task: str, *, as_of: datetime, position: int) -> None:
-    """Note that every open record of a task was scored as of `as_of`, when `position` was the newest change."""
+    """Note that all open records of a task were scored as of `as_of`, after the change `position`."""
     session = transaction.session
     session.merge(Cursor(name=SWEEP + task, position=position, batch_until=None, batch_as_of=as_of))
     if session.get(Cursor, CURSOR) is None:
@@ -305,7 +312,7 @@ def note_full_scoring(transaction: Transaction, task: str, *, as_of: datetime, p
 
 
 def _get_cursor(session: Session) -> Cursor:
-    """Return the cursor, locked; a new one starts at the end of the log, for the sweeps ask about all before it."""
+    """Return the cursor, locked; a new one starts at the end of the log, as the sweeps ask about all else."""
     cursor = session.get(Cursor, CURSOR, with_for_update=True)
     if cursor is None:
         cursor = Cursor(name=CURSOR, position=newest_sequence(session))
@@ -319,12 +326,13 @@ def _is_due(sweep: Cursor | None, champion: Champion, now: datetime) -> bool:
     return sweep.batch_as_of < champion.promoted_at or sweep.batch_as_of.date() < now.date()
 
 
-def _is_under_way(sweep: Cursor, champion: Champion) -> bool:
-    return (
-        sweep.batch_until is not None
-        and sweep.batch_as_of is not None
-        and sweep.batch_as_of >= champion.promoted_at
-    )
+def _under_way(sweep: Cursor | None, champion: Champion) -> Begun | None:
+    """Return the sweep that was begun with this champion and has not ended."""
+    if sweep is None or sweep.batch_until is None or sweep.batch_as_of is None:
+        return None
+    if sweep.batch_as_of < champion.promoted_at:
+        return None
+    return Begun(position=sweep.position, until=sweep.batch_until, as_of=sweep.batch_as_of)
 
 
 def _model_of(record_type: str) -> Any:  # noqa: ANN401  one of three classes with the same columns
@@ -346,15 +354,15 @@ def _list_open(session: Session, record_type: str, ids: Iterable[int]) -> list[i
     return list(session.scalars(query))
 
 
-def _list_unanswered(session: Session, champion: Champion, sweep: Cursor, *, limit: int) -> list[int]:
+def _list_unanswered(session: Session, champion: Champion, sweep: Begun, *, limit: int) -> list[int]:
     """Return the next open records that this model has not answered for since the sweep began."""
     model = _model_of(champion.record_type)
     older = or_(
         model.scored_at.is_(None),
-        model.scored_at < sweep.batch_as_of,
+        model.scored_at < sweep.as_of,
         model.model_version != champion.scorer.model_version,
     )
-    bounds = and_(model.id > sweep.position, model.id <= sweep.batch_until)
+    bounds = and_(model.id > sweep.position, model.id <= sweep.until)
     query = select(model.id).where(bounds, _is_open(champion.record_type), older).order_by(model.id)
     return list(session.scalars(query.limit(limit)))
 

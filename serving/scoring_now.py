@@ -16,15 +16,17 @@ from serving.rescoring import write_as
 def score_now(store: Store, champions: Champions, record: Lead | Deal | Account) -> Prediction:
     """Score a record as it is known now, show the score on it, and return the stored prediction.
 
-    Raises NoChampionError without a model, LeadNotOpenError or DealNotOpenError for a closed record, and NotEnoughDataError for
-    one that the task is not asked of.
+    Raises NoChampionError without a model, LeadNotOpenError or DealNotOpenError for a closed record, and
+    NotEnoughDataError for one that the task is not asked of.
     """
     _check_open(record)
     champion = champions.get(TASK_OF[record.record_type])
     record_id, as_of = record.id, store.clock.now()
     predictions = champion.scorer.score(store, [record_id], as_of)
     if not predictions:
-        raise NotEnoughDataError(f"{champion.task} is not asked of {record.record_type} {record_id} at present")
+        raise NotEnoughDataError(
+            f"{champion.task} is not asked of {record.record_type} {record_id} at present"
+        )
     with store.transaction(source=Source.MODEL) as transaction:
         write_as(transaction, champion, predictions, as_of)
         query = select(Prediction).where(

@@ -9,9 +9,11 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
+from flask import Flask
 from waitress.channel import HTTPChannel
 from waitress.server import BaseWSGIServer, create_server
 
+from crm_core.errors import SettingsError
 from crm_core.store import Store
 from serving.app import LONGEST_BODY, create_app
 from serving.champions import Champions
@@ -32,15 +34,7 @@ def serve(settings: Settings, store: Store, *, ready: Callable[[str], None]) -> 
     champions = Champions(store, scorer_loader(settings.home_folder, store))
     thread = RescoringThread(Rescorer(store, champions)) if settings.rescoring else None
     sockets: dict[int, Any] = {}
-    server = create_server(
-        create_app(settings, store, champions, thread),
-        map=sockets,
-        host=settings.host,
-        port=settings.port,
-        threads=settings.threads,
-        ident=None,
-        max_request_body_size=2 * LONGEST_BODY,  # what is larger is refused before it is read to the end
-    )
+    server = _listen(create_app(settings, store, champions, thread), settings, sockets)
     _stop_on_signals(sockets)
     if thread is not None:
         thread.start()
@@ -55,6 +49,24 @@ def serve(settings: Settings, store: Store, *, ready: Callable[[str], None]) -> 
         server.close()
         store.close()
         _log.info("stopped")
+
+
+def _listen(app: Flask, settings: Settings, sockets: dict[int, Any]) -> Any:  # noqa: ANN401  waitress has no types
+    try:
+        return create_server(
+            app,
+            map=sockets,
+            host=settings.host,
+            port=settings.port,
+            threads=settings.threads,
+            ident=None,
+            max_request_body_size=2 * LONGEST_BODY,  # what is larger is refused before it is read to the end
+        )
+    except OSError as error:
+        asked = f"{settings.host} port {settings.port}"
+        raise SettingsError(
+            f"cannot listen on {asked}: {error.strerror}; name another with --port"
+        ) from error
 
 
 def _stop_on_signals(sockets: dict[int, Any]) -> None:
@@ -80,9 +92,7 @@ def _drain(sockets: dict[int, Any], number: int) -> None:
     until = time.monotonic() + DRAIN_SECONDS
     while time.monotonic() < until and any(map(_is_busy, list(sockets.values()))):
         time.sleep(0.05)
-    main = threading.main_thread().ident
-    assert main is not None
-    signal.pthread_kill(main, number)
+    signal.pthread_kill(threading.main_thread().ident or 0, number)
 
 
 def _is_busy(each: object) -> bool:

@@ -24,7 +24,8 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, populate_by_name=True, extra="forbid")
 
     home: Path = Field(
-        default=_CHECKOUT / "home", description="Folder below which everything is kept; `--home` wins over it."
+        default=_CHECKOUT / "home",
+        description="Folder below which everything is kept; `--home` wins over it.",
     )
     database_url: str | None = Field(
         default=None, description="Where the records are; default `crm.db` in the home folder.", min_length=1
@@ -36,14 +37,20 @@ class Settings(BaseSettings):
         min_length=1,
     )
     host: str = Field(default="127.0.0.1", description="Address that `crm serve` listens on.", min_length=1)
-    port: int = Field(default=8000, description="Port that `crm serve` listens on; 0 takes a free one.", ge=0, le=65535)
+    port: int = Field(
+        default=8000, description="Port that `crm serve` listens on; 0 takes a free one.", ge=0, le=65535
+    )
     threads: int = Field(default=8, description="Requests that `crm serve` answers at once.", ge=1, le=64)
     https: bool = Field(
         default=False,
         description="People reach the service by https: cookies are then sent over https only.",
     )
-    rescoring: bool = Field(default=True, description="Follow the change log and re-score inside `crm serve`.")
-    session_hours: int = Field(default=12, description="Hours after which a person logs in again.", ge=1, le=720)
+    rescoring: bool = Field(
+        default=True, description="Follow the change log and re-score inside `crm serve`."
+    )
+    session_hours: int = Field(
+        default=12, description="Hours after which a person logs in again.", ge=1, le=720
+    )
     language: Literal["en", "zh"] = Field(
         default="en", description="Language of the pages where neither the person nor the browser names one."
     )
@@ -65,7 +72,7 @@ class Settings(BaseSettings):
         return Home.at(self.home, database_url=self.database_url, tracking_uri=self.mlflow_tracking_uri)
 
 
-def load_settings(**given: Any) -> Settings:  # noqa: ANN401  whatever the command line gave
+def load_settings(**given: Any) -> Settings:
     """Return the settings; what is given (and not None) wins over the environment.
 
     Raises SettingsError, naming the variable, for a bad value and for a CRM_ variable that does not exist.
@@ -75,7 +82,9 @@ def load_settings(**given: Any) -> Settings:  # noqa: ANN401  whatever the comma
         return Settings(**{name: value for name, value in given.items() if value is not None})
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        raise SettingsError(f"{variable_of(str(first['loc'][0]))}: {first['msg']}, got {first['input']!r}") from error
+        raise SettingsError(
+            f"{variable_of(str(first['loc'][0]))}: {first['msg']}, got {first['input']!r}"
+        ) from error
 
 
 def variable_of(field: str) -> str:
@@ -83,8 +92,10 @@ def variable_of(field: str) -> str:
     return field.upper() if field.lower().startswith("mlflow_") else f"{PREFIX}{field.upper()}"
 
 
-def _refuse_unknown(names: Any) -> None:  # noqa: ANN401  any collection of names
+def _refuse_unknown(names: Any) -> None:  # noqa: ANN401  any names
     known = {variable_of(field) for field in Settings.model_fields} | _READ_BY_TESTS
     for name in sorted(names):
         if name.upper().startswith(PREFIX) and name.upper() not in known:
-            raise SettingsError(f"{name}: there is no such setting; known are {', '.join(sorted(known - _READ_BY_TESTS))}")
+            raise SettingsError(
+                f"{name}: there is no such setting; known are {', '.join(sorted(known - _READ_BY_TESTS))}"
+            )

@@ -205,6 +205,7 @@ def _compared(holds: Callable[[Any, Any], bool]) -> Callable[[Reader, Any], Read
 _TESTS: dict[str, Callable[[Reader, Any], Reader]] = {
     "empty": lambda read, operand: lambda cells: (read(cells) is None) is operand,
     "equals": _compared(lambda value, operand: value in operand),
+    "other_than": _compared(lambda value, operand: value not in operand),
     "before": _compared(lambda value, operand: value < operand),
     "from": _compared(lambda value, operand: value >= operand),
     "below": _compared(lambda value, operand: value < operand),

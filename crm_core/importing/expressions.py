@@ -198,6 +198,10 @@ def _reading(table: Table, kind: Kind, zone: tzinfo) -> Reading:
         decimal=table.typed("decimal", str, "."),
         thousands=table.typed("thousands", str, ""),
         multiply=table.number("multiply", 1.0),
+        ignore=table.texts("ignore", ()),
+        units=_units(table),
+        brackets=table.typed("brackets", bool, default=False),
+        begins=table.texts("begins", ()),
         words=_words(table, kind, own_zone),
         others=table.choice("others", ("convert", "refuse", "empty"), _others(table, kind)),
     )
@@ -216,6 +220,11 @@ def _formats(table: Table) -> tuple[str, ...]:
         except ValueError as error:
             raise table.refuse(f"no date can be read by {pattern!r}", "format") from error
     return formats
+
+
+def _units(table: Table) -> dict[str, float]:
+    units = table.table("units")
+    return {unit: units.number(unit, 1.0) for unit in units}
 
 
 def _words(table: Table, kind: Kind, zone: tzinfo) -> dict[str, Any]:

@@ -12,7 +12,8 @@ from typing import Any
 
 from crm_core.importing.readers import Row
 
-_BATCH = 2_000
+BATCH_ROWS = 2_000
+"""Lines held in memory on their way to the disk."""
 
 
 def _scratch() -> sqlite3.Connection:
@@ -68,7 +69,7 @@ def group_rows(
         for line, cells in rows:
             key = key_of(cells)
             batch.append((f"l{line}" if key is None else f"k{key}", line, _dump(cells)))
-            if len(batch) == _BATCH:
+            if len(batch) == BATCH_ROWS:
                 database.executemany("INSERT INTO lines VALUES (?, ?, ?)", batch)
                 batch.clear()
         database.executemany("INSERT INTO lines VALUES (?, ?, ?)", batch)

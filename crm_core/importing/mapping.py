@@ -12,9 +12,10 @@ from typing import Any
 from sqlalchemy import Boolean, Column, Float, Integer
 from sqlalchemy.types import TypeEngine
 
-from crm_core.columns import Day, Instant, Money
+from crm_core.columns import Day, Instant, Json, Money
 from crm_core.errors import MappingError
 from crm_core.fields import FieldKind, Known
+from crm_core.importing.encodings import DETECT
 from crm_core.importing.expressions import (
     LOOKUP_TAKES,
     Expression,
@@ -45,11 +46,31 @@ SHIPPED = Path(__file__).parent / "mappings"
 """The mappings that come with the program."""
 
 NOT_MAPPED = SCORE_COLUMNS | {
-    "id", "external_id", "occurred_at", "recorded_at", "deleted_at", "version", "custom", "password_hash",
-}  # fmt: skip
+    "id",
+    "external_id",
+    "occurred_at",
+    "recorded_at",
+    "deleted_at",
+    "erased_at",
+    "merged_into_id",
+    "version",
+    "custom",
+    "password_hash",
+    "subject_type",
+    "subject_id",
+    "type_id",
+}
 """Columns that no mapping fills as a field: the store's own, a model's, or named elsewhere in the step."""
 
+IMPORTED = sorted(RECORD_TYPES.keys() - {"comment", "attachment", "tag", "custom_record"})
+"""Record types that a mapping can fill: all but those that hang on a record or a declaration of any type."""
+
 _RECORDED = ("as_occurred", "now")
+
+
+def is_mapped(name: str, column: Column[Any]) -> bool:
+    """Return whether a mapping may fill a column: those that hold lists have no text in a cell."""
+    return name not in NOT_MAPPED and not isinstance(column.type, Json)
 
 
 def list_shipped() -> list[str]:
@@ -110,25 +131,39 @@ def _steps(top: Table, zone: tzinfo) -> tuple[Step, ...]:
 
 
 def _file(table: Table) -> FileSpec:
-    name, path = table.place.removeprefix("files."), table.typed("path", str)
+    name, recognise = table.place.removeprefix("files."), table.texts("recognise", ())
+    path = table.typed("path", str, "") if recognise else table.typed("path", str)
     if Path(path).is_absolute() or ".." in Path(path).parts:
         raise table.refuse("expected a path inside the folder that is imported from", "path")
-    guess = "parquet" if path.endswith((".parquet", ".pq")) else "csv"
+    called = table.table("also_called")
     spec = FileSpec(
         name=name,
         path=path,
-        format=table.choice("format", ("csv", "parquet"), guess),
+        format=table.choice("format", ("csv", "xlsx", "parquet"), format_of(path)),
+        sheet=table.typed("sheet", str, None),
         encoding=_encoding(table),
         delimiter=_character(table, "delimiter", ","),
         quote=_character(table, "quote", '"'),
+        apostrophes=table.typed("apostrophes", bool, default=False),
         empty=frozenset(table.texts("empty", ("",))) | {""},
+        recognise=recognise,
+        also_called={key: called.texts(key, ()) for key in called},
+        not_kept=table.texts("not_kept", ()),
     )
     table.finish()
     return spec
 
 
+def format_of(path: str) -> str:
+    """Return the format that the name of a file speaks for."""
+    endings = {".parquet": "parquet", ".pq": "parquet", ".xlsx": "xlsx", ".xlsm": "xlsx"}
+    return endings.get(Path(path).suffix.lower(), "csv")
+
+
 def _encoding(table: Table) -> str:
     encoding = table.typed("encoding", str, "utf-8")
+    if encoding == DETECT:
+        return encoding
     try:
         "".encode(encoding)
     except LookupError as error:
@@ -177,11 +212,19 @@ def _record_step(table: Table, zone: tzinfo, recorded: object) -> Step:
         group=table.typed("group", bool, default=False),
         leave_out=_filters(table, zone),
         if_known=table.choice("if_known", ("update", "keep"), "update"),
+        keep_rest=_prefix(table),
     )
     _check_required(table, step)
     _check_takes(table, step)
     table.finish()
     return step
+
+
+def _prefix(table: Table) -> str | None:
+    prefix: str | None = table.typed("keep_rest", str, None)
+    if prefix is not None and not re.fullmatch(r"[a-z][a-z0-9_]*", prefix):
+        raise table.refuse("expected how the custom fields' names begin, such as crm_", "keep_rest")
+    return prefix
 
 
 def _event_step(table: Table, zone: tzinfo, recorded: object) -> Step:
@@ -214,9 +257,9 @@ def _step_name(table: Table) -> str:
 
 def _record_type(table: Table) -> str:
     record_type = table.typed("record", str)
-    if record_type not in RECORD_TYPES:
+    if record_type not in IMPORTED:
         raise table.refuse(
-            f"no record type {record_type!r}{did_you_mean(record_type, RECORD_TYPES)}", "record"
+            f"no record type {record_type!r} to import{did_you_mean(record_type, IMPORTED)}", "record"
         )
     return record_type
 
@@ -243,6 +286,7 @@ def _filters(table: Table, zone: tzinfo) -> tuple[Filter, ...]:
 
 _TESTS = {
     "equals": Kind.TEXT,
+    "other_than": Kind.TEXT,
     "empty": Kind.TEXT,
     "before": Kind.INSTANT,
     "from": Kind.INSTANT,
@@ -268,8 +312,8 @@ def _filter(table: Table, zone: tzinfo) -> Filter:
 
 def _operand(table: Table, test: str, zone: tzinfo) -> object:
     match test:
-        case "equals":
-            return frozenset(table.texts("equals", ()))
+        case "equals" | "other_than":
+            return frozenset(table.texts(test, ()))
         case "empty":
             return table.typed("empty", bool)
         case "before" | "from":
@@ -290,8 +334,8 @@ def _instant(table: Table, key: str, zone: tzinfo) -> datetime:
 def _coverage(table: Table, steps: set[str]) -> dict[str, datetime | str]:
     found: dict[str, datetime | str] = {}
     for record_type in table:
-        if record_type not in RECORD_TYPES:
-            raise table.refuse(f"no record type {record_type!r}{did_you_mean(record_type, RECORD_TYPES)}")
+        if record_type not in IMPORTED:
+            raise table.refuse(f"no record type {record_type!r}{did_you_mean(record_type, IMPORTED)}")
         value = table.value(record_type)
         if not isinstance(value, dict):
             found[record_type] = _instant(table, record_type, UTC)
@@ -332,7 +376,7 @@ def _plain_field(table: Table, name: str, record_type: str, zone: tzinfo, defaul
 
 def _mapped_column(table: Table, name: str, record_type: str) -> Column[Any]:
     columns = {
-        key: column for key, column in columns_of(RECORD_TYPES[record_type]).items() if key not in NOT_MAPPED
+        key: column for key, column in columns_of(RECORD_TYPES[record_type]).items() if is_mapped(key, column)
     }
     if name not in columns:
         raise table.refuse(f"a {record_type} has no field {name!r} to import{did_you_mean(name, columns)}")

@@ -1,4 +1,4 @@
-"""Reading CSV and Parquet in chunks, so that memory does not grow with the file.
+"""Reading CSV, Excel and Parquet in chunks, so that memory does not grow with the file.
 
 Every file is looked at as a whole before anything is written: a file that is missing, in another encoding,
 cut off inside a quoted text or without a column that the mapping names stops the import while the store is
@@ -8,17 +8,22 @@ still untouched.
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from os import SEEK_END
 from pathlib import Path
 from typing import Any
 
 from crm_core.errors import MappingError, SourceFileError
+from crm_core.formulas import unguard
+from crm_core.importing.encodings import DETECT, detect_encoding
+from crm_core.importing.sheets import read_sheet
 from crm_core.importing.specs import FileSpec
 from crm_core.importing.tables import did_you_mean
+from crm_core.importing.values import as_text
 
 Row = tuple[int, Sequence[Any]]
-"""The line where it begins (in Parquet: the number of the row) and its cells."""
+"""The line where it begins (in Excel and Parquet: the number of the row) and its cells."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,20 +54,33 @@ def open_source(spec: FileSpec, folder: Path, wanted: Mapping[str, str]) -> Sour
     path = folder / spec.path
     if not path.is_file():
         raise SourceFileError(f"{spec.path} is missing in {folder}")
-    header, rows = _look_through_csv(spec, path) if spec.format == "csv" else _look_at_parquet(spec, path)
+    if spec.encoding == DETECT:
+        spec = replace(spec, encoding=detect_encoding(path) if spec.format == "csv" else "utf-8")
+    header, rows = _LOOKS[spec.format](spec, path)
+    header = _checked_header(spec, tuple(spec.rename.get(column, column) for column in header))
     for column, place in wanted.items():
         if column not in header:
             raise MappingError(f"{place}: {spec.path} has no column {column!r}{did_you_mean(column, header)}")
     unused = tuple(column for column in header if column not in wanted)
-    if spec.format == "parquet":
+    if spec.format == "parquet" and wanted:
         header = tuple(column for column in header if column in wanted)  # no other column is read
     return Source(spec=spec, path=path, header=header, rows=rows, unused=unused)
 
 
+def read_header(spec: FileSpec, path: Path) -> tuple[str, ...]:
+    """Return the names of a file's columns."""
+    if spec.format == "csv":
+        return _csv_header(spec, path)
+    return _LOOKS[spec.format](spec, path)[0]
+
+
 def read_rows(source: Source) -> Iterator[Row | Fault]:
     """Return every row in order; a line that is no row comes as a fault."""
-    if source.spec.format == "csv":
-        return _read_csv(source.spec, source.path, len(source.header))
+    match source.spec.format:
+        case "csv":
+            return _read_csv(source.spec, source.path, len(source.header))
+        case "xlsx":
+            return _read_xlsx(source.spec, source.path, len(source.header))
     return _read_parquet(source)
 
 
@@ -84,6 +102,10 @@ def _look_through_csv(spec: FileSpec, path: Path) -> tuple[tuple[str, ...], int]
 def _csv_header(spec: FileSpec, path: Path) -> tuple[str, ...]:
     with path.open(encoding=_codec(spec), newline="") as file:
         header = tuple(next(_csv_reader(spec, file), ()))
+    return _checked_header(spec, header)
+
+
+def _checked_header(spec: FileSpec, header: tuple[str, ...]) -> tuple[str, ...]:
     if not header:
         raise SourceFileError(f"{spec.path} is empty, expected a first line with the names of its columns")
     twice = sorted({column for column in header if header.count(column) > 1})
@@ -93,6 +115,7 @@ def _csv_header(spec: FileSpec, path: Path) -> tuple[str, ...]:
 
 
 def _read_csv(spec: FileSpec, path: Path, width: int) -> Iterator[Row | Fault]:
+    short = None
     with path.open(encoding=_codec(spec), newline="") as file:
         reader = _csv_reader(spec, file)
         next(reader, None)
@@ -101,15 +124,25 @@ def _read_csv(spec: FileSpec, path: Path, width: int) -> Iterator[Row | Fault]:
             try:
                 cells = next(reader)
             except StopIteration:
-                return
+                break
             except csv.Error as error:
                 yield _csv_fault(spec, line, str(error))
                 continue
+            short = line if 0 < len(cells) < width else None
             if len(cells) == width:
-                yield line, cells
+                yield line, [unguard(cell) for cell in cells] if spec.apostrophes else cells
             elif cells:
                 shown = spec.delimiter.join(cells)[:80]
                 yield Fault(line=line, value=shown, reason=f"expected {width} cells, got {len(cells)}")
+    if short is not None and not _ends_with_a_line(spec, path):
+        raise SourceFileError(f"{spec.path} ends in the middle of line {short}; is the file cut off?")
+
+
+def _ends_with_a_line(spec: FileSpec, path: Path) -> bool:
+    width = 2 if spec.encoding.lower().startswith("utf-16") else 1
+    with path.open("rb") as file:
+        file.seek(-width, SEEK_END)
+        return file.read(width).strip(b"\x00") in {b"\r", b"\n"}
 
 
 def _csv_reader(spec: FileSpec, file: Any) -> Any:  # noqa: ANN401  csv names no type
@@ -150,6 +183,32 @@ def _line_that_fails(path: Path, encoding: str) -> int | None:
     return None
 
 
+# ------------------------------------------------------------------------------------------------ Excel
+
+
+def _look_through_xlsx(spec: FileSpec, path: Path) -> tuple[tuple[str, ...], int]:
+    rows = read_sheet(path, spec.sheet)
+    _, cells = next(rows, (0, []))
+    while cells and cells[-1] is None:
+        cells.pop()
+    if None in cells:
+        raise SourceFileError(f"{spec.path}: column {cells.index(None) + 1} has no name in the first row")
+    header = _checked_header(spec, tuple(as_text(cell).strip() for cell in cells))
+    return header, sum(1 for _ in rows)
+
+
+def _read_xlsx(spec: FileSpec, path: Path, width: int) -> Iterator[Row | Fault]:
+    rows = read_sheet(path, spec.sheet)
+    next(rows, None)
+    for line, cells in rows:
+        beyond = [cell for cell in cells[width:] if cell is not None]
+        if beyond:
+            reason = f"expected {width} cells, got {len(cells)}"
+            yield Fault(line=line, value=as_text(beyond[0])[:80], reason=reason)
+        else:
+            yield line, (cells + [None] * width)[:width]
+
+
 # ------------------------------------------------------------------------------------------------ Parquet
 
 _BATCH_ROWS = 8_192
@@ -173,13 +232,18 @@ def _read_parquet(source: Source) -> Iterator[Row | Fault]:
     line = 0
     try:
         with pq.ParquetFile(source.path) as file:
-            for batch in file.iter_batches(batch_size=_BATCH_ROWS, columns=list(source.header)):
+            for batch in file.iter_batches(batch_size=_BATCH_ROWS, columns=_stored_names(source)):
                 columns = [_plain(column).to_pylist() for column in batch.columns]
                 for cells in zip(*columns, strict=True):
                     line += 1
                     yield line, cells
     except (pa.ArrowException, OSError) as error:
         raise SourceFileError(f"{source.spec.path} is damaged after row {line}: {error}") from error
+
+
+def _stored_names(source: Source) -> list[str]:
+    stored = {name: column for column, name in source.spec.rename.items()}
+    return [stored.get(name, name) for name in source.header]
 
 
 def _plain(column: Any) -> Any:  # noqa: ANN401  pyarrow ships no types
@@ -191,3 +255,10 @@ def _plain(column: Any) -> Any:  # noqa: ANN401  pyarrow ships no types
     if pa.types.is_timestamp(column.type) and column.type.unit == "ns":
         return column.cast(pa.timestamp("us", tz=column.type.tz), safe=False)
     return column
+
+
+_LOOKS: dict[str, Callable[[FileSpec, Path], tuple[tuple[str, ...], int]]] = {
+    "csv": _look_through_csv,
+    "xlsx": _look_through_xlsx,
+    "parquet": _look_at_parquet,
+}

@@ -90,10 +90,13 @@ class ImportReport:
     """What an import did: its steps, the rows it refused, and the columns that it did not use."""
 
     mapping: str
+    dry_run: bool = False
     steps: list[StepReport] = field(default_factory=list)
     refusals: list[Refusal] = field(default_factory=list)
     refused: int = 0
     unused_columns: dict[str, list[str]] = field(default_factory=dict)
+    not_recognised: list[str] = field(default_factory=list)
+    encodings: dict[str, str] = field(default_factory=dict)
     coverage: dict[str, datetime] = field(default_factory=dict)
     seconds: float = 0.0
 
@@ -101,25 +104,40 @@ class ImportReport:
         """Return the report as one JSON object."""
         return {
             "mapping": self.mapping,
+            "dry_run": self.dry_run,
             "seconds": round(self.seconds, 3),
             "steps": [step.to_json() for step in self.steps],
             "refused": self.refused,
             "refusals": [refusal.to_json() for refusal in self.refusals],
             "refusals_not_listed": self.refused - len(self.refusals),
             "unused_columns": self.unused_columns,
+            "not_recognised": self.not_recognised,
+            "encodings": self.encodings,
             "observed_until": {name: until.isoformat() for name, until in self.coverage.items()},
         }
 
     def in_words(self, *, refusals: int = 10) -> list[str]:
         """Return the report as lines for a screen, with the first refusals."""
         lines = [step.in_words() for step in self.steps]
+        lines += [f"{file}: not recognised, not imported" for file in self.not_recognised]
+        lines += [f"{file}: read as {encoding}" for file, encoding in self.encodings.items()]
         lines += [
-            f"{file}: columns not used: {', '.join(columns)}" for file, columns in self.unused_columns.items()
+            f"{file}: columns not used: {_some(columns)}" for file, columns in self.unused_columns.items()
         ]
         lines += [f"refused: {refusal.in_words()}" for refusal in self.refusals[:refusals]]
         if self.refused > refusals:
             lines.append(f"refused: {self.refused - refusals:,} more")
+        if self.dry_run:
+            lines.append("dry run: nothing was written")
         return lines
+
+
+_SHOWN_COLUMNS = 12
+
+
+def _some(columns: list[str]) -> str:
+    more = len(columns) - _SHOWN_COLUMNS
+    return ", ".join(columns[:_SHOWN_COLUMNS]) + (f" and {more:,} more" if more > 0 else "")
 
 
 class RefusalLog:

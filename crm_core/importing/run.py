@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from collections.abc import Mapping as Dictionary
-from contextlib import closing
+from contextlib import closing, nullcontext
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
@@ -23,12 +23,13 @@ from crm_core.errors import InvalidValueError, SourceFileError
 from crm_core.fields import Coverage, Known, declare_field, find_field, set_observed_until
 from crm_core.importing.grouping import SeenKeys
 from crm_core.importing.lookups import read_lookup
+from crm_core.importing.presets import fit
 from crm_core.importing.readers import Source, open_source
 from crm_core.importing.report import ImportProgress, ImportReport, Refusal, RefusalLog, StepReport
 from crm_core.importing.rows import StepRows, shown
 from crm_core.importing.specs import LookupSpec, Mapping, Step
 from crm_core.importing.writing import Candidate, writer_of
-from crm_core.store import Store
+from crm_core.store import Rehearsal, Store
 
 T = TypeVar("T")
 
@@ -46,21 +47,34 @@ def run_import(
     *,
     progress: Progress | None = None,
     refusals_file: Path | None = None,
+    dry_run: bool = False,
 ) -> ImportReport:
     """Import the files in `folder` as `mapping` says and return what became of every row.
 
     `refusals_file` receives every refusal as one JSON object a line; the report itself holds the first ones.
+    A dry run does everything and undoes it: its report is that of the import, and the store stays as it was.
     Raises SourceFileError or MappingError before anything is written where a file is missing, damaged, in
     another encoding, or without a column that the mapping names.
     """
     started = perf_counter()
-    report = ImportReport(mapping=mapping.name)
-    sources = _open_sources(mapping, folder)
+    said = mapping.files
+    report = ImportReport(mapping=mapping.name, dry_run=dry_run)
+    if mapping.is_preset:
+        fitted = fit(mapping, folder)
+        mapping, sources, report.not_recognised = fitted.mapping, fitted.sources, fitted.not_recognised
+    else:
+        sources = _open_sources(mapping, folder)
     report.unused_columns = {
         source.spec.path: list(source.unused) for source in sources.values() if source.unused
     }
-    with RefusalLog(report, refusals_file) as refusals:
-        run = _Run(store, mapping, sources, report, refusals, progress)
+    report.encodings = {
+        source.spec.path: source.spec.encoding
+        for name, source in sources.items()
+        if source.spec.encoding != said[name].encoding and source.spec.format == "csv"
+    }
+    target = store.rehearsal() if dry_run else nullcontext(store)
+    with RefusalLog(report, refusals_file) as refusals, target as written:
+        run = _Run(written, mapping, sources, report, refusals, progress)
         run.look_up()
         run.declare()
         for number, step in enumerate(mapping.steps, start=1):
@@ -86,7 +100,7 @@ class _Run:
 
     def __init__(
         self,
-        store: Store,
+        store: Store | Rehearsal,
         mapping: Mapping,
         sources: Dictionary[str, Source],
         report: ImportReport,

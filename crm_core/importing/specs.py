@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from collections.abc import Mapping as Dictionary
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -26,14 +26,24 @@ IMPLIED = {
 
 @dataclass(frozen=True, kw_only=True)
 class FileSpec:
-    """A file of the folder, and how its text is to be read."""
+    """A file of the folder, and how its text is to be read.
+
+    One that is recognised by its columns has no `path` until it is found; `rename` then gives its columns
+    the names that the mapping uses, out of those that they are `also_called`.
+    """
 
     name: str
     path: str
     format: str
+    sheet: str | None = None
     encoding: str = "utf-8"
     delimiter: str = ","
     quote: str = '"'
+    apostrophes: bool = False
+    recognise: tuple[str, ...] = ()
+    also_called: Dictionary[str, tuple[str, ...]] = field(default_factory=dict)
+    not_kept: tuple[str, ...] = ()
+    rename: Dictionary[str, str] = field(default_factory=dict)
     empty: frozenset[str] = frozenset({""})
 
 
@@ -76,7 +86,7 @@ class Step:
 
     `event` is None for records. `if_known` says what happens to a record that exists: update, or keep as it
     is. `won` is given for `close`. `if_before_start` says what becomes of events that come before their
-    record began.
+    record began. With `keep_rest`, columns that nothing reads become custom fields whose names begin so.
     """
 
     name: str
@@ -93,6 +103,7 @@ class Step:
     event: str | None = None
     won: Expression | None = None
     if_before_start: str = "refuse"
+    keep_rest: str | None = None
 
     @property
     def model(self) -> type[Record]:
@@ -112,9 +123,9 @@ class Step:
             value = getattr(self, name)
             if value is not None and not isinstance(value, str):
                 yield name, value
-        for field in self.fields:
-            place = field.name if field.name.startswith("custom.") else f"fields.{field.name}"
-            yield place, field.value
+        for each in self.fields:
+            place = each.name if each.name.startswith("custom.") else f"fields.{each.name}"
+            yield place, each.value
         for number, left_out in enumerate(self.leave_out, start=1):
             yield f"leave_out[{number}]", left_out.value
 
@@ -129,6 +140,11 @@ class Mapping:
     lookups: tuple[LookupSpec, ...]
     steps: tuple[Step, ...]
     coverage: Dictionary[str, datetime | str]
+
+    @property
+    def is_preset(self) -> bool:
+        """Whether the files are recognised by their columns, whatever they are called."""
+        return any(spec.recognise for spec in self.files.values())
 
     def columns_of_file(self, name: str) -> dict[str, str]:
         """Return the columns that the mapping reads from a file, each with a place where it says so."""
@@ -151,11 +167,11 @@ class Mapping:
         found: dict[tuple[str, str], FieldSpec] = {}
         for step in self.steps:
             logged = step.event_fields if step.event else self.written_by_events(step.record_type)
-            for field in step.fields:
-                said = found.get((step.record_type, field.name), field)
-                if said.known is None and (field.known is not None or field.name not in logged):
-                    said = field
-                found[step.record_type, field.name] = said
+            for each in step.fields:
+                said = found.get((step.record_type, each.name), each)
+                if said.known is None and (each.known is not None or each.name not in logged):
+                    said = each
+                found[step.record_type, each.name] = said
         return [
             (record_type, field)
             for (record_type, name), field in found.items()

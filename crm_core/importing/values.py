@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from decimal import Decimal, InvalidOperation
 from enum import StrEnum
@@ -46,11 +46,13 @@ class Within(StrEnum):
 class Reading:
     """How cells are turned into values of one kind.
 
-    `formats` are ISO, strptime patterns, `unix`, `unix_ms` or `days since YYYY-MM-DD`, tried in order.
-    `zone` is that of instants that name none. `within` says which instant stands for a date without a time.
-    A time of exactly midnight in `midnight_in` counts as a date without a time. `words` are texts with a
-    meaning of their own; `others` says what becomes of texts that are not among them: convert, refuse or
-    empty.
+    `formats` are ISO, strptime patterns, `unix`, `unix_ms`, `excel` or `days since YYYY-MM-DD`, tried in
+    order. `zone` is that of instants that name none. `within` says which instant stands for a date without a
+    time. A time of exactly midnight in `midnight_in` counts as a date without a time. `words` are texts with
+    a meaning of their own; `others` says what becomes of texts that are not among them: convert, refuse or
+    empty. In numbers, `ignore` are texts that mean nothing (a currency's sign), `units` are texts at the end
+    with what they multiply by, and `brackets` stand for a minus. What does not begin with one of `begins`
+    counts as empty.
     """
 
     kind: Kind
@@ -62,6 +64,10 @@ class Reading:
     decimal: str = "."
     thousands: str = ""
     multiply: float = 1.0
+    ignore: tuple[str, ...] = ()
+    units: Mapping[str, float] = field(default_factory=dict)
+    brackets: bool = False
+    begins: tuple[str, ...] = ()
     words: Mapping[str, Any] = field(default_factory=dict)
     others: str = "convert"
 
@@ -87,6 +93,8 @@ _EXPECTED = {
 def converter(reading: Reading) -> Converter:
     """Return the function that turns a cell into a value, as `reading` says."""
     convert = _MAKERS[reading.kind](reading)
+    if reading.begins:
+        return _only_if_begins(reading.begins, converter(replace(reading, begins=())))
     if not reading.words:
         return convert
     words, others = reading.words, reading.others
@@ -102,6 +110,10 @@ def converter(reading: Reading) -> Converter:
         raise ValueError(text)
 
     return convert_word
+
+
+def _only_if_begins(begins: tuple[str, ...], convert: Converter) -> Converter:
+    return lambda cell: convert(cell) if as_text(cell).startswith(begins) else None
 
 
 def as_text(cell: object) -> str:
@@ -122,19 +134,47 @@ def _text(_reading: Reading) -> Converter:
     return as_text
 
 
-def _number_text(cell: object, reading: Reading) -> str:
+def _number_text(cell: object, reading: Reading) -> tuple[str, float]:
+    """Return the number in a cell as Python writes it, and what its unit multiplies it by."""
     text = as_text(cell).strip()
     if "_" in text:  # Python reads 1_000 as a number; files do not mean that
         raise ValueError(text)
+    for sign in reading.ignore:
+        text = text.replace(sign, "")
+    text, minus = _without_brackets(text.strip()) if reading.brackets else (text.strip(), "")
+    text, factor = _without_unit(text, reading.units)
     if reading.thousands:
-        text = text.replace(reading.thousands, "")
-    return text if reading.decimal == "." else text.replace(reading.decimal, ".")
+        text = _without_thousands(text, reading)
+    return minus + (text if reading.decimal == "." else text.replace(reading.decimal, ".")), factor
+
+
+def _without_brackets(text: str) -> tuple[str, str]:
+    return (text[1:-1].strip(), "-") if text[:1] + text[-1:] == "()" else (text, "")
+
+
+def _without_unit(text: str, units: Mapping[str, float]) -> tuple[str, float]:
+    for unit in sorted(units, key=len, reverse=True):
+        if text.endswith(unit):
+            return text.removesuffix(unit).strip(), units[unit]
+    return text, 1.0
+
+
+def _without_thousands(text: str, reading: Reading) -> str:
+    """Take the signs between thousands out; one that stands elsewhere makes another number of it."""
+    sign = reading.thousands
+    if sign.isspace():  # programs write narrow and unbreakable spaces, people type plain ones
+        text, sign = re.sub(r"\s", " ", text), " "
+    whole, *_ = text.split(reading.decimal)
+    _, *groups = whole.split(sign)
+    if groups and (len(groups[-1]) != 3 or any(len(group) not in {2, 3} for group in groups)):
+        raise ValueError(text)  # India writes 12,34,567
+    return text.replace(sign, "")
 
 
 def _number(reading: Reading) -> Converter:
     def convert(cell: Any) -> float:  # noqa: ANN401  whatever a cell holds
-        number = cell if type(cell) in {int, float} else float(_number_text(cell, reading))
-        number = float(number) * reading.multiply
+        text, factor = (cell, 1.0) if type(cell) in {int, float} else _number_text(cell, reading)
+        number = float(text) * factor * reading.multiply
         if not math.isfinite(number):
             raise ValueError(cell)
         return number
@@ -165,13 +205,16 @@ def _money(reading: Reading) -> Converter:
 
 
 def _decimal(cell: object, reading: Reading) -> Decimal:
+    text, factor = (str(cell), 1.0) if type(cell) in {int, float} else _number_text(cell, reading)
     try:
-        number = Decimal(_number_text(cell, reading))
+        number = Decimal(text)
     except InvalidOperation as error:
         raise ValueError(cell) from error
     if not number.is_finite():
         raise ValueError(cell)
-    return number if reading.multiply == 1.0 else number * Decimal(str(reading.multiply))
+    for factor_of_it in (factor, reading.multiply):
+        number = number if factor_of_it == 1.0 else number * Decimal(str(factor_of_it))
+    return number
 
 
 _FLAGS = {"true": True, "yes": True, "1": True, "1.0": True, "t": True, "y": True}
@@ -248,6 +291,10 @@ Parser = Callable[[Any], tuple[datetime, Period]]
 
 _SINCE = "days since "
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_EXCEL_START = datetime(1899, 12, 30)  # noqa: DTZ001  the zone follows
+_EXCEL_BEFORE = datetime(1899, 12, 31)  # noqa: DTZ001  as above
+_NEVER_WAS = 60
+_EXCEL_ENDS = 2_958_466
 _TIME_DIRECTIVES = re.compile(r"%[HIMSfcXsT]")
 _DAY_DIRECTIVES = re.compile(r"%[djxDFaAuwUWV]")
 _MONTH_DIRECTIVES = re.compile(r"%[mbBh]")
@@ -255,7 +302,7 @@ _MONTH_DIRECTIVES = re.compile(r"%[mbBh]")
 
 def check_format(pattern: str) -> None:
     """Raise ValueError for a date format that no cell could ever follow."""
-    if pattern in {"iso", "unix", "unix_ms"}:
+    if pattern in {"iso", "unix", "unix_ms", "excel"}:
         return
     if pattern.startswith(_SINCE):
         date.fromisoformat(pattern.removeprefix(_SINCE))
@@ -268,6 +315,7 @@ def check_format(pattern: str) -> None:
 
 def _format_in_words(pattern: str) -> str:
     named = {"iso": "YYYY-MM-DD[ HH:MM[:SS]]", "unix": "seconds since 1970", "unix_ms": "ms since 1970"}
+    named["excel"] = "a number of Excel"
     return named.get(pattern, pattern)
 
 
@@ -308,6 +356,8 @@ def _parser_of(pattern: str) -> Parser:
     if pattern in {"unix", "unix_ms"}:
         scale = 1 if pattern == "unix" else 1000
         return lambda text: (_EPOCH + timedelta(seconds=float(text) / scale), "")
+    if pattern == "excel":
+        return lambda text: _parse_excel(float(text))
     if pattern.startswith(_SINCE):
         start = datetime.combine(date.fromisoformat(pattern.removeprefix(_SINCE)), time.min)
         return lambda text: _days_after(start, float(text))
@@ -323,6 +373,17 @@ def _days_after(start: datetime, days: float) -> tuple[datetime, Period]:
     if not math.isfinite(days):
         raise ValueError(days)
     return start + timedelta(days=days), "day" if days.is_integer() else ""
+
+
+def _parse_excel(days: float) -> tuple[datetime, Period]:
+    """Return the date that Excel means by a number, to the millisecond, as Excel shows it.
+
+    Day 60 is the 29th of February 1900, which never was: Excel counts it because Lotus 1-2-3 did.
+    """
+    if not 1 <= days < _EXCEL_ENDS or int(days) == _NEVER_WAS:
+        raise ValueError(days)
+    start = _EXCEL_BEFORE if days < _NEVER_WAS else _EXCEL_START
+    return start + timedelta(milliseconds=round(days * 86_400_000)), "day" if days.is_integer() else ""
 
 
 def _period_of(pattern: str) -> Period:

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
-from sqlalchemy import select
+from sqlalchemy import Column, or_, select
 from sqlalchemy.orm import Session
 
 from crm_core.bulk import Log, State, Update, read_log, read_state, stored_form
@@ -19,12 +19,13 @@ from crm_core.changes import Source
 from crm_core.importing.expressions import Link
 from crm_core.importing.report import StepReport
 from crm_core.importing.specs import Step
+from crm_core.merging import find_survivor
 from crm_core.pipelines import PIPELINES
-from crm_core.records import RECORD_TYPES, DealStatus, LeadStatus, Record
+from crm_core.records import RECORD_TYPES, Account, Contact, DealStatus, Lead, LeadStatus, Record
 from crm_core.store import Transaction
 from crm_core.validation import columns_of
 
-DELETED = "deleted in the store"
+DELETED = "deleted, merged or erased in the store"
 EARLIER_START = "with another start than the stored one, which stays"
 BEFORE_START = "before the record began, kept as the file says"
 
@@ -58,7 +59,7 @@ class Known:
     record_id: int
     occurred_at: datetime
     recorded_at: datetime
-    deleted: bool
+    gone: bool
 
 
 def writer_of(step: Step, elsewhere: frozenset[str], report: StepReport, refuse: Refuse) -> StepWriter:
@@ -82,17 +83,15 @@ class StepWriter:
 
     def _find(self, session: Session, candidates: Iterable[Candidate]) -> dict[str, Known]:
         model = self.step.model
-        query = select(
-            model.external_id, model.id, model.occurred_at, model.recorded_at, model.deleted_at
-        ).where(model.external_id.in_([each.external_id for each in candidates]))
+        gone = or_(*(column.is_not(None) for column in _ends(model)))
+        query = select(model.external_id, model.id, model.occurred_at, model.recorded_at, gone).where(
+            model.external_id.in_([each.external_id for each in candidates])
+        )
         return {
             external_id: Known(
-                record_id=record_id,
-                occurred_at=occurred_at,
-                recorded_at=recorded_at,
-                deleted=deleted_at is not None,
+                record_id=record_id, occurred_at=occurred_at, recorded_at=recorded_at, gone=is_gone
             )
-            for external_id, record_id, occurred_at, recorded_at, deleted_at in session.execute(query)
+            for external_id, record_id, occurred_at, recorded_at, is_gone in session.execute(query)
             if external_id is not None
         }
 
@@ -113,6 +112,8 @@ class StepWriter:
         for each in candidates:
             key = each.values[name]
             each.values[name] = ids.get(key)
+            if may_be_missing and key is not None and key not in ids:
+                self.report.notes[f"with a {name} that leads to no {other.record_type}, left empty"] += 1
             if key is None or key in ids or may_be_missing:
                 left.append(each)
             else:
@@ -141,7 +142,7 @@ class RecordWriter(StepWriter):
         known = self._find(session, ready)
         self._create(transaction, [each for each in ready if each.external_id not in known])
         there = [(each, known[each.external_id]) for each in ready if each.external_id in known]
-        living = [(each, record) for each, record in there if not record.deleted]
+        living = [(each, record) for each, record in there if not record.gone]
         if len(there) > len(living):
             self.report.left_out[DELETED] += len(there) - len(living)
         if self.step.if_known == "keep":
@@ -238,7 +239,31 @@ class EventWriter(StepWriter):
         names = {"status"} if self.step.event != "update" else set()
         names |= {name for each, _ in pairs for name in each.values}
         state, log = read_state(session, self.step.model, ids, names), read_log(session, self.step.model, ids)
+        pairs = self._without_cycles(session, pairs)
         self._write_pairs(transaction, pairs, state, log)
+
+    def _without_cycles(
+        self, session: Session, pairs: list[tuple[Candidate, Known]]
+    ) -> list[tuple[Candidate, Known]]:
+        """Refuse events by which a record would come to stand above itself, as a parent's parent does."""
+        for name in (each.name for each in self.step.fields if isinstance(each.value, Link)):
+            if linked_model(self.step.model, name) is self.step.model:
+                pairs = self._without_cycle(session, pairs, name)
+        return pairs
+
+    def _without_cycle(
+        self, session: Session, pairs: list[tuple[Candidate, Known]], name: str
+    ) -> list[tuple[Candidate, Known]]:
+        above = read_chains(session, self.step.model, name, [each.values[name] for each, _ in pairs])
+        left = []
+        for each, record in pairs:
+            if record.record_id in chain_of(above, each.values[name]):
+                kind = self.step.record_type
+                self.refuse(each, name, each.external_id, f"would put the {kind} above itself: a cycle")
+            else:
+                above[record.record_id] = each.values[name]
+                left.append((each, record))
+        return left
 
     def _is_for(self, each: Candidate, known: Mapping[str, Known]) -> bool:
         """Say whether an event has a record that it can have happened to."""
@@ -247,7 +272,7 @@ class EventWriter(StepWriter):
             kind = self.step.record_type
             self.refuse(each, "external_id", each.external_id, f"no {kind} has this external id")
             return False
-        if record.deleted:
+        if record.gone:
             self.report.left_out[DELETED] += 1
             return False
         if each.occurred_at >= record.occurred_at:
@@ -321,11 +346,47 @@ def linked_model(model: type[Record], name: str) -> type[Record]:
     return next(other for other in RECORD_TYPES.values() if other.__tablename__ == table)
 
 
+def read_chains(
+    session: Session, model: type[Record], name: str, ids: Iterable[int | None]
+) -> dict[int, int | None]:
+    """Return for records, and all that stand above them, which one a link such as `parent_id` points to."""
+    columns = columns_of(model)
+    above: dict[int, int | None] = {}
+    waiting = {record_id for record_id in ids if record_id is not None}
+    while waiting:
+        query = select(columns["id"], columns[name]).where(columns["id"].in_(waiting))
+        found: dict[int, int | None] = dict(session.execute(query).all())
+        above |= found
+        waiting = {parent for parent in found.values() if parent is not None} - above.keys()
+    return above
+
+
+def chain_of(above: Mapping[int, int | None], record_id: int | None) -> set[int]:
+    """Return a record and all that stand above it."""
+    chain: set[int] = set()
+    while record_id is not None and record_id not in chain:
+        chain.add(record_id)
+        record_id = above.get(record_id)
+    return chain
+
+
+def _ends(model: type[Record]) -> list[Column[Any]]:
+    """Return the columns that say of a record that it is there no more."""
+    columns = columns_of(model)
+    return [columns[name] for name in ("deleted_at", "erased_at") if name in columns]
+
+
 def _ids_of(session: Session, model: type[Record], external_ids: Collection[str]) -> dict[str | None, int]:
-    query = select(model.external_id, model.id).where(
-        model.external_id.in_(external_ids), model.deleted_at.is_(None)
-    )
-    return dict(session.execute(query).all())
+    """Return the ids of records by external id; a merged record's is that of the one that stands for it."""
+    query = select(model.external_id, model.id, model.deleted_at).where(model.external_id.in_(external_ids))
+    ids: dict[str | None, int] = {}
+    for external_id, record_id, deleted_at in session.execute(query):
+        if deleted_at is None:
+            ids[external_id] = record_id
+        elif issubclass(model, Account | Contact | Lead):
+            survivor = find_survivor(session, cast("type[Account]", model), record_id)
+            ids |= {} if survivor is None else {external_id: survivor.id}
+    return ids
 
 
 def _last_said(state: State, log: Log, record_id: int, name: str) -> object:

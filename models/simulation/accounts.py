@@ -12,7 +12,7 @@ from models.simulation import names, world
 from models.simulation.habits import after, recorded_late
 from models.simulation.leads import Leads, convert, effects, employees_effect
 from models.simulation.people import Ownership, People
-from models.simulation.table import NONE, Columns, Table, blanked, chosen, happened, texts
+from models.simulation.table import NONE, Columns, Table, blanked, chosen, happened, missing, texts
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -43,7 +43,7 @@ class Accounts:
 def make_accounts(
     rng: np.random.Generator, old: int, leads: Leads, people: People, start: int, end: int
 ) -> Accounts:
-    """Return the old customers and one account for each converted lead, and note the conversions on the leads."""
+    """Return the old customers and one account for each converted lead, and note that on the leads."""
     converted = np.flatnonzero(happened(leads.converted_at))
     learned = recorded_late(rng, leads.converted_at[converted], share=0.06, days=3.0)
     converted, learned = converted[learned < end], learned[learned < end]
@@ -63,7 +63,7 @@ def make_accounts(
     _correct(rng, table, hosts, old)
     lead = np.concatenate([np.full(old, NONE), converted])
     contacts, main = _contacts(rng, table, ownership, leads, lead, end)
-    convert(rng, leads, converted, np.arange(old, lead.size), main[old:], learned)
+    convert(leads, converted, np.arange(old, lead.size), main[old:], learned)
     source = np.concatenate([_old_sources(rng, old), leads.table.columns["source"][converted]])
     return Accounts(
         table=table,
@@ -72,7 +72,7 @@ def make_accounts(
         old=old,
         lead=lead,
         main_contact=main,
-        quality=_quality(columns, source),
+        quality=_quality(columns),
         source=source,
     )
 
@@ -126,10 +126,9 @@ def _columns_of_leads(
     return columns, hosts
 
 
-def _quality(columns: Columns, source: npt.NDArray[np.object_]) -> Floats:
+def _quality(columns: Columns) -> Floats:
     return (
-        effects(world.SOURCES, source, "customer")
-        + effects(world.INDUSTRIES, columns["industry"], "customer")
+        effects(world.INDUSTRIES, columns["industry"], "customer")
         + effects(world.REGIONS, columns["region"], "customer")
         + employees_effect(columns["employees"])
     )
@@ -138,7 +137,7 @@ def _quality(columns: Columns, source: npt.NDArray[np.object_]) -> Floats:
 def _correct(rng: np.random.Generator, table: Table, hosts: list[str], old: int) -> None:
     """Let people fill in websites later."""
     website = table.columns["website"][old:]
-    empty = np.flatnonzero((website == None) & (rng.random(website.size) < 0.5))  # noqa: E711  an array of objects
+    empty = np.flatnonzero(missing(website) & (rng.random(website.size) < 0.5))
     at = after(rng, table.columns["recorded_at"][old + empty], 60.0)
     table.edit("website", old + empty, texts([f"https://{hosts[one]}" for one in empty]), at, at)
 
@@ -147,7 +146,7 @@ def _contacts(
     rng: np.random.Generator, accounts: Table, ownership: Ownership, leads: Leads, lead: Ints, end: int
 ) -> tuple[Table, Ints]:
     """Return the contacts, and each account's first one."""
-    named = np.flatnonzero((lead == NONE) | (leads.table.columns["name"][lead] != None))  # noqa: E711  objects
+    named = np.flatnonzero((lead == NONE) | ~missing(leads.table.columns["name"][lead]))
     more = np.flatnonzero(rng.random(lead.size) < 0.45)
     account = np.concatenate([named, more])
     known = accounts.columns["recorded_at"][account]
@@ -168,7 +167,12 @@ def _contacts(
 
 
 def _contact_columns(
-    rng: np.random.Generator, accounts: Table, leads: Leads, lead: Ints, account: Ints, first: npt.NDArray[np.bool_]
+    rng: np.random.Generator,
+    accounts: Table,
+    leads: Leads,
+    lead: Ints,
+    account: Ints,
+    first: npt.NDArray[np.bool_],
 ) -> Columns:
     region = [where or "East China" for where in accounts.columns["region"][account]]
     people = names.persons(rng, region)
@@ -180,7 +184,8 @@ def _contact_columns(
         ),
         "phone": texts([None] * account.size),
         "title": blanked(
-            texts([names.TITLES[at] for at in rng.integers(0, 12, account.size)]), rng.random(account.size) < 0.2
+            texts([names.TITLES[at] for at in rng.integers(0, 12, account.size)]),
+            rng.random(account.size) < 0.2,
         ),
     }
     known = first & (lead[account] != NONE)

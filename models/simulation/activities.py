@@ -17,7 +17,7 @@ from models.simulation.course import Course, Stays
 from models.simulation.deals import Deals
 from models.simulation.habits import after, recorded_late
 from models.simulation.leads import Leads
-from models.simulation.table import NONE, Columns, Table, texts
+from models.simulation.table import NONE, Columns, Table, chosen, texts
 from models.simulation.working_time import instants, working_days
 
 Ints = npt.NDArray[np.int64]
@@ -27,126 +27,188 @@ _IN, _OUT = Direction.INBOUND, Direction.OUTBOUND
 
 
 @dataclass(frozen=True, kw_only=True)
-class Habit:
-    """Something that happens: what it is, how often a working day in each state, and what it is called."""
+class Kind:
+    """Something that can happen, and what people call it."""
 
-    name: str
     kind: ActivityKind
     direction: Direction | None
     outcome: str | None
-    rates: tuple[float, ...]
-    subjects: tuple[str, ...]
+    subjects: tuple[str, str, str]
 
 
-def _habits(**rates: tuple[float, ...]) -> tuple[Habit, ...]:
-    call, mail = ActivityKind.CALL, ActivityKind.MAIL
-    known: dict[str, tuple[ActivityKind, Direction | None, str | None, tuple[str, ...]]] = {
-        "no_answer": (call, _OUT, "no answer", ("Call", "Tried to call", "电话未接")),
-        "call": (call, _OUT, "connected", ("Call", "电话沟通", "Follow-up call")),
-        "called": (call, _IN, "connected", ("Called us", "客户来电")),
-        "sent": (mail, _OUT, None, ("Material sent", "跟进邮件", "Following up")),
-        "answer": (mail, _IN, None, ("Re: your offer", "回复：方案", "Question about the product")),
-        "meeting": (ActivityKind.MEETING, _OUT, "held", ("Meeting", "产品演示", "Demo")),
-        "visit": (ActivityKind.VISIT, _OUT, "held", ("Visit", "上门拜访")),
-        "web": (ActivityKind.WEB, _IN, None, ("Pricing page", "Documentation", "产品页面")),
-        "note": (ActivityKind.NOTE, None, None, ("Note", "备注")),
-        "task": (ActivityKind.TASK, None, None, ("Follow up", "待跟进")),
-    }
-    return tuple(
-        Habit(name=name, kind=kind, direction=direction, outcome=outcome, rates=rates[name], subjects=subjects)
-        for name, (kind, direction, outcome, subjects) in known.items()
-        if name in rates
-    )
-
-
-LEAD_HABITS: Final = _habits(  # new, cold, warm, hot
-    no_answer=(0.0, 0.025, 0.015, 0.008),
-    call=(0.0, 0.002, 0.075, 0.08),
-    called=(0.0, 0.0, 0.02, 0.04),
-    sent=(0.0, 0.025, 0.06, 0.06),
-    answer=(0.0, 0.001, 0.10, 0.15),
-    meeting=(0.0, 0.0, 0.006, 0.10),
-    web=(0.02, 0.004, 0.04, 0.26),
-    note=(0.0, 0.002, 0.015, 0.03),
-    task=(0.0, 0.006, 0.015, 0.02),
-)
-_DEAL_RATES: Final = {  # moving, stalled
-    "no_answer": (0.010, 0.045),
-    "call": (0.060, 0.010),
-    "called": (0.015, 0.001),
-    "sent": (0.060, 0.060),
-    "answer": (0.110, 0.006),
-    "meeting": (0.070, 0.002),
-    "visit": (0.020, 0.0),
-    "web": (0.040, 0.004),
-    "note": (0.020, 0.006),
-    "task": (0.020, 0.015),
+KINDS: Final = {
+    "no answer": Kind(
+        kind=ActivityKind.CALL,
+        direction=_OUT,
+        outcome="no answer",
+        subjects=("Call", "Tried to call", "电话未接"),
+    ),
+    "call": Kind(
+        kind=ActivityKind.CALL,
+        direction=_OUT,
+        outcome="connected",
+        subjects=("Call", "电话沟通", "Follow-up call"),
+    ),
+    "called": Kind(
+        kind=ActivityKind.CALL,
+        direction=_IN,
+        outcome="connected",
+        subjects=("Called us", "客户来电", "Call back"),
+    ),
+    "sent": Kind(
+        kind=ActivityKind.MAIL,
+        direction=_OUT,
+        outcome=None,
+        subjects=("Material", "跟进邮件", "Following up"),
+    ),
+    "answer": Kind(
+        kind=ActivityKind.MAIL,
+        direction=_IN,
+        outcome=None,
+        subjects=("Re: your offer", "回复方案", "A question"),
+    ),
+    "meeting": Kind(
+        kind=ActivityKind.MEETING, direction=_OUT, outcome="held", subjects=("Meeting", "产品演示", "Demo")
+    ),
+    "visit": Kind(
+        kind=ActivityKind.VISIT, direction=_OUT, outcome="held", subjects=("Visit", "上门拜访", "On site")
+    ),
+    "web": Kind(
+        kind=ActivityKind.WEB,
+        direction=_IN,
+        outcome=None,
+        subjects=("Pricing page", "产品页面", "Documentation"),
+    ),
+    "note": Kind(
+        kind=ActivityKind.NOTE, direction=None, outcome=None, subjects=("Note", "备注", "Internal note")
+    ),
+    "task": Kind(
+        kind=ActivityKind.TASK, direction=None, outcome=None, subjects=("Follow up", "待跟进", "Send offer")
+    ),
 }
-DEAL_HABITS: Final = _habits(**{name: rates * len(world.STAGES) for name, rates in _DEAL_RATES.items()})
-CUSTOMER_HABITS: Final = _habits(  # good, fading, bad
-    no_answer=(0.001, 0.006, 0.018),
-    call=(0.014, 0.008, 0.004),
-    called=(0.008, 0.004, 0.004),
-    sent=(0.010, 0.014, 0.018),
-    answer=(0.024, 0.009, 0.005),
-    meeting=(0.006, 0.002, 0.0005),
-    web=(0.014, 0.006, 0.002),
+_NAMES: Final = tuple(KINDS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rhythm:
+    """What comes back while somebody is in a state: at its beginning, then about every `period` working days.
+
+    Gaps vary by a third. That is what makes a state show: silence for much longer than the period means that
+    it is over.
+    """
+
+    period: float
+    kinds: dict[str, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Behaviour:
+    """What happens in each state: its rhythm, and how often a working day anything else does, by chance."""
+
+    rhythms: dict[str, Rhythm]
+    chances: dict[str, dict[str, float]]
+
+
+LEAD_BEHAVIOUR: Final = Behaviour(
+    rhythms={
+        "cold": Rhythm(period=14.0, kinds={"no answer": 0.70, "sent": 0.30}),
+        "warm": Rhythm(period=3.4, kinds={"answer": 0.65, "call": 0.35}),
+        "hot": Rhythm(period=2.2, kinds={"web": 0.60, "meeting": 0.40}),
+    },
+    chances={
+        "new": {"web": 0.01},
+        "cold": {"answer": 0.001, "note": 0.002, "task": 0.003},
+        "warm": {"sent": 0.03, "web": 0.008, "note": 0.010, "task": 0.008, "no answer": 0.006},
+        "hot": {"sent": 0.03, "answer": 0.05, "called": 0.04, "note": 0.02, "task": 0.02},
+    },
 )
+_DEAL_RHYTHMS: Final = {
+    world.moving: Rhythm(period=3.8, kinds={"answer": 0.47, "meeting": 0.25, "call": 0.23, "visit": 0.05}),
+    world.stalled: Rhythm(period=7.0, kinds={"no answer": 0.8, "sent": 0.2}),
+}
+_DEAL_CHANCES: Final = {
+    world.moving: {
+        "sent": 0.03,
+        "called": 0.015,
+        "web": 0.03,
+        "note": 0.012,
+        "task": 0.012,
+        "no answer": 0.003,
+    },
+    world.stalled: {"note": 0.004, "task": 0.006, "answer": 0.001, "web": 0.001},
+}
+DEAL_BEHAVIOUR: Final = Behaviour(
+    rhythms={state(stage): rhythm for state, rhythm in _DEAL_RHYTHMS.items() for stage in world.STAGES},
+    chances={state(stage): chances for state, chances in _DEAL_CHANCES.items() for stage in world.STAGES},
+)
+CUSTOMER_BEHAVIOUR: Final = Behaviour(
+    rhythms={
+        "good": Rhythm(period=22.0, kinds={"answer": 0.45, "call": 0.30, "web": 0.20, "meeting": 0.05}),
+        "fading": Rhythm(period=20.0, kinds={"sent": 0.60, "answer": 0.20, "no answer": 0.20}),
+        "bad": Rhythm(period=15.0, kinds={"no answer": 0.60, "sent": 0.40}),
+    },
+    chances={
+        "good": {"called": 0.004, "sent": 0.008, "note": 0.002},
+        "fading": {"called": 0.003, "note": 0.002},
+        "bad": {"called": 0.002, "note": 0.003},
+    },
+)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Happenings:
-    """What happened to whom: int64[n] each; `habit` is a position in the habits that made it."""
+    """What happened to whom: int64[n] each; `kind` is a position in `KINDS`."""
 
     entity: Ints
-    habit: Ints
+    kind: Ints
     at: Ints
 
 
-def happen(rng: np.random.Generator, stays: Stays, rates: npt.NDArray[np.float64]) -> Happenings:
-    """Return events at random instants of each stay; `rates`: float64[habits, states], a working day."""
+def at_random(rng: np.random.Generator, stays: Stays, rates: npt.ArrayLike) -> tuple[Ints, Ints]:
+    """Return the stays in which something happens by chance, and when; `rates`: a working day, by state."""
     begin, finish = working_days(stays.start), working_days(stays.stop)
-    entity, habit, at = [], [], []
-    for position, by_state in enumerate(rates):
-        count = rng.poisson(by_state[stays.state] * (finish - begin))
-        stay = np.repeat(np.arange(count.size), count)
-        when = begin[stay] + rng.random(stay.size) * (finish - begin)[stay]
-        entity.append(stays.entity[stay])
-        habit.append(np.full(stay.size, position))
-        at.append(instants(when))
-    return Happenings(
-        entity=np.concatenate(entity), habit=np.concatenate(habit), at=np.concatenate(at)
+    count = rng.poisson(np.asarray(rates)[stays.state] * (finish - begin))
+    stay = np.repeat(np.arange(count.size), count)
+    return stay, instants(begin[stay] + rng.random(stay.size) * (finish - begin)[stay])
+
+
+def in_rhythm(rng: np.random.Generator, stays: Stays, period: Floats) -> tuple[Ints, Ints]:
+    """Return the stays in which something comes back, and when; `period`: working days, of each stay."""
+    finish = working_days(stays.stop)
+    stay = np.flatnonzero(np.isfinite(period))
+    when = working_days(stays.start[stay]) + rng.uniform(0.002, 0.06, stay.size)
+    found: list[tuple[Ints, Floats]] = []
+    while stay.size:
+        seen = when < finish[stay]
+        stay, when = stay[seen], when[seen]
+        found.append((stay, when))
+        when = when + period[stay] * rng.uniform(0.7, 1.3, stay.size)
+    if not found:
+        return stay, stay
+    return np.concatenate([one for one, _ in found]), instants(np.concatenate([one for _, one in found]))
+
+
+def behave(rng: np.random.Generator, behaviour: Behaviour, course: Course, stays: Stays) -> Happenings:
+    """Return everything that happens in stays of a course."""
+    states = course.chain.states
+    found: list[Happenings] = []
+    period = np.array(
+        [behaviour.rhythms[name].period if name in behaviour.rhythms else np.inf for name in states]
     )
-
-
-def rates_of(habits: tuple[Habit, ...]) -> Floats:
-    """Return how often each of `habits` happens in each state: float64[habits, states]."""
-    return np.array([habit.rates for habit in habits])
-
-
-def signs(
-    rng: np.random.Generator, course: Course, stays: Stays, arrivals: dict[str, tuple[int, ...]]
-) -> Happenings:
-    """Return what happens at the very moment somebody comes into a state: one of the habits given for it."""
-    jumped = stays.start != course.beginning.started[stays.entity]
-    entity, habit, at = [], [], []
-    for state, options in arrivals.items():
-        rows = np.flatnonzero(jumped & (stays.state == course.chain.index(state)))
-        when = instants(working_days(stays.start[rows]) + rng.uniform(0.001, 0.05, rows.size))
-        seen = when < stays.stop[rows]
-        entity.append(stays.entity[rows[seen]])
-        habit.append(np.take(options, rng.integers(0, len(options), rows.size))[seen])
-        at.append(when[seen])
+    stay, at = in_rhythm(rng, stays, period[stays.state])
+    for name, rhythm in behaviour.rhythms.items():
+        rows = np.flatnonzero(stays.state[stay] == states.index(name))
+        kinds = np.array([_NAMES.index(kind) for kind in rhythm.kinds])
+        kind = kinds[chosen(rng, list(rhythm.kinds.values()), rows.size)]
+        found.append(Happenings(entity=stays.entity[stay[rows]], kind=kind, at=at[rows]))
+    for position, kind_name in enumerate(_NAMES):
+        rates = [behaviour.chances.get(name, {}).get(kind_name, 0.0) for name in states]
+        stay, at = at_random(rng, stays, rates)
+        found.append(Happenings(entity=stays.entity[stay], kind=np.full(stay.size, position), at=at))
     return Happenings(
-        entity=np.concatenate(entity), habit=np.concatenate(habit), at=np.concatenate(at)
-    )
-
-
-def both(one: Happenings, other: Happenings) -> Happenings:
-    """Return two sets of happenings as one."""
-    return Happenings(
-        entity=np.concatenate([one.entity, other.entity]),
-        habit=np.concatenate([one.habit, other.habit]),
-        at=np.concatenate([one.at, other.at]),
+        entity=np.concatenate([one.entity for one in found]),
+        kind=np.concatenate([one.kind for one in found]),
+        at=np.concatenate([one.at for one in found]),
     )
 
 
@@ -167,38 +229,16 @@ def make_activities(
 
 
 def _of_leads(rng: np.random.Generator, leads: Leads, end: int) -> Columns:
-    stays = leads.course.stays(end)
-    happened = both(
-        happen(rng, stays, rates_of(LEAD_HABITS)),
-        signs(rng, leads.course, stays, {"warm": _find(LEAD_HABITS, "call", "answer"), "hot": _find(LEAD_HABITS, "web", "meeting")}),
-    )
-    happened = both(happened, _first_touches(rng, leads, stays))
-    columns = _columns(rng, LEAD_HABITS, happened)
+    happened = behave(rng, LEAD_BEHAVIOUR, leads.course, leads.course.stays(end))
+    columns = _columns(rng, happened)
     columns["lead_id"] = happened.entity
     columns["owner_id"] = leads.ownership.owner_at(happened.entity, happened.at)
     return columns
 
 
-def _first_touches(rng: np.random.Generator, leads: Leads, stays: Stays) -> Happenings:
-    """Return the attempts after which leads were found to be cold; a warm or hot one answers, which is a sign itself."""
-    first = np.append(False, stays.entity[1:] == stays.entity[:-1])
-    first &= np.append(False, stays.state[:-1] == leads.course.chain.index("new"))
-    rows = np.flatnonzero(first & (stays.state == leads.course.chain.index("cold")))
-    options = _find(LEAD_HABITS, "no_answer", "no_answer", "sent")
-    return Happenings(
-        entity=stays.entity[rows],
-        habit=np.take(options, rng.integers(0, len(options), rows.size)),
-        at=stays.start[rows] + 1,
-    )
-
-
 def _of_deals(rng: np.random.Generator, deals: Deals, accounts: Accounts, end: int) -> Columns:
-    stays = deals.course.stays(end)
-    signals = {world.moving(stage): _find(DEAL_HABITS, "answer", "meeting", "call") for stage in world.STAGES}
-    happened = both(
-        happen(rng, stays, rates_of(DEAL_HABITS)), signs(rng, deals.course, stays, signals)
-    )
-    columns = _columns(rng, DEAL_HABITS, happened)
+    happened = behave(rng, DEAL_BEHAVIOUR, deals.course, deals.course.stays(end))
+    columns = _columns(rng, happened)
     account = deals.account[happened.entity]
     columns["deal_id"] = happened.entity
     columns["account_id"] = account
@@ -208,8 +248,8 @@ def _of_deals(rng: np.random.Generator, deals: Deals, accounts: Accounts, end: i
 
 
 def _of_customers(rng: np.random.Generator, contracts: Contracts, accounts: Accounts, end: int) -> Columns:
-    happened = happen(rng, contracts.stays(end), rates_of(CUSTOMER_HABITS))
-    columns = _columns(rng, CUSTOMER_HABITS, happened)
+    happened = behave(rng, CUSTOMER_BEHAVIOUR, contracts.course, contracts.stays(end))
+    columns = _columns(rng, happened)
     account = contracts.terms.account[happened.entity]
     columns["account_id"] = account
     columns["contact_id"] = accounts.main_contact[account]
@@ -217,26 +257,19 @@ def _of_customers(rng: np.random.Generator, contracts: Contracts, accounts: Acco
     return columns
 
 
-def _find(habits: tuple[Habit, ...], *names: str) -> tuple[int, ...]:
-    known = [habit.name for habit in habits]
-    return tuple(known.index(name) for name in names)
-
-
-def _columns(rng: np.random.Generator, habits: tuple[Habit, ...], happened: Happenings) -> Columns:
+def _columns(rng: np.random.Generator, happened: Happenings) -> Columns:
     size = happened.at.size
-    pick = rng.integers(0, 6, size)
-    longest = max(len(habit.subjects) for habit in habits)
-    subjects = np.array(
-        [[habit.subjects[at % len(habit.subjects)] for at in range(longest)] for habit in habits], dtype=object
-    )
-    kind = texts([habit.kind.value for habit in habits])[happened.habit]
-    outcome = texts([habit.outcome for habit in habits])[happened.habit]
+    known = list(KINDS.values())
+    subjects = np.array([kind.subjects for kind in known], dtype=object)
+    kind = texts([kind.kind.value for kind in known])[happened.kind]
+    outcome = texts([kind.outcome for kind in known])[happened.kind]
+    direction = texts([kind.direction and kind.direction.value for kind in known])[happened.kind]
     nobody = np.full(size, NONE)
     return {
         "kind": kind,
-        "direction": texts([habit.direction and habit.direction.value for habit in habits])[happened.habit],
+        "direction": direction,
         "outcome": outcome,
-        "subject": subjects[happened.habit, pick % longest],
+        "subject": subjects[happened.kind, rng.integers(0, 3, size)],
         "duration_seconds": _durations(rng, kind, outcome),
         "due_at": np.where(kind == ActivityKind.TASK, after(rng, happened.at, 5.0), NO_INSTANT),
         "lead_id": nobody,
@@ -250,7 +283,9 @@ def _columns(rng: np.random.Generator, habits: tuple[Habit, ...], happened: Happ
 def _durations(
     rng: np.random.Generator, kind: npt.NDArray[np.object_], outcome: npt.NDArray[np.object_]
 ) -> npt.NDArray[np.object_]:
-    call = np.where(outcome == "connected", rng.lognormal(5.6, 0.7, kind.size), rng.uniform(10, 50, kind.size))
+    call = np.where(
+        outcome == "connected", rng.lognormal(5.6, 0.7, kind.size), rng.uniform(10, 50, kind.size)
+    )
     seconds = np.where(kind == ActivityKind.CALL, call, rng.lognormal(8.1, 0.35, kind.size))
     measured = np.isin(kind.astype(str), (ActivityKind.CALL, ActivityKind.MEETING, ActivityKind.VISIT))
     measured &= rng.random(kind.size) < 0.93
@@ -260,10 +295,10 @@ def _durations(
 
 
 def _written_down(rng: np.random.Generator, columns: Columns) -> Ints:
-    """Return when each activity is known: mails and page views at once, what people note themselves often days later."""
+    """Return when each activity is known: mails and page views at once, what people note often days later."""
     at = columns["occurred_at"]
     by_hand = np.isin(
         columns["kind"].astype(str),
         (ActivityKind.CALL, ActivityKind.MEETING, ActivityKind.VISIT, ActivityKind.NOTE),
     )
-    return np.where(by_hand, recorded_late(rng, at, share=0.22, days=5.0), at)
+    return np.where(by_hand, recorded_late(rng, at, share=0.20, days=5.0), at)

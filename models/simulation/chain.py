@@ -1,8 +1,9 @@
 """A Markov process on ticks of working time: simulated and asked for its probabilities by one set of rates.
 
 In each tick at most one jump happens. Rates of competing jumps turn into probabilities by
-``p_j = (1 - exp(-sum of rates)) * rate_j / sum of rates``, and a jump falls uniformly inside its tick. Both together make
-the probability of anything, from any instant inside a tick to any other, a finite sum without approximation.
+``p_j = (1 - exp(-sum of rates)) * rate_j / sum of rates``, and a jump falls uniformly inside its tick. Both
+together make the probability of anything, from any instant inside a tick to any other, a finite sum without
+approximation.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ Flags = npt.NDArray[np.bool_]
 class Jump:
     """A possible jump: its rate a tick, and the log-effects of what may raise or lower it.
 
-    `rate * exp(quality * z + pace * p + age * min(tick / 5, 1) + season * s)`, where z and p belong to the entity and s in [-1, 1]
-    to the time of the year.
+    `rate * exp(quality * z + pace * p + age * min(tick / 5, 1) + season * s)`, where z and p belong to the
+    entity and s in [-1, 1] to the time of the year.
     """
 
     source: str
@@ -61,8 +62,8 @@ class Entities:
 class Path:
     """All jumps of many entities, sorted by entity and time.
 
-    `entity`: int64[m], a position in the entities simulated; `tick`, `state`: int64[m], the tick it fell into and the state
-    jumped to; `at`: float64[m], in working days.
+    `entity`: int64[m], a position in the entities simulated; `tick`, `state`: int64[m], the tick it fell into
+    and the state jumped to; `at`: float64[m], in working days.
     """
 
     entity: Ints
@@ -90,7 +91,7 @@ class Chain:
 
     @cached_property
     def _leaving(self) -> tuple[tuple[int, tuple[tuple[int, Jump], ...]], ...]:
-        """For each state that can be left: its position, and the jumps with the positions of their targets."""
+        """For each state that can be left: its position, and its jumps with their targets."""
         return tuple(
             (source, leaving)
             for source, name in enumerate(self.states)
@@ -98,7 +99,7 @@ class Chain:
         )
 
     def simulate(self, rng: np.random.Generator, entities: Entities, first: Ints, until: float) -> Path:
-        """Return every jump up to `until` (working days) of entities that begin in state `first` (int64[n])."""
+        """Return every jump up to `until` (working days) of entities that begin in `first` (int64[n])."""
         state = first.copy()
         alive = np.flatnonzero(np.isin(state, self.open_states))
         found: list[tuple[Ints, Ints, Ints, Floats]] = []
@@ -150,9 +151,7 @@ class Chain:
         any_jump = -np.expm1(-total)
         return rates * (any_jump / total), any_jump
 
-    def occupancy(
-        self, entities: Entities, state: Ints, moved: Flags, now: Floats, until: Floats
-    ) -> Floats:
+    def occupancy(self, entities: Entities, state: Ints, moved: Flags, now: Floats, until: Floats) -> Floats:
         """Return the probability of each state at `until`, given the state at `now`.
 
         Parameters
@@ -195,7 +194,7 @@ class Chain:
 
 
 def season_of(days: Floats) -> Floats:
-    """Return the time of the year from 1 (mid-November, the busy season) to -1 (mid-May), for working days."""
+    """Return the time of the year from 1 (mid-November, the busiest) to -1 (mid-May), for working days."""
     return np.cos(2.0 * np.pi * (days / WORKING_DAYS_A_YEAR - 0.86))
 
 

@@ -1,4 +1,4 @@
-"""The whole company, imagined in memory: one random stream a part, so that parts can change without changing the others."""
+"""The whole company, imagined in memory: one random stream a part, so that each can change alone."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from crm_core.clock import DAY
 from crm_core.errors import InvalidValueError
 from models.simulation import world
 from models.simulation.accounts import Accounts, make_accounts
-from models.simulation.activities import happen, make_activities
+from models.simulation.activities import at_random, make_activities
 from models.simulation.business import make_orders, make_tickets
 from models.simulation.contracts import Contracts, Terms, first_terms, make_contracts, old_terms
 from models.simulation.course import joined_courses
 from models.simulation.deals import Deals, Openings, make_deals
 from models.simulation.habits import after
 from models.simulation.leads import Leads, make_leads
-from models.simulation.people import Ownership, People, hire
+from models.simulation.people import Ownership, hire
 from models.simulation.table import NONE, Table, chosen, happened, joined_tables
 from models.simulation.truth import Agreements, Lives, Truth
 
@@ -55,6 +55,7 @@ class Company:
             deals=Lives(ids=ids["deal"], course=self.deals.course),
             contracts=Agreements(
                 account=ids["account"][terms.account[order]],
+                renewals=terms.renewals[order],
                 signed_at=terms.signed_at[order],
                 starts_at=terms.starts_at[order],
                 ends_at=terms.ends_at[order],
@@ -66,7 +67,7 @@ class Company:
 
 
 def imagine_company(*, size: str, seed: int, end: int) -> Company:
-    """Return a company of three years up to `end` (microseconds, a midnight UTC); the same arguments give the same one."""
+    """Return three years of a company up to `end` (microseconds, a midnight UTC), the same each time."""
     if size not in world.SIZES:
         raise InvalidValueError("size", size, f"one of {', '.join(world.SIZES)}")
     scale = world.SIZES[size]
@@ -77,7 +78,9 @@ def imagine_company(*, size: str, seed: int, end: int) -> Company:
     accounts = make_accounts(streams[2], scale.customers, leads, people, start, end)
     new = make_deals(streams[3], _after_conversions(streams[3], accounts, end), accounts, people, end)
     contracts = _contracts(streams[4], new, accounts, start, end)
-    known = make_deals(streams[5], _from_customers(streams[5], contracts, accounts, end), accounts, people, end)
+    known = make_deals(
+        streams[5], _from_customers(streams[5], contracts, accounts, end), accounts, people, end
+    )
     deals = _joined(new, known)
     _link_leads(leads, accounts, new)
     tables = {
@@ -93,7 +96,14 @@ def imagine_company(*, size: str, seed: int, end: int) -> Company:
         "activity": make_activities(streams[6], leads, deals, contracts, accounts, end),
     }
     return Company(
-        size=size, seed=seed, end=end, tables=tables, leads=leads, deals=deals, contracts=contracts, accounts=accounts
+        size=size,
+        seed=seed,
+        end=end,
+        tables=tables,
+        leads=leads,
+        deals=deals,
+        contracts=contracts,
+        accounts=accounts,
     )
 
 
@@ -105,9 +115,10 @@ def _after_conversions(rng: np.random.Generator, accounts: Accounts, end: int) -
 
 
 def _from_customers(rng: np.random.Generator, contracts: Contracts, accounts: Accounts, end: int) -> Openings:
-    begun = happen(rng, contracts.stays(end), np.array([_KNOWN_DEAL_RATES]))
-    account = contracts.terms.account[begun.entity]
-    at = np.maximum(begun.at, accounts.table.columns["recorded_at"][account])
+    stays = contracts.stays(end)
+    stay, at = at_random(rng, stays, _KNOWN_DEAL_RATES)
+    account = contracts.terms.account[stays.entity[stay]]
+    at = np.maximum(at, accounts.table.columns["recorded_at"][account])
     order = np.argsort(at, kind="stable")
     order = order[at[order] < end]
     return Openings(account=account[order], at=at[order], known=np.ones(order.size, dtype=bool))
@@ -126,7 +137,9 @@ def _contracts(rng: np.random.Generator, new: Deals, accounts: Accounts, start: 
         new.table.columns["amount"][won],
         accounts.quality[account],
     )
-    first = Terms(**{name: np.concatenate([getattr(old, name), values]) for name, values in vars(since).items()})
+    first = Terms(
+        **{name: np.concatenate([getattr(old, name), values]) for name, values in vars(since).items()}
+    )
     state = np.zeros(first.account.size, dtype=np.int64)
     state[: accounts.old] = chosen(rng, (0.76, 0.17, 0.07), accounts.old)
     return make_contracts(rng, first, state, start, end)

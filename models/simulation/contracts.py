@@ -24,8 +24,9 @@ Flags = npt.NDArray[np.bool_]
 class Terms:
     """What contracts say, an element each.
 
-    `account`, `deal` (NONE for none), `renewals` before this one; `signed_at`, `learned_at`, `starts_at`, `ends_at`: int64[n],
-    microseconds, the last two at midnight UTC; `value`: float64[n]; `quality`: float64[n], its customer's.
+    `account`, `deal` (NONE for none), `renewals` before this one; `signed_at`, `learned_at`, `starts_at`,
+    `ends_at`: int64[n], microseconds, the last two at midnight UTC; `value`, `quality`: float64[n], of the
+    contract and of the customer in it.
     """
 
     account: Ints
@@ -74,26 +75,26 @@ def first_terms(
         signed_at=signed_at,
         learned_at=learned_at,
         starts_at=starts,
-        ends_at=starts + world.CONTRACT_DAYS * DAY,
+        ends_at=starts + world.RENEWAL.days * DAY,
         value=value,
         quality=quality,
     )
 
 
 def make_contracts(rng: np.random.Generator, first: Terms, state: Ints, start: int, end: int) -> Contracts:
-    """Return the contracts that begin with `first`, whose customers are in `state`, and all that renew them."""
+    """Return the contracts that begin with `first`, their customers in `state`, and all that renew them."""
     found: list[Contracts] = []
     offset = 0
     terms = first
     while terms.account.size:
         contracts, kept, health = _year(rng, terms, state, start, end)
-        renewed = _renewals(rng, terms.take(kept), end)
+        renewed = _renewals(rng, terms.take(kept))
         following = offset + terms.account.size + np.arange(renewed.account.size)
         _note_renewals(contracts.table, kept, renewed, following, end)
         found.append(contracts)
         offset += terms.account.size
         seen = renewed.learned_at < end
-        state = np.where(health[seen] == world.CONTRACT.index("bad"), world.CONTRACT.index("fading"), 0)
+        state = np.take(world.RENEWAL.begins, health[seen])
         terms = renewed.take(seen)
     return _joined(found)
 
@@ -102,24 +103,26 @@ def _year(
     rng: np.random.Generator, terms: Terms, state: Ints, start: int, end: int
 ) -> tuple[Contracts, Ints, Ints]:
     """Return contracts of one generation, the positions of those that are renewed, and their health then."""
-    quality = terms.quality + world.RENEWED_EFFECT * np.minimum(terms.renewals, 3)
     beginning = Beginning(
-        started=np.maximum(terms.starts_at, start), first=state, quality=quality, pace=np.zeros(quality.size)
+        started=np.maximum(terms.starts_at, start),
+        first=state,
+        quality=terms.quality,
+        pace=np.zeros(state.size),
     )
     course = Course.simulate(rng, world.CONTRACT, beginning, end).until(terms.ends_at)
     cancelled = course.first_arrival("cancelled")
     table = _table(terms)
-    _note_cancellations(rng, table, cancelled)
+    _note_cancellations(rng, table, cancelled, terms)
     due = np.flatnonzero(~happened(cancelled) & (terms.ends_at <= end))
     health, _ = course.state_at(due, terms.ends_at[due])
-    renews = rng.random(due.size) < world.RENEWAL.probability(health, quality[due])
+    renews = rng.random(due.size) < world.RENEWAL.probability(health, terms.quality[due])
     _note_ends(table, due[~renews], terms.ends_at)
     contracts = Contracts(table=table, course=course, terms=terms, cancelled_at=cancelled)
     return contracts, due[renews], health[renews]
 
 
-def _renewals(rng: np.random.Generator, old: Terms, end: int) -> Terms:
-    """Return the contracts that follow `old` ones: most are signed within days of the end, the rest in the grace."""
+def _renewals(rng: np.random.Generator, old: Terms) -> Terms:
+    """Return the contracts that follow `old` ones: most are signed in days, the rest in the time of grace."""
     wait = np.where(rng.random(old.account.size) < 0.7, 3.0, 18.0)
     signed = instants(working_days(old.ends_at) + 0.05 + wait * rng.random(old.account.size))
     raised = old.value * np.exp(rng.normal(0.03, 0.06, old.account.size))
@@ -130,9 +133,9 @@ def _renewals(rng: np.random.Generator, old: Terms, end: int) -> Terms:
         signed_at=signed,
         learned_at=recorded_late(rng, signed, share=0.10, days=3.0),
         starts_at=old.ends_at,
-        ends_at=old.ends_at + world.CONTRACT_DAYS * DAY,
+        ends_at=old.ends_at + world.RENEWAL.days * DAY,
         value=np.round(raised, -2),
-        quality=old.quality,
+        quality=world.RENEWAL.quality_after(old.quality, old.renewals),
     )
 
 
@@ -153,10 +156,10 @@ def _table(terms: Terms) -> Table:
     )
 
 
-def _note_cancellations(rng: np.random.Generator, table: Table, cancelled: Ints) -> None:
+def _note_cancellations(rng: np.random.Generator, table: Table, cancelled: Ints, terms: Terms) -> None:
     rows = np.flatnonzero(happened(cancelled))
     at = cancelled[rows]
-    learned = recorded_late(rng, at, share=0.15, days=3.0)
+    learned = np.maximum(recorded_late(rng, at, share=0.15, days=3.0), terms.learned_at[rows])
     table.edit("status", rows, texts([ContractStatus.CANCELLED.value] * rows.size), at, learned)
     table.edit("ended_at", rows, at, at, learned)
 
@@ -190,9 +193,9 @@ def _joined(found: list[Contracts]) -> Contracts:
 
 def old_terms(rng: np.random.Generator, count: int, quality: Floats, start: int) -> Terms:
     """Return the contracts that run when the CRM is introduced, learned on that day."""
-    left = rng.integers(2, world.CONTRACT_DAYS, count) * DAY
+    left = rng.integers(2, world.RENEWAL.days, count) * DAY
     ends = start // DAY * DAY + left
-    starts = ends - world.CONTRACT_DAYS * DAY
+    starts = ends - world.RENEWAL.days * DAY
     return Terms(
         account=np.arange(count),
         deal=np.full(count, NONE),
@@ -204,4 +207,3 @@ def old_terms(rng: np.random.Generator, count: int, quality: Floats, start: int)
         value=np.round(world.AMOUNT_MEDIAN * np.exp(rng.normal(0.0, 0.7, count)), -2),
         quality=quality,
     )
-

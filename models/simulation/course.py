@@ -42,7 +42,7 @@ class Beginning:
 
 @dataclass(frozen=True, kw_only=True)
 class Stays:
-    """Every stay in a state: int64[m] each; `stop` is NO_INSTANT-free: the next jump, or the end of the simulation."""
+    """Every stay in a state: int64[m] each; `stop` is the next jump, or the end of the simulation."""
 
     entity: Ints
     state: Ints
@@ -52,7 +52,7 @@ class Stays:
 
 @dataclass(frozen=True, kw_only=True)
 class Course:
-    """Entities on a chain and their jumps: `jump_entity`, `jump_at`, `jump_tick`, `jump_state`: int64[m], sorted by the first two."""
+    """Entities on a chain, and their jumps: int64[m] each, sorted by entity and instant."""
 
     chain: Chain
     beginning: Beginning
@@ -111,7 +111,7 @@ class Course:
         return np.searchsorted(self.jump_entity, np.arange(len(self.beginning) + 1))
 
     def state_at(self, entity: Ints, at: Ints) -> tuple[Ints, Flags]:
-        """Return the state in force at each instant, and whether the jump of the tick it falls into is over."""
+        """Return the state in force at each instant, and whether the jump of its tick is over."""
         start, stop = self._offsets[entity], self._offsets[entity + 1]
         last = end_within(self.jump_at, start, stop, at) - 1
         has_jumped = last >= start

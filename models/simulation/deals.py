@@ -32,7 +32,7 @@ _EARLY, _LATE = 45, 110
 
 @dataclass(frozen=True, kw_only=True)
 class Deals:
-    """Deals; `account`: int64[n]; `won_at`, `learned_at`: int64[n], NO_INSTANT for not won (by then known)."""
+    """Deals; `account`, `won_at`, `learned_at` (that it was won): int64[n], NO_INSTANT for not won."""
 
     table: Table
     course: Course
@@ -48,7 +48,7 @@ class Deals:
 
 @dataclass(frozen=True, kw_only=True)
 class Openings:
-    """Deals about to begin: account, instant and whether the account was a customer before; an element each."""
+    """Deals about to begin: account, instant, and whether the account is a customer; an element each."""
 
     account: Ints
     at: Ints
@@ -62,7 +62,9 @@ def make_deals(
     size = openings.at.size
     rep = people.rep_of(accounts.ownership.owner_at(openings.account, openings.at))
     amount = _amounts(rng, accounts, openings)
-    competitor = texts([world.COMPETITORS[at].name for at in chosen(rng, [k.share for k in world.COMPETITORS], size)])
+    competitor = texts(
+        [world.COMPETITORS[at].name for at in chosen(rng, [k.share for k in world.COMPETITORS], size)]
+    )
     source = accounts.source[openings.account]
     beginning = Beginning(
         started=openings.at,
@@ -82,7 +84,12 @@ def make_deals(
     _note_hopes(rng, table, course, people.skill[rep], until)
     _note_close_dates(rng, table, until)
     return Deals(
-        table=table, course=course, ownership=ownership, account=openings.account, won_at=won, learned_at=learned
+        table=table,
+        course=course,
+        ownership=ownership,
+        account=openings.account,
+        won_at=won,
+        learned_at=learned,
     )
 
 
@@ -103,7 +110,8 @@ def _quality(
 ) -> Floats:
     columns = accounts.table.columns
     return (
-        effects(world.SOURCES, source, "deal")
+        world.DEAL_INTERCEPT
+        + effects(world.SOURCES, source, "deal")
         + effects(world.COMPETITORS, competitor, "deal")
         + effects(world.INDUSTRIES, columns["industry"][openings.account], "deal")
         + effects(world.REGIONS, columns["region"][openings.account], "deal")
@@ -130,7 +138,7 @@ def _columns(
         "currency": texts(["CNY"] * size),
         "source": source,
         "status": texts([DealStatus.OPEN.value] * size),
-        "custom": texts([{"competitor": one} if one else None for one in competitor]),  # type: ignore[misc]
+        "custom": texts([{"competitor": one} if one else None for one in competitor]),
         "occurred_at": openings.at,
         "recorded_at": openings.at,
     }
@@ -195,12 +203,10 @@ def _states(stage: str) -> list[int]:
 
 def _first_of_each(entity: Ints, rows: Ints) -> Ints:
     """Return those of the ascending `rows` that are the first of their entity."""
-    return rows[np.append(True, entity[rows[1:]] != entity[rows[:-1]])[: rows.size]]
+    return np.asarray(rows[np.diff(entity[rows], prepend=-1) != 0])
 
 
-def _note_hopes(
-    rng: np.random.Generator, table: Table, course: Course, skill: Floats, until: Ints
-) -> None:
+def _note_hopes(rng: np.random.Generator, table: Table, course: Course, skill: Floats, until: Ints) -> None:
     """Let reps write what they believe: mostly a stage's habitual figure, and now and then a doubt."""
     hope = np.repeat(_HOPE, 2)
     optimism = 0.05 + 0.1 * skill
@@ -217,7 +223,7 @@ def _note_hopes(
 
 
 def _rounded(probability: Floats) -> Floats:
-    return np.round(np.clip(np.round(probability * 20) / 20, 0.05, 0.95), 2)
+    return np.asarray(np.round(np.clip(np.round(probability * 20) / 20, 0.05, 0.95), 2), dtype=np.float64)
 
 
 def blanked_numbers(values: Floats, missing: Flags) -> npt.NDArray[np.object_]:
@@ -228,7 +234,7 @@ def blanked_numbers(values: Floats, missing: Flags) -> npt.NDArray[np.object_]:
 
 
 def _note_close_dates(rng: np.random.Generator, table: Table, until: Ints) -> None:
-    """Let reps expect an early close, and push the date each time it comes near and the deal is not closed."""
+    """Let reps expect an early close, and push the date each time it comes near."""
     started = table.columns["occurred_at"]
     expected = started // DAY + rng.integers(_EARLY, _LATE, started.size)
     table.columns["expected_close_on"] = np.where(rng.random(started.size) < 0.04, NO_INSTANT, expected)

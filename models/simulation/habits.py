@@ -13,7 +13,7 @@ Floats = npt.NDArray[np.float64]
 
 
 def recorded_late(rng: np.random.Generator, at: Ints, *, share: float, days: float) -> Ints:
-    """Return when each fact is written down: within two hours, but a `share` of them one to `days` days later."""
+    """Return when facts are written down: within two hours, a `share` of them one to `days` days later."""
     soon = rng.integers(30, 7_200, at.size) * SECOND
     later = (rng.uniform(1.0, days, at.size) * DAY).astype(np.int64)
     return at + np.where(rng.random(at.size) < share, later, soon)
@@ -25,7 +25,7 @@ def after(rng: np.random.Generator, at: Ints, working: float) -> Ints:
 
 
 def in_order(entity: Ints, learned: Ints) -> Ints:
-    """Return when facts are written down if nobody writes down a later fact of an entity before an earlier one.
+    """Return when facts are written down if nobody writes a later one of an entity before an earlier one.
 
     `entity` is sorted, and the facts of each are in the order in which they happened.
     """

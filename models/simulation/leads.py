@@ -13,7 +13,7 @@ from models.simulation import names, world
 from models.simulation.course import Beginning, Course
 from models.simulation.habits import after, recorded_late
 from models.simulation.people import Ownership, People
-from models.simulation.table import NONE, Columns, Table, blanked, chosen, happened, texts
+from models.simulation.table import NONE, Columns, Table, blanked, chosen, happened, missing, texts
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -34,7 +34,7 @@ _REASONS = ("no budget", "no need", "unreachable", "wrong contact", "bought else
 
 @dataclass(frozen=True, kw_only=True)
 class Leads:
-    """All leads; `rep`: int64[n], positions in `People.reps` of the first owners; `host`: of their companies."""
+    """All leads; `rep`: int64[n], positions in `People.reps` of the first owners; `host` of each company."""
 
     table: Table
     course: Course
@@ -96,7 +96,9 @@ def _arrivals(rng: np.random.Generator, source: Ints, start: int, end: int) -> I
     """Return when a lead of each source comes."""
     days = np.arange(start // DAY, end // DAY)
     month = days.astype("datetime64[D]").astype("datetime64[M]").astype(np.int64) % 12
-    year_day = (days.astype("datetime64[D]") - days.astype("datetime64[D]").astype("datetime64[Y]")).astype(int)
+    year_day = (days.astype("datetime64[D]") - days.astype("datetime64[D]").astype("datetime64[Y]")).astype(
+        int
+    )
     weekend = (days + 3) % 7 >= 5
     busy = np.take(_MONTH, month) * np.linspace(1.0, 1.0 + _GROWTH, days.size)
     weights = {
@@ -108,7 +110,9 @@ def _arrivals(rng: np.random.Generator, source: Ints, start: int, end: int) -> I
     for position, name in enumerate(_SOURCE):
         rows = np.flatnonzero(source == position)
         office = name in _OFFICE
-        day = days[chosen(rng, weights["show" if position == _SHOW else "office" if office else "web"], rows.size)]
+        day = days[
+            chosen(rng, weights["show" if position == _SHOW else "office" if office else "web"], rows.size)
+        ]
         low, high = (1.0, 10.0) if office else (0.0, 15.0)
         occurred[rows] = day * DAY + (rng.uniform(low, high, rows.size) * 3_600).astype(np.int64) * SECOND
     return occurred
@@ -116,7 +120,9 @@ def _arrivals(rng: np.random.Generator, source: Ints, start: int, end: int) -> I
 
 def _attributes(rng: np.random.Generator, source: Ints) -> tuple[Columns, list[str]]:
     size = source.size
-    industry = texts([world.INDUSTRIES[at].name for at in chosen(rng, [k.share for k in world.INDUSTRIES], size)])
+    industry = texts(
+        [world.INDUSTRIES[at].name for at in chosen(rng, [k.share for k in world.INDUSTRIES], size)]
+    )
     region = texts([world.REGIONS[at].name for at in chosen(rng, [k.share for k in world.REGIONS], size)])
     company = names.companies(rng, region.tolist(), industry.tolist())
     person = names.persons(rng, region.tolist())
@@ -127,7 +133,9 @@ def _attributes(rng: np.random.Generator, source: Ints) -> tuple[Columns, list[s
         "company": blanked(texts([one.name for one in company]), rng.random(size) < 0.05),
         "email": _emails(rng, [one.mailbox for one in person], host),
         "phone": blanked(_phones(rng, region), rng.random(size) < 0.30),
-        "title": blanked(texts([names.TITLES[at] for at in rng.integers(0, 12, size)]), rng.random(size) < 0.25),
+        "title": blanked(
+            texts([names.TITLES[at] for at in rng.integers(0, 12, size)]), rng.random(size) < 0.25
+        ),
         "source": texts([_SOURCE[at] for at in source]),
         "industry": blanked(industry, rng.random(size) < 0.06),
         "region": blanked(region, rng.random(size) < 0.04),
@@ -144,7 +152,7 @@ def _emails(rng: np.random.Generator, mailbox: list[str], host: list[str]) -> np
 
 
 def _phones(rng: np.random.Generator, region: npt.NDArray[np.object_]) -> npt.NDArray[np.object_]:
-    # 000 is no network's prefix in China, and 555-01xx is kept free for invented numbers in America.
+    # No network in China has the prefix 100, and 555-01xx is kept free for invented numbers in America.
     tail = rng.integers(0, 10**8, region.size).tolist()
     return texts(
         [
@@ -155,17 +163,11 @@ def _phones(rng: np.random.Generator, region: npt.NDArray[np.object_]) -> npt.ND
 
 
 def _campaigns(rng: np.random.Generator, source: Ints, occurred: Ints) -> npt.NDArray[np.object_]:
-    month = (occurred // DAY).astype("datetime64[D]").astype("datetime64[M]")
-    quarter = (month.astype(np.int64) % 12) // 3 + 1
-    year = month.astype("datetime64[Y]").astype(np.int64) + 1970
-    titles = {_AD: ("search", "feed"), _SHOW: ("fair", "fair")}
-    pick = rng.integers(0, 2, source.size).tolist()
-    return texts(
-        [
-            f"{y} Q{q} {titles[s][one]}" if s in titles else None
-            for s, y, q, one in zip(source.tolist(), year.tolist(), quarter.tolist(), pick, strict=True)
-        ]
-    )
+    month = (occurred // DAY).astype("datetime64[D]").astype("datetime64[M]").astype(np.int64) % 12
+    fair = np.where(month < 6, "spring fair", "autumn fair")
+    ad = np.where(rng.random(source.size) < 0.6, "search", "feed")
+    campaign = np.where(source == _SHOW, fair, ad)
+    return blanked(campaign, (source != _SHOW) & (source != _AD))
 
 
 def lead_quality(columns: Columns, start: int) -> Floats:
@@ -173,10 +175,10 @@ def lead_quality(columns: Columns, start: int) -> Floats:
     source, region = columns["source"], columns["region"]
     late_ad = (source == "ad") & (columns["occurred_at"] >= start + world.ADS_WORSEN_AFTER_DAYS * DAY)
     abroad = np.isin(region.astype(str), world.OVERSEAS) & (source == "trade show")
-    phone = np.take(world.PHONE_EFFECT, (columns["phone"] != None).astype(int))  # noqa: E711  an array of objects
+    phone = np.take(world.PHONE_EFFECT, (~missing(columns["phone"])).astype(int))
     mail = np.array([world.MAIL_EFFECT[_mail_kind(address)] for address in columns["email"]])
-    return (
-        -0.10
+    return np.asarray(
+        world.LEAD_INTERCEPT
         + effects(world.SOURCES, source, "lead")
         + effects(world.INDUSTRIES, columns["industry"], "lead")
         + effects(world.REGIONS, region, "lead")
@@ -209,12 +211,12 @@ def employees_effect(employees: npt.NDArray[np.object_]) -> Floats:
 def _correct(rng: np.random.Generator, table: Table, until: Ints) -> None:
     """Let people fill and correct fields while a lead is open; the effects are those of the right values."""
     known = table.columns["recorded_at"]
-    empty = np.flatnonzero((table.columns["title"] == None) & (rng.random(len(table)) < 0.3))  # noqa: E711
+    empty = np.flatnonzero(missing(table.columns["title"]) & (rng.random(len(table)) < 0.3))
     at = after(rng, known[empty], 10.0)
     seen = at < until[empty]
     new = texts([names.TITLES[one] for one in rng.integers(0, 12, empty.size)])
     table.edit("title", empty[seen], new[seen], at[seen], at[seen])
-    typed = np.flatnonzero((table.columns["employees"] != None) & (rng.random(len(table)) < 0.03))  # noqa: E711
+    typed = np.flatnonzero(~missing(table.columns["employees"]) & (rng.random(len(table)) < 0.03))
     at = after(rng, known[typed], 6.0)
     seen = at < until[typed]
     right = table.columns["employees"][typed[seen]]
@@ -232,9 +234,7 @@ def _disqualify(rng: np.random.Generator, table: Table, at: Ints) -> None:
     table.edit("disqualified_reason", rows[told], reason[told], when[told], learned[told])
 
 
-def convert(
-    rng: np.random.Generator, leads: Leads, rows: Ints, account: Ints, contact: Ints, learned: Ints
-) -> None:
+def convert(leads: Leads, rows: Ints, account: Ints, contact: Ints, learned: Ints) -> None:
     """Note the conversion of the leads at `rows` into accounts and contacts (NONE for no contact)."""
     table, when = leads.table, leads.converted_at[rows]
     table.edit("status", rows, texts([LeadStatus.CONVERTED.value] * rows.size), when, learned)

@@ -11,35 +11,41 @@ from models.simulation.world import FREE_MAIL, OVERSEAS
 
 Ints = npt.NDArray[np.int64]
 
-_SURNAMES = tuple(
-    pair.split()
-    for pair in (
-        "王 wang,李 li,张 zhang,刘 liu,陈 chen,杨 yang,黄 huang,赵 zhao,周 zhou,吴 wu,徐 xu,孙 sun,胡 hu,朱 zhu,高 gao,"
-        "林 lin,何 he,郭 guo,马 ma,罗 luo,梁 liang,宋 song,郑 zheng,谢 xie,韩 han,唐 tang,冯 feng,于 yu,董 dong,萧 xiao"
-    ).split(",")
+
+def _pairs(text: str) -> tuple[tuple[str, str], ...]:
+    """Return pairs of characters and their sound."""
+    words = text.split()
+    return tuple(zip(words[::2], words[1::2], strict=True))
+
+
+def _words(text: str) -> tuple[str, ...]:
+    """Return the words of a text."""
+    return tuple(text.split())
+
+
+_SURNAMES = _pairs(
+    "王 wang 李 li 张 zhang 刘 liu 陈 chen 杨 yang 黄 huang 赵 zhao 周 zhou 吴 wu 徐 xu 孙 sun 胡 hu "
+    "朱 zhu 高 gao 林 lin 何 he 郭 guo 马 ma 罗 luo 梁 liang 宋 song 郑 zheng 谢 xie 韩 han 唐 tang "
+    "冯 feng 于 yu 董 dong 萧 xiao"
 )
-_GIVEN = tuple(
-    pair.split()
-    for pair in (
-        "伟 wei,芳 fang,敏 min,静 jing,强 qiang,磊 lei,洋 yang,艳 yan,勇 yong,军 jun,杰 jie,娟 juan,涛 tao,明 ming,超 chao,"
-        "霞 xia,平 ping,刚 gang,桂英 guiying,文博 wenbo,子涵 zihan,思远 siyuan,雨桐 yutong,浩然 haoran,晓燕 xiaoyan,"
-        "志强 zhiqiang,建国 jianguo,丽华 lihua,海燕 haiyan,俊杰 junjie"
-    ).split(",")
+_GIVEN = _pairs(
+    "伟 wei 芳 fang 敏 min 静 jing 强 qiang 磊 lei 洋 yang 艳 yan 勇 yong 军 jun 杰 jie 娟 juan 涛 tao "
+    "明 ming 超 chao 霞 xia 平 ping 刚 gang 桂英 guiying 文博 wenbo 子涵 zihan 思远 siyuan 雨桐 yutong "
+    "浩然 haoran 晓燕 xiaoyan 志强 zhiqiang 建国 jianguo 丽华 lihua 海燕 haiyan 俊杰 junjie"
 )
-_FIRST = (
-    "Emma Liam Olivia Noah Sofia Lucas Mia Oscar Clara Hugo Nina Felix Laura Simon Julia Adam Irene Marco Elena David "
-    "Grace Henry Alice Peter Sarah Daniel Anna Martin Ruth Victor"
-).split()
-_LAST = (
-    "Smith Keller Novak Rossi Dubois Jensen Fischer Moreau Silva Larsen Wagner Costa Meyer Berg Martin Lopez Walker "
-    "Young Baker Hill Cooper Ward Turner Reed Brooks Hayes Stone Frost Lane Marsh"
-).split()
-_SYLLABLES = tuple(
-    pair.split()
-    for pair in (
-        "瑞 rui,科 ke,华 hua,泰 tai,安 an,德 de,信 xin,诚 cheng,宏 hong,远 yuan,博 bo,达 da,恒 heng,利 li,金 jin,辉 hui,"
-        "创 chuang,新 xin,天 tian,成 cheng,万 wan,佳 jia,正 zheng,和 he,丰 feng,源 yuan,通 tong,海 hai,东 dong,智 zhi"
-    ).split(",")
+_SYLLABLES = _pairs(
+    "瑞 rui 科 ke 华 hua 泰 tai 安 an 德 de 信 xin 诚 cheng 宏 hong 远 yuan 博 bo 达 da 恒 heng 利 li "
+    "金 jin 辉 hui 创 chuang 新 xin 天 tian 成 cheng 万 wan 佳 jia 正 zheng 和 he 丰 feng 源 yuan "
+    "通 tong 海 hai 东 dong 智 zhi"
+)
+_FIRST = _words(
+    "Emma Liam Olivia Noah Sofia Lucas Mia Oscar Clara Hugo Nina Felix Laura Simon Julia Adam "
+    "Irene Marco Elena David Grace Henry Alice Peter Sarah Daniel Anna Martin Ruth Victor"
+)
+_LAST = _words(
+    "Smith Keller Novak Rossi Dubois Jensen Fischer Moreau Silva Larsen Wagner Costa Meyer Berg "
+    "Martin Lopez Walker Young Baker Hill Cooper Ward Turner Reed Brooks Hayes Stone Frost Lane "
+    "Marsh"
 )
 _LINES_ZH = {
     "manufacturing": "精密制造",
@@ -59,13 +65,14 @@ _LINES_EN = {
     "education": "Learning",
     "energy": "Energy",
 }
-_EARLY = (
-    "North Bright Clear Stone River Silver Green High Blue Iron Oak West Summit Harbor Maple Falcon Amber Granite Cedar "
-    "Crescent Meadow Union Pioneer Sterling Beacon"
-).split()
-_LATE = (
-    "water field bridge gate wood path light port way mark point works line land crest peak ford stead side view"
-).split()
+_EARLY = _words(
+    "North Bright Clear Stone River Silver Green High Blue Iron Oak West Summit Harbor Maple "
+    "Falcon Amber Granite Cedar Crescent Meadow Union Pioneer Sterling Beacon"
+)
+_LATE = _words(
+    "water field bridge gate wood path light port way mark point works line land crest peak ford "
+    "stead side view"
+)
 _CITIES = {
     "East China": ("上海", "杭州", "南京", "苏州", "宁波"),
     "South China": ("深圳", "广州", "东莞", "厦门"),

@@ -40,10 +40,12 @@ CAST = (
     ("Ivo Brandt", "ivo@example.com", Role.MANAGER, "International"),
 )
 """The same people in every company; Ana and Ben are the first two."""
-ANA_SHARE = 2.6
+ANA_SHARE = 3.0
 """How many times as many leads Ana gets as another rep: the demonstration is about her."""
 _LEAVING = 0.3
 """The share of the first reps who leave within the three years, each followed by another."""
+_NEAR = 8.0
+"""How much rather work is handed to somebody of the same team."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +84,7 @@ class Ownership:
 class People:
     """All users and teams; `reps`: int64[r], positions of those who sell, and what is theirs, float64[r].
 
+    `team` : int64[r], positions in `TEAMS`
     `joined`, `left` : int64[r], microseconds (`left` is the largest integer for those who stay)
     `share` of the leads, `skill` and `pace` : log-effects on deals and on the speed of the first touch
     """
@@ -89,6 +92,7 @@ class People:
     teams: Table
     users: Table
     reps: Ints
+    team: Ints
     joined: Ints
     left: Ints
     share: Floats
@@ -106,12 +110,12 @@ class People:
         period = np.searchsorted(edges, at, side="right")
         for number in np.unique(period):
             rows = np.flatnonzero(period == number)
-            owner[rows] = self._draw(rng, int(edges[number - 1]), rows.size)
+            owner[rows] = chosen(rng, self._shares(int(edges[number - 1])), rows.size)
         return owner
 
-    def _draw(self, rng: np.random.Generator, at: int, size: int) -> Ints:
+    def _shares(self, at: int) -> Floats:
         there = (self.joined <= at) & (at < self.left)
-        return chosen(rng, np.where(there, self.share, 0.0), size)
+        return np.where(there, self.share, 0.0)
 
     def own(self, rng: np.random.Generator, rep: Ints, start: Ints, stop: Ints) -> Ownership:
         """Hand what its rep leaves behind between `start` and `stop` to others; `rep` is who begins."""
@@ -121,7 +125,8 @@ class People:
             at = int(self.left[leaver])
             record = np.flatnonzero((now == leaver) & (start < at) & (at < stop))
             if record.size:
-                now[record] = self._draw(rng, at, record.size)
+                near = np.where(self.team == self.team[leaver], _NEAR, 1.0)
+                now[record] = chosen(rng, self._shares(at) * near, record.size)
                 handovers.append(Handover(record=record, owner=self.reps[now[record]], at=at))
         return Ownership(first=self.reps[rep], handovers=tuple(handovers))
 
@@ -130,15 +135,23 @@ def hire(rng: np.random.Generator, size: Size, start: int, end: int) -> People:
     """Return the people of a company that opens at `start`."""
     leavers = round(size.reps * _LEAVING)
     count = size.reps + leavers
-    joined, left = _stay(rng, size.reps, leavers, start, end)
+    joined, left, follows = _stay(rng, size.reps, leavers, start, end)
     share = np.exp(rng.normal(0.0, 0.15, count))
     share[0] = ANA_SHARE
-    skill, pace = rng.normal(0.0, 0.28, count), rng.normal(0.0, 0.40, count)
+    skill, pace = rng.normal(0.0, 0.12, count), rng.normal(0.0, 0.30, count)
     skill[0], pace[0] = 0.25, 0.20
     team_names = [name for name, _ in TEAMS]
+    team = [_REP_TEAMS[number % len(_REP_TEAMS)] for number in range(size.reps)]
+    team += [team[leaver] for leaver in follows]
     cast = [(*person, start, NO_INSTANT) for person in CAST]
     others = [
-        (*colleague(rng, number), Role.REP, _REP_TEAMS[number % len(_REP_TEAMS)], joined[number], left[number])
+        (
+            *colleague(rng, number),
+            Role.REP,
+            team[number],
+            joined[number],
+            left[number],
+        )
         for number in range(2, count)
     ]
     users = _users([*cast, *others], team_names, end)
@@ -146,6 +159,7 @@ def hire(rng: np.random.Generator, size: Size, start: int, end: int) -> People:
         teams=_teams(team_names, start),
         users=users,
         reps=np.array([0, 1, *range(len(CAST), len(CAST) + count - 2)]),
+        team=np.array([team_names.index(name) for name in team]),
         joined=joined,
         left=left,
         share=share,
@@ -154,16 +168,19 @@ def hire(rng: np.random.Generator, size: Size, start: int, end: int) -> People:
     )
 
 
-def _stay(rng: np.random.Generator, first: int, leavers: int, start: int, end: int) -> tuple[Ints, Ints]:
-    """Return when each rep joins and leaves; those who leave are followed by those after the first."""
+def _stay(
+    rng: np.random.Generator, first: int, leavers: int, start: int, end: int
+) -> tuple[Ints, Ints, list[int]]:
+    """Return when each rep joins and leaves, and whom those after the first follow."""
     forever = np.iinfo(np.int64).max
     joined = np.full(first + leavers, start)
     left = np.full(first + leavers, forever)
     goes = np.sort(start + ((end - start) * rng.uniform(0.15, 0.92, leavers)).astype(np.int64))
     goes = instants(np.ceil(working_days(goes)) - 0.01)
-    left[rng.permutation(np.arange(2, first))[:leavers]] = goes
+    leaver = rng.permutation(np.arange(2, first))[:leavers]
+    left[leaver] = goes
     joined[first:] = instants(np.floor(working_days(goes - rng.integers(0, 20, leavers) * DAY)))
-    return joined, left
+    return joined, left, leaver.tolist()
 
 
 def _teams(names: list[str], start: int) -> Table:

@@ -51,8 +51,12 @@ def _check_empty(store: Store) -> None:
         for model in (Lead, Account):
             count = session.scalar(select(func.count()).select_from(model)) or 0
             if count:
-                raise InvalidValueError("store", f"{count} records of type {model.record_type}", "an empty store")
-        taken = session.scalars(select(User.email).where(User.email.in_([email for _, email, *_ in CAST]))).first()
+                raise InvalidValueError(
+                    "store", f"{count} records of type {model.record_type}", "an empty store"
+                )
+        taken = session.scalars(
+            select(User.email).where(User.email.in_([email for _, email, *_ in CAST]))
+        ).first()
         if taken is not None:
             raise InvalidValueError("store", f"a user {taken}", "a store without the company's people")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -20,7 +21,7 @@ NONE = -1
 
 @dataclass(frozen=True, kw_only=True)
 class Edits:
-    """Changes of one field: `record`: int64[n], positions in the table; `value`: object[n]; two instants, int64[n]."""
+    """Changes of one field: `record`: int64[n], positions in the table; one `value` and two instants each."""
 
     field: str
     record: Ints
@@ -33,8 +34,9 @@ class Edits:
 class Table:
     """Records of one type as they were created, and what was changed later.
 
-    Instants and days are int64 (microseconds; days since 1970) with NO_INSTANT for none, references are positions in the
-    other table (NONE for none), money is float64 with NaN for none, the rest is object or a number.
+    Instants and days are int64 (microseconds; days since 1970) with NO_INSTANT for none, references are
+    positions in the other table (NONE for none), money is float64 with NaN for none, the rest is object or a
+    number.
     """
 
     columns: Columns
@@ -60,7 +62,7 @@ def chosen(rng: np.random.Generator, shares: npt.ArrayLike, size: int) -> Ints:
     return rng.choice(weights.size, size=size, p=weights / weights.sum())
 
 
-def texts(values: list[str | None]) -> Objects:
+def texts(values: Sequence[object]) -> Objects:
     """Return values as an object array."""
     array = np.empty(len(values), dtype=object)
     array[:] = values
@@ -74,9 +76,14 @@ def blanked(values: npt.NDArray[Any], missing: npt.NDArray[np.bool_]) -> Objects
     return array
 
 
+def missing(values: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+    """Return where there is None."""
+    return np.array([value is None for value in values], dtype=bool)
+
+
 def happened(at: Ints) -> npt.NDArray[np.bool_]:
     """Return where there is an instant."""
-    return at != NO_INSTANT
+    return np.asarray(at != NO_INSTANT)
 
 
 def joined_tables(tables: list[Table]) -> Table:

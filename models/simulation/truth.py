@@ -1,7 +1,8 @@
 """The truth about a simulated company: the probabilities it was made with, kept apart from its records.
 
-A probability is exact given what the process knows at `as_of`: the record's own attributes and its hidden state. A model sees the
-state only through activities, so the truth is a bound that no honest model beats. Only evaluation reads it.
+A probability is exact given what the process knows at `as_of`: the record's own attributes and its hidden
+state. A model sees the state only through activities, so the truth is a bound that no honest model beats.
+Only evaluation reads it.
 """
 
 from __future__ import annotations
@@ -17,11 +18,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from crm_core.arrays import NO_INSTANT
 from crm_core.clock import DAY
 from crm_core.errors import InvalidValueError
 from crm_core.segments import end_within, runs_of
-from models.simulation.chain import Chain, Jump
+from models.simulation.chain import Chain, Entities, Jump
 from models.simulation.course import Beginning, Course
+from models.simulation.working_time import working_days
 from models.simulation.world import Renewal
 
 Ints = npt.NDArray[np.int64]
@@ -49,10 +52,41 @@ class Lives:
 
 
 @dataclass(frozen=True, kw_only=True)
+class _Spells:
+    """Contracts asked about: where they are at `now`, when they end, and until when we ask."""
+
+    entities: Entities
+    state: Ints
+    moved: Flags
+    now: Ints
+    ends_at: Ints
+    until: Ints
+    renewals: Ints
+
+    def renewed(self, rows: Ints, state: int, renewal: Renewal) -> _Spells:
+        """Return the contracts that follow those at `rows`, begun in `state`."""
+        start = self.ends_at[rows]
+        quality = renewal.quality_after(self.entities.quality[rows], self.renewals[rows])
+        return _Spells(
+            entities=Entities(start=working_days(start), quality=quality, pace=np.zeros(rows.size)),
+            state=np.full(rows.size, state),
+            moved=np.zeros(rows.size, dtype=bool),
+            now=start,
+            ends_at=start + renewal.days * DAY,
+            until=self.until[rows],
+            renewals=self.renewals[rows] + 1,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
 class Agreements:
-    """Contracts, sorted by account and start: int64[n] each, microseconds; `cancelled_at` is NO_INSTANT for none."""
+    """Contracts, sorted by account and start: int64[n] each, instants in microseconds.
+
+    `cancelled_at` is NO_INSTANT for none; `renewals` counts those before.
+    """
 
     account: Ints
+    renewals: Ints
     signed_at: Ints
     starts_at: Ints
     ends_at: Ints
@@ -70,7 +104,26 @@ class Agreements:
             return position, found
         cancelled = self.cancelled_at[position]
         running = (self.signed_at[position] <= as_of) & (as_of < self.ends_at[position])
-        return position, found & running & ((cancelled < 0) | (cancelled > as_of))
+        return position, found & running & ((cancelled == NO_INSTANT) | (cancelled > as_of))
+
+    def loss(self, spells: _Spells) -> Floats:
+        """Return the probability that each contract, or one that renews it, is cancelled or not renewed."""
+        chain, renewal = self.course.chain, self.renewal
+        stop = working_days(np.minimum(spells.ends_at, spells.until))
+        occupied = chain.occupancy(
+            spells.entities, spells.state, spells.moved, working_days(spells.now), stop
+        )
+        states = np.array(chain.open_states)
+        kept = renewal.probability(states, spells.entities.quality[:, None])
+        lost = occupied[:, chain.index("cancelled")].copy()
+        due = np.flatnonzero(spells.ends_at <= spells.until)
+        lost[due] += (occupied[np.ix_(due, states)] * (1.0 - kept[due])).sum(axis=1)
+        due = due[spells.ends_at[due] < spells.until[due]]
+        for begins in set(renewal.begins) if due.size else ():
+            from_here = states[np.array(renewal.begins) == begins]
+            share = (occupied[np.ix_(due, from_here)] * kept[np.ix_(due, from_here)]).sum(axis=1)
+            lost[due] += share * self.loss(spells.renewed(due, begins, renewal))
+        return lost
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,22 +142,26 @@ class Truth:
 
         Parameters
         ----------
-        task : `lead_scoring` (converted), `win_probability` (won) or `churn` (the contract that runs at `as_of` ends
-            without a renewal, or is cancelled)
+        task : `lead_scoring` (converted), `win_probability` (won) or `churn` (the contract that runs at
+        `as_of`, or
+            one that renews it, is cancelled or ends without a renewal)
         ids, as_of : int64[n]
-            Records (leads, deals, accounts) and instants in microseconds since 1970. A record may be asked many times.
+            Records (leads, deals, accounts) and instants in microseconds since 1970. A record may be asked
+            many times.
         horizon_days : days from `as_of`, at least 1
 
         Returns
         -------
         float64[n]
-            In [0, 1]; NaN where the question is not defined: an unknown record, one that does not exist yet or whose
-            outcome has happened, an account without a running contract, an instant after the end of the simulation.
+            In [0, 1]; NaN where the question is not defined: an unknown record, one that does not exist yet
+            or whose outcome has happened, an account without a running contract, an instant after the end of
+            the simulation.
 
         Notes
         -----
-        Time rule: the window is as_of < event <= as_of + horizon_days. For contracts the instant that counts is the end of
-        the contract, even though it is known only after the time of grace that nobody renewed it.
+        Time rule: the window is as_of < event <= as_of + horizon_days. For contracts the instant that counts
+        is the end of the contract, even though it is known only after the time of grace that nobody renewed
+        it.
         """
         if horizon_days < 1:
             raise InvalidValueError("horizon_days", horizon_days, "at least one day")
@@ -140,15 +197,20 @@ class Truth:
     def _loss(self, ids: Ints, as_of: Ints, horizon: int) -> Floats:
         entity, running = self.contracts.active(ids, as_of)
         asked = np.flatnonzero(running & (as_of <= self.end))
-        course, entity = self.contracts.course, entity[asked]
-        ends, until = self.contracts.ends_at[entity], as_of[asked] + horizon
-        occupied = course.occupancy(entity, as_of[asked], np.minimum(ends, until))
-        lost = occupied[:, course.chain.index("cancelled")]
-        states = np.array(course.chain.open_states)
-        quality = course.beginning.quality[entity][:, None]
-        not_renewed = (occupied[:, states] * (1.0 - self.contracts.renewal.probability(states, quality))).sum(axis=1)
+        entity, now = entity[asked], as_of[asked]
+        course = self.contracts.course
+        state, moved = course.state_at(entity, now)
+        spells = _Spells(
+            entities=course.beginning.entities.take(entity),
+            state=state,
+            moved=moved,
+            now=now,
+            ends_at=self.contracts.ends_at[entity],
+            until=now + horizon,
+            renewals=self.contracts.renewals[entity],
+        )
         answer = np.full(ids.size, np.nan)
-        answer[asked] = lost + np.where(ends <= until, not_renewed, 0.0)
+        answer[asked] = self.contracts.loss(spells)
         return answer
 
     def save(self, path: Path) -> None:
@@ -179,7 +241,7 @@ class Truth:
 
 _KEY = b"truth"
 _VERSION = 1
-_TERMS = ("account", "signed_at", "starts_at", "ends_at", "cancelled_at")
+_TERMS = ("account", "renewals", "signed_at", "starts_at", "ends_at", "cancelled_at")
 
 
 def load_truth(path: Path) -> Truth | None:
@@ -193,7 +255,7 @@ def load_truth(path: Path) -> Truth | None:
     told = json.loads(metadata[_KEY])
     if told["version"] != _VERSION:
         raise InvalidValueError("truth", told["version"], f"a file of version {_VERSION}")
-    renewal = Renewal(log_odds=tuple(told["renewal"]["log_odds"]), quality=told["renewal"]["quality"])
+    lists = {name: tuple(told["renewal"][name]) for name in ("log_odds", "begins")}
     return Truth(
         size=told["size"],
         seed=told["seed"],
@@ -203,7 +265,7 @@ def load_truth(path: Path) -> Truth | None:
         contracts=Agreements(
             **{name: _column(table, "contract", name) for name in _TERMS},
             course=_course(table, "contract", told),
-            renewal=renewal,
+            renewal=Renewal(**{**told["renewal"], **lists}),
         ),
     )
 

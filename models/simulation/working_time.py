@@ -1,7 +1,7 @@
 """Working time: the clock on which the company's processes run, so that nothing is decided at night.
 
-A working day is nine hours, Monday to Friday, 09:00 to 18:00 at UTC+8. Every span of seven days holds exactly five working days,
-wherever it begins, which keeps probabilities per week exact.
+A working day is nine hours, Monday to Friday, 09:00 to 18:00 at UTC+8. Every span of seven days holds exactly
+five working days, wherever it begins, which keeps probabilities per week exact.
 """
 
 from __future__ import annotations
@@ -37,4 +37,4 @@ def instants(days: Floats) -> Ints:
     whole = np.floor(days)
     week, day = np.divmod(whole.astype(np.int64), 5)
     clock = ((days - whole) * _LENGTH).astype(np.int64)
-    return _MONDAY + week * _WEEK + day * DAY + _OPENS + clock
+    return np.asarray(_MONDAY + week * _WEEK + day * DAY + _OPENS + clock)

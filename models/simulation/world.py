@@ -1,7 +1,8 @@
-"""The numbers the company is made from: who comes, what they are like, and what that does to what becomes of them.
+"""The numbers the company is made from: who comes, what they are like, and what comes of that.
 
-Every effect below is a log-effect on rates or odds. All that has an effect stands on a record as it was created (or as it was corrected
-later), so a model can learn it; the hidden states behind the jumps show only through what happens in them.
+Every effect below is a log-effect on rates or odds. All that has an effect stands on a record as it was
+created (or as it was corrected later), so a model can learn it; the hidden states behind the jumps show only
+through what happens in them.
 """
 
 from __future__ import annotations
@@ -15,6 +16,9 @@ import numpy.typing as npt
 from crm_core.pipelines import open_stages
 from models.simulation.chain import Chain, Jump
 
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Size:
@@ -27,9 +31,9 @@ class Size:
 
 SIZES: Final = {
     "tiny": Size(leads=400, reps=4, customers=40),
-    "small": Size(leads=3_000, reps=9, customers=220),
-    "medium": Size(leads=30_000, reps=40, customers=2_200),
-    "large": Size(leads=150_000, reps=160, customers=11_000),
+    "small": Size(leads=3_000, reps=9, customers=260),
+    "medium": Size(leads=30_000, reps=40, customers=2_600),
+    "large": Size(leads=150_000, reps=160, customers=13_000),
 }
 """`tiny` is for tests."""
 
@@ -55,22 +59,35 @@ class Kind:
 
 @dataclass(frozen=True, kw_only=True)
 class Renewal:
-    """The log-odds that a contract is renewed: by the state at its end, and the weight of its customer's quality."""
+    """How contracts are renewed.
+
+    `log_odds` of a renewal by the state at the contract's end; `quality`: the weight of its customer's
+    quality; `loyalty`: what each renewal adds to that quality, up to `loyal` times; `begins`: the state in
+    which the next contract begins, by the same state.
+    """
 
     log_odds: tuple[float, ...]
     quality: float
+    loyalty: float
+    loyal: int
+    begins: tuple[int, ...]
+    days: int
 
-    def probability(self, state: npt.NDArray[np.int64], quality: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    def probability(self, state: Ints, quality: Floats) -> Floats:
         """Return the probability of a renewal; `state` holds states that can be left."""
         return np.asarray(1.0 / (1.0 + np.exp(-(np.take(self.log_odds, state) + self.quality * quality))))
 
+    def quality_after(self, quality: Floats, renewals: Ints) -> Floats:
+        """Return the quality of the next contract, after so many renewals before this one."""
+        return quality + np.where(renewals < self.loyal, self.loyalty, 0.0)
+
 
 SOURCES: Final = (
-    Kind(name="web form", share=0.36, lead=0.15, deal=0.10, customer=0.0),
-    Kind(name="ad", share=0.26, lead=0.05, deal=-0.15, customer=-0.30),
-    Kind(name="trade show", share=0.12, lead=0.10, deal=0.05, customer=0.10),
-    Kind(name="referral", share=0.12, lead=0.95, deal=0.45, customer=0.40),
-    Kind(name="cold call", share=0.14, lead=-0.70, deal=-0.40, customer=-0.20),
+    Kind(name="web form", share=0.36, lead=0.15, deal=0.10),
+    Kind(name="ad", share=0.26, lead=0.05, deal=-0.15),
+    Kind(name="trade show", share=0.12, lead=0.10, deal=0.05),
+    Kind(name="referral", share=0.12, lead=0.95, deal=0.45),
+    Kind(name="cold call", share=0.14, lead=-0.70, deal=-0.40),
 )
 ADS_WORSEN_BY: Final = -1.1
 
@@ -97,24 +114,24 @@ TRADE_SHOW_OVERSEAS: Final = 0.5
 """Whoever travels to a show abroad means it."""
 
 COMPETITORS: Final = (
-    Kind(name="", share=0.44),
+    Kind(name="", share=0.40),
     Kind(name="Orient Systems", share=0.24, deal=-0.40),
     Kind(name="Kestrel", share=0.20, deal=-0.70),
     Kind(name="in-house", share=0.12, deal=-1.00),
 )
 """The empty one stands for no known competitor."""
 
-KNOWN_ACCOUNT: Final = 0.60
+LEAD_INTERCEPT: Final = -0.10
+KNOWN_ACCOUNT: Final = 0.50
+DEAL_INTERCEPT: Final = -0.25
 AMOUNT_MEDIAN: Final = 120_000.0
 AMOUNT_EFFECT: Final = -0.22
 """A deal of e times the median amount."""
 EMPLOYEES_EFFECT: Final = 0.28
 """Ten times as many employees; none where the number is not known."""
-PHONE_EFFECT: Final = (-0.22, 0.22)
+PHONE_EFFECT: Final = (-0.15, 0.10)
 """Without and with a phone number."""
-MAIL_EFFECT: Final = {"none": -0.30, "free": -0.50, "company": 0.12}
-RENEWED_EFFECT: Final = 0.20
-"""Each renewal before, up to three."""
+MAIL_EFFECT: Final = {"none": -0.20, "free": -0.20, "company": 0.08}
 
 LEAD: Final = Chain(
     states=("new", "cold", "warm", "hot", "converted", "disqualified"),
@@ -159,7 +176,9 @@ def _deal_jumps(position: int, stage: str) -> tuple[Jump, ...]:
     onward = (
         Jump(source=moving(stage), target="won", rate=0.24, quality=0.5, season=0.15)
         if last
-        else Jump(source=moving(stage), target=moving(STAGES[position + 1]), rate=_FORWARD[position], quality=0.3)
+        else Jump(
+            source=moving(stage), target=moving(STAGES[position + 1]), rate=_FORWARD[position], quality=0.3
+        )
     )
     jumps = [
         onward,
@@ -191,13 +210,15 @@ CONTRACT: Final = Chain(
         Jump(source="fading", target="good", rate=0.050, quality=0.3),
         Jump(source="fading", target="bad", rate=0.045, quality=-0.3),
         Jump(source="bad", target="fading", rate=0.030, quality=0.3),
-        Jump(source="good", target="cancelled", rate=0.0004, quality=-0.3),
-        Jump(source="fading", target="cancelled", rate=0.0020, quality=-0.4),
-        Jump(source="bad", target="cancelled", rate=0.0085, quality=-0.4),
+        Jump(source="good", target="cancelled", rate=0.0006, quality=-0.3),
+        Jump(source="fading", target="cancelled", rate=0.0022, quality=-0.4),
+        Jump(source="bad", target="cancelled", rate=0.0080, quality=-0.4),
     ),
 )
 """How well a customer is while a contract runs; a tick is five working days."""
 
-RENEWAL: Final = Renewal(log_odds=(3.0, 1.7, 0.0), quality=0.5)
-CONTRACT_DAYS: Final = 365
+RENEWAL: Final = Renewal(
+    log_odds=(2.8, 1.6, 0.1), quality=0.5, loyalty=0.2, loyal=3, begins=(0, 0, 1), days=365
+)
 GRACE_DAYS: Final = 30
+"""Days after a contract's end in which it may still be renewed."""

@@ -119,4 +119,4 @@ def _values(model: type[Record], name: str, values: npt.NDArray[Any], ids: Ids) 
         return [None if at == NO_INSTANT else instant(at) for at in values.tolist()]
     if isinstance(kind, Day):
         return [None if day == NO_INSTANT else day_of(day) for day in values.tolist()]
-    return values.tolist()
+    return list(values.tolist())

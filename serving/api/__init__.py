@@ -1,1 +1,1 @@
-"""The API, version 1: JSON in and out, problems as `application/problem+json`, a Bearer key for each caller."""
+"""The API, version 1: JSON in and out, problems as `application/problem+json`, a Bearer key a caller."""

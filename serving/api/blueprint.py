@@ -1,11 +1,13 @@
-"""The blueprint that the API's operations are on: authentication, the form of answers, documented problems."""
+"""What the API's operations share: authentication, the form of answers, documented problems."""
 
 from __future__ import annotations
 
 from typing import Any, cast
 
 from flask import Request, Response, g, request
-from flask_openapi import APIBlueprint, Tag
+from flask_openapi.blueprint import APIBlueprint
+from flask_openapi.models.tag import Tag
+from flask_openapi.types import ResponseDict
 from pydantic import BaseModel
 from werkzeug.exceptions import BadRequest, UnsupportedMediaType
 
@@ -22,7 +24,7 @@ _PROBLEM = {
 }
 
 
-def documented(*statuses: int) -> dict[str, Any]:
+def documented(*statuses: int) -> ResponseDict:
     """Return the documentation of answers that tell of a problem."""
     return {str(status): {**_PROBLEM} for status in sorted({*statuses, 401, 422})}
 

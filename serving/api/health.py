@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from flask import Response
-from flask_openapi import APIBlueprint, Tag
+from flask_openapi.blueprint import APIBlueprint
+from flask_openapi.models.tag import Tag
 from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -29,8 +30,8 @@ def get_readiness() -> Response:
     parts = [store, *_models(), *(_rescoring() if store.ok else [])]
     if not store.ok:
         return answer(Readiness(status="not_ready", parts=parts), 503)
-    status = "ready" if all(part.ok for part in parts) else "degraded"
-    return answer(Readiness(status=status, parts=parts))
+    ready = all(part.ok for part in parts)
+    return answer(Readiness(status="ready" if ready else "degraded", parts=parts))
 
 
 def _store() -> Part:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from flask import Blueprint, Flask, Response, current_app, json, render_template
-from flask_openapi import OpenAPI
+from flask_openapi.openapi import OpenAPI
 
 DESCRIPTION = (
-    "Records of a predictive CRM with what is likely to happen to them. Probabilities are numbers in [0, 1], money is a "
-    "decimal number as text, instants are ISO 8601 with an offset. Every problem is `application/problem+json`."
+    "Records of a predictive CRM with what is likely to happen to them. Probabilities are numbers in [0, 1], "
+    "money is a decimal number as text, instants are ISO 8601 with an offset. Every problem is "
+    "`application/problem+json`."
 )
 
 _METHODS = ("get", "post", "put", "patch", "delete")
@@ -37,12 +38,11 @@ def show_document() -> str:
 
 def document(app: Flask) -> dict[str, Any]:
     """Return the OpenAPI document of the application."""
-    assert isinstance(app, OpenAPI)
-    return app.api_doc
+    return cast("OpenAPI", app).api_doc
 
 
 def list_operations(spec: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return every operation of a document with its method and path, in the order in which they are declared."""
+    """Return every operation of a document with its method and path, in the order of declaration."""
     return [
         {"method": method.upper(), "path": path, **item[method]}
         for path, item in spec["paths"].items()

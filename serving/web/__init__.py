@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from flask import Flask, Response, g, make_response, redirect, render_template, request, url_for
+from flask import Flask, g, make_response, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 from flask_babel import Babel
 from flask_bootstrap import Bootstrap5
 from flask_login import LoginManager, current_user
-from flask_openapi import OpenAPI
+from flask_openapi.openapi import OpenAPI
 from flask_wtf.csrf import CSRFError, CSRFProtect
 
 from crm_core.records import User
@@ -72,7 +72,7 @@ def _load_person(session_id: str) -> Person | None:
     return person
 
 
-def _require_login() -> Response | None:
+def _require_login() -> ResponseReturnValue | None:
     """Send people who are not logged in to the login page; API and health answer for themselves."""
     endpoint = request.endpoint
     if endpoint is None or endpoint in OPEN_ENDPOINTS or request.blueprint in {"leads", "deals", "health"}:
@@ -80,11 +80,13 @@ def _require_login() -> Response | None:
     if current_user.is_authenticated:
         return None
     wanted = request.full_path.rstrip("?") if request.method == "GET" else None
-    return redirect(url_for("entry.show_login", next=wanted))  # type: ignore[return-value]
+    return redirect(url_for("entry.show_login", next=wanted))
 
 
-def _on_expired_form(error: CSRFError) -> ResponseReturnValue:
-    return error_page(400, gettext("The form was open for too long or comes from elsewhere. Go back, reload, send again."))
+def _on_expired_form(_error: CSRFError) -> ResponseReturnValue:
+    return error_page(
+        400, gettext("The form was open for too long or comes from elsewhere. Go back, reload, send again.")
+    )
 
 
 def _context() -> dict[str, object]:

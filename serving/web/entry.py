@@ -4,17 +4,26 @@ from __future__ import annotations
 
 from urllib.parse import urlsplit
 
-from flask import Blueprint, Response, flash, make_response, redirect, render_template, request, session, url_for
+from flask import (
+    Blueprint,
+    flash,
+    make_response,
+    redirect,
+    render_template,
+    request,
+    session,
+    url_for,
+)
 from flask.typing import ResponseReturnValue
 from flask_login import current_user, login_user, logout_user
 
-from serving.auth import Person
-from serving.logs import get_log
-from serving.logins import try_password
-from serving.service import service, writing
-from serving.web.language import LANGUAGES, gettext
 from crm_core.changes import Source
 from crm_core.records import User
+from serving.auth import Person
+from serving.logins import try_password
+from serving.logs import get_log
+from serving.service import service, writing
+from serving.web.language import LANGUAGES, gettext
 
 pages = Blueprint("entry", __name__)
 
@@ -36,8 +45,10 @@ def log_in() -> ResponseReturnValue:
     outcome = try_password(service().store, email, request.form.get("password", ""))
     if outcome.user is None:
         _log.warning("login refused", locked=outcome.locked)
-        refused = gettext("Too many failed attempts. Try again in 15 minutes.") if outcome.locked else gettext(
-            "This address and password do not fit together."
+        refused = (
+            gettext("Too many failed attempts. Try again in 15 minutes.")
+            if outcome.locked
+            else gettext("This address and password do not fit together.")
         )
         shown = render_template("login.html", email=email, next=request.form.get("next", ""), refused=refused)
         return make_response(shown, 429 if outcome.locked else 401)
@@ -75,5 +86,10 @@ def choose_language() -> ResponseReturnValue:
 def _safe(target: str) -> str:
     """Return where to go on: a path of our own, never another site."""
     parts = urlsplit(target)
-    own = target.startswith("/") and not target.startswith(("//", "/\\")) and not parts.scheme and not parts.netloc
+    own = (
+        target.startswith("/")
+        and not target.startswith(("//", "/\\"))
+        and not parts.scheme
+        and not parts.netloc
+    )
     return target if own and "\\" not in target and target.isprintable() else url_for("web.start")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from flask import Blueprint, Response, redirect, url_for
+from flask import Blueprint, redirect, url_for
+from flask.typing import ResponseReturnValue
 
 FOLDER = Path(__file__).parent
 
@@ -14,6 +15,6 @@ pages = Blueprint(
 
 
 @pages.get("/")
-def start() -> Response:
+def start() -> ResponseReturnValue:
     """Go to the list that the day begins with."""
-    return redirect(url_for("leads_pages.list_records"))  # type: ignore[return-value]
+    return redirect(url_for("leads_pages.list_records"))

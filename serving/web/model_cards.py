@@ -2,16 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from flask_babel import lazy_gettext as _
 from sqlalchemy.orm import Session
 
 from crm_core.promotions import Promotion, find_champion
 from crm_core.records import User
 from serving.champions import RECORD_TYPE_OF, Champions, Trouble
 from serving.home import Home
+from serving.reports import in_order, read_report
+
+COLUMNS: Mapping[str, object] = {
+    "auc": _("AUC"),
+    "log_loss": _("Log loss"),
+    "brier": _("Brier score"),
+    "calibration_error": _("Calibration error"),
+    "lift_top_decile": _("Lift, top 10 percent"),
+    "mean_probability": _("Mean probability"),
+    "base_rate": _("Came true"),
+}
+"""The metrics shown, each with its title."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """How good the model, a baseline or the truth was."""
+
+    name: str
+    cells: Sequence[Mapping[str, float | None] | None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judged:
+    """How good a model was on questions asked later than all it knew."""
+
+    questions: int
+    outcomes: int
+    horizon_days: int
+    first_asked: str
+    last_asked: str
+    lines: Sequence[Line]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,10 +56,9 @@ class Card:
     promotion: Promotion | None
     by: str | None
     trouble: Trouble | None
-    facts: Sequence[tuple[str, str]]
-    columns: Sequence[Any]
-    metrics: Sequence[Any]
-    note: str | None
+    trained: Mapping[str, Any]
+    estimator: str | None
+    judged: Judged | None
 
 
 def read_cards(session: Session, home: Home, champions: Champions) -> list[Card]:
@@ -36,13 +69,44 @@ def read_cards(session: Session, home: Home, champions: Champions) -> list[Card]
 def _card(session: Session, home: Home, champions: Champions, task: str) -> Card:
     promotion = find_champion(session, task)
     by = session.get(User, promotion.actor_id) if promotion and promotion.actor_id else None
+    report = read_report(home, promotion.model_version) if promotion else None
     return Card(
         task=task,
         promotion=promotion,
         by=by.name if by else None,
         trouble=champions.troubles.get(task),
-        facts=[],
-        columns=[],
-        metrics=[],
-        note=None,
+        trained=_trained(home, promotion),
+        estimator=(report or {}).get("estimator"),
+        judged=_judged(report),
+    )
+
+
+def _trained(home: Home, promotion: Promotion | None) -> Mapping[str, Any]:
+    """Return on what a model learned, as its own file says; nothing where the file is elsewhere."""
+    path = home.models / f"{promotion.sha256}.json" if promotion else None
+    if path is None or not path.is_file():
+        return {}
+    try:
+        trained: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))["trained"]
+    except (ValueError, KeyError):  # a damaged file; the page says so elsewhere
+        return {}
+    return trained
+
+
+def _judged(report: Mapping[str, Any] | None) -> Judged | None:
+    judged_on = (report or {}).get("judged")
+    if not judged_on:
+        return None
+    main = judged_on["horizons"][-1]
+    lines = [
+        Line(name=name, cells=[main["metrics"][name].get(column) for column in COLUMNS])
+        for name in in_order(main["metrics"])
+    ]
+    return Judged(
+        questions=main["questions"],
+        outcomes=main["outcomes"],
+        horizon_days=main["horizon_days"],
+        first_asked=judged_on["first_asked"],
+        last_asked=judged_on["last_asked"],
+        lines=lines,
     )

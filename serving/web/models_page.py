@@ -8,7 +8,7 @@ from flask_login import current_user
 
 from crm_core.access import check_may_promote
 from serving.service import page_session, service
-from serving.web.model_cards import read_cards
+from serving.web.model_cards import COLUMNS, read_cards
 
 pages = Blueprint("models_pages", __name__, url_prefix="/models")
 
@@ -19,4 +19,4 @@ def list_models() -> ResponseReturnValue:
     check_may_promote(current_user.user)
     running = service()
     cards = read_cards(page_session(), running.settings.home_folder, running.champions)
-    return render_template("models.html", cards=cards)
+    return render_template("models.html", cards=cards, columns=COLUMNS)

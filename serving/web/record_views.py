@@ -13,14 +13,14 @@ from flask_login import current_user
 from crm_core.access import get_visible
 from crm_core.changes import Source
 from crm_core.clock import micros
-from crm_core.errors import CRMError, InvalidValueError
+from crm_core.errors import InvalidValueError
 from crm_core.pipelines import open_stages
 from crm_core.records import Activity
 from serving.activity_log import log_on
 from serving.paging import Listing
 from serving.service import page_session, writing
 from serving.web.language import choose_time_zone, gettext
-from serving.web.records import ROWS, Kind, read_shelf, read_sheet
+from serving.web.records import ROWS, Kind, read_sheet, read_shelf
 
 LOGGED_KINDS = ("call", "mail", "meeting", "visit", "note")
 View = Callable[..., ResponseReturnValue]
@@ -98,9 +98,7 @@ def _log(kind: Kind, record_id: int) -> ResponseReturnValue:
         with writing(current_user.user, Source.REP) as transaction:
             log_on(transaction, current_user.user, kind.model, record_id, _activity())
     except InvalidValueError as error:
-        return (str(error), 422) if by_script else (_show(kind, record_id, refused=str(error)), 422)
-    except CRMError:
-        raise
+        return make_response(str(error) if by_script else _show(kind, record_id, refused=str(error)), 422)
     if by_script:
         return make_response(_render("_timeline.html", kind, record_id), 201)
     flash(gettext("Logged. The score follows in a moment: reload the page to see it."))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from itertools import zip_longest
 from typing import Any
 
@@ -12,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from crm_core.access import visible
 from crm_core.changes import Action, Change
+from crm_core.fields import FieldDeclaration, list_fields
 from crm_core.predictions import Prediction, list_predictions
 from crm_core.records import Account, Activity, Deal, Lead, Role, User
 from serving.activity_log import list_activities
@@ -22,6 +24,10 @@ from serving.web import reasons, sparkline
 Scored = Lead | Deal | Account
 
 ROWS = 25
+DIFFERENT = 0.005
+"""Probabilities less than half a point apart are as good as the same."""
+LOOKED_BACK = 12
+"""Predictions among which a differing one is looked for."""
 REASONS_IN_A_ROW = 3
 TOUCHES = ("call", "mail", "meeting", "visit")
 """Activities that are contact with the customer."""
@@ -50,9 +56,7 @@ LEADS = Kind(
     status_words="lead_status",
 )
 DEALS = Kind(model=Deal, collection="deals", statuses=("open", "won", "lost"), status_words="deal_status")
-CUSTOMERS = Kind(
-    model=Account, collection="customers", statuses=(), status_words="", rising_is_good=False
-)
+CUSTOMERS = Kind(model=Account, collection="customers", statuses=(), status_words="", rising_is_good=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,11 +68,20 @@ class Touch:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Before:
+    """The last prediction that said something else."""
+
+    probability: float
+    as_of: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
 class Row:
     """One line of a list."""
 
     record: Scored
     reasons: Sequence[reasons.Reason]
+    before: Before | None
     touch: Touch | None
     owner: str | None
     account: str | None
@@ -101,10 +114,12 @@ class Sheet:
     """What the page of one record shows."""
 
     record: Scored
+    before: Before | None
     owner: str | None
     account: Account | None
     picture: reasons.Picture | None
     horizon_days: int | None
+    labels: Mapping[str, FieldDeclaration]
     timeline: Sequence[Entry]
     history: Sequence[Mapping[str, Any]]
     line: sparkline.Line | None
@@ -129,10 +144,12 @@ def read_sheet(session: Session, kind: Kind, record: Scored) -> Sheet:
     names = _names(session)
     return Sheet(
         record=record,
+        before=_before(session, kind, [record]).get(record.id),
         owner=names.get(record.owner_id),
         account=_account(session, record),
         picture=reasons.draw(record.reasons),
         horizon_days=predictions[0].horizon_days if predictions else None,
+        labels={field.name: field for field in list_fields(session, kind.record_type)},
         timeline=_timeline(session, record, names),
         history=_history(predictions[:30]),
         line=sparkline.draw([(p.as_of, p.probability) for p in reversed(predictions)]),
@@ -141,12 +158,14 @@ def read_sheet(session: Session, kind: Kind, record: Scored) -> Sheet:
 
 def _rows(session: Session, kind: Kind, records: Sequence[Scored]) -> list[Row]:
     touches = _touches(session, kind, [record.id for record in records])
+    before = _before(session, kind, records)
     names = _names(session)
     accounts = _account_names(session, records)
     return [
         Row(
             record=record,
             reasons=reasons.top_reasons(record.reasons, REASONS_IN_A_ROW),
+            before=before.get(record.id),
             touch=touches.get(record.id),
             owner=names.get(record.owner_id),
             account=accounts.get(getattr(record, "account_id", None)),
@@ -160,10 +179,32 @@ def _has_any(session: Session, user: User, kind: Kind) -> bool:
     return session.scalar(query.limit(1)) is not None
 
 
+def _before(session: Session, kind: Kind, records: Sequence[Scored]) -> dict[int, Before]:
+    """Return what each record's last differing prediction was: asking again does not wipe out a change."""
+    shown = {record.id: record.probability for record in records if record.probability is not None}
+    newest = func.row_number().over(
+        partition_by=Prediction.record_id, order_by=(Prediction.as_of.desc(), Prediction.id.desc())
+    )
+    ranked = (
+        select(Prediction.record_id, Prediction.probability, Prediction.as_of, newest.label("place"))
+        .where(Prediction.record_type == kind.record_type, Prediction.record_id.in_(shown))
+        .subquery()
+    )
+    columns = (ranked.c.record_id, ranked.c.probability, ranked.c.as_of)
+    query = select(*columns).where(ranked.c.place <= LOOKED_BACK).order_by(ranked.c.place.desc())
+    return {
+        record_id: Before(probability=probability, as_of=as_of)
+        for record_id, probability, as_of in session.execute(query)
+        if probability is not None and abs(probability - shown[record_id]) >= DIFFERENT
+    }
+
+
 def _touches(session: Session, kind: Kind, ids: Sequence[int]) -> dict[int, Touch]:
     """Return the last contact of each record."""
     link = getattr(Activity, f"{kind.record_type}_id")
-    newest = func.row_number().over(partition_by=link, order_by=(Activity.occurred_at.desc(), Activity.id.desc()))
+    newest = func.row_number().over(
+        partition_by=link, order_by=(Activity.occurred_at.desc(), Activity.id.desc())
+    )
     ranked = (
         select(link.label("record_id"), Activity.kind, Activity.occurred_at, newest.label("place"))
         .where(link.in_(ids), Activity.kind.in_(TOUCHES), Activity.deleted_at.is_(None))
@@ -176,13 +217,13 @@ def _touches(session: Session, kind: Kind, ids: Sequence[int]) -> dict[int, Touc
 
 
 def _names(session: Session) -> dict[int | None, str]:
-    return {user_id: name for user_id, name in session.execute(select(User.id, User.name))}
+    return dict(session.execute(select(User.id, User.name)).all())
 
 
 def _account_names(session: Session, records: Sequence[Scored]) -> dict[int | None, str]:
     ids = {record.account_id for record in records if isinstance(record, Deal)}
     rows = session.execute(select(Account.id, Account.name).where(Account.id.in_(ids)))
-    return {account_id: name for account_id, name in rows}
+    return dict(rows.all())
 
 
 def _account(session: Session, record: Scored) -> Account | None:
@@ -202,7 +243,10 @@ def _timeline(session: Session, record: Scored, names: Mapping[int | None, str])
     ]
     changed = [
         Entry(
-            at=change.occurred_at, recorded_at=change.recorded_at, who=names.get(change.actor_id), change=change
+            at=change.occurred_at,
+            recorded_at=change.recorded_at,
+            who=names.get(change.actor_id),
+            change=change,
         )
         for change in _changes(session, record)
     ]

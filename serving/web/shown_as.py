@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any, cast
 
@@ -15,9 +15,10 @@ from crm_core.columns import MONEY_SCALE
 from crm_core.records import Account, Deal, Lead
 from serving.service import service
 from serving.web.language import choose_language, gettext
+from serving.web.records import Sheet
 from serving.web.words import word
 
-NOTHING = "–"
+NOTHING = "–"  # noqa: RUF001  a dash, as one sets it
 
 
 def percent(value: float | None, digits: int | None = None) -> str:
@@ -53,7 +54,9 @@ def money(value: Decimal | None, currency: str | None) -> str:
     if currency is None:
         return number(float(value))
     pattern = None if value % 1 else "¤#,##0"
-    return cast("str", flask_babel.format_currency(value, currency, format=pattern, currency_digits=bool(value % 1)))
+    return cast(
+        "str", flask_babel.format_currency(value, currency, format=pattern, currency_digits=bool(value % 1))
+    )
 
 
 def moment(value: datetime | None) -> str:
@@ -78,9 +81,11 @@ def age(value: datetime | None) -> str:
     if value is None:
         return NOTHING
     passed = service().store.clock.now() - value
-    if passed.total_seconds() < 10:
+    if passed < timedelta(minutes=1):
         return gettext("just now")
-    return cast("str", flask_babel.format_timedelta(-passed, granularity="second", threshold=2.0, add_direction=True))
+    # Up to two weeks a number of days says more than "1 week".
+    threshold = 1.0 if passed < timedelta(days=7) else 2.0
+    return cast("str", flask_babel.format_timedelta(-passed, threshold=threshold, add_direction=True))
 
 
 def iso(value: datetime | None) -> str:
@@ -99,15 +104,25 @@ def changed(change: Change, status_words: str) -> str:
     return new if change.old is None else f"{old} → {new}"
 
 
-def facts(record: Lead | Deal | Account, owner: str | None, account: Account | None) -> list[tuple[str, str]]:
+def facts(sheet: Sheet) -> list[tuple[str, str]]:
     """Return what is known of a record, as pairs of a name and a value; what is empty is left out."""
+    record = sheet.record
     names = [name for name in _FACTS if getattr(record, name, None) is not None]
     found = [(word("field", name), _fact(record, name)) for name in names]
-    found.append((word("field", "owner_id"), owner or gettext("nobody")))
-    if account is not None:
-        found.append((word("field", "account_id"), account.name))
+    found.append((word("field", "owner_id"), sheet.owner or gettext("nobody")))
+    if sheet.account is not None:
+        found.append((word("field", "account_id"), sheet.account.name))
     custom = sorted((record.custom or {}).items())
-    return found + [(word("custom", name), str(value)) for name, value in custom if value is not None]
+    return found + [(_label(sheet, name), str(value)) for name, value in custom if value is not None]
+
+
+def _label(sheet: Sheet, name: str) -> str:
+    """Return what a custom field was declared to be called."""
+    declared = sheet.labels.get(f"custom.{name}")
+    if declared is None:
+        return word("custom", name)
+    label = declared.label_zh if choose_language() == "zh" else declared.label_en
+    return label or declared.label_en or word("custom", name)
 
 
 _FACTS = (
@@ -145,21 +160,23 @@ def _fact(record: Lead | Deal | Account, name: str) -> str:
 
 
 def _value(field: str, stored: Any, status_words: str) -> str:  # noqa: ANN401  any stored value
-    """Return a value of the change log; there, instants are microseconds, days numbers, money ten-thousandths."""
+    """Return a value in its stored form: instants are microseconds, days numbers, money ten-thousandths."""
     if stored is None:
         return NOTHING
-    match field:
-        case "status":
-            return word(status_words, stored)
-        case "stage":
-            return word("stage", stored)
-        case "amount":
-            return number(stored / MONEY_SCALE)
-        case "rep_probability":
-            return percent(stored)
-    if field.endswith("_at"):
-        return moment(instant(stored))
-    return day(day_of(stored)) if field.endswith("_on") else str(stored)
+    for ending, shown in _STORED.items():
+        if field.endswith(ending):
+            return shown(stored)
+    kinds = {"status": status_words, "stage": "stage"}
+    return word(kinds[field], stored) if field in kinds else str(stored)
+
+
+_STORED: dict[str, Callable[[Any], str]] = {
+    "_at": lambda stored: moment(instant(stored)),
+    "_on": lambda stored: day(day_of(stored)),
+    "amount": lambda stored: number(stored / MONEY_SCALE),
+    "rep_probability": percent,
+}
+"""How stored values are shown, by the end of a field's name."""
 
 
 def form(schema: dict[str, Any]) -> str:
@@ -187,6 +204,7 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "moment": moment,
     "day": day,
     "day_of": day_of_instant,
+    "instant_day": lambda value: day_of_instant(instant(value)),
     "age": age,
     "iso": iso,
     "said": said,

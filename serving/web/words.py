@@ -30,10 +30,34 @@ WORDS: dict[str, dict[str, object]] = {
         "web": _("Web visit"),
     },
     "direction": {"inbound": _("from the customer"), "outbound": _("by us")},
+    "source": {
+        "ad": _("Advertisement"),
+        "cold call": _("Cold call"),
+        "referral": _("Referral"),
+        "trade show": _("Trade show"),
+        "web form": _("Web form"),
+    },
     "task": {
         "lead_scoring": _("Lead scoring"),
         "win_probability": _("Win probability"),
         "churn": _("Customer churn"),
+    },
+    "baseline": {
+        "model": _("This model"),
+        "truth": _("True probabilities (simulated)"),
+        "base_rate": _("Base rate"),
+        "source_rate": _("Rate of the source"),
+        "stage_rate": _("Rate of the stage"),
+        "recency": _("Recency alone"),
+        "contract_end": _("Contract end alone"),
+        "rep_probability": _("Rep's own probability"),
+        "naive_bayes": _("Naive Bayes"),
+    },
+    "estimator": {
+        "base_rate": _("base rate"),
+        "logistic": _("logistic regression"),
+        "additive_trees": _("additive trees"),
+        "full_trees": _("full trees"),
     },
     "field": {
         "status": _("Status"),
@@ -68,7 +92,7 @@ WORDS: dict[str, dict[str, object]] = {
 def word(kind: str, value: object) -> str:
     """Return a word of the program in the page's language; a word of the data in readable form."""
     if value is None:
-        return "–"
+        return "–"  # noqa: RUF001  a dash, as one sets it
     if kind == "stage":
         return _stage(str(value))
     known = WORDS.get(kind, {}).get(str(value))

@@ -150,7 +150,7 @@ def _(feature: Any, db: Database, record_id: int, as_of: int) -> Any:
 def _(feature: Any, db: Database, record_id: int, as_of: int) -> Any:
     found = db.events(feature.of, record_id, as_of, None)
     born = db.tables[feature.record][record_id]["occurred_at"]
-    return (found[0]["occurred_at"] - born) * 24 / DAY if found else None
+    return (found[0]["occurred_at"] - born) / (DAY // 24) if found else None
 
 
 @_on(event_features.LastValue)

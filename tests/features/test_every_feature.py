@@ -6,7 +6,7 @@ import math
 import random
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,21 @@ from hypothesis import strategies as st
 
 from crm_core.clock import DAY
 from crm_core.store import Store
+from features import account, deal, lead
 from features.cohort import Cohort
+from features.declaration import Feature
+from features.event_features import (
+    DaysSinceFirst,
+    DaysSinceLast,
+    EventCount,
+    EventMean,
+    EventSum,
+    GapRatio,
+    LastValue,
+    MedianGap,
+)
 from features.feature_set import FEATURE_SETS, FeatureSet, feature_set_for
+from features.field_features import ChangesCount, FieldAge
 from features.frame import build_frame
 from tests.features.oracle import Database, answer
 from tests.features.worlds import BEGIN, BUSY, LENGTH, World, ids_of, make_world, poison, write_world
@@ -33,6 +46,32 @@ CUSTOM = (
 )
 REGISTERED = [(task, name) for task, found in FEATURE_SETS.items() for name in found.names]
 REGISTERED += [("lead_scoring", name) for name in CUSTOM]
+
+VARIANTS: dict[str, tuple[Feature, ...]] = {
+    "lead_scoring": (
+        EventCount(of=lead.CALLS, lookback="36h"),
+        DaysSinceLast(of=lead.ACTIVITIES, lookback="30d"),
+        DaysSinceFirst(of=lead.ACTIVITIES),
+        LastValue(of=lead.ACTIVITIES, field="kind", noun=lead.LEAD, lookback="30d"),
+        MedianGap(of=lead.ACTIVITIES),
+        ChangesCount(record="lead", field="custom.budget"),
+    ),
+    "win_probability": (
+        ChangesCount(record="deal", field="stage", lookback="30d"),
+        FieldAge(record="deal", field="amount"),
+        DaysSinceFirst(of=deal.ACCOUNT_ORDERS),
+        EventMean(of=deal.ACCOUNT_ORDERS, field="amount", noun=deal.DEAL),
+        EventSum(of=deal.ACCOUNT_ORDERS, field="amount", noun=deal.DEAL, lookback="30d"),
+    ),
+    "churn": (
+        GapRatio(of=account.ORDERS),
+        MedianGap(of=account.ORDERS, lookback="60d"),
+        LastValue(of=account.ORDERS, field="amount", noun=account.ACCOUNT, lookback="60d"),
+        EventCount(of=account.OPEN_TICKETS, lookback="60d"),
+    ),
+}
+"""What may be declared and is not yet: other measures and windows."""
+REGISTERED += [(task, feature.name) for task, found in VARIANTS.items() for feature in found]
 
 WORLDS = 4
 
@@ -61,8 +100,14 @@ def _ask(world: World, instants: tuple[int, ...], folder: Path, template: Path) 
     return Asked(world, store, Path(store.url.removeprefix("sqlite:///")), instants)
 
 
+def features_for(store: Store, task: str) -> FeatureSet:
+    """What a task looks at in a store, and the variants."""
+    found = feature_set_for(store, task)
+    return replace(found, features=(*found.features, *VARIANTS[task]))
+
+
 def _answers(asked: Asked, task: str, instants: tuple[int, ...] | None = None) -> Answers:
-    feature_set = feature_set_for(asked.store, task)
+    feature_set = features_for(asked.store, task)
     cohort = asked.cohort(feature_set.record_type, instants)
     return _by_question(build_frame(asked.store, cohort, feature_set), cohort)
 
@@ -145,7 +190,7 @@ def from_oracle(rich: list[Asked]) -> Any:
     databases = [Database(asked.path) for asked in rich]
 
     def answered(number: int, task: str, name: str) -> Answers:
-        feature_set = feature_set_for(rich[number].store, task)
+        feature_set = features_for(rich[number].store, task)
         cohort = rich[number].cohort(feature_set.record_type)
         return _oracle_answers(databases[number], feature_set.select([name]), cohort)
 
@@ -195,7 +240,7 @@ def test_neither_order_nor_repetition_nor_partition_of_the_questions_changes_a_b
     task: str, rich: list[Asked], answers: Any
 ) -> None:
     for number, asked in enumerate(rich):
-        feature_set = feature_set_for(asked.store, task)
+        feature_set = features_for(asked.store, task)
         cohort = asked.cohort(feature_set.record_type)
         mixed = np.random.default_rng(number).permutation(np.repeat(np.arange(len(cohort)), 2))
         for part in np.array_split(mixed, 3):
@@ -212,7 +257,7 @@ def test_a_training_row_equals_the_row_behind_a_single_call(
     task: str, rich: list[Asked], answers: Any
 ) -> None:
     for number, asked in enumerate(rich):
-        feature_set = feature_set_for(asked.store, task)
+        feature_set = features_for(asked.store, task)
         cohort = asked.cohort(feature_set.record_type)
         for position in range(len(cohort)):
             alone = cohort.take(slice(position, position + 1))
@@ -235,7 +280,7 @@ def test_any_history_gives_what_the_oracle_says_with_and_without_what_came_later
         cut = _ask(world.known_at(as_of).followed_by(poison(as_of)), (as_of,), Path(name), empty_database)
         database = Database(whole.path)
         for task in FEATURE_SETS:
-            feature_set = feature_set_for(whole.store, task)
+            feature_set = features_for(whole.store, task)
             found = _answers(whole, task)
             cohort = whole.cohort(feature_set.record_type)
             assert _differences(_oracle_answers(database, feature_set, cohort), found) == []

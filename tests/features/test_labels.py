@@ -105,6 +105,18 @@ def test_nothing_counts_as_seen_beyond_the_end_of_an_extract(store: Store, clock
     assert pending(labels, cohort, 7 * DAY).tolist() == [False]
 
 
+def test_a_window_that_ends_at_the_last_instant_seen_is_over(store: Store, clock: FixedClock) -> None:
+    with store.transaction() as step:
+        make_lead(step)
+    clock.advance(timedelta(days=8))
+    cohort = Cohort.single("lead", 1, MONDAY)
+
+    labels = lead_labels(store, cohort)
+
+    assert pending(labels, cohort, 8 * DAY).tolist() == [False]
+    assert pending(labels, cohort, 8 * DAY + 1).tolist() == [True]
+
+
 def test_a_lost_deal_goes_on_without_an_event(store: Store, clock: FixedClock) -> None:
     with store.transaction() as step:
         close_deal(step, make_deal(step), won=False)

@@ -119,8 +119,13 @@ def write_world(world: World, folder: Path, template: Path) -> Store:
     """A new store with the world in it."""
     path = folder / f"world{next(_numbers)}.db"
     shutil.copy(template, path)
+    return fill_store(world, f"sqlite:///{path}")
+
+
+def fill_store(world: World, url: str) -> Store:
+    """The store at `url`, so far empty, with the world in it."""
     clock = FixedClock(instant(END))
-    store = Store(f"sqlite:///{path}", clock=clock)
+    store = Store(url, clock=clock)
     records: dict[str, Record] = {}
     with store.transaction(source=Source.IMPORT) as opened:
         _declare(opened.session)

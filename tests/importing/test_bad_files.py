@@ -1,4 +1,4 @@
-"""A file that is not what the mapping says stops the import before anything is written; a bad row is refused."""
+"""A file that is not what the mapping says stops the import; a bad row is refused by name."""
 
 from __future__ import annotations
 
@@ -91,10 +91,20 @@ def test_a_quote_that_swallows_the_file_stops_the_import(bench: Workbench) -> No
 
 
 def test_a_row_cut_off_is_refused_with_its_line(bench: Workbench) -> None:
-    bench.write("leads.csv", HEADER + GOOD + "L2,Da")
+    bench.write("leads.csv", HEADER + "L2,Da\n" + GOOD)
     report = bench.run(LEADS)
     assert counts(report, "leads") == {"written": 1, "refused": 1}
-    assert report.refusals[0].in_words() == "leads.csv, line 3: expected 4 cells, got 2, got 'L2,Da'"
+    assert report.refusals[0].in_words() == "leads.csv, line 2: expected 4 cells, got 2, got 'L2,Da'"
+    assert [lead.external_id for lead in bench.records("lead")] == ["L1"]
+
+
+def test_a_file_cut_in_the_middle_of_its_last_row_writes_nothing(bench: Workbench) -> None:
+    bench.write("leads.csv", HEADER + GOOD + "L2,Da")
+    with pytest.raises(
+        SourceFileError, match=r"leads.csv ends in the middle of line 3; is the file cut off\?"
+    ):
+        bench.run(LEADS)
+    assert bench.records("lead") == []
 
 
 def test_text_after_a_closing_quote_refuses_that_row_only(bench: Workbench) -> None:

@@ -10,6 +10,9 @@ from crm_core.errors import MappingError
 from crm_core.fields import Known
 from crm_core.importing import list_shipped, load_mapping
 from crm_core.importing.expressions import Link
+from crm_core.importing.mapping import IMPORTED, is_mapped
+from crm_core.records import RECORD_TYPES
+from crm_core.validation import columns_of
 from tests.importing.conftest import LEADS
 
 
@@ -20,7 +23,7 @@ def load(tmp_path: Path, text: str) -> None:
 
 
 def test_the_shipped_mappings_can_be_loaded_by_name() -> None:
-    assert list_shipped() == ["eci", "olist"]
+    assert list_shipped() == ["dynamics", "eci", "hubspot", "olist", "pipedrive", "salesforce", "zoho"]
     for name in list_shipped():
         assert load_mapping(name).name == name
 
@@ -30,6 +33,22 @@ def test_everything_that_only_winners_have_is_declared_as_known_at_the_outcome()
     (conversions,) = (step for step in mapping.steps if step.event == "convert")
     assert {field.known for field in conversions.fields} == {Known.OUTCOME}
     assert len(conversions.fields) == 12
+
+
+def test_every_field_that_a_record_needs_can_be_mapped() -> None:
+    for record_type in IMPORTED:
+        for name, column in columns_of(RECORD_TYPES[record_type]).items():
+            needed = not column.nullable and column.default is None
+            filled_by_the_store = {"id", "occurred_at", "recorded_at"}
+            assert not needed or is_mapped(name, column) or name in filled_by_the_store, (record_type, name)
+
+
+@pytest.mark.parametrize("field", ["merged_into_id", "erased_at", "password_hash", "score", "competitors"])
+def test_fields_that_no_file_may_fill_are_unknown_to_mappings(tmp_path: Path, field: str) -> None:
+    record_type = {"password_hash": "user", "competitors": "deal"}.get(field, "lead")
+    assert field in columns_of(RECORD_TYPES[record_type])
+    with pytest.raises(MappingError, match=f"has no field '{field}' to import"):
+        load(tmp_path, LEADS.replace('"lead"', f'"{record_type}"').replace("company =", f"{field} ="))
 
 
 def test_a_link_in_a_mapping_names_the_external_id_of_the_other_record() -> None:
@@ -43,7 +62,7 @@ def test_a_link_in_a_mapping_names_the_external_id_of_the_other_record() -> None
         (
             'record = "lead"',
             'record = "laed"',
-            "records[1].record: no record type 'laed'; did you mean 'lead'?",
+            "records[1].record: no record type 'laed' to import; did you mean 'lead'?",
         ),
         (
             'company = "company"',
@@ -128,7 +147,7 @@ def test_a_link_in_a_mapping_names_the_external_id_of_the_other_record() -> None
         (
             "[records.fields]",
             '[[records.leave_out]]\nreason = "old"\ncolumn = "created"\n[records.fields]',
-            "expected exactly one of equals, empty, before, from, below, above, got none",
+            "expected exactly one of equals, other_than, empty, before, from, below, above, got none",
         ),
         (
             "[records.fields]",
@@ -166,8 +185,8 @@ def test_a_slip_in_a_mapping_is_refused_with_its_place(
         ),
         ('event = "close"\nrecord = "deal"', "'won' is missing"),
         (
-            'event = "convert"\nrecord = "lead"\n[events.fields]\nsource = { column = "s", known = "outcome" }',
-            "source is known at outcome, but leads says known at creation",
+            'event = "update"\nrecord = "lead"\nknown = "history"\n[events.fields]\nsource = "s"',
+            "source is known at history, but leads says known at creation",
         ),
     ],
 )
@@ -196,7 +215,9 @@ def test_a_file_that_is_no_mapping_is_refused(tmp_path: Path, text: str, message
 
 
 def test_an_unknown_mapping_is_refused_with_the_names_there_are() -> None:
-    with pytest.raises(MappingError, match=r"'olst'; did you mean 'olist'\? \(there are: eci, olist\)"):
+    with pytest.raises(
+        MappingError, match=r"'olst'; did you mean 'olist'\? \(there are: dynamics, eci, .*\)"
+    ):
         load_mapping("olst")
 
 

@@ -11,7 +11,8 @@ from crm_core.clock import FixedClock, instant
 from crm_core.errors import FieldAlreadyDeclaredError
 from crm_core.fields import Known, known_at, list_fields, observed_until
 from crm_core.importing import ImportProgress
-from crm_core.records import Lead, User
+from crm_core.merging import merge_records
+from crm_core.records import Account, Lead, User
 from crm_core.store import Store
 from tests.factories import make_user
 from tests.importing.conftest import LEADS, Workbench, counts
@@ -101,8 +102,18 @@ def test_a_record_deleted_in_the_store_is_not_brought_back(bench: Workbench) -> 
     with bench.store.transaction() as transaction:
         transaction.delete(transaction.get(Lead, 1))
     bench.write("leads.csv", HEADER + "L1,Dale,fair,2024-05-01\n")
-    assert counts(bench.run(LEADS), "leads") == {"deleted in the store": 1}
+    assert counts(bench.run(LEADS), "leads") == {"deleted, merged or erased in the store": 1}
     assert bench.records("lead")[0].company == "Hill"
+
+
+def test_an_erased_person_does_not_come_back_with_the_next_file(bench: Workbench, clock: FixedClock) -> None:
+    bench.write("leads.csv", HEADER + "L1,Hill,fair,2024-05-01\n")
+    bench.run(LEADS)
+    with bench.store.transaction() as transaction:
+        transaction.update(transaction.get(Lead, 1), {"company": None, "erased_at": clock.now()})
+    bench.write("leads.csv", HEADER + "L1,Dale,fair,2024-05-01\n")
+    assert counts(bench.run(LEADS), "leads") == {"deleted, merged or erased in the store": 1}
+    assert bench.records("lead")[0].company is None
 
 
 def test_the_start_of_a_record_stays_when_the_file_changes_its_mind(bench: Workbench) -> None:
@@ -362,6 +373,17 @@ def test_a_link_that_changes_leaves_a_change_row(bench: Workbench) -> None:
     assert counts(bench.run(LINKED), "shops") == {"updated": 1}
     (change,) = bench.updates("owner_id")
     assert (change.old, change.new) == (1, 2)
+
+
+def test_what_points_at_a_merged_account_points_at_the_one_that_stands_for_it(bench: Workbench) -> None:
+    write_shops(bench)
+    bench.run(LINKED)
+    with bench.store.transaction() as transaction:
+        merge_records(transaction, transaction.get(Account, 2), transaction.get(Account, 1))
+    sales = "number,line,shop,day,delay,price,state\n7,1,S1,2023-12-24,-2,10.5,\n9,8,S1,2024-03-06,0,5,\n"
+    bench.write("sales.csv", sales)
+    assert counts(bench.run(LINKED), "orders") == {"written": 1, "unchanged": 1}
+    assert {order.account_id for order in bench.records("order")} == {2}
 
 
 def test_a_value_that_must_be_unique_is_refused_where_it_is_taken(bench: Workbench) -> None:

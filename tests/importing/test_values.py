@@ -31,6 +31,24 @@ def read(cell: object, kind: Kind, **how: Any) -> object:
         (12.0, Kind.INTEGER, {}, 12),
         ("0.10", Kind.MONEY, {}, Decimal("0.10")),
         ("1050", Kind.MONEY, {"multiply": 0.01}, Decimal("10.50")),
+        ("$22,700.00", Kind.MONEY, {"ignore": ("$",), "thousands": ","}, Decimal("22700.00")),
+        ("1.234,56 €", Kind.MONEY, {"ignore": ("€",), "thousands": ".", "decimal": ","}, Decimal("1234.56")),
+        ("¥12,000", Kind.MONEY, {"ignore": ("¥", "￥"), "thousands": ","}, Decimal(12000)),
+        ("￥ 12,000", Kind.MONEY, {"ignore": ("¥", "￥"), "thousands": ","}, Decimal(12000)),
+        ("12.5万", Kind.MONEY, {"units": {"万": 10_000, "亿": 100_000_000}}, Decimal(125_000)),
+        ("3 万元", Kind.MONEY, {"ignore": ("元",), "units": {"万": 10_000}}, Decimal(30_000)),
+        ("1.2M", Kind.NUMBER, {"units": {"M": 1_000_000, "k": 1_000}}, 1_200_000.0),
+        (
+            "($1,000.50)",
+            Kind.MONEY,
+            {"ignore": ("$",), "thousands": ",", "brackets": True},
+            Decimal("-1000.50"),
+        ),
+        ("$(5)", Kind.MONEY, {"ignore": ("$",), "brackets": True}, Decimal(-5)),
+        ("12,34,567", Kind.INTEGER, {"thousands": ","}, 1_234_567),
+        ("1\u202f234,5", Kind.NUMBER, {"thousands": " ", "decimal": ","}, 1234.5),
+        ("45 %", Kind.NUMBER, {"ignore": ("%",), "multiply": 0.01}, 0.45),
+        (22700.5, Kind.MONEY, {"thousands": ".", "decimal": ","}, Decimal("22700.5")),
         ("Yes", Kind.FLAG, {}, True),
         ("0.0", Kind.FLAG, {}, False),
         (False, Kind.FLAG, {}, False),
@@ -53,6 +71,14 @@ def test_a_cell_becomes_a_value(cell: object, kind: Kind, how: dict[str, Any], e
         ("12.5", Kind.INTEGER, {}),
         ("Infinity", Kind.INTEGER, {}),
         ("€ 5", Kind.MONEY, {}),
+        ("12,5", Kind.NUMBER, {"thousands": ","}),
+        ("1.2345", Kind.NUMBER, {"thousands": ".", "decimal": ","}),
+        ("1,,234", Kind.NUMBER, {"thousands": ","}),
+        ("万", Kind.MONEY, {"units": {"万": 10_000}}),
+        ("(5)", Kind.MONEY, {}),
+        ("0", Kind.DAY, {"formats": ("excel",)}),
+        ("60", Kind.DAY, {"formats": ("excel",)}),
+        ("20210415", Kind.DAY, {"formats": ("excel",)}),
         ("1e30", Kind.MONEY, {}),
         ("maybe", Kind.FLAG, {}),
         ("x", Kind.TEXT, {"words": {"a": "b"}, "others": "refuse"}),
@@ -115,7 +141,7 @@ def test_a_time_of_day_is_never_moved_to_the_end_of_its_day() -> None:
 @pytest.mark.parametrize(
     ("cell", "expected"),
     [
-        # Brazil's summer ended on 17 February 2018: midnight in São Paulo is 02:00 UTC before and 03:00 after.
+        # Brazil's summer ended on 17 February 2018: São Paulo's midnight is 02:00 UTC before, 03:00 after.
         ("2018-01-08 02:00:00", datetime(2018, 1, 9, 2, 0, tzinfo=UTC) - timedelta(microseconds=1)),
         ("2018-03-07 03:00:00", datetime(2018, 3, 8, 3, 0, tzinfo=UTC) - timedelta(microseconds=1)),
         ("2018-03-07 02:00:00", datetime(2018, 3, 7, 2, 0, tzinfo=UTC)),
@@ -128,3 +154,19 @@ def test_midnight_somewhere_can_stand_for_the_whole_day_there(cell: str, expecte
 def test_a_day_is_the_day_in_the_zone_of_the_mapping() -> None:
     assert read("2024-03-01T01:00:00+00:00", Kind.DAY, zone=SAO_PAULO) == date(2024, 2, 29)
     assert read("202402", Kind.DAY, formats=("%Y%m",), within=Within.END) == date(2024, 2, 29)
+
+
+@pytest.mark.parametrize(
+    ("cell", "formats", "expected"),
+    [
+        ("44301", ("excel",), datetime(2021, 4, 15, tzinfo=UTC)),
+        ("44301.00208333333", ("excel",), datetime(2021, 4, 15, 0, 3, tzinfo=UTC)),
+        (44301.00208333333, ("iso", "excel"), datetime(2021, 4, 15, 0, 3, tzinfo=UTC)),
+        ("1", ("excel",), datetime(1900, 1, 1, tzinfo=UTC)),
+        ("61", ("excel",), datetime(1900, 3, 1, tzinfo=UTC)),
+        ("15 Apr, 2021 00:03:00", ("%d %b, %Y %H:%M:%S",), datetime(2021, 4, 15, 0, 3, tzinfo=UTC)),
+        ("2021年4月15日", ("%Y年%m月%d日",), datetime(2021, 4, 15, tzinfo=UTC)),
+    ],
+)
+def test_a_messy_date_is_read_as_declared(cell: object, formats: tuple[str, ...], expected: datetime) -> None:
+    assert read(cell, Kind.INSTANT, formats=formats) == expected

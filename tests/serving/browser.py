@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -27,7 +28,7 @@ FLAGS = (
 
 def chromium() -> str:
     """Return the system's Chromium; the test is skipped where there is none, unless CI asked for it."""
-    found = next((path for path in CHROMIUM if os.path.exists(path)), None)
+    found = next((path for path in CHROMIUM if Path(path).exists()), None)
     if found is not None:
         return found
     if os.environ.get("CI") == "true":
@@ -56,6 +57,14 @@ class Watched:
     foreign: list[str] = field(default_factory=list)
 
     def watch(self, page: Any, address: str) -> None:
-        page.on("console", lambda message: message.type == "error" and self.errors.append(message.text))
+        page.on("console", self._on_console)
         page.on("pageerror", lambda error: self.errors.append(str(error)))
-        page.on("request", lambda sent: sent.url.startswith((address, "data:")) or self.foreign.append(sent.url))
+        page.on("request", lambda sent: self._on_request(sent.url, address))
+
+    def _on_console(self, message: Any) -> None:
+        if message.type == "error":
+            self.errors.append(message.text)
+
+    def _on_request(self, url: str, address: str) -> None:
+        if not url.startswith((address, "data:")):
+            self.foreign.append(url)

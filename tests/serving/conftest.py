@@ -1,4 +1,4 @@
-"""The service in a test: an application on a real store, the cast with keys and passwords, models made by hand."""
+"""The service in a test: an application on a real store, the cast with keys and passwords, simple models."""
 
 from __future__ import annotations
 
@@ -68,7 +68,14 @@ def make_cast(store: Store, password_hash: str) -> Cast:
     """Hire everybody."""
     with store.transaction() as transaction:
         north, south = make_team(transaction), make_team(transaction, name="South")
-        roles = {"Ana": "rep", "Ben": "rep", "Mara": "manager", "Dana": "analyst", "Adam": "admin", "Otto": "rep"}
+        roles = {
+            "Ana": "rep",
+            "Ben": "rep",
+            "Mara": "manager",
+            "Dana": "analyst",
+            "Adam": "admin",
+            "Otto": "rep",
+        }
         people = {
             name: make_user(
                 transaction,

@@ -1,6 +1,6 @@
 """A re-scoring process that is killed at a given boundary: run by test_crash, never by a person.
 
-    python -m tests.serving.crash DATABASE INSTANT CHECKPOINT OCCURRENCE
+python -m tests.serving.crash DATABASE INSTANT CHECKPOINT OCCURRENCE
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections.abc import Callable
 from datetime import datetime
 
 from crm_core.clock import FixedClock
@@ -19,7 +20,7 @@ from tests.serving.hand_made import HandMadeModel
 RECORDS_AT_ONCE = 2
 
 
-def killer(checkpoint: str, occurrence: int):  # type: ignore[no-untyped-def]  # noqa: ANN201  a closure
+def killer(checkpoint: str, occurrence: int) -> Callable[[str], None]:
     """Return what kills this process when `checkpoint` is passed for the given time."""
     passed = 0
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
 from crm_core.predictions import NewPrediction
 from crm_core.store import Store
@@ -27,8 +28,15 @@ class HandMadeModel:
 def prediction(record_id: int, probability: float | None) -> NewPrediction:
     """A prediction with one reason."""
     score = None if probability is None else round(probability * 100)
-    reasons = [
-        {"group": "base", "feature": "base", "value": None, "log_odds": -2.0, "en": "an average lead", "zh": "平均线索"},
+    reasons: list[dict[str, Any]] = [
+        {
+            "group": "base",
+            "feature": "base",
+            "value": None,
+            "log_odds": -2.0,
+            "en": "an average lead",
+            "zh": "平均线索",
+        },
         {
             "group": "contact",
             "feature": "calls_count_30d",

@@ -2,7 +2,7 @@
 
     .venv/bin/python -m tests.serving.screenshots HOME FOLDER
 
-HOME is the home folder of a demo; nothing in it is changed. Nobody's password is needed: sessions are made here.
+HOME is the home folder of a demo; nothing in it is changed. Sessions are made here, without a password.
 """
 
 from __future__ import annotations
@@ -57,11 +57,11 @@ def pages_of(session: Session, cast: dict[str, User]) -> dict[str, tuple[str, st
 
     def best(model: Any, *conditions: Any) -> int:
         order = model.probability.desc().nulls_last()
-        return session.scalars(select(model.id).where(*conditions).order_by(order).limit(1)).one()
+        return int(session.scalars(select(model.id).where(*conditions).order_by(order).limit(1)).one())
 
     lead = best(Lead, Lead.owner_id == mine, Lead.status == "open")
-    deal = best(Deal, Deal.status == "open")
-    account = best(Account)
+    deal = best(Deal, Deal.owner_id == mine, Deal.status == "open")
+    account = best(Account, Account.owner_id == mine)
     return {
         "login": ("nobody", "/login"),
         "leads": ("rep", "/leads"),
@@ -70,9 +70,9 @@ def pages_of(session: Session, cast: dict[str, User]) -> dict[str, tuple[str, st
         "lead": ("rep", f"/leads/{lead}"),
         "leads-team": ("manager", "/leads"),
         "deals": ("manager", "/deals"),
-        "deal": ("manager", f"/deals/{deal}"),
+        "deal": ("rep", f"/deals/{deal}"),
         "customers": ("manager", "/customers"),
-        "customer": ("manager", f"/customers/{account}"),
+        "customer": ("rep", f"/customers/{account}"),
         "models": ("analyst", "/models"),
         "api": ("analyst", "/api/docs"),
         "missing": ("rep", "/leads/999999999"),
@@ -81,7 +81,12 @@ def pages_of(session: Session, cast: dict[str, User]) -> dict[str, tuple[str, st
 
 
 def shoot(
-    browser: Browser, app: Flask, address: str, cast: dict[str, User], pages: dict[str, tuple[str, str]], folder: Path
+    browser: Browser,
+    app: Flask,
+    address: str,
+    cast: dict[str, User],
+    pages: dict[str, tuple[str, str]],
+    folder: Path,
 ) -> None:
     """Take every picture."""
     for language, locale in LANGUAGES.items():
@@ -94,12 +99,16 @@ def shoot(
                         color_scheme="dark" if scheme == "dark" else "light",
                     )
                     if role in cast:
-                        context.add_cookies([{"name": "crm", "value": cookie_of(app, cast[role]), "url": address}])
+                        context.add_cookies(
+                            [{"name": "crm", "value": cookie_of(app, cast[role]), "url": address}]
+                        )
                     tab = context.new_page()
                     for title, (seen_by, path) in pages.items():
                         if seen_by == role and (scheme == "light" or title in {"leads", "lead"}):
                             tab.goto(address + path)
-                            tab.screenshot(path=folder / f"{title}-{name}-{language}-{scheme}.png", full_page=True)
+                            tab.screenshot(
+                                path=folder / f"{title}-{name}-{language}-{scheme}.png", full_page=True
+                            )
                     context.close()
 
 

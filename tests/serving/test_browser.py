@@ -25,7 +25,7 @@ LANGUAGES = ["en", "zh"]
 
 WORDS = {
     "en": {"log_in": "Log in", "log": "Log it", "call": "Call", "done": "Logged. The new score is shown."},
-    "zh": {"log_in": "登录", "log": "记录", "call": "电话", "done": "已记录，新的评分已显示。"},
+    "zh": {"log_in": "登录", "log": "记录", "call": "电话", "done": "已记录，新的评分已显示。"},  # noqa: RUF001  Chinese
 }
 
 
@@ -38,8 +38,10 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture
-def alive(store: Store, cast: Cast, settings: Settings, promote: Any, models: dict[str, HandMadeModel]) -> Iterator[str]:
-    """A served store that scores what changes, by a rule that one can follow: 20 % and 15 % more for each call."""
+def alive(
+    store: Store, cast: Cast, settings: Settings, promote: Any, models: dict[str, HandMadeModel]
+) -> Iterator[str]:
+    """A served store that scores what changes, by a plain rule: 20 %, and 15 % more for each call."""
     store.clock = SystemClock()
 
     def probability(record_id: int) -> float:
@@ -77,7 +79,9 @@ def watched() -> Iterator[Watched]:
     assert seen.foreign == []
 
 
-def open_page(browser: Browser, watched: Watched, address: str, language: str, width: int, **more: Any) -> Page:
+def open_page(
+    browser: Browser, watched: Watched, address: str, language: str, width: int, **more: Any
+) -> Page:
     locale = {"en": "en-GB", "zh": "zh-CN"}[language]
     page = browser.new_context(locale=locale, viewport={"width": width, "height": 844}, **more).new_page()
     page.set_default_timeout(15_000)
@@ -130,7 +134,9 @@ def test_a_deal_keeps_the_reps_own_probability_beside_the_models(
     page.context.close()
 
 
-def test_a_refused_form_says_why_and_keeps_what_was_written(browser: Browser, watched: Watched, alive: str) -> None:
+def test_a_refused_form_says_why_and_keeps_what_was_written(
+    browser: Browser, watched: Watched, alive: str
+) -> None:
     page = open_page(browser, watched, alive, "en", 1440)
     log_in(page, "en")
     page.goto(f"{alive}/leads/1")
@@ -139,7 +145,9 @@ def test_a_refused_form_says_why_and_keeps_what_was_written(browser: Browser, wa
     page.get_by_role("button", name="Log it").click()
     expect(page.locator("[data-refused]")).to_contain_text("occurred_at")
     expect(page.locator("#subject")).to_have_value("Kept words")
-    watched.errors[:] = [text for text in watched.errors if "422" not in text]  # the browser notes the refusal
+    watched.errors[:] = [
+        text for text in watched.errors if "422" not in text
+    ]  # the browser notes the refusal
     page.context.close()
 
 
@@ -200,7 +208,9 @@ def test_without_a_script_everything_still_works(browser: Browser, watched: Watc
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_light_and_dark_follow_the_system(browser: Browser, watched: Watched, alive: str, scheme: str) -> None:
+def test_light_and_dark_follow_the_system(
+    browser: Browser, watched: Watched, alive: str, scheme: str
+) -> None:
     page = open_page(browser, watched, alive, "en", 1440, color_scheme=scheme)
     assert page.evaluate("document.documentElement.dataset.bsTheme") == scheme
     page.context.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from babel.messages.catalog import Catalog
@@ -12,7 +13,7 @@ from babel.messages.pofile import read_po
 WEB = Path(__file__).resolve().parents[2] / "serving" / "web"
 FOLDER = WEB / "translations" / "zh" / "LC_MESSAGES"
 KEYWORDS = {"_": None, "gettext": None, "lazy_gettext": None, "ngettext": (1, 2)}
-HOW = "add it to translations/zh/LC_MESSAGES/messages.po, then: .venv/bin/pybabel compile -d serving/web/translations"
+HOW = "see messages.po, and then: .venv/bin/pybabel compile -d serving/web/translations"
 
 
 def catalogue() -> Catalog:
@@ -28,7 +29,9 @@ def messages() -> set[str | tuple[str, ...]]:
 
 
 def test_every_sentence_is_translated() -> None:
-    translated = {message.id for message in catalogue() if message.id and message.string and not message.fuzzy}
+    translated = {
+        message.id for message in catalogue() if message.id and message.string and not message.fuzzy
+    }
     missing = {message if isinstance(message, str) else tuple(message) for message in messages()} - translated
     assert not missing, HOW
 
@@ -42,6 +45,14 @@ def test_placeholders_survive_the_translation() -> None:
     assert [(message.id, errors) for message, errors in catalogue().check()] == []
 
 
+def test_every_translation_can_be_filled_in() -> None:
+    """Templates fill in every text: a lone percent sign would be an error on the page."""
+    for message in catalogue():
+        for text in forms(message.string) if message.id and message.string else ():
+            names = re.findall(r"%\((\w+)\)", text)
+            assert text % dict.fromkeys(names, 1), message.id
+
+
 def test_the_compiled_catalogue_is_up_to_date() -> None:
     with (FOLDER / "messages.mo").open("rb") as file:
         compiled = texts_of(read_mo(file))
@@ -49,8 +60,8 @@ def test_the_compiled_catalogue_is_up_to_date() -> None:
 
 
 def texts_of(found: Catalog) -> dict[str, list[str]]:
-    """Return the translations by the first form of each message; the compiled form keeps lists, the text tuples."""
-    return {forms(message.id)[0]: forms(message.string) for message in found if message.id}
+    """Return the translations by the first form of each message; one format keeps lists, the other tuples."""
+    return {forms(message.id)[0]: forms(message.string or "") for message in found if message.id}
 
 
 def forms(text: str | list[str] | tuple[str, ...]) -> list[str]:

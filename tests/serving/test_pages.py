@@ -41,7 +41,9 @@ def text_of(page: str) -> str:
     return re.sub(r"\s+", " ", unescape(re.sub(r"<[^>]+>", " ", body)))
 
 
-@pytest.mark.parametrize(("language", "words"), [("en", "Import them from another system"), ("zh", "可从其他系统导入")])
+@pytest.mark.parametrize(
+    ("language", "words"), [("en", "Import them from another system"), ("zh", "可从其他系统导入")]
+)
 def test_a_list_without_leads_says_what_to_do(app: Flask, cast: Cast, language: str, words: str) -> None:
     page = logged_in(app, cast["Ana"], language).get("/leads").text
     assert f'<html lang="{language}"' in page
@@ -156,14 +158,18 @@ def test_the_bars_begin_at_the_average_and_end_at_the_score(app: Flask, store: S
     assert "Together 38%" in text
 
 
-def test_the_history_says_what_led_to_each_score(app: Flask, store: Store, cast: Cast, clock: FixedClock) -> None:
+def test_the_history_says_what_led_to_each_score(
+    app: Flask, store: Store, cast: Cast, clock: FixedClock
+) -> None:
     with store.transaction() as transaction:
         lead = make_lead(transaction, owner_id=cast["Ana"].id)
     for version in ("1", "1", "2"):
         clock.advance(timedelta(days=1))
         show(store, "lead", {lead.id: 0.4}, version)
     text = text_of(logged_in(app, cast["Ana"]).get(f"/leads/{lead.id}").text)
-    assert re.search(r"another model lead_scoring-2 .* time lead_scoring-1 .* first score lead_scoring-1", text)
+    assert re.search(
+        r"another model lead_scoring-2 .* time lead_scoring-1 .* first score lead_scoring-1", text
+    )
 
 
 def test_logging_without_a_script_comes_back_to_the_page(app: Flask, store: Store, cast: Cast) -> None:
@@ -171,7 +177,13 @@ def test_logging_without_a_script_comes_back_to_the_page(app: Flask, store: Stor
         lead = make_lead(transaction, owner_id=cast["Ana"].id)
     ana = logged_in(app, cast["Ana"])
     form = ana.get(f"/leads/{lead.id}").text
-    sent = {"csrf_token": csrf_of(form), "kind": "call", "direction": "outbound", "minutes": "7", "subject": "报价"}
+    sent = {
+        "csrf_token": csrf_of(form),
+        "kind": "call",
+        "direction": "outbound",
+        "minutes": "7",
+        "subject": "报价",
+    }
     answer = ana.post(f"/leads/{lead.id}/activities", data=sent, follow_redirects=True)
     assert "Logged. The score follows in a moment" in answer.text
     assert "报价" in answer.text
@@ -200,7 +212,12 @@ def test_a_form_that_cannot_be_logged_comes_back_with_what_was_written(
     with store.transaction() as transaction:
         lead = make_lead(transaction, owner_id=cast["Ana"].id)
     ana = logged_in(app, cast["Ana"])
-    sent = {"csrf_token": csrf_of(ana.get(f"/leads/{lead.id}").text), "kind": "call", "subject": "Kept words", **more}
+    sent = {
+        "csrf_token": csrf_of(ana.get(f"/leads/{lead.id}").text),
+        "kind": "call",
+        "subject": "Kept words",
+        **more,
+    }
     answer = ana.post(f"/leads/{lead.id}/activities", data=sent)
     assert answer.status_code == 422
     assert complaint in answer.text
@@ -214,7 +231,11 @@ def test_a_time_is_read_in_the_readers_zone(app: Flask, store: Store, cast: Cast
         lead = make_lead(transaction, owner_id=cast["Ana"].id)
         transaction.update(transaction.get(type(cast["Ana"]), cast["Ana"].id), {"time_zone": "Asia/Shanghai"})
     ana = logged_in(app, cast["Ana"])
-    sent = {"csrf_token": csrf_of(ana.get(f"/leads/{lead.id}").text), "kind": "call", "occurred_at": "2026-03-02T08:30"}
+    sent = {
+        "csrf_token": csrf_of(ana.get(f"/leads/{lead.id}").text),
+        "kind": "call",
+        "occurred_at": "2026-03-02T08:30",
+    }
     ana.post(f"/leads/{lead.id}/activities", data=sent)
     with store.reading() as session:
         assert session.query(Activity).one().occurred_at.isoformat() == "2026-03-02T00:30:00+00:00"
@@ -232,16 +253,37 @@ def test_a_deal_is_moved_on_its_page(app: Flask, store: Store, cast: Cast) -> No
 
 def test_a_lead_is_created_on_its_page(app: Flask, store: Store, cast: Cast) -> None:
     ana = logged_in(app, cast["Ana"])
-    sent = {"csrf_token": csrf_of(ana.get("/leads/new").text), "company": "方达阀门", "employees": "40", "email": ""}
+    sent = {
+        "csrf_token": csrf_of(ana.get("/leads/new").text),
+        "company": "方达阀门",
+        "employees": "40",
+        "email": "",
+    }
     page = ana.post("/leads/new", data=sent, follow_redirects=True)
     assert "方达阀门" in page.text
     with store.reading() as session:
         lead = session.query(Lead).one()
-        assert (lead.company, lead.employees, lead.email, lead.owner_id) == ("方达阀门", 40, None, cast["Ana"].id)
+        assert (lead.company, lead.employees, lead.email, lead.owner_id) == (
+            "方达阀门",
+            40,
+            None,
+            cast["Ana"].id,
+        )
 
 
-@pytest.mark.parametrize(("field", "value"), [("email", "nobody"), ("employees", "-3"), ("employees", "many"), ("name", "x" * 201), ("name", "a\x00b")])
-def test_a_lead_that_cannot_be_created_is_not(app: Flask, store: Store, cast: Cast, field: str, value: str) -> None:
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("email", "nobody"),
+        ("employees", "-3"),
+        ("employees", "many"),
+        ("name", "x" * 201),
+        ("name", "a\x00b"),
+    ],
+)
+def test_a_lead_that_cannot_be_created_is_not(
+    app: Flask, store: Store, cast: Cast, field: str, value: str
+) -> None:
     ana = logged_in(app, cast["Ana"])
     sent = {"csrf_token": csrf_of(ana.get("/leads/new").text), "company": "Kept", field: value}
     answer = ana.post("/leads/new", data=sent)
@@ -261,7 +303,14 @@ def test_an_analyst_is_offered_nothing_to_change(app: Flask, store: Store, cast:
     assert answer.status_code == 403
 
 
-@pytest.mark.parametrize(("path", "status", "words"), [("/leads/999", 404, "Nothing here"), ("/nothing", 404, "Nothing here"), ("/models", 403, "Not for your role")])
+@pytest.mark.parametrize(
+    ("path", "status", "words"),
+    [
+        ("/leads/999", 404, "Nothing here"),
+        ("/nothing", 404, "Nothing here"),
+        ("/models", 403, "Not for your role"),
+    ],
+)
 def test_error_pages(app: Flask, cast: Cast, path: str, status: int, words: str) -> None:
     answer = logged_in(app, cast["Ana"]).get(path)
     assert answer.status_code == status
@@ -293,7 +342,16 @@ def test_pages_hold_no_inline_script_or_style(app: Flask, store: Store, cast: Ca
         deal = make_deal(transaction, owner_id=cast["Ana"].id)
     show(store, "deal", {deal.id: 0.6})
     adam = logged_in(app, cast["Adam"])
-    for path in ("/leads", "/leads/new", "/deals", f"/deals/{deal.id}", "/customers", "/models", "/api/docs", "/nothing"):
+    for path in (
+        "/leads",
+        "/leads/new",
+        "/deals",
+        f"/deals/{deal.id}",
+        "/customers",
+        "/models",
+        "/api/docs",
+        "/nothing",
+    ):
         page = adam.get(path).text
         assert re.search(r"<script(?![^>]*\bsrc=)", page) is None, path
         assert re.search(r"\s(style|on\w+)=", page) is None, path

@@ -9,17 +9,18 @@ import pytest
 from sqlalchemy import select
 from sqlalchemy.exc import OperationalError
 
-from crm_core.activities import log_activity
 from crm_core.changes import Change, Cursor, newest_sequence
 from crm_core.clock import FixedClock
 from crm_core.errors import DamagedModelError, FeatureSetMismatchError
 from crm_core.leads import convert_lead
 from crm_core.predictions import Prediction, list_predictions
-from crm_core.records import Account, Activity, Deal, Lead, User
+from crm_core.promotions import Promotion
+from crm_core.records import Activity, Lead
 from crm_core.store import Store
 from serving.champions import Champions
-from serving.rescoring import CURSOR, SWEEP, Rescorer, note_full_scoring
+from serving.rescoring import CURSOR, Rescorer, note_full_scoring
 from tests.factories import make_account, make_activity, make_deal, make_lead, make_order, make_ticket
+from tests.serving.both_databases import *  # noqa: F403  its fixtures
 from tests.serving.hand_made import HandMadeModel
 
 Promote = Callable[..., HandMadeModel]
@@ -45,7 +46,9 @@ def predictions(store: Store, record_type: str, record_id: int) -> list[Predicti
         return found
 
 
-def test_the_first_run_scores_every_open_record_once(store: Store, rescorer: Rescorer, promote: Promote) -> None:
+def test_the_first_run_scores_every_open_record_once(
+    store: Store, rescorer: Rescorer, promote: Promote
+) -> None:
     promote()
     with store.transaction() as transaction:
         ids = [make_lead(transaction).id for _ in range(5)]
@@ -145,7 +148,9 @@ def test_one_record_that_cannot_be_scored_does_not_hold_up_the_others(
 
     model = promote(probability=probability)
     assert run_dry(rescorer) == 6
-    assert [(failure.record_id, failure.error) for failure in rescorer.failures] == [(bad, "ZeroDivisionError")]
+    assert [(failure.record_id, failure.error) for failure in rescorer.failures] == [
+        (bad, "ZeroDivisionError")
+    ]
     model.probability = lambda record_id: 0.5
     clock.advance(timedelta(hours=1))
     with store.transaction() as transaction:
@@ -193,13 +198,15 @@ def test_a_promoted_model_takes_over_and_scores_everything(
         assert {(lead.model_version, lead.probability) for lead in leads} == {("lead_scoring-2", 0.7)}
 
 
-@pytest.mark.parametrize("error", [DamagedModelError("other bytes"), FeatureSetMismatchError("other features")])
+@pytest.mark.parametrize(
+    "error", [DamagedModelError("other bytes"), FeatureSetMismatchError("other features")]
+)
 def test_a_model_that_cannot_be_loaded_leaves_the_one_before_in_charge(
     store: Store, promote: Promote, models: dict[str, HandMadeModel], clock: FixedClock, error: Exception
 ) -> None:
     loads = []
 
-    def load(task: str, promotion: object) -> HandMadeModel:
+    def load(task: str, promotion: Promotion) -> HandMadeModel:
         loads.append(promotion.model_version)
         if promotion.model_version == "lead_scoring-2":
             raise error

@@ -1,0 +1,91 @@
+"""The mapping by which an export is imported again, into this store or another one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+
+from crm_core.exporting.tables import ExportColumn, ExportTable
+from crm_core.fields import Known
+from crm_core.importing.mapping import IMPORTED, is_mapped
+from crm_core.records import RECORD_TYPES
+from crm_core.validation import columns_of
+
+_ABOUT = """\
+# Imports what lies beside it: crm import import.toml --from FOLDER. docs/importing.md explains every key.
+# A record is found again by its external id, or by a key made of its number here (crm:12).
+
+name = "export"
+recorded_at = { column = "recorded_at" }
+"""
+
+
+def mapping_of(tables: Sequence[ExportTable], ending: str, *, guarded: bool) -> str:
+    """Return the mapping of the exported files as TOML; only records of the record types that it names."""
+    there = {table.name for table in tables}
+    taken = [table for table in tables if table.name in IMPORTED and _is_whole(table)]
+    parts = [_ABOUT, *(_file(table.name, ending, guarded=guarded) for table in taken)]
+    parts += [_records(table, there) for table in taken]
+    parts += [
+        _own_links(table, column) for table in taken for column in table.columns if _is_own(table, column)
+    ]
+    return "\n".join(parts)
+
+
+def _is_whole(table: ExportTable) -> bool:
+    """Say whether the file holds what a record needs; fields may be hidden from who exported."""
+    columns = columns_of(RECORD_TYPES[table.name])
+    needed = {name for name, column in columns.items() if is_mapped(name, column) and not column.nullable}
+    return needed | {"occurred_at", "recorded_at"} <= {column.field for column in table.columns}
+
+
+def _file(name: str, ending: str, *, guarded: bool) -> str:
+    lines = [f"[files.{name}]", f'path = "{name}.{ending}"']
+    return "\n".join([*lines, *(["apostrophes = true"] if guarded else []), ""])
+
+
+def _records(table: ExportTable, there: set[str]) -> str:
+    head = ["[[records]]", f'name = "{table.name}"', f'record = "{table.name}"', f'file = "{table.name}"']
+    head += ['external_id = "key"', 'occurred_at = "occurred_at"', "[records.fields]"]
+    return "\n".join([*head, *_fields(table, there), "", *_custom(table)])
+
+
+def _fields(table: ExportTable, there: set[str]) -> Iterator[str]:
+    columns = columns_of(RECORD_TYPES[table.name])
+    for column in table.columns:
+        name = column.field or ""
+        if name not in columns or not is_mapped(name, columns[name]) or _is_own(table, column):
+            continue
+        if column.link in there:
+            yield f'{name} = {{ external_id = "{column.name}", if_missing = "empty" }}'
+        elif column.link is None and not columns[name].foreign_keys:
+            yield f'{name} = "{name}"'
+
+
+def _custom(table: ExportTable) -> Iterator[str]:
+    for column in table.columns:
+        if column.declared is None or column.known is None:
+            continue
+        # The export holds the last state: what was known when stands in the change log.
+        known = Known.UNKNOWN if column.known is Known.HISTORY else column.known
+        yield f"[records.{column.name}]"
+        yield f'column = {json.dumps(column.name)}\nkind = "{column.declared}"\nknown = "{known}"\n'
+
+
+def _is_own(table: ExportTable, column: ExportColumn) -> bool:
+    return column.link == table.name
+
+
+def _own_links(table: ExportTable, column: ExportColumn) -> str:
+    """Return the step that links records of one type, after all of them exist."""
+    return f"""\
+[[events]]
+name = "{table.name} {column.name}"
+event = "update"
+record = "{table.name}"
+file = "{table.name}"
+external_id = "key"
+occurred_at = "occurred_at"
+fields = {{ {column.field} = {{ external_id = "{column.name}", if_missing = "empty" }} }}
+leave_out = [{{ reason = "no {column.name}", column = "{column.name}", empty = true }}]
+"""

@@ -1,0 +1,225 @@
+"""What is exported: the records of a type as a reader may see them, a chunk at a time, cell by cell."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Boolean, Column, ColumnElement, Float, Integer, Select, select
+from sqlalchemy.types import TypeEngine
+
+from crm_core.access import Reader
+from crm_core.changes import Change
+from crm_core.clock import day_of, instant
+from crm_core.columns import Day, Instant, Json, Money, dump_json
+from crm_core.fields import FieldKind, Known, list_fields
+from crm_core.importing.values import Kind
+from crm_core.predictions import Prediction
+from crm_core.records import RECORD_TYPES, Record
+from crm_core.validation import columns_of
+
+CHUNK_ROWS = 2_000
+
+Row = list[Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportColumn:
+    """A column of an exported file.
+
+    `link` is the record type that a key points to, `known` what the store says of a custom field, `field`
+    the name of the record's field.
+    """
+
+    name: str
+    kind: Kind
+    field: str | None = None
+    link: str | None = None
+    known: Known | None = None
+    declared: FieldKind | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportTable:
+    """A file to be written: rows come in chunks, in the order of ids."""
+
+    name: str
+    columns: Sequence[ExportColumn]
+    chunks: Callable[[], Iterator[list[Row]]]
+
+
+def key_of(record_id: int, external_id: str | None) -> str:
+    """Return what identifies a record in an export: its external id, or one made of its number."""
+    return external_id or f"crm:{record_id}"
+
+
+# ------------------------------------------------------------------------------------------------ records
+
+
+def table_of(reader: Reader, model: type[Record]) -> ExportTable:
+    """Return all records of `model` that `reader` may see, with the fields that it may see."""
+    columns = [
+        ExportColumn(name="key", kind=Kind.TEXT),
+        *(each for name in _visible(reader, model) for each in _columns(model, name)),
+        *_custom_columns(reader, model),
+    ]
+    return ExportTable(
+        name=model.record_type, columns=columns, chunks=lambda: _record_chunks(reader, model, columns)
+    )
+
+
+def _visible(reader: Reader, model: type[Record]) -> list[str]:
+    readable = reader.readable_fields(model)
+    return [name for name in columns_of(model) if name in readable and name not in {"custom", "deleted_at"}]
+
+
+def _columns(model: type[Record], name: str) -> Iterator[ExportColumn]:
+    column = columns_of(model)[name]
+    yield ExportColumn(name=name, kind=kind_of(column), field=name)
+    target = _target(column)
+    if target is not None:
+        yield ExportColumn(name=f"{name.removesuffix('_id')}_key", kind=Kind.TEXT, field=name, link=target)
+
+
+def _target(column: Column[Any]) -> str | None:
+    tables = {key.target_fullname.split(".")[0] for key in column.foreign_keys}
+    return next((name for name, model in RECORD_TYPES.items() if model.__tablename__ in tables), None)
+
+
+def kind_of(column: ColumnElement[Any]) -> Kind:
+    """Return what the cells of a column hold."""
+    kinds: tuple[tuple[type[TypeEngine[Any]], Kind], ...] = (
+        (Instant, Kind.INSTANT),
+        (Day, Kind.DAY),
+        (Money, Kind.MONEY),
+        (Boolean, Kind.FLAG),
+        (Integer, Kind.INTEGER),
+        (Float, Kind.NUMBER),
+    )
+    return next((kind for stored, kind in kinds if isinstance(column.type, stored)), Kind.TEXT)
+
+
+def _custom_columns(reader: Reader, model: type[Record]) -> Iterator[ExportColumn]:
+    declared = {
+        each.name: each
+        for each in list_fields(reader.session, model.record_type)
+        if each.name.startswith("custom.")
+    }
+    for name in sorted(declared.keys() | _custom_names(reader, model)):
+        if reader.may_read_field(model.record_type, name):
+            found = declared.get(name)
+            kind = FieldKind(found.kind) if found is not None and found.kind else FieldKind.TEXT
+            known = None if found is None else Known(found.known)
+            yield ExportColumn(name=name, kind=Kind(kind.value), field=name, known=known, declared=kind)
+
+
+def _custom_names(reader: Reader, model: type[Record]) -> set[str]:
+    """Return the custom fields that records have: programs may write some that nobody declared."""
+    column = columns_of(model)["custom"]
+    query = select(column).where(column.is_not(None), reader.readable(model)).distinct()
+    values = reader.session.scalars(query.execution_options(yield_per=CHUNK_ROWS))
+    return {f"custom.{name}" for custom in values for name in custom or ()}
+
+
+def _record_chunks(
+    reader: Reader, model: type[Record], columns: Sequence[ExportColumn]
+) -> Iterator[list[Row]]:
+    last = 0
+    query = reader.select(model).order_by(model.id).limit(CHUNK_ROWS)
+    while records := list(reader.session.scalars(query.where(model.id > last))):
+        last = records[-1].id
+        shown = [_shown(reader, record) for record in records]
+        keys = {target: _keys(reader, target, columns, shown) for target in _targets(columns)}
+        yield [[_cell(column, values, keys) for column in columns] for values in shown]
+        for record in records:
+            reader.session.expunge(record)
+
+
+def _shown(reader: Reader, record: Record) -> dict[str, Any]:
+    values = reader.shown(record)
+    custom = values.pop("custom", None) or {}
+    key = key_of(record.id, values.get("external_id"))
+    return {**values, **{f"custom.{name}": value for name, value in custom.items()}, "key": key}
+
+
+def _targets(columns: Sequence[ExportColumn]) -> set[str]:
+    return {column.link for column in columns if column.link is not None}
+
+
+def _keys(
+    reader: Reader, target: str, columns: Sequence[ExportColumn], shown: list[dict[str, Any]]
+) -> dict[int, str]:
+    """Return the keys of the records that a chunk points to, as far as the reader may see them."""
+    fields = [column.field for column in columns if column.link == target]
+    ids = {values[field] for values in shown for field in fields if field and values[field] is not None}
+    model = RECORD_TYPES[target]
+    known = reader.may_read_field(target, "external_id")
+    query = select(model.id, model.external_id).where(
+        model.id.in_(ids), model.deleted_at.is_(None), reader.readable(model)
+    )
+    return {
+        record_id: key_of(record_id, external_id if known else None)
+        for record_id, external_id in reader.session.execute(query)
+    }
+
+
+def _cell(column: ExportColumn, values: dict[str, Any], keys: dict[str, dict[int, str]]) -> Any:  # noqa: ANN401  any value
+    if column.link is not None:
+        return keys[column.link].get(values[column.field or ""])
+    value = values.get(column.name)
+    if value is None:
+        return None
+    if column.declared is not None:
+        return _custom_cell(column.declared, value)
+    return dump_json(value) if isinstance(value, list | dict) else value
+
+
+def _custom_cell(kind: FieldKind, value: Any) -> Any:  # noqa: ANN401  any value
+    match kind:
+        case FieldKind.INSTANT:
+            return instant(value)
+        case FieldKind.DAY:
+            return day_of(value)
+        case FieldKind.TEXT:
+            return value if isinstance(value, str) else dump_json(value)
+    return value
+
+
+# ------------------------------------------------------------------------------------------------ the logs
+
+Log = type[Change] | type[Prediction]
+
+LOGS: dict[str, Log] = {"change": Change, "prediction": Prediction}
+"""What only administrators export: the change log and the predictions, in which everything stands."""
+
+
+def log_table(reader: Reader, name: str) -> ExportTable:
+    """Return the change log or the predictions."""
+    model = LOGS[name]
+    stored = list(model.__table__.columns)
+    columns = [ExportColumn(name=column.name, kind=kind_of(column), field=column.name) for column in stored]
+    json = {column.name for column in stored if isinstance(column.type, Json)}
+    return ExportTable(name=name, columns=columns, chunks=lambda: _log_chunks(reader, model, columns, json))
+
+
+def _log_chunks(
+    reader: Reader, model: Log, columns: Sequence[ExportColumn], json: set[str]
+) -> Iterator[list[Row]]:
+    last = 0
+    query: Select[Any] = select(model).order_by(model.id).limit(CHUNK_ROWS)
+    while rows := list(reader.session.scalars(query.where(model.id > last))):
+        last = rows[-1].id
+        yield [[_log_cell(reader, row, column.name, json) for column in columns] for row in rows]
+        for row in rows:
+            reader.session.expunge(row)
+
+
+def _log_cell(reader: Reader, row: Change | Prediction, name: str, json: set[str]) -> Any:  # noqa: ANN401  any value
+    value = getattr(row, name)
+    if value is None or name not in json:
+        return value
+    if isinstance(row, Prediction):
+        return dump_json(reader.readable_reasons(value))
+    hidden = row.field is not None and not reader.may_read_field(row.record_type, row.field)
+    return None if hidden else dump_json(value)

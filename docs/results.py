@@ -1,0 +1,175 @@
+"""Write docs/results.md: train on real and simulated data, and put down what came out.
+
+    python docs/results.py --real FOLDER [--sizes small medium]
+
+FOLDER holds the public data sets (a folder `olist` in it); without it only the simulated company is judged.
+Takes some minutes; every figure on the page comes from this run.
+"""
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from crm_core import migrations  # noqa: E402  the checkout is put on the path first
+from crm_core.arrays import NO_INSTANT  # noqa: E402
+from crm_core.clock import DAY, FixedClock  # noqa: E402
+from crm_core.importing import load_mapping, run_import  # noqa: E402
+from crm_core.store import Store  # noqa: E402
+from models.hazard import expit, expose, log_odds_within, share_of_intervals  # noqa: E402
+from models.logistic import fit_levels  # noqa: E402
+from models.registry import Registry  # noqa: E402
+from models.results import render_report  # noqa: E402
+from models.simulation import simulate_company  # noqa: E402
+from models.tasks import TASKS, get_task  # noqa: E402
+from models.training import train  # noqa: E402
+
+HEAD = """# Results
+
+Every figure on this page was written by `python docs/results.py`; none was typed. A model knows only what
+was known on the day it is asked as of, and is judged on what was asked later. In brackets: 95 % intervals
+from drawing the accounts again. "Said" is the mean probability, "came" the share that came true. How the
+figures come about: [models](models.md).
+"""
+
+REAL = """## A real funnel: Olist
+
+8,000 leads, 842 conversions, and what the sellers who were won sold later
+([the data](https://www.kaggle.com/datasets/olistbr/marketing-funnel-olist), CC BY-NC-SA 4.0).
+"""
+
+SIMULATED = """## A simulated company, next to the true probabilities
+
+The row "truth" is what somebody would say who knows the probabilities by which the company was made,
+hidden states included: no honest model is better. See [the simulation](simulation.md).
+"""
+
+CLOSED_ONLY = """## Why open records are not left out
+
+One deal in five is won, after some 30 days; the others are lost after some 120. Seen through a window of
+90 days:
+"""
+
+WEIGHTS = """## Why a question does not count one over the number of its lead's questions
+
+Three leads in ten are converted, at even times within 60 days; all are asked about at creation and after 7, 14, 30
+and 60 days, while they are open. What is said of a new lead:
+"""
+
+NOW = datetime(2026, 3, 2, tzinfo=UTC)
+
+
+def main() -> None:
+    """Write the page."""
+    parser = argparse.ArgumentParser(description="Write docs/results.md.")
+    parser.add_argument("--real", type=Path, help="folder of the public data sets")
+    parser.add_argument("--sizes", nargs="*", default=["small"], help="sizes of the simulated company")
+    asked = parser.parse_args()
+    parts = [HEAD]
+    if asked.real is not None:
+        parts += [REAL, *real_data(asked.real)]
+    parts += [SIMULATED, *(part for size in asked.sizes for part in simulated(size))]
+    parts += [CLOSED_ONLY, *closed_only(), WEIGHTS, *weights()]
+    page = "\n".join(parts).rstrip() + "\n"
+    (ROOT / "docs" / "results.md").write_text(page, encoding="utf-8")
+
+
+def real_data(folder: Path) -> Iterator[str]:
+    """Yield a section for the leads and one for the sellers."""
+    with tempfile.TemporaryDirectory() as home:
+        store = open_store(Path(home), datetime(2019, 1, 1, tzinfo=UTC))
+        run_import(store, load_mapping("olist"), folder / "olist")
+        april, june = datetime(2018, 4, 1, tzinfo=UTC), datetime(2018, 5, 31, tzinfo=UTC)
+        for title, task, as_of in (
+            ("Leads of April and May 2018", "lead_scoring", april),
+            ("Sellers who sell nothing in the next 60 days", "churn", june),
+        ):
+            yield section(store, Path(home), title, task, as_of, None)
+        store.close()
+
+
+def simulated(size: str) -> Iterator[str]:
+    """Yield a section for each task on a company of a size."""
+    with tempfile.TemporaryDirectory() as home:
+        store = open_store(Path(home), NOW)
+        truth = simulate_company(store, size=size, seed=1)
+        for task in TASKS:
+            title = f"{task.replace('_', ' ').capitalize()}, {size} company"
+            yield section(store, Path(home), title, task, NOW - timedelta(days=270), truth)
+        store.close()
+
+
+def section(store: Store, home: Path, title: str, task: str, as_of: datetime, truth: Any) -> str:  # noqa: ANN401
+    """Return the section on one training."""
+    print(title, file=sys.stderr, flush=True)
+    registry = Registry(f"sqlite:///{home / 'mlflow.db'}", home / "mlartifacts")
+    report = train(store, get_task(task), as_of=as_of, registry=registry, truth=truth)
+    return render_report(title, report.to_json())
+
+
+def open_store(home: Path, now: datetime) -> Store:
+    """Return an empty store."""
+    url = f"sqlite:///{home / 'crm.db'}"
+    migrations.upgrade(url)
+    return Store(url, clock=FixedClock(now))
+
+
+def closed_only() -> Iterator[str]:
+    """Yield the lines of the demonstration."""
+    random, many = np.random.default_rng(1), 200_000
+    born = random.uniform(-90, 0, many)
+    won = random.random(many) < 0.2
+    ends = born + np.where(won, random.exponential(30, many), random.exponential(120, many))
+    closed = ends <= 0
+    days = (7, 14, 30, 60)
+    exposure = expose(
+        as_of=(born * DAY).astype(np.int64),
+        event_at=np.where(won & closed, ends * DAY, float(NO_INSTANT)).astype(np.int64),
+        known_until=np.zeros(many, dtype=np.int64),
+        weight=np.ones(many),
+        ends_days=days,
+    )
+    hazards = fit_levels(exposure)[None, :]
+    said = expit(log_odds_within(hazards, share_of_intervals(days, 60)))[0]
+    truth = 0.2 * (1 - np.exp(-60 / 30))
+    yield "| | won |\n|---|---|"
+    yield f"| among the deals that are closed, the others left out | {won[closed].mean():.1%} |"
+    yield f"| within 60 days by the hazard, open deals counted as far as they were seen | {said:.1%} |"
+    yield f"| within 60 days in truth | {truth:.1%} |"
+    yield "| ever in truth | 20.0% |"
+
+
+def weights() -> Iterator[str]:
+    """Yield the lines of the other demonstration."""
+    random, many, days = np.random.default_rng(2), 100_000, (30, 60)
+    when = np.where(random.random(many) < 0.3, random.uniform(0, 60, many), np.inf)
+    ages = np.array([0, 7, 14, 30, 60])
+    lead, age = np.nonzero(when[:, None] > ages)
+    count = np.bincount(lead, minlength=many)[lead]
+    new = age == 0
+    yield "| weight of a question | said within 60 days | came |\n|---|---|---|"
+    for name, weight in (("one over the lead's questions", 1 / count), ("the same", np.ones(len(lead)))):
+        exposure = expose(
+            as_of=ages[age] * DAY,
+            event_at=np.where(
+                np.isfinite(when[lead]), np.nan_to_num(when[lead], posinf=0) * DAY, NO_INSTANT
+            ).astype(np.int64),
+            known_until=np.full(len(lead), 1000 * DAY),
+            weight=weight,
+            ends_days=days,
+        ).take(new)
+        hazards = fit_levels(exposure)[None, :]
+        said = expit(log_odds_within(hazards, share_of_intervals(days, 60)))[0]
+        yield f"| {name} | {said:.1%} | {np.isfinite(when).mean():.1%} |"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,243 @@
+"""From questions to a model: choose a recipe, fit it, calibrate it on what it has not seen, pack it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from crm_core.clock import DAY, instant
+from crm_core.errors import NotEnoughDataError
+from crm_core.store import Store
+from features.cohort import open_records
+from features.feature_set import FeatureSet
+from features.frame import build_frame
+from models.bundle import Calibration, ModelBundle
+from models.calibration import fit_calibration
+from models.encoding import ColumnKind, Encoder, fit_encoder
+from models.estimators import Gate
+from models.fitting import Columns, Fitted, Recipe, fit_recipe
+from models.hazard import Exposure, Floats, expit, fading_of, log_odds_within, share_of_intervals
+from models.questions import Questions
+from models.selection import Asked, Choice, choose_recipe
+from models.splits import deal_accounts
+from models.task import Task
+
+FEWEST_OUTCOMES = 20
+"""Records with the outcome, and without it, below which nothing is trained."""
+
+GRADE_FROM = (90, 70, 40)
+"""Lowest ranks of grades A, B and C."""
+
+SEASON = "season"
+"""The group of features that depend on the calendar alone."""
+
+_FEWEST_OPEN = 50
+_EVENTS_TO_CALIBRATE = 200
+_CALIBRATION_DAYS = (30, 60, 90, 180, 365)
+_PARTS = 4
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Built:
+    """A model with how it came about."""
+
+    bundle: ModelBundle
+    choice: Choice
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Material:
+    """What a model is built from: questions asked up to `until` (microseconds), and what was known then."""
+
+    store: Store
+    task: Task
+    feature_set: FeatureSet
+    questions: Questions
+    until: int
+    _seen: dict[int, Exposure] = field(default_factory=dict, repr=False)
+
+    def expose_at(self, known_at: int) -> Exposure:
+        """Return what was known at an instant of what came of the questions; read once."""
+        if known_at not in self._seen:
+            self._seen[known_at] = self.questions.expose(self.store, known_at)
+        return self._seen[known_at]
+
+
+def gather(questions: Questions, store: Store, feature_set: FeatureSet, until: int) -> Material:
+    """Return the material for a model of the instant `until`: nothing asked later."""
+    earlier = questions.take(questions.as_of <= until)
+    return Material(store=store, task=questions.task, feature_set=feature_set, questions=earlier, until=until)
+
+
+def count_outcomes(questions: Questions, seen: Exposure) -> tuple[int, int]:
+    """Return how many records have had the outcome, and how many have been seen without it."""
+    ids = questions.cohort.ids
+    happened = np.unique(ids[seen.happened])
+    watched = np.unique(ids[seen.counted])
+    return len(happened), len(watched) - len(happened)
+
+
+def check_enough(task: Task, yes: int, no: int) -> None:
+    """Raise NotEnoughDataError, naming what there is and what is needed."""
+    if min(yes, no) < FEWEST_OUTCOMES:
+        msg = (
+            f"{task.name}: {yes} {task.record_type}s are known to be {task.outcome_en} and {no} not to be; "
+            f"at least {FEWEST_OUTCOMES} of each are needed"
+        )
+        raise NotEnoughDataError(msg)
+
+
+def build_bundle(
+    material: Material, *, recipe: Recipe | None = None, say: Callable[[str], None] = lambda _: None
+) -> Built:
+    """Return the model that the material gives; with `recipe`, without choosing one.
+
+    On one thread: the matrices are small, threads that wait for one another cost many times what they save
+    where the machine is busy, and sums in one order are the same bytes again.
+    """
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # ships no types
+
+    with threadpool_limits(limits=1, user_api="blas"):
+        return _build(material, recipe, say)
+
+
+def _build(material: Material, recipe: Recipe | None, say: Callable[[str], None]) -> Built:
+    questions = material.questions
+    seen = material.expose_at(material.until)
+    check_enough(material.task, *count_outcomes(questions, seen))
+    encoder = fit_encoder(questions.frame, questions.cohort.ids)
+    columns = columns_of(encoder, material)
+    asked = Asked(
+        matrix=encoder.encode(questions.frame),
+        columns=columns,
+        as_of=questions.as_of,
+        account=questions.account,
+        fading=fading_of(material.task.intervals_days),
+    )
+    choice = choose_recipe(asked, material.expose_at, material.until, say=say, only=recipe)
+    say(f"fitting {choice.recipe.rung}")
+    lesson = asked.lesson(seen, np.ones(len(questions), dtype=np.bool_), material.until)
+    fitted = fit_recipe(choice.recipe, lesson)
+    calibration = calibrate(asked, seen, choice.recipe, material.until)
+    bundle = _pack(material, encoder, fitted, calibration, seen)
+    return Built(bundle=bundle, choice=choice)
+
+
+def calibrate(asked: Asked, seen: Exposure, recipe: Recipe, until: int) -> Calibration:
+    """Return the correction that fits the newest intervals, said by models of other accounts.
+
+    What a model of the past got wrong is no guide here: after a jump in the level it would be corrected for
+    the jump a second time, since the final model has learned from the new level already.
+    """
+    part_of = deal_accounts(asked.account, _PARTS)
+    log_odds = np.zeros(seen.at_risk.shape)
+    for part in range(_PARTS):
+        held = part_of == part
+        lesson = asked.lesson(seen, ~held, until)
+        log_odds[held] = fit_recipe(recipe, lesson).log_odds(asked.matrix[held])
+    return fit_calibration(log_odds, _newest(seen, asked, until))
+
+
+def _newest(seen: Exposure, asked: Asked, until: int) -> Exposure:
+    """Return the intervals of the shortest recent time with enough events to calibrate by."""
+    for days in _CALIBRATION_DAYS:
+        newest = seen.closed_within(until - days * DAY, until)
+        if len(np.unique(asked.account[newest.happened])) >= _EVENTS_TO_CALIBRATE:
+            return newest
+    return seen
+
+
+def columns_of(encoder: Encoder, material: Material) -> Columns:
+    """Return what the columns of an encoder are."""
+    seasonal = {feature.name for feature in material.feature_set.features if feature.group == SEASON}
+    return Columns(
+        is_number=np.array([column.kind is ColumnKind.NUMBER for column in encoder.columns], dtype=np.bool_),
+        is_seasonal=np.array([column.feature in seasonal for column in encoder.columns], dtype=np.bool_),
+        gate=_gate(encoder, material.task),
+    )
+
+
+def _gate(encoder: Encoder, task: Task) -> Gate | None:
+    """Return what tells fresh records, where their age is among the columns."""
+    if task.fresh is None:
+        return None
+    name, below = task.fresh
+    found = [position for position, column in enumerate(encoder.columns) if column.name == name]
+    return Gate(column=found[0], below=below) if found else None
+
+
+def _pack(
+    material: Material, encoder: Encoder, fitted: Fitted, calibration: Calibration, seen: Exposure
+) -> ModelBundle:
+    task, questions = material.task, material.questions
+    yes, no = count_outcomes(questions, seen)
+    trained: dict[str, Any] = {
+        "as_of": material.until,
+        "questions": int(seen.counted.sum()),
+        "outcomes": yes,
+        "without_outcome": no,
+        "data": fingerprint_of(questions, seen),
+    }
+    probability = _probabilities_of_open(material, encoder, fitted, calibration)
+    return ModelBundle(
+        task=task.name,
+        variant=task.variant,
+        record_type=task.record_type,
+        horizon_days=task.horizon_days,
+        horizons_days=task.horizons_days,
+        intervals_days=task.intervals_days,
+        high_is_good=task.high_is_good,
+        feature_set_fingerprint=material.feature_set.fingerprint,
+        features=material.feature_set.names,
+        encoder=encoder,
+        estimator=fitted.estimator,
+        levels=fitted.levels,
+        fading=fitted.fading,
+        calibration=calibration,
+        percentiles=np.quantile(probability, np.linspace(0, 1, 101)),
+        grade_from=GRADE_FROM,
+        trained=trained,
+    )
+
+
+def _probabilities_of_open(
+    material: Material, encoder: Encoder, fitted: Fitted, calibration: Calibration
+) -> Floats:
+    """Return what is said of the records open at the time; of all questions where hardly any were open."""
+    task = material.task
+    cohort = open_records(
+        material.store, task.record_type, instant(material.until), kind=task.variant or None
+    )
+    frame = material.questions.frame
+    if len(cohort) >= _FEWEST_OPEN:
+        frame = build_frame(material.store, cohort, material.feature_set)
+    hazards = calibration.intercept + calibration.slope * fitted.log_odds(encoder.encode(frame))
+    return probability_within(hazards, task, task.horizon_days)
+
+
+def probability_within(hazards: Floats, task: Task, horizon_days: int) -> Floats:
+    """Return the probability within a horizon of hazards in log-odds (float64[n, K]): float64[n]."""
+    return expit(log_odds_within(hazards, share_of_intervals(task.intervals_days, horizon_days)))
+
+
+def fingerprint_of(questions: Questions, seen: Exposure) -> str:
+    """Return the SHA-256 of everything a model is fitted to."""
+    digest = hashlib.sha256()
+    arrays: list[Any] = [questions.cohort.ids, questions.as_of, questions.account, questions.weight]
+    arrays += [seen.at_risk, seen.event]
+    for array in arrays:
+        digest.update(np.ascontiguousarray(array).tobytes())
+    for name in questions.frame.columns:
+        digest.update(name.encode())
+        digest.update(_bytes_of(questions.frame[name].to_numpy()))
+    return digest.hexdigest()
+
+
+def _bytes_of(values: np.ndarray[Any, Any]) -> bytes:
+    if values.dtype.kind == "f":
+        return values.tobytes()
+    return "\x1f".join("\x00" if value is None else str(value) for value in values.tolist()).encode()

@@ -1,0 +1,208 @@
+"""What a fitted model is: data that turns an encoded row into effects, and effects into contributions.
+
+A model adds up a linear part and trees, either of which may be absent; without both it knows the base rate
+only. The linear part has weights of what lasts, of what is news and fades, and of what holds only when a
+record is fresh. Trees are LightGBM's, kept as its text; what they say lasts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from models.hazard import Bools, Floats
+from models.logistic import Scale
+
+if TYPE_CHECKING:
+    import lightgbm
+
+
+@dataclass(frozen=True, kw_only=True)
+class Effects:
+    """What a model says of n records, in log-odds of the hazards: `lasting` and `early`, float64[n] each."""
+
+    lasting: Floats
+    early: Floats
+
+    def on_hazards(self, fading: Floats) -> Floats:
+        """Return what is added to the level of each interval: float64[n, K]."""
+        return self.lasting[:, None] + self.early[:, None] * fading
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contributions:
+    """Effects taken apart: what each column adds, float64[n, p], to the effects of the average row."""
+
+    lasting: Floats
+    early: Floats
+    average_lasting: float
+    average_early: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gate:
+    """Rows of whom something else holds: those with a number below a limit in one column."""
+
+    column: int
+    below: float
+
+    def is_open(self, matrix: Floats) -> Bools:
+        """Return for which rows: bool[n]; a missing number is not below."""
+        return np.asarray(matrix[:, self.column] < self.below, dtype=np.bool_)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Weights:
+    """Of each column, float64[p], and of its number being missing."""
+
+    known: Floats
+    missing: Floats
+
+    def terms(self, scaled: Floats, may_miss: Bools) -> Floats:
+        """Return what each column adds: float64[n, p]."""
+        width = len(self.known)
+        terms = scaled[:, :width] * self.known
+        told = np.flatnonzero(may_miss)
+        terms[:, told] += scaled[:, width:] * self.missing[told]
+        return np.asarray(terms, dtype=np.float64)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return them as plain data."""
+        return {"known": self.known.tolist(), "missing": self.missing.tolist()}
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any] | None) -> Weights | None:
+        """Return what `to_json` described."""
+        if data is None:
+            return None
+        return cls(
+            known=np.array(data["known"], dtype=np.float64),
+            missing=np.array(data["missing"], dtype=np.float64),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Linear:
+    """Weighted sums of scaled columns, which have mean 0, so that the average training row has no effect.
+
+    `lasting` weighs on every interval, `early` fades over them, `fresh` is added to `lasting` where the
+    gate is open.
+    """
+
+    scale: Scale
+    lasting: Weights
+    early: Weights | None = None
+    fresh: Weights | None = None
+    gate: Gate | None = None
+
+    def terms(self, matrix: Floats) -> tuple[Floats, Floats]:
+        """Return each column's lasting and early term: float64[n, p] each."""
+        scaled = self.scale.apply(matrix)
+        lasting = self.lasting.terms(scaled, self.scale.may_miss)
+        early = np.zeros(matrix.shape)
+        if self.early is not None:
+            early = self.early.terms(scaled, self.scale.may_miss)
+        if self.fresh is not None and self.gate is not None:
+            is_open = self.gate.is_open(matrix)[:, None]
+            lasting = lasting + is_open * self.fresh.terms(scaled, self.scale.may_miss)
+        return lasting, early
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as plain data."""
+        return {
+            "scale": self.scale.to_json(),
+            "lasting": self.lasting.to_json(),
+            "early": None if self.early is None else self.early.to_json(),
+            "fresh": None if self.fresh is None else self.fresh.to_json(),
+            "gate": None if self.gate is None else [self.gate.column, self.gate.below],
+        }
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Linear:
+        """Return what `to_json` described."""
+        lasting, gate = Weights.from_json(data["lasting"]), data["gate"]
+        if lasting is None:
+            msg = "expected lasting weights, got none"
+            raise ValueError(msg)
+        return cls(
+            scale=Scale.from_json(data["scale"]),
+            lasting=lasting,
+            early=Weights.from_json(data["early"]),
+            fresh=Weights.from_json(data["fresh"]),
+            gate=None if gate is None else Gate(column=gate[0], below=gate[1]),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trees:
+    """LightGBM's trees, as text; a NaN goes the way the trees learned."""
+
+    text: str = field(repr=False)
+
+    @cached_property
+    def booster(self) -> lightgbm.Booster:
+        """Return LightGBM's own form, made when first needed."""
+        import lightgbm
+
+        return lightgbm.Booster(model_str=self.text)
+
+    def score(self, matrix: Floats) -> Floats:
+        """Return the sum of the leaves reached: float64[n]."""
+        if len(matrix) == 0:
+            return np.zeros(0)
+        return np.asarray(self.booster.predict(matrix, raw_score=True, num_threads=1), dtype=np.float64)
+
+    def terms(self, matrix: Floats) -> tuple[Floats, float]:
+        """Return exact Shapley values by LightGBM's path-dependent rule, and the score of the average row."""
+        if len(matrix) == 0:
+            return np.zeros(matrix.shape), 0.0
+        parts = np.asarray(self.booster.predict(matrix, pred_contrib=True, num_threads=1), dtype=np.float64)
+        return parts[:, :-1], float(parts[0, -1])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimator:
+    """A linear part and trees, added up; without both, the base rate."""
+
+    linear: Linear | None = None
+    trees: Trees | None = None
+
+    def effects(self, matrix: Floats) -> Effects:
+        """Return the effects of each encoded row."""
+        lasting, early = np.zeros(len(matrix)), np.zeros(len(matrix))
+        if self.linear is not None:
+            lasting_terms, early_terms = self.linear.terms(matrix)
+            lasting, early = lasting_terms.sum(axis=1), early_terms.sum(axis=1)
+        if self.trees is not None:
+            lasting = lasting + self.trees.score(matrix)
+        return Effects(lasting=lasting, early=early)
+
+    def contributions(self, matrix: Floats) -> Contributions:
+        """Return the effects taken apart by column."""
+        lasting, early = np.zeros(matrix.shape), np.zeros(matrix.shape)
+        average = 0.0
+        if self.linear is not None:
+            lasting, early = self.linear.terms(matrix)
+        if self.trees is not None:
+            terms, average = self.trees.terms(matrix)
+            lasting = lasting + terms
+        return Contributions(lasting=lasting, early=early, average_lasting=average, average_early=0.0)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as plain data."""
+        return {
+            "linear": None if self.linear is None else self.linear.to_json(),
+            "trees": None if self.trees is None else self.trees.text,
+        }
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Estimator:
+        """Return what `to_json` described."""
+        linear, trees = data["linear"], data["trees"]
+        return cls(
+            linear=None if linear is None else Linear.from_json(linear),
+            trees=None if trees is None else Trees(text=str(trees)),
+        )

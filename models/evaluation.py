@@ -1,0 +1,304 @@
+"""How right probabilities were, with the error of saying so.
+
+Every figure comes with an interval: the questions are drawn again, a whole entity at a time, because what
+one customer is asked twelve times is not twelve independent answers. Every judged question counts once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from models.hazard import Bools, Floats, Ints
+
+RESAMPLES = 200
+"""Enough for 95 % intervals whose ends move by a few per cent of their width."""
+
+BINS = 10
+"""Bins of equal count in the calibration error."""
+
+_SEED = 20
+_TINY = 1e-15
+_CELLS_AT_ONCE = 250_000
+"""Weights of one block, so that it stays in the cache."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """A figure and its 95 % interval; NaN where it is not defined, as an AUC without both answers."""
+
+    value: float
+    low: float
+    high: float
+
+    def to_json(self) -> dict[str, float | None]:
+        """Return the three numbers; NaN as None."""
+        return {
+            name: None if np.isnan(number) else round(float(number), 6)
+            for name, number in (("value", self.value), ("low", self.low), ("high", self.high))
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judged:
+    """Questions with their answers: `happened` bool[n], `entity` int64[n], the unit that is drawn again."""
+
+    happened: Bools
+    entity: Ints
+
+    def __len__(self) -> int:
+        """Return how many questions there are."""
+        return len(self.happened)
+
+    def take(self, rows: Bools | Ints) -> Judged:
+        """Return some of the questions."""
+        return Judged(happened=self.happened[rows], entity=self.entity[rows])
+
+
+@dataclass(frozen=True)
+class _Ranked:
+    """Answers by falling probability; `ends` are the last positions of each run of equal ones."""
+
+    probability: Floats
+    happened: Floats
+    ends: npt.NDArray[np.intp]
+
+    @cached_property
+    def log_odds(self) -> Floats:
+        """Return the log-odds of the probabilities, within one in a million of 0 and 1."""
+        held = np.clip(self.probability, 1e-6, 1 - 1e-6)
+        return np.log(held / (1 - held))
+
+    @cached_property
+    def recalibration(self) -> tuple[Floats, Floats]:
+        """Return intercept and slope for all rows alike."""
+        point = np.zeros(1), np.ones(1)
+        for _ in range(25):
+            point = _newton_step(*point, self.log_odds, self.happened, np.ones((1, len(self.happened))))
+        return point
+
+    def counts(self, weight: Floats) -> tuple[Floats, Floats]:
+        """Return cumulated weight of events and of others at the end of each run: float64[R, runs]."""
+        happened = np.cumsum(weight * self.happened, axis=1)[:, self.ends]
+        return happened, np.cumsum(weight, axis=1)[:, self.ends] - happened
+
+
+Metric = Callable[[_Ranked, Floats], Floats]
+"""Takes weights float64[R, n] and gives float64[R]."""
+
+
+def auc(ranked: _Ranked, weight: Floats) -> Floats:
+    """Area under the ROC curve, in [0, 1], higher is better; ties count half. As roc_auc_score of sklearn."""
+    events, others = ranked.counts(weight)
+    step = np.diff(others, axis=1, prepend=0.0)
+    before = np.concatenate([np.zeros((len(weight), 1)), events[:, :-1]], axis=1)
+    area = (step * (before + events) / 2).sum(axis=1)
+    return _ratio(area, events[:, -1] * others[:, -1])
+
+
+def average_precision(ranked: _Ranked, weight: Floats) -> Floats:
+    """Average precision, in [0, 1], higher is better. As sklearn.metrics.average_precision_score."""
+    events, others = ranked.counts(weight)
+    precision = _ratio(events, events + others, empty=0.0)
+    return _ratio((precision * np.diff(events, axis=1, prepend=0.0)).sum(axis=1), events[:, -1])
+
+
+def log_loss(ranked: _Ranked, weight: Floats) -> Floats:
+    """Mean negative log-likelihood, from 0, lower is better. As sklearn.metrics.log_loss."""
+    held = np.clip(ranked.probability, _TINY, 1 - _TINY)
+    return _mean(-np.log(np.where(ranked.happened > 0, held, 1 - held)), weight)
+
+
+def brier(ranked: _Ranked, weight: Floats) -> Floats:
+    """Mean squared error of the probability, in [0, 1], lower is better. As brier_score_loss of sklearn."""
+    return _mean((ranked.probability - ranked.happened) ** 2, weight)
+
+
+def calibration_error(ranked: _Ranked, weight: Floats) -> Floats:
+    """Mean distance of what was said and what came over BINS bins of equal count; lower is better."""
+    starts = np.unique(np.linspace(0, len(ranked.happened), BINS + 1).astype(int)[:-1])
+    gap = np.add.reduceat(weight * (ranked.happened - ranked.probability), starts, axis=1)
+    return _ratio(np.abs(gap).sum(axis=1), weight.sum(axis=1))
+
+
+def recalibration(ranked: _Ranked, weight: Floats) -> tuple[Floats, Floats]:
+    """Intercept and slope of a logistic regression of the answers on the log-odds said (Cox).
+
+    0 and 1 are right; a slope below 1 says that what was said is too extreme. Solved for all rows alike,
+    then by two steps from there for each row of weights.
+    """
+    said, point = ranked.log_odds, ranked.recalibration
+    for _ in range(2):
+        point = _newton_step(*point, said, ranked.happened, weight)
+    return point
+
+
+def _newton_step(
+    intercept: Floats, slope: Floats, said: Floats, happened: Floats, weight: Floats
+) -> tuple[Floats, Floats]:
+    """Return the next intercept and slope for each row of weights, damped where the answers hardly vary."""
+    chance = 0.5 * (1 + np.tanh(0.5 * (intercept[:, None] + slope[:, None] * said)))
+    error = weight * (happened - chance)
+    curve = weight * chance * (1 - chance)
+    first, second = error.sum(axis=1), error @ said
+    a, b, c = curve.sum(axis=1) + 1e-9, curve @ said, curve @ said**2 + 1e-9
+    determinant = a * c - b * b
+    solvable = determinant > 1e-9 * a * c
+    safe = np.where(solvable, determinant, 1.0)
+    step_intercept = np.where(solvable, (c * first - b * second) / safe, first / a)
+    step_slope = np.where(solvable, (a * second - b * first) / safe, 0.0)
+    return intercept + np.clip(step_intercept, -2, 2), slope + np.clip(step_slope, -2, 2)
+
+
+def lift_top_decile(ranked: _Ranked, weight: Floats) -> Floats:
+    """Events among the most likely tenth, as a multiple of those of a random tenth; ties are shared."""
+    events, others = ranked.counts(weight)
+    total = events + others
+    caught = np.array(
+        [
+            np.interp(0.1 * upto[-1], np.append(0, upto), np.append(0, hits))
+            for upto, hits in zip(total, events, strict=True)
+        ]
+    )
+    return _ratio(caught, 0.1 * events[:, -1])
+
+
+def base_rate(ranked: _Ranked, weight: Floats) -> Floats:
+    """Share of questions whose answer was yes."""
+    return _mean(ranked.happened, weight)
+
+
+def mean_probability(ranked: _Ranked, weight: Floats) -> Floats:
+    """Mean of what was said; to be compared with the base rate."""
+    return _mean(ranked.probability, weight)
+
+
+METRICS: Mapping[str, Metric] = {
+    "auc": auc,
+    "average_precision": average_precision,
+    "log_loss": log_loss,
+    "brier": brier,
+    "calibration_error": calibration_error,
+    "lift_top_decile": lift_top_decile,
+    "base_rate": base_rate,
+    "mean_probability": mean_probability,
+}
+"""What is reported of every model and baseline, besides the recalibration."""
+
+
+def measure(probability: Floats, judged: Judged, *, resamples: int = RESAMPLES) -> dict[str, Estimate]:
+    """Return every metric of `probability` (float64[n]) with its interval; without a row all are NaN.
+
+    The names are those of METRICS, and calibration_intercept and calibration_slope.
+    """
+    names = (*METRICS, "calibration_intercept", "calibration_slope")
+    if len(judged) == 0:
+        return {name: Estimate(value=np.nan, low=np.nan, high=np.nan) for name in names}
+    order = np.argsort(-probability, kind="stable")
+    ranked = _rank(probability[order], judged.happened[order].astype(np.float64))
+    blocks = [_measure_block(ranked, weight) for weight in _draw_entities(judged.entity[order], resamples)]
+    return {name: _estimate(np.concatenate([block[name] for block in blocks])) for name in names}
+
+
+def _measure_block(ranked: _Ranked, weight: Floats) -> dict[str, Floats]:
+    values = {name: metric(ranked, weight) for name, metric in METRICS.items()}
+    values["calibration_intercept"], values["calibration_slope"] = recalibration(ranked, weight)
+    return values
+
+
+def compare_losses(
+    first: Floats, second: Floats, entity: Ints, *, weight: Floats | None = None, coverage: float = 0.95
+) -> Estimate:
+    """Return the mean of `first - second`, losses float64[n]; above 0 the second is better."""
+    counted = np.ones(len(first)) if weight is None else weight
+    difference = first - second
+    drawn = [
+        _ratio(drawing @ (counted * difference), drawing @ counted)
+        for drawing in _draw_entities(entity, RESAMPLES)
+    ]
+    return _estimate(np.concatenate(drawn), coverage)
+
+
+def loss_of(probability: Floats, happened: Bools) -> Floats:
+    """Return the negative log-likelihood of each answer: float64[n]."""
+    held = np.clip(probability, _TINY, 1 - _TINY)
+    return np.asarray(-np.log(np.where(happened, held, 1 - held)), dtype=np.float64)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CalibrationBin:
+    """Of `count` questions called `said` on average, `happened` came true."""
+
+    count: int
+    said: float
+    happened: float
+
+
+def calibration_bins(probability: Floats, judged: Judged) -> list[CalibrationBin]:
+    """Return what was said and what came in bins of equal count, from low to high."""
+    order = np.argsort(probability, kind="stable")
+    parts = [part for part in np.array_split(order, BINS) if part.size]
+    return [
+        CalibrationBin(
+            count=part.size,
+            said=float(probability[part].mean()),
+            happened=float(judged.happened[part].mean()),
+        )
+        for part in parts
+    ]
+
+
+def _rank(probability: Floats, happened: Floats) -> _Ranked:
+    last = np.append(np.flatnonzero(np.diff(probability)), len(probability) - 1)
+    return _Ranked(probability, happened, last)
+
+
+def _draw_entities(entity: Ints, resamples: int) -> Iterator[Floats]:
+    """Give weights float64[R, n] in blocks: first all ones, then how often each row's entity was drawn."""
+    _, index = np.unique(entity, return_inverse=True)
+    count = int(index.max()) + 1
+    random = np.random.default_rng(_SEED)
+    block = max(1, _CELLS_AT_ONCE // len(entity))
+    yield np.ones((1, len(entity)))
+    for start in range(0, resamples, block):
+        rows = min(block, resamples - start)
+        drawn = random.multinomial(count, np.full(count, 1 / count), size=rows)
+        yield drawn[:, index].astype(np.float64)
+
+
+def _estimate(values: Floats, coverage: float = 0.95) -> Estimate:
+    drawn = values[1:][np.isfinite(values[1:])]
+    outside = (1 - coverage) / 2
+    low, high = np.quantile(drawn, [outside, 1 - outside]) if drawn.size else (np.nan, np.nan)
+    return Estimate(value=float(values[0]), low=float(low), high=float(high))
+
+
+def _mean(values: Floats, weight: Floats) -> Floats:
+    return _ratio(weight @ values, weight.sum(axis=1))
+
+
+def _ratio(above: Floats, below: Floats, *, empty: float = np.nan) -> Floats:
+    filled: Floats = np.full(np.shape(above), empty)
+    np.divide(above, below, out=filled, where=below > 0)
+    return filled
+
+
+def area_under_curve(score: Floats, happened: Bools) -> float:
+    """Return the AUC of any score (float64[n]); NaN where only one answer is there."""
+    order = np.argsort(-score, kind="stable")
+    ranked = _rank(score[order], happened[order].astype(np.float64))
+    return float(auc(ranked, np.ones((1, len(score))))[0])
+
+
+def found_by_working_down(probability: Floats, judged: Judged) -> tuple[float, ...]:
+    """Return the share of events among the first 0, 5, ... 100 % by probability; ties are shared."""
+    order = np.argsort(-probability, kind="stable")
+    ranked = _rank(probability[order], judged.happened[order].astype(np.float64))
+    events, others = ranked.counts(np.ones((1, len(probability))))
+    looked_at = np.append(0.0, events[0] + others[0]) / len(probability)
+    shares = np.append(0.0, events[0]) / max(events[0, -1], 1.0)
+    return tuple(np.interp(np.linspace(0, 1, 21), looked_at, shares).tolist())

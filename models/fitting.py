@@ -1,0 +1,158 @@
+"""One rung of the ladder, fitted to questions: the base rate, a shrunken logistic hazard, or trees."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+
+from crm_core.clock import DAY
+from models.estimators import Estimator, Gate, Linear, Weights
+from models.hazard import Bools, Exposure, Floats
+from models.logistic import Block, Scale, fit_levels, fit_scale, fit_weights
+from models.trees import ADDITIVE, FULL, TreeRows, TreeShape, fit_trees
+
+
+class Rung(StrEnum):
+    """The ladder, from the bottom up."""
+
+    BASE_RATE = "base_rate"
+    LOGISTIC = "logistic"
+    ADDITIVE_TREES = "additive_trees"
+    FULL_TREES = "full_trees"
+
+
+SHAPES: dict[Rung, TreeShape] = {Rung.ADDITIVE_TREES: ADDITIVE, Rung.FULL_TREES: FULL}
+
+TWO_YEARS = 730 * DAY
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How a model is fitted.
+
+    `window_days`: how far back intervals teach what matters; `level_days`: how far back they teach how high
+    the hazards are at present (None: all). `penalty` shrinks the linear part; None leaves it out. `rounds`
+    of trees.
+    """
+
+    rung: Rung
+    window_days: int | None = None
+    level_days: int | None = None
+    penalty: float | None = None
+    rounds: int | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the recipe as plain data."""
+        return {
+            "estimator": str(self.rung),
+            "window_days": self.window_days,
+            "level_days": self.level_days,
+            "penalty": self.penalty,
+            "rounds": self.rounds,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fitted:
+    """An estimator with the levels of its intervals and how news fades over them: float64[K] each."""
+
+    estimator: Estimator
+    levels: Floats
+    fading: Floats
+
+    def log_odds(self, matrix: Floats) -> Floats:
+        """Return the log-odds of the hazards: float64[n, K]."""
+        return self.levels + self.estimator.effects(matrix).on_hazards(self.fading)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Columns:
+    """What the columns of a matrix are, bool[p] each, and which of them tells fresh records, if any does."""
+
+    is_number: Bools
+    is_seasonal: Bools
+    gate: Gate | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lesson:
+    """Rows to learn from.
+
+    `matrix` float64[n, p], what was seen of them up to `until` (microseconds), what the columns are, and
+    how news fades over the intervals (float64[K]).
+    """
+
+    matrix: Floats
+    exposure: Exposure
+    columns: Columns
+    fading: Floats
+    until: int
+
+    def recent(self, window_days: int | None) -> Lesson:
+        """Return the rows whose intervals ended within the window; None takes all."""
+        after = 0 if window_days is None else self.until - window_days * DAY
+        exposure = self.exposure.closed_within(after, self.until)
+        kept = exposure.counted
+        return replace(self, matrix=self.matrix[kept], exposure=exposure.take(kept))
+
+    def without_short_seasons(self) -> Lesson:
+        """Return the rows, with seasons blanked if less than two years cannot tell them from a trend."""
+        if self.exposure.span() >= TWO_YEARS or not self.columns.is_seasonal.any():
+            return self
+        return replace(self, matrix=np.where(self.columns.is_seasonal, 0.0, self.matrix))
+
+
+def fit_recipe(recipe: Recipe, lesson: Lesson) -> Fitted:
+    """Fit a model by a recipe, which picks the rows of its windows from the lesson."""
+    return at_present_level(fit_shape(recipe, lesson), lesson, recipe.level_days)
+
+
+def fit_shape(recipe: Recipe, lesson: Lesson) -> Fitted:
+    """Fit what matters, to all of the recipe's window; the levels are those of that window."""
+    taught = lesson.recent(recipe.window_days).without_short_seasons()
+    fitted = Fitted(estimator=Estimator(), levels=fit_levels(taught.exposure), fading=lesson.fading)
+    if recipe.penalty is not None:
+        fitted = fit_logistic(taught, penalty=recipe.penalty)
+    if recipe.rounds is not None:
+        trees = fit_trees(tree_rows(fitted, taught), SHAPES[recipe.rung], rounds=recipe.rounds).trees
+        fitted = replace(fitted, estimator=replace(fitted.estimator, trees=trees))
+    return fitted
+
+
+def fit_logistic(lesson: Lesson, *, penalty: float) -> Fitted:
+    """Fit a shrunken logistic hazard to all rows of a lesson."""
+    exposure, columns = lesson.exposure, lesson.columns
+    scale = fit_scale(lesson.matrix, exposure.weight, is_number=columns.is_number)
+    rows = scale.apply(lesson.matrix)
+    always = np.ones(len(lesson.fading))
+    blocks = {"lasting": Block(rows=rows, load=always)}
+    if len(always) > 1:
+        blocks["early"] = replace(blocks["lasting"], load=lesson.fading)
+    if columns.gate is not None:
+        is_open = columns.gate.is_open(lesson.matrix)
+        blocks["fresh"] = Block(rows=rows * is_open[:, None], load=always)
+    levels, fitted = fit_weights(list(blocks.values()), exposure, penalty=penalty)
+    weights = {name: _weights(values, scale) for name, values in zip(blocks, fitted, strict=True)}
+    linear = Linear(scale=scale, gate=columns.gate, **weights)
+    return Fitted(estimator=Estimator(linear=linear), levels=levels, fading=lesson.fading)
+
+
+def _weights(values: Floats, scale: Scale) -> Weights:
+    missing = np.zeros(len(scale.may_miss))
+    missing[scale.may_miss] = values[len(missing) :]
+    return Weights(known=values[: len(missing)], missing=missing)
+
+
+def tree_rows(start: Fitted, lesson: Lesson) -> TreeRows:
+    """Return the rows of a lesson for trees that add to a fitted model."""
+    return TreeRows(matrix=lesson.matrix, exposure=lesson.exposure, start=start.log_odds(lesson.matrix))
+
+
+def at_present_level(fitted: Fitted, lesson: Lesson, level_days: int | None) -> Fitted:
+    """Return the model with the levels that fit the newest intervals, given what it says of their records."""
+    newest = lesson.recent(level_days)
+    offset = fitted.estimator.effects(newest.matrix).on_hazards(fitted.fading)
+    return replace(fitted, levels=fit_levels(newest.exposure, offset, fitted.levels))

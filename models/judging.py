@@ -1,0 +1,167 @@
+"""A model judged on questions asked after it was made, beside baselines and, where known, the truth."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from crm_core.clock import instant
+from crm_core.store import Store
+from models.baselines import Baseline
+from models.bundle import ModelBundle
+from models.evaluation import (
+    CalibrationBin,
+    Estimate,
+    Judged,
+    calibration_bins,
+    found_by_working_down,
+    measure,
+)
+from models.hazard import Bools, Floats, Ints
+from models.questions import Questions, answers
+
+if TYPE_CHECKING:
+    from models.simulation import Truth
+
+Metrics = dict[str, Estimate]
+
+_FEWEST_UNSEEN = 30
+_RESAMPLES_BESIDE = 100
+
+
+@dataclass(frozen=True, kw_only=True)
+class HorizonJudgement:
+    """Questions whose window of `horizon_days` was over, and how right each answer to them was.
+
+    `metrics` has those of the model, of each baseline and of the truth by name; `unseen` those of the model
+    on accounts that it had not learned from, if there are enough. `answered` says of how many questions
+    each said anything. `found` is the share of outcomes among the first 0, 5, ... 100 % of questions by
+    probability.
+    """
+
+    horizon_days: int
+    questions: int
+    outcomes: int
+    metrics: Mapping[str, Metrics]
+    answered: Mapping[str, int]
+    unseen_questions: int
+    unseen: Metrics | None
+    bins: tuple[CalibrationBin, ...]
+    found: tuple[float, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as plain data."""
+        return {
+            "horizon_days": self.horizon_days,
+            "questions": self.questions,
+            "outcomes": self.outcomes,
+            "metrics": {name: _json_of(metrics) for name, metrics in self.metrics.items()},
+            "answered": dict(self.answered),
+            "unseen_accounts": {
+                "questions": self.unseen_questions,
+                "metrics": None if self.unseen is None else _json_of(self.unseen),
+            },
+            "bins": [vars(one) for one in self.bins],
+            "found": [round(share, 4) for share in self.found],
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judgement:
+    """How right a model was on questions asked, after it was made, from `first` to `last` (microseconds)."""
+
+    made_as_of: int
+    first: int
+    last: int
+    horizons: tuple[HorizonJudgement, ...]
+
+    @property
+    def main(self) -> HorizonJudgement:
+        """Return the judgement of the longest horizon, the one that is shown on records."""
+        return self.horizons[-1]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as plain data."""
+        return {
+            "model_as_of": instant(self.made_as_of).isoformat(),
+            "first_asked": instant(self.first).isoformat(),
+            "last_asked": instant(self.last).isoformat(),
+            "horizons": [horizon.to_json() for horizon in self.horizons],
+        }
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Bench:
+    """What a model is put beside: baselines, the truth if known, and the accounts it learned from."""
+
+    store: Store
+    baselines: Mapping[str, Baseline]
+    taught: Ints
+    truth: Truth | None = None
+
+
+def judge(bundle: ModelBundle, questions: Questions, bench: Bench) -> Judgement | None:
+    """Return how right the model is on the questions whose window is over by now; None if there are none."""
+    horizons = [
+        found
+        for days in bundle.horizons_days
+        if (found := _judge_horizon(bundle, questions, bench, days)) is not None
+    ]
+    if not horizons or horizons[-1].horizon_days != bundle.horizon_days:
+        return None
+    over = answers(bench.store, questions, bundle.horizon_days).over
+    return Judgement(
+        made_as_of=bundle.trained["as_of"],
+        first=int(questions.as_of[over].min()),
+        last=int(questions.as_of[over].max()),
+        horizons=tuple(horizons),
+    )
+
+
+def _judge_horizon(
+    bundle: ModelBundle, questions: Questions, bench: Bench, days: int
+) -> HorizonJudgement | None:
+    answer = answers(bench.store, questions, days)
+    if not answer.over.any():
+        return None
+    asked = questions.take(answer.over)
+    judged = Judged(happened=answer.happened[answer.over], entity=asked.account)
+    said = {"model": bundle.predict(asked.frame).within[days]}
+    if days == bundle.horizon_days:
+        said |= {name: baseline(asked, days) for name, baseline in bench.baselines.items()}
+    if bench.truth is not None:
+        said["truth"] = bench.truth.probabilities(bundle.task, asked.cohort.ids, asked.as_of, days)
+    said = {name: values for name, values in said.items() if not np.isnan(values).all()}
+    unseen = ~np.isin(asked.account, bench.taught)
+    return HorizonJudgement(
+        horizon_days=days,
+        questions=len(asked),
+        outcomes=int(judged.happened.sum()),
+        metrics={name: _measure(name, values, judged) for name, values in said.items()},
+        answered={name: int((~np.isnan(values)).sum()) for name, values in said.items()},
+        unseen_questions=int(unseen.sum()),
+        unseen=_measure_unseen(said["model"], judged, unseen),
+        bins=tuple(calibration_bins(said["model"], judged)),
+        found=found_by_working_down(said["model"], judged),
+    )
+
+
+def _measure(name: str, values: Floats, judged: Judged) -> Metrics:
+    known = ~np.isnan(values)
+    resamples = {} if name == "model" else {"resamples": _RESAMPLES_BESIDE}
+    return measure(values[known], judged.take(known), **resamples)
+
+
+def _measure_unseen(values: Floats, judged: Judged, unseen: Bools) -> Metrics | None:
+    """Return the metrics on unseen accounts; None where these are too few, or all."""
+    rows = judged.happened[unseen]
+    if unseen.all() or min(rows.sum(), (~rows).sum()) < _FEWEST_UNSEEN:
+        return None
+    return measure(values[unseen], judged.take(unseen), resamples=_RESAMPLES_BESIDE)
+
+
+def _json_of(metrics: Metrics) -> dict[str, dict[str, float | None]]:
+    return {name: estimate.to_json() for name, estimate in metrics.items()}

@@ -1,0 +1,338 @@
+"""Trained models in MLflow, and which of them serves: the only module that imports MLflow.
+
+One experiment a task, one run a training, one registered model a task with the aliases champion, challenger
+and previous. What serves is decided by the newest row of `crm_core.promotions`; the aliases follow it. The
+bytes of every promoted model also lie in a folder beside the records, by their SHA-256, so that serving
+needs no MLflow.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from importlib.metadata import version as installed_version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from crm_core.access import check_may_promote
+from crm_core.changes import Source
+from crm_core.clock import instant
+from crm_core.errors import ModelNotFoundError
+from crm_core.promotions import Promotion, find_champion, list_promotions
+from crm_core.records import User
+from crm_core.store import Store
+from models.bundle import ModelBundle, load_bundle
+from models.kept import keep_bytes
+from models.served import probability_name
+from models.tasks import TASKS
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
+
+_MODEL_FOLDER = "model"
+_BUNDLE_FILE = "bundle.json"
+_BUNDLE_PATH = f"{_MODEL_FOLDER}/data/{_BUNDLE_FILE}"
+_MILLISECOND = 1000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """What a training leaves behind; `files` are artifacts by name, `fixed_at` (microseconds) stamps it."""
+
+    task: str
+    name: str
+    parameters: Mapping[str, Any]
+    metrics: Mapping[str, float]
+    tags: Mapping[str, str]
+    files: Mapping[str, bytes]
+    fixed_at: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Version:
+    """One registered model; `name` is how predictions and promotions call it."""
+
+    task: str
+    number: int
+    sha256: str
+    run_id: str
+    aliases: tuple[str, ...]
+    created_at: datetime
+    tags: Mapping[str, str]
+
+    @property
+    def name(self) -> str:
+        """Return the name under which it predicts: task, number, and part of its SHA-256."""
+        return f"{self.task}-{self.number}-{self.sha256[:8]}"
+
+
+class Registry:
+    """Runs and models of all tasks in one MLflow store."""
+
+    def __init__(
+        self, tracking_uri: str, artifact_root: str | Path, models_folder: str | Path | None = None
+    ) -> None:
+        self.tracking_uri = tracking_uri
+        self.artifact_root = str(artifact_root)
+        self.models_folder = Path(models_folder or Path(artifact_root).parent / "models")
+
+    @cached_property
+    def _client(self) -> MlflowClient:
+        # Set before the import, which reads it: nothing is ever sent anywhere.
+        os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+        with _quiet():
+            from mlflow import MlflowClient
+
+            for chatty in ("mlflow", "alembic"):  # after the import, which sets them up to talk
+                logging.getLogger(chatty).setLevel(logging.WARNING)
+            return MlflowClient(tracking_uri=self.tracking_uri, registry_uri=self.tracking_uri)
+
+    def prepare(self) -> None:
+        """Make the tracking database if it is not there."""
+        self._client.search_experiments(max_results=1)
+
+    def log_training(self, run: Run, bundle: ModelBundle) -> Version:
+        """Store a run with its files and its model, register the model, and return its version."""
+        from mlflow.entities import Metric, Param, RunTag
+
+        client = self._client
+        stamp = run.fixed_at // _MILLISECOND
+        made = client.create_run(self._experiment(run.task), start_time=stamp, run_name=run.name)
+        run_id = made.info.run_id
+        client.log_batch(
+            run_id,
+            metrics=[Metric(name, value, stamp, 0) for name, value in run.metrics.items()],
+            params=[Param(name, str(value)) for name, value in run.parameters.items()],
+            tags=[RunTag(name, value) for name, value in run.tags.items()],
+        )
+        with tempfile.TemporaryDirectory() as folder:
+            _write_files(Path(folder), run.files)
+            _save_model(Path(folder) / _MODEL_FOLDER, bundle)
+            client.log_artifacts(run_id, folder)
+        client.set_terminated(run_id, end_time=stamp)
+        return self._register(run, bundle, run_id)
+
+    def get_version(self, task: str, number: int) -> Version:
+        """Return a version by its number."""
+        for version in self.list_versions(task):
+            if version.number == number:
+                return version
+        raise ModelNotFoundError(f"{task} has no version {number}")
+
+    def get_version_by_name(self, name: str) -> Version:
+        """Return a version by its name, as `lead_scoring-3-1a2b3c4d`; the last part may be left out."""
+        task, _, rest = name.replace("/", "-").partition("-")
+        number = rest.partition("-")[0]
+        if not (number.isdecimal() and task in TASKS):
+            raise ModelNotFoundError(f"expected a version such as lead_scoring-3, got {name!r}")
+        found = self.get_version(task, int(number))
+        if name.count("-") > 1 and found.name != name:
+            raise ModelNotFoundError(f"{task} {number} is {found.name}, not {name}")
+        return found
+
+    def list_versions(self, task: str) -> list[Version]:
+        """Return the registered models of a task, newest first; none for a task that was never trained."""
+        with _quiet():
+            found = self._client.search_model_versions(f"name = '{task}'")
+            aliases = self._aliases(task) if found else {}
+        versions = [
+            Version(
+                task=task,
+                number=int(one.version),
+                sha256=one.tags["sha256"],
+                run_id=str(one.run_id),
+                aliases=tuple(sorted(name for name, number in aliases.items() if number == int(one.version))),
+                created_at=instant(int(one.creation_timestamp) * _MILLISECOND),
+                tags=dict(one.tags),
+            )
+            for one in found
+        ]
+        return sorted(versions, key=lambda version: -version.number)
+
+    def set_alias(self, task: str, alias: str, number: int) -> None:
+        """Point an alias of a task to a version."""
+        self._client.set_registered_model_alias(task, alias, str(number))
+
+    def remove_alias(self, task: str, alias: str) -> None:
+        """Take an alias away, if it is there."""
+        if alias in self._aliases(task):
+            self._client.delete_registered_model_alias(task, alias)
+
+    def fetch(self, run_id: str) -> bytes:
+        """Return the bytes of a run's model as they are stored, unchecked."""
+        return self.read_file(run_id, _BUNDLE_PATH)
+
+    def read_file(self, run_id: str, path: str) -> bytes:
+        """Return an artifact of a run."""
+        from mlflow.exceptions import MlflowException
+
+        with tempfile.TemporaryDirectory() as folder, _quiet():
+            try:
+                found = self._client.download_artifacts(run_id, path, folder)
+            except (MlflowException, OSError) as error:
+                raise ModelNotFoundError(f"run {run_id} has no {path}: {error}") from error
+            return Path(found).read_bytes()
+
+    def load(self, version: Version) -> ModelBundle:
+        """Return a version's model, verified."""
+        return load_bundle(self.fetch(version.run_id), version.sha256, version=version.name)
+
+    def metrics_of(self, version: Version) -> dict[str, float]:
+        """Return the metrics of the training that made a version."""
+        return dict(self._client.get_run(version.run_id).data.metrics)
+
+    def _experiment(self, task: str) -> str:
+        found = self._client.get_experiment_by_name(task)
+        if found is not None:
+            return str(found.experiment_id)
+        return str(self._client.create_experiment(task, artifact_location=f"{self.artifact_root}/{task}"))
+
+    def _register(self, run: Run, bundle: ModelBundle, run_id: str) -> Version:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            self._client.create_registered_model(run.task)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+        made = self._client.create_model_version(
+            run.task,
+            source=f"runs:/{run_id}/{_MODEL_FOLDER}",
+            run_id=run_id,
+            tags={"sha256": bundle.sha256, **run.tags},
+        )
+        return self.get_version(run.task, int(made.version))
+
+    def _aliases(self, task: str) -> dict[str, int]:
+        found = self._client.get_registered_model(task)
+        return {name: int(number) for name, number in found.aliases.items()}
+
+
+def promote(
+    store: Store,
+    registry: Registry,
+    task: str,
+    version: Version | int,
+    *,
+    actor_id: int | None,
+    reason: str,
+    gate: dict[str, Any] | None = None,
+) -> Promotion:
+    """Put a version in charge of its task and return the row that says so.
+
+    Its bytes are verified and laid beside the records first. The alias is moved inside the transaction that
+    writes the row: if either fails, the row is not there and what served before serves on.
+    """
+    chosen = version if isinstance(version, Version) else registry.get_version(task, version)
+    keep_bytes(registry.models_folder, registry.fetch(chosen.run_id), chosen.sha256)
+    with store.transaction(source=Source.API, actor_id=actor_id) as transaction:
+        session = transaction.session
+        if actor_id is not None:
+            check_may_promote(session.get_one(User, actor_id))
+        before = find_champion(session, task)
+        row = Promotion(
+            task=task,
+            model_version=chosen.name,
+            sha256=chosen.sha256,
+            run_id=chosen.run_id,
+            promoted_at=transaction.now,
+            actor_id=actor_id,
+            reason=reason,
+            gate=gate,
+        )
+        session.add(row)
+        session.flush()
+        _move_aliases(registry, chosen, before)
+        session.expunge(row)
+    return row
+
+
+def rollback(store: Store, registry: Registry, task: str, *, actor_id: int | None, reason: str) -> Promotion:
+    """Put the version in charge that served before the present one; a second call goes one further back.
+
+    Raises ModelNotFoundError where nothing served before.
+    """
+    with store.reading() as session:
+        served = _still_standing(list_promotions(session, task))
+    if len(served) < 2:
+        raise ModelNotFoundError(f"{task}: no model served before the present one")
+    leaving, wanted = served[-1], served[-2]
+    version = next((v for v in registry.list_versions(task) if v.run_id == wanted.run_id), None)
+    if version is None:
+        raise ModelNotFoundError(f"{task}: {wanted.model_version} is not in MLflow any more")
+    gate = {"rollback_of": leaving.model_version}
+    return promote(store, registry, task, version, actor_id=actor_id, reason=reason, gate=gate)
+
+
+def _still_standing(newest_first: Sequence[Promotion]) -> list[Promotion]:
+    """Return promotions oldest first without those that were rolled back, and without the rollbacks."""
+    standing: list[Promotion] = []
+    for row in reversed(newest_first):
+        if row.gate is not None and "rollback_of" in row.gate:
+            standing.pop()
+        else:
+            standing.append(row)
+    return standing
+
+
+def _move_aliases(registry: Registry, chosen: Version, before: Promotion | None) -> None:
+    if before is not None and before.run_id != chosen.run_id:
+        earlier = [v for v in registry.list_versions(chosen.task) if v.run_id == before.run_id]
+        if earlier:
+            registry.set_alias(chosen.task, PREVIOUS, earlier[0].number)
+    registry.set_alias(chosen.task, CHAMPION, chosen.number)
+    if CHALLENGER in chosen.aliases:
+        registry.remove_alias(chosen.task, CHALLENGER)
+
+
+def _write_files(folder: Path, files: Mapping[str, bytes]) -> None:
+    for name, data in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+
+
+def _save_model(folder: Path, bundle: ModelBundle) -> None:
+    """Write the model in MLflow's pyfunc flavour: our loader and the bundle, nothing that is unpickled."""
+    with _quiet():
+        import mlflow.pyfunc
+        from mlflow.models import ModelSignature
+        from mlflow.types import ColSpec, Schema
+
+        columns = [column.name for column in bundle.encoder.columns]
+        outputs = [probability_name(days) for days in bundle.horizons_days]
+        signature = ModelSignature(
+            inputs=Schema([ColSpec("double", name) for name in columns]) if columns else None,
+            outputs=Schema([ColSpec("double", name) for name in outputs]),
+        )
+        with tempfile.TemporaryDirectory() as data_folder:
+            path = Path(data_folder) / _BUNDLE_FILE
+            path.write_bytes(bundle.to_bytes())
+            mlflow.pyfunc.save_model(
+                str(folder),
+                loader_module="models.served",
+                data_path=str(path),
+                signature=signature,
+                pip_requirements=_requirements(),
+            )
+
+
+def _requirements() -> list[str]:
+    return [f"{name}=={installed_version(name)}" for name in ("lightgbm", "mlflow", "numpy", "pandas")]
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep MLflow's advice about its own options out of the way."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield

@@ -1,0 +1,91 @@
+"""What a training has to say for itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from crm_core.clock import instant
+from crm_core.errors import NotEnoughDataError
+from models.bundle import ModelBundle
+from models.gate import GateResult
+from models.guard import Suspicion
+from models.judging import Judgement
+from models.selection import Choice
+from models.task import Task
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingReport:
+    """A training: of what, on what, what was chosen, how right it was, and what became of it.
+
+    `judgement` is None where no later outcomes were known, and `not_judged` says so. `registered` has
+    version, run_id and sha256. `overruled` are features that the guard suspected and somebody let through
+    by name.
+    """
+
+    task: Task
+    bundle: ModelBundle
+    choice: Choice
+    judgement: Judgement | None
+    not_judged: str | None
+    suspicions: tuple[Suspicion, ...]
+    overruled: tuple[str, ...]
+    gate: GateResult
+    promoted: bool
+    registered: Mapping[str, Any]
+    seconds: Mapping[str, float]
+
+    @property
+    def judged(self) -> Judgement:
+        """Return the judgement; raise NotEnoughDataError where there is none."""
+        if self.judgement is None:
+            raise NotEnoughDataError(self.not_judged or "not judged")
+        return self.judgement
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the report as plain data."""
+        trained = self.bundle.trained
+        return {
+            "task": self.task.name,
+            "variant": self.task.variant or None,
+            "outcome": self.task.outcome_en,
+            "horizon_days": self.task.horizon_days,
+            "as_of": instant(trained["as_of"]).isoformat(),
+            **self.registered,
+            "promoted": self.promoted,
+            "estimator": str(self.choice.recipe.rung),
+            "training": {
+                "questions": trained["questions"],
+                "outcomes": trained["outcomes"],
+                "without_outcome": trained["without_outcome"],
+                "data_sha256": trained["data"],
+                "features": len(self.bundle.features),
+                "columns": len(self.bundle.encoder.columns),
+                "feature_set": self.bundle.feature_set_fingerprint,
+            },
+            "selection": self.choice.to_json(),
+            "calibration": vars(self.bundle.calibration),
+            "judged": None if self.judgement is None else self.judgement.to_json(),
+            "not_judged": self.not_judged,
+            "guard": {
+                "suspicions": [suspicion.to_json() for suspicion in self.suspicions],
+                "overruled": list(self.overruled),
+            },
+            "gate": self.gate.to_json(),
+            "seconds": dict(self.seconds),
+        }
+
+
+def flat_metrics(judgement: Judgement | None) -> dict[str, float]:
+    """Return the values of all metrics by name, as MLflow charts them: `auc_90d`, `recency.auc_60d`."""
+    if judgement is None:
+        return {}
+    return {
+        f"{'' if name == 'model' else f'{name}.'}{metric}_{horizon.horizon_days}d": estimate.value
+        for horizon in judgement.horizons
+        for name, metrics in horizon.metrics.items()
+        for metric, estimate in metrics.items()
+        if estimate.value == estimate.value
+    }

@@ -1,0 +1,152 @@
+"""Scores for records: the one way from a model to predictions, for a batch of all and for one alone.
+
+Nothing that a model wrote is read here: features see what people and programs wrote, as it was known at
+`as_of`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from crm_core.changes import Source
+from crm_core.errors import DamagedModelError, FeatureSetMismatchError, NoChampionError
+from crm_core.predictions import NewPrediction, write_predictions
+from crm_core.promotions import Promotion, find_champion
+from crm_core.store import Store
+from features.cohort import Cohort, open_records
+from features.feature_set import FeatureSet, feature_set_for
+from features.frame import build_frame
+from models.bundle import ModelBundle, load_bundle
+from models.explain import explain_rows
+from models.kept import keep_bytes, kept_file
+from models.tasks import get_task
+
+if TYPE_CHECKING:
+    from models.registry import Registry
+
+AT_ONCE = 1000
+"""Records scored and written together."""
+
+Progress = Callable[[str, int | None, int | None], None]
+"""Told what is being done, how much of it is done, and how much there is."""
+
+
+def score_records(
+    store: Store, bundle: ModelBundle, ids: Sequence[int], as_of: datetime
+) -> list[NewPrediction]:
+    """Return a prediction for each of the records that the task is asked of, as they were known at `as_of`.
+
+    Raises FeatureSetMismatchError where the store's features are not those that the model learned from.
+    """
+    if not len(ids):
+        return []
+    feature_set = features_of(store, bundle)
+    cohort = Cohort.at(bundle.record_type, ids, as_of)
+    frame = build_frame(store, cohort, feature_set)
+    asked_of = get_task(bundle.task).of_variant(bundle.variant).asked_of
+    if asked_of is not None:
+        kept = asked_of(frame)
+        cohort, frame = cohort.take(kept), frame[kept].reset_index(drop=True)
+    if len(cohort) == 0:
+        return []
+    scores = bundle.predict(frame)
+    reasons = explain_rows(bundle, feature_set, frame)
+    return [
+        NewPrediction(
+            record_id=record_id,
+            probability=probability,
+            score=rank,
+            grade=bundle.grade(rank),
+            reasons=why,
+        )
+        for record_id, probability, rank, why in zip(
+            cohort.ids.tolist(), scores.probability.tolist(), scores.rank.tolist(), reasons, strict=True
+        )
+    ]
+
+
+def score_all(store: Store, bundle: ModelBundle, as_of: datetime, progress: Progress | None = None) -> int:
+    """Score every record that is open, or active, at `as_of`, write it on the record, and return how many."""
+    cohort = open_records(store, bundle.record_type, as_of, kind=bundle.variant or None)
+    ids = np.sort(cohort.ids)
+    done = 0
+    for start in range(0, len(ids), AT_ONCE):
+        predictions = score_records(store, bundle, ids[start : start + AT_ONCE].tolist(), as_of)
+        write_scores(store, bundle, predictions, as_of)
+        done += len(predictions)
+        if progress is not None:
+            progress(f"{bundle.record_type}s", done, len(ids))
+    return done
+
+
+def write_scores(
+    store: Store, bundle: ModelBundle, predictions: Sequence[NewPrediction], as_of: datetime
+) -> int:
+    """Append predictions and show them on their records, in one transaction; return how many were new."""
+    with store.transaction(source=Source.MODEL) as transaction:
+        return write_predictions(
+            transaction,
+            task=bundle.task,
+            record_type=bundle.record_type,
+            as_of=as_of,
+            model_version=bundle.version,
+            horizon_days=bundle.horizon_days,
+            predictions=predictions,
+        )
+
+
+def features_of(store: Store, bundle: ModelBundle) -> FeatureSet:
+    """Return the features that a model reads; raise FeatureSetMismatchError if the store has others.
+
+    Features that were added since are no obstacle; one that is gone or means something else is.
+    """
+    present = feature_set_for(store, bundle.task)
+    gone = [name for name in bundle.features if name not in present.names]
+    if gone:
+        raise FeatureSetMismatchError(
+            f"{bundle.version} reads {', '.join(gone)}, which the store has no more: "
+            f"train {bundle.task} again"
+        )
+    feature_set = present.select(bundle.features)
+    if feature_set.fingerprint != bundle.feature_set_fingerprint:
+        raise FeatureSetMismatchError(
+            f"{bundle.version} was made for features {bundle.feature_set_fingerprint[:12]}, the program has "
+            f"{feature_set.fingerprint[:12]}: train {bundle.task} again"
+        )
+    return feature_set
+
+
+def load_champion(
+    store: Store, task_name: str, home_models: Path, registry_factory: Callable[[], Registry]
+) -> ModelBundle:
+    """Return the model in charge of a task, verified; MLflow is asked only if it is not in the folder.
+
+    Raises NoChampionError, or DamagedModelError if the bytes are not those that were promoted, here or in
+    MLflow.
+    """
+    with store.reading() as session:
+        promotion = find_champion(session, task_name)
+        session.expunge_all()
+    if promotion is None:
+        raise NoChampionError(task_name)
+    bundle = load_bundle(
+        _bytes_of(promotion, home_models, registry_factory), promotion.sha256, version=promotion.model_version
+    )
+    if bundle.task != task_name:
+        raise DamagedModelError(
+            f"{promotion.model_version} serves {task_name}, but its file is one of {bundle.task}"
+        )
+    return bundle
+
+
+def _bytes_of(promotion: Promotion, home_models: Path, registry_factory: Callable[[], Registry]) -> bytes:
+    path = kept_file(home_models, promotion.sha256)
+    if path.exists():
+        return path.read_bytes()
+    data = registry_factory().fetch(promotion.run_id)
+    return keep_bytes(home_models, data, promotion.sha256).read_bytes()

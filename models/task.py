@@ -1,0 +1,100 @@
+"""What a prediction problem is: of whom, asked when, which outcome, how far ahead."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, Protocol
+
+from crm_core.store import Store
+from features.cohort import Cohort
+from features.labels import Labels
+from models.hazard import Bools, Floats
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+
+class BuildCohort(Protocol):
+    """Returns the questions with start < as_of <= until."""
+
+    def __call__(self, store: Store, *, start: datetime, until: datetime) -> Cohort:
+        """Build them."""
+        ...
+
+
+class ReadLabels(Protocol):
+    """Returns what came of each question, as known at an instant in microseconds (None: now)."""
+
+    def __call__(self, store: Store, cohort: Cohort, *, known_at: int | None = None) -> Labels:
+        """Read it."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """A prediction problem.
+
+    Attributes
+    ----------
+    name, record_type
+        `name` is also that of its feature set.
+    variant
+        Which of several kinds of the same task; empty where there is one.
+    outcome_en, outcome_zh
+        What the probability is of, as it stands after "chance to be" and "会".
+    horizon_days, horizons_days
+        The horizon of the probability shown, and all that are reported.
+    intervals_days
+        Ends of the intervals that the hazard is cut into.
+    absence
+        The outcome is that nothing happens within the horizon.
+    high_is_good
+        Whether a high probability is what the company wants.
+    ask, ask_to_judge
+        Questions to learn from, and those a model is judged on.
+    labels
+        What came of them.
+    simple_rules
+        Baselines by name: the features each may look at.
+    asked_of
+        Tells from a frame of which records the question makes sense; None: of all.
+    plan_weights
+        How much each question counts, from what was known when it was asked; None: all the same.
+    fresh
+        A number, and the limit below which a record counts as new, so that other things may matter.
+    structural
+        Features that decide the outcome by what they are, as when a contract may end: no leak.
+    """
+
+    name: str
+    record_type: str
+    variant: str = ""
+    outcome_en: str
+    outcome_zh: str
+    horizon_days: int
+    horizons_days: tuple[int, ...]
+    intervals_days: tuple[int, ...]
+    absence: bool = False
+    high_is_good: bool = True
+    ask: BuildCohort
+    ask_to_judge: BuildCohort
+    labels: ReadLabels
+    simple_rules: Mapping[str, tuple[str, ...]]
+    asked_of: Callable[[DataFrame], Bools] | None = None
+    plan_weights: Callable[[DataFrame], Floats] | None = None
+    structural: frozenset[str] = frozenset()
+    fresh: tuple[str, float] | None = None
+    variants: Mapping[str, Task] = field(default_factory=dict)
+    find_variant: Callable[[Store], str] | None = None
+
+    def in_store(self, store: Store) -> Task:
+        """Return the variant that fits what the store holds."""
+        if self.find_variant is None:
+            return self
+        return self.of_variant(self.find_variant(store))
+
+    def of_variant(self, variant: str) -> Task:
+        """Return a variant by its name."""
+        return self.variants.get(variant, self)

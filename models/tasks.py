@@ -1,0 +1,17 @@
+"""The tasks by name."""
+
+from __future__ import annotations
+
+from crm_core.errors import ModelNotFoundError
+from models import churn, lead_scoring, win_probability
+from models.task import Task
+
+TASKS: dict[str, Task] = {task.name: task for task in (lead_scoring.TASK, win_probability.TASK, churn.TASK)}
+"""Every task."""
+
+
+def get_task(name: str) -> Task:
+    """Return a task by its name."""
+    if name not in TASKS:
+        raise ModelNotFoundError(f"no task {name!r}; expected one of {', '.join(TASKS)}")
+    return TASKS[name]

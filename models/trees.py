@@ -1,0 +1,105 @@
+"""LightGBM on a hazard: trees that add to what is known of the intervals already."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from models.estimators import Trees
+from models.hazard import Exposure, Floats
+
+
+@dataclass(frozen=True, kw_only=True)
+class TreeShape:
+    """How trees are grown; `most_rounds` bounds how many."""
+
+    leaves: int
+    depth: int
+    most_rounds: int
+    learning_rate: float = 0.1
+
+
+ADDITIVE = TreeShape(leaves=4, depth=2, most_rounds=150)
+"""At most two features meet in a tree."""
+
+FULL = TreeShape(leaves=15, depth=6, most_rounds=80)
+"""Features meet freely."""
+
+PATIENCE = 15
+"""Rounds without a lower loss on the watched questions after which growing ends."""
+
+_FIXED: dict[str, Any] = {
+    "objective": "binary",
+    "metric": "binary_logloss",
+    "boost_from_average": False,
+    "min_sum_hessian_in_leaf": 2.0,
+    "min_data_in_leaf": 20,
+    "lambda_l2": 10.0,
+    "max_bin": 63,
+    "deterministic": True,
+    "force_row_wise": True,
+    "num_threads": 1,  # threads that wait for one another cost more than they save on a busy machine
+    "seed": 1,
+    "verbosity": -1,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TreeRows:
+    """A matrix, float64[n, p], what was seen of its questions, and the hazards, float64[n, K], to add to."""
+
+    matrix: Floats
+    exposure: Exposure
+    start: Floats
+
+
+@dataclass(frozen=True, kw_only=True)
+class GrownTrees:
+    """Trees, and the weighted loss on the watched questions after each round (empty if none were watched)."""
+
+    trees: Trees
+    watched_loss: Floats
+
+    def first(self, rounds: int) -> Trees:
+        """Return the trees of the first rounds."""
+        return Trees(text=self.trees.booster.model_to_string(num_iteration=rounds))
+
+
+def fit_trees(
+    rows: TreeRows, shape: TreeShape, *, rounds: int, watched: TreeRows | None = None
+) -> GrownTrees:
+    """Grow trees on the intervals that count; of the same rows always the same trees."""
+    import lightgbm
+
+    train = _dataset(rows, None)
+    losses: dict[str, dict[str, list[float]]] = {}
+    callbacks: list[Any] = []
+    if watched is not None:
+        callbacks = [lightgbm.record_evaluation(losses), lightgbm.early_stopping(PATIENCE, verbose=False)]
+    booster = lightgbm.train(
+        _FIXED | {"num_leaves": shape.leaves, "max_depth": shape.depth, "learning_rate": shape.learning_rate},
+        train,
+        num_boost_round=rounds,
+        valid_sets=[_dataset(watched, train)] if watched is not None else None,
+        valid_names=["watched"] if watched is not None else None,
+        callbacks=callbacks,
+    )
+    seen = losses.get("watched", {}).get("binary_logloss", [])
+    text = booster.model_to_string(num_iteration=-1)
+    return GrownTrees(trees=Trees(text=text), watched_loss=np.array(seen))
+
+
+def _dataset(rows: TreeRows, reference: Any) -> Any:  # noqa: ANN401  LightGBM's Dataset, imported late
+    import lightgbm
+
+    question, interval = np.nonzero(rows.exposure.at_risk)
+    return lightgbm.Dataset(
+        rows.matrix[question],
+        label=rows.exposure.event[question, interval].astype(np.float64),
+        weight=rows.exposure.weight[question],
+        init_score=rows.start[question, interval],
+        reference=reference,
+        params={"max_bin": _FIXED["max_bin"], "verbosity": -1},
+    )

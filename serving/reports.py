@@ -1,0 +1,30 @@
+"""Reports of trainings, kept beside the models so that the pages can show them without MLflow."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from serving.home import Home
+
+
+def save_report(home: Home, version: str, report: dict[str, Any]) -> None:
+    """Keep the report of a version's training."""
+    home.models.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path = home.models / f"{version}.report.json"
+    path.write_text(json.dumps(report, ensure_ascii=False, default=str), encoding="utf-8")
+
+
+def read_report(home: Home, version: str) -> dict[str, Any] | None:
+    """Return the report of a version's training, or None where it was trained elsewhere."""
+    path = home.models / f"{version}.report.json"
+    if not path.is_file():
+        return None
+    report: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return report
+
+
+def in_order(names: Iterable[str]) -> list[str]:
+    """Return the names of what was judged: the model first, what it had to beat, and the truth last."""
+    return sorted(names, key=lambda name: (name != "model", name == "truth"))

@@ -1,0 +1,183 @@
+"""What cannot be an input, or makes no sense, is refused when it is declared, by name."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from crm_core.errors import FeatureError, OutcomeFieldError
+from crm_core.fields import FieldKind
+from features.account import CONTRACTS, ORDERS, TICKETS
+from features.declaration import Feature
+from features.event_features import (
+    DaysSinceFirst,
+    DaysSinceLast,
+    EventCount,
+    EventMean,
+    EventSum,
+    LastValue,
+    events,
+)
+from features.feature_set import FEATURE_SETS, FeatureSet
+from features.field_features import (
+    ChangesCount,
+    DaysUntil,
+    FieldValue,
+    MissingCount,
+    PushesCount,
+    Season,
+)
+from features.lead import CALLS
+from features.windows import parse_lookback
+from features.wording import Noun
+
+NOUN = Noun(one="thing", many="things", zh="东西")
+EVERY = [
+    pytest.param(one, id=f"{one.record}-{one.name}") for s in FEATURE_SETS.values() for one in s.features
+]
+
+
+@pytest.mark.parametrize("field", ["status", "converted_at", "account_id", "deal_id", "disqualified_reason"])
+def test_a_field_written_at_the_outcome_is_refused(field: str) -> None:
+    with pytest.raises(OutcomeFieldError, match=rf"lead\.{field}"):
+        FieldValue(record="lead", field=field)
+
+
+@pytest.mark.parametrize("field", ["probability", "score", "grade", "reasons", "model_version"])
+def test_what_a_model_wrote_is_refused(field: str) -> None:
+    with pytest.raises(OutcomeFieldError, match=rf"deal\.{field} is written by models"):
+        FieldValue(record="deal", field=field)
+
+
+@pytest.mark.parametrize("field", ["id", "external_id", "version", "recorded_at", "deleted_at", "custom"])
+def test_bookkeeping_is_refused(field: str) -> None:
+    with pytest.raises(FeatureError, match=rf"account\.{field} is bookkeeping"):
+        FieldValue(record="account", field=field)
+
+
+def test_an_outcome_field_is_refused_as_a_filter_a_change_and_a_missing_field_too() -> None:
+    with pytest.raises(OutcomeFieldError, match=r"contract\.status"):
+        events("account", "contract", NOUN, where={"status": "active"})
+    with pytest.raises(OutcomeFieldError, match=r"deal\.closed_at"):
+        ChangesCount(record="deal", field="closed_at")
+    with pytest.raises(OutcomeFieldError, match=r"deal\.lost_reason"):
+        MissingCount(record="deal", fields=("amount", "lost_reason"))
+    with pytest.raises(OutcomeFieldError, match=r"contract\.ended_at"):
+        LastValue(of=CONTRACTS, field="ended_at", noun=NOUN)
+
+
+def test_a_leads_account_leads_nowhere_since_only_converted_leads_have_one() -> None:
+    with pytest.raises(OutcomeFieldError, match=r"lead\.account_id"):
+        FieldValue(record="lead", field="industry", via="account_id")
+
+
+def test_an_unknown_field_record_or_link_is_refused_by_name() -> None:
+    with pytest.raises(FeatureError, match="colour"):
+        FieldValue(record="lead", field="colour")
+    with pytest.raises(FeatureError, match="invoice"):
+        FieldValue(record="invoice", field="amount")
+    with pytest.raises(FeatureError, match="'order' is linked to no lead"):
+        events("lead", "order", NOUN)
+    with pytest.raises(FeatureError, match=r"deal\.owner_id leads to no record"):
+        events("deal", "order", NOUN, via="owner_id")
+
+
+def test_a_word_that_the_field_cannot_hold_is_refused() -> None:
+    with pytest.raises(FeatureError, match="fax"):
+        events("lead", "activity", NOUN, where={"kind": ("call", "fax")})
+
+
+@pytest.mark.parametrize(
+    "lookback", ["30", "", "d", "0d", "-3d", "1.5d", "30 days", "7m", timedelta(0), timedelta(minutes=90)]
+)
+def test_a_window_without_a_unit_or_a_length_is_refused(lookback: str | timedelta) -> None:
+    with pytest.raises(FeatureError, match="lookback"):
+        EventCount(of=CALLS, lookback=lookback)
+    with pytest.raises(FeatureError, match="lookback"):
+        ChangesCount(record="deal", field="amount", lookback=lookback)
+
+
+def test_lookbacks_of_the_same_length_are_the_same_feature() -> None:
+    same = [EventCount(of=CALLS, lookback=lookback) for lookback in ("14d", "2w", "336h", timedelta(days=14))]
+
+    assert {one.name for one in same} == {"calls_count_14d"}
+    assert len(set(same)) == 1
+
+
+def test_a_lookback_of_hours_is_named_in_hours() -> None:
+    assert parse_lookback("12h") == 12 * 3600 * 1_000_000
+    assert EventCount(of=CALLS, lookback="12h").name == "calls_count_12h"
+
+
+def test_measures_are_refused_for_fields_they_do_not_fit() -> None:
+    with pytest.raises(FeatureError, match="summed exactly"):
+        EventSum(of=TICKETS, field="priority", noun=NOUN)
+    with pytest.raises(FeatureError, match="summed exactly"):
+        EventMean(of=ORDERS, field="deal_id", noun=NOUN)
+    with pytest.raises(FeatureError, match="neither a number nor a word"):
+        FieldValue(record="deal", field="expected_close_on")
+    with pytest.raises(FeatureError, match="no day and no instant"):
+        DaysUntil(record="deal", field="amount")
+    with pytest.raises(FeatureError, match="put off"):
+        PushesCount(record="deal", field="amount")
+    with pytest.raises(FeatureError, match="without a lookback"):
+        DaysSinceFirst(of=ORDERS, lookback="30d")
+    with pytest.raises(FeatureError, match="sin or cos"):
+        Season(record="lead", part="tan")
+    with pytest.raises(FeatureError, match="with a kind"):
+        FieldValue(record="lead", field="custom.budget")
+    with pytest.raises(FeatureError, match="days until it"):
+        FieldValue(record="lead", field="custom.demo", kind=FieldKind.DAY)
+
+
+def test_two_features_of_one_name_are_refused() -> None:
+    with pytest.raises(FeatureError, match="calls_count_7d more than once"):
+        FeatureSet(name="x", record_type="lead", features=(EventCount(of=CALLS, lookback="7d"),) * 2)
+
+
+def test_a_feature_of_another_record_is_refused() -> None:
+    with pytest.raises(FeatureError, match="days_since_last_order"):
+        FeatureSet(name="x", record_type="lead", features=(DaysSinceLast(of=ORDERS),))
+
+
+@pytest.mark.parametrize("feature", EVERY)
+def test_every_feature_says_itself_in_both_languages(feature: Feature) -> None:
+    values: tuple[str | float | None, ...] = (0.0, 1.0, 3.7, None)
+    if feature.dtype == "category":
+        values = ("call", None)
+    for value in values:
+        english, chinese = feature.say(value), feature.say(value, "zh")
+        for said in (english, chinese):
+            assert said
+            assert "{" not in said
+        assert english.isascii()
+        assert any("\u4e00" <= letter <= "\u9fff" for letter in chinese)
+
+
+@pytest.mark.parametrize("feature", EVERY)
+def test_every_feature_states_unit_missing_value_and_group(feature: Feature) -> None:
+    units = {"count", "days", "hours", "currency", "ratio", "flag", "value", "category"}
+    assert feature.unit in units
+    assert feature.nan_meaning
+    assert feature.group
+    assert feature.name.isidentifier()
+
+
+def test_a_rep_reads_plain_sentences() -> None:
+    calls = EventCount(of=CALLS, lookback="30d")
+
+    assert [calls.say(n) for n in (0, 1, 2)] == [
+        "no calls in the last 30 days",
+        "1 call in the last 30 days",
+        "2 calls in the last 30 days",
+    ]
+    assert [calls.say(n, "zh") for n in (0, 2)] == ["近 30 天没有通话", "近 30 天 2 次通话"]
+    assert DaysSinceLast(of=CALLS).say(None) == "no call yet"
+    assert DaysSinceLast(of=CALLS).say(float("nan"), "zh") == "尚无通话"
+    assert DaysSinceLast(of=CALLS).say(3.25) == "3.2 days since the last call"
+    assert (
+        EventSum(of=ORDERS, field="amount", noun=NOUN, lookback="90d")
+        .say(12345.6)
+        .endswith("12,346 in the last 90 days")
+    )

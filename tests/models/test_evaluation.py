@@ -1,0 +1,124 @@
+"""Metrics against scikit-learn, and intervals that cover."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from sklearn import metrics as peer
+from sklearn.linear_model import LogisticRegression
+
+from models.evaluation import (
+    Judged,
+    area_under_curve,
+    calibration_bins,
+    compare_losses,
+    found_by_working_down,
+    loss_of,
+    measure,
+)
+
+
+def _answers(many: int = 2000, seed: int = 1) -> tuple[np.ndarray, Judged]:
+    random = np.random.default_rng(seed)
+    truth = random.beta(1.2, 5, many)
+    said = np.clip(np.round(truth + random.normal(0, 0.05, many), 2), 0.01, 0.99)
+    happened = random.random(many) < truth
+    return said, Judged(happened=happened, entity=random.integers(0, many // 3, many))
+
+
+@pytest.mark.parametrize(
+    ("name", "reference"),
+    [
+        ("auc", peer.roc_auc_score),
+        ("average_precision", peer.average_precision_score),
+        ("log_loss", peer.log_loss),
+        ("brier", peer.brier_score_loss),
+    ],
+)
+def test_a_metric_is_that_of_scikit_learn(name: str, reference: Callable[..., float]) -> None:
+    said, judged = _answers()
+    assert measure(said, judged)[name].value == pytest.approx(reference(judged.happened, said), abs=1e-12)
+
+
+def test_slope_and_intercept_are_those_of_a_logistic_regression() -> None:
+    said, judged = _answers()
+    log_odds = np.log(said / (1 - said))[:, None]
+    fitted = LogisticRegression(C=1e12, tol=1e-12, max_iter=1000).fit(log_odds, judged.happened)
+    found = measure(said, judged)
+    assert found["calibration_slope"].value == pytest.approx(fitted.coef_[0, 0], abs=1e-4)
+    assert found["calibration_intercept"].value == pytest.approx(fitted.intercept_[0], abs=1e-4)
+
+
+def test_an_auc_by_hand() -> None:
+    # Pairs (yes, no): (0.9, 0.5) right, (0.9, 0.1) right, (0.5, 0.5) half, (0.5, 0.1) right: 3.5 of 4.
+    happened = np.array([True, True, False, False])
+    assert area_under_curve(np.array([0.9, 0.5, 0.5, 0.1]), happened) == pytest.approx(3.5 / 4)
+
+
+def test_lift_by_hand() -> None:
+    said = np.array([0.9] + [0.1] * 9)
+    judged = Judged(happened=np.array([True] * 2 + [False] * 8), entity=np.arange(10))
+    assert measure(said, judged)["lift_top_decile"].value == pytest.approx(5.0)
+
+
+def test_calibration_error_by_hand() -> None:
+    said = np.array([0.2] * 50 + [0.6] * 50)
+    judged = Judged(
+        happened=np.array([True] * 20 + [False] * 30 + [True] * 25 + [False] * 25), entity=np.arange(100)
+    )
+    # Ties keep their order, so bins of ten hold runs of one answer; the two halves would show 0.2 and 0.1.
+    found = measure(said, judged)["calibration_error"].value
+    expected = np.mean([abs(part.happened - part.said) for part in calibration_bins(said, judged)])
+    assert found == pytest.approx(expected)
+
+
+def test_one_answer_only_has_no_auc_and_raises_nothing() -> None:
+    found = measure(np.array([0.2, 0.3]), Judged(happened=np.array([False, False]), entity=np.array([1, 2])))
+    assert np.isnan(found["auc"].value)
+    assert found["auc"].to_json() == {"value": None, "low": None, "high": None}
+
+
+def test_nothing_judged_is_not_a_number_throughout() -> None:
+    nothing = Judged(happened=np.array([], dtype=bool), entity=np.array([], dtype=np.int64))
+    assert all(np.isnan(found.value) for found in measure(np.array([]), nothing).values())
+
+
+def test_intervals_resample_entities_and_so_are_wider_when_one_entity_answers_often() -> None:
+    said, judged = _answers(400)
+    alone = measure(said, Judged(happened=judged.happened, entity=np.arange(400)))["log_loss"]
+    again = Judged(happened=np.repeat(judged.happened, 9), entity=np.repeat(np.arange(400), 9))
+    together = measure(np.repeat(said, 9), again)["log_loss"]
+    assert together.value == pytest.approx(alone.value)
+    assert together.high - together.low == pytest.approx(alone.high - alone.low, rel=0.35)
+
+
+def test_an_interval_covers_the_truth_as_often_as_it_says() -> None:
+    random = np.random.default_rng(8)
+    covered = []
+    for _ in range(120):
+        truth = random.beta(2, 6, 300)
+        happened = random.random(300) < truth
+        found = measure(truth, Judged(happened=happened, entity=np.arange(300)))["base_rate"]
+        covered.append(found.low <= 0.25 <= found.high)
+    assert 0.88 <= np.mean(covered) <= 1.0
+
+
+def test_a_better_model_is_better_beyond_noise_and_itself_is_not() -> None:
+    random = np.random.default_rng(9)
+    truth = random.beta(1, 4, 3000)
+    happened = random.random(3000) < truth
+    entity = np.arange(3000)
+    constant, right = loss_of(np.full(3000, 0.2), happened), loss_of(truth, happened)
+    assert compare_losses(constant, right, entity).low > 0
+    same = compare_losses(right, right, entity)
+    assert (same.value, same.low, same.high) == (0, 0, 0)
+
+
+def test_working_down_a_perfect_list_finds_all_events_at_once() -> None:
+    happened = np.array([True] * 10 + [False] * 90)
+    found = found_by_working_down(happened.astype(float), Judged(happened=happened, entity=np.arange(100)))
+    assert found[0] == 0
+    assert found[2] == pytest.approx(1.0)
+    assert found[-1] == 1

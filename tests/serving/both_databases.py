@@ -1,0 +1,10 @@
+"""The store's fixtures on both databases, for tests whose outcome a database has a say in.
+
+Import all of it: `from tests.serving.both_databases import *`.
+"""
+
+from __future__ import annotations
+
+from tests.crm_core.conftest import database, postgres_database, postgres_url, store
+
+__all__ = ["database", "postgres_database", "postgres_url", "store"]

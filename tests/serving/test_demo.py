@@ -1,0 +1,130 @@
+"""The demonstration, from nothing to a served score, with everything real but its size."""
+
+from __future__ import annotations
+
+import re
+import time
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import func, select
+
+from crm_core.predictions import Prediction
+from crm_core.promotions import find_champion
+from crm_core.records import Lead
+from crm_core.store import Store
+from serving.champions import Champions
+from serving.demo import BEFORE_DAYS, make_demo
+from serving.home import Home
+from serving.modelling import scorer_loader
+from serving.settings import Settings
+from tests.serving.conftest import csrf_of
+from tests.serving.http import Http
+from tests.serving.test_server import Served
+
+
+def test_the_demonstration(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path)
+    home = settings.home_folder
+    made = make_demo(settings, size="tiny", seed=1)
+    assert {login["role"] for login in made["logins"]} == {"rep", "manager", "data scientist"}
+    store = Store(home.database_url)
+    leads_are_scored_now_and_as_of_earlier_days(store)
+    again = make_demo(settings)
+    nothing_was_made_twice(store, again)
+    served = Served(tmp_path, again["key"])
+    try:
+        assert Http(served.address, made["key"]).get("/api/v1/leads").status == 401, (
+            "an earlier key is revoked"
+        )
+        people_can_log_in(served.address, again["logins"])
+        a_call_is_scored_within_two_seconds(Http(served.address, served.key))
+        the_models_page_compares_with_the_truth(served.address, again["logins"])
+        assert served.stop() == 0
+    finally:
+        served.process.kill()
+        served.process.communicate()
+    a_damaged_model_is_noticed(home, store)
+    store.close()
+
+
+def leads_are_scored_now_and_as_of_earlier_days(store: Store) -> None:
+    with store.reading() as session:
+        unscored = select(func.count(Lead.id)).where(Lead.status == "open", Lead.scored_at.is_(None))
+        assert session.scalar(unscored) == 0
+        asked = select(Prediction.as_of).distinct().where(Prediction.task == "lead_scoring")
+        assert len(session.scalars(asked).all()) == len(BEFORE_DAYS) + 1
+
+
+def nothing_was_made_twice(store: Store, again: dict[str, Any]) -> None:
+    assert (again["size"], again["seed"]) == ("tiny", 1)
+    with store.reading() as session:
+        asked = select(Prediction.as_of).distinct().where(Prediction.task == "lead_scoring")
+        assert len(session.scalars(asked).all()) == len(BEFORE_DAYS) + 2
+        champion = find_champion(session, "lead_scoring")
+        assert champion is not None
+        assert champion.model_version.startswith("lead_scoring-1-")
+
+
+def log_in(address: str, login: dict[str, str]) -> Http:
+    browser = Http(address)
+    form = browser.get("/login").text
+    answer = browser.submit(
+        "/login", csrf_token=csrf_of(form), email=login["email"], password=login["password"], next=""
+    )
+    assert answer.status == 302
+    return browser
+
+
+def people_can_log_in(address: str, logins: list[dict[str, str]]) -> None:
+    for login in logins:
+        page = log_in(address, login).get("/leads")
+        assert page.status == 200
+        assert login["name"] in page.text
+        assert re.search(r'<span class="probability">\d', page.text)
+
+
+def a_call_is_scored_within_two_seconds(api: Http) -> None:
+    lead = api.get("/api/v1/leads?limit=1").json["items"][0]
+    wait_until_models_are_warm(api)
+    api.post(f"/api/v1/leads/{lead['id']}/activities", {"kind": "call", "duration_seconds": 300})
+    began = time.perf_counter()
+    while scored_at(api, lead["id"]) == lead["prediction"]["scored_at"]:
+        assert time.perf_counter() - began < 2.0
+        time.sleep(0.02)
+    newest = api.get(f"/api/v1/leads/{lead['id']}/predictions?limit=1").json["items"][0]
+    assert newest["cause_change_id"] is not None
+
+
+def scored_at(api: Http, lead_id: int) -> str:
+    return str(api.get(f"/api/v1/leads/{lead_id}").json["prediction"]["scored_at"])
+
+
+def wait_until_models_are_warm(api: Http) -> None:
+    for _ in range(300):
+        if any(part["name"] == "lead_scoring" for part in api.get("/readyz").json["parts"]):
+            return
+        time.sleep(0.1)
+    raise AssertionError("the models never came up")
+
+
+def the_models_page_compares_with_the_truth(address: str, logins: list[dict[str, str]]) -> None:
+    browser = log_in(address, logins[2])
+    page = browser.get("/models").text
+    assert "True probabilities (simulated)" in page
+    assert "Rate of the source" in page
+    assert "Learned from" in page
+    browser.submit("/language", csrf_token=csrf_of(page), language="zh", next="/models")
+    page = browser.get("/models").text
+    assert "真实概率" in page
+    assert "95% 置信区间" in page
+
+
+def a_damaged_model_is_noticed(home: Home, store: Store) -> None:
+    for file in home.models.glob("*.json"):
+        if not file.name.endswith(".report.json"):
+            file.write_bytes(file.read_bytes()[:-2] + b"  ")
+    champions = Champions(store, scorer_loader(home, store))
+    champions.refresh()
+    assert champions.serving == {}
+    assert {trouble.error for trouble in champions.troubles.values()} == {"DamagedModelError"}

@@ -1,0 +1,65 @@
+"""The OpenAPI document tells the truth, in a form that generators read."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+
+
+@pytest.fixture
+def document(client: FlaskClient) -> dict[str, Any]:
+    read: dict[str, Any] = client.get("/api/openapi.json").get_json()
+    return read
+
+
+def test_it_is_openapi_3_1_and_needs_no_key_to_be_read(document: dict[str, Any]) -> None:
+    assert document["openapi"] == "3.1.0"
+    assert document["components"]["securitySchemes"] == {"key": {"type": "http", "scheme": "bearer"}}
+
+
+def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
+    named = set(re.findall(r'"#/components/schemas/([^"]+)"', json.dumps(document)))
+    assert named <= set(document["components"]["schemas"])
+    assert {"Problem", "LeadOut", "NewLead"} <= named
+
+
+def test_every_operation_has_a_name_of_its_own_and_says_what_it_does(document: dict[str, Any]) -> None:
+    operations = [operation for item in document["paths"].values() for operation in item.values()]
+    names = [operation["operationId"] for operation in operations]
+    assert len(set(names)) == len(names)
+    assert all(operation["summary"].endswith(".") for operation in operations)
+
+
+def test_every_operation_below_the_prefix_needs_the_key(document: dict[str, Any]) -> None:
+    for path, item in document["paths"].items():
+        for operation in item.values():
+            assert operation.get("security") == ([{"key": []}] if path.startswith("/api/") else None), path
+
+
+def test_problems_are_documented_as_problems(document: dict[str, Any]) -> None:
+    for path, item in document["paths"].items():
+        for operation in item.values():
+            for status, answer in operation["responses"].items():
+                if status >= "400" and path.startswith("/api/"):
+                    assert list(answer["content"]) == ["application/problem+json"], (path, status)
+
+
+def test_every_path_of_the_application_below_the_prefix_is_documented(
+    app: Flask, document: dict[str, Any]
+) -> None:
+    rules = {re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", str(rule)) for rule in app.url_map.iter_rules()}
+    served = {rule for rule in rules if rule.startswith("/api/v1")}
+    assert served == {path for path in document["paths"] if path.startswith("/api/v1")}
+
+
+@pytest.mark.parametrize(
+    ("sent", "kept"), [("abc-123", True), ("a b", False), ("x" * 65, False), ("<script>", False)]
+)
+def test_a_request_keeps_a_harmless_id_of_its_own(client: FlaskClient, sent: str, kept: bool) -> None:
+    answer = client.get("/healthz", headers={"X-Request-ID": sent})
+    assert (answer.headers["X-Request-ID"] == sent) == kept
