@@ -228,6 +228,19 @@ def fold(session: Session, model: type[Record]) -> int:
     return len(ids)
 
 
+def fold_all(session: Session) -> int:
+    """Make segments of the fresh records of every type that has many; return how many records."""
+    return sum(fold_while_many(session, model) for model in RECORD_TYPES.values())
+
+
+def fold_while_many(session: Session, model: type[Record]) -> int:
+    """Make segments of the fresh records of a type until there are few; return how many records."""
+    done = 0
+    while count_fresh(session, model.record_type) >= _FOLD_AT and (folded := fold(session, model)):
+        done += folded
+    return done
+
+
 @dataclass(frozen=True, kw_only=True)
 class Texts:
     """Texts of records, in lists of one length: whose, of which field (`custom.NAME` too), what it says."""

@@ -9,16 +9,21 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection
+from sqlalchemy.orm import Session
 
 from crm_core.database import open_engine, without_foreign_keys
 from crm_core.errors import StoreNotInitialisedError
+from crm_core.search_index import fold_all
 
 VERSION_TABLE = "crm_schema_version"
 """Not Alembic's default name, which MLflow uses: the two may share a database."""
 
 
 def upgrade(url: str, version: str = "head") -> None:
-    """Create the schema at `url`, or bring it to `version`, in one transaction that keeps all content."""
+    """Create the schema at `url`, or bring it to `version`, in one transaction that keeps all content.
+
+    What was written before there was a search is put into its index.
+    """
     engine = without_foreign_keys(open_engine(url))
     try:
         with engine.execution_options(writes=True).begin() as connection:
@@ -26,6 +31,9 @@ def upgrade(url: str, version: str = "head") -> None:
             config.attributes["connection"] = connection
             command.upgrade(config, version)
             _check_links(connection)
+            if version == "head":
+                with Session(connection) as session:
+                    fold_all(session)
     finally:
         engine.dispose()
 

@@ -303,21 +303,26 @@ def test_single_records_are_folded_into_segments(
     assert sorted(places(find("nordwind"))) == [("account", each) for each in ids]
 
 
-def test_records_from_before_there_was_a_search_are_found(empty_url: str, clock: FixedClock) -> None:
+@pytest.mark.parametrize(("count", "segments"), [(1, 0), (6_500, 2)])
+def test_records_from_before_there_was_a_search_are_found(
+    empty_url: str, clock: FixedClock, count: int, segments: int
+) -> None:
     migrations.upgrade(empty_url, "0001")
     store = Store(empty_url, clock=clock)
     with store.engine.begin() as connection:
         connection.execute(
             text(
                 "INSERT INTO accounts (id, name, occurred_at, recorded_at, version, scoring_opt_out) "
-                "VALUES (1, '方达阀门', 0, 0, 1, false)"
-            )
+                "VALUES (:id, :name, 0, 0, 1, false)"
+            ),
+            [{"id": at, "name": "方达阀门" if at == 1 else "Nordwind"} for at in range(1, count + 1)],
         )
     migrations.upgrade(empty_url)
     with store.transaction() as transaction:
         admin = make_user(transaction, "Adam", role="admin")
     with store.reading() as session:
         assert places(search(Reader(session, admin), "阀门")) == [("account", 1)]
+        assert len(session.scalars(select(Segment)).all()) == segments
     store.close()
 
 
