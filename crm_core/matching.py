@@ -15,9 +15,14 @@ from crm_core.grams import fold, is_ideograph
 LONGEST_QUERY: Final = 200
 """Characters of a query that are looked at."""
 
+_LONGEST_RESPELT: Final = 40
+"""Characters of a query up to which it is looked for in other spellings."""
+
 _LONGEST_SWAPPED: Final = 10
 """Letters of a word up to which neighbours are tried the other way round."""
 
+_LONGEST_READ: Final = 20_000
+"""Characters of a text that are searched for what is nearly the same."""
 
 _SHORTEST_NUMBER: Final = 7
 """Digits of a telephone number."""
@@ -46,8 +51,10 @@ class Query:
     def spellings(self) -> list[str]:
         """Return the query as typed, and with each two neighbouring letters the other way round.
 
-        That slip of the hand leaves a short word hardly a gram of its own.
+        That slip of the hand leaves a short word hardly a gram of its own. A long query has enough others.
         """
+        if len(self.text) > _LONGEST_RESPELT:
+            return [self.text]
         return [self.text, *(swapped for word in self.words for swapped in self._swaps(word))]
 
     def characters(self) -> tuple[str, ...]:
@@ -166,6 +173,7 @@ def _misread(word: Word, text: str) -> float:
         return 0.0
     slips = 1 if word.kind == "digits" else _slips(length)
     least = 100 * (1 - slips / length) - 1e-6
+    text = text[:_LONGEST_READ]
     ratio = fuzz.partial_ratio(word.text, text, score_cutoff=least) / 100
     # A wrong character is likelier than one too many next to one too few.
     return (0.9 if ratio and _differs_by(word.text, text, slips) else 0.85) * ratio
