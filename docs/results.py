@@ -60,8 +60,8 @@ One deal in five is won, after some 30 days; the others are lost after some 120.
 
 WEIGHTS = """## Why a question does not count one over the number of its lead's questions
 
-Three leads in ten are converted, at even times within 60 days; all are asked about at creation and after 7, 14, 30
-and 60 days, while they are open. What is said of a new lead:
+Three leads in ten are converted, at even times within 60 days; all are asked about at creation and after
+7, 14, 30 and 60 days, while they are open. What is said of a new lead:
 """
 
 NOW = datetime(2026, 3, 2, tzinfo=UTC)

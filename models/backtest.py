@@ -114,6 +114,9 @@ def backtest(
             left_out.append(f"{instant(cutoff).date()}: {error}")
             continue
         rows = answer.over & (judged.as_of > cutoff) & (judged.as_of <= cutoff + step_days * DAY)
+        if not rows.any():
+            left_out.append(f"{instant(cutoff).date()}: nothing was asked up to the next cut-off")
+            continue
         asked = judged.take(rows)
         one = _Said(
             probability=built.bundle.predict(asked.frame).probability,
@@ -153,8 +156,8 @@ def _replay(cutoff: int, estimator: str, said: _Said) -> Replay:
         estimator=estimator,
         questions=len(said.probability),
         outcomes=int(said.happened.sum()),
-        said=float(said.probability.mean()) if len(said.probability) else float("nan"),
-        came=float(said.happened.mean()) if len(said.happened) else float("nan"),
+        said=float(said.probability.mean()),
+        came=float(said.happened.mean()),
         metrics=measure(said.probability, _judged(said), resamples=100),
     )
 
