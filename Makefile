@@ -19,7 +19,7 @@ INSTALL = @if [ -z "$(PYTHON)" ] || ! "$(PYTHON)" -c '$(FITS)'; then \
 UV = uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--no-emit-find-links --custom-compile-command 'make lock'
 
-demo: setup ## Make a simulated company, train on it and open it in the browser (SIZE=small, medium or large)
+demo: setup ## Make a simulated company, train on it and serve it (SIZE=small, medium or large)
 	@$(BIN)/crm demo $(if $(SIZE),--size $(SIZE))
 
 test: lint ## Check style, types, architecture and documentation, and run every test

@@ -12,25 +12,23 @@ import tempfile
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+from crm_core import migrations
+from crm_core.arrays import NO_INSTANT
+from crm_core.clock import DAY, FixedClock
+from crm_core.importing import load_mapping, run_import
+from crm_core.store import Store
+from models.hazard import expit, expose, log_odds_within, share_of_intervals
+from models.logistic import fit_levels
+from models.registry import Registry
+from models.results import render_report
+from models.simulation import Truth, simulate_company
+from models.tasks import TASKS, get_task
+from models.training import train
 
-from crm_core import migrations  # noqa: E402  the checkout is put on the path first
-from crm_core.arrays import NO_INSTANT  # noqa: E402
-from crm_core.clock import DAY, FixedClock  # noqa: E402
-from crm_core.importing import load_mapping, run_import  # noqa: E402
-from crm_core.store import Store  # noqa: E402
-from models.hazard import expit, expose, log_odds_within, share_of_intervals  # noqa: E402
-from models.logistic import fit_levels  # noqa: E402
-from models.registry import Registry  # noqa: E402
-from models.results import render_report  # noqa: E402
-from models.simulation import simulate_company  # noqa: E402
-from models.tasks import TASKS, get_task  # noqa: E402
-from models.training import train  # noqa: E402
+ROOT = Path(__file__).resolve().parent.parent
 
 HEAD = """# Results
 
@@ -60,8 +58,8 @@ One deal in five is won, after some 30 days; the others are lost after some 120.
 
 WEIGHTS = """## Why a question does not count one over the number of its lead's questions
 
-Three leads in ten are converted, at even times within 60 days; all are asked about at creation and after 7, 14, 30
-and 60 days, while they are open. What is said of a new lead:
+Three leads in ten are converted, at even times within 60 days; all are asked about at creation and after
+7, 14, 30 and 60 days, while they are open. What is said of a new lead:
 """
 
 NOW = datetime(2026, 3, 2, tzinfo=UTC)
@@ -77,7 +75,7 @@ def main() -> None:
     if asked.real is not None:
         parts += [REAL, *real_data(asked.real)]
     parts += [SIMULATED, *(part for size in asked.sizes for part in simulated(size))]
-    parts += [CLOSED_ONLY, *closed_only(), WEIGHTS, *weights()]
+    parts += [CLOSED_ONLY, *closed_only(), "", WEIGHTS, *weights()]
     page = "\n".join(parts).rstrip() + "\n"
     (ROOT / "docs" / "results.md").write_text(page, encoding="utf-8")
 
@@ -107,7 +105,7 @@ def simulated(size: str) -> Iterator[str]:
         store.close()
 
 
-def section(store: Store, home: Path, title: str, task: str, as_of: datetime, truth: Any) -> str:  # noqa: ANN401
+def section(store: Store, home: Path, title: str, task: str, as_of: datetime, truth: Truth | None) -> str:
     """Return the section on one training."""
     print(title, file=sys.stderr, flush=True)
     registry = Registry(f"sqlite:///{home / 'mlflow.db'}", home / "mlartifacts")

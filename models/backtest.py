@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from crm_core.clock import DAY, instant, micros
+from crm_core.clock import DAY, instant
 from crm_core.errors import NotEnoughDataError
 from crm_core.store import Store
-from features.feature_set import feature_set_for
+from features.feature_set import FeatureSet, feature_set_for
 from models.building import build_bundle, gather
 from models.evaluation import Estimate, Judged, calibration_bins, measure
 from models.hazard import Bools, Floats, Ints
-from models.questions import Questions, answers, ask, first_instant
+from models.questions import Answers, Questions, answers, ask, first_instant
 from models.task import Task
 
 MOST_CUTOFFS = 8
@@ -94,42 +94,27 @@ def backtest(
     Each model chooses, learns and is calibrated anew from what was known at its cut-off. Raises
     NotEnoughDataError if no cut-off can be replayed at all.
     """
-    say = progress or (lambda *_: None)
-    found = task.in_store(store)
-    features = feature_set_for(store, task.name)
-    now = micros(store.clock.now())
-    questions = ask(store, found, features, found.ask, start=first_instant(store, found), until=instant(now))
-    judged = ask(
-        store, found, features, found.ask_to_judge, start=first_instant(store, found), until=instant(now)
-    )
-    answer = answers(store, judged, found.horizon_days)
+    history = _History.read(store, task.in_store(store), step_days=step_days)
     replays: list[Replay] = []
     said: list[_Said] = []
     left_out: list[str] = []
-    for number, cutoff in enumerate(_cutoffs(judged, answer.over, cutoffs, step_days)):
-        say("replaying", number + 1, cutoffs)
+    for number, cutoff in enumerate(history.cutoffs(cutoffs), start=1):
+        if progress is not None:
+            progress("replaying", number, cutoffs)
         try:
-            built = build_bundle(gather(questions, store, features, cutoff))
+            estimator, answer = history.replay(cutoff)
         except NotEnoughDataError as error:
             left_out.append(f"{instant(cutoff).date()}: {error}")
             continue
-        rows = answer.over & (judged.as_of > cutoff) & (judged.as_of <= cutoff + step_days * DAY)
-        asked = judged.take(rows)
-        one = _Said(
-            probability=built.bundle.predict(asked.frame).probability,
-            happened=answer.happened[rows],
-            account=asked.account,
-        )
-        said.append(one)
-        replays.append(_replay(cutoff, str(built.choice.recipe.rung), one))
+        said.append(answer)
+        replays.append(_replay(cutoff, estimator, answer))
     if not replays:
-        raise NotEnoughDataError(
-            f"{task.name}: nothing to replay; {'; '.join(left_out) or 'no answer is known'}"
-        )
+        why = "; ".join(left_out) or "no answer is known"
+        raise NotEnoughDataError(f"{task.name}: nothing to replay; {why}")
     together = _joined(said)
     bins = calibration_bins(together.probability, _judged(together))
     return BacktestReport(
-        task=found,
+        task=history.task,
         replays=tuple(replays),
         together=_replay(replays[0].cutoff, "all", together),
         bins=tuple(vars(one) for one in bins),
@@ -137,14 +122,56 @@ def backtest(
     )
 
 
-def _cutoffs(judged: Questions, over: Bools, most: int, step_days: int) -> list[int]:
-    """Return cut-offs, oldest first, after each of which answered questions were asked."""
-    if not over.any():
-        return []
-    first, last = int(judged.as_of[over].min()), int(judged.as_of[over].max())
-    newest = last - step_days * DAY
-    found = [newest - number * step_days * DAY for number in range(most)]
-    return sorted(cutoff for cutoff in found if cutoff > first)
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _History:
+    """All questions of a task up to now, those to learn from and those to judge by, read once."""
+
+    store: Store
+    task: Task
+    features: FeatureSet
+    taught: Questions
+    judged: Questions
+    answer: Answers
+    step: int
+
+    @classmethod
+    def read(cls, store: Store, task: Task, *, step_days: int) -> _History:
+        features = feature_set_for(store, task.name)
+        start, now = first_instant(store, task), store.clock.now()
+        judged = ask(store, task, features, task.ask_to_judge, start=start, until=now)
+        return cls(
+            store=store,
+            task=task,
+            features=features,
+            taught=ask(store, task, features, task.ask, start=start, until=now),
+            judged=judged,
+            answer=answers(store, judged, task.horizon_days),
+            step=step_days * DAY,
+        )
+
+    def cutoffs(self, most: int) -> list[int]:
+        """Return cut-offs, oldest first, the newest early enough for a whole step of answers."""
+        over = self.answer.over
+        if not over.any():
+            return []
+        first, last = int(self.judged.as_of[over].min()), int(self.judged.as_of[over].max())
+        found = [last - number * self.step for number in range(1, most + 1)]
+        return sorted(cutoff for cutoff in found if cutoff > first)
+
+    def replay(self, cutoff: int) -> tuple[str, _Said]:
+        """Return which estimator was chosen at a cut-off, and what it said of the questions after it."""
+        built = build_bundle(gather(self.taught, self.store, self.features, cutoff))
+        asked_next = (self.judged.as_of > cutoff) & (self.judged.as_of <= cutoff + self.step)
+        rows = self.answer.over & asked_next
+        if not rows.any():
+            raise NotEnoughDataError("nothing was asked up to the next cut-off")
+        asked = self.judged.take(rows)
+        said = _Said(
+            probability=built.bundle.predict(asked.frame).probability,
+            happened=self.answer.happened[rows],
+            account=asked.account,
+        )
+        return str(built.choice.recipe.rung), said
 
 
 def _replay(cutoff: int, estimator: str, said: _Said) -> Replay:
@@ -153,8 +180,8 @@ def _replay(cutoff: int, estimator: str, said: _Said) -> Replay:
         estimator=estimator,
         questions=len(said.probability),
         outcomes=int(said.happened.sum()),
-        said=float(said.probability.mean()) if len(said.probability) else float("nan"),
-        came=float(said.happened.mean()) if len(said.happened) else float("nan"),
+        said=float(said.probability.mean()),
+        came=float(said.happened.mean()),
         metrics=measure(said.probability, _judged(said), resamples=100),
     )
 

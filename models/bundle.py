@@ -152,17 +152,15 @@ class ModelBundle:
 
     def _rates_between(self, start: Effects, there: Effects, share: Floats) -> Effects:
         """Return the mean change of the log-odds by a lasting and an early effect along the way."""
-        lasting, early = np.zeros(len(start.lasting)), np.zeros(len(start.lasting))
-        for node, weight in zip(*np.polynomial.legendre.leggauss(_NODES), strict=True):
-            far = (node + 1) / 2
-            on_the_way = Effects(
-                lasting=start.lasting + far * (there.lasting - start.lasting),
-                early=start.early + far * (there.early - start.early),
-            )
-            slopes = slopes_within(self._hazards(on_the_way), share) * self.calibration.slope
-            lasting += weight / 2 * slopes.sum(axis=1)
-            early += weight / 2 * (slopes @ self.fading)
-        return Effects(lasting=lasting, early=early)
+        nodes, weights = np.polynomial.legendre.leggauss(_NODES)
+        far = (nodes[:, None] + 1) / 2
+        on_the_way = Effects(
+            lasting=(start.lasting + far * (there.lasting - start.lasting)).ravel(),
+            early=(start.early + far * (there.early - start.early)).ravel(),
+        )
+        slopes = slopes_within(self._hazards(on_the_way), share).reshape(_NODES, -1, len(share))
+        mean = np.tensordot(weights / 2 * self.calibration.slope, slopes, axes=1)
+        return Effects(lasting=mean.sum(axis=1), early=mean @ self.fading)
 
     def _share(self, days: int) -> Floats:
         return share_of_intervals(self.intervals_days, days)

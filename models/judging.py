@@ -73,6 +73,7 @@ class HorizonJudgement:
 class Judgement:
     """How right a model was on questions asked, after it was made, from `first` to `last` (microseconds)."""
 
+    estimator: str
     made_as_of: int
     first: int
     last: int
@@ -86,6 +87,7 @@ class Judgement:
     def to_json(self) -> dict[str, Any]:
         """Return it as plain data."""
         return {
+            "estimator": self.estimator,
             "model_as_of": instant(self.made_as_of).isoformat(),
             "first_asked": instant(self.first).isoformat(),
             "last_asked": instant(self.last).isoformat(),
@@ -103,7 +105,7 @@ class Bench:
     truth: Truth | None = None
 
 
-def judge(bundle: ModelBundle, questions: Questions, bench: Bench) -> Judgement | None:
+def judge(bundle: ModelBundle, questions: Questions, bench: Bench, *, estimator: str) -> Judgement | None:
     """Return how right the model is on the questions whose window is over by now; None if there are none."""
     horizons = [
         found
@@ -114,6 +116,7 @@ def judge(bundle: ModelBundle, questions: Questions, bench: Bench) -> Judgement 
         return None
     over = answers(bench.store, questions, bundle.horizon_days).over
     return Judgement(
+        estimator=str(estimator),
         made_as_of=bundle.trained["as_of"],
         first=int(questions.as_of[over].min()),
         last=int(questions.as_of[over].max()),

@@ -40,7 +40,8 @@ def _facts(report: Report) -> Iterator[str]:
         yield f"Not judged: {report['not_judged']}."
         return
     made, first, last = (judged[name][:10] for name in ("model_as_of", "first_asked", "last_asked"))
-    yield f"Judged: a model of {made} on questions asked from {first} to {last}."
+    form = judged["estimator"].replace("_", " ")
+    yield f"Judged: a model of {made} ({form}) on questions asked from {first} to {last}."
 
 
 def _recipe(chosen: Mapping[str, Any]) -> str:

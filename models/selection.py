@@ -61,7 +61,7 @@ class Bar:
 
 
 NEWER_LEVEL = Bar(certainty=0.8, worth=0.001)
-LESS_HISTORY = Bar(certainty=0.8, worth=0.01)
+LESS_HISTORY = Bar(certainty=0.8, worth=0.003)
 LESS_SHRINKAGE = Bar(certainty=0.5, worth=0.0)
 HIGHER_RUNG = Bar(certainty=0.9, worth=0.01)
 

@@ -45,7 +45,7 @@ Progress = Callable[..., None]
 HOLD_OUT_DAYS = (90, 180, 360)
 """How long the time of judging may be, besides one horizon: the shortest with enough outcomes is taken."""
 
-ENOUGH_TO_JUDGE = 60
+ENOUGH_TO_JUDGE = 30
 """Records with the outcome, among those judged, from which on no longer time is taken."""
 
 
@@ -166,51 +166,48 @@ def _train_now(course: _Course, now: int) -> _Outcome:
     until = min(now, _seen_until(course, questions))
     material = course.material(questions, until)
     suspicions = _guard(course, material)
+    past, judged, why = None, None, None
     try:
-        past, judgement, judged = _judge_a_past_model(course, questions, until)
+        past, judged = _judge_a_past_model(course, questions, until)
     except NotEnoughDataError as error:
-        with course.timed("choosing and fitting"):
-            built = build_bundle(material, say=course.say)
-        return _Outcome(
-            built=built,
-            judgement=None,
-            judged=None,
-            judged_by=None,
-            not_judged=str(error),
-            suspicions=suspicions,
-        )
-    with course.timed("fitting on everything"):
-        again = build_bundle(material, recipe=past.choice.recipe, say=course.say)
-        built = Built(bundle=again.bundle, choice=past.choice)
+        why = str(error)
+    with course.timed("choosing and fitting on everything"):
+        built = build_bundle(material, say=course.say)
 
-    def like_of(instant_: int) -> ModelBundle:
-        return build_bundle(course.material(questions, instant_), recipe=past.choice.recipe).bundle
+    def like_of(made: int) -> ModelBundle:
+        return build_bundle(course.material(questions, made), recipe=built.choice.recipe).bundle
 
     return _Outcome(
         built=built,
-        judgement=judgement,
+        judgement=None if past is None else past.judgement,
         judged=judged,
-        judged_by=past.bundle,
+        judged_by=None if past is None else past.bundle,
         like_of=like_of,
-        not_judged=None,
+        not_judged=why,
         suspicions=suspicions,
     )
 
 
-def _judge_a_past_model(
-    course: _Course, questions: Questions, until: int
-) -> tuple[Built, Judgement, Questions]:
+@dataclass(frozen=True, kw_only=True)
+class _PastModel:
+    bundle: ModelBundle
+    judgement: Judgement
+
+
+def _judge_a_past_model(course: _Course, questions: Questions, until: int) -> tuple[_PastModel, Questions]:
     """Return a model made some months ago with its judgement; raise NotEnoughDataError if none can be."""
-    origin = _hold_out_from(course, questions, until)
+    earliest = until - (course.task.horizon_days + HOLD_OUT_DAYS[-1]) * DAY
+    later = course.ask(until=until, after=earliest)
+    origin = _hold_out_from(course, later, until)
     material = course.material(questions, origin)
     with course.timed("choosing and fitting"):
         built = build_bundle(material, say=course.say)
     with course.timed("judging"):
-        later = course.ask(until=until, after=origin)
+        later = later.take(later.as_of > origin)
         judgement = _judge(course, built, material, later)
     if judgement is None:
         raise NotEnoughDataError("nothing asked lately has had its whole horizon yet")
-    return built, judgement, later
+    return _PastModel(bundle=built.bundle, judgement=judgement), later
 
 
 def _hold_out_from(course: _Course, questions: Questions, until: int) -> int:
@@ -255,7 +252,7 @@ def _judge(course: _Course, built: Built, material: Material, later: Questions) 
         taught=np.unique(material.questions.account[seen.counted]),
         truth=course.truth,
     )
-    return judge(built.bundle, later, bench)
+    return judge(built.bundle, later, bench, estimator=built.choice.recipe.rung)
 
 
 def _conclude(course: _Course, outcome: _Outcome, registry: Registry, *, promote: bool) -> TrainingReport:

@@ -28,6 +28,7 @@ def _report(**given: Any) -> dict[str, Any]:
         "unseen_accounts": {"questions": 12, "metrics": None},
     }
     judged = {
+        "estimator": "logistic",
         "model_as_of": "2018-04-01T00:00:00+00:00",
         "first_asked": "2018-04-02T03:00:00+00:00",
         "last_asked": "2018-05-31T03:00:00+00:00",
