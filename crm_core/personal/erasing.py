@@ -97,14 +97,18 @@ def purge(store: Store, *, wait_seconds: float = 30) -> None:
     still uses the database after `wait_seconds`. On PostgreSQL this is a plain VACUUM: its log and backups
     are the operator's.
     """
-    engine = store.engine.execution_options(isolation_level="AUTOCOMMIT")
-    with engine.connect() as connection:
-        if connection.dialect.name == "postgresql":
+    if store.engine.dialect.name == "postgresql":
+        with store.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             connection.execute(text("VACUUM"))
-        else:
-            raw = connection.connection.driver_connection
-            assert isinstance(raw, sqlite3.Connection)  # noqa: S101  the only other database
-            _rewrite(raw, int(wait_seconds * 1000))
+        return
+    # Past SQLAlchemy, which would begin a transaction; VACUUM wants none.
+    borrowed = store.engine.raw_connection()
+    try:
+        raw = borrowed.driver_connection
+        assert isinstance(raw, sqlite3.Connection)  # noqa: S101  the only other database
+        _rewrite(raw, int(wait_seconds * 1000))
+    finally:
+        borrowed.close()
 
 
 def _rewrite(raw: sqlite3.Connection, wait: int) -> None:

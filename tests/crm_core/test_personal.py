@@ -677,6 +677,23 @@ def test_everything_stays_usable_after_a_purge(store: Store) -> None:
         assert text_of(session, Lead, lead.id, "name") == ["Li Wei"]
 
 
+def test_a_purge_gives_its_connection_back_as_it_was(sqlite_store: Store) -> None:
+    def settings() -> tuple[Any, ...]:
+        borrowed = sqlite_store.engine.raw_connection()
+        raw = borrowed.driver_connection
+        assert raw is not None
+        pragmas = ("busy_timeout", "temp_store", "foreign_keys", "secure_delete")
+        found = tuple(raw.execute(f"PRAGMA {name}").fetchone() for name in pragmas)
+        borrowed.close()
+        return (raw.isolation_level, *found)
+
+    before = settings()
+    purge(sqlite_store, wait_seconds=1)
+    assert settings() == before
+    assert before == (None, (30_000,), (2,), (1,), (1,))
+    sqlite_store.close()
+
+
 def test_a_needle_is_found_wherever_a_file_hides_it(home: Path) -> None:
     name, mail = "王晓明", "wang@fangda.example"
     (home / "logs").mkdir()
