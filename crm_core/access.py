@@ -345,6 +345,12 @@ def check_may_promote(user: User) -> None:
         raise _denied(user, "promote or roll back models")
 
 
+def check_may_handle_people(user: User) -> None:
+    """Raise AccessDeniedError for a role that may not export or erase all that is held about a person."""
+    if user.role != Role.ADMIN:
+        raise _denied(user, "export or erase what is held about people")
+
+
 def _denied(user: User, what: str) -> AccessDeniedError:
     return AccessDeniedError(f"the role {user.role} may not {what}")
 

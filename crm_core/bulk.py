@@ -120,11 +120,11 @@ def write_updates(
     changed: list[int] = []
     for start in range(0, len(updates), _AT_ONCE):
         changed += _write_some(session, model, updates[start : start + _AT_ONCE], writer)
-    _refresh_held(session, model, {each.record_id for each in updates})
+    refresh_held(session, model, {each.record_id for each in updates})
     return changed
 
 
-def _refresh_held(session: Session, model: type[Record], ids: Collection[int]) -> None:
+def refresh_held(session: Session, model: type[Record], ids: Collection[int]) -> None:
     """Read again the records that the session holds: they were changed behind its back."""
     for record in list(session.identity_map.values()):
         if isinstance(record, model) and record.id in ids:

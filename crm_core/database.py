@@ -14,6 +14,7 @@ _PRAGMAS = (
     "PRAGMA busy_timeout = 30000",
     "PRAGMA cache_size = -65536",
     "PRAGMA temp_store = MEMORY",
+    "PRAGMA secure_delete = ON",  # what is erased is overwritten; not every SQLite does that by itself
 )
 
 

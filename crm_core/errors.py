@@ -16,6 +16,7 @@ CRMError
 ├── StageNotInPipelineError        no such stage in the deal's pipeline
 ├── AccessDeniedError              the role may not do that
 ├── StoreNotInitialisedError       the database is missing or of another version
+├── StoreBusyError                 somebody else keeps the database in use
 ├── SettingsError                  a setting that is unknown or has a bad value
 ├── HomeInUseError                 the home folder holds other data
 ├── MappingError                   an import mapping that cannot be used
@@ -145,6 +146,10 @@ class AccessDeniedError(CRMError):
 
 class StoreNotInitialisedError(CRMError):
     """The database is missing, empty or of another version."""
+
+
+class StoreBusyError(CRMError):
+    """Somebody else keeps the database in use, so that its files cannot be written anew."""
 
 
 class SettingsError(CRMError):

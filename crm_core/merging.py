@@ -90,4 +90,15 @@ def _fill_gaps(transaction: Transaction, keep: M, gone: M) -> None:
     }
     if gaps.get("parent_id") == keep.id:
         del gaps["parent_id"]
+    gaps |= _wishes(keep, gone)
     transaction.update(keep, gaps)
+
+
+def _wishes(keep: M, gone: M) -> dict[str, object]:
+    """Return what the person asked of us under the other name: not to be scored, or not to be written to."""
+    wishes: dict[str, object] = {"scoring_opt_out": True} if gone.scoring_opt_out else {}
+    if isinstance(gone, Account):
+        return wishes
+    if gone.consent_at is not None and (keep.consent_at is None or keep.consent_at < gone.consent_at):
+        wishes |= {"consent": gone.consent, "consent_at": gone.consent_at}
+    return wishes

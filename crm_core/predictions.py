@@ -17,6 +17,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from crm_core.columns import Instant, Json
+from crm_core.opting_out import may_be_scored
 from crm_core.records import Account, Base, Deal, Id, Lead
 from crm_core.store import Transaction
 
@@ -79,7 +80,7 @@ def write_predictions(
     """Append predictions and show each on its record if it is the newest; return how many were new.
 
     Answers to questions that have one already are left out, so that a batch can be written again after a
-    crash.
+    crash. So are those about anybody who asked not to be scored, whoever asked for them.
     """
     if not predictions:
         return 0
@@ -101,11 +102,20 @@ def write_predictions(
         for new in predictions
     ]
     session = transaction.session
-    fresh = _without_answered(session, rows, task=task, as_of=as_of, model_version=model_version)
+    asked = _without_opted_out(session, SCORED_TYPES[record_type], rows)
+    fresh = _without_answered(session, asked, task=task, as_of=as_of, model_version=model_version)
     if fresh:
         session.execute(_insert_new(session), fresh)
         _show_on_records(session, record_type, fresh)
     return len(fresh)
+
+
+def _without_opted_out(
+    session: Session, model: type[Lead | Deal | Account], rows: list[dict[str, Any]]
+) -> list[dict[str, Any]]:
+    ids = [row["record_id"] for row in rows]
+    opted_out = set(session.scalars(select(model.id).where(model.id.in_(ids), ~may_be_scored(model))))
+    return [row for row in rows if row["record_id"] not in opted_out]
 
 
 def _without_answered(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from functools import cached_property
@@ -24,6 +24,7 @@ from crm_core.errors import (
     UnknownFieldError,
 )
 from crm_core.records import SCORE_COLUMNS, Record
+from crm_core.search_index import Indexer, is_searched
 from crm_core.validation import check_values, columns_of
 
 R = TypeVar("R", bound=Record)
@@ -58,7 +59,9 @@ class Store:
         """Give a transaction that commits when the block ends and undoes everything when it raises."""
         with Session(self._write_engine, expire_on_commit=False) as session, session.begin():
             session.connection()  # takes SQLite's write lock now, so that `now` is read inside it
-            yield Transaction(session, clock=self.clock, source=source, actor_id=actor_id)
+            transaction = Transaction(session, clock=self.clock, source=source, actor_id=actor_id)
+            yield transaction
+            transaction.index.flush()
 
     @contextmanager
     def rehearsal(self) -> Iterator[Rehearsal]:
@@ -103,6 +106,7 @@ class Transaction:
         self.now = clock.now()
         self.source = source
         self.actor_id = actor_id
+        self.index = Indexer(session)
 
     @cached_property
     def _sequence(self) -> int:
@@ -132,6 +136,7 @@ class Transaction:
         self.session.add(record)
         self.session.flush()
         self._log(record, Action.CREATED, occurred_at=record.occurred_at, recorded_at=record.recorded_at)
+        self.index.note(model, [record.id])
         return record
 
     def create_many(self, model: type[Record], rows: Sequence[Mapping[str, Any]]) -> list[int]:
@@ -148,6 +153,7 @@ class Transaction:
         filled = [self._fill(model, row, record_id) for row, record_id in zip(rows, ids, strict=True)]
         self.session.execute(insert(model), filled)
         self.session.execute(insert(Change), [self._created_row(model, row) for row in filled])
+        self.index.add(model, ids, filled)
         return ids
 
     def update(
@@ -176,13 +182,24 @@ class Transaction:
         if changes:
             record.version += 1
             self.session.flush()
+        if is_searched(model.record_type, (change.field or "" for change in changes)):
+            self.index.note(model, [record.id])
         return changes
 
     def update_many(self, model: type[Record], updates: Sequence[Update]) -> list[int]:
         """Update records of one type as `update` would, in order; return how many fields each changed."""
         timed = [self._timed(model, each) for each in updates]
         writer = Writer(source=self.source, actor_id=self.actor_id, sequence=self._sequence)
-        return write_updates(self.session, model, timed, writer)
+        changed = write_updates(self.session, model, timed, writer)
+        self.index.note(
+            model,
+            {
+                each.record_id
+                for each, fields in zip(timed, changed, strict=True)
+                if fields and is_searched(model.record_type, each.values)
+            },
+        )
+        return changed
 
     def delete(self, record: Record) -> None:
         """Mark `record` as deleted; its history stays."""
@@ -190,6 +207,20 @@ class Transaction:
         record.version += 1
         self._log(record, Action.DELETED, occurred_at=self.now, recorded_at=self.now)
         self.session.flush()
+
+    def log_erasure(self, model: type[Record], ids: Collection[int]) -> None:
+        """Leave a row for each record from which something personal was taken; see `crm_core.personal`."""
+        common = {
+            "sequence": self._sequence,
+            "record_type": model.record_type,
+            "action": Action.ERASED,
+            "occurred_at": self.now,
+            "recorded_at": self.now,
+            "source": self.source,
+            "actor_id": self.actor_id,
+        }
+        if ids:
+            self.session.execute(insert(Change), [{**common, "record_id": each} for each in sorted(ids)])
 
     def _set(
         self, record: Record, field: str, value: object, happened: datetime, learned: datetime

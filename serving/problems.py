@@ -45,6 +45,7 @@ KINDS: dict[type[errors.CRMError], Kind] = {
     errors.StageNotInPipelineError: _kind(422, "stage-not-in-pipeline", "The pipeline has no such stage"),
     errors.AccessDeniedError: _kind(403, "access-denied", "Your role may not do that"),
     errors.StoreNotInitialisedError: _kind(503, "store-not-initialised", "The record store is not ready"),
+    errors.StoreBusyError: _kind(503, "store-busy", "The record store is in use elsewhere"),
     errors.SettingsError: _kind(500, "settings", "A setting cannot be used"),
     errors.HomeInUseError: _kind(409, "home-in-use", "The home folder holds other data"),
     errors.MappingError: _kind(422, "mapping", "The import mapping cannot be used"),

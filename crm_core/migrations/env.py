@@ -7,10 +7,12 @@ from alembic import context
 from crm_core import (  # noqa: F401  their tables belong to Base
     access,
     changes,
+    duplicates,
     fields,
     logins,
     predictions,
     promotions,
+    search_index,
     tokens,
 )
 from crm_core.migrations import VERSION_TABLE

@@ -10,7 +10,14 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Column, Connection, MetaData, insert, text
 
-from crm_core import access, logins, migrations, promotions, tokens  # noqa: F401  their tables belong to Base
+from crm_core import (  # noqa: F401  their tables belong to Base
+    access,
+    duplicates,
+    logins,
+    migrations,
+    promotions,
+    tokens,
+)
 from crm_core.database import open_engine, without_foreign_keys
 from crm_core.errors import StoreNotInitialisedError
 from crm_core.records import Base, Lead
@@ -39,7 +46,7 @@ def filler(column: Column[Any]) -> object:
     """Return a value that fits; every link points at the row with id 1."""
     if column.name == "id" or column.foreign_keys:
         return 1
-    kinds = {str: "x", int: 7, float: 0.5, bool: True}
+    kinds = {str: "x", int: 7, float: 0.5, bool: True, bytes: b"x"}
     return kinds[column.type.python_type]
 
 

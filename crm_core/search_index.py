@@ -1,0 +1,408 @@
+"""Which grams occur in the texts of which records, kept in step with every write.
+
+The contract:
+
+- A record's texts are in the index, or the record is in `search_fresh`, from the commit that writes them.
+  Few records at a time go into `search_fresh`, which costs a row each and which a search reads through; when
+  it has grown, the writer that notices folds it into a segment. Many at a time make a segment at once.
+- A segment holds, for each gram, in which of its records the gram occurs; it is never changed, except to
+  forget records. What a record said earlier may still be in an older segment: the index only names
+  candidates, and whoever searches looks at what the records say now and who may see it.
+- Grams are kept for records that are deleted, too: only `forget` takes them out, for erasing.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Connection,
+    Index,
+    LargeBinary,
+    String,
+    between,
+    delete,
+    insert,
+    or_,
+    select,
+    text,
+    update,
+)
+from sqlalchemy.orm import Mapped, Session, mapped_column
+
+from crm_core.grams import grams_of
+from crm_core.records import RECORD_TYPES, Base, Id, Record
+from crm_core.validation import columns_of
+
+Ints = npt.NDArray[np.int64]
+Flags = npt.NDArray[np.bool_]
+
+SEARCHED: Final[dict[str, tuple[str, ...]]] = {
+    "account": ("name", "phone", "website"),
+    "contact": ("name", "email", "phone", "title"),
+    "lead": ("name", "company", "email", "phone", "title"),
+    "deal": ("name", "competitors"),
+    "user": ("name", "email"),
+    "team": ("name",),
+    "campaign": ("name",),
+    "product": ("name", "code", "family"),
+    "quote": ("number",),
+    "order": ("number",),
+    "contract": ("number",),
+    "line": ("text",),
+    "ticket": ("subject",),
+    "custom_record": ("name",),
+    "tag": ("word",),
+    "attachment": ("name",),
+    "comment": ("body",),
+    "activity": ("subject", "body"),
+    "campaign_member": (),
+    "payment": (),
+}
+"""The fields of each record type that are searched, besides the texts in `custom`.
+
+Of hits that fit equally well, those of the types named first come first.
+"""
+
+_LONG_TEXTS: Final = frozenset({"activity", "comment"})
+"""Types whose texts are so long that pairs of letters would tell little."""
+
+_ENOUGH: Final = 256
+"""From so many records on a transaction writes a segment of its own."""
+
+_FOLD_AT: Final = 1_024
+"""When so many records of a type are fresh, they are folded into a segment."""
+
+_LARGEST: Final = 16_384
+"""Records in a segment: at most 65,536, the places that a gram's list can name."""
+
+
+_LISTED: Final = 5_000
+"""Ids listed in one query."""
+
+
+class Segment(Base):
+    """Records of one type whose grams were written together; their places are 0 to `size` - 1."""
+
+    __tablename__ = "search_segments"
+
+    id: Mapped[int] = mapped_column(Id, primary_key=True, autoincrement=True)
+    record_type: Mapped[str] = mapped_column(String(40))
+    first_id: Mapped[int] = mapped_column(BigInteger)
+    last_id: Mapped[int] = mapped_column(BigInteger)
+    size: Mapped[int]
+    ids: Mapped[bytes | None] = mapped_column(
+        LargeBinary, comment="ascending, int64; NULL: all from first_id to last_id"
+    )
+
+    __table_args__ = (Index("ix_search_segments_record_type", "record_type"),)
+
+    def record_ids(self) -> Ints:
+        """Return the records' ids, by place."""
+        if self.ids is None:
+            return np.arange(self.first_id, self.last_id + 1)
+        return np.frombuffer(self.ids, dtype="<i8").astype(np.int64)
+
+
+class Posting(Base):
+    """In which records of a segment a gram occurs.
+
+    `places` holds the places as uint16, ascending, or a bit for each record of the segment where that is
+    not longer; its length tells which. No foreign key: checking one a row would be most of the work.
+    """
+
+    __tablename__ = "search_postings"
+
+    segment_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    gram: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    places: Mapped[bytes] = mapped_column(LargeBinary)
+
+    __table_args__ = ({"sqlite_with_rowid": False},)
+
+
+class Fresh(Base):
+    """A record whose newest texts are not in a segment yet."""
+
+    __tablename__ = "search_fresh"
+
+    record_type: Mapped[str] = mapped_column(String(40), primary_key=True)
+    record_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+
+    __table_args__ = ({"sqlite_with_rowid": False},)
+
+
+def width_of(record_type: str) -> int:
+    """Return how many letters the grams of a record type have."""
+    return 3 if record_type in _LONG_TEXTS else 2
+
+
+def is_searched(record_type: str, fields: Iterable[str]) -> bool:
+    """Return whether a change of `fields` changes what can be found."""
+    searched = SEARCHED[record_type]
+    return any(field in searched or field.startswith("custom.") for field in fields)
+
+
+_COUNT_FRESH: Final = text("SELECT count(*) FROM search_fresh WHERE record_type = :record_type")
+_ADD_FRESH: Final = text(
+    "INSERT INTO search_fresh (record_type, record_id) VALUES (:record_type, :record_id) "
+    "ON CONFLICT (record_type, record_id) DO UPDATE SET record_id = excluded.record_id"
+)
+"""The same on both databases, and written with every record: ready-made, they cost a fifth."""
+
+
+class Indexer:
+    """Keeps the index in step with the writes of one transaction."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._noted: dict[type[Record], set[int]] = defaultdict(set)
+
+    def note(self, model: type[Record], ids: Collection[int]) -> None:
+        """Remember that records have new texts."""
+        self._noted[model].update(ids)
+
+    def add(self, model: type[Record], ids: Sequence[int], rows: Sequence[Mapping[str, Any]]) -> None:
+        """Take in new records, whose ids ascend: many of them from what was written, without a read."""
+        if len(ids) < _ENOUGH:
+            self.note(model, ids)
+            return
+        for start in range(0, len(ids), _LARGEST):
+            some, texts = ids[start : start + _LARGEST], Texts()
+            for name in searched_columns(model.record_type):
+                texts.add(some, name, [row.get(name) for row in rows[start : start + _LARGEST]])
+            _write_segment(self._session, model.record_type, np.array(some, dtype=np.int64), texts)
+
+    def flush(self) -> None:
+        """Write what was noted: the last thing that a transaction does."""
+        for model in sorted(self._noted, key=lambda model: model.record_type):
+            ids = sorted(self._noted[model])
+            if len(ids) >= _ENOUGH:
+                _write_segments(self._session, model, np.array(ids, dtype=np.int64))
+            elif ids:
+                self._add_fresh(model.record_type, ids)
+        self._noted.clear()
+
+    def _add_fresh(self, record_type: str, ids: Sequence[int]) -> None:
+        # In ascending order, so that two writers never wait for one another crosswise; and an update where
+        # the row is there already, so that nobody folds the record before this transaction is over.
+        rows = [{"record_type": record_type, "record_id": record_id} for record_id in ids]
+        self._session.connection().execute(_ADD_FRESH, rows)
+        if count_fresh(self._session, record_type) >= _FOLD_AT:
+            fold(self._session, RECORD_TYPES[record_type])
+
+
+def count_fresh(session: Session, record_type: str) -> int:
+    """Return how many records of a type are not in a segment yet."""
+    counted = session.connection().execute(_COUNT_FRESH, {"record_type": record_type})
+    return int(counted.scalar_one())
+
+
+def fold(session: Session, model: type[Record]) -> int:
+    """Make segments of fresh records, those aside that another writer is at; return how many."""
+    fresh = select(Fresh.record_id).where(Fresh.record_type == model.record_type).limit(_LARGEST)
+    taken = delete(Fresh).where(
+        Fresh.record_type == model.record_type,
+        Fresh.record_id.in_(fresh.with_for_update(skip_locked=True)),
+    )
+    taken = taken.execution_options(synchronize_session=False)
+    ids = sorted(session.scalars(taken.returning(Fresh.record_id)))
+    _write_segments(session, model, np.array(ids, dtype=np.int64))
+    return len(ids)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Texts:
+    """Texts of records, in lists of one length: whose, of which field (`custom.NAME` too), what it says."""
+
+    record_ids: list[int] = field(default_factory=list)
+    fields: list[str] = field(default_factory=list)
+    texts: list[str] = field(default_factory=list)
+
+    def add(self, record_ids: Sequence[int], name: str, values: Sequence[Any]) -> None:
+        """Add the texts in a column: whole ones, lists of them, and those of custom fields."""
+        held = [(at, value) for at, value in enumerate(values) if value]
+        if name == "custom":
+            for at, custom in held:
+                for key, value in custom.items():
+                    self.add([record_ids[at]], f"custom.{key}", [value])
+            return
+        whole = [(at, value) for at, value in held if isinstance(value, str)]
+        whole += [(at, " ".join(map(str, value))) for at, value in held if isinstance(value, list)]
+        self.record_ids.extend(record_ids[at] for at, _ in whole)
+        self.fields.extend(name for _ in whole)
+        self.texts.extend(value for _, value in whole)
+
+
+def read_texts(session: Session, model: type[Record], ids: Ints) -> Texts:
+    """Return the texts of records, deleted ones too, that are searched; `ids` ascend."""
+    columns = columns_of(model)
+    names = searched_columns(model.record_type)
+    any_text = or_(*(columns[name].is_not(None) for name in names))
+    query = select(columns["id"], *(columns[name] for name in names)).where(any_text)
+    found = Texts()
+    for condition in _these(columns["id"], ids):
+        rows = session.connection().execute(query.where(condition)).all()
+        if rows:
+            record_ids, *held = zip(*rows, strict=True)
+            for name, values in zip(names, held, strict=True):
+                found.add(record_ids, name, values)
+    return found
+
+
+def searched_columns(record_type: str) -> tuple[str, ...]:
+    """Return the columns that hold texts which are searched."""
+    return (*SEARCHED[record_type], "custom")
+
+
+def _these(column: Any, ids: Ints) -> Iterator[ColumnElement[bool]]:  # noqa: ANN401  any integer column
+    """Yield conditions that together let just `ids`, which ascend, through."""
+    if ids.size and int(ids[-1] - ids[0]) + 1 == ids.size:
+        yield between(column, int(ids[0]), int(ids[-1]))
+        return
+    for start in range(0, ids.size, _LISTED):
+        yield column.in_(ids[start : start + _LISTED].tolist())
+
+
+def _write_segments(session: Session, model: type[Record], ids: Ints) -> None:
+    session.flush()
+    for start in range(0, ids.size, _LARGEST):
+        some = ids[start : start + _LARGEST]
+        _write_segment(session, model.record_type, some, read_texts(session, model, some))
+
+
+def _write_segment(session: Session, record_type: str, ids: Ints, texts: Texts) -> None:
+    if not texts.texts:
+        return
+    owners = np.searchsorted(ids, np.array(texts.record_ids, dtype=np.int64))
+    grams, places = grams_of(texts.texts, owners, width_of(record_type))
+    gapless = int(ids[-1] - ids[0]) + 1 == ids.size
+    values = {
+        "record_type": record_type,
+        "first_id": int(ids[0]),
+        "last_id": int(ids[-1]),
+        "size": ids.size,
+        "ids": None if gapless else ids.astype("<i8").tobytes(),
+    }
+    segment_id = session.execute(insert(Segment).values(values).returning(Segment.id)).scalar_one()
+    _insert_postings(session.connection(), segment_id, *_lists(grams, places, ids.size))
+
+
+def _lists(grams: Ints, places: Ints, size: int) -> tuple[list[int], list[bytes]]:
+    """Return each gram once, with the places at which it occurs as they are stored."""
+    if grams.size == 0:
+        return [], []
+    starts = np.concatenate([[0], np.flatnonzero(grams[1:] != grams[:-1]) + 1, [grams.size]])
+    packed = places.astype("<u2").tobytes()
+    bits = _bytes_of_bits(size)
+    lists = [
+        packed[2 * start : 2 * stop] if 2 * (stop - start) < bits else pack(places[start:stop], size)
+        for start, stop in zip(starts[:-1].tolist(), starts[1:].tolist(), strict=True)
+    ]
+    return grams[starts[:-1]].tolist(), lists
+
+
+def pack(places: Ints, size: int) -> bytes:
+    """Return places as they are stored: a list if it is shorter than a bit for each record."""
+    if 2 * places.size < _bytes_of_bits(size):
+        return places.astype("<u2").tobytes()
+    flags = np.zeros(size, dtype=bool)
+    flags[places] = True
+    return np.packbits(flags).tobytes()
+
+
+def unpack(places: bytes, size: int) -> Flags:
+    """Return for each record of a segment whether it is among stored places."""
+    if len(places) == _bytes_of_bits(size):
+        return np.unpackbits(np.frombuffer(places, dtype=np.uint8), count=size).astype(bool)
+    flags = np.zeros(size, dtype=bool)
+    flags[np.frombuffer(places, dtype="<u2")] = True
+    return flags
+
+
+def _bytes_of_bits(size: int) -> int:
+    return (size + 7) // 8
+
+
+def _insert_postings(
+    connection: Connection, segment_id: int, grams: Sequence[int], places: Sequence[bytes]
+) -> None:
+    if connection.dialect.name == "postgresql":
+        # One statement with two arrays: a round trip a row would take longer than all the rest.
+        statement = text(
+            "INSERT INTO search_postings (segment_id, gram, places) "
+            "SELECT :segment, gram, places FROM unnest(CAST(:grams AS bigint[]), CAST(:places AS bytea[])) "
+            "AS rows (gram, places)"
+        )
+        connection.execute(statement, {"segment": segment_id, "grams": grams, "places": places})
+    elif grams:
+        rows = [(segment_id, gram, held) for gram, held in zip(grams, places, strict=True)]
+        connection.exec_driver_sql(
+            "INSERT INTO search_postings (segment_id, gram, places) VALUES (?, ?, ?)", rows
+        )
+
+
+def list_segments(session: Session, record_types: Collection[str]) -> Sequence[Segment]:
+    """Return the segments of some record types."""
+    query = select(Segment).where(Segment.record_type.in_(record_types)).order_by(Segment.id)
+    return session.scalars(query).all()
+
+
+def list_fresh(session: Session, record_types: Collection[str]) -> dict[str, Ints]:
+    """Return the records of some types that are not in a segment yet, by type and ascending."""
+    query = select(Fresh.record_type, Fresh.record_id).where(Fresh.record_type.in_(record_types))
+    found: dict[str, list[int]] = defaultdict(list)
+    for record_type, record_id in session.execute(query):
+        found[record_type].append(record_id)
+    return {record_type: np.array(sorted(ids), dtype=np.int64) for record_type, ids in found.items()}
+
+
+def read_postings(
+    session: Session, segments: Collection[int], grams: Collection[int], ranges: Collection[tuple[int, int]]
+) -> Mapping[int, list[tuple[int, bytes]]]:
+    """Return, by segment, the places of each of `grams` and of every gram within `ranges`, ends excluded."""
+    wanted: list[ColumnElement[bool]] = [Posting.gram.in_(grams)] if grams else []
+    wanted += [(Posting.gram >= first) & (Posting.gram < end) for first, end in ranges]
+    found: dict[int, list[tuple[int, bytes]]] = defaultdict(list)
+    if not (wanted and segments):
+        return found
+    query = select(Posting.segment_id, Posting.gram, Posting.places).where(
+        Posting.segment_id.in_(segments), or_(*wanted)
+    )
+    for segment_id, gram, places in session.connection().execute(query):
+        found[segment_id].append((gram, places))
+    return found
+
+
+def forget(session: Session, model: type[Record], ids: Collection[int]) -> None:
+    """Take records out of the index, with all that they ever said."""
+    session.execute(delete(Fresh).where(Fresh.record_type == model.record_type, Fresh.record_id.in_(ids)))
+    for segment in list_segments(session, [model.record_type]):
+        places = np.flatnonzero(np.isin(segment.record_ids(), list(ids)))
+        if places.size:
+            _forget_places(session, segment, places)
+
+
+def _forget_places(session: Session, segment: Segment, places: Ints) -> None:
+    query = select(Posting.gram, Posting.places).where(Posting.segment_id == segment.id)
+    rest: list[dict[str, Any]] = []
+    emptied: list[int] = []
+    for gram, held in session.connection().execute(query):
+        flags = unpack(held, segment.size)
+        if flags[places].any():
+            flags[places] = False
+            left = np.flatnonzero(flags)
+            if left.size:
+                rest.append({"segment_id": segment.id, "gram": gram, "places": pack(left, segment.size)})
+            else:
+                emptied.append(gram)
+    if rest:
+        session.execute(update(Posting), rest)
+    if emptied:
+        session.execute(delete(Posting).where(Posting.segment_id == segment.id, Posting.gram.in_(emptied)))
