@@ -75,7 +75,7 @@ def main() -> None:
     if asked.real is not None:
         parts += [REAL, *real_data(asked.real)]
     parts += [SIMULATED, *(part for size in asked.sizes for part in simulated(size))]
-    parts += [CLOSED_ONLY, *closed_only(), WEIGHTS, *weights()]
+    parts += [CLOSED_ONLY, *closed_only(), "", WEIGHTS, *weights()]
     page = "\n".join(parts).rstrip() + "\n"
     (ROOT / "docs" / "results.md").write_text(page, encoding="utf-8")
 
