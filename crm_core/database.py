@@ -20,7 +20,8 @@ _PRAGMAS = (
 
 def open_engine(url: str) -> Engine:
     """Return an engine for `url`; SQLite gets WAL, foreign keys and honest transactions."""
-    engine = create_engine(url)
+    # What is written must not be in messages about errors: they go to logs.
+    engine = create_engine(url, hide_parameters=True)
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)

@@ -296,7 +296,7 @@ def _each_pair(test: Callable[[str, str], bool], one: Keys, two: Keys, where: Fl
     return found
 
 
-def _compared(scorer: Any, one: Keys, two: Keys, where: Flags, *, missing: float) -> Floats:  # noqa: ANN401
+def _compared(scorer: Any, one: Keys, two: Keys, where: Flags, *, missing: float) -> Floats:  # noqa: ANN401  one of RapidFuzz
     """Return RapidFuzz's measure for the pairs at `where`, `missing` elsewhere."""
     found = np.full(one.size, missing, dtype=np.float64)
     at = np.flatnonzero(where)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import structlog
+from structlog.typing import ExcInfo
 
 FILE_BYTES = 5_000_000
 FILES_KEPT = 3
@@ -58,9 +59,20 @@ def _shared() -> list[Any]:
     ]
 
 
+def _frames_only(exc_info: ExcInfo) -> list[dict[str, Any]]:
+    """Return which error was raised and where, but no message and no locals: they may tell of somebody."""
+    stacks = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)(exc_info)
+    return [_without_words(stack) for stack in stacks]
+
+
+def _without_words(stack: dict[str, Any]) -> dict[str, Any]:
+    inner = [[_without_words(each) for each in group] for group in stack.get("exceptions", ())]
+    return {**stack, "exc_value": "", "exc_notes": [], "syntax_error": None, "exceptions": inner}
+
+
 def _rendering() -> list[Any]:
     return [
         structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-        structlog.processors.dict_tracebacks,
+        structlog.processors.ExceptionRenderer(_frames_only),
         structlog.processors.JSONRenderer(ensure_ascii=False, default=str),
     ]
