@@ -541,7 +541,7 @@ def test_opting_out_takes_the_score_off_the_record_and_its_deals(store: Store, c
         assert text_of(session, Deal, deal.id, "probability") == [None]
         assert text_of(session, Deal, other.id, "probability") == [0.5]
         assert len(list_predictions(session, "deal", deal.id)) == 1
-        assert state_as_of(session, Account, account.id, clock.now())["scoring_opt_out"] is True  # type: ignore[index]
+        assert state_as_of(session, Account, account.id, clock.now())["scoring_opt_out"] is True  # type: ignore[index]  # it is there
 
 
 def test_a_merge_keeps_what_the_person_asked_for(store: Store) -> None:
