@@ -43,6 +43,8 @@ from crm_core.records import (
 from crm_core.search import MOST_HITS, Hit, search
 from crm_core.search_index import SEARCHED, Fresh, Posting, Segment, count_fresh, pack, unpack
 from crm_core.store import Store, Transaction
+from tests.crm_core import test_rights_matrix as matrix
+from tests.crm_core.test_rights_matrix import MAKERS, SEES, Company
 from tests.factories import (
     make_account,
     make_activity,
@@ -56,6 +58,8 @@ from tests.factories import (
 )
 
 Find = Callable[..., list[Hit]]
+
+company = matrix.company
 
 
 @pytest.fixture
@@ -363,6 +367,25 @@ def test_nobody_finds_what_they_may_not_see(store: Store) -> None:
         assert places(search(Reader(session, ana), "nordwind")) == [("lead", mine.id)]
         expected = [("lead", theirs.id), ("activity", call.id)]
         assert places(search(Reader(session, ben), "nordwind")) == expected
+
+
+@pytest.mark.parametrize("record_type", sorted(set(MAKERS) - {"campaign_member", "payment"}))
+def test_each_reader_finds_of_every_type_what_their_role_reaches(
+    store: Store,
+    company: Company,
+    record_type: str,
+) -> None:
+    with store.transaction() as transaction:
+        made = {name: MAKERS[record_type](transaction, desk) for name, desk in company.desks.items()}
+        gone = MAKERS[record_type](transaction, company.desks["ana"])
+        for record in (*made.values(), gone):
+            transaction.update(record, {SEARCHED[record_type][0]: "Zephyr"})
+        transaction.delete(gone)
+    names = {record.id: name for name, record in made.items()}
+    with store.reading() as session:
+        for name, sees in SEES.items():
+            hits = search(Reader(session, company.people[name]), "zephyr", types=[record_type])
+            assert {names[hit.record_id] for hit in hits} == sees, name
 
 
 def test_what_one_may_see_is_found_among_many_that_one_may_not(
