@@ -114,8 +114,8 @@ def site_key(website: str | None) -> str | None:
         return None
     host = unicodedata.normalize("NFKC", website).strip().casefold()
     host = re.sub(r"^[a-z]+://", "", host)
-    host = re.split(r"[/?#:]", host, maxsplit=1)[0].removeprefix("www.").rstrip(".")
-    return _ascii_domain(host) or None
+    host = re.split(r"[/?#:]", host, maxsplit=1)[0].strip().removeprefix("www.").rstrip(".")
+    return _ascii_domain(host).strip() or None
 
 
 _EXTENSION: Final = re.compile(r"\s*(?:转|轉|分机|分機|內線|durchwahl|dw)\s*", re.IGNORECASE)

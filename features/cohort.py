@@ -49,7 +49,8 @@ class Cohort:
     ids, as_of : int64[n]
         The record, and the instant in microseconds since 1970 UTC.
     weight : float64[n]
-        One over the number of questions about the same record, so that every record weighs the same.
+        One over the number of questions about the same record. Not for learning: how often a record is asked
+        depends on how it ended, see `docs/models.md`.
     """
 
     record_type: str

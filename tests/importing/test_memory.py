@@ -39,7 +39,7 @@ def test_sixteen_times_the_rows_take_about_the_same_memory(
 ) -> None:
     monkeypatch.setattr("crm_core.importing.run.BATCH_ROWS", BATCH)
     monkeypatch.setattr("crm_core.importing.grouping.BATCH_ROWS", BATCH)
-    # What waits to be indexed is bound, too: the few rows reach that bound as the many do.
+    monkeypatch.setattr("crm_core.search_index._LARGEST", BATCH)
     monkeypatch.setattr("crm_core.search_index._FOLD_AT", BATCH)
     write(bench, BATCH)
     bench.run(mapping)  # what is loaded once is no part of the comparison

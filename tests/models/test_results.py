@@ -53,7 +53,7 @@ def test_a_section_tells_what_was_chosen_and_how_right_it_was() -> None:
     assert "20,678 questions, 313 converted, 4,787 not" in page
     assert "**logistic** (penalty 3, learns from all history, level from the last 60 days)" in page
     assert "| 90 days | **model** | 2,655 | 0.700 (0.610 to 0.790) |" in page
-    assert "| 90 days | naive bayes | 2,600 | – |" in page  # noqa: RUF001  an en dash stands for nothing
+    assert "| 90 days | naive bayes | 2,600 | – |" in page
 
 
 def test_a_model_that_was_not_judged_says_why() -> None:

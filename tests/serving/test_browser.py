@@ -25,7 +25,7 @@ LANGUAGES = ["en", "zh"]
 
 WORDS = {
     "en": {"log_in": "Log in", "log": "Log it", "call": "Call", "done": "Logged. The new score is shown."},
-    "zh": {"log_in": "登录", "log": "记录", "call": "电话", "done": "已记录，新的评分已显示。"},  # noqa: RUF001  Chinese
+    "zh": {"log_in": "登录", "log": "记录", "call": "电话", "done": "已记录，新的评分已显示。"},
 }
 
 
