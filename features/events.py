@@ -140,6 +140,10 @@ class AskedEvents:
             result[asked] = _among(rows, many.oldest())
         return result
 
+    def any_of(self) -> Ints:
+        """Return one event of each question's record, whether known or not; -1 where it has none."""
+        return np.where(self._stop > self._start, self._start, -1)
+
     def pairs(self, lookback: int | None = None) -> Iterator[tuple[Ints, Ints]]:
         """Yield (questions, versions): every version that each question's window holds, in order, in chunks.
 

@@ -23,6 +23,8 @@ DAY = 86_400_000_000
 """As `crm_core.clock.DAY`; what a compiled loop reads has to stand in its own module."""
 NO_INSTANT = np.iinfo(np.int64).min
 """As `crm_core.arrays.NO_INSTANT`."""
+NEVER = np.iinfo(np.int64).max
+"""As `features.windows.NEVER`."""
 _MOVES = 4096
 """Steps that putting the entries of one key in order may take at once, beside four an entry."""
 _DENSE = 4
@@ -213,8 +215,21 @@ def _later(this: int, that: int, occurred: Ints, record: Ints, start: Ints) -> b
 
 
 @_compiled
-def gather(unique: Ints, begin: Ints, order: npt.NDArray[np.int32], keys: Ints) -> Ints:
-    """Return the entries of each of `keys` (ascending, each once), key by key, in order."""
+def events_of(
+    unique: Ints,
+    begin: Ints,
+    order: npt.NDArray[np.int32],
+    keys: Ints,
+    record: Ints,
+    occurred: Ints,
+    known_at: Ints,
+    gone_at: Ints,
+) -> tuple[Ints, Ints, Ints, Ints, Ints, Ints]:
+    """Return (place, key, record, occurred, start, stop) of every event of `keys` (ascending, each once).
+
+    `unique`, `begin` and `order` are what `group` returned. Nothing that was never visible is among them; a
+    `gone_at` of no length, or NO_INSTANT in it, is never.
+    """
     low, size = 0, 0
     found = np.empty(keys.size, np.int64)
     for i in range(keys.size):
@@ -222,14 +237,26 @@ def gather(unique: Ints, begin: Ints, order: npt.NDArray[np.int32], keys: Ints) 
         found[i] = low if low < unique.size and unique[low] == keys[i] else -1
         if found[i] >= 0:
             size += begin[low + 1] - begin[low]
-    result = np.empty(size, np.int64)
+    place, key, records = np.empty(size, np.int64), np.empty(size, np.int64), np.empty(size, np.int64)
+    happened, start, stop = np.empty(size, np.int64), np.empty(size, np.int64), np.empty(size, np.int64)
     at = 0
-    for run in found:
-        if run >= 0:
-            for i in range(begin[run], begin[run + 1]):
-                result[at] = order[i]
+    for i in range(keys.size):
+        run = found[i]
+        if run < 0:
+            continue
+        for j in range(begin[run], begin[run + 1]):
+            row = np.int64(order[j])
+            seen = max(occurred[row], known_at[row])
+            gone = NEVER if gone_at.size == 0 or gone_at[row] == NO_INSTANT else gone_at[row]
+            if seen < gone:
+                place[at] = row
+                key[at] = keys[i]
+                records[at] = record[row]
+                happened[at] = occurred[row]
+                start[at] = seen
+                stop[at] = gone
                 at += 1
-    return result
+    return place[:at], key[:at], records[:at], happened[:at], start[:at], stop[:at]
 
 
 @_compiled
@@ -410,7 +437,8 @@ def warm() -> None:
     unique, begin, order = group(ints)
     group(np.array([1, 1 << 60], np.int64))
     settle(order, begin, ints, ints, ints)
-    take(gather(unique, begin, order, ints), ints, ints, ints, ints, ints)
+    place, *_ = events_of(unique, begin, order, ints, ints, ints, ints, limits)
+    take(place, ints, ints, ints, ints, ints)
     window = (start, stop, ints, ints, ints, limits)
     count(*window, 1, 9)
     total(*window, ints, 1, 9)
