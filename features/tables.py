@@ -148,7 +148,8 @@ class LinkedEvents:
         if table.deleted_at is not None:
             until = np.minimum(until, visible_until(table.deleted_at[row]))
         key = np.asarray(spans[link])
-        return cls._grouped(key, ids, table.ints("occurred_at")[row], since, until, Columns(spans))
+        known = Columns({field: spans[field] for field in columns})
+        return cls._grouped(key, ids, table.ints("occurred_at")[row], since, until, known)
 
     @classmethod
     def _grouped(
@@ -213,12 +214,17 @@ class AskedRecords:
     @cached_property
     def known(self) -> Flags:
         """Tell which of the records were known at their instant; deleted ones still are."""
-        return self.found & (visible_from(self.occurred_at, self._base("recorded_at")) <= self._as_of)
+        return self.found & (self.known_from <= self._as_of)
 
     @cached_property
     def occurred_at(self) -> Ints:
         """Return when each record came to exist."""
         return self._base("occurred_at")
+
+    @cached_property
+    def known_from(self) -> Ints:
+        """Return the first instant at which each record could be known; NO_INSTANT for none."""
+        return visible_from(self.occurred_at, self._base("recorded_at"))
 
     @cached_property
     def unique(self) -> Ints:
