@@ -49,18 +49,23 @@ class Words:
 
 
 class Columns(Mapping[str, Values]):
-    """Columns of one length by name, each taken from longer ones (`rows` of them) when it is asked for."""
+    """Columns of one length by name, each taken from longer ones (`rows` of them) when first asked for."""
 
-    def __init__(self, whole: Mapping[str, Values | Words], rows: npt.NDArray[np.int64] | None = None) -> None:
+    def __init__(
+        self, whole: Mapping[str, Values | Words] | Columns, rows: npt.NDArray[np.int64] | None = None
+    ) -> None:
         self._whole = whole
         self._rows = rows
-        self._taken: dict[str, Values] = {}
+        self._stored: dict[str, Values | Words] = {}
+        self._decoded: dict[str, Values] = {}
 
     def __getitem__(self, name: str) -> Values:
-        if name not in self._taken:
-            column = self.stored(name)
-            self._taken[name] = column.decode() if isinstance(column, Words) else column
-        return self._taken[name]
+        column = self.stored(name)
+        if not isinstance(column, Words):
+            return column
+        if name not in self._decoded:
+            self._decoded[name] = column.decode()
+        return self._decoded[name]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._whole)
@@ -70,22 +75,16 @@ class Columns(Mapping[str, Values]):
 
     def stored(self, name: str) -> Values | Words:
         """Return a column as it is kept."""
-        column = self._whole[name]
-        if self._rows is None:
-            return column
-        return column.take(self._rows) if isinstance(column, Words) else column[self._rows]
-
-    def take(self, rows: npt.NDArray[np.int64]) -> Columns:
-        """Return the given rows of every column."""
-        return Columns(self._whole, rows if self._rows is None else self._rows[rows])
-
-
-def take_columns(columns: Mapping[str, Values], rows: npt.NDArray[np.int64]) -> Columns:
-    """Return the given rows of columns by name."""
-    return columns.take(rows) if isinstance(columns, Columns) else Columns(columns, rows)
+        found = self._stored.get(name)
+        if found is None:
+            found = stored_in(self._whole, name)
+            if self._rows is not None:
+                found = found.take(self._rows)
+            self._stored[name] = found
+        return found
 
 
-def stored_in(columns: Mapping[str, Values], name: str) -> Values | Words:
+def stored_in(columns: Mapping[str, Values | Words] | Columns, name: str) -> Values | Words:
     """Return a column as it is kept: as words, where it is."""
     return columns.stored(name) if isinstance(columns, Columns) else columns[name]
 

@@ -95,6 +95,22 @@ def positions(sorted_ids: Ints, ids: Ints) -> Ints:
 
 
 @_compiled
+def unique(ids: Ints) -> Ints:
+    """Return the ids, ascending, each once, without NO_INSTANT."""
+    in_order = True
+    for i in range(1, ids.size):
+        in_order &= ids[i] >= ids[i - 1]
+    ordered = ids if in_order else np.sort(ids)
+    result = np.empty(ids.size, np.int64)
+    size = 0
+    for i in range(ids.size):
+        if ordered[i] != NO_INSTANT and (i == 0 or ordered[i] != ordered[i - 1]):
+            result[size] = ordered[i]
+            size += 1
+    return result[:size].copy()
+
+
+@_compiled
 def is_in_order(key: Ints, occurred: Ints, record: Ints, start: Ints, stop: Ints) -> bool:
     """Tell whether all events concern somebody, were ever visible and are in order already."""
     for i in range(key.size):
@@ -179,6 +195,15 @@ def _group_sparse(keys: Ints, held: int) -> tuple[Ints, Ints, npt.NDArray[np.int
             several += 1
     begin[several] = held
     return unique[:several].copy(), begin[: several + 1].copy(), order
+
+
+@_compiled
+def is_log(occurred: Ints, record: Ints) -> bool:
+    """Tell whether events stand as they happened, each once, so that those of one key are in order too."""
+    for i in range(1, occurred.size):
+        if occurred[i] < occurred[i - 1] or record[i] <= record[i - 1]:
+            return False
+    return True
 
 
 @_compiled
@@ -290,11 +315,13 @@ def count(
         if stop[i] - start[i] > few:
             continue
         when = as_of[i]
-        for j in range(stop[i] - 1, start[i] - 1, -1):
-            if lookback >= 0 and occurred[j] <= when - lookback:
-                break
-            if since[j] <= when < until[j]:
-                result[i] += 1
+        limit = when - lookback if lookback >= 0 else NO_INSTANT
+        found = 0
+        for j in range(start[i], stop[i]):
+            # No branch: with few events, a wrong guess costs more than all the comparisons.
+            inside = (occurred[j] > limit) & (since[j] <= when) & (when < until[j])
+            found += inside
+        result[i] = found
     return result
 
 
@@ -316,11 +343,13 @@ def total(
         if stop[i] - start[i] > few:
             continue
         when = as_of[i]
-        for j in range(stop[i] - 1, start[i] - 1, -1):
-            if lookback >= 0 and occurred[j] <= when - lookback:
-                break
-            if since[j] <= when < until[j]:
-                result[i] += weight[j]
+        limit = when - lookback if lookback >= 0 else NO_INSTANT
+        found = 0
+        for j in range(start[i], stop[i]):
+            # No branch: with few events, a wrong guess costs more than all the comparisons.
+            inside = (occurred[j] > limit) & (since[j] <= when) & (when < until[j])
+            found += inside * weight[j]
+        result[i] = found
     return result
 
 
@@ -432,12 +461,13 @@ def warm() -> None:
     """Compile every loop, or load what was compiled before, so that no question has to wait for it."""
     ints, limits = np.array([1, 2], np.int64), np.array([3, 3], np.int64)
     start, stop, _ = runs(ints, ints)
-    positions(ints, ints)
+    positions(ints, unique(ints))
     is_in_order(ints, ints, ints, ints, limits)
-    unique, begin, order = group(ints)
+    keys, begin, order = group(ints)
     group(np.array([1, 1 << 60], np.int64))
+    is_log(ints, ints)
     settle(order, begin, ints, ints, ints)
-    place, *_ = events_of(unique, begin, order, ints, ints, ints, ints, limits)
+    place, *_ = events_of(keys, begin, order, ints, ints, ints, ints, limits)
     take(place, ints, ints, ints, ints, ints)
     window = (start, stop, ints, ints, ints, limits)
     count(*window, 1, 9)

@@ -156,7 +156,9 @@ class LinkedEvents:
         cls, key: Ints, record_id: Ints, occurred_at: Ints, known_at: Ints, gone_at: Ints, columns: Columns
     ) -> LinkedEvents:
         unique, begin, order = loops().group(key)
-        for run in loops().settle(order, begin, occurred_at, record_id, known_at).tolist():
+        in_order = loops().is_log(occurred_at, record_id)
+        mixed_up = [] if in_order else loops().settle(order, begin, occurred_at, record_id, known_at).tolist()
+        for run in mixed_up:
             mixed = order[begin[run] : begin[run + 1]]
             order[begin[run] : begin[run + 1]] = mixed[
                 np.lexsort((known_at[mixed], record_id[mixed], occurred_at[mixed]))
@@ -191,7 +193,7 @@ class LinkedEvents:
             occurred_at=occurred_at,
             start=start,
             stop=stop,
-            columns=self.columns.take(place),
+            columns=Columns(self.columns, place),
         )
 
 
@@ -229,8 +231,8 @@ class AskedRecords:
     @cached_property
     def unique(self) -> Ints:
         """Return the ids that are asked about, ascending, each once."""
-        ids = np.unique(self.ids)
-        return ids[1:] if ids.size and ids[0] == NO_INSTANT else ids
+        ids: Ints = loops().unique(self.ids)
+        return ids
 
     def values(self, field: str) -> Values:
         """Return what a field held, as known: int64 with NO_INSTANT, float64 with NaN, object with None."""
