@@ -14,6 +14,10 @@ Values = npt.NDArray[Any]
 Flags = npt.NDArray[np.bool_]
 
 
+_MANY = 1000
+"""Words from which on a library that looks at them all at once is quicker."""
+
+
 class Words:
     """A column of words, None for empty, of which few differ: `codes[i]` is a place in `words`."""
 
@@ -24,10 +28,22 @@ class Words:
     @classmethod
     def of(cls, values: npt.NDArray[np.object_]) -> Words:
         """Return a column of objects as words; equal objects become one."""
+        if values.size > _MANY:
+            return cls._of_many(values)
         cells = values.tolist()
         place = {word: number for number, word in enumerate(dict.fromkeys(cells))}
         codes = np.fromiter(map(place.__getitem__, cells), dtype=np.int32, count=len(cells))
         return cls(codes, as_objects(list(place)))
+
+    @classmethod
+    def _of_many(cls, values: npt.NDArray[np.object_]) -> Words:
+        """Return the same without an object a row."""
+        import pyarrow as pa
+
+        coded = pa.array(values, type=pa.string(), from_pandas=True).dictionary_encode()
+        words = as_objects([*coded.dictionary.to_pylist(), None])
+        codes = coded.indices.fill_null(len(words) - 1).to_numpy(zero_copy_only=False)
+        return cls(codes.astype(np.int32), words)
 
     @property
     def size(self) -> int:

@@ -269,6 +269,9 @@ def _running(weight: Ints) -> Ints:
 
 def _chunks(length: Ints) -> Iterator[tuple[int, int]]:
     total = np.cumsum(length)
+    if total.size and total[-1] <= _CHUNK:
+        yield 0, length.size
+        return
     first = 0
     while first < length.size:
         before = total[first - 1] if first else 0

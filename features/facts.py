@@ -1,4 +1,4 @@
-"""What the questions of a cohort are answered from: records as they were known, and the events linked to them."""
+"""What questions are answered from: records as they were known, and the events that are linked to them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from crm_core.errors import FeatureError, RecordNotFoundError
 from features.declaration import Need, reached
 from features.events import AskedEvents, Versions
 from features.tables import AskedRecords, Table
-from features.windows import Ints
 
 if TYPE_CHECKING:
     from features.cohort import Cohort

@@ -28,7 +28,7 @@ Rows = dict[str, Values]
 
 
 def read_tables(session: Session, plan: Plan, ids: Ints) -> dict[str, Table]:
-    """Return what the plan names of these records, of those they lead to, and of the events linked to them."""
+    """Return what the plan names of these records, of those they lead to, and of events linked to them."""
     reader = _Reader(session)
     asked: dict[str | None, Ints] = {None: _present(ids)}
     reader.read(plan.record_type, plan.fields[None], {"id": asked[None]})
@@ -53,9 +53,7 @@ def read_versions(
     return table.linked(link, (*fields, link)).of_records(_present(keys))
 
 
-def read_table(
-    session: Session, model: type[Record], fields: Sequence[str], by: Mapping[str, Ints]
-) -> Table:
+def read_table(session: Session, model: type[Record], fields: Sequence[str], by: Mapping[str, Ints]) -> Table:
     """Return the records of which a field in `by` (`id`, or a link) ever named one of its keys."""
     links = [link for link in by if link != "id"]
     fields = sorted({*fields, *links})
@@ -82,16 +80,14 @@ class _Reader:
         wanted.update(fields)
         for field, named in by.items():
             keys[field] = np.union1d(keys.get(field, _NOBODY), named)
-        self.tables[record_type] = read_table(
-            self._session, RECORD_TYPES[record_type], tuple(wanted), keys
-        )
+        self.tables[record_type] = read_table(self._session, RECORD_TYPES[record_type], tuple(wanted), keys)
 
 
 _NOBODY = np.empty(0, dtype=np.int64)
 
 
 def _present(ids: Ints) -> Ints:
-    unique = np.unique(ids)
+    unique: Ints = np.unique(ids)
     return unique[unique != NO_INSTANT]
 
 
@@ -150,5 +146,3 @@ def _read_typed_histories(
 
 def _typed(model: type[Record], field: str, stored: Values) -> Values:
     return stored if field.startswith("custom.") else as_array(columns_of(model)[field].type, stored.tolist())
-
-

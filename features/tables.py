@@ -14,7 +14,6 @@ import numpy as np
 
 from crm_core.arrays import NO_INSTANT
 from crm_core.history import FieldHistory, resolve_as_of
-from crm_core.segments import runs_of
 from features.columns import Columns, Values, Words, nothing_in
 from features.compiled import loops
 from features.events import AskedEvents, Versions
@@ -22,7 +21,7 @@ from features.windows import NEVER, Flags, Ints, visible_from, visible_until
 
 
 class Table:
-    """All that is known of some records of one type: their columns as of now, and the changes of their fields.
+    """All that is known of some records of one type: their columns as of now, and all changes of fields.
 
     Parameters
     ----------
@@ -98,9 +97,9 @@ class Table:
 class LinkedEvents:
     """Versions of events (see `Versions`), and which of them concern each record, in order.
 
-    `known_at` is when each was known at the earliest (it may have happened later), `gone_at` from when on it is
-    no longer known like this: NO_INSTANT for never, an empty array where none ever went. `unique`, `begin` and
-    `order` are as `kernels.group` returns them. Where nothing was corrected, the arrays are those of the table.
+    `known_at` is when each was known at the earliest (it may have happened later), `gone_at` from when on it
+    is no longer known like this: NO_INSTANT for never, an empty array where none ever went. `unique`, `begin`
+    and `order` are as `kernels.group` returns them. Where nothing was corrected, the arrays are the table's.
     """
 
     key: Ints
@@ -286,7 +285,7 @@ class AskedRecords:
 
 
 def _changes(history: FieldHistory) -> Versions:
-    start, _ = runs_of(history.record_id, history.record_id)
+    start, _, _ = loops().runs(history.record_id, history.record_id)
     return Versions(
         key=history.record_id,
         record_id=history.change_id,
