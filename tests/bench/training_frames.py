@@ -5,7 +5,6 @@
 prints one JSON object a task: seconds and peak memory (MiB, Linux) of reading rows into arrays, of putting
 events in order, and of computing the columns, and which part of each was spent making or looking at Python
 objects a value (as the profiler sees it).
-
 """
 
 from __future__ import annotations
