@@ -87,8 +87,9 @@ _NOBODY = np.empty(0, dtype=np.int64)
 
 
 def _present(ids: Ints) -> Ints:
-    unique: Ints = np.unique(ids)
-    return unique[unique != NO_INSTANT]
+    unique = np.unique(ids)
+    present: Ints = unique[unique != NO_INSTANT]
+    return present
 
 
 def _ever_held(table: Table, field: str) -> Ints:
