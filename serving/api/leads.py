@@ -8,7 +8,6 @@ from flask_openapi.blueprint import APIBlueprint
 from crm_core.access import check_may_write, get_visible
 from crm_core.changes import Source
 from crm_core.errors import InvalidValueError
-from crm_core.fields import check_custom
 from crm_core.predictions import list_predictions
 from crm_core.records import Activity, Lead
 from serving.activity_log import list_activities, log_on
@@ -46,7 +45,6 @@ def create_lead(body: NewLead) -> Response:
         raise InvalidValueError("lead", None, "a name, a company or an email")
     values = body.model_dump(exclude_none=True, exclude={"owner_id"})
     with writing(user, Source.API) as transaction:
-        check_custom(transaction.session, "lead", body.custom or {})
         owner_id = choose_owner(transaction.session, user, body.owner_id)
         lead = transaction.create(Lead(**values, owner_id=owner_id))
         created = lead_out(lead)
