@@ -25,7 +25,7 @@ from crm_core.errors import (
 )
 from crm_core.records import SCORE_COLUMNS, Record
 from crm_core.search_index import Indexer, is_searched
-from crm_core.validation import check_values, columns_of
+from crm_core.validation import check_order, check_values, columns_of, ordered_with
 
 R = TypeVar("R", bound=Record)
 
@@ -132,6 +132,7 @@ class Transaction:
         }
         check_values(model, values)
         self._stamp(record)
+        check_order(model, {**values, "occurred_at": record.occurred_at})
         self._check_new_external_id(record)
         self.session.add(record)
         self.session.flush()
@@ -172,6 +173,9 @@ class Transaction:
         """
         model = type(record)
         self._check_update(model, values)
+        if self.source is not Source.IMPORT:  # history arrives as it was, in whatever order
+            held = {name: getattr(record, name) for name in ordered_with(model, values)}
+            check_order(model, {**held, **values}, changed=values)
         happened = self._past("occurred_at", occurred_at) or self.now
         learned = self._learned(recorded_at)
         changes = [
