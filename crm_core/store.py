@@ -28,7 +28,7 @@ from crm_core.fields import CUSTOM
 from crm_core.records import SCORE_COLUMNS, CustomRecord, Record
 from crm_core.search_index import Indexer, is_searched
 from crm_core.turns import Turns
-from crm_core.validation import check_values, columns_of
+from crm_core.validation import check_order, check_values, columns_of, ordered_with
 
 R = TypeVar("R", bound=Record)
 
@@ -147,6 +147,7 @@ class Transaction:
         record.custom = self._custom_of_new(model, values)
         self._stamp(record)
         check_written(self.session, [self._written(model, {**values, "custom": record.custom})])
+        check_order(model, {**values, "occurred_at": record.occurred_at})
         self._check_new_external_id(record)
         self.session.add(record)
         self.session.flush()
@@ -188,6 +189,9 @@ class Transaction:
         """
         model = type(record)
         values = self._checked_updates(model, [(record.id, values)])[0]
+        if self.source is not Source.IMPORT:  # history arrives as it was, in whatever order
+            held = {name: getattr(record, name) for name in ordered_with(model, values)}
+            check_order(model, {**held, **values}, changed=values)
         happened = self._past("occurred_at", occurred_at) or self.now
         learned = self._learned(recorded_at)
         changes = [

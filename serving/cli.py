@@ -238,6 +238,26 @@ def export(
     answer(report.to_json(), as_json=as_json, show=show)
 
 
+@main.group()
+def views() -> None:
+    """Let a BI tool read the records."""
+
+
+@views.command("sql")
+@click.option("--role", default="bi_reader", show_default=True, help="Name of the PostgreSQL role.")
+@_home
+@_json
+def views_sql(role: str, home: Path | None, as_json: bool) -> None:  # noqa: FBT001  click gives flags by name
+    """Print the SQL that makes a PostgreSQL role which reads the views, or how to open a SQLite file.
+
+    Nothing is done to the database. The views show what every role together may see: mind who gets access.
+    """
+    from serving.reading_access import reading_access
+
+    told = reading_access(open_store(load_settings(home=home)), role)
+    answer(told, as_json=as_json, show=lambda: click.echo("\n".join(told["lines"])))
+
+
 @main.command()
 @_task_or_all
 @click.option("--as-of", callback=_as_of, help="Know only what was known then (a day or an instant, UTC).")
