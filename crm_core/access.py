@@ -436,6 +436,12 @@ def check_may_handle_people(user: User) -> None:
         raise _denied(user, "export or erase what is held about people")
 
 
+def check_may_merge_by_rule(user: User) -> None:
+    """Raise AccessDeniedError for a role that may not merge records of everybody at once."""
+    if user.role != Role.ADMIN:
+        raise _denied(user, "merge records by the rule")
+
+
 def _denied(user: User, what: str) -> AccessDeniedError:
     return AccessDeniedError(f"the role {user.role} may not {what}")
 

@@ -50,8 +50,13 @@ def set_scoring_opt_out(
     """Write down whether somebody asks not to be scored, and show no score of theirs any more if so."""
     transaction.update(record, {"scoring_opt_out": opted_out})
     if opted_out:
-        for model in _SCORED:
-            hide_scores(transaction.session, model, _ids_of(transaction.session, model, record))
+        hide_scores_about(transaction.session, record)
+
+
+def hide_scores_about(session: Session, record: Lead | Contact | Account) -> None:
+    """Take the scores off a record and off those that are about whom it stands for."""
+    for model in _SCORED:
+        hide_scores(session, model, _ids_of(session, model, record))
 
 
 def hide_scores_of_opted_out(session: Session) -> int:

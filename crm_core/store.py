@@ -208,12 +208,12 @@ class Transaction:
         self._log(record, Action.DELETED, occurred_at=self.now, recorded_at=self.now)
         self.session.flush()
 
-    def log_erasure(self, model: type[Record], ids: Collection[int]) -> None:
-        """Leave a row for each record from which something personal was taken; see `crm_core.personal`."""
+    def log_personal(self, model: type[Record], ids: Collection[int], action: Action) -> None:
+        """Leave a row for each record of which something personal was erased or handed out."""
         common = {
             "sequence": self._sequence,
             "record_type": model.record_type,
-            "action": Action.ERASED,
+            "action": action,
             "occurred_at": self.now,
             "recorded_at": self.now,
             "source": self.source,
