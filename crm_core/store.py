@@ -243,12 +243,12 @@ class Transaction:
         old, new = (micros(each) if isinstance(each, datetime) else each for each in (old, new))
         self._log_row(declared, declaration_id, action, self.now, self.now, field=field, old=old, new=new)
 
-    def log_erasure(self, model: type[Record], ids: Collection[int]) -> None:
-        """Leave a row for each record from which something personal was taken; see `crm_core.personal`."""
+    def log_personal(self, model: type[Record], ids: Collection[int], action: Action) -> None:
+        """Leave a row for each record of which something personal was erased or handed out."""
         common = {
             "sequence": self._sequence,
             "record_type": model.record_type,
-            "action": Action.ERASED,
+            "action": action,
             "occurred_at": self.now,
             "recorded_at": self.now,
             "source": self.source,
