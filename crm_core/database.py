@@ -10,11 +10,14 @@ from sqlalchemy import Connection, Engine, create_engine, event
 if TYPE_CHECKING:
     import psycopg
 
+BUSY_SECONDS = 30
+"""How long somebody who writes to SQLite may keep the others waiting."""
+
 _PRAGMAS = (
     "PRAGMA journal_mode = WAL",
     "PRAGMA synchronous = FULL",
     "PRAGMA foreign_keys = ON",
-    "PRAGMA busy_timeout = 30000",
+    f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000}",
     "PRAGMA cache_size = -65536",
     "PRAGMA temp_store = MEMORY",
     "PRAGMA secure_delete = ON",  # what is erased is overwritten; not every SQLite does that by itself

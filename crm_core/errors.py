@@ -149,7 +149,7 @@ class StoreNotInitialisedError(CRMError):
 
 
 class StoreBusyError(CRMError):
-    """Somebody else keeps the database in use, so that its files cannot be written anew."""
+    """Somebody else keeps the database in use, so that it cannot be written."""
 
 
 class SettingsError(CRMError):

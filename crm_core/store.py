@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Any, TypeVar
@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from crm_core.bulk import TimedUpdate, Update, Writer, stored_form, write_updates
 from crm_core.changes import Action, Change, Source, next_sequence
 from crm_core.clock import Clock, SystemClock
-from crm_core.database import one_state, open_engine
+from crm_core.database import BUSY_SECONDS, one_state, open_engine
 from crm_core.errors import (
     DuplicateExternalIdError,
     FutureEventError,
@@ -25,6 +25,7 @@ from crm_core.errors import (
 )
 from crm_core.records import SCORE_COLUMNS, Record
 from crm_core.search_index import Indexer, is_searched
+from crm_core.turns import Turns
 from crm_core.validation import check_values, columns_of
 
 R = TypeVar("R", bound=Record)
@@ -45,6 +46,7 @@ class Store:
         self.engine: Engine = open_engine(url)
         self._write_engine = self.engine.execution_options(writes=True)
         self._read_engine = one_state(self.engine)
+        self.turns = Turns(patience=BUSY_SECONDS)
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
@@ -57,7 +59,11 @@ class Store:
         self, *, source: Source = Source.REP, actor_id: int | None = None
     ) -> Iterator[Transaction]:
         """Give a transaction that commits when the block ends and undoes everything when it raises."""
-        with Session(self._write_engine, expire_on_commit=False) as session, session.begin():
+        with (
+            self._turn(),
+            Session(self._write_engine, expire_on_commit=False) as session,
+            session.begin(),
+        ):
             session.connection()  # takes SQLite's write lock now, so that `now` is read inside it
             transaction = Transaction(session, clock=self.clock, source=source, actor_id=actor_id)
             yield transaction
@@ -69,7 +75,7 @@ class Store:
 
         SQLite lets nobody else write meanwhile.
         """
-        with Session(self._write_engine, expire_on_commit=False) as session:
+        with self._turn(), Session(self._write_engine, expire_on_commit=False) as session:
             session.connection()
             try:
                 yield Rehearsal(session, self.clock)
@@ -79,6 +85,10 @@ class Store:
     def close(self) -> None:
         """Close all connections."""
         self.engine.dispose()
+
+    def _turn(self) -> AbstractContextManager[None]:
+        # PostgreSQL lets many write at once and queues those who want the same row by itself.
+        return self.turns.turn() if self.engine.dialect.name == "sqlite" else nullcontext()
 
 
 class Rehearsal:

@@ -111,12 +111,17 @@ class AskedRecords:
     @cached_property
     def known(self) -> Flags:
         """Tell which of the records were known at their instant; deleted ones still are."""
-        return self.found & (visible_from(self.occurred_at, self._base("recorded_at")) <= self._as_of)
+        return self.found & (self.known_from <= self._as_of)
 
     @cached_property
     def occurred_at(self) -> Ints:
         """Return when each record came to exist."""
         return self._base("occurred_at")
+
+    @cached_property
+    def known_from(self) -> Ints:
+        """Return the first instant at which each record could be known; NO_INSTANT for none."""
+        return visible_from(self.occurred_at, self._base("recorded_at"))
 
     def values(self, field: str) -> Values:
         """Return what a field held, as known: int64 with NO_INSTANT, float64 with NaN, object with None."""

@@ -288,6 +288,35 @@ def backtest(task: str, home: Path | None, as_json: bool) -> None:  # noqa: FBT0
     answer(report, as_json=as_json, show=lambda: show_backtest(report))
 
 
+@main.command()
+@_task
+@click.option("--entity", type=int, help="Id of a record: show what is known of it, and from which rows.")
+@click.option("--as-of", callback=_as_of, help="Ask from then (a day or an instant, UTC; default: now).")
+@click.option("--feature", "name", help="Only this feature, with every row behind it.")
+@_home
+@_json
+def features(
+    task: str,
+    entity: int | None,
+    as_of: datetime | None,
+    name: str | None,
+    home: Path | None,
+    as_json: bool,  # noqa: FBT001  click gives flags by name
+) -> None:
+    """List what a task looks at, or show why a record's features have the values they have."""
+    from serving.exploring import explore_record, list_features, show_features, show_record
+
+    if entity is None and (as_of is not None or name is not None):
+        raise click.UsageError("--as-of and --feature need --entity")
+    store = open_store(load_settings(home=home))
+    if entity is None:
+        listed = list_features(store, task)
+        answer(listed, as_json=as_json, show=lambda: show_features(listed))
+        return
+    report = explore_record(store, task, entity, as_of=as_of, name=name)
+    answer(report, as_json=as_json, show=lambda: show_record(report, every_row=name is not None))
+
+
 @main.group()
 def models() -> None:
     """List, show, promote and roll back models."""
