@@ -211,7 +211,8 @@ def _bound(kind: TypeDecorator[Any], cells: Sequence[Any]) -> list[Any] | None:
 def _all_fit(model: type[Record], name: str, kind: TypeEngine[Any], cells: Sequence[Any], only: type) -> bool:
     """Tell whether cells of one Python type, or None, surely fit."""
     if issubclass(only, int | float):
-        return _ends_fit(model, name, kind, np.array([cell for cell in cells if cell is not None]))
+        known = np.array([cell for cell in cells if cell is not None])
+        return _each_fits(model, name, [known.min().item(), known.max().item()])
     different = set(cells) - {None} if issubclass(only, str) else set()
     if 0 < len(different) <= _FEW:
         return _each_fits(model, name, different)
