@@ -45,7 +45,7 @@ from crm_core.copying import is_integer
 from crm_core.database import COPY_IN
 from crm_core.errors import CRMError, DuplicateExternalIdError, InvalidValueError
 from crm_core.records import Record
-from crm_core.validation import CHOICES, check_values, columns_of
+from crm_core.validation import CHOICES, ORDERED, check_values, columns_of
 
 AT_ONCE: Final = 20_000
 """Records that are checked and written together."""
@@ -133,7 +133,9 @@ def stored_columns(model: type[Record], columns: Mapping[str, Cells], times: Tim
         if found is None:
             return None
         stored[name] = found
-    return _timed(stored, len(next(iter(columns.values()))), times) if _stages_fit(model, columns) else None
+    if not _stages_fit(model, columns) or _ends_are_given(model, stored):
+        return None
+    return _timed(stored, size_of(model, columns), times)
 
 
 def _stored(model: type[Record], name: str, column: Column[Any], cells: Cells) -> list[Any] | None:
@@ -245,6 +247,12 @@ def _stages_fit(model: type[Record], columns: Mapping[str, Cells]) -> bool:
     return True
 
 
+def _ends_are_given(model: type[Record], stored: Stored) -> bool:
+    """Tell whether something is said to have ended, which must not be before it began."""
+    ends = [stored.get(end) for _, end in ORDERED.get(model.record_type, ())]
+    return any(cells is not None and any(cell is not None for cell in cells) for cells in ends)
+
+
 def _timed(stored: Stored, size: int, times: Times) -> Stored | None:
     """Return columns with both instants, now where nothing is said; None if one of them may not be."""
     for name in ("occurred_at", "recorded_at"):
@@ -256,10 +264,10 @@ def _timed(stored: Stored, size: int, times: Times) -> Stored | None:
     return stored
 
 
-def stored_rows(model: type[Record], rows: Sequence[Mapping[str, Any]]) -> Stored:
-    """Return checked rows as columns in stored form."""
+def as_stored(model: type[Record], columns: Mapping[str, Sequence[Any]]) -> Stored:
+    """Return columns of checked values in stored form."""
     known = columns_of(model)
-    return {name: _as_stored(known[name].type, cells) for name, cells in turned(rows).items()}
+    return {name: _as_stored(known[name].type, cells) for name, cells in columns.items()}
 
 
 def _as_stored(kind: TypeEngine[Any], cells: Sequence[Any]) -> list[Any]:

@@ -134,7 +134,7 @@ def reading(folder: Path, *, database: str, size: int = TO_READ) -> Contest:
 
     def read(way: str) -> tuple[float, float]:
         command = [sys.executable, "-m", "tests.bench.reading", way, url]
-        done = subprocess.run(command, check=True, capture_output=True, text=True)
+        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
         found = Reading(**json.loads(done.stdout))
         answers.append(found.digest)
         if found.digest["rows"] != size or answers[0] != found.digest:

@@ -22,12 +22,13 @@ from crm_core.errors import (
     InvalidValueError,
     UnknownFieldError,
 )
+from crm_core.fields import FieldKind, Known, declare_field
 from crm_core.records import Activity, Deal, Lead, Record
 from crm_core.search import search
 from crm_core.search_index import Fresh
 from crm_core.store import Store, Transaction
 from crm_core.validation import columns_of
-from tests.factories import make_account, make_lead, make_user
+from tests.factories import declare_custom, make_account, make_lead, make_user
 
 THEN = datetime(2026, 1, 5, 8, tzinfo=UTC)
 ROWS: list[dict[str, Any]] = [
@@ -71,6 +72,7 @@ def test_rows_and_columns_give_what_one_by_one_gives(store: Store) -> None:
     found = []
     for way in ("single", "rows", "columns"):
         with store.transaction(source=Source.IMPORT) as transaction:
+            declare_custom(transaction, "lead", tier="text")
             if way == "single":
                 one_by_one(transaction, Lead, ROWS)
             elif way == "rows":
@@ -157,6 +159,8 @@ BAD: list[tuple[dict[str, Any], type[CRMError]]] = [
 def test_the_first_bad_record_is_named_by_the_same_error_in_each_way(
     store: Store, bad: dict[str, Any], error: type[CRMError]
 ) -> None:
+    with store.transaction() as transaction:
+        declare_custom(transaction, "lead", ratio="number")
     rows = [{"name": "Good"}, {"name": "Good", **bad}, {"name": "Good", **bad}, {"name": 8}]
     ways: list[Callable[[Transaction], object]] = [
         lambda transaction: transaction.create_many(Lead, [rows[1]]),
@@ -203,6 +207,38 @@ def test_a_day_in_an_array_is_a_midnight(store: Store) -> None:
         transaction.create_columns(Deal, columns)
         with pytest.raises(InvalidValueError, match="expected_close_on"):
             transaction.create_columns(Deal, {**columns, "expected_close_on": np.array([DAY + 1])})
+
+
+def test_what_a_new_record_must_have_is_missed_in_columns_too(store: Store) -> None:
+    with store.transaction() as transaction:
+        field = declare_field(
+            transaction.session,
+            record_type="lead",
+            name="custom.tier",
+            kind=FieldKind.TEXT,
+            known=Known.CREATION,
+            required=True,
+        )
+        assert field.required
+    with pytest.raises(InvalidValueError, match="required"), store.transaction() as transaction:
+        transaction.create_columns(Lead, {"name": ["One"]})
+
+
+def test_nothing_ends_before_it_began_in_columns_either(store: Store) -> None:
+    with store.transaction() as transaction:
+        account_id = make_account(transaction).id
+    columns: dict[str, Any] = {
+        "name": ["One"] * 2,
+        "account_id": [account_id] * 2,
+        "stage": ["needs"] * 2,
+        "occurred_at": [THEN] * 2,
+        "closed_at": np.array([NO_INSTANT, micros(THEN) - 1]),
+    }
+    with (
+        pytest.raises(InvalidValueError, match=r"deal\.closed_at"),
+        store.transaction(source=Source.IMPORT) as transaction,
+    ):
+        transaction.create_columns(Deal, columns)
 
 
 def test_columns_of_different_lengths_are_refused(store: Store) -> None:
