@@ -26,6 +26,9 @@ _PRAGMAS = (
 COPY_OUT = "copy_out"
 """The execution option that holds what takes the rows of a query on PostgreSQL: it is given the copy."""
 
+COPY_IN = "copy_in"
+"""The execution option that holds the rows for a statement that copies into a table of PostgreSQL."""
+
 
 def open_engine(url: str) -> Engine:
     """Return an engine for `url`; SQLite gets WAL, foreign keys and honest transactions."""
@@ -35,7 +38,7 @@ def open_engine(url: str) -> Engine:
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
     else:
-        event.listen(engine, "do_execute", _copy_out)
+        event.listen(engine, "do_execute", _copy)
     return engine
 
 
@@ -68,15 +71,20 @@ def _forget_foreign_keys(connection: sqlite3.Connection, _record: Any) -> None: 
     connection.execute("PRAGMA foreign_keys = OFF")
 
 
-def _copy_out(cursor: psycopg.Cursor[Any], statement: str, parameters: Any, context: Any) -> bool:  # noqa: ANN401  as SQLAlchemy calls it
-    """Copy the rows of a query out instead of running it, where the execution option asks for that."""
-    take = context.execution_options.get(COPY_OUT)
-    if take is None:
+def _copy(cursor: psycopg.Cursor[Any], statement: str, parameters: Any, context: Any) -> bool:  # noqa: ANN401  as SQLAlchemy calls it
+    """Copy rows in or out where an execution option asks for that, so that SQLAlchemy names what fails."""
+    take, rows = (context.execution_options.get(option) for option in (COPY_OUT, COPY_IN))
+    if take is None and rows is None:
         return False
     # A cursor of its own: from this one SQLAlchemy would learn, and remember, that columns have no type.
-    query = f"COPY ({statement}) TO STDOUT (FORMAT BINARY)"
-    with cursor.connection.cursor() as copying, copying.copy(query, parameters) as copy:
-        take(copy)
+    with cursor.connection.cursor() as own:
+        if take is not None:
+            with own.copy(f"COPY ({statement}) TO STDOUT (FORMAT BINARY)", parameters) as copy:
+                take(copy)
+        else:
+            with own.copy(statement) as copy:
+                for row in rows:
+                    copy.write_row(row)
     return True
 
 

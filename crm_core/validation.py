@@ -160,7 +160,7 @@ def _choice(name: str, choices: type[StrEnum]) -> Callable[[Any], None]:
 
 def _one_of(name: str, words: frozenset[str]) -> Callable[[Any], None]:
     def check(value: Any) -> None:  # noqa: ANN401  whatever came
-        if value not in words:
+        if not isinstance(value, str) or value not in words:
             raise InvalidValueError(name, value, f"one of {', '.join(sorted(words))}")
 
     return check
