@@ -62,10 +62,15 @@ class Pick:
 
 @dataclass(frozen=True, kw_only=True)
 class Link:
-    """The record that has the external id that `by` gives."""
+    """The record that has the external id that `by` gives.
+
+    With `type_by`, of the record type that this gives; with `many`, as many records as `by` lists.
+    """
 
     by: Expression
     may_be_missing: bool
+    type_by: Expression | None = None
+    many: bool = False
 
 
 Expression = Cell | Constant | LookedUp | Pick | Link
@@ -77,8 +82,11 @@ def parts_of(expression: Expression) -> Iterator[Expression]:
     """Return an expression and every expression inside it."""
     yield expression
     match expression:
-        case LookedUp(by=inner) | Link(by=inner):
+        case LookedUp(by=inner) | Link(by=inner, type_by=None):
             yield from parts_of(inner)
+        case Link(by=inner, type_by=Cell() | Constant() | LookedUp() | Pick() as type_by):
+            yield from parts_of(inner)
+            yield from parts_of(type_by)
         case Pick(choices=choices):
             for choice in choices:
                 yield from parts_of(choice)
@@ -202,9 +210,17 @@ def _reading(table: Table, kind: Kind, zone: tzinfo) -> Reading:
         units=_units(table),
         brackets=table.typed("brackets", bool, default=False),
         begins=table.texts("begins", ()),
+        separator=_separator(table, kind),
         words=_words(table, kind, own_zone),
         others=table.choice("others", ("convert", "refuse", "empty"), _others(table, kind)),
     )
+
+
+def _separator(table: Table, kind: Kind) -> str:
+    separator: str = table.typed("separator", str, "")
+    if separator and kind is not Kind.LIST:
+        raise table.refuse(f"only a list has a separator, this is {kind.value}", "separator")
+    return separator
 
 
 def _others(table: Table, kind: Kind) -> str:

@@ -236,9 +236,11 @@ def _pruned(expression: Expression, header: Sequence[str], lookups: set[str]) ->
         case Pick(choices=choices):
             left = [inner for each in choices if (inner := _pruned(each, header, lookups)) is not None]
             return replace(expression, choices=tuple(left)) if left else None
-        case Link(by=by):
+        case Link(by=by, type_by=type_by):
             inner = _pruned(by, header, lookups)
-            return None if inner is None else replace(expression, by=inner)
+            kind = None if type_by is None else _pruned(type_by, header, lookups)
+            lost = inner is None or (type_by is not None and kind is None)
+            return None if inner is None or lost else replace(expression, by=inner, type_by=kind)
 
 
 # ------------------------------------------------------------------------------------------------ the rest

@@ -6,6 +6,7 @@ ValueError. Whoever calls it knows the column and what was expected, and says so
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Callable, Mapping
@@ -33,6 +34,7 @@ class Kind(StrEnum):
     FLAG = "flag"
     INSTANT = "instant"
     DAY = "day"
+    LIST = "list"
 
 
 class Within(StrEnum):
@@ -52,7 +54,7 @@ class Reading:
     a meaning of their own; `others` says what becomes of texts that are not among them: convert, refuse or
     empty. In numbers, `ignore` are texts that mean nothing (a currency's sign), `units` are texts at the end
     with what they multiply by, and `brackets` stand for a minus. What does not begin with one of `begins`
-    counts as empty.
+    counts as empty. A list is JSON, or texts with `separator` between them.
     """
 
     kind: Kind
@@ -68,6 +70,7 @@ class Reading:
     units: Mapping[str, float] = field(default_factory=dict)
     brackets: bool = False
     begins: tuple[str, ...] = ()
+    separator: str = ""
     words: Mapping[str, Any] = field(default_factory=dict)
     others: str = "convert"
 
@@ -87,6 +90,7 @@ _EXPECTED = {
     Kind.INTEGER: "a whole number",
     Kind.MONEY: "an amount of money",
     Kind.FLAG: "true or false",
+    Kind.LIST: "a list of texts",
 }
 
 
@@ -231,6 +235,18 @@ def _flag(_reading: Reading) -> Converter:
     return convert
 
 
+def _list(reading: Reading) -> Converter:
+    def convert(cell: Any) -> list[str]:  # noqa: ANN401  whatever a cell holds
+        if reading.separator and isinstance(cell, str):
+            return [part for each in cell.split(reading.separator) if (part := each.strip())]
+        found = json.loads(cell) if isinstance(cell, str) else cell
+        if not isinstance(found, list) or not all(isinstance(each, str) for each in found):
+            raise ValueError(cell)
+        return found
+
+    return convert
+
+
 def _instant(reading: Reading) -> Converter:
     parse = _moment_parser(reading)
     shift = reading.shift
@@ -280,6 +296,7 @@ _MAKERS: dict[Kind, Callable[[Reading], Converter]] = {
     Kind.FLAG: _flag,
     Kind.INSTANT: _instant,
     Kind.DAY: _day,
+    Kind.LIST: _list,
 }
 
 # ------------------------------------------------------------------------------------------------ dates
