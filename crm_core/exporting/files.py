@@ -82,6 +82,10 @@ def write_xlsx(table: ExportTable, path: Path, told: Told) -> Counter[str]:
             shown = WriteOnlyCell(sheet, value=plain)
             shown.number_format = "yyyy-mm-dd hh:mm:ss"
             return shown
+        if isinstance(plain, float) and float(f"{plain:.16g}") != plain:
+            number = WriteOnlyCell(sheet, value=0.0)
+            number._value = repr(plain)  # noqa: SLF001  openpyxl rounds to 16 digits, a sheet holds 17
+            return number
         if not isinstance(plain, str):
             return plain
         made = WriteOnlyCell(sheet, value=plain)
