@@ -170,6 +170,7 @@ _TAKES: dict[str, Callable[[list[Any]], Any]] = {
     "first": lambda values: values[0],
     "last": lambda values: values[-1],
     "same": lambda values: values[0],
+    "only": lambda values: values[0] if values[0] == values[1] else None,
     "min": min,
     "max": max,
     "sum": sum,

@@ -22,7 +22,7 @@ COLUMN_IN_TEMPLATE = r"\{([^{}]+)\}"
 TAKES = ("first", "last", "min", "max", "sum", "mean", "count", "distinct", "any", "all", "same")
 """How the lines of one group become one value."""
 
-LOOKUP_TAKES = ("first", "last", "min", "max", "sum", "any", "all")
+LOOKUP_TAKES = ("first", "last", "only", "min", "max", "sum", "any", "all")
 """How the rows of one key become one value, row by row."""
 
 

@@ -134,7 +134,12 @@ def _fit_of(mapping: Mapping, spec: FileSpec, header: Sequence[str]) -> int:
 
 
 def _spec_of(spec: FileSpec, found: _File) -> FileSpec:
-    rename = {column: _canonical(spec, column) for column in found.header}
+    rename: dict[str, str] = {}
+    for column in found.header:
+        name = _canonical(spec, column)
+        # Of several columns that mean the same, the one with the usual name counts, then the first.
+        free = name not in found.header and name not in rename.values()
+        rename[column] = name if free else column
     return replace(
         spec,
         path=found.spec.path,
