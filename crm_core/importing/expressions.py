@@ -145,6 +145,8 @@ def _cell(table: Table, columns: tuple[str, ...], template: str | None, kind: Ki
     shift = table.value("shift_days", 0)
     reading = _reading(table, Kind.TEXT if take in {"count", "distinct"} else kind, zone)
     dated = reading.kind in {Kind.INSTANT, Kind.DAY}
+    if template is not None and reading.is_open:
+        raise table.refuse("how it is written can be found out of one column only, not of a template")
     if shift and not dated:
         raise table.refuse(f"only a date can be shifted, this is {reading.kind.value}", "shift_days")
     if not isinstance(shift, str):
