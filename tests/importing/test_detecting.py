@@ -118,7 +118,7 @@ def test_a_template_cannot_be_found_out(bench: Workbench, tmp_path: Path) -> Non
     ],
 )
 def test_amounts_as_people_write_them(text: str, options: dict[str, object], value: Decimal) -> None:
-    assert converter(Reading(kind=Kind.MONEY, **options))(text) == value  # type: ignore[arg-type]
+    assert converter(Reading(kind=Kind.MONEY, **options))(text) == value  # type: ignore[arg-type]  # options of any kind
 
 
 def test_a_sign_between_thousands_has_no_place_in_the_fraction() -> None:
