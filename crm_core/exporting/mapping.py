@@ -15,7 +15,7 @@ from crm_core.validation import columns_of
 
 _ABOUT = """\
 # Imports what lies beside it: crm import import.toml --from FOLDER. docs/importing.md explains every key.
-# A record is found again by its external id, or by a key made of its number here (crm:12).
+# A record is found again by its external id, or by a key made of its number in the store that wrote it.
 
 name = "export"
 recorded_at = { column = "recorded_at" }

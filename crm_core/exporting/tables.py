@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Boolean, Column, ColumnElement, Float, Integer, Select, select
+from sqlalchemy.orm import Session
 from sqlalchemy.types import TypeEngine
 
 from crm_core.access import Reader
@@ -61,9 +62,22 @@ class ExportTable:
     subjects: frozenset[str] = frozenset()
 
 
-def key_of(record_id: int, external_id: str | None) -> str:
+MADE = "crm:"
+"""How the key of a record that came from nowhere begins."""
+
+
+def prefix_of(session: Session, model: type[Record]) -> str:
+    """Return how keys made of numbers begin: unlike any external id, which an export may have made."""
+    prefix = MADE
+    taken = select(model.id).limit(1)
+    while session.scalar(taken.where(model.external_id.startswith(prefix, autoescape=True))) is not None:
+        prefix += MADE
+    return prefix
+
+
+def key_of(record_id: int, external_id: str | None, prefix: str = MADE) -> str:
     """Return what identifies a record in an export: its external id, or one made of its number."""
-    return external_id or f"crm:{record_id}"
+    return external_id or f"{prefix}{record_id}"
 
 
 # ------------------------------------------------------------------------------------------------ records
@@ -163,17 +177,18 @@ def _record_chunks(
     query = reader.select(model).order_by(model.id).limit(CHUNK_ROWS)
     while records := list(reader.session.scalars(query.where(model.id > last))):
         last = records[-1].id
-        shown = [_shown(reader, record) for record in records]
+        prefix = prefix_of(reader.session, model)
+        shown = [_shown(reader, record, prefix) for record in records]
         keys = {target: _keys(reader, target, ids) for target, ids in _pointed_at(columns, shown).items()}
         yield [[_cell(column, values, keys) for column in columns] for values in shown]
         for record in records:
             reader.session.expunge(record)
 
 
-def _shown(reader: Reader, record: Record) -> dict[str, Any]:
+def _shown(reader: Reader, record: Record, prefix: str) -> dict[str, Any]:
     values = reader.shown(record)
     custom = values.pop("custom", None) or {}
-    key = key_of(record.id, values.get("external_id"))
+    key = key_of(record.id, values.get("external_id"), prefix)
     return {**values, **{f"custom.{name}": value for name, value in custom.items()}, "key": key}
 
 
@@ -203,12 +218,12 @@ def _keys(reader: Reader, target: str, ids: set[int]) -> dict[int, str]:
     if target not in RECORD_TYPES:
         return {}
     model = RECORD_TYPES[target]
-    known = reader.may_read_field(target, "external_id")
+    known, prefix = reader.may_read_field(target, "external_id"), prefix_of(reader.session, model)
     query = select(model.id, model.external_id).where(
         model.id.in_(ids), model.deleted_at.is_(None), reader.readable(model)
     )
     return {
-        record_id: key_of(record_id, external_id if known else None)
+        record_id: key_of(record_id, external_id if known else None, prefix)
         for record_id, external_id in reader.session.execute(query)
     }
 

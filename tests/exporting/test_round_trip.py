@@ -21,7 +21,7 @@ from crm_core.migrations import upgrade
 from crm_core.records import RECORD_TYPES, SCORE_COLUMNS, Attachment, Comment, Record, Tag, Team
 from crm_core.store import Store
 from crm_core.validation import columns_of
-from tests.factories import make_activity, make_lead, make_user
+from tests.factories import make_activity, make_lead, make_team, make_user
 from tests.filled import Filler
 
 OWN = SCORE_COLUMNS | {"id", "external_id", "version", "password_hash", "erased_at", "merged_into_id"}
@@ -135,6 +135,32 @@ def test_answers_to_comments_and_remarks_on_files_find_what_they_are_about(
     assert report.refused == 0, report.in_words()
     assert state_of(other) == state_of(store)
     assert len(state_of(other)["comment"]) == 4
+
+
+def test_what_came_from_another_store_and_what_is_new_here_keep_apart(
+    store: Store, other: Store, tmp_path: Path, clock: FixedClock
+) -> None:
+    with store.transaction() as tx:
+        north = make_team(tx)
+        tx.create(Team(name="East", parent_id=north.id))
+    carry(store, other, tmp_path / "first", "csv")
+    with other.transaction() as tx:
+        gone = tx.get(Team, 1)
+        tx.update(gone, {"external_id": "crm:3"})
+        tx.create(Team(name="West", parent_id=2))  # the third here, as "crm:3" is the name of another
+    url = f"sqlite:///{tmp_path / 'third.db'}"
+    upgrade(url)
+    third = Store(url, clock=clock)
+    report = carry(other, third, tmp_path / "second", "csv")
+    assert report.refused == 0, report.in_words()
+    teams = state_of(third)["team"]
+    assert {key: team["name"] for key, team in teams.items()} == {
+        "crm:3": "North",
+        "crm:2": "East",
+        "crm:crm:3": "West",
+    }
+    assert teams["crm:crm:3"]["parent_id"] == "crm:2"
+    third.close()
 
 
 def test_a_comment_about_nothing_known_is_refused_by_name(store: Store, tmp_path: Path) -> None:
