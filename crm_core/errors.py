@@ -19,6 +19,7 @@ CRMError
 ├── ScoringOptOutError             somebody asked not to be scored
 ├── DealNotOpenError               the deal is won or lost already
 ├── StageNotInPipelineError        no such stage in the deal's pipeline
+├── MissingFieldsError             the deal lacks fields that the stage requires
 ├── AccessDeniedError              the role may not do that
 ├── StoreNotInitialisedError       the database is missing or of another version
 ├── StoreBusyError                 somebody else keeps the database in use
@@ -176,6 +177,16 @@ class StageNotInPipelineError(CRMError):
         super().__init__(f"stage {stage!r} is not in the pipeline; its stages are {', '.join(known)}")
         self.stage = stage
         self.known = known
+
+
+class MissingFieldsError(CRMError):
+    """The deal lacks fields that the stage requires."""
+
+    def __init__(self, deal_id: int, stage: str, fields: tuple[str, ...]) -> None:
+        super().__init__(f"deal {deal_id} needs {', '.join(fields)} before it can enter the stage {stage!r}")
+        self.deal_id = deal_id
+        self.stage = stage
+        self.fields = fields
 
 
 class AccessDeniedError(CRMError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, select
 from sqlalchemy.orm import Session
 
 from crm_core.records import Lead
@@ -32,9 +32,9 @@ _OFFERED = 50
 """Choices that a form can show."""
 
 
-def list_sources(session: Session) -> list[str]:
-    """Return the sources to choose from: those of every store, then others that leads of this one have."""
+def list_sources(session: Session, readable: ColumnElement[bool]) -> list[str]:
+    """Return the sources to choose from: those of every store, then others of leads that one may read."""
     known = [source.key for source in LEAD_SOURCES]
-    used = select(Lead.source).where(Lead.source.is_not(None), Lead.deleted_at.is_(None)).distinct()
+    used = select(Lead.source).where(Lead.deleted_at.is_(None), readable).distinct()
     others = session.scalars(used.where(Lead.source.not_in(known)).order_by(Lead.source).limit(_OFFERED))
     return known + [source for source in others if source]

@@ -13,6 +13,7 @@ from crm_core.access import Reader
 from crm_core.opting_out import list_opted_out
 from crm_core.predictions import Prediction
 from crm_core.records import RECORD_TYPES, Activity, Deal, Lead
+from crm_core.sources import LEAD_SOURCES
 
 BIGGEST = 2**63 - 1
 
@@ -106,7 +107,11 @@ class NewLead(Taken):
     email: Annotated[str, Field(min_length=3, max_length=320, pattern=r"^[^@\s]+@[^@\s]+$")] | None = None
     phone: Annotated[str, Field(min_length=1, max_length=64)] | None = None
     title: Annotated[str, Field(min_length=1, max_length=200)] | None = None
-    source: Annotated[str, Field(min_length=1, max_length=120)] | None = None
+    source: Annotated[str, Field(min_length=1, max_length=120)] | None = Field(
+        default=None,
+        description=f"Any word; usual are {', '.join(source.key for source in LEAD_SOURCES)}.",
+        examples=[source.key for source in LEAD_SOURCES],
+    )
     campaign: Annotated[str, Field(min_length=1, max_length=200)] | None = None
     industry: Annotated[str, Field(min_length=1, max_length=120)] | None = None
     region: Annotated[str, Field(min_length=1, max_length=120)] | None = None

@@ -48,6 +48,7 @@ KINDS: dict[type[errors.CRMError], Kind] = {
     errors.ScoringOptOutError: _kind(409, "scoring-opt-out", "Somebody asked not to be scored"),
     errors.DealNotOpenError: _kind(409, "deal-not-open", "The deal is not open"),
     errors.StageNotInPipelineError: _kind(422, "stage-not-in-pipeline", "The pipeline has no such stage"),
+    errors.MissingFieldsError: _kind(422, "missing-fields", "The stage requires more of the deal"),
     errors.AccessDeniedError: _kind(403, "access-denied", "Your role may not do that"),
     errors.StoreNotInitialisedError: _kind(503, "store-not-initialised", "The record store is not ready"),
     errors.StoreBusyError: _kind(503, "store-busy", "The record store is in use elsewhere"),
@@ -108,12 +109,17 @@ def of_error(error: errors.CRMError) -> Response:
     """Return the answer to an error of the program; what is our own fault is not spelled out."""
     kind = kind_of(error)
     detail = str(error) if kind.status < 500 else "The cause is in the log, under the request id."
-    where = (
-        {"field": error.field}
-        if isinstance(error, errors.InvalidValueError | errors.UnknownFieldError)
-        else {}
-    )
-    return problem(kind, detail, **where)
+    return problem(kind, detail, **_where(error))
+
+
+def _where(error: errors.CRMError) -> dict[str, Any]:
+    """Return which field, or fields, an error is about."""
+    if isinstance(error, errors.InvalidValueError | errors.UnknownFieldError):
+        return {"field": error.field}
+    if isinstance(error, errors.MissingFieldsError):
+        needed = f"the stage {error.stage!r} requires it"
+        return {"errors": [{"field": field, "detail": needed} for field in error.fields]}
+    return {}
 
 
 def of_validation(error: ValidationError) -> Response:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
+from collections.abc import Collection
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -76,8 +77,17 @@ _START = datetime(2023, 1, 1, tzinfo=UTC)
 class Filler:
     """Makes records of every type that point at one another."""
 
-    def __init__(self, store: Store, *, seed: int = 1, each: int = 4, opting_out: bool = False) -> None:
+    def __init__(
+        self,
+        store: Store,
+        *,
+        seed: int = 1,
+        each: int = 4,
+        opting_out: bool = False,
+        without: Collection[str] = (),
+    ) -> None:
         """With `opting_out`, some people and companies ask not to be scored."""
+        self._models = {name: model for name, model in RECORD_TYPES.items() if name not in without}
         self._store = store
         self._random = random.Random(seed)
         self._each = each
@@ -88,7 +98,7 @@ class Filler:
         """Fill the store; return the ids of the records that live, by type."""
         with self._store.transaction(source=Source.IMPORT) as transaction:
             self._declare(transaction)
-            for record_type, model in RECORD_TYPES.items():
+            for record_type, model in self._models.items():
                 for number in range(self._each + 1):
                     record = transaction.create(model(**self._row(model, number)))
                     self.ids[record_type].append(record.id)
@@ -117,7 +127,7 @@ class Filler:
     def _edit(self) -> None:
         """Delete the last record of each type, and move deals on, so that there is a history."""
         with self._store.transaction() as transaction:
-            for record_type, model in RECORD_TYPES.items():
+            for record_type, model in self._models.items():
                 transaction.delete(transaction.get(model, self.ids[record_type].pop()))
             for deal_id in self.ids["deal"]:
                 deal = transaction.get(RECORD_TYPES["deal"], deal_id)

@@ -13,11 +13,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import select
+
 from crm_core.access import Reader, Scope
 from crm_core.errors import AccessDeniedError, ExportFolderError, InvalidValueError
 from crm_core.exporting.files import write_csv, write_parquet, write_xlsx
 from crm_core.exporting.mapping import mapping_of
 from crm_core.exporting.tables import LOGS, ExportTable, log_table, table_of
+from crm_core.fields import Coverage
 from crm_core.records import RECORD_TYPES, Role, User
 from crm_core.store import Store
 
@@ -93,7 +96,9 @@ def export_records(
         tables = [_table(reader, name) for name in allowed]
         with _all_or_nothing(folder) as place:
             files = [_write(table, place, format, raw=raw, progress=progress) for table in tables]
-            mapping = mapping_of(tables, format, guarded=format == "csv" and not raw)
+            covered = {each.record_type: each.observed_until for each in session.scalars(select(Coverage))}
+            guarded = format == "csv" and not raw
+            mapping = mapping_of(tables, format, guarded=guarded, covered=covered)
             (place / MAPPING).write_text(mapping, encoding="utf-8")
     return ExportReport(folder=str(folder), format=format, files=files, not_allowed=denied)
 

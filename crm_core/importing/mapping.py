@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Mapping as Dictionary
+from dataclasses import replace
 from datetime import UTC, datetime, tzinfo
 from pathlib import Path
 from typing import Any
@@ -62,15 +63,18 @@ NOT_MAPPED = SCORE_COLUMNS | {
 }
 """Columns that no mapping fills as a field: the store's own, a model's, or named elsewhere in the step."""
 
-IMPORTED = sorted(RECORD_TYPES.keys() - {"comment", "attachment", "tag", "custom_record"})
-"""Record types that a mapping can fill: all but those that hang on a record or a declaration of any type."""
+IMPORTED = sorted(RECORD_TYPES.keys() - {"custom_record"})
+"""Record types that a mapping can fill: all but those of a declaration."""
+
+LINK_LISTS: dict[tuple[str, str], str] = {("comment", "mentions"): "user"}
+"""Columns that list the ids of records of another type."""
 
 _RECORDED = ("as_occurred", "now")
 
 
 def is_mapped(name: str, column: Column[Any]) -> bool:
-    """Return whether a mapping may fill a column: those that hold lists have no text in a cell."""
-    return name not in NOT_MAPPED and not isinstance(column.type, Json)
+    """Return whether a mapping may fill a column."""
+    return name not in NOT_MAPPED and not column.primary_key
 
 
 def list_shipped() -> list[str]:
@@ -360,6 +364,8 @@ def _fields(table: Table, record_type: str, zone: tzinfo) -> tuple[FieldSpec, ..
 
 
 def _plain_field(table: Table, name: str, record_type: str, zone: tzinfo, default: Known | None) -> FieldSpec:
+    if name == "subject_id" and name in columns_of(RECORD_TYPES[record_type]):
+        return FieldSpec(name=name, value=_subject(table.table(name), zone), known=None)
     column = _mapped_column(table, name, record_type)
     known = None
     if isinstance(table.value(name), str):
@@ -369,7 +375,9 @@ def _plain_field(table: Table, name: str, record_type: str, zone: tzinfo, defaul
         return FieldSpec(name=name, value=value, known=_known_of(table, name, record_type, known, default))
     inner = table.table(name)
     known = Known(inner.choice("known", list(Known))) if "known" in inner else None
-    value = _link(inner, zone) if column.foreign_keys else parse_expression(inner, _kind(column), zone)
+    many = (record_type, name) in LINK_LISTS
+    linked = bool(column.foreign_keys) or many
+    value = _link(inner, zone, many=many) if linked else parse_expression(inner, _kind(column), zone)
     inner.finish()
     return FieldSpec(name=name, value=value, known=_known_of(table, name, record_type, known, default))
 
@@ -401,6 +409,7 @@ def _kind(column: Column[Any]) -> Kind:
         (Boolean, Kind.FLAG),
         (Integer, Kind.INTEGER),
         (Float, Kind.NUMBER),
+        (Json, Kind.LIST),
     )
     return next((kind for stored, kind in kinds if isinstance(column.type, stored)), Kind.TEXT)
 
@@ -411,11 +420,19 @@ def _link_to(table: Table, name: str) -> Expression:
     )
 
 
-def _link(table: Table, zone: tzinfo) -> Link:
+def _link(table: Table, zone: tzinfo, *, many: bool = False) -> Link:
     return Link(
-        by=parse_value(table, "external_id", Kind.TEXT, zone),
+        by=parse_value(table, "external_id", Kind.LIST if many else Kind.TEXT, zone),
         may_be_missing=table.choice("if_missing", ("refuse", "empty"), "refuse") == "empty",
+        many=many,
     )
+
+
+def _subject(table: Table, zone: tzinfo) -> Link:
+    """Read the link to a record of any type: `record` gives the type, `external_id` the record."""
+    link = replace(_link(table, zone), type_by=parse_value(table, "record", Kind.TEXT, zone))
+    table.finish()
+    return link
 
 
 def _custom_field(table: Table, name: str, zone: tzinfo, default: Known | None) -> FieldSpec:
@@ -445,6 +462,9 @@ def _check_required(table: Table, step: Step) -> None:
     for name, column in columns_of(step.model).items():
         if name not in NOT_MAPPED | filled and not column.nullable and column.default is None:
             raise table.refuse(f"every {step.record_type} needs the field {name!r}", "fields")
+    subject = columns_of(step.model).get("subject_id")
+    if subject is not None and not subject.nullable and "subject_id" not in filled:
+        raise table.refuse(f"every {step.record_type} needs the field 'subject_id'", "fields")
 
 
 def _check_event_fields(table: Table, step: Step) -> None:

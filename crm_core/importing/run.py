@@ -21,6 +21,7 @@ from crm_core.changes import Source as Written
 from crm_core.clock import instant
 from crm_core.errors import InvalidValueError, SourceFileError
 from crm_core.fields import Coverage, Known, declare_field, find_field, set_observed_until
+from crm_core.importing.detecting import settle
 from crm_core.importing.grouping import SeenKeys
 from crm_core.importing.lookups import read_lookup
 from crm_core.importing.presets import fit
@@ -64,6 +65,8 @@ def run_import(
         mapping, sources, report.not_recognised = fitted.mapping, fitted.sources, fitted.not_recognised
     else:
         sources = _open_sources(mapping, folder)
+    mapping, found = settle(mapping, sources)
+    report.found_out = [each.in_words() for each in found]
     report.unused_columns = {
         source.spec.path: list(source.unused) for source in sources.values() if source.unused
     }

@@ -6,7 +6,8 @@ what the record holds: an edit made in the CRM since then stays, until the file 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, cast
@@ -18,6 +19,7 @@ from crm_core.bulk import Log, State, Update, loaded_form, read_log, read_state,
 from crm_core.changes import Source
 from crm_core.errors import InvalidValueError
 from crm_core.importing.expressions import Link
+from crm_core.importing.mapping import LINK_LISTS
 from crm_core.importing.report import StepReport
 from crm_core.importing.specs import Step
 from crm_core.merging import find_survivor
@@ -101,13 +103,69 @@ class StepWriter:
         left = list(candidates)
         for spec in self.step.fields:
             if isinstance(spec.value, Link):
-                left = self._resolve_link(session, left, spec.name, may_be_missing=spec.value.may_be_missing)
+                resolve = self._resolver(spec.value)
+                left = resolve(session, left, spec.name, may_be_missing=spec.value.may_be_missing)
+        return left
+
+    def _resolver(self, link: Link) -> Callable[..., list[Candidate]]:
+        if link.type_by is not None:
+            return self._resolve_subject
+        return self._resolve_list if link.many else self._resolve_link
+
+    def _resolve_subject(
+        self, session: Session, candidates: list[Candidate], name: str, *, may_be_missing: bool
+    ) -> list[Candidate]:
+        """Put type and id in the place of a pair of type and external id, which may be of any type."""
+        keys: dict[str, set[str]] = defaultdict(set)
+        for each in candidates:
+            if each.values[name] is not None and each.values[name][0] in RECORD_TYPES:
+                keys[each.values[name][0]].add(each.values[name][1])
+        ids = {
+            record_type: _ids_of(session, RECORD_TYPES[record_type], found)
+            for record_type, found in keys.items()
+        }
+        may_be_missing = may_be_missing and bool(columns_of(self.step.model)[name].nullable)
+        left = []
+        for each in candidates:
+            record_type, key = each.values[name] or (None, None)
+            found = ids.get(record_type or "", {}).get(key)
+            each.values[name] = found
+            each.values["subject_type"] = None if found is None else record_type
+            if found is not None or record_type is None:
+                left.append(each)
+            elif may_be_missing:
+                self.report.notes[f"with a {name} that leads to no {record_type}, left empty"] += 1
+                left.append(each)
+            elif record_type in RECORD_TYPES:
+                self.refuse(each, name, key, f"no {record_type} has this external id")
+            else:
+                self.refuse(each, name, record_type, f"expected one of {', '.join(RECORD_TYPES)}")
+        return left
+
+    def _resolve_list(
+        self, session: Session, candidates: list[Candidate], name: str, *, may_be_missing: bool
+    ) -> list[Candidate]:
+        """Put a list of ids in the place of a list of external ids."""
+        other = RECORD_TYPES[LINK_LISTS[self.step.record_type, name]]
+        ids = _ids_of(session, other, {key for each in candidates for key in each.values[name] or ()})
+        left = []
+        for each in candidates:
+            keys = each.values[name]
+            missing = [key for key in keys or () if key not in ids]
+            if missing and not may_be_missing:
+                self.refuse(each, name, missing[0], f"no {other.record_type} has this external id")
+                continue
+            if missing:
+                self.report.notes[f"with {name} that lead to no {other.record_type}, left out"] += 1
+            each.values[name] = None if keys is None else [ids[key] for key in keys if key in ids]
+            left.append(each)
         return left
 
     def _resolve_link(
         self, session: Session, candidates: list[Candidate], name: str, *, may_be_missing: bool
     ) -> list[Candidate]:
         other = linked_model(self.step.model, name)
+        may_be_missing = may_be_missing and bool(columns_of(self.step.model)[name].nullable)
         ids = _ids_of(session, other, {each.values[name] for each in candidates if each.values[name]})
         left = []
         for each in candidates:
@@ -162,6 +220,27 @@ class RecordWriter(StepWriter):
 
     def write(self, transaction: Transaction, candidates: Sequence[Candidate]) -> None:
         """Write a batch of records."""
+        for wave in self._waves(candidates):
+            self._write_wave(transaction, wave)
+
+    def _waves(self, candidates: Sequence[Candidate]) -> Iterator[list[Candidate]]:
+        """Yield the batch in parts, so that an answer to a comment comes after the comment."""
+        subject = next(
+            (f.name for f in self.step.fields if isinstance(f.value, Link) and f.value.type_by), None
+        )
+        wave: list[Candidate] = []
+        keys: set[str] = set()
+        for each in candidates:
+            if subject is not None and wave:
+                record_type, key = each.values[subject] or (None, None)
+                if record_type == self.step.record_type and key in keys:
+                    yield wave
+                    wave, keys = [], set()
+            wave.append(each)
+            keys.add(each.external_id)
+        yield wave
+
+    def _write_wave(self, transaction: Transaction, candidates: Sequence[Candidate]) -> None:
         session = transaction.session
         ready = self._resolve_links(session, candidates)
         known = self._find(session, ready)
@@ -274,7 +353,8 @@ class EventWriter(StepWriter):
         self, session: Session, pairs: list[tuple[Candidate, Known]]
     ) -> list[tuple[Candidate, Known]]:
         """Refuse events by which a record would come to stand above itself, as a parent's parent does."""
-        for name in (each.name for each in self.step.fields if isinstance(each.value, Link)):
+        links = [each for each in self.step.fields if isinstance(each.value, Link)]
+        for name in (each.name for each in links if columns_of(self.step.model)[each.name].foreign_keys):
             if linked_model(self.step.model, name) is self.step.model:
                 pairs = self._without_cycle(session, pairs, name)
         return pairs
