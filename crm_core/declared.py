@@ -186,6 +186,10 @@ class Declarations:
             raise FieldRetiredError(record_type, f"{CUSTOM}{name}")
         return field
 
+    def required(self, record_type: str) -> Sequence[CustomField]:
+        """Return the fields that every new record of a type needs."""
+        return self._required.get(record_type, ())
+
     def takes(self, record_type: str, name: str) -> bool:
         """Return whether a custom field is declared and not retired."""
         field = self.fields(record_type).get(name)
@@ -199,7 +203,7 @@ class Declarations:
         Raises UnknownFieldError, FieldRetiredError or InvalidValueError for the first that is wrong.
         """
         ready = None if values is None else {n: self._stored(record_type, n, v) for n, v in values.items()}
-        for field in self._required.get(record_type, ()) if new else ():
+        for field in self.required(record_type) if new else ():
             if ready is None or ready.get(field.name) is None:
                 raise InvalidValueError(field.place, None, f"{field.expected}: the field is required")
         return ready

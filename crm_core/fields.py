@@ -140,8 +140,11 @@ def declare_field(  # noqa: PLR0913  what is said of a field
     choices: Sequence[Choice] = (),
     required: bool = False,
     target: str | None = None,
+    at: datetime | None = None,
 ) -> FieldDeclaration:
     """Declare a custom field (`custom.NAME`) or when a built-in one is known; twice changes nothing.
+
+    The log tells of it at `at`, by default now.
 
     Declared again, a field takes new labels and further choices. Raises FieldAlreadyDeclaredError if it has
     another kind, target or time of being known, FieldRetiredError if it takes no values any more, and
@@ -171,7 +174,7 @@ def declare_field(  # noqa: PLR0913  what is said of a field
     )
     session.add(made)
     session.flush()
-    author_of(session).log_declared(DECLARED, made.id, Action.CREATED)
+    author_of(session).log_declared(DECLARED, made.id, Action.CREATED, at=at)
     forget_declarations(session)
     return made
 

@@ -224,10 +224,12 @@ class Transaction:
         field: str | None = None,
         old: object = None,
         new: object = None,
+        at: datetime | None = None,
     ) -> None:
-        """Leave a row about a declared field or record type."""
+        """Leave a row about a declared field or record type, at `at` or now."""
         old, new = (micros(each) if isinstance(each, datetime) else each for each in (old, new))
-        self._log_row(declared, declaration_id, action, self.now, self.now, field=field, old=old, new=new)
+        when = at or self.now
+        self._log_row(declared, declaration_id, action, when, when, field=field, old=old, new=new)
 
     def log_erasure(self, model: type[Record], ids: Collection[int]) -> None:
         """Leave a row for each record from which something personal was taken; see `crm_core.personal`."""

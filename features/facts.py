@@ -20,7 +20,8 @@ from crm_core.changes import Change
 from crm_core.clock import instant
 from crm_core.errors import FeatureError, RecordNotFoundError
 from crm_core.history import FieldHistory, newest_known, read_histories, resolve_as_of
-from crm_core.records import RECORD_TYPES, Record
+from crm_core.record_types import get_record_type
+from crm_core.records import RECORD_TYPES, CustomRecord, Record
 from crm_core.segments import runs_of
 from crm_core.validation import columns_of
 from features.declaration import Need, reached
@@ -82,8 +83,8 @@ class Facts:
             keys = np.unique(self.records(via).ids)
             link = f"{reached(self._record_type, via)}_id"
             fields = sorted(self._event_fields[via, event])
-            self._versions[via, event] = read_versions(
-                self._session, RECORD_TYPES[event], link, keys[keys != NO_INSTANT], fields
+            self._versions[via, event] = _read_events(
+                self._session, event, link, keys[keys != NO_INSTANT], fields
             )
         return self._versions[via, event]
 
@@ -161,6 +162,15 @@ def read_versions(
     histories = _read_typed_histories(session, model, fields, np.unique(rows["id"]))
     versions = _split(rows, histories, link)
     return versions.take(np.isin(versions.key, keys)).in_order()
+
+
+def _read_events(session: Session, event: str, link: str, keys: Ints, fields: Sequence[str]) -> Versions:
+    """Return the events of a record type, built in or declared."""
+    if event in RECORD_TYPES:
+        return read_versions(session, RECORD_TYPES[event], link, keys, fields)
+    kind = get_record_type(session, event)
+    versions = read_versions(session, CustomRecord, link, keys, [*fields, "type_id"])
+    return versions.take(versions.columns["type_id"] == kind.id)
 
 
 def _plan(

@@ -71,6 +71,14 @@ class PageQuery(Asked):
     search: str | None = Field(
         default=None, max_length=200, description="Only records whose names contain this."
     )
+    filter: list[Annotated[str, Field(max_length=2_000)]] = Field(
+        default_factory=list,
+        max_length=20,
+        description=(
+            "Only records for which this holds, as FIELD:OP:VALUE, such as `amount:ge:1000`, "
+            "`custom.grade:in:A,B` or `custom.tender:eq:true`; given several times, all must hold."
+        ),
+    )
 
 
 class LeadsQuery(PageQuery):

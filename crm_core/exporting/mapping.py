@@ -6,9 +6,10 @@ import json
 from collections.abc import Iterator, Sequence
 
 from crm_core.exporting.tables import ExportColumn, ExportTable
-from crm_core.fields import Known
+from crm_core.fields import FieldKind, Known
 from crm_core.importing.mapping import IMPORTED, is_mapped
-from crm_core.records import RECORD_TYPES
+from crm_core.importing.specs import model_named
+from crm_core.records import RECORD_TYPES, CustomRecordType
 from crm_core.validation import columns_of
 
 _ABOUT = """\
@@ -23,8 +24,9 @@ recorded_at = { column = "recorded_at" }
 def mapping_of(tables: Sequence[ExportTable], ending: str, *, guarded: bool) -> str:
     """Return the mapping of the exported files as TOML; only records of the record types that it names."""
     there = {table.name for table in tables}
-    taken = [table for table in tables if table.name in IMPORTED and _is_whole(table)]
-    parts = [_ABOUT, *(_file(table.name, ending, guarded=guarded) for table in taken)]
+    taken = [table for table in tables if (table.kind or table.name in IMPORTED) and _is_whole(table)]
+    parts = [_ABOUT, *(_type(table.kind) for table in taken if table.kind is not None)]
+    parts += [*(_file(table.name, ending, guarded=guarded) for table in taken)]
     parts += [_records(table, there) for table in taken]
     parts += [
         _own_links(table, column) for table in taken for column in table.columns if _is_own(table, column)
@@ -32,9 +34,18 @@ def mapping_of(tables: Sequence[ExportTable], ending: str, *, guarded: bool) -> 
     return "\n".join(parts)
 
 
+def _type(kind: CustomRecordType) -> str:
+    """Return the declaration of a record type, so that an empty store knows it too."""
+    lines = [f"[types.{kind.name}]", *(f"{key} = {json.dumps(getattr(kind, key))}" for key in _TYPE_KEYS)]
+    return "\n".join([*lines, ""])
+
+
+_TYPE_KEYS = ("label_en", "label_zh", "links")
+
+
 def _is_whole(table: ExportTable) -> bool:
     """Say whether the file holds what a record needs; fields may be hidden from who exported."""
-    columns = columns_of(RECORD_TYPES[table.name])
+    columns = columns_of(model_named(table.name))
     needed = {name for name, column in columns.items() if is_mapped(name, column) and not column.nullable}
     return needed | {"occurred_at", "recorded_at"} <= {column.field for column in table.columns}
 
@@ -51,9 +62,16 @@ def _records(table: ExportTable, there: set[str]) -> str:
 
 
 def _fields(table: ExportTable, there: set[str]) -> Iterator[str]:
-    columns = columns_of(RECORD_TYPES[table.name])
+    columns = columns_of(model_named(table.name))
+    parents = {link for link in (table.kind.links if table.kind else ()) if link in there - {table.name}}
     for column in table.columns:
         name = column.field or ""
+        if name == "parent_id" and table.kind is not None:
+            parents &= there - RECORD_TYPES.keys()
+            if len(parents) == 1 and column.link is not None:
+                kind = f'record = "{min(parents)}", if_missing = "empty"'
+                yield f'{name} = {{ external_id = "{column.name}", {kind} }}'
+            continue
         if name not in columns or not is_mapped(name, columns[name]) or _is_own(table, column):
             continue
         if column.link in there:
@@ -64,12 +82,14 @@ def _fields(table: ExportTable, there: set[str]) -> Iterator[str]:
 
 def _custom(table: ExportTable) -> Iterator[str]:
     for column in table.columns:
-        if column.declared is None or column.known is None:
-            continue
+        if column.declared in {None, FieldKind.REFERENCE} or column.known is None:
+            continue  # an id of this store names nothing in another one
         # The export holds the last state: what was known when stands in the change log.
         known = Known.UNKNOWN if column.known is Known.HISTORY else column.known
         yield f"[records.{column.name}]"
         yield f'column = {json.dumps(column.name)}\nkind = "{column.declared}"\nknown = "{known}"\n'
+        if column.choices:
+            yield f"choices = {json.dumps(column.choices, ensure_ascii=False)}\n"
 
 
 def _is_own(table: ExportTable, column: ExportColumn) -> bool:

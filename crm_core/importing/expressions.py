@@ -62,10 +62,11 @@ class Pick:
 
 @dataclass(frozen=True, kw_only=True)
 class Link:
-    """The record that has the external id that `by` gives."""
+    """The record that has the external id that `by` gives; `record` says its type where no column does."""
 
     by: Expression
     may_be_missing: bool
+    record: str | None = None
 
 
 Expression = Cell | Constant | LookedUp | Pick | Link

@@ -11,17 +11,28 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, cast
 
-from sqlalchemy import Column, or_, select
+from sqlalchemy import Column, ColumnElement, or_, select, true
 from sqlalchemy.orm import Session
 
 from crm_core.bulk import Log, State, Update, read_log, read_state, stored_form
 from crm_core.changes import Source
+from crm_core.declared import declarations
+from crm_core.fields import CUSTOM
 from crm_core.importing.expressions import Link
 from crm_core.importing.report import StepReport
-from crm_core.importing.specs import Step
+from crm_core.importing.specs import Step, model_named
 from crm_core.merging import find_survivor
 from crm_core.pipelines import PIPELINES
-from crm_core.records import RECORD_TYPES, Account, Contact, DealStatus, Lead, LeadStatus, Record
+from crm_core.records import (
+    RECORD_TYPES,
+    Account,
+    Contact,
+    CustomRecord,
+    DealStatus,
+    Lead,
+    LeadStatus,
+    Record,
+)
 from crm_core.store import Transaction
 from crm_core.validation import columns_of
 
@@ -85,7 +96,8 @@ class StepWriter:
         model = self.step.model
         gone = or_(*(column.is_not(None) for column in _ends(model)))
         query = select(model.external_id, model.id, model.occurred_at, model.recorded_at, gone).where(
-            model.external_id.in_([each.external_id for each in candidates])
+            model.external_id.in_([each.external_id for each in candidates]),
+            _of_type(session, model, self.step.record_type),
         )
         return {
             external_id: Known(
@@ -100,24 +112,25 @@ class StepWriter:
         left = list(candidates)
         for spec in self.step.fields:
             if isinstance(spec.value, Link):
-                left = self._resolve_link(session, left, spec.name, may_be_missing=spec.value.may_be_missing)
+                left = self._resolve_link(session, left, spec.name, spec.value)
         return left
 
     def _resolve_link(
-        self, session: Session, candidates: list[Candidate], name: str, *, may_be_missing: bool
+        self, session: Session, candidates: list[Candidate], name: str, link: Link
     ) -> list[Candidate]:
-        other = linked_model(self.step.model, name)
+        may_be_missing = link.may_be_missing
+        other = link.record or linked_model(self.step.model, name).record_type
         ids = _ids_of(session, other, {each.values[name] for each in candidates if each.values[name]})
         left = []
         for each in candidates:
             key = each.values[name]
             each.values[name] = ids.get(key)
             if may_be_missing and key is not None and key not in ids:
-                self.report.notes[f"with a {name} that leads to no {other.record_type}, left empty"] += 1
+                self.report.notes[f"with a {name} that leads to no {other}, left empty"] += 1
             if key is None or key in ids or may_be_missing:
                 left.append(each)
             else:
-                self.refuse(each, name, key, f"no {other.record_type} has this external id")
+                self.refuse(each, name, key, f"no {other} has this external id")
         return left
 
     def _changed_fields(self, each: Candidate, record_id: int, state: State, log: Log) -> dict[str, Any]:
@@ -151,9 +164,24 @@ class RecordWriter(StepWriter):
             self._update(transaction, living)
 
     def _create(self, transaction: Transaction, candidates: list[Candidate]) -> None:
-        free = self._without_taken(transaction.session, candidates, {})
-        transaction.create_many(self.step.model, [_row_of(each) for each in free])
+        whole = [each for each in candidates if self._is_whole(transaction.session, each)]
+        free = self._without_taken(transaction.session, whole, {})
+        more = self._type(transaction.session)
+        transaction.create_many(self.step.model, [{**_row_of(each), **more} for each in free])
         self.report.written += len(free)
+
+    def _is_whole(self, session: Session, each: Candidate) -> bool:
+        """Say whether a new record has a value in every required field; refuse it if not."""
+        for required in declarations(session).required(self.step.record_type):
+            if each.values.get(f"{CUSTOM}{required.name}") is None:
+                self.refuse(each, f"{CUSTOM}{required.name}", None, "a value is required")
+                return False
+        return True
+
+    def _type(self, session: Session) -> dict[str, int]:
+        if self.step.model is not CustomRecord:
+            return {}
+        return {"type_id": declarations(session).by_name[self.step.record_type].type_id}
 
     def _update(self, transaction: Transaction, pairs: list[tuple[Candidate, Known]]) -> None:
         model, session = self.step.model, transaction.session
@@ -247,7 +275,7 @@ class EventWriter(StepWriter):
     ) -> list[tuple[Candidate, Known]]:
         """Refuse events by which a record would come to stand above itself, as a parent's parent does."""
         for name in (each.name for each in self.step.fields if isinstance(each.value, Link)):
-            if linked_model(self.step.model, name) is self.step.model:
+            if not name.startswith(CUSTOM) and linked_model(self.step.model, name) is self.step.model:
                 pairs = self._without_cycle(session, pairs, name)
         return pairs
 
@@ -376,9 +404,19 @@ def _ends(model: type[Record]) -> list[Column[Any]]:
     return [columns[name] for name in ("deleted_at", "erased_at") if name in columns]
 
 
-def _ids_of(session: Session, model: type[Record], external_ids: Collection[str]) -> dict[str | None, int]:
+def _of_type(session: Session, model: type[Record], record_type: str) -> ColumnElement[bool]:
+    """Return the condition that a record of `model` is of a type: declared ones share a table."""
+    if model is not CustomRecord:
+        return true()
+    return CustomRecord.type_id == declarations(session).by_name[record_type].type_id
+
+
+def _ids_of(session: Session, record_type: str, external_ids: Collection[str]) -> dict[str | None, int]:
     """Return the ids of records by external id; a merged record's is that of the one that stands for it."""
-    query = select(model.external_id, model.id, model.deleted_at).where(model.external_id.in_(external_ids))
+    model = model_named(record_type)
+    query = select(model.external_id, model.id, model.deleted_at).where(
+        model.external_id.in_(external_ids), _of_type(session, model, record_type)
+    )
     ids: dict[str | None, int] = {}
     for external_id, record_id, deleted_at in session.execute(query):
         if deleted_at is None:
