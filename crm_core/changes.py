@@ -5,8 +5,9 @@ The contract, from which any consumer can be built:
 - A row is added in the same transaction as the write it tells of, and is never edited or removed, but for
   one reason: erasing a person empties `old` and `new` where they tell of that person, and nothing else.
 - `action` is `created` (one row a record, `field` is NULL), `updated` (one row a field that got a new
-  value), `deleted`, or `erased` (one row a record from which something personal was taken, `field`, `old`
-  and `new` are NULL: who did it and when, not what it was). `old` and `new` are JSON of the stored form:
+  value), `deleted`, `erased` (one row a record from which something personal was taken, `field`, `old` and
+  `new` are NULL: who did it and when, not what it was), or `exported` (as `erased`: all that is held about
+  the person was handed out, nothing has changed). `old` and `new` are JSON of the stored form:
   instants in microseconds since 1970, days in days since 1970, money in ten-thousandths, everything else
   as it is. A custom field is named `custom.NAME`.
 - What a field held before its first `updated` row is that row's `old`; without any, it is what the
@@ -68,6 +69,7 @@ class Action(StrEnum):
     UPDATED = "updated"
     DELETED = "deleted"
     ERASED = "erased"
+    EXPORTED = "exported"
 
 
 class Change(Base):

@@ -16,6 +16,7 @@ CRMError
 ├── LeadNotOpenError               the lead is converted or disqualified already
 ├── MergeError                     two records that cannot be made one
 ├── HandoverError                  nobody to hand over to
+├── ScoringOptOutError             somebody asked not to be scored
 ├── DealNotOpenError               the deal is won or lost already
 ├── StageNotInPipelineError        no such stage in the deal's pipeline
 ├── AccessDeniedError              the role may not do that
@@ -150,6 +151,15 @@ class HandoverError(CRMError):
     """Nobody to hand over to."""
 
 
+class ScoringOptOutError(CRMError):
+    """Somebody whom the record is about asked not to be scored."""
+
+    def __init__(self, record_type: str, record_id: int) -> None:
+        super().__init__(f"{record_type} {record_id} is not scored: somebody it is about opted out")
+        self.record_type = record_type
+        self.record_id = record_id
+
+
 class DealNotOpenError(CRMError):
     """The deal is won or lost already."""
 
@@ -177,7 +187,7 @@ class StoreNotInitialisedError(CRMError):
 
 
 class StoreBusyError(CRMError):
-    """Somebody else keeps the database in use, so that its files cannot be written anew."""
+    """Somebody else keeps the database in use, so that it cannot be written."""
 
 
 class SettingsError(CRMError):

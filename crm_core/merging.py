@@ -10,6 +10,7 @@ from crm_core.bulk import Update
 from crm_core.declared import declarations
 from crm_core.errors import MergeError
 from crm_core.links import Link, links_to
+from crm_core.opting_out import hide_scores_about
 from crm_core.records import SCORE_COLUMNS, Account, Contact, Lead, LeadStatus
 from crm_core.store import Transaction
 from crm_core.validation import columns_of
@@ -41,6 +42,8 @@ def merge_records(transaction: Transaction, keep: M, gone: M) -> M:
     _check_mergeable(keep, gone)
     _move_links(transaction, keep, gone)
     _fill_gaps(transaction, keep, gone)
+    if keep.scoring_opt_out:
+        hide_scores_about(transaction.session, keep)
     transaction.update(gone, {"merged_into_id": keep.id})
     transaction.delete(gone)
     return keep

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Any, TypeVar
@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from crm_core.bulk import TimedUpdate, Update, Writer, stored_form, write_updates
 from crm_core.changes import Action, Change, Source, next_sequence, set_author
 from crm_core.clock import Clock, SystemClock, micros
-from crm_core.database import one_state, open_engine
+from crm_core.database import BUSY_SECONDS, one_state, open_engine
 from crm_core.declared import Written, check_written, declarations, type_of
 from crm_core.errors import (
     DuplicateExternalIdError,
@@ -27,7 +27,8 @@ from crm_core.errors import (
 from crm_core.fields import CUSTOM
 from crm_core.records import SCORE_COLUMNS, CustomRecord, Record
 from crm_core.search_index import Indexer, is_searched
-from crm_core.validation import check_values, columns_of
+from crm_core.turns import Turns
+from crm_core.validation import check_order, check_values, columns_of, ordered_with
 
 R = TypeVar("R", bound=Record)
 
@@ -47,6 +48,7 @@ class Store:
         self.engine: Engine = open_engine(url)
         self._write_engine = self.engine.execution_options(writes=True)
         self._read_engine = one_state(self.engine)
+        self.turns = Turns(patience=BUSY_SECONDS)
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
@@ -59,7 +61,11 @@ class Store:
         self, *, source: Source = Source.REP, actor_id: int | None = None
     ) -> Iterator[Transaction]:
         """Give a transaction that commits when the block ends and undoes everything when it raises."""
-        with Session(self._write_engine, expire_on_commit=False) as session, session.begin():
+        with (
+            self._turn(),
+            Session(self._write_engine, expire_on_commit=False) as session,
+            session.begin(),
+        ):
             session.connection()  # takes SQLite's write lock now, so that `now` is read inside it
             transaction = Transaction(session, clock=self.clock, source=source, actor_id=actor_id)
             yield transaction
@@ -71,7 +77,7 @@ class Store:
 
         SQLite lets nobody else write meanwhile.
         """
-        with Session(self._write_engine, expire_on_commit=False) as session:
+        with self._turn(), Session(self._write_engine, expire_on_commit=False) as session:
             session.connection()
             try:
                 yield Rehearsal(session, self.clock)
@@ -81,6 +87,10 @@ class Store:
     def close(self) -> None:
         """Close all connections."""
         self.engine.dispose()
+
+    def _turn(self) -> AbstractContextManager[None]:
+        # PostgreSQL lets many write at once and queues those who want the same row by itself.
+        return self.turns.turn() if self.engine.dialect.name == "sqlite" else nullcontext()
 
 
 class Rehearsal:
@@ -137,6 +147,7 @@ class Transaction:
         record.custom = self._custom_of_new(model, values)
         self._stamp(record)
         check_written(self.session, [self._written(model, {**values, "custom": record.custom})])
+        check_order(model, {**values, "occurred_at": record.occurred_at})
         self._check_new_external_id(record)
         self.session.add(record)
         self.session.flush()
@@ -178,6 +189,9 @@ class Transaction:
         """
         model = type(record)
         values = self._checked_updates(model, [(record.id, values)])[0]
+        if self.source is not Source.IMPORT:  # history arrives as it was, in whatever order
+            held = {name: getattr(record, name) for name in ordered_with(model, values)}
+            check_order(model, {**held, **values}, changed=values)
         happened = self._past("occurred_at", occurred_at) or self.now
         learned = self._learned(recorded_at)
         changes = [
@@ -231,12 +245,12 @@ class Transaction:
         when = at or self.now
         self._log_row(declared, declaration_id, action, when, when, field=field, old=old, new=new)
 
-    def log_erasure(self, model: type[Record], ids: Collection[int]) -> None:
-        """Leave a row for each record from which something personal was taken; see `crm_core.personal`."""
+    def log_personal(self, model: type[Record], ids: Collection[int], action: Action) -> None:
+        """Leave a row for each record of which something personal was erased or handed out."""
         common = {
             "sequence": self._sequence,
             "record_type": model.record_type,
-            "action": Action.ERASED,
+            "action": action,
             "occurred_at": self.now,
             "recorded_at": self.now,
             "source": self.source,

@@ -19,6 +19,7 @@ from features.account import ACCOUNT_FEATURES
 from features.custom_records import linked_features
 from features.deal import DEAL_FEATURES
 from features.declaration import Feature
+from features.facts import Plan
 from features.field_features import DaysUntil, FieldValue
 from features.lead import LEAD_FEATURES
 from features.wording import Noun
@@ -50,6 +51,11 @@ class FeatureSet:
     def names(self) -> tuple[str, ...]:
         """Return the names of the columns, in order."""
         return tuple(feature.name for feature in self.features)
+
+    @cached_property
+    def plan(self) -> Plan:
+        """Return what has to be read."""
+        return Plan.of(self.record_type, (need for feature in self.features for need in feature.needs()))
 
     @cached_property
     def fingerprint(self) -> str:

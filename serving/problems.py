@@ -45,6 +45,7 @@ KINDS: dict[type[errors.CRMError], Kind] = {
     errors.LeadNotOpenError: _kind(409, "lead-not-open", "The lead is not open"),
     errors.MergeError: _kind(409, "merge", "The records cannot be made one"),
     errors.HandoverError: _kind(409, "handover", "There is nobody to hand over to"),
+    errors.ScoringOptOutError: _kind(409, "scoring-opt-out", "Somebody asked not to be scored"),
     errors.DealNotOpenError: _kind(409, "deal-not-open", "The deal is not open"),
     errors.StageNotInPipelineError: _kind(422, "stage-not-in-pipeline", "The pipeline has no such stage"),
     errors.AccessDeniedError: _kind(403, "access-denied", "Your role may not do that"),

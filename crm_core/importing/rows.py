@@ -165,7 +165,9 @@ class StepRows:
             for name, value in each.values.items()
             if name not in self._links and not name.startswith("custom.")
         }
-        check_values(self._step.model, {"external_id": each.external_id, **plain})
+        # An event before its record's start is the step's to refuse or to keep.
+        began = {} if self._step.event else {"occurred_at": each.occurred_at}
+        check_values(self._step.model, {"external_id": each.external_id, **began, **plain})
         custom = {
             name.removeprefix(CUSTOM): value
             for name, value in each.values.items()
