@@ -247,6 +247,15 @@ def list_fields(session: Session, record_type: str) -> list[FieldDeclaration]:
     return list(session.scalars(query))
 
 
+def list_all_fields(session: Session, record_type: str | None = None) -> list[FieldDeclaration]:
+    """Return all declarations, or those of one record type, which must exist; by record type and name."""
+    query = select(FieldDeclaration).order_by(FieldDeclaration.record_type, FieldDeclaration.name)
+    if record_type is not None:
+        model_of(session, record_type)
+        query = query.where(FieldDeclaration.record_type == record_type)
+    return list(session.scalars(query))
+
+
 def has_values(session: Session, record_type: str, name: str) -> bool:
     """Return whether any record has, or ever had, a value of a custom field."""
     model = model_of(session, record_type)

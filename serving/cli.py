@@ -12,6 +12,7 @@ import click
 
 from crm_core.errors import CRMError
 from crm_core.store import Store
+from serving import commands_fields
 from serving.commands import duplicates, person, search
 from serving.console import answer, say, stage, table
 from serving.opening import open_store
@@ -40,6 +41,8 @@ class Commands(click.Group):
 def main() -> None:
     """A CRM whose records say what is likely to happen next, and how sure it is."""
 
+
+commands_fields.register(main)
 
 _home = click.option(
     "--home",
