@@ -12,14 +12,14 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from crm_core.clock import day_number, micros
-from crm_core.columns import check_text, money_units
+from crm_core.clock import day_number, day_of, instant, micros
+from crm_core.columns import MONEY_SCALE, check_text, money_units
 from crm_core.errors import FieldRetiredError, InvalidValueError, UnknownFieldError, UnknownRecordTypeError
 from crm_core.fields import CUSTOM, FieldDeclaration, FieldKind, cached_declarations
 from crm_core.records import LINKABLE, RECORD_TYPES, CustomRecord, CustomRecordType, Record
@@ -129,6 +129,58 @@ _STORED: dict[FieldKind, Callable[[CustomField, object], object]] = {
     FieldKind.MONEY: _money,
     FieldKind.CHOICE: _choice,
     FieldKind.REFERENCE: _reference,
+}
+
+
+def plain_form(kind: FieldKind, value: Any) -> Any:  # noqa: ANN401  any JSON value
+    """Return a stored value as people and the API write it: days, instants and amounts as texts."""
+    if value is None or kind not in _PLAIN or isinstance(value, str | bool):
+        return value
+    return _PLAIN[kind](value)
+
+
+_PLAIN: dict[FieldKind, Callable[[Any], str]] = {
+    FieldKind.DAY: lambda value: day_of(value).isoformat(),
+    FieldKind.INSTANT: lambda value: instant(value).isoformat().replace("+00:00", "Z"),
+    FieldKind.MONEY: lambda value: format(Decimal(value) / MONEY_SCALE, "f"),
+}
+
+
+def plain_custom(
+    session: Session, record_type: str, values: Mapping[str, Any] | None
+) -> dict[str, Any] | None:
+    """Return the custom values of a record in their plain form."""
+    fields = declarations(session).fields(record_type)
+    return values and {
+        name: plain_form(fields[name].kind, value) if name in fields else value
+        for name, value in values.items()
+    }
+
+
+def read_plain(session: Session, record_type: str, values: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Return custom values in their plain form as the store takes them; amounts may be numbers too."""
+    fields = declarations(session).fields(record_type)
+    return values and {
+        name: _read_plain(fields[name], value) if name in fields else value for name, value in values.items()
+    }
+
+
+def _read_plain(field: CustomField, value: Any) -> Any:  # noqa: ANN401  any JSON value
+    if field.kind is FieldKind.MONEY and not isinstance(value, bool) and isinstance(value, int | float):
+        return Decimal(str(value))
+    if not isinstance(value, str) or field.kind not in _READ:
+        return value
+    read, expected = _READ[field.kind]
+    try:
+        return read(value)
+    except (ValueError, InvalidOperation) as error:
+        raise InvalidValueError(field.place, value, expected) from error
+
+
+_READ: dict[FieldKind, tuple[Callable[[str], Any], str]] = {
+    FieldKind.DAY: (date.fromisoformat, "a day such as 2026-03-02"),
+    FieldKind.INSTANT: (datetime.fromisoformat, "an instant such as 2026-03-02T09:00:00Z"),
+    FieldKind.MONEY: (Decimal, "an amount such as 99.50"),
 }
 
 

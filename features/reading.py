@@ -91,7 +91,8 @@ class _Reader:
         wanted.update(fields)
         for field, named in by.items():
             keys[field] = np.union1d(keys.get(field, _NOBODY), named)
-        model, only = RECORD_TYPES.get(record_type, CustomRecord), true()
+        model = RECORD_TYPES.get(record_type, CustomRecord)
+        only: ColumnElement[bool] = true()
         if model is CustomRecord:
             only = CustomRecord.type_id == get_record_type(self._session, record_type).id
         self.tables[record_type] = read_table(self._session, model, tuple(wanted), keys, only)

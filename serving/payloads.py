@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, PlainSerializer
 
 from crm_core.access import Reader
+from crm_core.declared import plain_custom
 from crm_core.opting_out import list_opted_out
 from crm_core.predictions import Prediction
 from crm_core.records import RECORD_TYPES, Activity, Deal, Lead
@@ -125,7 +126,11 @@ class NewLead(Taken):
     )
     occurred_at: Past | None = Field(default=None, description="When the lead came to be; default now.")
     custom: dict[Annotated[str, Field(max_length=100)], CustomValue] | None = Field(
-        default=None, description="Values of declared custom fields."
+        default=None,
+        description=(
+            "Values of declared custom fields; days as 2026-03-02, instants as 2026-03-02T09:00:00Z, "
+            "amounts as decimal numbers in texts, as they are given back."
+        ),
     )
 
 
@@ -428,6 +433,7 @@ def _plain(reader: Reader, record: Lead | Deal, model: type[BaseModel], *, silen
     names = model.model_fields.keys() - {"prediction", "withheld"}
     return {
         **{name: seen.get(name) for name in names},
+        "custom": plain_custom(reader.session, record.record_type, seen.get("custom")),
         "prediction": OPTED_OUT if silent else _shown(reader, record),
         "withheld": sorted(names - seen.keys()),
     }
