@@ -242,6 +242,10 @@ class Declarations:
         """Return the fields that every new record of a type needs."""
         return self._required.get(record_type, ())
 
+    def has_references(self, record_type: str) -> bool:
+        """Return whether a record type has fields that name other records."""
+        return any(field.kind is FieldKind.REFERENCE for field in self.fields(record_type).values())
+
     def takes(self, record_type: str, name: str) -> bool:
         """Return whether a custom field is declared and not retired."""
         field = self.fields(record_type).get(name)

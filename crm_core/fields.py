@@ -364,6 +364,8 @@ def _check_new(
         if kind is not None or choices or target:
             raise DeclarationError(f"{place} is built in: only when it is known can be declared")
         return
+    if record_type == CustomRecord.record_type:
+        raise DeclarationError(f"{place}: declare it under the name of the record type that has it")
     if not _NAME.fullmatch(name.removeprefix(CUSTOM)):
         raise DeclarationError(
             f"{place}: expected a name of small letters, digits and _ after {CUSTOM}, beginning with a letter"

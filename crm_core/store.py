@@ -146,7 +146,8 @@ class Transaction:
         check_values(model, values)
         record.custom = self._custom_of_new(model, values)
         self._stamp(record)
-        check_written(self.session, [self._written(model, {**values, "custom": record.custom})])
+        if self._names_others(model):
+            check_written(self.session, [self._written(model, {**values, "custom": record.custom})])
         check_order(model, {**values, "occurred_at": record.occurred_at})
         self._check_new_external_id(record)
         self.session.add(record)
@@ -167,7 +168,8 @@ class Transaction:
         first = self._reserve_ids(model, len(rows))
         ids = list(range(first, first + len(rows)))
         filled = [self._fill(model, row, record_id) for row, record_id in zip(rows, ids, strict=True)]
-        check_written(self.session, [self._written(model, row) for row in filled if _names_others(row)])
+        if self._names_others(model):
+            check_written(self.session, [self._written(model, row) for row in filled])
         self.session.execute(insert(model), filled)
         self.session.execute(insert(Change), [self._created_row(model, row) for row in filled])
         self.index.add(model, ids, filled)
@@ -317,7 +319,7 @@ class Transaction:
             record_type = types.get(record_id, model.record_type)
             checked = self._checked_update(model, record_type, values)
             ready.append(checked)
-            if _names_others(checked):
+            if self._names_others(model):
                 written.append(_as_written(record_type, checked, record_id))
         check_written(self.session, written)
         return ready
@@ -361,6 +363,10 @@ class Transaction:
             kind.check_links(row)
             record_type = kind.name
         return declarations(self.session).stored(record_type, row.get("custom"), new=True)
+
+    def _names_others(self, model: type[Record]) -> bool:
+        """Return whether records may name others that the database itself does not look for."""
+        return model is CustomRecord or declarations(self.session).has_references(model.record_type)
 
     def _written(self, model: type[Record], row: Mapping[str, Any]) -> Written:
         is_custom = model is CustomRecord
@@ -470,13 +476,6 @@ class Transaction:
         )
         self.session.add(change)
         return change
-
-
-def _names_others(values: Mapping[str, Any]) -> bool:
-    """Return whether values may name records that the database itself does not look for."""
-    return bool(values.get("custom")) or any(
-        field == "parent_id" or field.startswith(CUSTOM) for field in values
-    )
 
 
 def _as_written(record_type: str, values: Mapping[str, Any], record_id: int) -> Written:

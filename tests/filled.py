@@ -19,7 +19,7 @@ from crm_core.columns import Day, Instant, Json, Money
 from crm_core.fields import FieldKind, Known, declare_field
 from crm_core.pipelines import PIPELINES
 from crm_core.predictions import SCORED_TYPES, NewPrediction, write_predictions
-from crm_core.records import RECORD_TYPES, SCORE_COLUMNS, CustomRecordType, Record
+from crm_core.records import LINKABLE, RECORD_TYPES, SCORE_COLUMNS, CustomRecordType, Record
 from crm_core.store import Store, Transaction
 from crm_core.validation import CHOICES, RANGES, columns_of
 
@@ -92,9 +92,12 @@ class Filler:
         return {record_type: list(ids) for record_type, ids in self.ids.items()}
 
     def _declare(self, transaction: Transaction) -> None:
-        transaction.session.add(CustomRecordType(name="project", label_en="Project", label_zh="项目"))
-        transaction.session.add(CustomRecordType(name="shop", label_en="Shop", label_zh="门店"))
-        for record_type in RECORD_TYPES:
+        links = [*LINKABLE, "project", "shop"]
+        for name, english, chinese in (("project", "Project", "项目"), ("shop", "Shop", "门店")):
+            kind = CustomRecordType(name=name, label_en=english, label_zh=chinese, links=links)
+            transaction.session.add(kind)
+        transaction.session.flush()
+        for record_type in (*(name for name in RECORD_TYPES if name != "custom_record"), "project", "shop"):
             for name, kind in CUSTOM.items():
                 declare_field(
                     transaction.session,
