@@ -19,7 +19,8 @@ from crm_core.columns import Day, Instant, Json, Money
 from crm_core.fields import FieldKind, Known, declare_field
 from crm_core.pipelines import PIPELINES
 from crm_core.predictions import SCORED_TYPES, NewPrediction, write_predictions
-from crm_core.records import LINKABLE, RECORD_TYPES, SCORE_COLUMNS, CustomRecordType, Record
+from crm_core.record_types import declare_record_type
+from crm_core.records import RECORD_TYPES, SCORE_COLUMNS, Record
 from crm_core.store import Store, Transaction
 from crm_core.validation import CHOICES, RANGES, columns_of
 
@@ -45,6 +46,10 @@ TEXTS = (
     "0.1",
 )
 """Texts that programs like to take for something else."""
+
+OWN_TYPES = ("project", "shop")
+LINKS = ("lead", "deal", "account", "contact")
+"""What their records may belong to, besides one another."""
 
 NOT_FILLED = SCORE_COLUMNS | {
     "id",
@@ -92,15 +97,15 @@ class Filler:
         return {record_type: list(ids) for record_type, ids in self.ids.items()}
 
     def _declare(self, transaction: Transaction) -> None:
-        links = [*LINKABLE, "project", "shop"]
-        for name, english, chinese in (("project", "Project", "项目"), ("shop", "Shop", "门店")):
-            kind = CustomRecordType(name=name, label_en=english, label_zh=chinese, links=links)
-            transaction.session.add(kind)
-        transaction.session.flush()
-        for record_type in (*(name for name in RECORD_TYPES if name != "custom_record"), "project", "shop"):
+        session = transaction.session
+        declare_record_type(session, name="project", label_en="Project", label_zh="项目")
+        declare_record_type(session, name="shop", label_en="Shop", label_zh="门店")
+        for name in OWN_TYPES:
+            declare_record_type(session, name=name, label_en=name, label_zh=name, links=(*LINKS, *OWN_TYPES))
+        for record_type in (*(name for name in RECORD_TYPES if name != "custom_record"), *OWN_TYPES):
             for name, kind in CUSTOM.items():
                 declare_field(
-                    transaction.session,
+                    session,
                     record_type=record_type,
                     name=f"custom.{name}",
                     known=Known.CREATION,
@@ -108,7 +113,6 @@ class Filler:
                     label_en=f"{name} in English",
                     label_zh=f"{name} 中文",
                 )
-        transaction.session.flush()
 
     def _edit(self) -> None:
         """Delete the last record of each type, and move deals on, so that there is a history."""

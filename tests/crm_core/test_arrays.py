@@ -19,7 +19,7 @@ from crm_core.clock import DAY, FixedClock, day_number, micros
 from crm_core.columns import money_units
 from crm_core.records import Account, Activity, Deal, Lead
 from crm_core.store import Store
-from tests.factories import make_account, make_deal, make_lead
+from tests.factories import declare_custom, make_account, make_deal, make_lead
 
 WORDS = ("方达阀门", "\U0001f600 and é", "plain", "", 'quote " and \\N \t line\n', "%s %(x)s")
 MANY = 17_000
@@ -29,6 +29,7 @@ MANY = 17_000
 def write_deals(store: Store) -> None:
     """Write deals with every kind of column, each of them empty somewhere."""
     with store.transaction() as transaction:
+        declare_custom(transaction, "deal", tier="text", weight="number")
         for number, word in enumerate(WORDS):
             full = number % 2 == 0
             make_deal(
@@ -37,7 +38,7 @@ def write_deals(store: Store) -> None:
                 amount=Decimal(number) - Decimal("0.0001") if full else None,
                 expected_close_on=date(1969, 12, 30) + timedelta(days=number) if full else None,
                 rep_probability=number / 7 if full else None,
-                custom={"tier": word, "list": [1, None]} if full else None,
+                custom={"tier": word, "weight": 1.5} if full else None,
             )
 
 
@@ -180,7 +181,7 @@ def test_what_is_computed_has_the_type_that_the_query_says(store: Store) -> None
     assert found["last"].tolist() == [micros(store.clock.now())] * 3
     assert found["most"].tolist() == [0, 2 / 7, 4 / 7]
     assert found["big"].tolist() == [0.0, 1.0, 1.0]
-    assert found["custom"][0] == '{"list":[1,null],"tier":"方达阀门"}'
+    assert found["custom"][0] == '{"tier":"方达阀门","weight":1.5}'
 
 
 def test_different_rows_may_be_asked_for_in_order(store: Store) -> None:
