@@ -151,7 +151,9 @@ def plain_custom(
 ) -> dict[str, Any] | None:
     """Return the custom values of a record in their plain form."""
     fields = declarations(session).fields(record_type)
-    return values and {
+    if values is None:
+        return None
+    return {
         name: plain_form(fields[name].kind, value) if name in fields else value
         for name, value in values.items()
     }
@@ -160,7 +162,9 @@ def plain_custom(
 def read_plain(session: Session, record_type: str, values: Mapping[str, Any] | None) -> dict[str, Any] | None:
     """Return custom values in their plain form as the store takes them; amounts may be numbers too."""
     fields = declarations(session).fields(record_type)
-    return values and {
+    if values is None:
+        return None
+    return {
         name: _read_plain(fields[name], value) if name in fields else value for name, value in values.items()
     }
 

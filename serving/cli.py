@@ -12,8 +12,7 @@ import click
 
 from crm_core.errors import CRMError
 from crm_core.store import Store
-from serving import commands_fields
-from serving.commands import duplicates, person, search
+from serving.commands import declaring, duplicates, person, search
 from serving.console import answer, say, stage, table
 from serving.opening import open_store
 from serving.settings import Settings, load_settings
@@ -41,8 +40,6 @@ class Commands(click.Group):
 def main() -> None:
     """A CRM whose records say what is likely to happen next, and how sure it is."""
 
-
-commands_fields.register(main)
 
 _home = click.option(
     "--home",
@@ -428,7 +425,7 @@ def password(email: str, home: Path | None, as_json: bool) -> None:  # noqa: FBT
     answer({"email": email, "password": made}, as_json=as_json, show=lambda: click.echo(made))
 
 
-for _command in (search.search, duplicates.duplicates, person.person):
+for _command in (search.search, duplicates.duplicates, person.person, declaring.fields, declaring.types):
     main.add_command(_command)
 
 

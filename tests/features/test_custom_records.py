@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -128,7 +129,7 @@ PROJECTS = [
 PHASES = [("项目编号", "阶段", "时间"), ("2", "施工", "2026-02-25")]
 
 
-def write(folder: Path, name: str, rows: list[tuple[str, ...]]) -> None:
+def write(folder: Path, name: str, rows: Sequence[tuple[str, ...]]) -> None:
     with (folder / name).open("w", encoding="utf-8", newline="") as file:
         csv.writer(file).writerows(rows)
 

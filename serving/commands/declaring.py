@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from serving.commands.options import home_option, json_option
 from serving.console import answer, table
+from serving.opening import open_store
 from serving.settings import load_settings
 
 if TYPE_CHECKING:
@@ -21,12 +23,6 @@ if TYPE_CHECKING:
 KINDS = ("text", "number", "flag", "day", "instant", "choice", "money", "reference")
 KNOWN = ("creation", "history", "outcome", "unknown")
 
-_home = click.option(
-    "--home",
-    type=click.Path(file_okay=False, path_type=Path),
-    help="Folder below which everything is kept (default: CRM_HOME, or home in the checkout).",
-)
-_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 _as = click.option("--as", "email", help="Address of the user who declares it, for the change log.")
 _record = click.argument("record_type", metavar="RECORD")
 _name = click.argument("name")
@@ -42,16 +38,9 @@ def types() -> None:
     """List, declare, retire and restore record types of your own."""
 
 
-def register(main: click.Group) -> None:
-    """Add these commands to the command line."""
-    main.add_command(fields)
-    main.add_command(types)
-
-
 @contextmanager
 def _declaring(home: Path | None, email: str | None) -> Iterator[Transaction]:
     from crm_core.changes import Source
-    from serving.cli import open_store
     from serving.people import find_user_id
 
     store = open_store(load_settings(home=home))
@@ -65,12 +54,11 @@ def _declaring(home: Path | None, email: str | None) -> Iterator[Transaction]:
 
 @fields.command("list")
 @click.argument("record_type", metavar="[RECORD]", required=False)
-@_home
-@_json
+@home_option
+@json_option
 def list_fields_(record_type: str | None, home: Path | None, as_json: bool) -> None:  # noqa: FBT001  click gives flags by name
     """List what is declared of fields, of all record types or of one."""
     from crm_core.fields import list_all_fields
-    from serving.cli import open_store
 
     with open_store(load_settings(home=home)).reading() as session:
         found = [_field(each) for each in list_all_fields(session, record_type)]
@@ -95,8 +83,8 @@ def list_fields_(record_type: str | None, home: Path | None, as_json: bool) -> N
 @click.option("--required", is_flag=True, help="Every new record needs a value.")
 @click.option("--target", help="The record type that a reference names.")
 @_as
-@_home
-@_json
+@home_option
+@json_option
 def declare_field_(
     record_type: str,
     name: str,
@@ -134,8 +122,8 @@ def declare_field_(
 @click.option("--required/--optional", default=None, help="Whether every new record needs a value.")
 @click.option("--kind", type=click.Choice(KINDS), help="What it holds; only while it has no values.")
 @_as
-@_home
-@_json
+@home_option
+@json_option
 def change_field_(
     record_type: str,
     name: str,
@@ -166,8 +154,8 @@ def change_field_(
 @_record
 @_name
 @_as
-@_home
-@_json
+@home_option
+@json_option
 def retire_field_(
     record_type: str,
     name: str,
@@ -187,8 +175,8 @@ def retire_field_(
 @_record
 @_name
 @_as
-@_home
-@_json
+@home_option
+@json_option
 def restore_field_(
     record_type: str,
     name: str,
@@ -208,12 +196,11 @@ def restore_field_(
 
 
 @types.command("list")
-@_home
-@_json
+@home_option
+@json_option
 def list_types(home: Path | None, as_json: bool) -> None:  # noqa: FBT001  click gives flags by name
     """List the record types that were declared."""
     from crm_core.record_types import list_record_types
-    from serving.cli import open_store
 
     with open_store(load_settings(home=home)).reading() as session:
         found = [_type(each) for each in list_record_types(session)]
@@ -233,8 +220,8 @@ def list_types(home: Path | None, as_json: bool) -> None:  # noqa: FBT001  click
     help="What it may belong to: lead, deal, account, contact, a type.",
 )
 @_as
-@_home
-@_json
+@home_option
+@json_option
 def declare_type(
     name: str,
     email: str | None,
@@ -253,8 +240,8 @@ def declare_type(
 @types.command("retire")
 @_name
 @_as
-@_home
-@_json
+@home_option
+@json_option
 def retire_type(name: str, email: str | None, home: Path | None, as_json: bool) -> None:  # noqa: FBT001  click gives flags by name
     """Let no more records of a type be written; those that there are stay."""
     from crm_core.record_types import retire_record_type
@@ -267,8 +254,8 @@ def retire_type(name: str, email: str | None, home: Path | None, as_json: bool) 
 @types.command("restore")
 @_name
 @_as
-@_home
-@_json
+@home_option
+@json_option
 def restore_type(name: str, email: str | None, home: Path | None, as_json: bool) -> None:  # noqa: FBT001  click gives flags by name
     """Let records of a retired type be written again."""
     from crm_core.record_types import restore_record_type
