@@ -10,7 +10,7 @@ Who sees all records of a type sees those about deleted records too, because som
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 from sqlalchemy import ColumnElement, Select, String, UniqueConstraint, and_, false, func, or_, select, true
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
+from crm_core.declared import declarations, logical_type
 from crm_core.errors import AccessDeniedError, RecordNotFoundError
 from crm_core.records import (
     RECORD_TYPES,
@@ -170,7 +171,12 @@ OWNERS: dict[str, tuple[tuple[str, str], ...]] = {
         ("contact_id", "contact"),
     ),
     "campaign_member": (("lead_id", "lead"), ("contact_id", "contact")),
-    "custom_record": (("account_id", "account"), ("deal_id", "deal")),
+    "custom_record": (
+        ("lead_id", "lead"),
+        ("account_id", "account"),
+        ("deal_id", "deal"),
+        ("contact_id", "contact"),
+    ),
 }
 """Through which links a record also belongs to whoever has the record at the other end."""
 
@@ -207,15 +213,17 @@ class Reader:
     def right(self, record_type: str) -> Right:
         """Return what the user's role may do with a record type: as set, else by default, else nothing."""
         default = DEFAULT_RIGHTS.get((self.user.role, record_type), Right())
+        if record_type not in RECORD_TYPES and record_type in declarations(self.session).by_name:
+            default = self.right(CustomRecord.record_type)
         return self._set_rights.get(record_type, default)
 
     def readable(self, model: type[Record]) -> ColumnElement[bool]:
         """Return the condition that a record of `model` may be seen."""
-        return self._within(model, self.right(model.record_type).read)
+        return self._allowed(model, lambda right: right.read)
 
     def writable(self, model: type[Record]) -> ColumnElement[bool]:
         """Return the condition that a record of `model` may be changed."""
-        return self._within(model, self.right(model.record_type).write)
+        return self._allowed(model, lambda right: right.write)
 
     def select(self, model: type[R]) -> Select[R]:
         """Return the query of all records that the user may see and nobody deleted."""
@@ -259,10 +267,11 @@ class Reader:
         follows = scope is not Scope.NONE and scope.reaches(self.right(subject.record_type).read)
         return true() if follows else self.readable(model)
 
-    def check_may_create(self, model: type[Record]) -> None:
-        """Raise AccessDeniedError unless the user may write records of `model` at all."""
-        if self.right(model.record_type).write is Scope.NONE:
-            raise _denied(self.user, f"create a {model.record_type}")
+    def check_may_create(self, model: type[Record], declared: str | None = None) -> None:
+        """Raise AccessDeniedError unless the user may write records of `model`, or of a `declared` type."""
+        record_type = declared or model.record_type
+        if self.right(record_type).write is Scope.NONE:
+            raise _denied(self.user, f"create a {record_type}")
 
     def readable_fields(self, model: type[Record]) -> frozenset[str]:
         """Return the columns of `model` that the user may see."""
@@ -297,13 +306,17 @@ class Reader:
 
     def shown(self, record: Record) -> dict[str, Any]:
         """Return the columns of a record that may be seen, custom fields included, by name."""
-        model = type(record)
-        values = {field: getattr(record, field) for field in self.readable_fields(model)}
+        model, record_type = type(record), logical_type(self.session, record)
+        values = {
+            field: getattr(record, field)
+            for field in self.readable_fields(model)
+            if self.may_read_field(record_type, field)
+        }
         if values.get("custom"):
             values["custom"] = {
                 name: value
                 for name, value in values["custom"].items()
-                if self.may_read_field(model.record_type, f"custom.{name}")
+                if self.may_read_field(record_type, f"custom.{name}")
             }
         if values.get("reasons"):
             values["reasons"] = self.readable_reasons(values["reasons"])
@@ -344,6 +357,18 @@ class Reader:
             raise RecordNotFoundError(model.record_type, record_id)
         return found
 
+    def _allowed(self, model: type[Record], scope_of: Callable[[Right], Scope]) -> ColumnElement[bool]:
+        """Return the condition of a right; a declared record type may have one of its own."""
+        within = self._within(model, scope_of(self.right(model.record_type)))
+        if model is not CustomRecord or not self._set_rights.keys() - RECORD_TYPES.keys():
+            return within
+        own = [kind for kind in declarations(self.session).types.values() if kind.name in self._set_rights]
+        by_type = (
+            and_(CustomRecord.type_id == kind.type_id, self._within(model, scope_of(self.right(kind.name))))
+            for kind in own
+        )
+        return or_(and_(CustomRecord.type_id.not_in([kind.type_id for kind in own]), within), *by_type)
+
     def _within(self, model: type[Record], scope: Scope) -> ColumnElement[bool]:
         if scope is Scope.ALL:
             return true()
@@ -354,13 +379,22 @@ class Reader:
     def _belongs(self, model: type[Record], scope: Scope) -> Iterable[ColumnElement[bool]]:
         if issubclass(model, Owned) and model.record_type not in _FOLLOWING:
             yield self._owned(model, scope)
-        for column, record_type in OWNERS.get(model.record_type, ()):
-            yield columns_of(model)[column].in_(self._ids(record_type, scope))
+        yield from self._through_links(model, scope)
+        if model is CustomRecord:
+            # One step up, and no more: a machine belongs to whoever has the customer of its shop.
+            above = select(CustomRecord.id).where(
+                or_(self._owned(CustomRecord, scope), *self._through_links(CustomRecord, scope))
+            )
+            yield CustomRecord.parent_id.in_(above.correlate(None))
         columns = columns_of(model)
         if "subject_type" in columns:
             for record_type in SUBJECT_TYPES:
                 about = columns["subject_id"].in_(self._ids(record_type, scope))
                 yield and_(columns["subject_type"] == record_type, about)
+
+    def _through_links(self, model: type[Record], scope: Scope) -> Iterable[ColumnElement[bool]]:
+        for column, record_type in OWNERS.get(model.record_type, ()):
+            yield columns_of(model)[column].in_(self._ids(record_type, scope))
 
     def _owned(self, model: type[Record], scope: Scope) -> ColumnElement[bool]:
         owner = columns_of(model)["owner_id"]

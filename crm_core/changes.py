@@ -124,6 +124,7 @@ class Author(Protocol):
         field: str | None = None,
         old: object = None,
         new: object = None,
+        at: datetime | None = None,
     ) -> None:
         """Leave a row about a declared field or record type."""
 

@@ -12,14 +12,14 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from crm_core.clock import day_number, micros
-from crm_core.columns import check_text, money_units
+from crm_core.clock import day_number, day_of, instant, micros
+from crm_core.columns import MONEY_SCALE, check_text, money_units
 from crm_core.errors import FieldRetiredError, InvalidValueError, UnknownFieldError, UnknownRecordTypeError
 from crm_core.fields import CUSTOM, FieldDeclaration, FieldKind, cached_declarations
 from crm_core.records import LINKABLE, RECORD_TYPES, CustomRecord, CustomRecordType, Record
@@ -132,6 +132,62 @@ _STORED: dict[FieldKind, Callable[[CustomField, object], object]] = {
 }
 
 
+def plain_form(kind: FieldKind, value: Any) -> Any:  # noqa: ANN401  any JSON value
+    """Return a stored value as people and the API write it: days, instants and amounts as texts."""
+    if value is None or kind not in _PLAIN or isinstance(value, str | bool):
+        return value
+    return _PLAIN[kind](value)
+
+
+_PLAIN: dict[FieldKind, Callable[[Any], str]] = {
+    FieldKind.DAY: lambda value: day_of(value).isoformat(),
+    FieldKind.INSTANT: lambda value: instant(value).isoformat().replace("+00:00", "Z"),
+    FieldKind.MONEY: lambda value: format(Decimal(value) / MONEY_SCALE, "f"),
+}
+
+
+def plain_custom(
+    session: Session, record_type: str, values: Mapping[str, Any] | None
+) -> dict[str, Any] | None:
+    """Return the custom values of a record in their plain form."""
+    fields = declarations(session).fields(record_type)
+    if values is None:
+        return None
+    return {
+        name: plain_form(fields[name].kind, value) if name in fields else value
+        for name, value in values.items()
+    }
+
+
+def read_plain(session: Session, record_type: str, values: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Return custom values in their plain form as the store takes them; amounts may be numbers too."""
+    fields = declarations(session).fields(record_type)
+    if values is None:
+        return None
+    return {
+        name: _read_plain(fields[name], value) if name in fields else value for name, value in values.items()
+    }
+
+
+def _read_plain(field: CustomField, value: Any) -> Any:  # noqa: ANN401  any JSON value
+    if field.kind is FieldKind.MONEY and not isinstance(value, bool) and isinstance(value, int | float):
+        return Decimal(str(value))
+    if not isinstance(value, str) or field.kind not in _READ:
+        return value
+    read, expected = _READ[field.kind]
+    try:
+        return read(value)
+    except (ValueError, InvalidOperation) as error:
+        raise InvalidValueError(field.place, value, expected) from error
+
+
+_READ: dict[FieldKind, tuple[Callable[[str], Any], str]] = {
+    FieldKind.DAY: (date.fromisoformat, "a day such as 2026-03-02"),
+    FieldKind.INSTANT: (datetime.fromisoformat, "an instant such as 2026-03-02T09:00:00Z"),
+    FieldKind.MONEY: (Decimal, "an amount such as 99.50"),
+}
+
+
 @dataclass(frozen=True, kw_only=True)
 class DeclaredType:
     """A declared record type and what its records may be linked to."""
@@ -186,6 +242,14 @@ class Declarations:
             raise FieldRetiredError(record_type, f"{CUSTOM}{name}")
         return field
 
+    def required(self, record_type: str) -> Sequence[CustomField]:
+        """Return the fields that every new record of a type needs."""
+        return self._required.get(record_type, ())
+
+    def has_references(self, record_type: str) -> bool:
+        """Return whether a record type has fields that name other records."""
+        return any(field.kind is FieldKind.REFERENCE for field in self.fields(record_type).values())
+
     def takes(self, record_type: str, name: str) -> bool:
         """Return whether a custom field is declared and not retired."""
         field = self.fields(record_type).get(name)
@@ -199,7 +263,7 @@ class Declarations:
         Raises UnknownFieldError, FieldRetiredError or InvalidValueError for the first that is wrong.
         """
         ready = None if values is None else {n: self._stored(record_type, n, v) for n, v in values.items()}
-        for field in self._required.get(record_type, ()) if new else ():
+        for field in self.required(record_type) if new else ():
             if ready is None or ready.get(field.name) is None:
                 raise InvalidValueError(field.place, None, f"{field.expected}: the field is required")
         return ready

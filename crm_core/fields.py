@@ -140,8 +140,11 @@ def declare_field(  # noqa: PLR0913  what is said of a field
     choices: Sequence[Choice] = (),
     required: bool = False,
     target: str | None = None,
+    at: datetime | None = None,
 ) -> FieldDeclaration:
     """Declare a custom field (`custom.NAME`) or when a built-in one is known; twice changes nothing.
+
+    The log tells of it at `at`, by default now.
 
     Declared again, a field takes new labels and further choices. Raises FieldAlreadyDeclaredError if it has
     another kind, target or time of being known, FieldRetiredError if it takes no values any more, and
@@ -171,7 +174,7 @@ def declare_field(  # noqa: PLR0913  what is said of a field
     )
     session.add(made)
     session.flush()
-    author_of(session).log_declared(DECLARED, made.id, Action.CREATED)
+    author_of(session).log_declared(DECLARED, made.id, Action.CREATED, at=at)
     forget_declarations(session)
     return made
 
@@ -241,6 +244,15 @@ def list_fields(session: Session, record_type: str) -> list[FieldDeclaration]:
         .where(FieldDeclaration.record_type == record_type)
         .order_by(FieldDeclaration.name)
     )
+    return list(session.scalars(query))
+
+
+def list_all_fields(session: Session, record_type: str | None = None) -> list[FieldDeclaration]:
+    """Return all declarations, or those of one record type, which must exist; by record type and name."""
+    query = select(FieldDeclaration).order_by(FieldDeclaration.record_type, FieldDeclaration.name)
+    if record_type is not None:
+        model_of(session, record_type)
+        query = query.where(FieldDeclaration.record_type == record_type)
     return list(session.scalars(query))
 
 
@@ -352,6 +364,8 @@ def _check_new(
         if kind is not None or choices or target:
             raise DeclarationError(f"{place} is built in: only when it is known can be declared")
         return
+    if record_type == CustomRecord.record_type:
+        raise DeclarationError(f"{place}: declare it under the name of the record type that has it")
     if not _NAME.fullmatch(name.removeprefix(CUSTOM)):
         raise DeclarationError(
             f"{place}: expected a name of small letters, digits and _ after {CUSTOM}, beginning with a letter"

@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import Any
 
 from sqlalchemy import (
-    JSON,
     Boolean,
     Column,
     ColumnElement,
@@ -35,13 +34,19 @@ _TYPES: dict[type[TypeEngine[Any]], tuple[str, ...]] = {
 
 def member(session: Session, column: Column[Any], name: str, kind: TypeEngine[Any]) -> ColumnElement[Any]:
     """Return the member `name` of a JSON column as a String, Float, BigInteger or Boolean."""
-    element = _element(session, column, name)
-    text = element.as_string()
-    value: ColumnElement[Any] = type_coerce(text, kind)
-    if _is_postgresql(session) and not isinstance(kind, String):
-        # Numbers stay exact; an id or an instant is compared as the whole number that it is.
-        value = cast(text, kind) if isinstance(kind, Boolean) else type_coerce(cast(text, Numeric), kind)
-    return case((_type(session, column, name).in_(_TYPES[type(kind)]), value))
+    value = _of_postgresql(column, name, kind) if _is_postgresql(session) else _of_sqlite(column, name)
+    return case((_type(session, column, name).in_(_TYPES[type(kind)]), type_coerce(value, kind)))
+
+
+def _of_postgresql(column: Column[Any], name: str, kind: TypeEngine[Any]) -> ColumnElement[Any]:
+    text = cast(column, JSONB)[name].as_string()
+    if isinstance(kind, Boolean):
+        return cast(text, kind)
+    return text if isinstance(kind, String) else cast(text, Numeric)  # exact for whole numbers too
+
+
+def _of_sqlite(column: Column[Any], name: str) -> ColumnElement[Any]:
+    return func.json_extract(type_coerce(column, String), _path(name))
 
 
 def is_present(session: Session, column: Column[Any], name: str) -> ColumnElement[bool]:
@@ -49,14 +54,14 @@ def is_present(session: Session, column: Column[Any], name: str) -> ColumnElemen
     return and_(column.is_not(None), func.coalesce(_type(session, column, name), "null") != "null")
 
 
-def _element(session: Session, column: Column[Any], name: str) -> Any:  # noqa: ANN401  a JSON expression
-    return cast(column, JSONB)[name] if _is_postgresql(session) else type_coerce(column, JSON)[name]
-
-
 def _type(session: Session, column: Column[Any], name: str) -> ColumnElement[str]:
     if _is_postgresql(session):
-        return func.jsonb_typeof(_element(session, column, name))
-    return func.json_type(type_coerce(column, String), f'$."{name}"')
+        return func.jsonb_typeof(cast(column, JSONB)[name])
+    return func.json_type(type_coerce(column, String), _path(name))
+
+
+def _path(name: str) -> str:
+    return f'$."{name}"'
 
 
 def _is_postgresql(session: Session) -> bool:

@@ -159,7 +159,8 @@ class Transaction:
         check_values(model, values)
         record.custom = self._custom_of_new(model, values)
         self._stamp(record)
-        check_written(self.session, [self._written(model, {**values, "custom": record.custom})])
+        if self._names_others(model):
+            check_written(self.session, [self._written(model, {**values, "custom": record.custom})])
         check_order(model, {**values, "occurred_at": record.occurred_at})
         self._check_new_external_id(record)
         self.session.add(record)
@@ -201,7 +202,8 @@ class Transaction:
         stored = stored_columns(model, columns, times) if self._needs_no_custom(model) else None
         if stored is None:
             filled = [self._fill(model, row) for row in rows_of(model, columns)]
-            check_written(self.session, [self._written(model, row) for row in filled if _names_others(row)])
+            if self._names_others(model):
+                check_written(self.session, [self._written(model, row) for row in filled])
             columns = turned(filled)
             stored = as_stored(model, columns)
         writer = Writer(source=self.source, actor_id=self.actor_id, sequence=self._sequence)
@@ -274,10 +276,12 @@ class Transaction:
         field: str | None = None,
         old: object = None,
         new: object = None,
+        at: datetime | None = None,
     ) -> None:
-        """Leave a row about a declared field or record type."""
+        """Leave a row about a declared field or record type, at `at` or now."""
         old, new = (micros(each) if isinstance(each, datetime) else each for each in (old, new))
-        self._log_row(declared, declaration_id, action, self.now, self.now, field=field, old=old, new=new)
+        when = at or self.now
+        self._log_row(declared, declaration_id, action, when, when, field=field, old=old, new=new)
 
     def log_personal(self, model: type[Record], ids: Collection[int], action: Action) -> None:
         """Leave a row for each record of which something personal was erased or handed out."""
@@ -351,7 +355,7 @@ class Transaction:
             record_type = types.get(record_id, model.record_type)
             checked = self._checked_update(model, record_type, values)
             ready.append(checked)
-            if _names_others(checked):
+            if self._names_others(model):
                 written.append(_as_written(record_type, checked, record_id))
         check_written(self.session, written)
         return ready
@@ -395,6 +399,10 @@ class Transaction:
             kind.check_links(row)
             record_type = kind.name
         return declarations(self.session).stored(record_type, row.get("custom"), new=True)
+
+    def _names_others(self, model: type[Record]) -> bool:
+        """Return whether records may name others that the database itself does not look for."""
+        return model is CustomRecord or declarations(self.session).has_references(model.record_type)
 
     def _written(self, model: type[Record], row: Mapping[str, Any]) -> Written:
         is_custom = model is CustomRecord
@@ -501,13 +509,6 @@ class Transaction:
         )
         self.session.add(change)
         return change
-
-
-def _names_others(values: Mapping[str, Any]) -> bool:
-    """Return whether values may name records that the database itself does not look for."""
-    return bool(values.get("custom")) or any(
-        field == "parent_id" or field.startswith(CUSTOM) for field in values
-    )
 
 
 def _as_written(record_type: str, values: Mapping[str, Any], record_id: int) -> Written:

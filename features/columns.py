@@ -51,7 +51,9 @@ class Words:
 class Columns(Mapping[str, Values]):
     """Columns of one length by name, each taken from longer ones (`rows` of them) when it is asked for."""
 
-    def __init__(self, whole: Mapping[str, Values | Words], rows: npt.NDArray[np.int64] | None = None) -> None:
+    def __init__(
+        self, whole: Mapping[str, Values | Words], rows: npt.NDArray[np.int64] | None = None
+    ) -> None:
         self._whole = whole
         self._rows = rows
         self._taken: dict[str, Values] = {}

@@ -14,7 +14,6 @@ from crm_core.errors import FeatureError, RecordNotFoundError
 from features.declaration import Need, reached
 from features.events import AskedEvents, Versions
 from features.tables import AskedRecords, Table
-from features.windows import Ints
 
 if TYPE_CHECKING:
     from features.cohort import Cohort

@@ -16,6 +16,7 @@ from crm_core.errors import FeatureError, OutcomeFieldError
 from crm_core.fields import FieldDeclaration, FieldKind, Known, list_fields
 from crm_core.store import Store
 from features.account import ACCOUNT_FEATURES
+from features.custom_records import linked_features
 from features.deal import DEAL_FEATURES
 from features.declaration import Feature
 from features.facts import Plan
@@ -115,8 +116,9 @@ def feature_set_in(session: Session, task_name: str, *, retired: bool = False) -
         raise FeatureError(f"no feature set {task_name!r}; expected one of {', '.join(FEATURE_SETS)}")
     base = FEATURE_SETS[task_name].without_fields(unusable_fields(session))
     fields = [each for each in list_fields(session, base.record_type) if retired or each.retired_at is None]
-    custom = (_custom_feature(field) for field in fields)
-    return replace(base, features=(*base.features, *(feature for feature in custom if feature is not None)))
+    custom = [feature for feature in map(_custom_feature, fields) if feature is not None]
+    linked = linked_features(session, base.record_type, retired=retired)
+    return replace(base, features=(*base.features, *custom, *linked))
 
 
 def unusable_fields(session: Session) -> frozenset[str]:
@@ -161,6 +163,8 @@ def _custom_feature(field: FieldDeclaration) -> Feature | None:
     if not field.name.startswith("custom.") or field.known not in (Known.CREATION, Known.HISTORY):
         return None
     kind = FieldKind(field.kind or FieldKind.TEXT)
+    if kind is FieldKind.REFERENCE:
+        return None  # the id of another record says nothing by itself
     plain = field.name.removeprefix("custom.").replace("_", " ")
     english = field.label_en or plain
     noun = Noun(one=english, many=english, zh=field.label_zh or field.label_en or plain)

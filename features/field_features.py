@@ -106,7 +106,9 @@ class FieldValue(FieldFeature):
     def _unit(self) -> str:
         if self.kind is None:
             return unit_of(self.owner, self.field)
-        return {FieldKind.TEXT: "category", FieldKind.FLAG: "flag"}.get(self.kind, "value")
+        words = (FieldKind.TEXT, FieldKind.CHOICE)
+        units = {**dict.fromkeys(words, "category"), FieldKind.FLAG: "flag", FieldKind.MONEY: "currency"}
+        return units.get(self.kind, "value")
 
 
 @dataclass(frozen=True, kw_only=True)

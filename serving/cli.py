@@ -12,7 +12,7 @@ import click
 
 from crm_core.errors import CRMError
 from crm_core.store import Store
-from serving.commands import duplicates, person, search
+from serving.commands import declaring, duplicates, person, search
 from serving.console import answer, say, stage, table
 from serving.opening import open_store
 from serving.settings import Settings, load_settings
@@ -425,7 +425,7 @@ def password(email: str, home: Path | None, as_json: bool) -> None:  # noqa: FBT
     answer({"email": email, "password": made}, as_json=as_json, show=lambda: click.echo(made))
 
 
-for _command in (search.search, duplicates.duplicates, person.person):
+for _command in (search.search, duplicates.duplicates, person.person, declaring.fields, declaring.types):
     main.add_command(_command)
 
 

@@ -21,6 +21,7 @@ from crm_core.access import Reader
 from crm_core.clock import instant, micros
 from crm_core.columns import check_text
 from crm_core.errors import InvalidValueError
+from crm_core.filters import compile_filter
 from crm_core.records import Account, Deal, Lead, User
 
 R = TypeVar("R", bound=Lead | Deal | Account)
@@ -40,6 +41,7 @@ class Listing:
     status: str | None = None
     owner_id: int | None = None
     search: str | None = None
+    filter: Sequence[str] = ()
     limit: int = 50
     cursor: str | None = None
 
@@ -77,6 +79,8 @@ def _conditions(reader: Reader, model: type[R], asked: Listing) -> list[ColumnEl
         conditions.append(model.owner_id == asked.owner_id)
     if asked.search:
         conditions.append(_contains(reader, model, check_text("search", asked.search)))
+    if asked.filter:
+        conditions.append(compile_filter(reader, model.record_type, asked.filter))
     return conditions
 
 

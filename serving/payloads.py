@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, PlainSerializer
 
 from crm_core.access import Reader
+from crm_core.declared import plain_custom
 from crm_core.opting_out import list_opted_out
 from crm_core.predictions import Prediction
 from crm_core.records import RECORD_TYPES, Activity, Deal, Lead
@@ -75,6 +76,14 @@ class PageQuery(Asked):
     search: str | None = Field(
         default=None, max_length=200, description="Only records whose names contain this."
     )
+    filter: list[Annotated[str, Field(max_length=2_000)]] = Field(
+        default_factory=list,
+        max_length=20,
+        description=(
+            "Only records for which this holds, as FIELD:OP:VALUE, such as `amount:ge:1000`, "
+            "`custom.grade:in:A,B` or `custom.tender:eq:true`; given several times, all must hold."
+        ),
+    )
 
 
 class LeadsQuery(PageQuery):
@@ -122,7 +131,11 @@ class NewLead(Taken):
     )
     occurred_at: Past | None = Field(default=None, description="When the lead came to be; default now.")
     custom: dict[Annotated[str, Field(max_length=100)], CustomValue] | None = Field(
-        default=None, description="Values of declared custom fields."
+        default=None,
+        description=(
+            "Values of declared custom fields; days as 2026-03-02, instants as 2026-03-02T09:00:00Z, "
+            "amounts as decimal numbers in texts, as they are given back."
+        ),
     )
 
 
@@ -425,6 +438,7 @@ def _plain(reader: Reader, record: Lead | Deal, model: type[BaseModel], *, silen
     names = model.model_fields.keys() - {"prediction", "withheld"}
     return {
         **{name: seen.get(name) for name in names},
+        "custom": plain_custom(reader.session, record.record_type, seen.get("custom")),
         "prediction": OPTED_OUT if silent else _shown(reader, record),
         "withheld": sorted(names - seen.keys()),
     }

@@ -112,7 +112,7 @@ class Filler:
         declare_record_type(session, name="shop", label_en="Shop", label_zh="门店")
         for name in OWN_TYPES:
             declare_record_type(session, name=name, label_en=name, label_zh=name, links=(*LINKS, *OWN_TYPES))
-        for record_type in (*RECORD_TYPES, *OWN_TYPES):
+        for record_type in (*(name for name in RECORD_TYPES if name != "custom_record"), *OWN_TYPES):
             for name, kind in CUSTOM.items():
                 declare_field(
                     session,

@@ -8,9 +8,10 @@ from datetime import datetime
 
 from crm_core.exporting.files import as_cell
 from crm_core.exporting.tables import ANY, ExportColumn, ExportTable
-from crm_core.fields import Known
+from crm_core.fields import FieldKind, Known
 from crm_core.importing.mapping import IMPORTED, LINK_LISTS, is_mapped
-from crm_core.records import RECORD_TYPES
+from crm_core.importing.specs import model_named
+from crm_core.records import RECORD_TYPES, CustomRecordType
 from crm_core.validation import columns_of
 
 _ABOUT = """\
@@ -27,9 +28,10 @@ def mapping_of(
 ) -> str:
     """Return the mapping of the exported files as TOML; only records of the record types that it names."""
     there = {table.name for table in tables}
-    taken = [table for table in tables if table.name in IMPORTED and _is_whole(table)]
+    taken = [table for table in tables if (table.kind or table.name in IMPORTED) and _is_whole(table)]
     later = {table.name: _later(table, [each.name for each in taken]) for table in taken}
-    parts = [_ABOUT, *(_file(table.name, ending, guarded=guarded) for table in taken)]
+    parts = [_ABOUT, *(_type(table.kind) for table in taken if table.kind is not None)]
+    parts += [*(_file(table.name, ending, guarded=guarded) for table in taken)]
     parts += [_records(table, there, later[table.name]) for table in taken]
     parts += [_records(table, there, later[table.name], rest=True) for table in taken if later[table.name]]
     parts += [
@@ -50,9 +52,18 @@ def _coverage(covered: Mapping[str, datetime], taken: set[str]) -> Iterator[str]
         yield "\n".join(["[coverage]", *lines, ""])
 
 
+def _type(kind: CustomRecordType) -> str:
+    """Return the declaration of a record type, so that an empty store knows it too."""
+    lines = [f"[types.{kind.name}]", *(f"{key} = {json.dumps(getattr(kind, key))}" for key in _TYPE_KEYS)]
+    return "\n".join([*lines, ""])
+
+
+_TYPE_KEYS = ("label_en", "label_zh", "links")
+
+
 def _is_whole(table: ExportTable) -> bool:
     """Say whether the file holds what a record needs; fields may be hidden from who exported."""
-    columns = columns_of(RECORD_TYPES[table.name])
+    columns = columns_of(model_named(table.name))
     needed = {name for name, column in columns.items() if is_mapped(name, column) and not column.nullable}
     return needed | {"occurred_at", "recorded_at"} <= {column.field for column in table.columns}
 
@@ -75,9 +86,16 @@ def _records(table: ExportTable, there: set[str], later: Sequence[str], *, rest:
 
 
 def _fields(table: ExportTable, there: set[str]) -> Iterator[str]:
-    columns = columns_of(RECORD_TYPES[table.name])
+    columns = columns_of(model_named(table.name))
+    parents = {link for link in (table.kind.links if table.kind else ()) if link in there - {table.name}}
     for column in table.columns:
         name = column.field or ""
+        if name == "parent_id" and table.kind is not None:
+            parents &= there - RECORD_TYPES.keys()
+            if len(parents) == 1 and column.link is not None:
+                kind = f'record = "{min(parents)}", if_missing = "empty"'
+                yield f'{name} = {{ external_id = "{column.name}", {kind} }}'
+            continue
         if name not in columns or _is_own(table, column):
             continue
         may_be_missing = ', if_missing = "empty"' if columns[name].nullable else ""
@@ -92,13 +110,13 @@ def _fields(table: ExportTable, there: set[str]) -> Iterator[str]:
 
 
 def _is_link(record_type: str, name: str) -> bool:
-    return bool(columns_of(RECORD_TYPES[record_type])[name].foreign_keys) or (record_type, name) in LINK_LISTS
+    return bool(columns_of(model_named(record_type))[name].foreign_keys) or (record_type, name) in LINK_LISTS
 
 
 def _custom(table: ExportTable) -> Iterator[str]:
     for column in table.columns:
-        if column.declared is None or column.known is None:
-            continue
+        if column.declared in {None, FieldKind.REFERENCE} or column.known is None:
+            continue  # an id of this store names nothing in another one
         # The export holds the last state: what was known when stands in the change log.
         known = Known.UNKNOWN if column.known is Known.HISTORY else column.known
         yield f"[records.{column.name}]"
@@ -106,6 +124,8 @@ def _custom(table: ExportTable) -> Iterator[str]:
         for language, label in (("label_en", column.label_en), ("label_zh", column.label_zh)):
             if label:
                 yield f"{language} = {json.dumps(label, ensure_ascii=False)}"
+        if column.choices:
+            yield f"choices = {json.dumps(column.choices, ensure_ascii=False)}"
         yield ""
 
 

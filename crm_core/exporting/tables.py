@@ -5,21 +5,22 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import Boolean, Column, ColumnElement, Float, Integer, Select, select
+from sqlalchemy import Boolean, Column, ColumnElement, Float, Integer, Select, select, true
 from sqlalchemy.orm import Session
 from sqlalchemy.types import TypeEngine
 
 from crm_core.access import Reader
 from crm_core.changes import Change
 from crm_core.clock import day_of, instant
-from crm_core.columns import Day, Instant, Json, Money, dump_json
+from crm_core.columns import MONEY_SCALE, Day, Instant, Json, Money, dump_json
 from crm_core.fields import FieldKind, Known, list_fields
 from crm_core.importing.mapping import LINK_LISTS
 from crm_core.importing.values import Kind
 from crm_core.predictions import Prediction
-from crm_core.records import RECORD_TYPES, Record
+from crm_core.records import RECORD_TYPES, CustomRecord, CustomRecordType, Record
 from crm_core.validation import columns_of
 
 CHUNK_ROWS = 2_000
@@ -47,17 +48,20 @@ class ExportColumn:
     declared: FieldKind | None = None
     label_en: str | None = None
     label_zh: str | None = None
+    choices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExportTable:
     """A file to be written: rows come in chunks, in the order of ids.
 
-    `subjects` are the record types that its records are about, where they may be about any.
+    `subjects` are the record types that its records are about, where they may be about any; `kind` is that of
+    declared records.
     """
 
     name: str
     columns: Sequence[ExportColumn]
+    kind: CustomRecordType | None = None
     chunks: Callable[[], Iterator[list[Row]]]
     subjects: frozenset[str] = frozenset()
 
@@ -83,17 +87,23 @@ def key_of(record_id: int, external_id: str | None, prefix: str = MADE) -> str:
 # ------------------------------------------------------------------------------------------------ records
 
 
-def table_of(reader: Reader, model: type[Record]) -> ExportTable:
-    """Return all records of `model` that `reader` may see, with the fields that it may see."""
+def table_of(reader: Reader, model: type[Record], kind: CustomRecordType | None = None) -> ExportTable:
+    """Return all records of `model` that `reader` may see, with the fields that it may see.
+
+    With `kind`, which is declared, those of that kind.
+    """
+    name = model.record_type if kind is None else kind.name
+    ours = true() if kind is None else CustomRecord.type_id == kind.id
     columns = [
         ExportColumn(name="key", kind=Kind.TEXT),
-        *(each for name in _visible(reader, model) for each in _columns(model, name)),
-        *_custom_columns(reader, model),
+        *(each for field in _visible(reader, model, name) for each in _columns(model, field)),
+        *_custom_columns(reader, model, name, ours),
     ]
     return ExportTable(
-        name=model.record_type,
+        name=name,
         columns=columns,
-        chunks=lambda: _record_chunks(reader, model, columns),
+        kind=kind,
+        chunks=lambda: _record_chunks(reader, model, columns, ours),
         subjects=_subjects(reader, model),
     )
 
@@ -106,8 +116,8 @@ def _subjects(reader: Reader, model: type[Record]) -> frozenset[str]:
     return frozenset(reader.session.scalars(query))
 
 
-def _visible(reader: Reader, model: type[Record]) -> list[str]:
-    readable = reader.readable_fields(model)
+def _visible(reader: Reader, model: type[Record], record_type: str) -> list[str]:
+    readable = {name for name in reader.readable_fields(model) if reader.may_read_field(record_type, name)}
     return [name for name in columns_of(model) if name in readable and name not in {"custom", "deleted_at"}]
 
 
@@ -140,41 +150,47 @@ def kind_of(column: ColumnElement[Any]) -> Kind:
     return next((kind for stored, kind in kinds if isinstance(column.type, stored)), Kind.TEXT)
 
 
-def _custom_columns(reader: Reader, model: type[Record]) -> Iterator[ExportColumn]:
+def _custom_columns(
+    reader: Reader, model: type[Record], record_type: str, ours: ColumnElement[bool]
+) -> Iterator[ExportColumn]:
     declared = {
         each.name: each
-        for each in list_fields(reader.session, model.record_type)
+        for each in list_fields(reader.session, record_type)
         if each.name.startswith("custom.")
     }
-    for name in sorted(declared.keys() | _custom_names(reader, model)):
-        if reader.may_read_field(model.record_type, name):
+    for name in sorted(declared.keys() | _custom_names(reader, model, ours)):
+        if reader.may_read_field(record_type, name):
             found = declared.get(name)
             kind = FieldKind(found.kind) if found is not None and found.kind else FieldKind.TEXT
             known = None if found is None else Known(found.known)
             yield ExportColumn(
                 name=name,
-                kind=Kind(kind.value),
+                kind=_CELLS.get(kind) or Kind(kind.value),
                 field=name,
                 known=known,
                 declared=kind,
                 label_en=None if found is None else found.label_en,
                 label_zh=None if found is None else found.label_zh,
+                choices=tuple(each["value"] for each in (found.choices if found else None) or ()),
             )
 
 
-def _custom_names(reader: Reader, model: type[Record]) -> set[str]:
+_CELLS = {FieldKind.CHOICE: Kind.TEXT, FieldKind.REFERENCE: Kind.INTEGER}
+
+
+def _custom_names(reader: Reader, model: type[Record], ours: ColumnElement[bool]) -> set[str]:
     """Return the custom fields that records have: programs may write some that nobody declared."""
     column = columns_of(model)["custom"]
-    query = select(column).where(column.is_not(None), reader.readable(model)).distinct()
+    query = select(column).where(column.is_not(None), reader.readable(model), ours).distinct()
     values = reader.session.scalars(query.execution_options(yield_per=CHUNK_ROWS))
     return {f"custom.{name}" for custom in values for name in custom or ()}
 
 
 def _record_chunks(
-    reader: Reader, model: type[Record], columns: Sequence[ExportColumn]
+    reader: Reader, model: type[Record], columns: Sequence[ExportColumn], ours: ColumnElement[bool]
 ) -> Iterator[list[Row]]:
     last = 0
-    query = reader.select(model).order_by(model.id).limit(CHUNK_ROWS)
+    query = reader.select(model).where(ours).order_by(model.id).limit(CHUNK_ROWS)
     while records := list(reader.session.scalars(query.where(model.id > last))):
         last = records[-1].id
         prefix = prefix_of(reader.session, model)
@@ -249,7 +265,9 @@ def _custom_cell(kind: FieldKind, value: Any) -> Any:  # noqa: ANN401  any value
             return instant(value)
         case FieldKind.DAY:
             return day_of(value)
-        case FieldKind.TEXT:
+        case FieldKind.MONEY:
+            return Decimal(value) / MONEY_SCALE
+        case FieldKind.TEXT | FieldKind.CHOICE:
             return value if isinstance(value, str) else dump_json(value)
     return value
 

@@ -64,12 +64,14 @@ class Pick:
 class Link:
     """The record that has the external id that `by` gives.
 
-    With `type_by`, of the record type that this gives; with `many`, as many records as `by` lists.
+    With `type_by`, of the record type that this gives; `record` names its type where no column does; with
+    `many`, as many records as `by` lists.
     """
 
     by: Expression
     may_be_missing: bool
     type_by: Expression | None = None
+    record: str | None = None
     many: bool = False
 
 

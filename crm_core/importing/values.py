@@ -236,6 +236,7 @@ def _decimal(cell: object, reading: Reading) -> Decimal:
 
 
 _FLAGS = {"true": True, "yes": True, "1": True, "1.0": True, "t": True, "y": True}
+_FLAGS |= {"是": True, "有": True, "否": False, "无": False}
 _FLAGS |= {"false": False, "no": False, "0": False, "0.0": False, "f": False, "n": False}
 
 

@@ -12,9 +12,9 @@ from typing import Any
 
 from sqlalchemy import Boolean, Column, Float, Integer
 
-from crm_core.columns import Day, Instant, Json, Money
+from crm_core.columns import MONEY_SCALE, Day, Instant, Json, Money
 from crm_core.pipelines import PIPELINES
-from crm_core.records import RECORD_TYPES, Record
+from crm_core.records import RECORD_TYPES, CustomRecord, Record
 from crm_core.sources import LEAD_SOURCES
 from crm_core.validation import columns_of
 from crm_core.views.spelling import Spelling
@@ -367,18 +367,23 @@ def _custom_fields() -> View:
             _text("label_zh", "text", "the same in Chinese", "f.label_zh"),
             _text("kind", "text", "what it holds, if it is declared", "f.kind"),
             ViewColumn(name="value", holds="text", meaning="the value as a text", sql=_custom_text),
-            ViewColumn(name="number", holds="number", meaning="the value of a number", sql=_custom_number),
+            ViewColumn(
+                name="number", holds="number", meaning="the value of a number or amount", sql=_custom_number
+            ),
         ),
         source=_custom_rows,
     )
 
 
 def _custom_text(spelling: Spelling) -> str:
-    return _readable(spelling, "e.plain", instant="f.kind = 'instant'", day="f.kind = 'day'")
+    return _readable(
+        spelling, "e.plain", instant="f.kind = 'instant'", day="f.kind = 'day'", money="f.kind = 'money'"
+    )
 
 
 def _custom_number(spelling: Spelling) -> str:
-    return f"CASE WHEN f.kind = 'number' THEN {spelling.number('e.plain')} END"
+    number = spelling.number("e.plain")
+    return f"CASE f.kind WHEN 'number' THEN {number} WHEN 'money' THEN {number} / {MONEY_SCALE}.0 END"
 
 
 def _readable(spelling: Spelling, plain: str, *, instant: str, day: str, money: str | None = None) -> str:
@@ -398,11 +403,18 @@ def _small(spelling: Spelling, whole: str) -> str:
 
 
 def _custom_rows(spelling: Spelling) -> str:
-    each = " UNION ALL ".join(
+    parts = [
         f"SELECT '{model.record_type}' AS record_type, id, custom FROM {model.__tablename__} "
         "WHERE deleted_at IS NULL AND custom IS NOT NULL"
         for model in RECORD_TYPES.values()
+        if model is not CustomRecord
+    ]
+    parts.append(
+        "SELECT t.name AS record_type, c.id, c.custom FROM custom_records AS c "
+        "JOIN custom_record_types AS t ON t.id = c.type_id "
+        "WHERE c.deleted_at IS NULL AND c.custom IS NOT NULL"
     )
+    each = " UNION ALL ".join(parts)
     declared = "LEFT JOIN fields AS f ON f.record_type = e.record_type AND f.name = 'custom.' || e.key"
     return f"FROM ({spelling.entries(each)}) AS e\n{declared}"
 

@@ -37,7 +37,7 @@ from serving.service import service, writing
 api: APIBlueprint = new_blueprint("deals", "What may be sold, and how likely that is.")
 
 
-@api.get("/deals", responses={"200": DealsPage, **documented()})
+@api.get("/deals", responses={"200": DealsPage, **documented(403)})
 def list_deals(query: DealsQuery) -> Response:
     """List the deals you may see, the likeliest first."""
     with service().store.reading() as session:

@@ -7,6 +7,7 @@ from flask_openapi.blueprint import APIBlueprint
 
 from crm_core.access import Reader, check_may_write
 from crm_core.changes import Source
+from crm_core.declared import read_plain
 from crm_core.errors import InvalidValueError
 from crm_core.predictions import list_predictions
 from crm_core.records import Activity, Lead
@@ -52,12 +53,14 @@ def create_lead(body: NewLead) -> Response:
         reader.check_fields("lead", values.keys() - {"custom"})
         reader.check_fields("lead", (f"custom.{name}" for name in body.custom or {}))
         owner_id = choose_owner(transaction.session, user, body.owner_id)
+        if body.custom:
+            values["custom"] = read_plain(transaction.session, "lead", body.custom)
         lead = transaction.create(Lead(**values, owner_id=owner_id))
         created = lead_out(reader, lead)
     return answer(created, 201)
 
 
-@api.get("/leads", responses={"200": LeadsPage, **documented()})
+@api.get("/leads", responses={"200": LeadsPage, **documented(403)})
 def list_leads(query: LeadsQuery) -> Response:
     """List the leads you may see, the likeliest first."""
     with service().store.reading() as session:

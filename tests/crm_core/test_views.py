@@ -18,12 +18,21 @@ from crm_core.clock import FixedClock
 from crm_core.errors import InvalidValueError
 from crm_core.personal import erase_person
 from crm_core.pipelines import DEFAULT_PIPELINE
-from crm_core.records import RECORD_TYPES, Account, Contact, Deal, Lead, Record, User
+from crm_core.record_types import declare_record_type
+from crm_core.records import RECORD_TYPES, Account, Contact, CustomRecord, Deal, Lead, Record, User
 from crm_core.store import Store
 from crm_core.validation import columns_of
 from crm_core.views import grants, list_views, view_name
 from tests.crm_core.conftest import execute
-from tests.factories import make_account, make_contact, make_deal, make_lead, make_team, make_user
+from tests.factories import (
+    declare_custom,
+    make_account,
+    make_contact,
+    make_deal,
+    make_lead,
+    make_team,
+    make_user,
+)
 from tests.filled import Filler
 
 MONDAY = datetime(2026, 3, 2, 9, tzinfo=UTC)
@@ -315,3 +324,16 @@ def test_a_role_reads_the_views_and_nothing_else_and_keeps_that_right(
 def test_a_role_with_another_name_than_a_plain_word_is_refused() -> None:
     with pytest.raises(InvalidValueError, match="role: expected small letters"):
         grants("bi; DROP TABLE leads", "crm")
+
+
+def test_fields_of_declared_record_types_are_found_by_the_types_name(store: Store) -> None:
+    with store.transaction() as transaction:
+        kind = declare_record_type(transaction.session, name="mill", label_en="Mill", label_zh="设备")
+        declare_custom(transaction, "mill", price="money", phase="text")
+        custom = {"price": Decimal("99.5"), "phase": "设计"}
+        transaction.create(CustomRecord(type_id=kind.id, name="Mill", custom=custom))
+    found = rows(store, "SELECT field, value, number FROM bi_custom_fields WHERE record_type = 'mill'")
+    values = {each["field"]: (each["value"], each["number"]) for each in found}
+    assert values["phase"] == ("设计", None)
+    assert Decimal(values["price"][0]) == Decimal("99.5")
+    assert float(values["price"][1]) == pytest.approx(99.5)

@@ -116,7 +116,7 @@ OF_LEADS = [
     ({"owner_id": 999}, 404, "record-not-found"),
     ({"owner_id": 2}, 403, "access-denied"),
     ({"custom": {"shoe_size": 43}}, 422, "unknown-field"),
-    ({"custom": {"a\x00": 1}}, 422, "unknown-field"),
+    ({"custom": {"a\x00": 1}}, 422, "unsafe-text"),
     ({"custom": {"depth": [1]}}, 422, "invalid-request"),
     ({"custom": {"n": 10**4000}}, 422, "invalid-request"),
     ({"external_id": "taken"}, 409, "duplicate-external-id"),
