@@ -16,6 +16,8 @@ The contract, from which any consumer can be built:
   before that of rows with a smaller id: it is history, and the record keeps the value that happened last.
 - `source` says who wrote: rep, import, api or automation. What models write is not here but in
   `predictions`, an append-only log of its own, so following this log can never be set off by a score.
+- Custom fields and record types are declared in the log too: the record types `field` and `record_type`, with
+  the id of the declaration.
 - `sequence` says which transaction wrote the row. Consumers read whole transactions in the order of
   `sequence`, keep the last one they have dealt with in `cursors`, and read on from there: `list_changes`
   gives only what no transaction still running can come before. Ids are not that order: on PostgreSQL a
@@ -30,7 +32,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, Protocol
 
 from sqlalchemy import (
     BigInteger,
@@ -106,6 +108,40 @@ class Cursor(Base):
         BigInteger, comment="sequence of the begun batch's last transaction"
     )
     batch_as_of: Mapped[datetime | None] = mapped_column(Instant, comment="the instant it asks from")
+
+
+class Author(Protocol):
+    """Who writes declarations, and when: the transaction that a session belongs to."""
+
+    now: datetime
+
+    def log_declared(
+        self,
+        declared: str,
+        declaration_id: int,
+        action: Action,
+        *,
+        field: str | None = None,
+        old: object = None,
+        new: object = None,
+    ) -> None:
+        """Leave a row about a declared field or record type."""
+
+
+_AUTHOR = "author"
+
+
+def set_author(session: Session, author: Author) -> None:
+    """Say who writes in a session."""
+    session.info[_AUTHOR] = author
+
+
+def author_of(session: Session) -> Author:
+    """Return who writes in a session, which must be that of a transaction of the store."""
+    author: Author | None = session.info.get(_AUTHOR)
+    if author is None:
+        raise RuntimeError("declarations are written inside Store.transaction, this session only reads")
+    return author
 
 
 def list_changes(session: Session, *, after: int, limit: int) -> list[Change]:

@@ -8,7 +8,11 @@ CRMError
 ├── StaleRecordError               the record changed since it was read
 ├── FutureEventError               something said to have happened later than now
 ├── UnknownFieldError              no such field on that record type
-├── FieldAlreadyDeclaredError      a custom field declared twice with different meaning
+│   └── FieldRetiredError          a custom field that takes no values any more
+├── UnknownRecordTypeError         no such record type, built in or declared
+├── DeclarationError               a custom field or record type that cannot be declared like that
+│   └── FieldAlreadyDeclaredError  a custom field declared twice with different meaning
+├── FilterError                    a condition on a list that cannot be read
 ├── LeadNotOpenError               the lead is converted or disqualified already
 ├── MergeError                     two records that cannot be made one
 ├── HandoverError                  nobody to hand over to
@@ -102,7 +106,31 @@ class UnknownFieldError(CRMError):
         self.field = field
 
 
-class FieldAlreadyDeclaredError(CRMError):
+class FieldRetiredError(UnknownFieldError):
+    """A custom field that takes no values any more; those that it has stay."""
+
+    def __init__(self, record_type: str, field: str) -> None:
+        super().__init__(record_type, field)
+        self.args = (f"{record_type}.{field} is retired and takes no values; restore it to use it again",)
+
+
+class UnknownRecordTypeError(CRMError):
+    """No such record type, neither built in nor declared."""
+
+    def __init__(self, record_type: str) -> None:
+        super().__init__(f"there is no record type {record_type!r}, neither built in nor declared")
+        self.record_type = record_type
+
+
+class DeclarationError(CRMError):
+    """A custom field or record type that cannot be declared like that."""
+
+
+class FilterError(CRMError):
+    """A condition on a list that cannot be read; the message says what was expected."""
+
+
+class FieldAlreadyDeclaredError(DeclarationError):
     """A custom field exists with another type or another time of being known."""
 
 
@@ -159,7 +187,7 @@ class StoreNotInitialisedError(CRMError):
 
 
 class StoreBusyError(CRMError):
-    """Somebody else keeps the database in use, so that its files cannot be written anew."""
+    """Somebody else keeps the database in use, so that it cannot be written."""
 
 
 class SettingsError(CRMError):

@@ -7,6 +7,7 @@ from typing import TypeVar
 from sqlalchemy.orm import Session
 
 from crm_core.bulk import Update
+from crm_core.declared import declarations
 from crm_core.errors import MergeError
 from crm_core.links import Link, links_to
 from crm_core.opting_out import hide_scores_about
@@ -85,11 +86,11 @@ def _fill_gaps(transaction: Transaction, keep: M, gone: M) -> None:
         for field in columns_of(type(keep))
         if field not in _KEPT_APART and getattr(keep, field) is None and getattr(gone, field) is not None
     }
-    held = keep.custom or {}
+    held, declared = keep.custom or {}, declarations(transaction.session)
     gaps |= {
         f"custom.{name}": value
         for name, value in (gone.custom or {}).items()
-        if held.get(name) is None and value is not None
+        if held.get(name) is None and value is not None and declared.takes(gone.record_type, name)
     }
     if gaps.get("parent_id") == keep.id:
         del gaps["parent_id"]

@@ -25,7 +25,7 @@ from crm_core.segments import expand_runs
 from crm_core.store import Store
 from features.contracts import RUNNING_FIELDS, running
 from features.events import AskedEvents, Versions
-from features.facts import read_versions
+from features.reading import read_versions
 from features.windows import Flags, Ints, visible_from, visible_until
 
 WEEK = 7 * DAY

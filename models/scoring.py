@@ -114,7 +114,7 @@ def features_of(store: Store, bundle: ModelBundle) -> FeatureSet:
 
     Features that were added since are no obstacle; one that is gone or means something else is.
     """
-    present = feature_set_for(store, bundle.task)
+    present = feature_set_for(store, bundle.task, retired=True)
     gone = [name for name in bundle.features if name not in present.names]
     if gone:
         raise FeatureSetMismatchError(

@@ -227,6 +227,26 @@ def export(
     answer(report.to_json(), as_json=as_json, show=show)
 
 
+@main.group()
+def views() -> None:
+    """Let a BI tool read the records."""
+
+
+@views.command("sql")
+@click.option("--role", default="bi_reader", show_default=True, help="Name of the PostgreSQL role.")
+@_home
+@_json
+def views_sql(role: str, home: Path | None, as_json: bool) -> None:  # noqa: FBT001  click gives flags by name
+    """Print the SQL that makes a PostgreSQL role which reads the views, or how to open a SQLite file.
+
+    Nothing is done to the database. The views show what every role together may see: mind who gets access.
+    """
+    from serving.reading_access import reading_access
+
+    told = reading_access(open_store(load_settings(home=home)), role)
+    answer(told, as_json=as_json, show=lambda: click.echo("\n".join(told["lines"])))
+
+
 @main.command()
 @_task_or_all
 @click.option("--as-of", callback=_as_of, help="Know only what was known then (a day or an instant, UTC).")
@@ -275,6 +295,35 @@ def backtest(task: str, home: Path | None, as_json: bool) -> None:  # noqa: FBT0
     settings = load_settings(home=home)
     report = backtest_task(open_store(settings), task)
     answer(report, as_json=as_json, show=lambda: show_backtest(report))
+
+
+@main.command()
+@_task
+@click.option("--entity", type=int, help="Id of a record: show what is known of it, and from which rows.")
+@click.option("--as-of", callback=_as_of, help="Ask from then (a day or an instant, UTC; default: now).")
+@click.option("--feature", "name", help="Only this feature, with every row behind it.")
+@_home
+@_json
+def features(
+    task: str,
+    entity: int | None,
+    as_of: datetime | None,
+    name: str | None,
+    home: Path | None,
+    as_json: bool,  # noqa: FBT001  click gives flags by name
+) -> None:
+    """List what a task looks at, or show why a record's features have the values they have."""
+    from serving.exploring import explore_record, list_features, show_features, show_record
+
+    if entity is None and (as_of is not None or name is not None):
+        raise click.UsageError("--as-of and --feature need --entity")
+    store = open_store(load_settings(home=home))
+    if entity is None:
+        listed = list_features(store, task)
+        answer(listed, as_json=as_json, show=lambda: show_features(listed))
+        return
+    report = explore_record(store, task, entity, as_of=as_of, name=name)
+    answer(report, as_json=as_json, show=lambda: show_record(report, every_row=name is not None))
 
 
 @main.group()

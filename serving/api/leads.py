@@ -8,7 +8,6 @@ from flask_openapi.blueprint import APIBlueprint
 from crm_core.access import Reader, check_may_write
 from crm_core.changes import Source
 from crm_core.errors import InvalidValueError
-from crm_core.fields import check_custom
 from crm_core.predictions import list_predictions
 from crm_core.records import Activity, Lead
 from serving.activity_log import list_activities, log_on
@@ -52,7 +51,6 @@ def create_lead(body: NewLead) -> Response:
         reader.check_may_create(Lead)
         reader.check_fields("lead", values.keys() - {"custom"})
         reader.check_fields("lead", (f"custom.{name}" for name in body.custom or {}))
-        check_custom(transaction.session, "lead", body.custom or {})
         owner_id = choose_owner(transaction.session, user, body.owner_id)
         lead = transaction.create(Lead(**values, owner_id=owner_id))
         created = lead_out(reader, lead)
