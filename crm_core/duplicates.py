@@ -139,9 +139,11 @@ def find_duplicates(
     table = _compared(kind, [asked, *_read(session, model, kind, sorted(ids - {own}))])
     right = np.arange(1, table.ids.size)
     pairs = _pairs(session, record.record_type, table, np.zeros_like(right), right, at_least)
-    visible = None if reader is None else _visible(reader, model, ids)
-    if reader is None or visible is None:
+    if reader is None:
         return pairs
+    visible = _visible(reader, model, ids | {own})
+    if own and own not in visible:
+        return []
     return [_as_seen(reader, pair) for pair in pairs if pair.other(own) in visible]
 
 

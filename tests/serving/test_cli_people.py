@@ -167,7 +167,8 @@ def test_opting_out_covers_all_records_of_the_person_and_back(
 def test_personal_data_is_for_administrators(
     home: Path, leads: list[int], command: str, tmp_path: Path
 ) -> None:
-    more = {"export": ["--to", tmp_path / "out"], "erase": ["--yes"]}.get(command, [])
+    options: dict[str, list[object]] = {"export": ["--to", tmp_path / "out"], "erase": ["--yes"]}
+    more = options.get(command, [])
     refused = run("person", command, MAIL, *more, "--as", "ana@example.com", "--home", home)
     assert refused.exit_code == 1
     assert "the role rep may not" in refused.stderr
