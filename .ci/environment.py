@@ -237,6 +237,18 @@ def link_checkout(home: Path, root: Path) -> None:
         path.chmod(0o755)
 
 
+def compile_loops(home: Path, root: Path) -> None:
+    """Compile the loops that features are made of, so that nobody waits for it later."""
+    source = (root / "features" / "kernels.py").read_bytes()
+    stamp, now = home / ".compiled-loops", hashlib.sha256(source).hexdigest()
+    if stamp.is_file() and stamp.read_text() == now:
+        return
+    say("Compiling the loops that features are made of (seconds, once)")
+    done = subprocess.run([interpreter(home), "-m", "features.compiled"], cwd=root, check=False)
+    if done.returncode == 0:
+        stamp.write_text(now)
+
+
 def main() -> int:
     """Do what the command line asks; 0 when the environment is as the locks say."""
     parser = argparse.ArgumentParser(description="Make .venv hold what the lock files name.")
@@ -250,6 +262,7 @@ def main() -> int:
             if not is_installed(home, lock):
                 install(home, lock)
         link_checkout(home, ROOT)
+        compile_loops(home, ROOT)
     except SetupRefusedError as error:
         say(f"\n{error}")
         return 1

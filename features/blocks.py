@@ -93,7 +93,8 @@ def prepare(tables: Tables, plan: Plan) -> None:
 
 def _answers(tables: Tables, cohort: Cohort, feature_set: FeatureSet) -> Columns:
     facts = Facts(tables, cohort, feature_set.plan)
-    return {feature.name: feature.compute(facts) for feature in feature_set.features}
+    answers = (feature.compute(facts) for feature in feature_set.features)
+    return dict(zip(feature_set.names, answers, strict=True))
 
 
 def _by_record(ids: Ints) -> Ints | None:

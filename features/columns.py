@@ -14,6 +14,10 @@ Values = npt.NDArray[Any]
 Flags = npt.NDArray[np.bool_]
 
 
+_MANY = 1000
+"""Words from which on a library that looks at them all at once is quicker."""
+
+
 class Words:
     """A column of words, None for empty, of which few differ: `codes[i]` is a place in `words`."""
 
@@ -24,10 +28,22 @@ class Words:
     @classmethod
     def of(cls, values: npt.NDArray[np.object_]) -> Words:
         """Return a column of objects as words; equal objects become one."""
+        if values.size > _MANY:
+            return cls._of_many(values)
         cells = values.tolist()
         place = {word: number for number, word in enumerate(dict.fromkeys(cells))}
         codes = np.fromiter(map(place.__getitem__, cells), dtype=np.int32, count=len(cells))
         return cls(codes, as_objects(list(place)))
+
+    @classmethod
+    def _of_many(cls, values: npt.NDArray[np.object_]) -> Words:
+        """Return the same without an object a row."""
+        import pyarrow as pa
+
+        coded = pa.array(values, type=pa.string(), from_pandas=True).dictionary_encode()
+        words = as_objects([*coded.dictionary.to_pylist(), None])
+        codes = coded.indices.fill_null(len(words) - 1).to_numpy(zero_copy_only=False)
+        return cls(codes.astype(np.int32), words)
 
     @property
     def size(self) -> int:
@@ -49,20 +65,23 @@ class Words:
 
 
 class Columns(Mapping[str, Values]):
-    """Columns of one length by name, each taken from longer ones (`rows` of them) when it is asked for."""
+    """Columns of one length by name, each taken from longer ones (`rows` of them) when first asked for."""
 
     def __init__(
-        self, whole: Mapping[str, Values | Words], rows: npt.NDArray[np.int64] | None = None
+        self, whole: Mapping[str, Values | Words] | Columns, rows: npt.NDArray[np.int64] | None = None
     ) -> None:
         self._whole = whole
         self._rows = rows
-        self._taken: dict[str, Values] = {}
+        self._stored: dict[str, Values | Words] = {}
+        self._decoded: dict[str, Values] = {}
 
     def __getitem__(self, name: str) -> Values:
-        if name not in self._taken:
-            column = self.stored(name)
-            self._taken[name] = column.decode() if isinstance(column, Words) else column
-        return self._taken[name]
+        column = self.stored(name)
+        if not isinstance(column, Words):
+            return column
+        if name not in self._decoded:
+            self._decoded[name] = column.decode()
+        return self._decoded[name]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._whole)
@@ -72,22 +91,16 @@ class Columns(Mapping[str, Values]):
 
     def stored(self, name: str) -> Values | Words:
         """Return a column as it is kept."""
-        column = self._whole[name]
-        if self._rows is None:
-            return column
-        return column.take(self._rows) if isinstance(column, Words) else column[self._rows]
-
-    def take(self, rows: npt.NDArray[np.int64]) -> Columns:
-        """Return the given rows of every column."""
-        return Columns(self._whole, rows if self._rows is None else self._rows[rows])
-
-
-def take_columns(columns: Mapping[str, Values], rows: npt.NDArray[np.int64]) -> Columns:
-    """Return the given rows of columns by name."""
-    return columns.take(rows) if isinstance(columns, Columns) else Columns(columns, rows)
+        found = self._stored.get(name)
+        if found is None:
+            found = stored_in(self._whole, name)
+            if self._rows is not None:
+                found = found.take(self._rows)
+            self._stored[name] = found
+        return found
 
 
-def stored_in(columns: Mapping[str, Values], name: str) -> Values | Words:
+def stored_in(columns: Mapping[str, Values | Words] | Columns, name: str) -> Values | Words:
     """Return a column as it is kept: as words, where it is."""
     return columns.stored(name) if isinstance(columns, Columns) else columns[name]
 

@@ -15,5 +15,9 @@ def loops() -> ModuleType:
 
 
 def warm() -> None:
-    """Compile every loop, or load what was compiled before; takes seconds at most once a checkout and machine."""
+    """Compile every loop, or load what was compiled before; seconds at most once a checkout and machine."""
     loops().warm()
+
+
+if __name__ == "__main__":
+    warm()

@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from crm_core.arrays import NO_INSTANT
 from crm_core.segments import end_within, expand_runs, runs_of
-from features.columns import Words, stored_in, take_columns
+from features.columns import Columns, Words, stored_in
 from features.compiled import loops
 from features.windows import NEVER, Ints, leaves_window
 
@@ -69,7 +69,7 @@ class Versions:
             occurred_at=occurred_at,
             start=start,
             stop=stop,
-            columns=take_columns(self.columns, rows),
+            columns=Columns(self.columns, rows),
         )
 
     def in_order(self) -> Versions:
@@ -269,6 +269,9 @@ def _running(weight: Ints) -> Ints:
 
 def _chunks(length: Ints) -> Iterator[tuple[int, int]]:
     total = np.cumsum(length)
+    if total.size and total[-1] <= _CHUNK:
+        yield 0, length.size
+        return
     first = 0
     while first < length.size:
         before = total[first - 1] if first else 0

@@ -1,4 +1,4 @@
-"""What the questions of a cohort are answered from: records as they were known, and the events linked to them."""
+"""What questions are answered from: records as they were known, and the events that are linked to them."""
 
 from __future__ import annotations
 

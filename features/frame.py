@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from sqlalchemy.orm import Session
@@ -51,11 +52,15 @@ def build_frame(store: Store, cohort: Cohort, feature_set: FeatureSet) -> pd.Dat
 
 def build_frame_in(session: Session, cohort: Cohort, feature_set: FeatureSet) -> pd.DataFrame:
     """Return the same from an open session, so that a caller reads one consistent state throughout."""
+    return frame_of(compute_columns(session, cohort, feature_set), feature_set, len(cohort))
+
+
+def frame_of(columns: Mapping[str, Column], feature_set: FeatureSet, size: int) -> pd.DataFrame:
+    """Return columns as a frame, without copying them."""
     import pandas as pd
 
-    columns = compute_columns(session, cohort, feature_set)
     series = {name: pd.Series(column, dtype=column.dtype, copy=False) for name, column in columns.items()}
-    return pd.DataFrame(series, columns=list(feature_set.names), index=pd.RangeIndex(len(cohort)), copy=False)
+    return pd.DataFrame(series, columns=list(feature_set.names), index=pd.RangeIndex(size), copy=False)
 
 
 def compute_columns(session: Session, cohort: Cohort, feature_set: FeatureSet) -> dict[str, Column]:

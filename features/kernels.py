@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
-import numba  # type: ignore[import-untyped]  # ships no types
+import numba
 import numpy as np
 import numpy.typing as npt
 
@@ -45,17 +45,16 @@ def _compiled(loop: Loop) -> Loop:
 
 @_compiled
 def runs(sorted_keys: Ints, keys: Ints) -> tuple[Ints, Ints, int]:
-    """Return where the run of each of `keys` starts and stops in `sorted_keys`, and how long the longest is."""
-    size, count = sorted_keys.size, keys.size
-    start, stop = np.empty(count, np.int64), np.empty(count, np.int64)
+    """Return where the run of each of `keys` starts and stops in `sorted_keys`, and the longest's length."""
+    start, stop = np.empty(keys.size, np.int64), np.empty(keys.size, np.int64)
     longest, first, last = 0, 0, 0
-    for i in range(count):
+    for i in range(keys.size):
         key = keys[i]
         if i == 0 or key != keys[i - 1]:
             # Keys mostly come in order, so the search begins where the last one ended.
             low = last if i > 0 and key > keys[i - 1] else 0
-            first = _reach(sorted_keys, key, low, size, False)
-            last = _reach(sorted_keys, key, first, size, True)
+            first = _reach(sorted_keys, key, low)
+            last = _reach(sorted_keys, key + 1, first)
             longest = max(longest, last - first)
         start[i] = first
         stop[i] = last
@@ -63,18 +62,17 @@ def runs(sorted_keys: Ints, keys: Ints) -> tuple[Ints, Ints, int]:
 
 
 @_compiled
-def _reach(values: Ints, limit: int, low: int, size: int, beyond: bool) -> int:  # noqa: FBT001  numba inlines it
-    """Return the first position from `low` with a value at least `limit`, or above it where `beyond`."""
-    step = 1
-    high = low
-    while high < size and (values[high] < limit or (beyond and values[high] == limit)):
+def _reach(values: Ints, limit: int, low: int) -> int:
+    """Return the first position from `low` on with a value that is at least `limit`, in steps that double."""
+    step, high = 1, low
+    while high < values.size and values[high] < limit:
         low = high + 1
         high += step
         step *= 2
-    high = min(high, size)
+    high = min(high, values.size)
     while low < high:
         middle = (low + high) >> 1
-        if values[middle] < limit or (beyond and values[middle] == limit):
+        if values[middle] < limit:
             low = middle + 1
         else:
             high = middle
@@ -89,9 +87,25 @@ def positions(sorted_ids: Ints, ids: Ints) -> Ints:
     for i in range(ids.size):
         if i > 0 and ids[i] < ids[i - 1]:
             low = 0
-        low = _reach(sorted_ids, ids[i], low, sorted_ids.size, False)
+        low = _reach(sorted_ids, ids[i], low)
         result[i] = low if low < sorted_ids.size and sorted_ids[low] == ids[i] else -1
     return result
+
+
+@_compiled
+def unique(ids: Ints) -> Ints:
+    """Return the ids, ascending, each once, without NO_INSTANT."""
+    in_order = True
+    for i in range(1, ids.size):
+        in_order &= ids[i] >= ids[i - 1]
+    ordered = ids if in_order else np.sort(ids)
+    result = np.empty(ids.size, np.int64)
+    size = 0
+    for i in range(ids.size):
+        if ordered[i] != NO_INSTANT and (i == 0 or ordered[i] != ordered[i - 1]):
+            result[size] = ordered[i]
+            size += 1
+    return result[:size].copy()
 
 
 @_compiled
@@ -108,12 +122,12 @@ def is_in_order(key: Ints, occurred: Ints, record: Ints, start: Ints, stop: Ints
 @_compiled
 def _follows(this: int, that: int, key: Ints, occurred: Ints, record: Ints, start: Ints) -> bool:
     if key[this] != key[that]:
-        return key[this] > key[that]
+        return bool(key[this] > key[that])
     if occurred[this] != occurred[that]:
-        return occurred[this] > occurred[that]
+        return bool(occurred[this] > occurred[that])
     if record[this] != record[that]:
-        return record[this] > record[that]
-    return start[this] >= start[that]
+        return bool(record[this] > record[that])
+    return bool(start[this] >= start[that])
 
 
 # ------------------------------------------------------------------------------------------ events by key
@@ -121,7 +135,7 @@ def _follows(this: int, that: int, key: Ints, occurred: Ints, record: Ints, star
 
 @_compiled
 def group(keys: Ints) -> tuple[Ints, Ints, npt.NDArray[np.int32]]:
-    """Return (unique keys, where the entries of each begin, entries by key), entries of one key in their order.
+    """Return (unique keys, where the entries of each begin, entries by key), in their order for each key.
 
     NO_INSTANT is nobody: such entries are left out. At most 2**31 entries.
     """
@@ -182,6 +196,15 @@ def _group_sparse(keys: Ints, held: int) -> tuple[Ints, Ints, npt.NDArray[np.int
 
 
 @_compiled
+def is_log(occurred: Ints, record: Ints) -> bool:
+    """Tell whether events stand as they happened, each once, so that those of one key are in order too."""
+    for i in range(1, occurred.size):
+        if occurred[i] < occurred[i - 1] or record[i] <= record[i - 1]:
+            return False
+    return True
+
+
+@_compiled
 def settle(order: npt.NDArray[np.int32], begin: Ints, occurred: Ints, record: Ints, start: Ints) -> Ints:
     """Put the entries of each key in order (as they happened, as written); return the groups left to others.
 
@@ -208,10 +231,10 @@ def settle(order: npt.NDArray[np.int32], begin: Ints, occurred: Ints, record: In
 @_compiled
 def _later(this: int, that: int, occurred: Ints, record: Ints, start: Ints) -> bool:
     if occurred[this] != occurred[that]:
-        return occurred[this] > occurred[that]
+        return bool(occurred[this] > occurred[that])
     if record[this] != record[that]:
-        return record[this] > record[that]
-    return start[this] >= start[that]
+        return bool(record[this] > record[that])
+    return bool(start[this] >= start[that])
 
 
 @_compiled
@@ -233,7 +256,7 @@ def events_of(
     low, size = 0, 0
     found = np.empty(keys.size, np.int64)
     for i in range(keys.size):
-        low = _reach(unique, keys[i], low, unique.size, False)
+        low = _reach(unique, keys[i], low)
         found[i] = low if low < unique.size and unique[low] == keys[i] else -1
         if found[i] >= 0:
             size += begin[low + 1] - begin[low]
@@ -290,16 +313,18 @@ def count(
         if stop[i] - start[i] > few:
             continue
         when = as_of[i]
-        for j in range(stop[i] - 1, start[i] - 1, -1):
-            if lookback >= 0 and occurred[j] <= when - lookback:
-                break
-            if since[j] <= when < until[j]:
-                result[i] += 1
+        limit = when - lookback if lookback >= 0 else NO_INSTANT
+        found = 0
+        for j in range(start[i], stop[i]):
+            # No branch: with few events, a wrong guess costs more than all the comparisons.
+            inside = (occurred[j] > limit) & (since[j] <= when) & (when < until[j])
+            found += inside
+        result[i] = found
     return result
 
 
 @_compiled
-def total(
+def total(  # noqa: PLR0913, PLR0917  arrays are all that a compiled loop takes quickly
     start: Ints,
     stop: Ints,
     as_of: Ints,
@@ -316,11 +341,13 @@ def total(
         if stop[i] - start[i] > few:
             continue
         when = as_of[i]
-        for j in range(stop[i] - 1, start[i] - 1, -1):
-            if lookback >= 0 and occurred[j] <= when - lookback:
-                break
-            if since[j] <= when < until[j]:
-                result[i] += weight[j]
+        limit = when - lookback if lookback >= 0 else NO_INSTANT
+        found = 0
+        for j in range(start[i], stop[i]):
+            # No branch: with few events, a wrong guess costs more than all the comparisons.
+            inside = (occurred[j] > limit) & (since[j] <= when) & (when < until[j])
+            found += inside * weight[j]
+        result[i] = found
     return result
 
 
@@ -359,7 +386,7 @@ def oldest(start: Ints, stop: Ints, as_of: Ints, since: Ints, until: Ints, few: 
 
 
 @_compiled
-def held(
+def held(  # noqa: PLR0913, PLR0917  as total
     first: int,
     last: int,
     start: Ints,
@@ -432,12 +459,13 @@ def warm() -> None:
     """Compile every loop, or load what was compiled before, so that no question has to wait for it."""
     ints, limits = np.array([1, 2], np.int64), np.array([3, 3], np.int64)
     start, stop, _ = runs(ints, ints)
-    positions(ints, ints)
+    positions(ints, unique(ints))
     is_in_order(ints, ints, ints, ints, limits)
-    unique, begin, order = group(ints)
+    keys, begin, order = group(ints)
     group(np.array([1, 1 << 60], np.int64))
+    is_log(ints, ints)
     settle(order, begin, ints, ints, ints)
-    place, *_ = events_of(unique, begin, order, ints, ints, ints, ints, limits)
+    place, *_ = events_of(keys, begin, order, ints, ints, ints, ints, limits)
     take(place, ints, ints, ints, ints, ints)
     window = (start, stop, ints, ints, ints, limits)
     count(*window, 1, 9)

@@ -29,7 +29,7 @@ Rows = dict[str, Values]
 
 
 def read_tables(session: Session, plan: Plan, ids: Ints) -> dict[str, Table]:
-    """Return what the plan names of these records, of those they lead to, and of the events linked to them."""
+    """Return what the plan names of these records, of those they lead to, and of events linked to them."""
     reader = _Reader(session)
     asked: dict[str | None, Ints] = {None: _present(ids)}
     reader.read(plan.record_type, plan.fields[None], {"id": asked[None]})
@@ -102,7 +102,7 @@ _NOBODY = np.empty(0, dtype=np.int64)
 
 
 def _present(ids: Ints) -> Ints:
-    unique = np.unique(ids)
+    unique: Ints = np.unique(ids)
     return unique[unique != NO_INSTANT]
 
 

@@ -14,7 +14,6 @@ import numpy as np
 
 from crm_core.arrays import NO_INSTANT
 from crm_core.history import FieldHistory, resolve_as_of
-from crm_core.segments import runs_of
 from features.columns import Columns, Values, Words, nothing_in
 from features.compiled import loops
 from features.events import AskedEvents, Versions
@@ -22,7 +21,7 @@ from features.windows import NEVER, Flags, Ints, visible_from, visible_until
 
 
 class Table:
-    """All that is known of some records of one type: their columns as of now, and the changes of their fields.
+    """All that is known of some records of one type: their columns as of now, and all changes of fields.
 
     Parameters
     ----------
@@ -98,9 +97,9 @@ class Table:
 class LinkedEvents:
     """Versions of events (see `Versions`), and which of them concern each record, in order.
 
-    `known_at` is when each was known at the earliest (it may have happened later), `gone_at` from when on it is
-    no longer known like this: NO_INSTANT for never, an empty array where none ever went. `unique`, `begin` and
-    `order` are as `kernels.group` returns them. Where nothing was corrected, the arrays are those of the table.
+    `known_at` is when each was known at the earliest (it may have happened later), `gone_at` from when on it
+    is no longer known like this: NO_INSTANT for never, an empty array where none ever went. `unique`, `begin`
+    and `order` are as `kernels.group` returns them. Where nothing was corrected, the arrays are the table's.
     """
 
     key: Ints
@@ -156,7 +155,9 @@ class LinkedEvents:
         cls, key: Ints, record_id: Ints, occurred_at: Ints, known_at: Ints, gone_at: Ints, columns: Columns
     ) -> LinkedEvents:
         unique, begin, order = loops().group(key)
-        for run in loops().settle(order, begin, occurred_at, record_id, known_at).tolist():
+        in_order = loops().is_log(occurred_at, record_id)
+        mixed_up = [] if in_order else loops().settle(order, begin, occurred_at, record_id, known_at).tolist()
+        for run in mixed_up:
             mixed = order[begin[run] : begin[run + 1]]
             order[begin[run] : begin[run + 1]] = mixed[
                 np.lexsort((known_at[mixed], record_id[mixed], occurred_at[mixed]))
@@ -191,7 +192,7 @@ class LinkedEvents:
             occurred_at=occurred_at,
             start=start,
             stop=stop,
-            columns=self.columns.take(place),
+            columns=Columns(self.columns, place),
         )
 
 
@@ -229,8 +230,8 @@ class AskedRecords:
     @cached_property
     def unique(self) -> Ints:
         """Return the ids that are asked about, ascending, each once."""
-        ids = np.unique(self.ids)
-        return ids[1:] if ids.size and ids[0] == NO_INSTANT else ids
+        ids: Ints = loops().unique(self.ids)
+        return ids
 
     def values(self, field: str) -> Values:
         """Return what a field held, as known: int64 with NO_INSTANT, float64 with NaN, object with None."""
@@ -284,7 +285,7 @@ class AskedRecords:
 
 
 def _changes(history: FieldHistory) -> Versions:
-    start, _ = runs_of(history.record_id, history.record_id)
+    start, _, _ = loops().runs(history.record_id, history.record_id)
     return Versions(
         key=history.record_id,
         record_id=history.change_id,
