@@ -68,9 +68,8 @@ def as_array(kind: TypeEngine[Any], cells: Sequence[Any]) -> npt.NDArray[Any]:
         return np.array([NO_INSTANT if cell is None else cell * DAY for cell in cells], dtype=np.int64)
     if isinstance(kind, Instant | Money) or _is_integer(kind):
         return np.array([NO_INSTANT if cell is None else cell for cell in cells], dtype=np.int64)
-    array = np.empty(len(cells), dtype=object)
-    array[:] = cells
-    return array
+    # One by one: numpy would take lists among them for a dimension.
+    return np.fromiter(cells, dtype=object, count=len(cells))
 
 
 def _is_integer(kind: TypeEngine[Any]) -> bool:

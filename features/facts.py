@@ -48,6 +48,11 @@ class Facts:
         self._ids = cohort.ids
         _check_known(self._record_type, self.records(None), cohort)
 
+    @property
+    def session(self) -> Session:
+        """Return the session that everything is read from."""
+        return self._session
+
     def records(self, via: str | None) -> AskedRecords:
         """Return the records asked about, or those they name in the field `via` as known at each instant."""
         if via not in self._records:
@@ -300,6 +305,5 @@ def _empty_like(column: Values, size: int) -> Values:
 
 
 def _objects(values: list[Any]) -> Values:
-    array = np.empty(len(values), dtype=object)
-    array[:] = values
-    return array
+    # One by one: numpy would take lists among them for a dimension.
+    return np.fromiter(values, dtype=object, count=len(values))

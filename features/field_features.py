@@ -235,7 +235,7 @@ class ChangesCount(FieldFeature):
         for question, change in found.pairs():
             # A change replaced what was known before it: the log's own `old` may itself be known only later.
             first = found.versions.columns["first"][change]
-            before = np.where(_starts(question), first, np.roll(new[change], 1))
+            before = np.where(starts(question), first, np.roll(new[change], 1))
             steps = np.asarray(self.counts(before, new[change]), dtype=np.bool_)
             if self.length is not None:
                 happened = found.versions.occurred_at[change]
@@ -359,7 +359,7 @@ class MissingCount(Feature):
         records = facts.records(None)
         count = np.zeros(facts.as_of.size)
         for field in self.fields:
-            count += _is_empty(records.values(field))
+            count += is_empty(records.values(field))
         return count
 
     def without_fields(self, unusable: frozenset[str]) -> Feature | None:
@@ -491,11 +491,11 @@ class StageMovesBack(ChangesCount):
         return np.array([back[pair] for pair in pairs], dtype=np.bool_)
 
 
-def _starts(question: Ints) -> Flags:
+def starts(question: Ints) -> Flags:
     """Tell where the pairs of a question begin."""
-    starts = np.ones(question.size, dtype=np.bool_)
-    starts[1:] = question[1:] != question[:-1]
-    return starts
+    fresh = np.ones(question.size, dtype=np.bool_)
+    fresh[1:] = question[1:] != question[:-1]
+    return fresh
 
 
 def _age(facts: Facts, via: str | None, field: str) -> Floats:
@@ -529,7 +529,8 @@ def _is_time(record: str, field: str) -> bool:
     return column is not None and isinstance(column.type, Day | Instant)
 
 
-def _is_empty(values: Values) -> Values:
+def is_empty(values: Values) -> Values:
+    """Tell which values are empty, in whatever form they are held."""
     if values.dtype.kind == "i":
         return np.asarray(values == NO_INSTANT)
     if values.dtype.kind == "f":
