@@ -1,4 +1,4 @@
-"""More measures of what happened: extremes, different values, shares, and a window against the time before."""
+"""More measures of what happened: extremes, different values, shares, trends."""
 
 from __future__ import annotations
 

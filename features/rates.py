@@ -51,7 +51,6 @@ class HistoricalRate(FieldFeature):
         """Refuse records without an outcome, fields that form no groups, and times without a unit."""
         if self.record not in OUTCOMES:
             raise FeatureError(f"a rate of {self.record}s: expected {' or '.join(OUTCOMES)}")
-        super().__post_init__()
         _check_groups(self.record, self.field, self.via)
         if self.each not in (RECORD, ENTRY) or self.strength < 1:
             raise FeatureError(
@@ -134,11 +133,11 @@ def _others(
 
 def _check_groups(record: str, field: str, via: str | None) -> None:
     """Raise FeatureError for a field whose values form no groups: numbers, instants, and another record's."""
-    check_input(record, field)
     if via is not None:
         raise FeatureError(
             f"{record}.{via}: rates are of groups of {record}s themselves, not of what they name"
         )
+    check_input(record, field)
     if field.startswith("custom."):
         return
     column = columns_of(RECORD_TYPES[record])[field]

@@ -30,11 +30,10 @@ from features.event_features import (
     GapRatio,
     LastValue,
     MedianGap,
-    events,
 )
 from features.feature_set import FEATURE_SETS, FeatureSet, feature_set_for
 from features.field_features import ChangesCount, FieldAge
-from features.field_measures import DaysHeld, Filled, FreeMail, Growth, ListLength
+from features.field_measures import DaysHeld, Filled, FreeMail, Growth
 from features.frame import build_frame
 from features.measures import EventDistinct, EventLargest, EventShare, EventSmallest, EventTrend
 from features.payments import OverdueCount, PaymentDelay
@@ -55,7 +54,6 @@ REGISTERED += [("lead_scoring", name) for name in CUSTOM]
 
 _KIND = Noun(one="kind", many="kinds", zh="类型")
 _PERSON = Noun(one="person", many="people", zh="联系人")
-PAYMENTS = events("account", "payment", Noun(one="payment", many="payments", zh="付款"))
 
 VARIANTS: dict[str, tuple[Feature, ...]] = {
     "lead_scoring": (
@@ -98,7 +96,6 @@ VARIANTS: dict[str, tuple[Feature, ...]] = {
         DaysHeld(record="deal", field="stage", value="proposal"),
         DaysHeld(record="deal", field="stage", value="needs", lookback="90d"),
         Growth(record="deal", field="amount"),
-        ListLength(record="deal", field="competitors"),
         HistoricalRate(record="deal", field="stage", horizon="60d", each="entry", strength=3),
         HistoricalRate(record="deal", field="account_id", horizon="30d", strength=3),
     ),
@@ -109,10 +106,8 @@ VARIANTS: dict[str, tuple[Feature, ...]] = {
         EventCount(of=account.OPEN_TICKETS, lookback="60d"),
         EventTrend(of=account.ORDERS, lookback="60d", before="90d"),
         EventSmallest(of=account.TICKETS, field="satisfaction", noun=account.ACCOUNT),
-        OverdueCount(of=PAYMENTS),
-        OverdueCount(of=PAYMENTS, lookback="180d"),
-        PaymentDelay(of=PAYMENTS),
-        PaymentDelay(of=PAYMENTS, lookback="180d"),
+        OverdueCount(of=account.PAYMENTS, lookback="180d"),
+        PaymentDelay(of=account.PAYMENTS),
     ),
 }
 """What may be declared and is not yet: other measures and windows."""
