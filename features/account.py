@@ -63,6 +63,15 @@ UNANSWERED = _of_account(
     direction="outbound",
     outcome=NO_ANSWER,
 )
+TALKS = _of_account(
+    "activity",
+    "conversation",
+    "conversations",
+    "交谈",
+    group="contacts",
+    direction=("inbound", "outbound"),
+    outcome=("connected", "held"),
+)
 PAYMENTS = _of_account("payment", "payment", "payments", "付款", "笔")
 
 ACCOUNT_FEATURES: tuple[Feature, ...] = (
@@ -97,6 +106,8 @@ ACCOUNT_FEATURES: tuple[Feature, ...] = (
     EventCount(of=UNANSWERED, lookback="90d"),
     EventShare(of=CONTACTS, part=UNANSWERED, lookback="90d"),
     EventShare(of=CONTACTS, part=INBOUND, lookback="90d"),
+    EventShare(of=CONTACTS, part=TALKS, lookback="90d"),
+    DaysSinceLast(of=TALKS),
     OverdueCount(of=PAYMENTS),
     PaymentDelay(of=PAYMENTS, lookback="365d"),
     FieldValue(record="account", field="industry", noun=Noun(one="industry", many="industries", zh="行业")),

@@ -25,6 +25,7 @@ from sqlalchemy.orm import Session
 from crm_core.arrays import NO_INSTANT, Arrays, among, read_arrays
 from crm_core.changes import Action, Change, newest_sequence
 from crm_core.clock import DAY
+from crm_core.history import FieldHistory
 from crm_core.records import Deal, DealStatus, Lead, LeadStatus
 from crm_core.segments import end_within, expand_runs, runs_of
 from features.events import Values
@@ -107,6 +108,8 @@ class Population:
     record_id, asked_at, until : int64[m]
         The record, the instant it was asked at, and from when the question does not count any more: the
         record is deleted, or known to have had its outcome before it was asked.
+    left_at : int64[m]
+        When it was known that the record was in another group or not open any more; NEVER for not yet.
     group : int64[m]
         A code for the value of the field; -1 for none.
     event_record, event_at, event_seen : int64[k]
@@ -116,6 +119,7 @@ class Population:
     record_id: Ints
     asked_at: Ints
     until: Ints
+    left_at: Ints
     group: Ints
     codes: dict[Hashable, int]
     event_record: Ints
@@ -176,6 +180,7 @@ class _Rows:
     record_id: Ints
     asked_at: Ints
     until: Ints
+    left_at: Ints
     value: Values
     event_record: Ints
     event_at: Ints
@@ -204,6 +209,7 @@ class _Rows:
             record_id=self.record_id[rows],
             asked_at=self.asked_at[rows],
             until=self.until[rows],
+            left_at=self.left_at[rows],
             value=self.value[rows],
             event_record=self.event_record[events],
             event_at=self.event_at[events],
@@ -312,12 +318,26 @@ def _read(session: Session, key: _Key, ids: Ints | None = None) -> _Rows:
         record_id=record_id,
         asked_at=asked_at,
         until=visible_until(base["deleted_at"])[row],
+        left_at=_left_at(record_id, asked_at, history, OUTCOMES[record].open),
         value=value,
         event_record=history.record_id[event],
         event_at=history.occurred_at[event],
         event_seen=visible_from(history.occurred_at, history.recorded_at)[event],
     )
     return _without_void(rows.where(_equal(status.values("status"), OUTCOMES[record].open)).in_order())
+
+
+def _left_at(record_id: Ints, asked_at: Ints, status: FieldHistory, open_status: str) -> Ints:
+    """Return when the next question of the same record was asked, or it was known as closed."""
+    left = np.full(record_id.size, NEVER)
+    same = np.flatnonzero(record_id[1:] == record_id[:-1])
+    left[same] = asked_at[same + 1]
+    closing = ~_equal(status.new, open_status)
+    seen = visible_from(status.occurred_at, status.recorded_at)[closing]
+    row, change = expand_runs(*runs_of(status.record_id[closing], record_id))
+    after = seen[change] > asked_at[row]
+    np.minimum.at(left, row[after], seen[change[after]])
+    return left
 
 
 def _base(session: Session, model: type[Lead | Deal], ids: Ints | None) -> Arrays:

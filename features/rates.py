@@ -51,7 +51,7 @@ class HistoricalRate(FieldFeature):
         """Refuse records without an outcome, fields that form no groups, and times without a unit."""
         if self.record not in OUTCOMES:
             raise FeatureError(f"a rate of {self.record}s: expected {' or '.join(OUTCOMES)}")
-        _check_groups(self.record, self.field, self.via)
+        check_groups(self.record, self.field, self.via)
         if self.each not in (RECORD, ENTRY) or self.strength < 1:
             raise FeatureError(
                 f"rate of {self.field}: expected each {RECORD} or {ENTRY} and a strength of at least 1, "
@@ -131,7 +131,7 @@ def _others(
     )
 
 
-def _check_groups(record: str, field: str, via: str | None) -> None:
+def check_groups(record: str, field: str, via: str | None) -> None:
     """Raise FeatureError for a field whose values form no groups: numbers, instants, and another record's."""
     if via is not None:
         raise FeatureError(

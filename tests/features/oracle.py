@@ -26,6 +26,7 @@ from features import (
     field_features,
     field_measures,
     measures,
+    norms,
     payments,
     population,
     rates,
@@ -409,6 +410,32 @@ def _asked(db: Database, feature: Any, row: dict[str, Any]) -> list[tuple[int, A
         for when, now, before in zip(instants, held, [object(), *held], strict=False)
         if now != before
     ]
+
+
+@_on(norms.AgeAgainstNorm)
+def _(feature: Any, db: Database, record_id: int, as_of: int) -> Any:
+    now = datetime.fromtimestamp(as_of // 1_000_000, tz=UTC)
+    month = int(datetime(now.year, now.month, 1, tzinfo=UTC).timestamp()) * 1_000_000
+    within = {"30d": 30, "90d": 90}[feature.within] * DAY
+    kind, field = feature.record, feature.field
+    group = db.held(kind, record_id, field, as_of)
+    lengths = []
+    for row in db.tables[kind].values():
+        stays = _asked(db, rates.HistoricalRate(record=kind, field=field, horizon="1d", each="entry"), row)
+        changes = db.changes[kind, row["id"], "status"]
+        closed = [max(one["occurred_at"], one["recorded_at"]) for one in changes if one["new"] != '"open"']
+        for position, (begin, value) in enumerate(stays):
+            ends = [when for when, _ in stays[position + 1 :]] + [when for when in closed if when > begin]
+            gone = row["deleted_at"] is not None and row["deleted_at"] <= month
+            is_open = db.held(kind, row["id"], "status", begin) == "open"
+            wins = [one for one in changes if one["new"] == '"won"' and one["occurred_at"] <= begin]
+            void = any(begin < one["recorded_at"] <= month for one in wins)
+            if value == group and begin + within <= month and is_open and not gone and not void:
+                lengths.append(min([within, *(end - begin for end in ends)]))
+    if group in {None, ""} or len(lengths) < rates.STRENGTH or not statistics.median(lengths):
+        return None
+    since = _changed_at(db, kind, record_id, field, as_of) or db.tables[kind][record_id]["occurred_at"]
+    return (as_of - since) / DAY / (statistics.median(lengths) / DAY)
 
 
 @_on(rates.HistoricalRate)

@@ -36,6 +36,7 @@ from features.field_features import ChangesCount, FieldAge
 from features.field_measures import DaysHeld, Filled, FreeMail, Growth
 from features.frame import build_frame
 from features.measures import EventDistinct, EventLargest, EventShare, EventSmallest, EventTrend
+from features.norms import AgeAgainstNorm
 from features.payments import OverdueCount, PaymentDelay
 from features.rates import HistoricalRate
 from features.wording import Noun
@@ -96,6 +97,7 @@ VARIANTS: dict[str, tuple[Feature, ...]] = {
         DaysHeld(record="deal", field="stage", value="proposal"),
         DaysHeld(record="deal", field="stage", value="needs", lookback="90d"),
         Growth(record="deal", field="amount"),
+        AgeAgainstNorm(record="deal", field="stage", within="30d"),
         HistoricalRate(record="deal", field="stage", horizon="60d", each="entry", strength=3),
         HistoricalRate(record="deal", field="account_id", horizon="30d", strength=3),
     ),
@@ -114,7 +116,7 @@ VARIANTS: dict[str, tuple[Feature, ...]] = {
 REGISTERED += [(task, feature.name) for task, found in VARIANTS.items() for feature in found]
 
 WORLDS = 4
-SEED = 69
+SEED = 71
 """Worlds in which every feature has more than one value."""
 
 Answers = dict[tuple[str, int, int], Any]

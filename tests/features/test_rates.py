@@ -39,7 +39,8 @@ def rate(**given: Any) -> HistoricalRate:
 
 def ask(store: Store, lead: int, when: datetime, feature: HistoricalRate | None = None) -> float:
     feature_set = FeatureSet(name="rates", record_type="lead", features=(feature or rate(),))
-    return float(build_frame(store, Cohort.single("lead", lead, when), feature_set).iloc[0, 0])
+    frame = build_frame(store, Cohort.single("lead", lead, when), feature_set)
+    return float(frame.to_numpy()[0, 0])
 
 
 def make(step: Transaction, source: str, when: datetime, **given: Any) -> Lead:
@@ -184,7 +185,7 @@ def test_what_a_transaction_undid_is_seen_by_nobody(ten: Store) -> None:
             step.update(step.get(Lead, 4), {"status": "converted"}, occurred_at=day(7), recorded_at=day(7))
             step.session.flush()
             frame = build_frame_in(step.session, Cohort.single("lead", 11, day(100)), feature_set)
-            inside = float(frame.iloc[0, 0])
+            inside = float(frame.to_numpy()[0, 0])
             raise CRMError("undone")
 
     with pytest.raises(CRMError, match="undone"):

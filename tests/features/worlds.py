@@ -86,7 +86,7 @@ class World:
         return World((*self.writes, *writes), self.in_order)
 
 
-def make_world(choose: Choose, size: int, others: int = 24) -> World:
+def make_world(choose: Choose, size: int, others: int = 28) -> World:
     """A world of `size` writes after its six records exist, and `others` leads and deals beside them."""
     entities = _entities(choose)
     writes: list[Write] = []
@@ -116,10 +116,10 @@ def poison(as_of: int) -> list[Write]:
             values = _absurd(entity)
             writes.append(Write("update", entity, f"{entity}{number}", happened, later, values))
     for record_type, wanted in (("lead", "converted"), ("deal", "won")):
-        for number, happened in itertools.product(range(8), (as_of - 30 * DAY, as_of - DAY)):
+        for number, happened in itertools.product(range(3), (as_of - 30 * DAY, as_of - DAY)):
             changed = {"status": wanted, "owner_id": 2, "source": "b"}
             writes.append(Write("update", record_type, other(record_type, number), happened, later, changed))
-        for number in range(8):
+        for number in range(3):
             values = {**_must(record_type), "status": "open", "source": "a", "owner_id": 1}
             label = f"poison {record_type}{number}"
             writes.append(Write("create", record_type, label, as_of - 200 * DAY, later, values))
@@ -201,7 +201,7 @@ def _others(choose: Choose, count: int) -> list[Write]:
         for number in range(count):
             label = other(record_type, number)
             born = BEGIN + choose((0, 10, 40, 100)) * DAY
-            fields = {**_fields(choose, record_type), "status": choose(("open", "open", "open", "won"))}
+            fields = {**_fields(choose, record_type), "status": choose(("open",) * 9 + ("won",))}
             if record_type == "lead" and fields["status"] == "won":
                 fields["status"] = "converted"
             learned = born + choose((0, 0, 3)) * DAY
@@ -327,7 +327,7 @@ def _activity(choose: Choose) -> dict[str, Any]:
     return {
         "kind": choose(("mail", "mail", "call", "meeting", "visit", "web")),
         "direction": choose((None, "inbound", "outbound")),
-        "outcome": choose((None, "connected", "no answer")),
+        "outcome": choose((None, "connected", "no answer", "no answer")),
         "contact_id": choose((None, 1, 2)),
     }
 
