@@ -190,9 +190,8 @@ class _Texts:
 
 
 def _objects(cells: Sequence[Any]) -> npt.NDArray[np.object_]:
-    array = np.empty(len(cells), dtype=object)
-    array[:] = cells
-    return array
+    # One by one: numpy would take lists among them for a dimension.
+    return np.fromiter(cells, dtype=object, count=len(cells))
 
 
 def _joined(parts: list[_Array], kind: TypeEngine[Any]) -> _Array:

@@ -204,6 +204,5 @@ def _decoded(texts: Objects) -> Objects:
 
 
 def _objects(values: list[Any]) -> Objects:
-    array = np.empty(len(values), dtype=object)
-    array[:] = values
-    return array
+    # One by one: numpy would take lists among them for a dimension.
+    return np.fromiter(values, dtype=object, count=len(values))

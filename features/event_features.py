@@ -23,6 +23,9 @@ from features.facts import Facts
 from features.windows import Ints, name_lookback, parse_lookback
 from features.wording import Noun, Sentence, last_en, last_zh
 
+NO_ANSWER = ("no answer", "no_answer")
+"""What the outcome of a call is called when nobody took it."""
+
 _HOUR = DAY // 24
 """Microseconds in an hour."""
 

@@ -8,17 +8,28 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from crm_core.changes import Action, Change
-from crm_core.records import Activity, Contact, Contract, CustomRecord, Deal, DealStatus, Order, Ticket
+from crm_core.records import (
+    Activity,
+    Contact,
+    Contract,
+    CustomRecord,
+    Deal,
+    DealStatus,
+    Order,
+    Payment,
+    Ticket,
+)
 
 Affected = dict[str, dict[int, int]]
 """By record type: the affected records, each with the id of the newest change that affects it."""
 
-_Linked = Activity | Order | Contract | Ticket | Contact | Deal | CustomRecord
+_Linked = Activity | Order | Contract | Payment | Ticket | Contact | Deal | CustomRecord
 
 _LINKS: dict[str, tuple[type[_Linked], dict[str, str]]] = {
     "activity": (Activity, {"lead_id": "lead", "deal_id": "deal", "account_id": "account"}),
     "order": (Order, {"account_id": "account", "deal_id": "deal"}),
     "contract": (Contract, {"account_id": "account", "deal_id": "deal"}),
+    "payment": (Payment, {"account_id": "account"}),
     "ticket": (Ticket, {"account_id": "account"}),
     "contact": (Contact, {"account_id": "account"}),
     "custom_record": (CustomRecord, {"lead_id": "lead", "deal_id": "deal", "account_id": "account"}),
