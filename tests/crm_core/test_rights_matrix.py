@@ -27,6 +27,7 @@ from crm_core.clock import FixedClock
 from crm_core.duplicates import COMPARED, find_duplicates, list_duplicates, merge_as
 from crm_core.errors import AccessDeniedError, RecordNotFoundError
 from crm_core.exporting.tables import table_of
+from crm_core.fields import FieldKind, Known, declare_field
 from crm_core.likeness import FACTS, Evidence
 from crm_core.records import (
     RECORD_TYPES,
@@ -248,6 +249,13 @@ MARK = "zebrafish"
 
 def make_marked(transaction: Transaction, record_type: str, desk: Desk) -> int:
     record = {**MAKERS, **SHARED}[record_type](transaction, desk)
+    declare_field(
+        transaction.session,
+        record_type="shop" if record_type == "custom_record" else record_type,
+        name="custom.mark",
+        kind=FieldKind.TEXT,
+        known=Known.CREATION,
+    )
     transaction.update(record, {"custom.mark": MARK})
     return record.id
 
