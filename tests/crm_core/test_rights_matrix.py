@@ -370,6 +370,23 @@ def test_a_record_type_that_a_role_may_not_read_opens_no_way_to_what_is_about_it
         assert Reader(session, company.people["mara"]).count(Order) == 1
 
 
+def test_a_right_to_a_type_declared_at_run_time_goes_by_its_name(
+    sqlite_store: Store, company: Company
+) -> None:
+    with sqlite_store.transaction() as transaction:
+        shop = make_marked(transaction, "custom_record", company.desks["ana"])
+        transaction.session.add_all(
+            [
+                RoleRight(role="rep", record_type="shop", read=Scope.NONE, write=Scope.NONE),
+                FieldRight(role="manager", record_type="shop", field="custom.mark", read=False, write=False),
+            ]
+        )
+    assert readers_of(sqlite_store, company, CustomRecord, shop) == {"mara", "dana", "adam"}
+    with sqlite_store.reading() as session:
+        told = {name for name, user in company.people.items() if found(Reader(session, user), CustomRecord)}
+    assert told == {"dana", "adam"}
+
+
 def test_an_activity_about_nothing_is_its_owners(sqlite_store: Store, company: Company) -> None:
     with sqlite_store.transaction() as transaction:
         task = transaction.create(Activity(kind="task", owner_id=company.desks["ana"].owner)).id
