@@ -29,6 +29,7 @@ from crm_core.records import (
     Base,
     Contact,
     CustomRecord,
+    CustomRecordType,
     Deal,
     Id,
     Lead,
@@ -284,6 +285,8 @@ class Reader:
         whole = _WHOLE_OF.get(field) or ("custom" if field.startswith("custom.") else None)
         if whole is not None and not self.may_read_field(record_type, whole):
             return False
+        if record_type == CustomRecord.record_type and field in self._hidden_of_declared:
+            return False
         found = self._field_rights.get((record_type, field))
         hidden = self.user.role in HIDDEN_FIELDS.get((record_type, field), ())
         return not hidden if found is None else found.read
@@ -370,6 +373,13 @@ class Reader:
         return or_(and_(CustomRecord.type_id.not_in([kind.type_id for kind in own]), within), *by_type)
 
     def _within(self, model: type[Record], scope: Scope) -> ColumnElement[bool]:
+        reached = self._reached(model, scope)
+        if model is not CustomRecord or not self._denied_types:
+            return reached
+        denied = select(CustomRecordType.id).where(CustomRecordType.name.in_(self._denied_types))
+        return and_(reached, CustomRecord.type_id.not_in(denied))
+
+    def _reached(self, model: type[Record], scope: Scope) -> ColumnElement[bool]:
         if scope is Scope.ALL:
             return true()
         if scope is Scope.NONE:
@@ -415,6 +425,18 @@ class Reader:
     def _set_rights(self) -> dict[str, Right]:
         rows = self.session.scalars(select(RoleRight).where(RoleRight.role == self.user.role))
         return {row.record_type: Right(read=Scope(row.read), write=Scope(row.write)) for row in rows}
+
+    @cached_property
+    def _denied_types(self) -> list[str]:
+        """The types declared at run time, by name, that an administrator took away from the role."""
+        rights = self._set_rights.items()
+        return [n for n, right in rights if n not in RECORD_TYPES and right.read is Scope.NONE]
+
+    @cached_property
+    def _hidden_of_declared(self) -> set[str]:
+        """Fields hidden in a type declared at run time: in all of these, as their records are of one type."""
+        rights = self._field_rights.items()
+        return {field for (n, field), right in rights if n not in RECORD_TYPES and not right.read}
 
     @cached_property
     def _is_restricted(self) -> bool:

@@ -27,6 +27,7 @@ from crm_core.clock import FixedClock
 from crm_core.duplicates import COMPARED, find_duplicates, list_duplicates, merge_as
 from crm_core.errors import AccessDeniedError, RecordNotFoundError
 from crm_core.exporting.tables import table_of
+from crm_core.fields import FieldKind, Known, declare_field
 from crm_core.likeness import FACTS, Evidence
 from crm_core.records import (
     RECORD_TYPES,
@@ -248,6 +249,13 @@ MARK = "zebrafish"
 
 def make_marked(transaction: Transaction, record_type: str, desk: Desk) -> int:
     record = {**MAKERS, **SHARED}[record_type](transaction, desk)
+    declare_field(
+        transaction.session,
+        record_type="shop" if record_type == "custom_record" else record_type,
+        name="custom.mark",
+        kind=FieldKind.TEXT,
+        known=Known.CREATION,
+    )
     transaction.update(record, {"custom.mark": MARK})
     return record.id
 
@@ -360,6 +368,23 @@ def test_a_record_type_that_a_role_may_not_read_opens_no_way_to_what_is_about_it
     with sqlite_store.reading() as session:
         assert Reader(session, company.people["ana"]).count(Order) == 0
         assert Reader(session, company.people["mara"]).count(Order) == 1
+
+
+def test_a_right_to_a_type_declared_at_run_time_goes_by_its_name(
+    sqlite_store: Store, company: Company
+) -> None:
+    with sqlite_store.transaction() as transaction:
+        shop = make_marked(transaction, "custom_record", company.desks["ana"])
+        transaction.session.add_all(
+            [
+                RoleRight(role="rep", record_type="shop", read=Scope.NONE, write=Scope.NONE),
+                FieldRight(role="manager", record_type="shop", field="custom.mark", read=False, write=False),
+            ]
+        )
+    assert readers_of(sqlite_store, company, CustomRecord, shop) == {"mara", "dana", "adam"}
+    with sqlite_store.reading() as session:
+        told = {name for name, user in company.people.items() if found(Reader(session, user), CustomRecord)}
+    assert told == {"dana", "adam"}
 
 
 def test_an_activity_about_nothing_is_its_owners(sqlite_store: Store, company: Company) -> None:
