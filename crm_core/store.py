@@ -134,7 +134,8 @@ class Transaction:
 
     def get(self, model: type[R], record_id: int, *, version: int | None = None) -> R:
         """Return a record that is not deleted, locked; with `version`, only if it is still at that one."""
-        record = self.session.get(model, record_id, with_for_update=True)
+        self.session.flush()  # what is read anew below must not undo what was written here
+        record = self.session.get(model, record_id, with_for_update=True, populate_existing=True)
         if record is None or record.deleted_at is not None:
             raise RecordNotFoundError(model.record_type, record_id)
         if version is not None and record.version != version:
