@@ -11,11 +11,11 @@ from typing import Any
 from sqlalchemy import Column, ColumnElement, and_, insert, or_, select, type_coerce, update
 from sqlalchemy.orm import Session
 
-from crm_core.changes import Action, Change
+from crm_core.changes import Action, Change, Source
 from crm_core.columns import Day, Instant, Money
 from crm_core.errors import RecordNotFoundError
 from crm_core.records import Record
-from crm_core.validation import columns_of
+from crm_core.validation import check_order, columns_of, ordered_with
 
 _AT_ONCE = 5_000
 """Records whose state and log are held in memory together."""
@@ -90,6 +90,14 @@ def stored_form(model: type[Record], field: str, value: object) -> object:
     if isinstance(column.type, Instant | Day | Money):
         return column.type.process_bind_param(value, None)  # type: ignore[arg-type]  # any dialect
     return value
+
+
+def loaded_form(model: type[Record], field: str, stored: object) -> object:
+    """Return the value of a column that its JSON form in the change log stands for."""
+    kind = columns_of(model)[field].type
+    if isinstance(kind, Instant | Day | Money):
+        return kind.process_result_value(stored, None)  # type: ignore[arg-type]  # any dialect
+    return stored
 
 
 def place_of(
@@ -228,7 +236,7 @@ def _write_some(
 ) -> list[int]:
     ids = {each.record_id for each in updates}
     fields = {field for each in updates for field in each.values}
-    state = read_state(session, model, ids, fields | {"version"}, lock=True)
+    state = read_state(session, model, ids, fields | ordered_with(model, fields) | {"version"}, lock=True)
     for record_id in ids - state.keys():
         raise RecordNotFoundError(model.record_type, record_id)
     batch = _Batch(model=model, writer=writer, state=state, log=read_log(session, model, ids))
@@ -254,12 +262,22 @@ class _Batch:
 
     def apply(self, each: TimedUpdate) -> int:
         """Apply one update; return how many fields it changed."""
+        if self._writer.source != Source.IMPORT:  # history arrives as it was, in whatever order
+            check_order(self._model, self._with_held(each), changed=each.values)
         count = sum(self._set(each, field, value) for field, value in each.values.items())
         if count:
             state = self._state[each.record_id]
             state["version"] += 1
             self._new[each.record_id]["version"] = state["version"]
         return count
+
+    def _with_held(self, each: TimedUpdate) -> dict[str, Any]:
+        """Return what an update sets with what the record holds of the fields that belong with it."""
+        state = self._state[each.record_id]
+        held = {name: state[name] for name in ordered_with(self._model, each.values)}
+        return {name: loaded_form(self._model, name, value) for name, value in held.items()} | dict(
+            each.values
+        )
 
     def rows_by_fields(self) -> list[list[dict[str, Any]]]:
         """Return the rows to write, those that set the same columns together."""

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import sqlite3
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, Engine, create_engine, event
+
+if TYPE_CHECKING:
+    import psycopg
 
 BUSY_SECONDS = 30
 """How long somebody who writes to SQLite may keep the others waiting."""
@@ -20,6 +23,9 @@ _PRAGMAS = (
     "PRAGMA secure_delete = ON",  # what is erased is overwritten; not every SQLite does that by itself
 )
 
+COPY_OUT = "copy_out"
+"""The execution option that holds what takes the rows of a query on PostgreSQL: it is given the copy."""
+
 
 def open_engine(url: str) -> Engine:
     """Return an engine for `url`; SQLite gets WAL, foreign keys and honest transactions."""
@@ -28,6 +34,8 @@ def open_engine(url: str) -> Engine:
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
+    else:
+        event.listen(engine, "do_execute", _copy_out)
     return engine
 
 
@@ -58,6 +66,18 @@ def _prepare_sqlite(connection: sqlite3.Connection, _record: Any) -> None:  # no
 
 def _forget_foreign_keys(connection: sqlite3.Connection, _record: Any) -> None:  # noqa: ANN401  as above
     connection.execute("PRAGMA foreign_keys = OFF")
+
+
+def _copy_out(cursor: psycopg.Cursor[Any], statement: str, parameters: Any, context: Any) -> bool:  # noqa: ANN401  as SQLAlchemy calls it
+    """Copy the rows of a query out instead of running it, where the execution option asks for that."""
+    take = context.execution_options.get(COPY_OUT)
+    if take is None:
+        return False
+    # A cursor of its own: from this one SQLAlchemy would learn, and remember, that columns have no type.
+    query = f"COPY ({statement}) TO STDOUT (FORMAT BINARY)"
+    with cursor.connection.cursor() as copying, copying.copy(query, parameters) as copy:
+        take(copy)
+    return True
 
 
 def _begin_sqlite(connection: Connection) -> None:

@@ -8,10 +8,15 @@ CRMError
 ├── StaleRecordError               the record changed since it was read
 ├── FutureEventError               something said to have happened later than now
 ├── UnknownFieldError              no such field on that record type
-├── FieldAlreadyDeclaredError      a custom field declared twice with different meaning
+│   └── FieldRetiredError          a custom field that takes no values any more
+├── UnknownRecordTypeError         no such record type, built in or declared
+├── DeclarationError               a custom field or record type that cannot be declared like that
+│   └── FieldAlreadyDeclaredError  a custom field declared twice with different meaning
+├── FilterError                    a condition on a list that cannot be read
 ├── LeadNotOpenError               the lead is converted or disqualified already
 ├── MergeError                     two records that cannot be made one
 ├── HandoverError                  nobody to hand over to
+├── ScoringOptOutError             somebody asked not to be scored
 ├── DealNotOpenError               the deal is won or lost already
 ├── StageNotInPipelineError        no such stage in the deal's pipeline
 ├── AccessDeniedError              the role may not do that
@@ -101,7 +106,31 @@ class UnknownFieldError(CRMError):
         self.field = field
 
 
-class FieldAlreadyDeclaredError(CRMError):
+class FieldRetiredError(UnknownFieldError):
+    """A custom field that takes no values any more; those that it has stay."""
+
+    def __init__(self, record_type: str, field: str) -> None:
+        super().__init__(record_type, field)
+        self.args = (f"{record_type}.{field} is retired and takes no values; restore it to use it again",)
+
+
+class UnknownRecordTypeError(CRMError):
+    """No such record type, neither built in nor declared."""
+
+    def __init__(self, record_type: str) -> None:
+        super().__init__(f"there is no record type {record_type!r}, neither built in nor declared")
+        self.record_type = record_type
+
+
+class DeclarationError(CRMError):
+    """A custom field or record type that cannot be declared like that."""
+
+
+class FilterError(CRMError):
+    """A condition on a list that cannot be read; the message says what was expected."""
+
+
+class FieldAlreadyDeclaredError(DeclarationError):
     """A custom field exists with another type or another time of being known."""
 
 
@@ -120,6 +149,15 @@ class MergeError(CRMError):
 
 class HandoverError(CRMError):
     """Nobody to hand over to."""
+
+
+class ScoringOptOutError(CRMError):
+    """Somebody whom the record is about asked not to be scored."""
+
+    def __init__(self, record_type: str, record_id: int) -> None:
+        super().__init__(f"{record_type} {record_id} is not scored: somebody it is about opted out")
+        self.record_type = record_type
+        self.record_id = record_id
 
 
 class DealNotOpenError(CRMError):

@@ -8,8 +8,10 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from crm_core.bulk import Update
+from crm_core.declared import declarations
 from crm_core.errors import MergeError
 from crm_core.links import links_to
+from crm_core.opting_out import hide_scores_about
 from crm_core.records import SCORE_COLUMNS, Account, Contact, Lead, LeadStatus, Record
 from crm_core.store import Transaction
 from crm_core.validation import columns_of
@@ -41,6 +43,8 @@ def merge_records(transaction: Transaction, keep: M, gone: M) -> M:
     _check_mergeable(keep, gone)
     _move_links(transaction, keep, gone)
     _fill_gaps(transaction, keep, gone)
+    if keep.scoring_opt_out:
+        hide_scores_about(transaction.session, keep)
     transaction.update(gone, {"merged_into_id": keep.id})
     transaction.delete(gone)
     return keep
@@ -91,11 +95,11 @@ def _fill_gaps(transaction: Transaction, keep: M, gone: M) -> None:
         for field in columns_of(type(keep))
         if field not in _KEPT_APART and getattr(keep, field) is None and getattr(gone, field) is not None
     }
-    held = keep.custom or {}
+    held, declared = keep.custom or {}, declarations(transaction.session)
     gaps |= {
         f"custom.{name}": value
         for name, value in (gone.custom or {}).items()
-        if held.get(name) is None and value is not None
+        if held.get(name) is None and value is not None and declared.takes(gone.record_type, name)
     }
     if keep.id in _above(transaction.session, gone):
         gaps.pop("parent_id", None)

@@ -22,9 +22,10 @@ from crm_core.bulk import (
     stored_form,
     write_updates,
 )
-from crm_core.changes import Action, Change, Source, next_sequence
-from crm_core.clock import Clock, SystemClock
+from crm_core.changes import Action, Change, Source, next_sequence, set_author
+from crm_core.clock import Clock, SystemClock, micros
 from crm_core.database import BUSY_SECONDS, one_state, open_engine
+from crm_core.declared import Written, check_written, declarations, type_of
 from crm_core.errors import (
     DuplicateExternalIdError,
     FutureEventError,
@@ -33,17 +34,18 @@ from crm_core.errors import (
     StaleRecordError,
     UnknownFieldError,
 )
-from crm_core.records import SCORE_COLUMNS, Record
+from crm_core.fields import CUSTOM
+from crm_core.records import SCORE_COLUMNS, CustomRecord, Record
 from crm_core.search_index import Indexer, is_searched
 from crm_core.turns import Turns
-from crm_core.validation import check_values, columns_of
+from crm_core.validation import check_order, check_values, columns_of, ordered_with
 
 R = TypeVar("R", bound=Record)
 
 _SKEW = timedelta(seconds=5)
 """How far ahead of ours the clock of somebody who reports an event may be."""
 
-_FIXED = frozenset({"id", "occurred_at", "recorded_at", "version", "deleted_at"}) | SCORE_COLUMNS
+_FIXED = frozenset({"id", "occurred_at", "recorded_at", "version", "deleted_at", "type_id"}) | SCORE_COLUMNS
 """Columns that `update` does not touch."""
 
 
@@ -127,6 +129,7 @@ class Transaction:
         self.source = source
         self.actor_id = actor_id
         self.index = Indexer(session)
+        set_author(session, self)
 
     @cached_property
     def _sequence(self) -> int:
@@ -152,7 +155,10 @@ class Transaction:
             field: value for field in columns_of(model) if (value := getattr(record, field)) is not None
         }
         check_values(model, values)
+        record.custom = self._custom_of_new(model, values)
         self._stamp(record)
+        check_written(self.session, [self._written(model, {**values, "custom": record.custom})])
+        check_order(model, {**values, "occurred_at": record.occurred_at})
         self._check_new_external_id(record)
         self.session.add(record)
         self.session.flush()
@@ -172,6 +178,7 @@ class Transaction:
         first = self._reserve_ids(model, len(rows))
         ids = list(range(first, first + len(rows)))
         filled = [self._fill(model, row, record_id) for row, record_id in zip(rows, ids, strict=True)]
+        check_written(self.session, [self._written(model, row) for row in filled if _names_others(row)])
         self.session.execute(insert(model), filled)
         self.session.execute(insert(Change), [self._created_row(model, row) for row in filled])
         self.index.add(model, ids, filled)
@@ -192,7 +199,10 @@ class Transaction:
         A custom field is named `custom.NAME`.
         """
         model = type(record)
-        self._check_update(model, values)
+        values = self._checked_updates(model, [(record.id, values)])[0]
+        if self.source is not Source.IMPORT:  # history arrives as it was, in whatever order
+            held = {name: getattr(record, name) for name in ordered_with(model, values)}
+            check_order(model, {**held, **values}, changed=values)
         happened = self._past("occurred_at", occurred_at) or self.now
         learned = self._learned(recorded_at)
         changes = [
@@ -209,7 +219,8 @@ class Transaction:
 
     def update_many(self, model: type[Record], updates: Sequence[Update]) -> list[int]:
         """Update records of one type as `update` would, in order; return how many fields each changed."""
-        timed = [self._timed(model, each) for each in updates]
+        values = self._checked_updates(model, [(each.record_id, each.values) for each in updates])
+        timed = [self._timed(each, new) for each, new in zip(updates, values, strict=True)]
         writer = Writer(source=self.source, actor_id=self.actor_id, sequence=self._sequence, now=self.now)
         changed = write_updates(self.session, model, timed, writer)
         self.index.note(
@@ -229,12 +240,26 @@ class Transaction:
         self._log(record, Action.DELETED, occurred_at=self.now, recorded_at=self.now)
         self.session.flush()
 
-    def log_erasure(self, model: type[Record], ids: Collection[int]) -> None:
-        """Leave a row for each record from which something personal was taken; see `crm_core.personal`."""
+    def log_declared(
+        self,
+        declared: str,
+        declaration_id: int,
+        action: Action,
+        *,
+        field: str | None = None,
+        old: object = None,
+        new: object = None,
+    ) -> None:
+        """Leave a row about a declared field or record type."""
+        old, new = (micros(each) if isinstance(each, datetime) else each for each in (old, new))
+        self._log_row(declared, declaration_id, action, self.now, self.now, field=field, old=old, new=new)
+
+    def log_personal(self, model: type[Record], ids: Collection[int], action: Action) -> None:
+        """Leave a row for each record of which something personal was erased or handed out."""
         common = {
             "sequence": self._sequence,
             "record_type": model.record_type,
-            "action": Action.ERASED,
+            "action": action,
             "occurred_at": self.now,
             "recorded_at": self.now,
             "source": self.source,
@@ -271,22 +296,74 @@ class Transaction:
         log = [] if last else read_field_log(self.session, model, record.id, field)
         return place_of(log, held, happened=happened, learned=learned, now=self.now)
 
-    def _timed(self, model: type[Record], each: Update) -> TimedUpdate:
-        self._check_update(model, each.values)
+    def _timed(self, each: Update, values: Mapping[str, Any]) -> TimedUpdate:
         return TimedUpdate(
             record_id=each.record_id,
-            values=each.values,
+            values=values,
             occurred_at=self._past("occurred_at", each.occurred_at) or self.now,
             recorded_at=self._learned(each.recorded_at),
         )
 
-    def _check_update(self, model: type[Record], values: Mapping[str, Any]) -> None:
-        plain = {field: value for field, value in values.items() if not field.startswith("custom.")}
+    def _checked_updates(
+        self, model: type[Record], updates: Sequence[tuple[int, Mapping[str, Any]]]
+    ) -> list[Mapping[str, Any]]:
+        """Return the values to write of each record, custom ones in their stored form; raise for bad ones."""
+        types = self._types_of(model, [record_id for record_id, _ in updates])
+        ready: list[Mapping[str, Any]] = []
+        written = []
+        for record_id, values in updates:
+            record_type = types.get(record_id, model.record_type)
+            checked = self._checked_update(model, record_type, values)
+            ready.append(checked)
+            if _names_others(checked):
+                written.append(_as_written(record_type, checked, record_id))
+        check_written(self.session, written)
+        return ready
+
+    def _checked_update(
+        self, model: type[Record], record_type: str, values: Mapping[str, Any]
+    ) -> Mapping[str, Any]:
+        plain = {field: value for field, value in values.items() if not field.startswith(CUSTOM)}
         for field in plain:
             if field in _FIXED or field == "custom":
                 raise UnknownFieldError(model.record_type, field)
         check_values(model, plain)
-        check_values(model, {"custom": {k: v for k, v in values.items() if k not in plain}})
+        if model is CustomRecord:
+            declarations(self.session).by_name[record_type].check_links(plain)
+        if len(plain) == len(values):
+            return values
+        custom = {field.removeprefix(CUSTOM): values[field] for field in values.keys() - plain.keys()}
+        stored = declarations(self.session).stored(record_type, custom, new=False) or {}
+        return {
+            field: value if field in plain else stored[field.removeprefix(CUSTOM)]
+            for field, value in values.items()
+        }
+
+    def _types_of(self, model: type[Record], ids: Collection[int]) -> dict[int, str]:
+        """Return the declared type of each record, where records of `model` have one."""
+        if model is not CustomRecord:
+            return {}
+        query = select(CustomRecord.id, CustomRecord.type_id).where(CustomRecord.id.in_(ids))
+        found = {key: type_of(self.session, type_id).name for key, type_id in self.session.execute(query)}
+        for missing in set(ids) - found.keys():
+            raise RecordNotFoundError(model.record_type, missing)
+        return found
+
+    def _custom_of_new(self, model: type[Record], row: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Return the custom values of a record to be created in their stored form; raise for bad ones."""
+        record_type = model.record_type
+        if model is CustomRecord:
+            kind = type_of(self.session, row.get("type_id"))
+            if kind.retired:
+                raise InvalidValueError("type_id", kind.name, "a record type that is not retired")
+            kind.check_links(row)
+            record_type = kind.name
+        return declarations(self.session).stored(record_type, row.get("custom"), new=True)
+
+    def _written(self, model: type[Record], row: Mapping[str, Any]) -> Written:
+        is_custom = model is CustomRecord
+        record_type = type_of(self.session, row["type_id"]).name if is_custom else model.record_type
+        return Written(record_type=record_type, values=row, custom=row.get("custom") or {})
 
     def _stamp(self, record: Record) -> None:
         record.occurred_at = self._past("occurred_at", record.occurred_at) or self.now
@@ -310,7 +387,10 @@ class Transaction:
         if record.external_id is None:
             return
         model = type(record)
-        found = self.session.scalar(select(model.id).where(model.external_id == record.external_id))
+        same = select(model.id).where(model.external_id == record.external_id)
+        if isinstance(record, CustomRecord):
+            same = same.where(CustomRecord.type_id == record.type_id)
+        found = self.session.scalar(same)
         if found is not None:
             raise DuplicateExternalIdError(model.record_type, record.external_id)
 
@@ -328,6 +408,7 @@ class Transaction:
     def _fill(self, model: type[Record], row: Mapping[str, Any], record_id: int) -> dict[str, Any]:
         check_values(model, row)
         filled = dict(row)
+        filled["custom"] = self._custom_of_new(model, row)
         filled["occurred_at"] = self._past("occurred_at", row.get("occurred_at")) or self.now
         filled["recorded_at"] = self._learned(row.get("recorded_at"))
         filled["id"] = record_id
@@ -356,10 +437,26 @@ class Transaction:
         old: object = None,
         new: object = None,
     ) -> Change:
+        return self._log_row(
+            record.record_type, record.id, action, occurred_at, recorded_at, field=field, old=old, new=new
+        )
+
+    def _log_row(
+        self,
+        record_type: str,
+        record_id: int,
+        action: Action,
+        occurred_at: datetime,
+        recorded_at: datetime,
+        *,
+        field: str | None,
+        old: object,
+        new: object,
+    ) -> Change:
         change = Change(
             sequence=self._sequence,
-            record_type=record.record_type,
-            record_id=record.id,
+            record_type=record_type,
+            record_id=record_id,
             action=action,
             field=field,
             old=old,
@@ -371,6 +468,18 @@ class Transaction:
         )
         self.session.add(change)
         return change
+
+
+def _names_others(values: Mapping[str, Any]) -> bool:
+    """Return whether values may name records that the database itself does not look for."""
+    return bool(values.get("custom")) or any(
+        field == "parent_id" or field.startswith(CUSTOM) for field in values
+    )
+
+
+def _as_written(record_type: str, values: Mapping[str, Any], record_id: int) -> Written:
+    custom = {field.removeprefix(CUSTOM): each for field, each in values.items() if field.startswith(CUSTOM)}
+    return Written(record_type=record_type, values=values, custom=custom, record_id=record_id)
 
 
 def _read(record: Record, field: str) -> object:

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy.orm import Session
 
-from crm_core.errors import FeatureError
 from crm_core.store import Store
+from features.blocks import check_asked, columns_from, threads_for
 from features.cohort import Cohort
 from features.declaration import Column
-from features.facts import Facts
 from features.feature_set import FeatureSet, check_usable
+from features.reading import read_tables
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -60,10 +60,7 @@ def build_frame_in(session: Session, cohort: Cohort, feature_set: FeatureSet) ->
 
 def compute_columns(session: Session, cohort: Cohort, feature_set: FeatureSet) -> dict[str, Column]:
     """Return the columns of the frame as arrays by name."""
-    if cohort.record_type != feature_set.record_type:
-        raise FeatureError(
-            f"{feature_set.name} asks about a {feature_set.record_type}, not a {cohort.record_type}"
-        )
+    check_asked(cohort, feature_set)
     check_usable(session, feature_set)
-    facts = Facts(session, cohort, (need for feature in feature_set.features for need in feature.needs()))
-    return {feature.name: feature.compute(facts) for feature in feature_set.features}
+    tables = read_tables(session, feature_set.plan, cohort.ids)
+    return columns_from(tables, cohort, feature_set, threads=threads_for(len(cohort)))

@@ -37,7 +37,7 @@ from crm_core.store import Store
 from features.cohort import Cohort, churn_kind_in
 from features.contracts import RUNNING_FIELDS
 from features.events import AskedEvents, Versions
-from features.facts import read_versions
+from features.reading import read_versions
 from features.windows import NEVER, Flags, Ints
 
 GRACE_DAYS = 30

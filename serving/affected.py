@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from crm_core.changes import Change
+from crm_core.changes import Action, Change
 from crm_core.records import Activity, Contact, Contract, Deal, DealStatus, Order, Ticket
 
 Affected = dict[str, dict[int, int]]
@@ -27,6 +27,7 @@ _LINKS: dict[str, tuple[type[Activity | Order | Contract | Ticket | Contact | De
 def find_affected(session: Session, changes: Sequence[Change]) -> Affected:
     """Return the leads, deals and accounts that `changes` have a part in, open or not."""
     found: Affected = {"lead": {}, "deal": {}, "account": {}}
+    changes = [change for change in changes if change.action != Action.EXPORTED]  # nothing has changed
     for change in changes:
         if change.record_type in found:
             _add(found, change.record_type, [change.record_id], change.id)

@@ -20,6 +20,8 @@ PART_OF = {
     "errors": "errors.md",
     "features": "features.md",
     "records": "records.md",
+    "views": "views.md",
+    "amounts": "views.md",
 }
 
 

@@ -163,7 +163,9 @@ class StepRows:
             if name not in self._links and not name.startswith("custom.")
         }
         custom = {name: value for name, value in each.values.items() if name.startswith("custom.")}
-        check_values(self._step.model, {"external_id": each.external_id, **plain})
+        # An event before its record's start is the step's to refuse or to keep.
+        began = {} if self._step.event else {"occurred_at": each.occurred_at}
+        check_values(self._step.model, {"external_id": each.external_id, **began, **plain})
         check_values(self._step.model, {"custom": custom})
 
     def _column_of(self, field: str) -> str:

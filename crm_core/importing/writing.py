@@ -14,8 +14,9 @@ from typing import Any, cast
 from sqlalchemy import Column, or_, select
 from sqlalchemy.orm import Session
 
-from crm_core.bulk import Log, State, Update, read_log, read_state, stored_form
+from crm_core.bulk import Log, State, Update, loaded_form, read_log, read_state, stored_form
 from crm_core.changes import Source
+from crm_core.errors import InvalidValueError
 from crm_core.importing.expressions import Link
 from crm_core.importing.report import StepReport
 from crm_core.importing.specs import Step
@@ -23,7 +24,7 @@ from crm_core.merging import find_survivor
 from crm_core.pipelines import PIPELINES
 from crm_core.records import RECORD_TYPES, Account, Contact, DealStatus, Lead, LeadStatus, Record
 from crm_core.store import Transaction
-from crm_core.validation import columns_of
+from crm_core.validation import check_order, columns_of, ordered_with
 
 DELETED = "deleted, merged or erased in the store"
 EARLIER_START = "with another start than the stored one, which stays"
@@ -130,6 +131,30 @@ class StepWriter:
             and stored_form(model, name, value) != _last_said(state, log, record_id, name)
         }
 
+    def _in_order(self, pairs: list[tuple[Candidate, Known]], state: State) -> list[tuple[Candidate, Known]]:
+        """Refuse candidates by which something would end before it began, with what is stored counted in.
+
+        Against the start of the record itself, `if_before_start` decides.
+        """
+        model = self.step.model
+        if not ordered_with(model, (field.name for field in self.step.fields)) - {"occurred_at"}:
+            return pairs
+        left, held = [], {key: dict(values) for key, values in state.items()}
+        for each, record in pairs:
+            names = ordered_with(model, each.values) - {"occurred_at"}
+            known = {name: loaded_form(model, name, held[record.record_id].get(name)) for name in names}
+            try:
+                check_order(model, known | each.values, changed=each.values)
+            except InvalidValueError as error:
+                name = error.field.rsplit(".", 1)[-1]
+                self.refuse(each, name, error.value, f"expected {error.expected}")
+            else:
+                held[record.record_id] |= {
+                    name: stored_form(model, name, each.values[name]) for name in names if name in each.values
+                }
+                left.append((each, record))
+        return left
+
 
 @dataclass(kw_only=True)
 class RecordWriter(StepWriter):
@@ -159,6 +184,7 @@ class RecordWriter(StepWriter):
         model, session = self.step.model, transaction.session
         ids = [record.record_id for _, record in pairs]
         names = {name for each, _ in pairs for name in each.values}
+        names |= ordered_with(model, names)
         state, log = read_state(session, model, ids, names), read_log(session, model, ids)
         owners: dict[str, int] = {}
         for each, record in pairs:
@@ -167,7 +193,8 @@ class RecordWriter(StepWriter):
             if each.occurred_at != record.occurred_at:
                 self.report.notes[EARLIER_START] += 1
         changed = [each for each, _ in pairs if each.values]
-        free = self._without_taken(session, changed, owners)
+        fitting = [each for each, _ in self._in_order([(e, r) for e, r in pairs if e.values], state)]
+        free = self._without_taken(session, fitting, owners)
         updates = [self._update_of(each, owners[each.external_id]) for each in free]
         self._count(transaction.update_many(model, updates))
         self.report.unchanged += len(pairs) - len(changed)
@@ -238,8 +265,9 @@ class EventWriter(StepWriter):
         ids = [record.record_id for _, record in pairs]
         names = {"status"} if self.step.event != "update" else set()
         names |= {name for each, _ in pairs for name in each.values}
+        names |= ordered_with(self.step.model, names)
         state, log = read_state(session, self.step.model, ids, names), read_log(session, self.step.model, ids)
-        pairs = self._without_cycles(session, pairs)
+        pairs = self._in_order(self._without_cycles(session, pairs), state)
         self._write_pairs(transaction, pairs, state, log)
 
     def _without_cycles(

@@ -6,10 +6,10 @@ from flask import Blueprint, flash, redirect, request, url_for
 from flask.typing import ResponseReturnValue
 from flask_login import current_user
 
-from crm_core.access import check_may_write, get_visible
+from crm_core.access import check_may_write
 from crm_core.changes import Source
 from crm_core.deals import move_deal
-from crm_core.records import Deal
+from serving.activity_log import get_to_move
 from serving.service import writing
 from serving.web.language import gettext
 from serving.web.record_views import add_views
@@ -25,7 +25,6 @@ def move(record_id: int) -> ResponseReturnValue:
     user = current_user.user
     check_may_write(user)
     with writing(user, Source.REP) as transaction:
-        deal = get_visible(transaction.session, user, Deal, record_id)
-        move_deal(transaction, deal, request.form.get("stage", ""))
+        move_deal(transaction, get_to_move(transaction, user, record_id), request.form.get("stage", ""))
     flash(gettext("The deal has moved. Its score follows in a moment."))
     return redirect(url_for("deals_pages.show", record_id=record_id))

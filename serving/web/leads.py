@@ -7,7 +7,7 @@ from flask.typing import ResponseReturnValue
 from flask_login import current_user
 from pydantic import ValidationError
 
-from crm_core.access import check_may_write
+from crm_core.access import Reader, check_may_write
 from crm_core.changes import Source
 from crm_core.errors import CRMError
 from crm_core.records import Lead
@@ -56,6 +56,9 @@ def _create(values: dict[str, str]) -> int:
     # Not strict: a form holds nothing but texts.
     lead = NewLead.model_validate(values, strict=False)
     with writing(user, Source.REP) as transaction:
+        reader = Reader(transaction.session, user)
+        reader.check_may_create(Lead)
+        reader.check_fields("lead", values)
         owner_id = choose_owner(transaction.session, user, None)
         created = transaction.create(Lead(**lead.model_dump(exclude_none=True), owner_id=owner_id))
         return created.id

@@ -10,7 +10,7 @@ from flask import Blueprint, flash, make_response, redirect, render_template, re
 from flask.typing import ResponseReturnValue
 from flask_login import current_user
 
-from crm_core.access import get_visible
+from crm_core.access import Reader
 from crm_core.changes import Source
 from crm_core.clock import micros
 from crm_core.errors import InvalidValueError
@@ -71,7 +71,8 @@ def _show(kind: Kind, record_id: int, refused: str | None = None) -> ResponseRet
 
 def _score(kind: Kind, record_id: int) -> ResponseReturnValue:
     """Give the part of the page that shows the score, or nothing while it is the one the page has."""
-    record = get_visible(page_session(), current_user.user, kind.model, record_id)
+    reader = Reader(page_session(), current_user.user)
+    record = reader.masked(reader.get(kind.model, record_id))
     mark = str(micros(record.scored_at)) if record.scored_at else ""
     if mark == request.args.get("seen", ""):
         return make_response("", 204)
@@ -79,12 +80,12 @@ def _score(kind: Kind, record_id: int) -> ResponseReturnValue:
 
 
 def _render(template: str, kind: Kind, record_id: int, **more: object) -> ResponseReturnValue:
-    session = page_session()
-    record = get_visible(session, current_user.user, kind.model, record_id)
+    reader = Reader(page_session(), current_user.user)
+    record = reader.get(kind.model, record_id)
     return render_template(
         template,
         kind=kind,
-        sheet=read_sheet(session, kind, record),
+        sheet=read_sheet(reader, kind, record),
         kinds=LOGGED_KINDS,
         stages=open_stages(),
         **more,

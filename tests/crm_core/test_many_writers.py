@@ -19,7 +19,7 @@ from crm_core.history import values_as_of
 from crm_core.records import Lead
 from crm_core.store import Store
 from tests.crm_core.writers import count_up, writers
-from tests.factories import make_lead
+from tests.factories import declare_custom, make_lead
 
 WRITERS, EDITS, RECORDS = 8, 500, 5
 
@@ -55,6 +55,7 @@ def shared(postgres_database: str, clock: FixedClock) -> Iterator[Store]:
 
 def make(store: Store) -> int:
     with store.transaction() as transaction:
+        declare_custom(transaction, "lead", tier="text", size="text")
         return make_lead(transaction, custom={"tier": "gold"}).id
 
 

@@ -213,6 +213,7 @@ class Doing:
         key = self.open("lead")
         if key is None:
             return
+        self.not_before_it_began(key)
         deal = Deal(name="N", stage="first_contact", amount=Decimal(5)) if self.step.bulk else None
         lead = self.held(key)
         made = convert_lead(
@@ -261,6 +262,7 @@ class Doing:
     def close(self) -> None:
         key = self.open("deal")
         if key is not None:
+            self.not_before_it_began(key)
             close_deal(self.transaction, self.get(key), won=self.step.bulk, occurred_at=self.occurred_at)
             values: dict[str, Any] = {
                 "status": "won" if self.step.bulk else "lost",
@@ -268,6 +270,10 @@ class Doing:
             }
             values |= {"stage": "contract"} if self.step.bulk else {}
             self.naive.say(key, values, happened=self.happened, learned=self.now)
+
+    def not_before_it_began(self, key: Key) -> None:
+        self.happened = max(self.happened, self.naive.records[key].happened)
+        self.occurred_at = instant(self.happened)
 
     def living(self) -> list[Key]:
         return [key for key, record in self.naive.records.items() if record.deleted is None]

@@ -45,7 +45,7 @@ from crm_core.records import (
     User,
 )
 from crm_core.store import Store, Transaction
-from tests.factories import make_account, make_deal, make_lead, make_team, make_user
+from tests.factories import declare_custom, make_account, make_deal, make_lead, make_team, make_user
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -270,6 +270,7 @@ def test_a_hidden_field_is_neither_shown_nor_written(
 
 def test_field_rights_can_be_set_for_custom_fields_too(store: Store, company: Company) -> None:
     with store.transaction() as transaction:
+        declare_custom(transaction, "deal", margin="number", tier="text")
         deal = make_deal(transaction, owner_id=company.people["ana"].id, custom={"margin": 0.3, "tier": "A"})
         transaction.session.add_all(
             [
