@@ -10,10 +10,20 @@ from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from sqlalchemy import Engine, Select, func, insert, select, text
+from sqlalchemy import Engine, func, insert, select, text
 from sqlalchemy.orm import Session
 
-from crm_core.bulk import TimedUpdate, Update, Writer, stored_form, write_updates
+from crm_core.bulk import (
+    Place,
+    TimedUpdate,
+    Update,
+    Writer,
+    is_last,
+    place_of,
+    read_field_log,
+    stored_form,
+    write_updates,
+)
 from crm_core.changes import Action, Change, Source, next_sequence, set_author
 from crm_core.clock import Clock, SystemClock, micros
 from crm_core.creating import (
@@ -140,7 +150,8 @@ class Transaction:
 
     def get(self, model: type[R], record_id: int, *, version: int | None = None) -> R:
         """Return a record that is not deleted, locked; with `version`, only if it is still at that one."""
-        record = self.session.get(model, record_id, with_for_update=True)
+        self.session.flush()  # what is read anew below must not undo what was written here
+        record = self.session.get(model, record_id, with_for_update=True, populate_existing=True)
         if record is None or record.deleted_at is not None:
             raise RecordNotFoundError(model.record_type, record_id)
         if version is not None and record.version != version:
@@ -248,7 +259,7 @@ class Transaction:
         """Update records of one type as `update` would, in order; return how many fields each changed."""
         values = self._checked_updates(model, [(each.record_id, each.values) for each in updates])
         timed = [self._timed(each, new) for each, new in zip(updates, values, strict=True)]
-        writer = Writer(source=self.source, actor_id=self.actor_id, sequence=self._sequence)
+        writer = Writer(source=self.source, actor_id=self.actor_id, sequence=self._sequence, now=self.now)
         changed = write_updates(self.session, model, timed, writer)
         self.index.note(
             model,
@@ -300,41 +311,30 @@ class Transaction:
     def _set(
         self, record: Record, field: str, value: object, happened: datetime, learned: datetime
     ) -> Change | None:
-        model = type(record)
-        new = stored_form(model, field, value)
-        late = (
-            self._logged(record, field).where(Change.occurred_at > happened) if happened < self.now else None
-        )
-        if late is not None and self.session.scalars(late.limit(1)).first() is not None:
-            old = self._value_at(record, field, happened)
-        else:
-            old = stored_form(model, field, _read(record, field))
-            late = None
-        if old == new:
+        place = self._place(record, field, happened, learned)
+        new = stored_form(type(record), field, value)
+        if place.old == new:
             return None
-        if late is None:
+        if place.newest:
             _write(record, field, value)
         change = self._log(
-            record, Action.UPDATED, occurred_at=happened, recorded_at=learned, field=field, old=old, new=new
+            record,
+            Action.UPDATED,
+            occurred_at=place.occurred_at,
+            recorded_at=place.recorded_at,
+            field=field,
+            old=place.old,
+            new=new,
         )
         self.session.flush()
         return change
 
-    def _value_at(self, record: Record, field: str, happened: datetime) -> object:
-        """Return what a field that has changed held at an instant, by all that is known now."""
-        newest_first = (Change.occurred_at.desc(), Change.id.desc())
-        until = self._logged(record, field).where(Change.occurred_at <= happened).order_by(*newest_first)
-        last = self.session.scalars(until.limit(1)).first()
-        if last is not None:
-            return last.new
-        return self.session.scalars(self._logged(record, field).order_by(Change.id).limit(1)).one().old
-
-    def _logged(self, record: Record, field: str) -> Select[Change]:
-        return select(Change).where(
-            Change.record_type == record.record_type,
-            Change.record_id == record.id,
-            Change.field == field,
-        )
+    def _place(self, record: Record, field: str, happened: datetime, learned: datetime) -> Place:
+        model, held = type(record), stored_form(type(record), field, _read(record, field))
+        last = is_last(self.session, model, record.id, field, happened=happened, learned=learned)
+        # Mostly it is, and then the log need not be read to know where the fact belongs.
+        log = [] if last else read_field_log(self.session, model, record.id, field)
+        return place_of(log, held, happened=happened, learned=learned, now=self.now)
 
     def _timed(self, each: Update, values: Mapping[str, Any]) -> TimedUpdate:
         return TimedUpdate(

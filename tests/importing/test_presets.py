@@ -480,3 +480,22 @@ def test_the_salesforce_export_comes_in_whole_or_says_what_not(bench: Workbench)
     assert sum(notes["tasks"].values()) == 2000
     told = {activity.custom.get("salesforce_what") for activity in bench.records("activity")}
     assert len(told - {None}) > 2900, "where a link leads nowhere, the id it holds is kept"
+
+
+@pytest.mark.skipif(
+    not REAL.is_dir(), reason="the Salesforce export is not beside the checkout (CRM_REAL_DATA)"
+)
+@pytest.mark.parametrize("name", ["Account.csv", "Contact.csv", "Event.csv", "Task.csv", "User.csv"])
+@pytest.mark.parametrize("damage", ["cut in the middle", "another encoding"])
+def test_a_damaged_file_of_the_salesforce_export_stops_all_of_it(
+    bench: Workbench, name: str, damage: str
+) -> None:
+    for path in REAL.glob("*.csv"):
+        bench.write(path.name, path.read_bytes())
+    whole = (REAL / name).read_bytes()
+    half = len(whole) // 2
+    cut = whole[:half] if damage == "cut in the middle" else whole[:half] + b"\xff\x00\xfe" + whole[half:]
+    bench.write(name, cut)
+    with pytest.raises(SourceFileError, match=name):
+        run(bench)
+    assert bench.count_changes() == 0
