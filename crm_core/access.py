@@ -486,6 +486,12 @@ def check_may_promote(user: User) -> None:
         raise _denied(user, "promote or roll back models")
 
 
+def check_may_declare(user: User) -> None:
+    """Raise AccessDeniedError for a role that may not declare fields and record types."""
+    if user.role != Role.ADMIN:
+        raise _denied(user, "declare fields and record types")
+
+
 def check_may_handle_people(user: User) -> None:
     """Raise AccessDeniedError for a role that may not export or erase all that is held about a person."""
     if user.role != Role.ADMIN:

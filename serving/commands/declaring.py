@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from serving.commands.options import home_option, json_option
+from serving.commands.options import as_option, home_option, json_option
 from serving.console import answer, table
 from serving.opening import open_store
 from serving.settings import load_settings
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 KINDS = ("text", "number", "flag", "day", "instant", "choice", "money", "reference")
 KNOWN = ("creation", "history", "outcome", "unknown")
 
-_as = click.option("--as", "email", help="Address of the user who declares it, for the change log.")
 _record = click.argument("record_type", metavar="RECORD")
 _name = click.argument("name")
 
@@ -40,12 +39,14 @@ def types() -> None:
 
 @contextmanager
 def _declaring(home: Path | None, email: str | None) -> Iterator[Transaction]:
+    from crm_core.access import check_may_declare
     from crm_core.changes import Source
-    from serving.people import find_user_id
+    from serving.acting import get_acting_user
 
     store = open_store(load_settings(home=home))
-    actor_id = None if email is None else find_user_id(store, email)
-    with store.transaction(source=Source.API, actor_id=actor_id) as transaction:
+    user = get_acting_user(store, email)
+    check_may_declare(user)
+    with store.transaction(source=Source.API, actor_id=user.id) as transaction:
         yield transaction
 
 
@@ -82,7 +83,7 @@ def list_fields_(record_type: str | None, home: Path | None, as_json: bool) -> N
 @click.option("--choice", "choices", multiple=True, help="VALUE, or VALUE=English=Chinese; of a choice.")
 @click.option("--required", is_flag=True, help="Every new record needs a value.")
 @click.option("--target", help="The record type that a reference names.")
-@_as
+@as_option
 @home_option
 @json_option
 def declare_field_(
@@ -121,7 +122,7 @@ def declare_field_(
 @click.option("--choice", "choices", multiple=True, help="A further value, or other labels of one.")
 @click.option("--required/--optional", default=None, help="Whether every new record needs a value.")
 @click.option("--kind", type=click.Choice(KINDS), help="What it holds; only while it has no values.")
-@_as
+@as_option
 @home_option
 @json_option
 def change_field_(
@@ -153,7 +154,7 @@ def change_field_(
 @fields.command("retire")
 @_record
 @_name
-@_as
+@as_option
 @home_option
 @json_option
 def retire_field_(
@@ -174,7 +175,7 @@ def retire_field_(
 @fields.command("restore")
 @_record
 @_name
-@_as
+@as_option
 @home_option
 @json_option
 def restore_field_(
@@ -219,7 +220,7 @@ def list_types(home: Path | None, as_json: bool) -> None:  # noqa: FBT001  click
     multiple=True,
     help="What it may belong to: lead, deal, account, contact, a type.",
 )
-@_as
+@as_option
 @home_option
 @json_option
 def declare_type(
@@ -239,7 +240,7 @@ def declare_type(
 
 @types.command("retire")
 @_name
-@_as
+@as_option
 @home_option
 @json_option
 def retire_type(name: str, email: str | None, home: Path | None, as_json: bool) -> None:  # noqa: FBT001  click gives flags by name
@@ -253,7 +254,7 @@ def retire_type(name: str, email: str | None, home: Path | None, as_json: bool) 
 
 @types.command("restore")
 @_name
-@_as
+@as_option
 @home_option
 @json_option
 def restore_type(name: str, email: str | None, home: Path | None, as_json: bool) -> None:  # noqa: FBT001  click gives flags by name

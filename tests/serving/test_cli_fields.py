@@ -14,6 +14,7 @@ from sqlalchemy import select
 from crm_core.changes import Change
 from crm_core.store import Store
 from serving.cli import main
+from tests.factories import make_user
 
 Run = Callable[..., Result]
 
@@ -64,6 +65,16 @@ def test_a_field_is_declared_listed_changed_retired_and_restored(run: Run, tmp_p
     store.close()
 
 
+def test_only_an_administrator_declares(run: Run, tmp_path: Path) -> None:
+    store = Store(f"sqlite:///{tmp_path / 'home' / 'crm.db'}")
+    with store.transaction() as transaction:
+        make_user(transaction, "Mara", role="manager")
+    store.close()
+    declare = ("fields", "declare", "lead", "size", "--kind", "number", "--known", "history")
+    result = run(*declare, "--as", "mara@example.com")
+    assert (result.exit_code, "manager may not declare fields" in result.stderr) == (1, True)
+
+
 def test_a_type_is_declared_with_its_fields(run: Run) -> None:
     made = run("types", "declare", "project", "--en", "Project", "--zh", "项目", "--link", "account")
     assert (made.exit_code, made.stdout) == (0, "project is declared\n")
@@ -80,6 +91,7 @@ def test_a_type_is_declared_with_its_fields(run: Run) -> None:
         (("fields", "list", "leed"), "no record type 'leed'"),
         (("fields", "retire", "lead", "shoe"), "no field 'custom.shoe'"),
         (("fields", "declare", "lead", "Size", "--kind", "text", "--known", "history"), "small letters"),
+        (("fields", "retire", "lead", "shoe", "--as", "nobody@example.com"), "no user with id"),
         (("types", "declare", "order", "--en", "x", "--zh", "y"), "taken by the program"),
     ],
 )
