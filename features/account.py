@@ -5,6 +5,7 @@ from __future__ import annotations
 from features.contracts import DaysToContractEnd, RunningContractsValue
 from features.declaration import Feature
 from features.event_features import (
+    NO_ANSWER,
     DaysSinceFirst,
     DaysSinceLast,
     EventCount,
@@ -17,6 +18,8 @@ from features.event_features import (
     events,
 )
 from features.field_features import AgeDays, ChangesCount, FieldValue, MissingCount, Season
+from features.measures import EventShare
+from features.payments import OverdueCount, PaymentDelay
 from features.wording import Noun
 
 ACCOUNT = Noun(one="customer", many="customers", zh="客户")
@@ -49,6 +52,27 @@ CONTRACTS = _of_account("contract", "contract", "contracts", "合同", "份")
 ACTIVITIES = _of_account("activity", "activity", "activities", "跟进")
 MEETINGS = _of_account("activity", "meeting", "meetings", "会面", kind=("meeting", "visit"))
 INBOUND = _of_account("activity", "inbound contact", "inbound contacts", "客户主动联系", direction="inbound")
+CONTACTS = _of_account("activity", "contact", "contacts", "往来", direction=("inbound", "outbound"))
+UNANSWERED = _of_account(
+    "activity",
+    "unanswered call",
+    "unanswered calls",
+    "未接电话",
+    group="contacts",
+    kind="call",
+    direction="outbound",
+    outcome=NO_ANSWER,
+)
+TALKS = _of_account(
+    "activity",
+    "conversation",
+    "conversations",
+    "交谈",
+    group="contacts",
+    direction=("inbound", "outbound"),
+    outcome=("connected", "held"),
+)
+PAYMENTS = _of_account("payment", "payment", "payments", "付款", "笔")
 
 ACCOUNT_FEATURES: tuple[Feature, ...] = (
     DaysSinceLast(of=ORDERS),
@@ -76,6 +100,16 @@ ACCOUNT_FEATURES: tuple[Feature, ...] = (
     EventCount(of=INBOUND, lookback="90d"),
     DaysSinceLast(of=ACTIVITIES),
     DaysSinceLast(of=MEETINGS),
+    DaysSinceLast(of=INBOUND),
+    LastValue(of=CONTACTS, field="direction", noun=Noun(one="direction", many="directions", zh="方向")),
+    LastValue(of=CONTACTS, field="outcome", noun=Noun(one="outcome", many="outcomes", zh="结果")),
+    EventCount(of=UNANSWERED, lookback="90d"),
+    EventShare(of=CONTACTS, part=UNANSWERED, lookback="90d"),
+    EventShare(of=CONTACTS, part=INBOUND, lookback="90d"),
+    EventShare(of=CONTACTS, part=TALKS, lookback="90d"),
+    DaysSinceLast(of=TALKS),
+    OverdueCount(of=PAYMENTS),
+    PaymentDelay(of=PAYMENTS, lookback="365d"),
     FieldValue(record="account", field="industry", noun=Noun(one="industry", many="industries", zh="行业")),
     FieldValue(record="account", field="region", noun=Noun(one="region", many="regions", zh="地区")),
     FieldValue(

@@ -6,7 +6,15 @@
 from __future__ import annotations
 
 from features.declaration import Feature
-from features.event_features import DaysSinceLast, EventCount, Events, EventSum, LastValue, events
+from features.event_features import (
+    NO_ANSWER,
+    DaysSinceLast,
+    EventCount,
+    Events,
+    EventSum,
+    LastValue,
+    events,
+)
 from features.field_features import (
     AgeDays,
     ChangesCount,
@@ -21,6 +29,9 @@ from features.field_features import (
     StageIndex,
     StageMovesBack,
 )
+from features.field_measures import ListLength
+from features.measures import EventDistinct, EventShare
+from features.rates import HistoricalRate
 from features.wording import Noun
 
 DEAL = Noun(one="deal", many="deals", zh="商机")
@@ -28,6 +39,10 @@ _STAGE = Noun(one="stage", many="stages", zh="阶段")
 _AMOUNT = Noun(one="amount", many="amounts", zh="金额")
 _CLOSE = Noun(one="expected close", many="expected closes", zh="预计成交日")
 _OWNER = Noun(one="owner", many="owners", zh="负责人")
+_COMPETITOR = Noun(one="competitor", many="competitors", zh="竞争对手", measure="个")
+
+_DIRECTION = Noun(one="direction", many="directions", zh="方向")
+_PERSON = Noun(one="person", many="people", zh="联系人", measure="位")
 
 
 def _of_deal(
@@ -48,6 +63,16 @@ MAILS_OUT = _of_deal(
 )
 INBOUND = _of_deal("inbound contact", "inbound contacts", "客户主动联系", direction="inbound")
 OUTBOUND = _of_deal("outbound contact", "outbound contacts", "主动联系客户", direction="outbound")
+CONTACTS = _of_deal("contact", "contacts", "往来", direction=("inbound", "outbound"))
+UNANSWERED = _of_deal(
+    "unanswered call",
+    "unanswered calls",
+    "未接电话",
+    group="contacts",
+    kind="call",
+    direction="outbound",
+    outcome=NO_ANSWER,
+)
 
 ACCOUNT_ORDERS = events(
     "deal",
@@ -79,6 +104,8 @@ DEAL_FEATURES: tuple[Feature, ...] = (
     DaysSinceChange(record="deal", field="expected_close_on", noun=_CLOSE),
     FieldValue(record="deal", field="source", noun=Noun(one="source", many="sources", zh="来源")),
     ChangesCount(record="deal", field="owner_id", noun=_OWNER),
+    HistoricalRate(record="deal", field="owner_id", noun=_OWNER, horizon="90d"),
+    ListLength(record="deal", field="competitors", noun=_COMPETITOR),
     AgeDays(record="deal", noun=DEAL),
     MissingCount(record="deal", fields=("amount", "expected_close_on", "source", "account_id", "owner_id")),
     *(EventCount(of=ACTIVITIES, lookback=lookback) for lookback in ("7d", "30d", "90d")),
@@ -92,7 +119,11 @@ DEAL_FEATURES: tuple[Feature, ...] = (
     EventCount(of=OUTBOUND),
     EventCount(of=MEETINGS),
     *(DaysSinceLast(of=kind) for kind in (ACTIVITIES, CALLS, MEETINGS, INBOUND, OUTBOUND)),
-    LastValue(of=ACTIVITIES, field="direction", noun=Noun(one="direction", many="directions", zh="方向")),
+    LastValue(of=CONTACTS, field="direction", noun=_DIRECTION),
+    EventShare(of=CONTACTS, part=INBOUND, lookback="30d"),
+    EventCount(of=UNANSWERED, lookback="14d"),
+    EventDistinct(of=ACTIVITIES, field="contact_id", noun=_PERSON, lookback="90d"),
+    LastValue(of=ACTIVITIES, field="direction", noun=_DIRECTION),
     LastValue(of=ACTIVITIES, field="kind", noun=Noun(one="kind", many="kinds", zh="类型")),
     FieldValue(
         record="deal",

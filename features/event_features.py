@@ -23,6 +23,9 @@ from features.facts import Facts
 from features.windows import Ints, name_lookback, parse_lookback
 from features.wording import Noun, Sentence, last_en, last_zh
 
+NO_ANSWER = ("no answer", "no_answer")
+"""What the outcome of a call is called when nobody took it."""
+
 _HOUR = DAY // 24
 """Microseconds in an hour."""
 
@@ -431,7 +434,8 @@ def as_number(column: Values, scale: int) -> Floats:
     """Return stored numbers as float64, NaN where empty."""
     if column.dtype.kind == "i":
         return np.where(column == NO_INSTANT, np.nan, column / scale)
-    return np.asarray([np.nan if value is None else value for value in column.tolist()], dtype=np.float64)
+    given = [np.nan if value is None else value for value in column.tolist()]
+    return np.asarray(given, dtype=np.float64) / (scale if column.dtype.kind == "O" else 1)
 
 
 def _scale(event: str, name: str) -> int:

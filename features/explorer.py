@@ -23,7 +23,7 @@ from features.event_features import Events
 from features.events import AskedEvents, Versions
 from features.facts import Facts
 from features.feature_set import FeatureSet, check_usable
-from features.reading import read_tables
+from features.population import read_all
 from features.windows import Ints, in_feature_window, visible_from
 
 
@@ -76,7 +76,7 @@ def explore_in(session: Session, cohort: Cohort, feature_set: FeatureSet) -> lis
     if len(cohort) != 1 or cohort.record_type != feature_set.record_type:
         raise FeatureError(f"{feature_set.name} is explored for one {feature_set.record_type} at a time")
     check_usable(session, feature_set)
-    tables = read_tables(session, feature_set.plan, cohort.ids)
+    tables = read_all(session, feature_set.plan, cohort.ids)
     facts = _WatchedFacts(tables, cohort, feature_set.plan)
     return [_explored(facts, feature) for feature in feature_set.features]
 

@@ -13,11 +13,12 @@ from crm_core.clock import instant
 from crm_core.errors import FeatureError, RecordNotFoundError
 from features.declaration import Need, reached
 from features.events import AskedEvents, Versions
-from features.tables import AskedRecords, Table
+from features.tables import AskedRecords, PopulationKey, Table, Tables
 
 if TYPE_CHECKING:
     from features.cohort import Cohort
     from features.event_features import Events
+    from features.population import Population
 
 Fields = tuple[str, ...]
 
@@ -29,13 +30,17 @@ class Plan:
     record_type: str
     fields: Mapping[str | None, Fields]
     events: Mapping[tuple[str | None, str], Fields]
+    populations: tuple[PopulationKey, ...] = ()
 
     @classmethod
     def of(cls, record_type: str, needs: Iterable[Need]) -> Plan:
         """Gather what features need."""
         fields: dict[str | None, set[str]] = defaultdict(set, {None: set()})
         events: dict[tuple[str | None, str], set[str]] = defaultdict(set)
+        populations: set[PopulationKey] = set()
         for need in needs:
+            if need.each is not None:
+                populations.update((record_type, field, need.each) for field in need.fields)
             if need.via is not None:
                 fields[None].add(need.via)
             if need.event is None:
@@ -47,6 +52,7 @@ class Plan:
             record_type=record_type,
             fields={via: tuple(sorted(found)) for via, found in fields.items()},
             events={event: tuple(sorted(found)) for event, found in events.items()},
+            populations=tuple(sorted(populations)),
         )
 
 
@@ -56,7 +62,8 @@ class Facts:
     Parameters
     ----------
     tables : Table by record type
-        Every record, linked event and change that the plan names, of at least the records asked about.
+        Every record, linked event and change that the plan names, of at least the records asked about; and
+        the populations that it names, if `Tables`.
     """
 
     def __init__(self, tables: Mapping[str, Table], cohort: Cohort, plan: Plan) -> None:
@@ -68,6 +75,7 @@ class Facts:
         self._records: dict[str | None, AskedRecords] = {}
         self._versions: dict[tuple[str | None, str], Versions] = {}
         self._events: dict[object, AskedEvents] = {}
+        self._populations = tables.populations if isinstance(tables, Tables) else {}
         _check_known(self._record_type, self.records(None), cohort)
 
     def records(self, via: str | None) -> AskedRecords:
@@ -90,6 +98,13 @@ class Facts:
     def changes(self, via: str | None, field: str) -> AskedEvents:
         """Return the changes of a field of the records asked about; columns `new`, and `first` before all."""
         return self.records(via).asked_changes(field)
+
+    def population(self, field: str, each: str) -> Population:
+        """Return what became of all records of the type asked about, by what `field` held."""
+        found = self._populations.get((self._record_type, field, each))
+        if found is None:
+            raise FeatureError(f"what became of other {self._record_type}s by {field} was not read")
+        return found
 
     def asked(self, via: str | None, versions: Versions) -> AskedEvents:
         """Return events that were worked on, in order, beside the questions."""

@@ -106,7 +106,9 @@ class FieldValue(FieldFeature):
     def _unit(self) -> str:
         if self.kind is None:
             return unit_of(self.owner, self.field)
-        return {FieldKind.TEXT: "category", FieldKind.FLAG: "flag"}.get(self.kind, "value")
+        words = (FieldKind.TEXT, FieldKind.CHOICE)
+        units = {**dict.fromkeys(words, "category"), FieldKind.FLAG: "flag", FieldKind.MONEY: "currency"}
+        return units.get(self.kind, "value")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -238,7 +240,7 @@ class ChangesCount(FieldFeature):
             # A change replaced what was known before it: the log's own `old` may itself be known only later.
             after = new[change]
             before = first[change]
-            follows = ~_starts(question)
+            follows = ~starts(question)
             before[follows] = after[:-1][follows[1:]]
             steps = np.asarray(self.counts(before, after), dtype=np.bool_)
             if self.length is not None:
@@ -363,7 +365,7 @@ class MissingCount(Feature):
         records = facts.records(None)
         count = np.zeros(facts.as_of.size)
         for field in self.fields:
-            count += _is_empty(records.values(field))
+            count += is_empty(records.values(field))
         return count
 
     def without_fields(self, unusable: frozenset[str]) -> Feature | None:
@@ -495,11 +497,11 @@ class StageMovesBack(ChangesCount):
         return np.array([back[pair] for pair in pairs], dtype=np.bool_)
 
 
-def _starts(question: Ints) -> Flags:
+def starts(question: Ints) -> Flags:
     """Tell where the pairs of a question begin."""
-    starts = np.ones(question.size, dtype=np.bool_)
-    starts[1:] = question[1:] != question[:-1]
-    return starts
+    fresh = np.ones(question.size, dtype=np.bool_)
+    fresh[1:] = question[1:] != question[:-1]
+    return fresh
 
 
 def _age(facts: Facts, via: str | None, field: str) -> Floats:
@@ -533,7 +535,8 @@ def _is_time(record: str, field: str) -> bool:
     return column is not None and isinstance(column.type, Day | Instant)
 
 
-def _is_empty(values: Values) -> Values:
+def is_empty(values: Values) -> Values:
+    """Tell which values are empty, in whatever form they are held."""
     if values.dtype.kind == "i":
         return np.asarray(values == NO_INSTANT)
     if values.dtype.kind == "f":

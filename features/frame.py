@@ -12,7 +12,7 @@ from features.blocks import check_asked, columns_from, threads_for
 from features.cohort import Cohort
 from features.declaration import Column
 from features.feature_set import FeatureSet, check_usable
-from features.reading import read_tables
+from features.population import read_all
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -67,5 +67,5 @@ def compute_columns(session: Session, cohort: Cohort, feature_set: FeatureSet) -
     """Return the columns of the frame as arrays by name."""
     check_asked(cohort, feature_set)
     check_usable(session, feature_set)
-    tables = read_tables(session, feature_set.plan, cohort.ids)
+    tables = read_all(session, feature_set.plan, cohort.ids)
     return columns_from(tables, cohort, feature_set, threads=threads_for(len(cohort)))

@@ -167,7 +167,7 @@ def _void(labels: Labels, cohort: Cohort, void: Flags) -> Labels:
 def _ended_at(status: FieldHistory, known: int) -> dict[int, int]:
     """Return by contract when it was cancelled or ended, as known; the newest word counts."""
     rows = np.flatnonzero((status.recorded_at <= known) & (status.occurred_at <= known))
-    rows = rows[np.lexsort((status.change_id[rows], status.occurred_at[rows]))]
+    rows = rows[np.lexsort((status.change_id[rows], status.recorded_at[rows], status.occurred_at[rows]))]
     ended = {ContractStatus.CANCELLED.value, ContractStatus.ENDED.value}
     found: dict[int, int] = {}
     for contract, when, new in zip(

@@ -30,6 +30,7 @@ MAILS_OUT = _of_lead(
 WEB = _of_lead("web visit", "web visits", "网站访问", kind="web")
 INBOUND = _of_lead("inbound contact", "inbound contacts", "客户主动联系", direction="inbound")
 OUTBOUND = _of_lead("outbound contact", "outbound contacts", "主动联系客户", direction="outbound")
+CONTACTS = _of_lead("contact", "contacts", "往来", direction=("inbound", "outbound"))
 
 LEAD_FEATURES: tuple[Feature, ...] = (
     FieldValue(record="lead", field="source", noun=Noun(one="source", many="sources", zh="来源")),
@@ -55,6 +56,7 @@ LEAD_FEATURES: tuple[Feature, ...] = (
     EventCount(of=MEETINGS),
     *(DaysSinceLast(of=kind) for kind in (ACTIVITIES, CALLS, MEETINGS, WEB, INBOUND, OUTBOUND)),
     HoursToFirst(of=OUTBOUND),
+    LastValue(of=CONTACTS, field="direction", noun=Noun(one="direction", many="directions", zh="方向")),
     LastValue(of=ACTIVITIES, field="kind", noun=Noun(one="kind", many="kinds", zh="类型")),
     LastValue(of=CALLS, field="outcome", noun=Noun(one="outcome", many="outcomes", zh="结果")),
     Season(record="lead", part="sin"),

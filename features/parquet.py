@@ -2,8 +2,9 @@
 
 For each record type there is `TYPE.parquet` with the records as of now, and for each field that ever changed
 `TYPE.FIELD.changes.parquet` with its changes: when each happened and when it was recorded, what the field
-held before and after. Together they tell what was known at any instant. Instants, days and money are int64,
-as in `crm_core.arrays`; the smallest int64 is empty. Values of custom fields are JSON.
+held before and after. Together they tell what was known at any instant. What historical rates are counted
+from is in `TYPE.FIELD.EACH.population.*`. Instants, days and money are int64, as in `crm_core.arrays`; the
+smallest int64 is empty. Values of custom fields are JSON.
 """
 
 from __future__ import annotations
@@ -21,28 +22,30 @@ import pyarrow.parquet as pq
 from crm_core.errors import FeatureError, OutcomeFieldError
 from crm_core.history import FieldHistory
 from crm_core.store import Store
-from features.blocks import Tables
+from features.blocks import Tables as AnyTables
 from features.columns import Values, Words, as_objects
 from features.declaration import reached
 from features.facts import Plan
 from features.feature_set import FeatureSet, unusable_fields
-from features.reading import read_tables
-from features.tables import Table
+from features.population import Population, read_all
+from features.tables import PopulationKey, Table, Tables
 from features.windows import Ints
 
 _ABOUT = "about.json"
+_ASKED = ("record_id", "asked_at", "until", "left_at", "group")
+_EVENTS = ("event_record", "event_at", "event_seen")
 _HISTORY = ("record_id", "change_id", "occurred_at", "recorded_at", "old", "new")
 
 
 def export_tables(store: Store, feature_set: FeatureSet, ids: Ints, folder: Path) -> None:
     """Write all that a feature set reads of some records, known at whatever time, to a folder."""
     with store.reading() as session:
-        tables = read_tables(session, feature_set.plan, ids)
+        tables = read_all(session, feature_set.plan, ids)
         unusable = unusable_fields(session)
     save_tables(tables, folder, unusable=unusable)
 
 
-def save_tables(tables: Tables, folder: Path, *, unusable: Iterable[str] = ()) -> None:
+def save_tables(tables: AnyTables, folder: Path, *, unusable: Iterable[str] = ()) -> None:
     """Write tables to a folder, with the fields (`record.field`) that can be no inputs."""
     folder.mkdir(parents=True, exist_ok=True)
     for record_type, table in tables.items():
@@ -52,10 +55,12 @@ def save_tables(tables: Tables, folder: Path, *, unusable: Iterable[str] = ()) -
             columns: dict[str, Values | Words] = {name: getattr(history, name) for name in _HISTORY}
             columns |= {name: _as_text(columns[name], field) for name in ("old", "new")}
             pq.write_table(_to_arrow(columns), folder / f"{record_type}.{field}.changes.parquet")
+    for key, population in getattr(tables, "populations", {}).items():
+        _save_population(population, folder / f"{'.'.join(key)}.population")
     (folder / _ABOUT).write_text(json.dumps({"no_inputs": sorted(unusable)}))
 
 
-def load_tables(folder: Path, feature_set: FeatureSet, ids: Ints) -> dict[str, Table]:
+def load_tables(folder: Path, feature_set: FeatureSet, ids: Ints) -> Tables:
     """Return what a feature set reads of some records from the files of a folder.
 
     Of records asked about and of events linked to them alone, only rows between the first and the last of
@@ -73,10 +78,11 @@ def load_tables(folder: Path, feature_set: FeatureSet, ids: Ints) -> dict[str, T
     if refused:
         raise OutcomeFieldError(f"{feature_set.name} reads {', '.join(refused)}: known only at the outcome")
     plan = feature_set.plan
-    return {
+    tables = {
         record_type: _load(folder, record_type, fields, _between(folder, plan, record_type, ids))
         for record_type, fields in _wanted(plan)
     }
+    return Tables(tables, {key: _load_population(folder, key) for key in plan.populations})
 
 
 def _between(folder: Path, plan: Plan, record_type: str, ids: Ints) -> pc.Expression | None:
@@ -111,6 +117,25 @@ def _load(folder: Path, record_type: str, fields: set[str], chosen: pc.Expressio
     stored = _from_arrow(pq.read_table(path, columns=[*base, *sorted(fields)], filters=chosen))
     columns = {name: _from_text(column, name) for name, column in stored.items()}
     return Table(columns, dict(_load_histories(folder, record_type, fields)))
+
+
+def _save_population(population: Population, path: Path) -> None:
+    """Write what became of all records: its questions, its outcomes, and the values behind its groups."""
+    for name, fields in (("asked", _ASKED), ("events", _EVENTS)):
+        columns: dict[str, Values | Words] = {field: getattr(population, field) for field in fields}
+        pq.write_table(_to_arrow(columns), Path(f"{path}.{name}.parquet"))
+    Path(f"{path}.json").write_text(json.dumps(list(population.codes)))
+
+
+def _load_population(folder: Path, key: PopulationKey) -> Population:
+    path = folder / f"{'.'.join(key)}.population"
+    if not Path(f"{path}.json").is_file():
+        raise FeatureError(f"{folder.name} holds no {path.name}: export it with the features that read it")
+    columns: dict[str, Any] = {}
+    for name in ("asked", "events"):
+        columns |= _from_arrow(pq.read_table(Path(f"{path}.{name}.parquet")))
+    values = json.loads(Path(f"{path}.json").read_text())
+    return Population(codes={value: code for code, value in enumerate(values)}, **columns)
 
 
 def _load_histories(folder: Path, record_type: str, fields: set[str]) -> Iterable[tuple[str, FieldHistory]]:

@@ -19,7 +19,7 @@ from features.cohort import Cohort
 from features.feature_set import FeatureSet, check_usable
 from features.frame import frame_of
 from features.parquet import load_tables
-from features.reading import read_tables
+from features.population import read_all
 from features.windows import Ints
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class Database:
         try:
             with store.reading() as session:
                 check_usable(session, feature_set)
-                return read_tables(session, feature_set.plan, ids)
+                return read_all(session, feature_set.plan, ids)
         finally:
             store.close()
 

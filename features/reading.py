@@ -7,13 +7,14 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, select, true
 from sqlalchemy.orm import Session
 
 from crm_core.arrays import NO_INSTANT, among, as_array, read_arrays
 from crm_core.changes import Change
 from crm_core.history import FieldHistory, read_histories
-from crm_core.records import RECORD_TYPES, Record
+from crm_core.record_types import get_record_type
+from crm_core.records import RECORD_TYPES, CustomRecord, Record
 from crm_core.validation import columns_of
 from features.columns import Values, as_objects
 from features.declaration import reached
@@ -53,16 +54,26 @@ def read_versions(
     return table.linked(link, (*fields, link)).of_records(_present(keys))
 
 
-def read_table(session: Session, model: type[Record], fields: Sequence[str], by: Mapping[str, Ints]) -> Table:
-    """Return the records of which a field in `by` (`id`, or a link) ever named one of its keys."""
+def read_table(
+    session: Session,
+    model: type[Record],
+    fields: Sequence[str],
+    by: Mapping[str, Ints],
+    only: ColumnElement[bool] | None = None,
+) -> Table:
+    """Return the records of which a field in `by` (`id`, or a link) ever named one of its keys.
+
+    `only` keeps those of one declared type.
+    """
+    only = true() if only is None else only
     links = [link for link in by if link != "id"]
     fields = sorted({*fields, *links})
-    parts = [_read_rows(session, model, field, keys, fields) for field, keys in by.items()]
+    parts = [_read_rows(session, model, field, keys, fields, only) for field, keys in by.items()]
     rows = _once(parts)
     moved = [_ever_linked(session, model, link, by[link]) for link in links]
     missing = np.setdiff1d(np.concatenate((_NOBODY, *moved)), rows["id"])
     if missing.size:
-        rows = _once([rows, _read_rows(session, model, "id", missing, fields)])
+        rows = _once([rows, _read_rows(session, model, "id", missing, fields, only)])
     return Table(rows, _read_typed_histories(session, model, fields, rows["id"]))
 
 
@@ -80,7 +91,11 @@ class _Reader:
         wanted.update(fields)
         for field, named in by.items():
             keys[field] = np.union1d(keys.get(field, _NOBODY), named)
-        self.tables[record_type] = read_table(self._session, RECORD_TYPES[record_type], tuple(wanted), keys)
+        model = RECORD_TYPES.get(record_type, CustomRecord)
+        only: ColumnElement[bool] = true()
+        if model is CustomRecord:
+            only = CustomRecord.type_id == get_record_type(self._session, record_type).id
+        self.tables[record_type] = read_table(self._session, model, tuple(wanted), keys, only)
 
 
 _NOBODY = np.empty(0, dtype=np.int64)
@@ -108,7 +123,12 @@ def _once(parts: Sequence[Rows]) -> Rows:
 
 
 def _read_rows(
-    session: Session, model: type[Record], by: str, keys: Ints, fields: Sequence[str]
+    session: Session,
+    model: type[Record],
+    by: str,
+    keys: Ints,
+    fields: Sequence[str],
+    only: ColumnElement[bool],
 ) -> dict[str, Values]:
     """Return the columns of the records whose `by` is one of `keys`, by id; custom fields by their name."""
     columns = columns_of(model)
@@ -117,7 +137,8 @@ def _read_rows(
     wanted = dict.fromkeys((*_BASE, *plain, *(("custom",) if custom else ())))
     entity: Any = model
     attributes = [getattr(entity, name) for name in wanted]
-    rows = read_arrays(session, select(*attributes).where(among(columns[by], keys)).order_by(model.id))
+    query = select(*attributes).where(among(columns[by], keys), only).order_by(model.id)
+    rows = read_arrays(session, query)
     if custom:
         parsed = rows.pop("custom").tolist()
         for field in custom:

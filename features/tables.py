@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,6 +19,9 @@ from features.columns import Columns, Values, Words, nothing_in
 from features.compiled import loops
 from features.events import AskedEvents, Versions
 from features.windows import NEVER, Flags, Ints, visible_from, visible_until
+
+if TYPE_CHECKING:
+    from features.population import Population
 
 
 class Table:
@@ -91,6 +95,18 @@ class Table:
         if (link, fields) not in self._linked:
             self._linked[link, fields] = LinkedEvents.of(self, link, fields)
         return self._linked[link, fields]
+
+
+PopulationKey = tuple[str, str, str]
+"""A record type, one of its fields, and how often each record is asked: see `features.population`."""
+
+
+class Tables(dict[str, Table]):
+    """Tables by record type, and what historical rates are counted from: `Population` by its key."""
+
+    def __init__(self, tables: Mapping[str, Table], populations: Mapping[PopulationKey, Population]) -> None:
+        super().__init__(tables)
+        self.populations = dict(populations)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -27,7 +27,7 @@ from features.blocks import columns_from, prepare, threads_for
 from features.cohort import Cohort
 from features.compiled import warm
 from features.feature_set import FEATURE_SETS, FeatureSet, feature_set_for
-from features.reading import read_tables
+from features.population import read_all
 from models.simulation import simulate_company
 from models.tasks import TASKS
 
@@ -59,7 +59,7 @@ def _run(
     store: Store, feature_set: FeatureSet, cohort: Cohort, measure: Measure, threads: int
 ) -> dict[str, float]:
     with store.reading() as session:
-        tables, read = measure("read", lambda: read_tables(session, feature_set.plan, cohort.ids))
+        tables, read = measure("read", lambda: read_all(session, feature_set.plan, cohort.ids))
     _, index = measure("index", lambda: prepare(tables, feature_set.plan))
     _, compute = measure("compute", lambda: columns_from(tables, cohort, feature_set, threads=threads))
     return read | index | compute

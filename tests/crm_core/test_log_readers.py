@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from multiprocessing.process import BaseProcess
 
 import pytest
 from sqlalchemy import select
 
 from crm_core.changes import Change, list_changes
 from crm_core.store import Store
-from tests.crm_core.writers import edit_leads, writers
+from tests.crm_core.writers import Crew, edit_leads, writers
 from tests.factories import make_lead
 
 WRITERS, ROWS_EACH, LEADS_EACH = 8, 1250, 16
@@ -26,10 +25,10 @@ class Follower:
         self.naive: list[int] = []
         self._position = 0
 
-    def follow(self, processes: list[BaseProcess]) -> None:
+    def follow(self, crew: Crew) -> None:
         """Read on until the writers are done and nothing is left."""
         while True:
-            over = not any(process.is_alive() for process in processes)
+            over = not crew.at_work()
             if not self._read_on():
                 if over:
                     return
@@ -55,8 +54,9 @@ def test_a_follower_sees_every_change_once_while_eight_writers_commit_late(
         ids = [make_lead(transaction).id for _ in range(WRITERS * LEADS_EACH)]
     work = [(database, seed, ids[seed::WRITERS], ROWS_EACH) for seed in range(WRITERS)]
     follower = Follower(store)
-    with writers(edit_leads, work) as processes:
-        follower.follow(processes)
+    with writers(edit_leads, work) as crew:
+        follower.follow(crew)
+        crew.join()
 
     with store.reading() as session:
         written = list(session.scalars(select(Change.id)))

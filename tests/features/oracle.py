@@ -14,12 +14,23 @@ import statistics
 from collections import defaultdict
 from collections.abc import Callable
 from datetime import UTC, datetime
+from fractions import Fraction
 from functools import singledispatch
 from pathlib import Path
 from typing import Any
 
 from crm_core.pipelines import PIPELINES
-from features import contracts, event_features, field_features
+from features import (
+    contracts,
+    event_features,
+    field_features,
+    field_measures,
+    measures,
+    norms,
+    payments,
+    population,
+    rates,
+)
 from features.declaration import Feature
 
 DAY = 86_400_000_000
@@ -38,7 +49,7 @@ class Database:
                 row["id"]: dict(row)
                 for row in connection.execute(f"SELECT * FROM {TABLES.get(kind, kind + 's')}")
             }
-            for kind in ("account", "lead", "deal", "activity", "order", "ticket", "contract")
+            for kind in ("account", "lead", "deal", "activity", "order", "ticket", "contract", "payment")
         }
         self.changes: dict[tuple[str, int, str], list[dict[str, Any]]] = defaultdict(list)
         for row in connection.execute("SELECT * FROM changes ORDER BY id"):
@@ -49,7 +60,7 @@ class Database:
         """The changes of a field that were known, oldest first."""
         rows = self.changes[kind, record_id, field]
         known = [row for row in rows if row["recorded_at"] <= as_of and row["occurred_at"] <= as_of]
-        return sorted(known, key=lambda row: (row["occurred_at"], row["id"]))
+        return sorted(known, key=lambda row: (row["occurred_at"], row["recorded_at"], row["id"]))
 
     def at_first(self, kind: str, record_id: int, field: str) -> Any:
         """What a field held before any change."""
@@ -291,3 +302,166 @@ def _(feature: Any, db: Database, record_id: int, as_of: int) -> Any:
 def _(feature: Any, db: Database, record_id: int, as_of: int) -> Any:
     since = _changed_at(db, "deal", record_id, "stage", as_of) or db.tables["deal"][record_id]["occurred_at"]
     return (as_of - since) / DAY / _stage(db, record_id, as_of)[1].rotting_days
+
+
+def _given(feature: Any, db: Database, record_id: int, as_of: int) -> list[Any]:
+    found = db.events(feature.of, record_id, as_of, feature.length)
+    return [row[feature.field] for row in found if row[feature.field] not in {None, ""}]
+
+
+@_on(measures.EventLargest)
+def _(feature: Any, db: Database, record_id: int, as_of: int) -> Any:
+    given = _given(feature, db, record_id, as_of)
+    return max(given) / (10_000 if feature.field in MONEY else 1) if given else None
+
+
+@_on(measures.EventSmallest)
+def _(feature: Any, db: Database, record_id: int, as_of: int) -> Any:
+    given = _given(feature, db, record_id, as_of)
+    return min(given) / (10_000 if feature.field in MONEY else 1) if given else None
+
+
+@_on(measures.EventDistinct)
+def _(feature: Any, db: Database, record_id: int, as_of: int) -> Any:
+    return len(set(_given(feature, db, record_id, as_of)))
+
+
+@_on(measures.EventShare)
+def _(feature: Any, db: Database, record_id: int, as_of: int) -> Any:
+    part, whole = (len(db.events(of, record_id, as_of, feature.length)) for of in (feature.part, feature.of))
+    return part / whole if whole else None
+
+
+@_on(measures.EventTrend)
+def _(feature: Any, db: Database, record_id: int, as_of: int) -> Any:
+    length, before = feature.lengths
+    times = [row["occurred_at"] for row in db.events(feature.of, record_id, as_of, length + before)]
+    earlier = sum(when <= as_of - length for when in times)
+    return float(len(times) - earlier - earlier * Fraction(length, before))
+
+
+@_on(field_measures.DaysHeld)
+def _(feature: Any, db: Database, record_id: int, as_of: int) -> Any:
+    begin = db.tables[feature.record][record_id]["occurred_at"]
+    begin = begin if feature.length is None else max(begin, as_of - feature.length)
+    holds, since, spent = db.at_first(feature.record, record_id, feature.field), begin, 0
+    for row in db.known_changes(feature.record, record_id, feature.field, as_of):
+        when = max(row["occurred_at"], begin)
+        spent += when - since if holds == feature.value else 0
+        holds, since = None if row["new"] is None else json.loads(row["new"]), when
+    return (spent + (as_of - since if holds == feature.value else 0)) / DAY
+
+
+@_on(field_measures.Filled)
+def _(feature: Any, db: Database, record_id: int, as_of: int) -> Any:
+    return db.held(feature.record, record_id, feature.field, as_of) not in {None, ""}
+
+
+@_on(field_measures.FreeMail)
+def _(feature: Any, db: Database, record_id: int, as_of: int) -> Any:
+    address = db.held(feature.record, record_id, feature.field, as_of)
+    return None if not address else address.split("@")[-1].lower().startswith(("gmail.", "qq."))
+
+
+@_on(field_measures.ListLength)
+def _(feature: Any, db: Database, record_id: int, as_of: int) -> Any:
+    held = db.held(feature.record, record_id, feature.field, as_of)
+    return len(json.loads(held) if isinstance(held, str) else held or [])
+
+
+@_on(field_measures.Growth)
+def _(feature: Any, db: Database, record_id: int, as_of: int) -> Any:
+    first = db.at_first(feature.record, record_id, feature.field)
+    now = db.held(feature.record, record_id, feature.field, as_of)
+    return now / first if first and now is not None else None
+
+
+def _overdue(row: dict[str, Any], as_of: int) -> tuple[int, bool]:
+    """By how much a payment is late, and whether it is open."""
+    is_open = row["paid_at"] is None or row["paid_at"] > as_of
+    return (as_of if is_open else row["paid_at"]) - (row["due_on"] + 1) * DAY, is_open
+
+
+@_on(payments.OverdueCount)
+def _(feature: Any, db: Database, record_id: int, as_of: int) -> Any:
+    found = db.events(feature.of, record_id, as_of, feature.length)
+    late = (_overdue(row, as_of) for row in found if row["due_on"] is not None)
+    return sum(by >= 0 and is_open for by, is_open in late)
+
+
+@_on(payments.PaymentDelay)
+def _(feature: Any, db: Database, record_id: int, as_of: int) -> Any:
+    found = db.events(feature.of, record_id, as_of, feature.length)
+    due = [row for row in found if row["due_on"] is not None and (row["due_on"] + 1) * DAY <= as_of]
+    return sum(max(_overdue(row, as_of)[0], 0) for row in due) / DAY / len(due) if due else None
+
+
+def _asked(db: Database, feature: Any, row: dict[str, Any]) -> list[tuple[int, Any]]:
+    """When a record could have been asked about, and the group it was in."""
+    kind, record_id, field = feature.record, row["id"], feature.field
+    known = max(row["occurred_at"], row["recorded_at"])
+    if feature.each == population.RECORD:
+        return [(known, db.held(kind, record_id, field, known + DAY))]
+    seen = {max(one["occurred_at"], one["recorded_at"]) for one in db.changes[kind, record_id, field]}
+    instants = [known, *sorted(when for when in seen if when > known)]
+    held = [db.held(kind, record_id, field, when) for when in instants]
+    return [
+        (when, now)
+        for when, now, before in zip(instants, held, [object(), *held], strict=False)
+        if now != before
+    ]
+
+
+@_on(norms.AgeAgainstNorm)
+def _(feature: Any, db: Database, record_id: int, as_of: int) -> Any:
+    now = datetime.fromtimestamp(as_of // 1_000_000, tz=UTC)
+    month = int(datetime(now.year, now.month, 1, tzinfo=UTC).timestamp()) * 1_000_000
+    within = {"30d": 30, "90d": 90}[feature.within] * DAY
+    kind, field = feature.record, feature.field
+    group = db.held(kind, record_id, field, as_of)
+    lengths = []
+    for row in db.tables[kind].values():
+        stays = _asked(db, rates.HistoricalRate(record=kind, field=field, horizon="1d", each="entry"), row)
+        changes = db.changes[kind, row["id"], "status"]
+        closed = [max(one["occurred_at"], one["recorded_at"]) for one in changes if one["new"] != '"open"']
+        for position, (begin, value) in enumerate(stays):
+            ends = [when for when, _ in stays[position + 1 :]] + [when for when in closed if when > begin]
+            gone = row["deleted_at"] is not None and row["deleted_at"] <= month
+            is_open = db.held(kind, row["id"], "status", begin) == "open"
+            wins = [one for one in changes if one["new"] == '"won"' and one["occurred_at"] <= begin]
+            void = any(begin < one["recorded_at"] <= month for one in wins)
+            if value == group and begin + within <= month and is_open and not gone and not void:
+                lengths.append(min([within, *(end - begin for end in ends)]))
+    if group in {None, ""} or len(lengths) < rates.STRENGTH or not statistics.median(lengths):
+        return None
+    since = _changed_at(db, kind, record_id, field, as_of) or db.tables[kind][record_id]["occurred_at"]
+    return (as_of - since) / DAY / (statistics.median(lengths) / DAY)
+
+
+@_on(rates.HistoricalRate)
+def _(feature: Any, db: Database, record_id: int, as_of: int) -> Any:
+    horizon, lookback = feature.lengths
+    wanted = json.dumps("converted" if feature.record == "lead" else "won")
+    group = db.held(feature.record, record_id, feature.field, as_of)
+    outcomes: dict[bool, list[bool]] = {True: [], False: []}
+    for row in db.tables[feature.record].values():
+        gone = row["deleted_at"] is not None and row["deleted_at"] <= as_of
+        if row["id"] == record_id or gone:
+            continue
+        known = db.known_changes(feature.record, row["id"], "status", as_of)
+        wins = [one for one in known if one["new"] == wanted]
+        for when, value in _asked(db, feature, row):
+            over = when + horizon
+            if over > as_of or (lookback is not None and over <= as_of - lookback):
+                continue
+            if db.held(feature.record, row["id"], "status", when) != "open":
+                continue
+            if any(one["occurred_at"] <= when < one["recorded_at"] for one in wins):
+                continue
+            came = any(when < one["occurred_at"] <= over for one in wins)
+            outcomes[value == group].append(came)
+    every = outcomes[True] + outcomes[False]
+    if group in {None, ""} or len(every) < feature.strength:
+        return None
+    share = Fraction(sum(every), len(every))
+    return float((sum(outcomes[True]) + feature.strength * share) / (len(outcomes[True]) + feature.strength))

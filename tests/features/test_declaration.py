@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
@@ -28,7 +29,11 @@ from features.field_features import (
     PushesCount,
     Season,
 )
-from features.lead import CALLS
+from features.field_measures import DaysHeld, Filled, FreeMail, Growth, ListLength
+from features.lead import ACTIVITIES, CALLS, INBOUND
+from features.measures import EventDistinct, EventLargest, EventShare, EventSmallest, EventTrend
+from features.payments import OverdueCount, PaymentDelay
+from features.rates import HistoricalRate
 from features.windows import parse_lookback
 from features.wording import Noun
 
@@ -129,6 +134,81 @@ def test_measures_are_refused_for_fields_they_do_not_fit() -> None:
         FieldValue(record="lead", field="custom.budget")
     with pytest.raises(FeatureError, match="days until it"):
         FieldValue(record="lead", field="custom.demo", kind=FieldKind.DAY)
+
+
+def test_newer_measures_are_refused_for_fields_they_do_not_fit_too() -> None:
+    with pytest.raises(FeatureError, match=r"ticket\.priority is no number"):
+        EventLargest(of=TICKETS, field="priority", noun=NOUN)
+    with pytest.raises(FeatureError, match="neither a number nor a word"):
+        EventSmallest(of=CONTRACTS, field="ends_on", noun=NOUN)
+    with pytest.raises(FeatureError, match=r"order\.amount is neither a word nor a link"):
+        EventDistinct(of=ORDERS, field="amount", noun=NOUN)
+    with pytest.raises(FeatureError, match="can be no share of them"):
+        EventShare(of=INBOUND, part=ACTIVITIES)
+    with pytest.raises(FeatureError, match="can be no share of them"):
+        EventShare(of=ORDERS, part=TICKETS)
+    with pytest.raises(FeatureError, match="holds no word"):
+        DaysHeld(record="deal", field="amount", value="high")
+    with pytest.raises(FeatureError, match="holds no 'heaven'"):
+        DaysHeld(record="deal", field="stage", value="heaven")
+    with pytest.raises(FeatureError, match="holds no list"):
+        ListLength(record="deal", field="source")
+    with pytest.raises(FeatureError, match="cannot grow"):
+        Growth(record="deal", field="source")
+    with pytest.raises(FeatureError, match="expected payments"):
+        OverdueCount(of=ORDERS)
+    with pytest.raises(FeatureError, match="expected payments"):
+        PaymentDelay(of=TICKETS)
+
+
+@pytest.mark.parametrize(
+    "declare",
+    [
+        lambda field: EventLargest(of=CONTRACTS, field=field, noun=NOUN),
+        lambda field: EventDistinct(of=CONTRACTS, field=field, noun=NOUN),
+        lambda field: events("account", "contract", NOUN, where={field: "active"}),
+        lambda field: DaysHeld(record="contract", field=field, value="active"),
+        lambda field: Filled(record="contract", field=field),
+        lambda field: FreeMail(record="contract", field=field),
+        lambda field: ListLength(record="contract", field=field),
+        lambda field: Growth(record="contract", field=field),
+    ],
+    ids=["largest", "distinct", "where", "days", "filled", "mail", "list", "growth"],
+)
+@pytest.mark.parametrize(
+    ("field", "error"),
+    [("status", OutcomeFieldError), ("ended_at", OutcomeFieldError), ("colour", FeatureError)],
+)
+def test_no_measure_takes_an_outcome_or_an_unknown_field(
+    declare: Callable[[str], object], field: str, error: type[FeatureError]
+) -> None:
+    with pytest.raises(error, match=f"{field}"):
+        declare(field)
+
+
+@pytest.mark.parametrize("window", ["30", "d", "0d", "-3d", "30 days", "1m"])
+def test_every_window_of_a_newer_measure_needs_a_unit(window: str) -> None:
+    for declare in (
+        lambda: EventLargest(of=ORDERS, field="amount", noun=NOUN, lookback=window),
+        lambda: EventDistinct(of=TICKETS, field="priority", noun=NOUN, lookback=window),
+        lambda: EventShare(of=ACTIVITIES, part=CALLS, lookback=window),
+        lambda: EventTrend(of=CALLS, lookback=window),
+        lambda: EventTrend(of=CALLS, lookback="30d", before=window),
+        lambda: DaysHeld(record="deal", field="stage", value="needs", lookback=window),
+        lambda: HistoricalRate(record="lead", field="source", horizon=window),
+        lambda: HistoricalRate(record="lead", field="source", horizon="30d", lookback=window),
+    ):
+        with pytest.raises(FeatureError, match="lookback"):
+            declare()
+    with pytest.raises(FeatureError, match="needs a lookback"):
+        EventTrend(of=CALLS)
+
+
+def test_names_carry_both_windows_of_a_trend_and_the_horizon_of_a_rate() -> None:
+    assert EventTrend(of=CALLS, lookback="30d").name == "calls_trend_30d_vs_30d_before"
+    assert EventTrend(of=CALLS, lookback="2w", before="90d").name == "calls_trend_14d_vs_90d_before"
+    by_owner = HistoricalRate(record="deal", field="owner_id", horizon="60d", lookback="1w")
+    assert by_owner.name == "owner_win_rate_60d_over_7d"
 
 
 def test_two_features_of_one_name_are_refused() -> None:

@@ -26,7 +26,7 @@ from features.feature_set import FEATURE_SETS, feature_set_for
 from features.frame import build_frame, frame_of
 from features.parquet import export_tables
 from features.partitions import Database, ParquetFolder, build_partitioned, divide
-from features.reading import read_tables
+from features.population import read_all
 from features.tables import Table
 from features.windows import NEVER
 from tests.features.test_every_feature import features_for
@@ -101,7 +101,7 @@ def test_every_feature_is_the_same_in_blocks_of_any_size_on_any_number_of_thread
         usual = build_frame(store, cohort, feature_set)
         monkeypatch.setattr(blocks, "BLOCK", block)
         with store.reading() as session:
-            tables = read_tables(session, feature_set.plan, cohort.ids)
+            tables = read_all(session, feature_set.plan, cohort.ids)
         found = columns_from(tables, cohort, feature_set, threads=threads)
         monkeypatch.undo()
         built = frame_of(found, feature_set, len(cohort))

@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session
 from crm_core.changes import Source
 from crm_core.clock import DAY, FixedClock, instant
 from crm_core.fields import FieldKind, Known, declare_field
-from crm_core.records import RECORD_TYPES, Record, User
+from crm_core.records import RECORD_TYPES, Contact, Record, User
 from crm_core.store import Store, Transaction
 
 T = TypeVar("T")
@@ -34,7 +34,9 @@ BUSY = (60, 150, 290, 400)
 """Days before which much happens: good ones to ask from."""
 
 ENTITIES = {"account": 2, "lead": 2, "deal": 2}
-EVENTS = ("activity", "order", "ticket", "contract")
+OTHERS = ("lead", "deal")
+"""Records that nobody asks about, from whose outcomes rates are counted."""
+EVENTS = ("activity", "order", "ticket", "contract", "payment")
 STAGES = ("first_contact", "needs", "proposal", "negotiation")
 
 WORDS = (None, "a", "b", "丙")
@@ -84,12 +86,13 @@ class World:
         return World((*self.writes, *writes), self.in_order)
 
 
-def make_world(choose: Choose, size: int) -> World:
-    """A world of `size` writes after its six records exist."""
+def make_world(choose: Choose, size: int, others: int = 28) -> World:
+    """A world of `size` writes after its six records exist, and `others` leads and deals beside them."""
     entities = _entities(choose)
     writes: list[Write] = []
     for number in range(size):
         writes.append(_write(choose, number, [*entities, *writes]))
+    writes += _others(choose, others)
     in_order = choose((True, True, False))
     if in_order:
         writes.sort(key=lambda write: write.visible_at)
@@ -112,6 +115,14 @@ def poison(as_of: int) -> list[Write]:
         for number, happened in itertools.product(range(count), (as_of - DAY, as_of, later)):
             values = _absurd(entity)
             writes.append(Write("update", entity, f"{entity}{number}", happened, later, values))
+    for record_type, wanted in (("lead", "converted"), ("deal", "won")):
+        for number, happened in itertools.product(range(3), (as_of - 30 * DAY, as_of - DAY)):
+            changed = {"status": wanted, "owner_id": 2, "source": "b"}
+            writes.append(Write("update", record_type, other(record_type, number), happened, later, changed))
+        for number in range(3):
+            values = {**_must(record_type), "status": "open", "source": "a", "owner_id": 1}
+            label = f"poison {record_type}{number}"
+            writes.append(Write("create", record_type, label, as_of - 200 * DAY, later, values))
     return writes
 
 
@@ -131,6 +142,7 @@ def fill_store(world: World, url: str) -> Store:
         _declare(opened.session)
         for name in ("ana", "ben"):
             opened.create(User(name=name, email=name, role="rep"))
+            opened.create(Contact(name=name))
         for write in world.writes:
             clock.set(instant(write.visible_at if world.in_order else END))
             step = Transaction(opened.session, clock=clock, source=Source.IMPORT, actor_id=None)
@@ -182,6 +194,39 @@ def _entities(choose: Choose) -> list[Write]:
     return writes
 
 
+def _others(choose: Choose, count: int) -> list[Write]:
+    """Records beside those asked about: most are open at first, and some reach their outcome."""
+    writes = []
+    for record_type in OTHERS:
+        for number in range(count):
+            label = other(record_type, number)
+            born = BEGIN + choose((0, 10, 40, 100)) * DAY
+            fields = {**_fields(choose, record_type), "status": choose(("open",) * 9 + ("won",))}
+            if record_type == "lead" and fields["status"] == "won":
+                fields["status"] = "converted"
+            learned = born + choose((0, 0, 3)) * DAY
+            writes.append(
+                Write("create", record_type, label, born, learned, {**fields, **_must(record_type)})
+            )
+            for _ in range(choose((1, 2))):
+                happened = born + choose((1, 8, 30, 31, 90, 130)) * DAY
+                known = max(happened + choose((0, 0, 2, 60)) * DAY, learned)
+                wanted = "converted" if record_type == "lead" else "won"
+                values = choose(({"status": wanted}, {"status": "open"}, {"owner_id": 2}, {"source": "b"}))
+                if record_type == "deal":
+                    values = choose((values, {"stage": "proposal"}))
+                writes.append(Write("update", record_type, label, happened, known, values))
+            if choose((False,) * 9 + (True,)):
+                gone = max(write.visible_at for write in writes if write.label == label) + DAY
+                writes.append(Write("delete", record_type, label, gone, gone))
+    return writes
+
+
+def other(record_type: str, number: int) -> str:
+    """The label of a record that nobody asks about."""
+    return f"other {record_type}{number}"
+
+
 def _write(choose: Choose, number: int, before: list[Write]) -> Write:
     happened = (
         BEGIN
@@ -228,6 +273,7 @@ def _fields(choose: Choose, record_type: str) -> dict[str, Any]:
         "order": lambda choose: {"amount": _money(choose)},
         "ticket": _ticket,
         "contract": _contract,
+        "payment": _payment,
     }[record_type]
     return build(choose)
 
@@ -253,6 +299,8 @@ def _lead(choose: Choose) -> dict[str, Any]:
     return {
         "source": choose(WORDS),
         "campaign": choose(WORDS),
+        "phone": choose(WORDS),
+        "email": choose((None, "a@gmail.com", "b@qq.example.com", "c@firm.example.com")),
         "status": choose(("open", "open", "converted", "disqualified")),
         "industry": choose((None, "x", "y")),
         "region": choose((None, "n")),
@@ -269,6 +317,7 @@ def _deal(choose: Choose) -> dict[str, Any]:
         "amount": _money(choose),
         "expected_close_on": choose((None, _day(choose), _day(choose))),
         "source": choose(WORDS),
+        "competitors": choose((None, [], ["a"], ["a", "b"], ["b", "c"])),
         "owner_id": choose((None, 1, 2)),
         "account_id": choose((None, 1, 2)),
     }
@@ -278,7 +327,8 @@ def _activity(choose: Choose) -> dict[str, Any]:
     return {
         "kind": choose(("mail", "mail", "call", "meeting", "visit", "web")),
         "direction": choose((None, "inbound", "outbound")),
-        "outcome": choose((None, "connected", "no_answer")),
+        "outcome": choose((None, "connected", "no answer", "no answer")),
+        "contact_id": choose((None, 1, 2)),
     }
 
 
@@ -297,6 +347,15 @@ def _contract(choose: Choose) -> dict[str, Any]:
         "ends_on": day + timedelta(days=choose((0, 60, 90, 120, 365))),
         "value": _money(choose),
         "status": choose(("active", "active", "active", "renewed", "cancelled", "ended")),
+    }
+
+
+def _payment(choose: Choose) -> dict[str, Any]:
+    paid = choose((None, BEGIN + 100 * DAY, BEGIN + 250 * DAY))
+    return {
+        "amount": Decimal(1),
+        "due_on": choose((None, _day(choose), _day(choose))),
+        "paid_at": None if paid is None else instant(paid),
     }
 
 
@@ -331,5 +390,6 @@ def _absurd(record_type: str) -> dict[str, Any]:
         "order": {"amount": money},
         "ticket": {"subject": "poison", "satisfaction": 5},
         "contract": {"starts_on": date(2000, 1, 1), "ends_on": date(9999, 1, 1), "value": money},
+        "payment": {"amount": money, "due_on": date(2000, 1, 1)},
     }
     return values[record_type]

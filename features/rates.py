@@ -1,0 +1,156 @@
+"""How often records alike came to the wanted outcome, as far as that was known at the question.
+
+Among the records of the same group that could be asked about at least a horizon ago, the share that came to
+the outcome within that horizon: whole intervals only, resolved or not. The record asked about never counts.
+Small groups are drawn towards the share of all:
+
+    rate = (won in the group + strength * share of all) / (asked in the group + strength)
+
+This is the only way in which an outcome may be looked at: of other records, in the past, through a declared
+horizon. Which field tells it is not for the declaration to say, see `features.population.OUTCOMES`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import cached_property
+
+import numpy as np
+from sqlalchemy import Integer
+
+from crm_core.errors import FeatureError
+from crm_core.records import RECORD_TYPES
+from crm_core.validation import columns_of
+from features.declaration import Column, Meaning, Need, check_input
+from features.facts import Facts
+from features.field_features import FieldFeature, is_empty
+from features.population import ENTRY, OUTCOMES, RECORD, SETTLED, Counted, Population
+from features.windows import Flags, Ints, name_lookback, parse_lookback
+from features.wording import Sentence
+
+STRENGTH = 20
+"""How many records like all others a group is believed to have had before any of its own."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HistoricalRate(FieldFeature):
+    """The share of other records with the same value of a field that were won, or converted, in time.
+
+    `horizon` is the time in which the outcome had to come; `lookback`, if any, lets only those count whose
+    horizon ended in that time before the question. `each` is `record`, asked when it became known, or
+    `entry`, asked again whenever the field came to hold another value, as for stages.
+    """
+
+    horizon: str | timedelta
+    lookback: str | timedelta | None = None
+    each: str = RECORD
+    strength: int = STRENGTH
+
+    def __post_init__(self) -> None:
+        """Refuse records without an outcome, fields that form no groups, and times without a unit."""
+        if self.record not in OUTCOMES:
+            raise FeatureError(f"a rate of {self.record}s: expected {' or '.join(OUTCOMES)}")
+        check_groups(self.record, self.field, self.via)
+        if self.each not in (RECORD, ENTRY) or self.strength < 1:
+            raise FeatureError(
+                f"rate of {self.field}: expected each {RECORD} or {ENTRY} and a strength of at least 1, "
+                f"got {self.each!r} and {self.strength}"
+            )
+        object.__setattr__(self, "horizon", name_lookback(_length("horizon", self.horizon)))
+        if self.lookback is not None:
+            object.__setattr__(self, "lookback", name_lookback(parse_lookback(self.lookback)))
+
+    @cached_property
+    def lengths(self) -> tuple[int, int | None]:
+        """Return the horizon and the lookback in microseconds."""
+        lookback = None if self.lookback is None else parse_lookback(self.lookback)
+        return parse_lookback(self.horizon), lookback
+
+    @cached_property
+    def meaning(self) -> Meaning:
+        """Return what it says."""
+        noun, outcome = self.words, OUTCOMES[self.record]
+        rate = "conversion_rate" if self.record == "lead" else "win_rate"
+        lately = "" if self.lookback is None else f"_over_{self.lookback}"
+        missing = f"{noun.one} not given, or too few {self.record}s known for {self.horizon}"
+        return Meaning(
+            name=f"{self.key}_{rate}_{self.horizon}{lately}",
+            unit="ratio",
+            nan=missing,
+            group=self.key,
+            sentence=Sentence(
+                en=f"of {self.record}s with this {noun.one}, {{value}} were {outcome.en} "
+                f"within {self.horizon}",
+                en_none=f"no {self.record} with this {noun.one} was {outcome.en} within {self.horizon}",
+                zh=f"相同{noun.zh}在 {self.horizon} 内{outcome.zh}的比例为 {{value}}",
+                en_missing=missing,
+                zh_missing=f"尚无相同{noun.zh}的历史{outcome.zh}数据",
+            ),
+        )
+
+    def needs(self) -> tuple[Need, ...]:
+        """Return what has to be read of the record itself; of others, what became of them is counted."""
+        return (Need(record=self.record, fields=(self.field,), each=self.each),)
+
+    def compute(self, facts: Facts) -> Column:
+        """Return the rates."""
+        records = facts.records(None)
+        values = records.values(self.field)
+        population = facts.population(self.field, self.each)
+        counted = population.counted(*self.lengths)
+        asked, won, all_asked, all_won = _others(
+            population, counted, records.ids, population.code(values), facts.as_of
+        )
+        # Whole numbers above and below, and one division: the same bits in any batch.
+        above = won * all_asked + self.strength * all_won
+        below = (asked + self.strength) * all_asked
+        rate = np.full(facts.as_of.size, np.nan)
+        np.divide(above, below, out=rate, where=(all_asked >= self.strength) & ~is_empty(values))
+        return rate
+
+
+def _others(
+    population: Population, counted: Counted, ids: Ints, code: Ints, as_of: Ints
+) -> tuple[Ints, Ints, Ints, Ints]:
+    """Return how many others were asked and won in the group, and in all."""
+    whole = np.zeros_like(code)
+    question, row = population.own(ids)
+    seen = (counted.start[row] <= as_of[question]) & (as_of[question] < counted.stop[row])
+    won = seen & (counted.won[row] <= as_of[question])
+    alike = population.group[row] == code[question]
+
+    def own(flags: Flags) -> Ints:
+        return np.bincount(question[flags], minlength=ids.size)
+
+    return (
+        counted.asked.at(code, as_of) - own(seen & alike),
+        counted.succeeded.at(code, as_of) - own(won & alike),
+        counted.all_asked.at(whole, as_of) - own(seen),
+        counted.all_succeeded.at(whole, as_of) - own(won),
+    )
+
+
+def check_groups(record: str, field: str, via: str | None) -> None:
+    """Raise FeatureError for a field whose values form no groups: numbers, instants, and another record's."""
+    if via is not None:
+        raise FeatureError(
+            f"{record}.{via}: rates are of groups of {record}s themselves, not of what they name"
+        )
+    check_input(record, field)
+    if field.startswith("custom."):
+        return
+    column = columns_of(RECORD_TYPES[record])[field]
+    is_link = isinstance(column.type, Integer) and bool(column.foreign_keys)
+    if not is_link and column.type.python_type is not str:
+        raise FeatureError(f"{record}.{field} is neither a word nor a link and forms no groups")
+
+
+def _length(what: str, value: str | timedelta) -> int:
+    try:
+        length = parse_lookback(value)
+    except FeatureError as error:
+        raise FeatureError(f"{what}: {error}") from None
+    if length < SETTLED:
+        raise FeatureError(f"{what}: expected at least a day, got {value!r}")
+    return length
