@@ -33,6 +33,7 @@ def run(rescorer: Rescorer) -> None:
 def scores(store: Store, model: type[Lead] | type[Deal], record_id: int) -> tuple[int | None, object]:
     with store.reading() as session:
         record = session.get_one(model, record_id)
+        assert isinstance(record, Lead | Deal)
         return record.score, record.reasons
 
 
