@@ -13,7 +13,9 @@ from crm_core.records import Activity, Contact, Contract, Deal, DealStatus, Orde
 Affected = dict[str, dict[int, int]]
 """By record type: the affected records, each with the id of the newest change that affects it."""
 
-_LINKS: dict[str, tuple[type[Activity | Order | Contract | Payment | Ticket | Contact | Deal], dict[str, str]]] = {
+_LINKS: dict[
+    str, tuple[type[Activity | Order | Contract | Payment | Ticket | Contact | Deal], dict[str, str]]
+] = {
     "activity": (Activity, {"lead_id": "lead", "deal_id": "deal", "account_id": "account"}),
     "order": (Order, {"account_id": "account", "deal_id": "deal"}),
     "contract": (Contract, {"account_id": "account", "deal_id": "deal"}),
