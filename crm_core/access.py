@@ -2,13 +2,15 @@
 
 A role has, for each record type, a scope of reading and a scope of writing: none, own, team (the reader's
 team and all teams below it) or all. What belongs to nobody by itself (an order, a comment) belongs to
-whoever has the record it is about. Some fields are hidden from a role, or only shown. What is not granted
-here is denied.
+whoever has the record it is about, and to nobody while that is deleted. Some fields are hidden from a role,
+or only shown. What is not granted here is denied.
+
+Who sees all records of a type sees those about deleted records too, because somebody has to find them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
@@ -17,12 +19,17 @@ from typing import Any, TypeVar
 from sqlalchemy import ColumnElement, Select, String, UniqueConstraint, and_, false, func, or_, select, true
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
+from crm_core.declared import declarations, logical_type
 from crm_core.errors import AccessDeniedError, RecordNotFoundError
 from crm_core.records import (
     RECORD_TYPES,
+    SCORE_COLUMNS,
     Account,
+    Activity,
     Base,
     Contact,
+    CustomRecord,
+    CustomRecordType,
     Deal,
     Id,
     Lead,
@@ -47,6 +54,15 @@ class Scope(StrEnum):
     OWN = "own"
     TEAM = "team"
     ALL = "all"
+
+    def within(self, other: Scope) -> Scope:
+        """Return the narrower of two."""
+        reach = list(Scope)
+        return min(self, other, key=reach.index)
+
+    def reaches(self, other: Scope) -> bool:
+        """Say whether this one goes as far as another."""
+        return self.within(other) is other
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,6 +154,9 @@ HIDDEN_FIELDS: dict[tuple[str, str], frozenset[str]] = {
 }
 """Fields that some roles do not see unless an administrator lets them."""
 
+NEVER_HIDDEN = frozenset({"id", "version", "occurred_at", "recorded_at", "deleted_at"})
+"""What lists are put in order by and writers refer to: whoever sees a record sees these."""
+
 OWNERS: dict[str, tuple[tuple[str, str], ...]] = {
     "contact": (("account_id", "account"),),
     "quote": (("deal_id", "deal"),),
@@ -153,7 +172,12 @@ OWNERS: dict[str, tuple[tuple[str, str], ...]] = {
         ("contact_id", "contact"),
     ),
     "campaign_member": (("lead_id", "lead"), ("contact_id", "contact")),
-    "custom_record": (("account_id", "account"), ("deal_id", "deal")),
+    "custom_record": (
+        ("lead_id", "lead"),
+        ("account_id", "account"),
+        ("deal_id", "deal"),
+        ("contact_id", "contact"),
+    ),
 }
 """Through which links a record also belongs to whoever has the record at the other end."""
 
@@ -167,8 +191,17 @@ SUBJECT_TYPES = (
     "contract",
     "order",
     "custom_record",
+    "payment",
+    "product",
+    "campaign",
 )
 """What comments, attachments, tags and other activities may be about, to be seen by whoever sees that."""
+
+_WHOLE_OF = dict.fromkeys(SCORE_COLUMNS - {"probability"}, "probability")
+"""Fields that nobody sees who may not see another one: a score and its reasons tell the probability."""
+
+_FOLLOWING = frozenset({"comment", "attachment"})
+"""What is seen by whoever sees what it is about, and not by its author as such."""
 
 
 class Reader:
@@ -181,15 +214,17 @@ class Reader:
     def right(self, record_type: str) -> Right:
         """Return what the user's role may do with a record type: as set, else by default, else nothing."""
         default = DEFAULT_RIGHTS.get((self.user.role, record_type), Right())
+        if record_type not in RECORD_TYPES and record_type in declarations(self.session).by_name:
+            default = self.right(CustomRecord.record_type)
         return self._set_rights.get(record_type, default)
 
     def readable(self, model: type[Record]) -> ColumnElement[bool]:
         """Return the condition that a record of `model` may be seen."""
-        return self._within(model, self.right(model.record_type).read)
+        return self._allowed(model, lambda right: right.read)
 
     def writable(self, model: type[Record]) -> ColumnElement[bool]:
         """Return the condition that a record of `model` may be changed."""
-        return self._within(model, self.right(model.record_type).write)
+        return self._allowed(model, lambda right: right.write)
 
     def select(self, model: type[R]) -> Select[R]:
         """Return the query of all records that the user may see and nobody deleted."""
@@ -212,10 +247,32 @@ class Reader:
         except RecordNotFoundError:
             raise _denied(self.user, f"change {model.record_type} {record.id}") from None
 
-    def check_may_create(self, model: type[Record]) -> None:
-        """Raise AccessDeniedError unless the user may write records of `model` at all."""
-        if self.right(model.record_type).write is Scope.NONE:
-            raise _denied(self.user, f"create a {model.record_type}")
+    def select_about(self, model: type[R], record: Record) -> Select[R]:
+        """Return the query of what the user may see of a type that is about a record which they see.
+
+        What is about a record follows its rights; only where the user may see less of the type than of the
+        record is each one looked at.
+        """
+        columns = columns_of(model)
+        link = f"{record.record_type}_id"
+        about = [columns[link] == record.id] if link in columns else []
+        if "subject_type" in columns:
+            subject = columns["subject_type"] == record.record_type
+            about.append(and_(subject, columns["subject_id"] == record.id))
+        condition = and_(or_(false(), *about), self.readable_about(model, type(record)))
+        return select(model).where(model.deleted_at.is_(None), condition)
+
+    def readable_about(self, model: type[Record], subject: type[Record]) -> ColumnElement[bool]:
+        """Return the condition that what is about a record of type `subject`, which is seen, is seen too."""
+        scope = self.right(model.record_type).read
+        follows = scope is not Scope.NONE and scope.reaches(self.right(subject.record_type).read)
+        return true() if follows else self.readable(model)
+
+    def check_may_create(self, model: type[Record], declared: str | None = None) -> None:
+        """Raise AccessDeniedError unless the user may write records of `model`, or of a `declared` type."""
+        record_type = declared or model.record_type
+        if self.right(record_type).write is Scope.NONE:
+            raise _denied(self.user, f"create a {record_type}")
 
     def readable_fields(self, model: type[Record]) -> frozenset[str]:
         """Return the columns of `model` that the user may see."""
@@ -223,9 +280,21 @@ class Reader:
 
     def may_read_field(self, record_type: str, field: str) -> bool:
         """Return whether the user may see a field, where the record itself may be seen."""
+        if field in NEVER_HIDDEN:
+            return True
+        whole = _WHOLE_OF.get(field) or ("custom" if field.startswith("custom.") else None)
+        if whole is not None and not self.may_read_field(record_type, whole):
+            return False
+        if record_type == CustomRecord.record_type and field in self._hidden_of_declared:
+            return False
         found = self._field_rights.get((record_type, field))
         hidden = self.user.role in HIDDEN_FIELDS.get((record_type, field), ())
         return not hidden if found is None else found.read
+
+    def check_may_see_scores(self, model: type[Record]) -> None:
+        """Raise AccessDeniedError unless the user may see what models say of records of `model`."""
+        if not self.may_read_field(model.record_type, "probability"):
+            raise _denied(self.user, f"see the scores of a {model.record_type}")
 
     def may_write_field(self, record_type: str, field: str) -> bool:
         """Return whether the user may change a field, where the record itself may be changed."""
@@ -240,28 +309,49 @@ class Reader:
 
     def shown(self, record: Record) -> dict[str, Any]:
         """Return the columns of a record that may be seen, custom fields included, by name."""
-        model = type(record)
-        values = {field: getattr(record, field) for field in self.readable_fields(model)}
+        model, record_type = type(record), logical_type(self.session, record)
+        values = {
+            field: getattr(record, field)
+            for field in self.readable_fields(model)
+            if self.may_read_field(record_type, field)
+        }
         if values.get("custom"):
             values["custom"] = {
                 name: value
                 for name, value in values["custom"].items()
-                if self.may_read_field(model.record_type, f"custom.{name}")
+                if self.may_read_field(record_type, f"custom.{name}")
             }
         if values.get("reasons"):
             values["reasons"] = self.readable_reasons(values["reasons"])
         return values
 
+    def masked(self, record: R) -> R:
+        """Return a copy of a record that holds only what may be seen, and belongs to no session."""
+        seen = self.shown(record)
+        copy = type(record)()
+        for field in columns_of(type(record)):
+            setattr(copy, field, seen.get(field))
+        return copy
+
     def readable_reasons(self, reasons: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
         """Return reasons in which what comes from a hidden field says neither its name nor its value.
 
         A reason names its inputs in `fields` ("deal.amount"). Its contribution stays, so that the reasons
-        still sum to the score.
+        still sum to the score. One that does not name them is hidden from a role from which an administrator
+        hid anything.
         """
         return [dict(reason) if self._may_read_all(reason) else _hidden(reason) for reason in reasons]
 
     def _may_read_all(self, reason: Mapping[str, Any]) -> bool:
-        return all(self.may_read_field(*field.split(".", 1)) for field in reason.get("fields", ()))
+        fields = reason.get("fields")
+        if fields is None:
+            return reason.get("group") == "base" or not self._is_restricted
+        return all(self._may_be_told(*field.split(".", 1)) for field in fields)
+
+    def _may_be_told(self, record_type: str, field: str) -> bool:
+        # Fields of types that were declared at run time are named by that type.
+        held = record_type if record_type in RECORD_TYPES else CustomRecord.record_type
+        return self.right(held).read is not Scope.NONE and self.may_read_field(held, field)
 
     def _one(self, model: type[R], record_id: int, condition: ColumnElement[bool]) -> R:
         query = select(model).where(model.id == record_id, model.deleted_at.is_(None), condition)
@@ -270,7 +360,26 @@ class Reader:
             raise RecordNotFoundError(model.record_type, record_id)
         return found
 
+    def _allowed(self, model: type[Record], scope_of: Callable[[Right], Scope]) -> ColumnElement[bool]:
+        """Return the condition of a right; a declared record type may have one of its own."""
+        within = self._within(model, scope_of(self.right(model.record_type)))
+        if model is not CustomRecord or not self._set_rights.keys() - RECORD_TYPES.keys():
+            return within
+        own = [kind for kind in declarations(self.session).types.values() if kind.name in self._set_rights]
+        by_type = (
+            and_(CustomRecord.type_id == kind.type_id, self._within(model, scope_of(self.right(kind.name))))
+            for kind in own
+        )
+        return or_(and_(CustomRecord.type_id.not_in([kind.type_id for kind in own]), within), *by_type)
+
     def _within(self, model: type[Record], scope: Scope) -> ColumnElement[bool]:
+        reached = self._reached(model, scope)
+        if model is not CustomRecord or not self._denied_types:
+            return reached
+        denied = select(CustomRecordType.id).where(CustomRecordType.name.in_(self._denied_types))
+        return and_(reached, CustomRecord.type_id.not_in(denied))
+
+    def _reached(self, model: type[Record], scope: Scope) -> ColumnElement[bool]:
         if scope is Scope.ALL:
             return true()
         if scope is Scope.NONE:
@@ -278,30 +387,62 @@ class Reader:
         return or_(false(), *self._belongs(model, scope))
 
     def _belongs(self, model: type[Record], scope: Scope) -> Iterable[ColumnElement[bool]]:
-        if issubclass(model, Owned):
+        if issubclass(model, Owned) and model.record_type not in _FOLLOWING:
             yield self._owned(model, scope)
-        for column, record_type in OWNERS.get(model.record_type, ()):
-            yield columns_of(model)[column].in_(self._ids(record_type, scope))
+        yield from self._through_links(model, scope)
+        if model is CustomRecord:
+            # One step up, and no more: a machine belongs to whoever has the customer of its shop.
+            above = select(CustomRecord.id).where(
+                or_(self._owned(CustomRecord, scope), *self._through_links(CustomRecord, scope))
+            )
+            yield CustomRecord.parent_id.in_(above.correlate(None))
         columns = columns_of(model)
         if "subject_type" in columns:
             for record_type in SUBJECT_TYPES:
                 about = columns["subject_id"].in_(self._ids(record_type, scope))
                 yield and_(columns["subject_type"] == record_type, about)
 
+    def _through_links(self, model: type[Record], scope: Scope) -> Iterable[ColumnElement[bool]]:
+        for column, record_type in OWNERS.get(model.record_type, ()):
+            yield columns_of(model)[column].in_(self._ids(record_type, scope))
+
     def _owned(self, model: type[Record], scope: Scope) -> ColumnElement[bool]:
         owner = columns_of(model)["owner_id"]
         if scope is Scope.OWN:
-            return owner == self.user.id
-        return or_(owner.in_(self._team_member_ids), _nobodys(model))
+            theirs = owner == self.user.id
+        else:
+            theirs = or_(owner.in_(self._team_member_ids), _nobodys(model))
+        return and_(theirs, _about_nothing(model)) if model is Activity else theirs
 
     def _ids(self, record_type: str, scope: Scope) -> Select[int]:
+        """Return the query of records through which others are reached: never more than may be seen."""
         model = RECORD_TYPES[record_type]
-        return select(model.id).where(self._within(model, scope))
+        seen = self.right(record_type).read
+        reach = seen if record_type in _SHARED else scope.within(seen)
+        return select(model.id).where(model.deleted_at.is_(None), self._within(model, reach))
 
     @cached_property
     def _set_rights(self) -> dict[str, Right]:
         rows = self.session.scalars(select(RoleRight).where(RoleRight.role == self.user.role))
         return {row.record_type: Right(read=Scope(row.read), write=Scope(row.write)) for row in rows}
+
+    @cached_property
+    def _denied_types(self) -> list[str]:
+        """The types declared at run time, by name, that an administrator took away from the role."""
+        rights = self._set_rights.items()
+        return [n for n, right in rights if n not in RECORD_TYPES and right.read is Scope.NONE]
+
+    @cached_property
+    def _hidden_of_declared(self) -> set[str]:
+        """Fields hidden in a type declared at run time: in all of these, as their records are of one type."""
+        rights = self._field_rights.items()
+        return {field for (n, field), right in rights if n not in RECORD_TYPES and not right.read}
+
+    @cached_property
+    def _is_restricted(self) -> bool:
+        """Whether an administrator hid fields or record types from the role."""
+        hidden = [not right.read for right in self._field_rights.values()]
+        return any(hidden) or any(right.read is Scope.NONE for right in self._set_rights.values())
 
     @cached_property
     def _field_rights(self) -> dict[tuple[str, str], FieldRight]:
@@ -345,10 +486,22 @@ def check_may_promote(user: User) -> None:
         raise _denied(user, "promote or roll back models")
 
 
+def check_may_declare(user: User) -> None:
+    """Raise AccessDeniedError for a role that may not declare fields and record types."""
+    if user.role != Role.ADMIN:
+        raise _denied(user, "declare fields and record types")
+
+
 def check_may_handle_people(user: User) -> None:
     """Raise AccessDeniedError for a role that may not export or erase all that is held about a person."""
     if user.role != Role.ADMIN:
         raise _denied(user, "export or erase what is held about people")
+
+
+def check_may_merge_by_rule(user: User) -> None:
+    """Raise AccessDeniedError for a role that may not merge records of everybody at once."""
+    if user.role != Role.ADMIN:
+        raise _denied(user, "merge records by the rule")
 
 
 def _denied(user: User, what: str) -> AccessDeniedError:
@@ -361,6 +514,12 @@ def _nobodys(model: type[Record]) -> ColumnElement[bool]:
         return false()
     links = [column for column, _ in OWNERS.get(model.record_type, ())]
     return and_(*(columns_of(model)[column].is_(None) for column in ("owner_id", *links)))
+
+
+def _about_nothing(model: type[Record]) -> ColumnElement[bool]:
+    """Return the condition that a record is about no other: then it is its owner's alone."""
+    links = [*(column for column, _ in OWNERS[model.record_type]), "subject_id"]
+    return and_(*(columns_of(model)[column].is_(None) for column in links))
 
 
 def _hidden(reason: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,26 +1,60 @@
-"""Columnar reads: a query's result as numpy arrays, without an object a row."""
+"""Columnar reads: a query's result as numpy arrays, without an object a row.
+
+Both databases are read on the session's own connection, so an array shows what the session sees: one state
+while reading, its own writes while writing. A driver with a connection of its own would see another one,
+and one that brings its own SQLite would drop the locks that ours holds on the same file.
+
+PostgreSQL sends the rows as COPY does, in binary, and whole columns are decoded at once. SQLite's rows come
+in small bunches, so that the tuples of one are gone before the next is asked for.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
-from sqlalchemy import Boolean, ColumnElement, Float, Select, between, type_coerce
+from sqlalchemy import (
+    BigInteger,
+    BindParameter,
+    Boolean,
+    Column,
+    ColumnElement,
+    Connection,
+    Double,
+    Float,
+    Select,
+    String,
+    between,
+    type_coerce,
+)
+from sqlalchemy import cast as as_type
 from sqlalchemy.orm import Session
+from sqlalchemy.sql import visitors
 from sqlalchemy.types import TypeEngine
 
 from crm_core.clock import DAY
-from crm_core.columns import Day, Instant, Money
+from crm_core.columns import Day, Instant, Json, Money
+from crm_core.copying import NO_INTEGER, CopiedColumns, decoder_of, is_integer
+from crm_core.database import COPY_OUT
 
-NO_INSTANT = np.iinfo(np.int64).min
+NO_INSTANT = NO_INTEGER
 """Stands for NULL in an integer array (instants, days, money, ids)."""
 
 _FEW = 500
 """Up to so many ids are listed in a query; more are asked for as a range."""
 
+_BUNCH = 500
+"""Rows taken from SQLite together: fewer than make Python look for garbage."""
+
+_REMEMBERED = 50_000
+"""Different texts of a column that are kept to be used again."""
+
 Arrays = dict[str, npt.NDArray[Any]]
+_Array = npt.NDArray[Any]
+_Parts = list[_Array]
 
 
 def read_arrays(session: Session, query: Select[*tuple[Any, ...]]) -> Arrays:
@@ -32,12 +66,11 @@ def read_arrays(session: Session, query: Select[*tuple[Any, ...]]) -> Arrays:
     is the query's.
     """
     columns = list(query.selected_columns)
-    raw = query.with_only_columns(*(_untyped(column) for column in columns), maintain_column_froms=True)
-    rows = session.connection().execute(raw).fetchall()
-    values = zip(*rows, strict=True) if rows else ((),) * len(columns)
+    read = _copied if session.get_bind().dialect.name == "postgresql" else _fetched
+    parts = read(session.connection(), query, columns)
     return {
-        column.key: as_array(column.type, cells)
-        for column, cells in zip(columns, values, strict=True)
+        column.key: _joined(part, column.type)
+        for column, part in zip(columns, parts, strict=True)
         if column.key is not None
     }
 
@@ -52,28 +85,119 @@ def among(column: Any, ids: npt.NDArray[np.int64]) -> ColumnElement[bool]:  # no
     return cast("ColumnElement[bool]", column.in_(ids.tolist()))
 
 
-def _untyped(column: Any) -> Any:  # noqa: ANN401  any selectable column
-    """Return the column read in its stored form, so that no Python object is built a cell."""
-    kind = column.type
-    if isinstance(kind, Instant | Day | Money):
-        return type_coerce(column, kind.impl_instance).label(column.key)
-    return column
-
-
 def as_array(kind: TypeEngine[Any], cells: Sequence[Any]) -> npt.NDArray[Any]:
     """Return stored values of a column of type `kind` as the array that `read_arrays` makes of them."""
     if isinstance(kind, Float | Boolean):
         return np.array([np.nan if cell is None else cell for cell in cells], dtype=np.float64)
     if isinstance(kind, Day):
         return np.array([NO_INSTANT if cell is None else cell * DAY for cell in cells], dtype=np.int64)
-    if isinstance(kind, Instant | Money) or _is_integer(kind):
+    if is_integer(kind):
         return np.array([NO_INSTANT if cell is None else cell for cell in cells], dtype=np.int64)
+    return _objects(cells)
+
+
+def _copied(connection: Connection, query: Select[*tuple[Any, ...]], columns: Sequence[Any]) -> list[_Parts]:
+    """Return the columns of a query on PostgreSQL, in parts."""
+    decoders = [] if _asks_for_few(query) else [decoder_of(column.type) for column in columns]
+    if not decoders or not all(decoders):
+        return _fetched(connection, query, columns)
+    taken = CopiedColumns([decode for decode in decoders if decode])
+    if not all(_has_its_type(column) for column in columns):
+        query = query.with_only_columns(*map(_of_its_type, columns), maintain_column_froms=True)
+    connection.execute(query, execution_options={COPY_OUT: taken.take})
+    return taken.parts
+
+
+def _asks_for_few(query: Select[*tuple[Any, ...]]) -> bool:
+    """Tell whether a query lists the ids that it is about, so that a copy would not pay for its beginning."""
+    where = query.whereclause
+    return where is not None and any(map(_lists_few, visitors.iterate(where)))
+
+
+def _lists_few(part: object) -> bool:
+    return (
+        isinstance(part, BindParameter)
+        and part.expanding
+        and is_integer(part.type)
+        and len(part.value or ()) <= _FEW
+    )
+
+
+def _has_its_type(column: Any) -> bool:  # noqa: ANN401  any selectable column
+    """Tell whether PostgreSQL has a column in the type that we say it has: a sum, say, it widens."""
+    return all(isinstance(base, Column) for base in column.base_columns)
+
+
+def _of_its_type(column: Any) -> Any:  # noqa: ANN401  any selectable column
+    kind = column.type
+    if _has_its_type(column) or isinstance(kind, String | Json):
+        return column
+    if isinstance(kind, Boolean):
+        return as_type(column, Boolean).label(column.key)
+    return as_type(column, Double if isinstance(kind, Float) else BigInteger).label(column.key)
+
+
+def _fetched(connection: Connection, query: Select[*tuple[Any, ...]], columns: Sequence[Any]) -> list[_Parts]:
+    """Return the columns of a query, in parts, by way of rows."""
+    result = connection.execute(query.with_only_columns(*map(_untyped, columns), maintain_column_froms=True))
+    # Where nothing is left to be converted, SQLAlchemy's own rows would be half of the work.
+    plain = connection.dialect.name == "sqlite" and all(decoder_of(column.type) for column in columns)
+    fetch = result.cursor.fetchmany if plain and result.cursor is not None else result.fetchmany
+    parts: list[_Parts] = [[] for _ in columns]
+    converters = [_converter_of(column.type) for column in columns]
+    while rows := fetch(_BUNCH):
+        for part, convert, cells in zip(parts, converters, zip(*rows, strict=True), strict=True):
+            part.append(convert(cells))
+    result.close()
+    return parts
+
+
+def _untyped(column: Any) -> Any:  # noqa: ANN401  any selectable column
+    """Return the column read in its stored form, so that no Python object is built a cell."""
+    kind = column.type
+    if isinstance(kind, Instant | Day | Money | Json):
+        return type_coerce(column, kind.impl_instance).label(column.key)
+    return column
+
+
+def _converter_of(kind: TypeEngine[Any]) -> Callable[[Sequence[Any]], _Array]:
+    """Return what makes an array of cells in stored form."""
+    if isinstance(kind, Json):
+        return lambda cells: _objects([None if cell is None else json.loads(cell) for cell in cells])
+    if isinstance(kind, String):
+        return _Texts()
+    if is_integer(kind) and not isinstance(kind, Day):
+        return _integers
+    return lambda cells: as_array(kind, cells)
+
+
+def _integers(cells: Sequence[Any]) -> _Array:
+    if None in cells:
+        cells = [NO_INSTANT if cell is None else cell for cell in cells]
+    return np.fromiter(cells, np.int64, len(cells))
+
+
+class _Texts:
+    """Makes arrays of texts; the few that a column of words is made of become one object each."""
+
+    def __init__(self) -> None:
+        self._seen: dict[str | None, str | None] = {}
+
+    def __call__(self, cells: Sequence[str | None]) -> _Array:
+        if len(self._seen) > _REMEMBERED:
+            self._seen.clear()
+        return _objects(list(map(self._seen.setdefault, cells, cells)))
+
+
+def _objects(cells: Sequence[Any]) -> npt.NDArray[np.object_]:
     # One by one: numpy would take lists among them for a dimension.
     return np.fromiter(cells, dtype=object, count=len(cells))
 
 
-def _is_integer(kind: TypeEngine[Any]) -> bool:
-    try:
-        return kind.python_type is int
-    except NotImplementedError:
-        return False
+def _joined(parts: list[_Array], kind: TypeEngine[Any]) -> _Array:
+    """Return the parts of a column as one array, and let go of them."""
+    if len(parts) == 1:
+        return parts[0]
+    joined = np.concatenate(parts) if parts else as_array(kind, ())
+    parts.clear()
+    return joined

@@ -5,8 +5,9 @@ The contract, from which any consumer can be built:
 - A row is added in the same transaction as the write it tells of, and is never edited or removed, but for
   one reason: erasing a person empties `old` and `new` where they tell of that person, and nothing else.
 - `action` is `created` (one row a record, `field` is NULL), `updated` (one row a field that got a new
-  value), `deleted`, or `erased` (one row a record from which something personal was taken, `field`, `old`
-  and `new` are NULL: who did it and when, not what it was). `old` and `new` are JSON of the stored form:
+  value), `deleted`, `erased` (one row a record from which something personal was taken, `field`, `old` and
+  `new` are NULL: who did it and when, not what it was), or `exported` (as `erased`: all that is held about
+  the person was handed out, nothing has changed). `old` and `new` are JSON of the stored form:
   instants in microseconds since 1970, days in days since 1970, money in ten-thousandths, everything else
   as it is. A custom field is named `custom.NAME`.
 - What a field held before its first `updated` row is that row's `old`; without any, it is what the
@@ -15,6 +16,8 @@ The contract, from which any consumer can be built:
   before that of rows with a smaller id: it is history, and the record keeps the value that happened last.
 - `source` says who wrote: rep, import, api or automation. What models write is not here but in
   `predictions`, an append-only log of its own, so following this log can never be set off by a score.
+- Custom fields and record types are declared in the log too: the record types `field` and `record_type`, with
+  the id of the declaration.
 - `sequence` says which transaction wrote the row. Consumers read whole transactions in the order of
   `sequence`, keep the last one they have dealt with in `cursors`, and read on from there: `list_changes`
   gives only what no transaction still running can come before. Ids are not that order: on PostgreSQL a
@@ -29,7 +32,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, Protocol
 
 from sqlalchemy import (
     BigInteger,
@@ -66,6 +69,7 @@ class Action(StrEnum):
     UPDATED = "updated"
     DELETED = "deleted"
     ERASED = "erased"
+    EXPORTED = "exported"
 
 
 class Change(Base):
@@ -104,6 +108,41 @@ class Cursor(Base):
         BigInteger, comment="sequence of the begun batch's last transaction"
     )
     batch_as_of: Mapped[datetime | None] = mapped_column(Instant, comment="the instant it asks from")
+
+
+class Author(Protocol):
+    """Who writes declarations, and when: the transaction that a session belongs to."""
+
+    now: datetime
+
+    def log_declared(
+        self,
+        declared: str,
+        declaration_id: int,
+        action: Action,
+        *,
+        field: str | None = None,
+        old: object = None,
+        new: object = None,
+        at: datetime | None = None,
+    ) -> None:
+        """Leave a row about a declared field or record type."""
+
+
+_AUTHOR = "author"
+
+
+def set_author(session: Session, author: Author) -> None:
+    """Say who writes in a session."""
+    session.info[_AUTHOR] = author
+
+
+def author_of(session: Session) -> Author:
+    """Return who writes in a session, which must be that of a transaction of the store."""
+    author: Author | None = session.info.get(_AUTHOR)
+    if author is None:
+        raise RuntimeError("declarations are written inside Store.transaction, this session only reads")
+    return author
 
 
 def list_changes(session: Session, *, after: int, limit: int) -> list[Change]:

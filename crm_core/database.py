@@ -3,19 +3,31 @@
 from __future__ import annotations
 
 import sqlite3
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, Engine, create_engine, event
+
+if TYPE_CHECKING:
+    import psycopg
+
+BUSY_SECONDS = 30
+"""How long somebody who writes to SQLite may keep the others waiting."""
 
 _PRAGMAS = (
     "PRAGMA journal_mode = WAL",
     "PRAGMA synchronous = FULL",
     "PRAGMA foreign_keys = ON",
-    "PRAGMA busy_timeout = 30000",
+    f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000}",
     "PRAGMA cache_size = -65536",
     "PRAGMA temp_store = MEMORY",
     "PRAGMA secure_delete = ON",  # what is erased is overwritten; not every SQLite does that by itself
 )
+
+COPY_OUT = "copy_out"
+"""The execution option that holds what takes the rows of a query on PostgreSQL: it is given the copy."""
+
+COPY_IN = "copy_in"
+"""The execution option that holds the rows for a statement that copies into a table of PostgreSQL."""
 
 
 def open_engine(url: str) -> Engine:
@@ -25,6 +37,8 @@ def open_engine(url: str) -> Engine:
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
+    else:
+        event.listen(engine, "do_execute", _copy)
     return engine
 
 
@@ -55,6 +69,23 @@ def _prepare_sqlite(connection: sqlite3.Connection, _record: Any) -> None:  # no
 
 def _forget_foreign_keys(connection: sqlite3.Connection, _record: Any) -> None:  # noqa: ANN401  as above
     connection.execute("PRAGMA foreign_keys = OFF")
+
+
+def _copy(cursor: psycopg.Cursor[Any], statement: str, parameters: Any, context: Any) -> bool:  # noqa: ANN401  as SQLAlchemy calls it
+    """Copy rows in or out where an execution option asks for that, so that SQLAlchemy names what fails."""
+    take, rows = (context.execution_options.get(option) for option in (COPY_OUT, COPY_IN))
+    if take is None and rows is None:
+        return False
+    # A cursor of its own: from this one SQLAlchemy would learn, and remember, that columns have no type.
+    with cursor.connection.cursor() as own:
+        if take is not None:
+            with own.copy(f"COPY ({statement}) TO STDOUT (FORMAT BINARY)", parameters) as copy:
+                take(copy)
+        else:
+            with own.copy(statement) as copy:
+                for row in rows:
+                    copy.write_row(row)
+    return True
 
 
 def _begin_sqlite(connection: Connection) -> None:

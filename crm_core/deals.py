@@ -5,19 +5,30 @@ from __future__ import annotations
 from datetime import datetime
 
 from crm_core.changes import Change
-from crm_core.errors import DealNotOpenError, InvalidValueError
-from crm_core.pipelines import get_stage
+from crm_core.errors import DealNotOpenError, InvalidValueError, MissingFieldsError
+from crm_core.pipelines import PIPELINES, comes_after, get_stage
 from crm_core.records import Deal, DealStatus
 from crm_core.store import Transaction
 
 
 def move_deal(
-    transaction: Transaction, deal: Deal, stage: str, *, occurred_at: datetime | None = None
+    transaction: Transaction,
+    deal: Deal,
+    stage: str,
+    *,
+    occurred_at: datetime | None = None,
+    as_it_was: bool = False,
 ) -> list[Change]:
-    """Move an open deal to another stage that is not won; use `close_deal` to close it."""
+    """Move an open deal to another stage that is not won; use `close_deal` to close it.
+
+    Raises MissingFieldsError where the deal lacks what a later stage requires; `as_it_was` lets history in
+    as it happened. Imports write stages as `update` events, which ask for nothing.
+    """
     _check_open(deal)
     if get_stage(deal.pipeline, stage).won:
         raise InvalidValueError("stage", stage, "an open stage; closing a deal takes an outcome")
+    if not as_it_was and comes_after(deal.pipeline, stage, deal.stage):
+        check_required(deal, stage)
     return transaction.update(deal, {"stage": stage}, occurred_at=occurred_at)
 
 
@@ -28,19 +39,34 @@ def close_deal(
     won: bool,
     lost_reason: str | None = None,
     occurred_at: datetime | None = None,
+    as_it_was: bool = False,
 ) -> list[Change]:
-    """Close an open deal as won (it enters the first won stage) or lost."""
+    """Close an open deal as won (it enters the first won stage) or lost.
+
+    Raises MissingFieldsError where a deal to be won lacks what that stage requires, unless `as_it_was`.
+    """
     _check_open(deal)
+    won_stage = next(stage.key for stage in PIPELINES[deal.pipeline] if stage.won)
+    if won and not as_it_was:
+        check_required(deal, won_stage)
     happened = occurred_at or transaction.now
     values: dict[str, object] = {
         "status": DealStatus.WON if won else DealStatus.LOST,
         "closed_at": happened,
     }
     if won:
-        values["stage"] = "contract"
+        values["stage"] = won_stage
     elif lost_reason is not None:
         values["lost_reason"] = lost_reason
     return transaction.update(deal, values, occurred_at=happened)
+
+
+def check_required(deal: Deal, stage: str) -> None:
+    """Raise MissingFieldsError, naming the fields, unless a deal has what a stage requires."""
+    required = get_stage(deal.pipeline, stage).required
+    missing = tuple(field for field in required if getattr(deal, field) is None)
+    if missing:
+        raise MissingFieldsError(deal.id, stage, missing)
 
 
 def _check_open(deal: Deal) -> None:

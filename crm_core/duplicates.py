@@ -8,7 +8,7 @@ same for each record, however many there are.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 
@@ -31,7 +31,7 @@ from crm_core.likeness import (
     likeness_of_people,
 )
 from crm_core.merging import merge_records
-from crm_core.records import RECORD_TYPES, Account, Base, Contact, Id, Lead, LeadStatus, Record
+from crm_core.records import RECORD_TYPES, Account, Base, Contact, Id, Lead, LeadStatus, Record, User
 from crm_core.search import nearest
 from crm_core.store import Transaction
 from crm_core.validation import columns_of
@@ -117,6 +117,9 @@ _KINDS: Final[dict[str, _Kind]] = {
 }
 """By record type: what is read and how it is compared, which keys are shared, and which orders there are."""
 
+COMPARED: Final = {record_type: kind.columns for record_type, kind in _KINDS.items()}
+"""The record types that are compared, and by which fields."""
+
 Comparable = Lead | Contact | Account
 
 
@@ -136,8 +139,12 @@ def find_duplicates(
     table = _compared(kind, [asked, *_read(session, model, kind, sorted(ids - {own}))])
     right = np.arange(1, table.ids.size)
     pairs = _pairs(session, record.record_type, table, np.zeros_like(right), right, at_least)
-    visible = None if reader is None else _visible(reader, model, ids)
-    return [pair for pair in pairs if visible is None or pair.other(own) in visible]
+    if reader is None:
+        return pairs
+    visible = _visible(reader, model, ids | {own})
+    if own and own not in visible:
+        return []
+    return [_as_seen(reader, pair) for pair in pairs if pair.other(own) in visible]
 
 
 def list_duplicates(
@@ -154,7 +161,39 @@ def list_duplicates(
     if reader is None:
         return pairs
     visible = _visible(reader, model, {each for pair in pairs for each in (pair.first_id, pair.second_id)})
-    return [pair for pair in pairs if {pair.first_id, pair.second_id} <= visible]
+    return [_as_seen(reader, pair) for pair in pairs if {pair.first_id, pair.second_id} <= visible]
+
+
+def merge_as(
+    transaction: Transaction, user: User, record_type: str, *, keep_id: int, gone_id: int
+) -> Comparable:
+    """Merge two records as a user who may change both; return the one that stays.
+
+    Raises RecordNotFoundError for one that they may not see, AccessDeniedError for one that they only see,
+    MergeError for two that cannot be made one. Merging again changes nothing.
+    """
+    _kind(record_type)
+    model = RECORD_TYPES[record_type]
+    reader = Reader(transaction.session, user)
+    keep = reader.get_to_write(model, keep_id)
+    gone = transaction.session.get(model, gone_id)
+    if gone is None or getattr(gone, "merged_into_id", None) != keep_id:
+        reader.get_to_write(model, gone_id)
+        keep, gone = transaction.get(model, keep_id), transaction.get(model, gone_id)
+    return merge_records(transaction, keep, gone)  # type: ignore[type-var,return-value]  # compared types merge
+
+
+def declare_distinct_as(
+    transaction: Transaction, user: User, record_type: str, one_id: int, other_id: int
+) -> None:
+    """Remember that two records are not the same, as a user who may change both."""
+    _kind(record_type)
+    model = RECORD_TYPES[record_type]
+    reader = Reader(transaction.session, user)
+    one, other = (reader.get_to_write(model, each) for each in (one_id, other_id))
+    if one_id == other_id:
+        raise InvalidValueError("record", one_id, "two records")
+    declare_distinct(transaction, one, other)  # type: ignore[arg-type]  # as above
 
 
 def declare_distinct(transaction: Transaction, one: Comparable, two: Comparable) -> None:
@@ -323,6 +362,12 @@ def _is_distinct(session: Session, record_type: str, first: int, second: int) ->
         Distinct.record_type == record_type, Distinct.first_id == first, Distinct.second_id == second
     )
     return session.scalar(query) is not None
+
+
+def _as_seen(reader: Reader, pair: Pair) -> Pair:
+    """Return a pair without the evidence that fields give which the reader may not see."""
+    told = [each for each in pair.evidence if reader.may_read_field(pair.record_type, each.field)]
+    return replace(pair, evidence=tuple(told))
 
 
 def _visible(reader: Reader, model: type[Record], ids: Collection[int]) -> set[int]:

@@ -8,12 +8,18 @@ CRMError
 ├── StaleRecordError               the record changed since it was read
 ├── FutureEventError               something said to have happened later than now
 ├── UnknownFieldError              no such field on that record type
-├── FieldAlreadyDeclaredError      a custom field declared twice with different meaning
+│   └── FieldRetiredError          a custom field that takes no values any more
+├── UnknownRecordTypeError         no such record type, built in or declared
+├── DeclarationError               a custom field or record type that cannot be declared like that
+│   └── FieldAlreadyDeclaredError  a custom field declared twice with different meaning
+├── FilterError                    a condition on a list that cannot be read
 ├── LeadNotOpenError               the lead is converted or disqualified already
 ├── MergeError                     two records that cannot be made one
 ├── HandoverError                  nobody to hand over to
+├── ScoringOptOutError             somebody asked not to be scored
 ├── DealNotOpenError               the deal is won or lost already
 ├── StageNotInPipelineError        no such stage in the deal's pipeline
+├── MissingFieldsError             the deal lacks fields that the stage requires
 ├── AccessDeniedError              the role may not do that
 ├── StoreNotInitialisedError       the database is missing or of another version
 ├── StoreBusyError                 somebody else keeps the database in use
@@ -101,7 +107,31 @@ class UnknownFieldError(CRMError):
         self.field = field
 
 
-class FieldAlreadyDeclaredError(CRMError):
+class FieldRetiredError(UnknownFieldError):
+    """A custom field that takes no values any more; those that it has stay."""
+
+    def __init__(self, record_type: str, field: str) -> None:
+        super().__init__(record_type, field)
+        self.args = (f"{record_type}.{field} is retired and takes no values; restore it to use it again",)
+
+
+class UnknownRecordTypeError(CRMError):
+    """No such record type, neither built in nor declared."""
+
+    def __init__(self, record_type: str) -> None:
+        super().__init__(f"there is no record type {record_type!r}, neither built in nor declared")
+        self.record_type = record_type
+
+
+class DeclarationError(CRMError):
+    """A custom field or record type that cannot be declared like that."""
+
+
+class FilterError(CRMError):
+    """A condition on a list that cannot be read; the message says what was expected."""
+
+
+class FieldAlreadyDeclaredError(DeclarationError):
     """A custom field exists with another type or another time of being known."""
 
 
@@ -122,6 +152,15 @@ class HandoverError(CRMError):
     """Nobody to hand over to."""
 
 
+class ScoringOptOutError(CRMError):
+    """Somebody whom the record is about asked not to be scored."""
+
+    def __init__(self, record_type: str, record_id: int) -> None:
+        super().__init__(f"{record_type} {record_id} is not scored: somebody it is about opted out")
+        self.record_type = record_type
+        self.record_id = record_id
+
+
 class DealNotOpenError(CRMError):
     """The deal is won or lost already."""
 
@@ -140,6 +179,16 @@ class StageNotInPipelineError(CRMError):
         self.known = known
 
 
+class MissingFieldsError(CRMError):
+    """The deal lacks fields that the stage requires."""
+
+    def __init__(self, deal_id: int, stage: str, fields: tuple[str, ...]) -> None:
+        super().__init__(f"deal {deal_id} needs {', '.join(fields)} before it can enter the stage {stage!r}")
+        self.deal_id = deal_id
+        self.stage = stage
+        self.fields = fields
+
+
 class AccessDeniedError(CRMError):
     """The role may not do that."""
 
@@ -149,7 +198,7 @@ class StoreNotInitialisedError(CRMError):
 
 
 class StoreBusyError(CRMError):
-    """Somebody else keeps the database in use, so that its files cannot be written anew."""
+    """Somebody else keeps the database in use, so that it cannot be written."""
 
 
 class SettingsError(CRMError):

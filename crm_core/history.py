@@ -1,8 +1,29 @@
-"""What a field held, as it was known at an instant, read from the change log."""
+"""What a field held, as it was known at an instant, read from the change log.
+
+How facts stand to one another:
+
+- Known at an instant is what was recorded by then and had happened by then. Among the facts of a field that
+  are known, the one that happened last counts; of those that happened together the one learned last (a
+  correction names the same instant and another value); of those learned together the one written last.
+- What a record was created with counts as older than every fact, whatever instant a fact names: who adds a
+  late one means to say something about the record.
+- No news is no fact: a write that says what was known already, at the instant it names, leaves no row, and so
+  does not stand against a later fact that names an instant just before.
+- A record is known from when it was recorded and had happened, until it is deleted. Deleted is for good; the
+  values of its fields can still be asked for, as questions of the time before it was deleted are.
+- A merge is a set of facts of the moment of merging: what pointed at the record that goes points at the one
+  that stays, and the one that stays holds what it lacked. Before it there are two records, each with its own
+  values; after it the one that goes is deleted, its last fact `merged_into_id`. Facts stay with the record
+  they were told of, so that the history of both is kept apart; who learns something of the one that went
+  tells it to `crm_core.merging.find_survivor`.
+- A conversion is facts of the lead (its status, when, and what became of it) and the creation of other
+  records, which hold what the lead held when it was written. Handing over is a fact of each record's owner.
+"""
 
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,9 +35,9 @@ from sqlalchemy import Text, select, type_coerce
 from sqlalchemy.orm import Session
 
 from crm_core.arrays import Arrays, among, read_arrays
+from crm_core.bulk import as_stored
 from crm_core.changes import Action, Change
 from crm_core.clock import micros
-from crm_core.columns import Day, Instant, Money
 from crm_core.errors import UnknownFieldError
 from crm_core.records import SCORE_COLUMNS, Record
 from crm_core.segments import end_within, runs_of
@@ -100,26 +121,35 @@ def values_as_of(session: Session, model: type[Record], field: str, ids: Ints, a
     Notes
     -----
     Time rule: among changes with recorded_at <= as_of and occurred_at <= as_of, the one that occurred last
-    counts, and of those that occurred together the one written last. Without any, the value before the
-    first change written. Whether the record itself was known at `as_of` is for the caller to ask.
+    counts; of those that occurred together the one recorded last; of those the one written last. Without
+    any, the value before the first change written. Whether the record itself was known at `as_of` is for
+    the caller to ask.
+
+    The cost is that of the records asked for and of the changes of this field of theirs.
     """
-    _check_field(model, field)
-    history = read_field_history(session, model, field)
+    history = read_histories(session, model, [field], ids)[field]
     return resolve_as_of(history, current_values(session, model, field, ids), ids, as_of)
 
 
 def current_values(session: Session, model: type[Record], field: str, ids: Ints) -> Objects:
     """Return what `field` of each record holds now, in its stored form; None for an unknown record."""
-    if field.startswith("custom."):
-        name = field.removeprefix("custom.")
-        rows = session.execute(select(model.id, model.custom).where(model.custom.is_not(None)))
-        found = {record_id: custom.get(name) for record_id, custom in rows}
-    else:
-        column = columns_of(model)[field]
-        kind = column.type.impl_instance if isinstance(column.type, Instant | Day | Money) else column.type
-        query = select(columns_of(model)["id"], type_coerce(column, kind).label("value"))
-        found = {row.id: row.value for row in session.connection().execute(query)}
-    return _objects([found.get(record_id) for record_id in ids.tolist()])
+    _check_field(model, field)
+    return _held(session, model, [field], ids)[field]
+
+
+def _held(session: Session, model: type[Record], fields: Sequence[str], ids: Ints) -> dict[str, Objects]:
+    """Return what each field of the records holds now, in its stored form; None for an unknown record."""
+    columns = columns_of(model)
+    plain = [field for field in fields if field in columns]
+    custom = [field for field in fields if field not in columns]
+    wanted = dict.fromkeys(("id", *plain, *(("custom",) if custom else ())))
+    query = select(*(as_stored(columns[name]) for name in wanted)).where(among(columns["id"], np.unique(ids)))
+    found = {row[0]: dict(zip(wanted, row, strict=True)) for row in session.connection().execute(query)}
+    for row in found.values():
+        values = row.get("custom") or {}
+        row.update((field, values.get(field.removeprefix("custom."))) for field in custom)
+    rows = [found.get(record_id, {}) for record_id in ids.tolist()]
+    return {field: _objects([row.get(field) for row in rows]) for field in fields}
 
 
 def newest_known(history: FieldHistory, ids: Ints, as_of: Ints) -> Ints:
@@ -137,7 +167,7 @@ def newest_known(history: FieldHistory, ids: Ints, as_of: Ints) -> Ints:
     """
     if history.record_id.size == 0:
         return np.full(ids.size, -1, dtype=np.int64)
-    by_age = np.lexsort((history.change_id, history.occurred_at, history.record_id))
+    by_age = np.lexsort((history.change_id, history.recorded_at, history.occurred_at, history.record_id))
     rank = np.empty_like(by_age)
     rank[by_age] = np.arange(by_age.size)
     visible = np.maximum(history.occurred_at, history.recorded_at)
@@ -166,30 +196,68 @@ def state_as_of(session: Session, model: type[Record], record_id: int, at: datet
 
     Columns that models write are left out: they are kept in `predictions`.
     """
-    record = session.get(model, record_id)
-    if record is None or record.recorded_at > at or record.occurred_at > at:
-        return None
-    if record.deleted_at is not None and record.deleted_at <= at:
-        return None
-    ids, when = np.array([record_id]), np.array([micros(at)])
-    fields = [name for name in columns_of(model) if name not in _NOT_STATE]
-    fields += [f"custom.{name}" for name in _custom_names(session, record)]
-    return {field: values_as_of(session, model, field, ids, when)[0] for field in fields}
+    return states_as_of(session, model, np.array([record_id]), np.array([micros(at)]))[0]
+
+
+def states_as_of(
+    session: Session, model: type[Record], ids: Ints, as_of: Ints
+) -> list[dict[str, Any] | None]:
+    """Return the state of each record as known at each instant.
+
+    Parameters
+    ----------
+    ids, as_of : int64[n]
+        The questions: a record's id, and microseconds since 1970. A record may be asked many times.
+
+    Returns
+    -------
+    list of n states
+        Every field by name, in stored form, without what models write; None where the record was unknown
+        (not recorded or not begun yet, deleted, or no such record). Time rule: that of `values_as_of`.
+    """
+    custom = _custom_names(session, model, np.unique(ids))
+    fields = [name for name in columns_of(model) if name not in _NOT_STATE] + sorted(
+        set().union(*custom.values())
+    )
+    held = _held(session, model, [*fields, "deleted_at"], ids)
+    deleted_at = held.pop("deleted_at")
+    histories = read_histories(session, model, fields, np.unique(ids))
+    columns = {field: resolve_as_of(histories[field], held[field], ids, as_of) for field in fields}
+    begun = zip(held["occurred_at"], held["recorded_at"], deleted_at, as_of.tolist(), strict=True)
+    known = [_is_known(*each) for each in begun]
+    left_out = [set(fields) - columns_of(model).keys() - custom.get(each, set()) for each in ids.tolist()]
+    return [
+        {field: columns[field][row] for field in fields if field not in left_out[row]} if known[row] else None
+        for row in range(ids.size)
+    ]
 
 
 _NOT_STATE = SCORE_COLUMNS | {"custom", "version", "deleted_at"}
 
 
-def _custom_names(session: Session, record: Record) -> set[str]:
-    logged = session.scalars(
-        select(Change.field).where(
-            Change.record_type == record.record_type,
-            Change.record_id == record.id,
+def _is_known(occurred_at: int | None, recorded_at: int | None, deleted_at: int | None, as_of: int) -> bool:
+    if occurred_at is None or recorded_at is None or max(occurred_at, recorded_at) > as_of:
+        return False
+    return deleted_at is None or as_of < deleted_at
+
+
+def _custom_names(session: Session, model: type[Record], ids: Ints) -> dict[int, set[str]]:
+    """Return by record the custom fields that it holds or ever held, as `custom.NAME`."""
+    names: dict[int, set[str]] = defaultdict(set)
+    held = select(model.id, model.custom).where(among(model.id, ids), model.custom.is_not(None))
+    for record_id, custom in session.execute(held):
+        names[record_id].update(f"custom.{name}" for name in custom)
+    logged = select(Change.record_id, Change.field).distinct()
+    for record_id, field in session.execute(
+        logged.where(
+            Change.record_type == model.record_type,
+            among(Change.record_id, ids),
             Change.action == Action.UPDATED,
             Change.field.startswith("custom."),
         )
-    )
-    return set(record.custom or {}) | {field.removeprefix("custom.") for field in logged if field}
+    ):
+        names[record_id].add(field or "")
+    return names
 
 
 def _check_field(model: type[Record], field: str) -> None:

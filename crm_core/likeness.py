@@ -46,6 +46,25 @@ class Evidence:
     en: str
     zh: str
 
+    @property
+    def field(self) -> str:
+        """Return the field that tells it."""
+        return _TOLD_BY[self.fact.split("_")[0]]
+
+
+_TOLD_BY: Final = {
+    "mail": "email",
+    "domain": "email",
+    "phone": "phone",
+    "name": "name",
+    "firm": "name",
+    "numbers": "name",
+    "company": "company",
+    "site": "website",
+    "region": "region",
+}
+"""By the first word of a fact, the field that tells it."""
+
 
 FACTS: Final[dict[str, tuple[float, str, str]]] = {
     "mail_equal": (6.5, "The same mail address", "邮箱相同"),

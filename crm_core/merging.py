@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import TypeVar
 
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from crm_core.bulk import Update
+from crm_core.declared import declarations
 from crm_core.errors import MergeError
-from crm_core.links import Link, links_to
-from crm_core.records import SCORE_COLUMNS, Account, Contact, Lead, LeadStatus
+from crm_core.links import links_to
+from crm_core.opting_out import hide_scores_about
+from crm_core.records import SCORE_COLUMNS, Account, Contact, Lead, LeadStatus, Record
 from crm_core.store import Transaction
 from crm_core.validation import columns_of
 
@@ -40,6 +43,8 @@ def merge_records(transaction: Transaction, keep: M, gone: M) -> M:
     _check_mergeable(keep, gone)
     _move_links(transaction, keep, gone)
     _fill_gaps(transaction, keep, gone)
+    if keep.scoring_opt_out:
+        hide_scores_about(transaction.session, keep)
     transaction.update(gone, {"merged_into_id": keep.id})
     transaction.delete(gone)
     return keep
@@ -65,15 +70,23 @@ def _check_mergeable(keep: M, gone: M) -> None:
 
 def _move_links(transaction: Transaction, keep: M, gone: M) -> None:
     model = type(keep)
+    if gone.id in _above(transaction.session, keep):
+        # What lies between the two would end both above and below the one that stays.
+        transaction.update(keep, {"parent_id": None})
     for link in links_to(model):
         ids = transaction.session.scalars(link.pointing_at(model, gone.id)).all()
-        updates = [Update(record_id=i, values={link.column: _target(link, i, keep)}) for i in ids]
+        updates = [Update(record_id=record_id, values={link.column: keep.id}) for record_id in ids]
         transaction.update_many(link.model, updates)
 
 
-def _target(link: Link, record_id: int, keep: M) -> int | None:
-    # A company below the one that goes would end below itself.
-    return None if link.model is type(keep) and record_id == keep.id else keep.id
+def _above(session: Session, record: Record) -> set[int]:
+    """Return the records above one, as a parent's parent is; none where there are no parents."""
+    found: set[int] = set()
+    above = record.parent_id if isinstance(record, Account) else None
+    while above is not None and above not in found:
+        found.add(above)
+        above = session.scalar(select(Account.parent_id).where(Account.id == above))
+    return found
 
 
 def _fill_gaps(transaction: Transaction, keep: M, gone: M) -> None:
@@ -82,14 +95,14 @@ def _fill_gaps(transaction: Transaction, keep: M, gone: M) -> None:
         for field in columns_of(type(keep))
         if field not in _KEPT_APART and getattr(keep, field) is None and getattr(gone, field) is not None
     }
-    held = keep.custom or {}
+    held, declared = keep.custom or {}, declarations(transaction.session)
     gaps |= {
         f"custom.{name}": value
         for name, value in (gone.custom or {}).items()
-        if held.get(name) is None and value is not None
+        if held.get(name) is None and value is not None and declared.takes(gone.record_type, name)
     }
-    if gaps.get("parent_id") == keep.id:
-        del gaps["parent_id"]
+    if keep.id in _above(transaction.session, gone):
+        gaps.pop("parent_id", None)
     gaps |= _wishes(keep, gone)
     transaction.update(keep, gaps)
 

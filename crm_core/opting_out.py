@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import ColumnElement, and_, exists, or_, select, update
 from sqlalchemy.orm import InstrumentedAttribute, Session
@@ -12,6 +12,11 @@ from crm_core.records import SCORE_COLUMNS, Account, Contact, Deal, Lead
 from crm_core.store import Transaction
 
 Scored = Lead | Deal | Account
+
+_SCORED: Final = (Lead, Deal, Account)
+
+_AT_ONCE: Final = 5_000
+"""Ids named in one statement."""
 
 
 def may_be_scored(model: type[Scored]) -> ColumnElement[bool]:
@@ -31,20 +36,50 @@ def _opted_out(model: type[Contact | Account], link: InstrumentedAttribute[Any])
     return exists().where(model.id == link, model.scoring_opt_out.is_(True))
 
 
+def list_opted_out(session: Session, model: type[Scored], ids: Collection[int] | None = None) -> list[int]:
+    """Return the ids of the records that may not be scored, of all or of some, in ascending order."""
+    query = select(model.id).where(~may_be_scored(model)).order_by(model.id)
+    if ids is not None:
+        query = query.where(model.id.in_(ids))
+    return list(session.scalars(query))
+
+
 def set_scoring_opt_out(
     transaction: Transaction, record: Lead | Contact | Account, *, opted_out: bool
 ) -> None:
     """Write down whether somebody asks not to be scored, and show no score of theirs any more if so."""
     transaction.update(record, {"scoring_opt_out": opted_out})
     if opted_out:
-        for model in (Lead, Deal, Account):
-            hide_scores(transaction.session, model, _ids_of(transaction.session, model, record))
+        hide_scores_about(transaction.session, record)
+
+
+def hide_scores_about(session: Session, record: Lead | Contact | Account) -> None:
+    """Take the scores off a record and off those that are about whom it stands for."""
+    for model in _SCORED:
+        hide_scores(session, model, _ids_of(session, model, record))
+
+
+def hide_scores_of_opted_out(session: Session) -> int:
+    """Take the scores off all records that may not be scored any more, whoever said so; return how many.
+
+    Whoever follows the log calls this when a wish or a link has changed: an import, a program or a merge may
+    have written it.
+    """
+    count = 0
+    for model in _SCORED:
+        scored = select(model.id).where(model.scored_at.is_not(None), ~may_be_scored(model))
+        ids = list(session.scalars(scored))
+        hide_scores(session, model, ids)
+        count += len(ids)
+    return count
 
 
 def hide_scores(session: Session, model: type[Scored], ids: Collection[int]) -> None:
     """Take the newest prediction off records; what was predicted stays in the history."""
-    if ids:
-        session.execute(update(model).where(model.id.in_(ids)).values(dict.fromkeys(SCORE_COLUMNS)))
+    listed = sorted(ids)
+    for start in range(0, len(listed), _AT_ONCE):
+        some = model.id.in_(listed[start : start + _AT_ONCE])
+        session.execute(update(model).where(some).values(dict.fromkeys(SCORE_COLUMNS)))
 
 
 def _ids_of(session: Session, model: type[Scored], record: Lead | Contact | Account) -> list[int]:

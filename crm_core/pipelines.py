@@ -9,22 +9,45 @@ from crm_core.errors import StageNotInPipelineError
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """One stage: its key, its names, and after how many days in it a deal counts as stuck."""
+    """One stage: its key, its names, and after how many days in it a deal counts as stuck.
+
+    `required` are the fields of a deal that must be filled before a person moves it here.
+    """
 
     key: str
     name_en: str
     name_zh: str
     rotting_days: int
+    required: tuple[str, ...] = ()
     won: bool = False
+
+
+_OFFER = ("account_id", "amount", "currency")
+"""What an offer says: to whom, and how much."""
 
 
 DEFAULT_PIPELINE: tuple[Stage, ...] = (
     Stage(key="first_contact", name_en="First contact", name_zh="初步接触", rotting_days=14),
     Stage(key="needs", name_en="Needs", name_zh="需求沟通", rotting_days=21),
-    Stage(key="proposal", name_en="Proposal and quote", name_zh="方案与报价", rotting_days=21),
-    Stage(key="negotiation", name_en="Negotiation", name_zh="商务谈判", rotting_days=30),
-    Stage(key="contract", name_en="Contract signed", name_zh="合同签署", rotting_days=30, won=True),
-    Stage(key="paid", name_en="Paid", name_zh="回款完成", rotting_days=3650, won=True),
+    Stage(
+        key="proposal", name_en="Proposal and quote", name_zh="方案与报价", rotting_days=21, required=_OFFER
+    ),
+    Stage(
+        key="negotiation",
+        name_en="Negotiation",
+        name_zh="商务谈判",
+        rotting_days=30,
+        required=(*_OFFER, "expected_close_on"),
+    ),
+    Stage(
+        key="contract",
+        name_en="Contract signed",
+        name_zh="合同签署",
+        rotting_days=30,
+        required=_OFFER,
+        won=True,
+    ),
+    Stage(key="paid", name_en="Paid", name_zh="回款完成", rotting_days=3650, required=_OFFER, won=True),
 )
 """A deal is won when the contract is signed; payment follows."""
 
@@ -38,6 +61,12 @@ def get_stage(pipeline: str, key: str) -> Stage:
         if stage.key == key:
             return stage
     raise StageNotInPipelineError(key, tuple(stage.key for stage in stages))
+
+
+def comes_after(pipeline: str, stage: str, other: str) -> bool:
+    """Say whether a stage stands behind another one."""
+    stages = PIPELINES[pipeline]
+    return stages.index(get_stage(pipeline, stage)) > stages.index(get_stage(pipeline, other))
 
 
 def open_stages(pipeline: str = "default") -> tuple[Stage, ...]:

@@ -10,19 +10,40 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import BigInteger, Index, Integer, String, UniqueConstraint, select, update
-from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.orm import Mapped, Session, mapped_column
+from sqlalchemy import (
+    BigInteger,
+    Case,
+    ColumnElement,
+    CompoundSelect,
+    Connection,
+    Index,
+    Integer,
+    String,
+    UniqueConstraint,
+    Update,
+    and_,
+    case,
+    func,
+    or_,
+    select,
+    text,
+    update,
+)
+from sqlalchemy.orm import InstrumentedAttribute, Mapped, Session, mapped_column
 
-from crm_core.columns import Instant, Json
+from crm_core.clock import micros
+from crm_core.columns import Instant, Json, dump_json
 from crm_core.opting_out import may_be_scored
 from crm_core.records import Account, Base, Deal, Id, Lead
 from crm_core.store import Transaction
 
 SCORED_TYPES: dict[str, type[Lead | Deal | Account]] = {"lead": Lead, "deal": Deal, "account": Account}
 """Record types that carry a score."""
+
+AT_ONCE: Final = 5_000
+"""Predictions written together."""
 
 FLAT = 0.01
 """A probability that moves by less than this has no trend."""
@@ -82,99 +103,131 @@ def write_predictions(
     Answers to questions that have one already are left out, so that a batch can be written again after a
     crash. So are those about anybody who asked not to be scored, whoever asked for them.
     """
-    if not predictions:
-        return 0
-    rows = [
-        {
-            "task": task,
-            "record_type": record_type,
-            "record_id": new.record_id,
-            "as_of": as_of,
-            "recorded_at": transaction.now,
-            "model_version": model_version,
-            "horizon_days": horizon_days,
-            "probability": new.probability,
-            "score": new.score,
-            "grade": new.grade,
-            "reasons": new.reasons,
-            "cause_change_id": new.cause_change_id,
-        }
-        for new in predictions
-    ]
-    session = transaction.session
-    asked = _without_opted_out(session, SCORED_TYPES[record_type], rows)
-    fresh = _without_answered(session, asked, task=task, as_of=as_of, model_version=model_version)
-    if fresh:
-        session.execute(_insert_new(session), fresh)
-        _show_on_records(session, record_type, fresh)
-    return len(fresh)
-
-
-def _without_opted_out(
-    session: Session, model: type[Lead | Deal | Account], rows: list[dict[str, Any]]
-) -> list[dict[str, Any]]:
-    ids = [row["record_id"] for row in rows]
-    opted_out = set(session.scalars(select(model.id).where(model.id.in_(ids), ~may_be_scored(model))))
-    return [row for row in rows if row["record_id"] not in opted_out]
-
-
-def _without_answered(
-    session: Session, rows: list[dict[str, Any]], *, task: str, as_of: datetime, model_version: str
-) -> list[dict[str, Any]]:
-    query = select(Prediction.record_id).where(
-        Prediction.task == task,
-        Prediction.as_of == as_of,
-        Prediction.model_version == model_version,
-        Prediction.record_id.in_([row["record_id"] for row in rows]),
+    said = _Said(
+        transaction=transaction,
+        task=task,
+        record_type=record_type,
+        as_of=as_of,
+        model_version=model_version,
+        horizon_days=horizon_days,
     )
-    answered = set(session.scalars(query))
-    return [row for row in rows if row["record_id"] not in answered]
+    starts = range(0, len(predictions), AT_ONCE)
+    return sum(said.write(predictions[start : start + AT_ONCE]) for start in starts)
 
 
-def _insert_new(session: Session) -> Any:  # noqa: ANN401  two dialects, two classes
-    # Two workers may write the same answer at the same time; the second one is left out by the database.
-    dialect = session.get_bind().dialect.name
-    build = postgresql.insert if dialect == "postgresql" else sqlite.insert
-    return build(Prediction).on_conflict_do_nothing()
+@dataclass(frozen=True, kw_only=True)
+class _Said:
+    """What predictions that are written together have in common."""
+
+    transaction: Transaction
+    task: str
+    record_type: str
+    as_of: datetime
+    model_version: str
+    horizon_days: int
+
+    def write(self, predictions: Sequence[NewPrediction]) -> int:
+        """Append predictions and show them; return how many were new."""
+        session = self.transaction.session
+        left_out = set(session.scalars(self._left_out([new.record_id for new in predictions])))
+        fresh = [new for new in predictions if new.record_id not in left_out]
+        if fresh:
+            self._insert(session.connection(), fresh)
+            session.execute(self._show([new.record_id for new in fresh]))
+        return len(fresh)
+
+    def _left_out(self, ids: list[int]) -> CompoundSelect[int]:
+        """Ask for those who are not to be scored, or have an answer already."""
+        model = SCORED_TYPES[self.record_type]
+        opted_out = select(model.id).where(model.id.in_(ids), ~may_be_scored(model))
+        return opted_out.union_all(
+            select(Prediction.record_id).where(self._is_the_question(), Prediction.record_id.in_(ids))
+        )
+
+    def _is_the_question(self) -> ColumnElement[bool]:
+        return and_(
+            Prediction.task == self.task,
+            Prediction.as_of == self.as_of,
+            Prediction.model_version == self.model_version,
+        )
+
+    def _insert(self, connection: Connection, fresh: Sequence[NewPrediction]) -> None:
+        # Two workers may write the same answer at the same time; the second one is left out by the database.
+        common = {
+            "task": self.task,
+            "record_type": self.record_type,
+            "as_of": micros(self.as_of),
+            "recorded_at": micros(self.transaction.now),
+            "model_version": self.model_version,
+            "horizon_days": self.horizon_days,
+        }
+        rows = [
+            (
+                new.record_id,
+                new.probability,
+                new.score,
+                new.grade,
+                dump_json(new.reasons),
+                new.cause_change_id,
+            )
+            for new in fresh
+        ]
+        if connection.dialect.name == "postgresql":
+            columns = zip(_NAMES, map(list, zip(*rows, strict=True)), strict=True)
+            connection.execute(_INSERT_COLUMNS, {**common, **dict(columns)})
+        else:
+            values = tuple(common.values())
+            connection.exec_driver_sql(_INSERT_ROWS, [values + row for row in rows])
+
+    def _show(self, ids: list[int]) -> Update:
+        """Show what was just written on the records whose newest prediction it is."""
+        model = SCORED_TYPES[self.record_type]
+        older = or_(model.scored_at.is_(None), model.scored_at <= self.as_of)
+        shown = {
+            "probability": Prediction.probability,
+            "previous_probability": model.probability,
+            "score": Prediction.score,
+            "grade": Prediction.grade,
+            "trend": _trend(model.probability, Prediction.probability),
+            "reasons": Prediction.reasons,
+            "scored_at": Prediction.as_of,
+            "model_version": Prediction.model_version,
+        }
+        return (
+            update(model)
+            .where(model.id == Prediction.record_id, self._is_the_question(), model.id.in_(ids), older)
+            .values(shown)
+            .execution_options(synchronize_session=False)
+        )
 
 
-def _show_on_records(session: Session, record_type: str, rows: list[dict[str, Any]]) -> None:
-    model = SCORED_TYPES[record_type]
-    ids = [row["record_id"] for row in rows]
-    found = select(model.id, model.probability, model.scored_at).where(model.id.in_(ids))
-    current = {
-        record_id: (probability, scored_at) for record_id, probability, scored_at in session.execute(found)
-    }
-    updates = [
-        _shown(row, current[row["record_id"]][0])
-        for row in rows
-        if row["record_id"] in current
-        and (current[row["record_id"]][1] is None or current[row["record_id"]][1] <= row["as_of"])
-    ]
-    if updates:
-        session.execute(update(model), updates)
+_NAMES: Final = ("record_id", "probability", "score", "grade", "reasons", "cause_change_id")
+
+_INSERT_ROWS: Final = (
+    "INSERT INTO predictions (task, record_type, as_of, recorded_at, model_version, horizon_days, "
+    "record_id, probability, score, grade, reasons, cause_change_id) "
+    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
+)
+
+_INSERT_COLUMNS: Final = text(
+    "INSERT INTO predictions (task, record_type, as_of, recorded_at, model_version, horizon_days, "
+    "record_id, probability, score, grade, reasons, cause_change_id) "
+    "SELECT :task, :record_type, :as_of, :recorded_at, :model_version, :horizon_days, given.* FROM unnest("
+    "CAST(:record_id AS bigint[]), CAST(:probability AS float8[]), CAST(:score AS int[]), "
+    "CAST(:grade AS text[]), CAST(:reasons AS text[]), CAST(:cause_change_id AS bigint[])) AS given "
+    "ON CONFLICT DO NOTHING"
+)
 
 
-def _shown(row: dict[str, Any], before: float | None) -> dict[str, Any]:
-    return {
-        "id": row["record_id"],
-        "probability": row["probability"],
-        "previous_probability": before,
-        "score": row["score"],
-        "grade": row["grade"],
-        "trend": _trend(before, row["probability"]),
-        "reasons": row["reasons"],
-        "scored_at": row["as_of"],
-        "model_version": row["model_version"],
-    }
-
-
-def _trend(before: float | None, now: float | None) -> str | None:
-    if before is None or now is None:
-        return None
-    if abs(now - before) < FLAT:
-        return "flat"
-    return "up" if now > before else "down"
+def _trend(
+    before: InstrumentedAttribute[float | None], now: InstrumentedAttribute[float | None]
+) -> Case[Any]:
+    return case(
+        (or_(before.is_(None), now.is_(None)), None),
+        (func.abs(now - before) < FLAT, "flat"),
+        (now > before, "up"),
+        else_="down",
+    )
 
 
 def list_predictions(

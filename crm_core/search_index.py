@@ -170,7 +170,9 @@ class Indexer:
         """Remember that records have new texts."""
         self._noted[model].update(ids)
 
-    def add(self, model: type[Record], ids: Sequence[int], rows: Sequence[Mapping[str, Any]]) -> None:
+    def add(
+        self, model: type[Record], ids: Sequence[int], columns: Mapping[str, Sequence[Any] | npt.NDArray[Any]]
+    ) -> None:
         """Take in new records, whose ids ascend: many of them from what was written, without a read."""
         if len(ids) < _ENOUGH:
             self.note(model, ids)
@@ -182,7 +184,8 @@ class Indexer:
             added, texts = self._added[model.record_type]
             added.extend(some)
             for name in searched_columns(model.record_type):
-                texts.add(some, name, [row.get(name) for row in rows[start : start + _LARGEST]])
+                if name in columns:
+                    texts.add(some, name, list(columns[name][start : start + _LARGEST]))
 
     def flush(self) -> None:
         """Write what was noted and taken in: the last thing that a transaction does."""

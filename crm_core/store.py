@@ -3,18 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Any, TypeVar
 
-from sqlalchemy import Engine, Select, func, insert, select, text
+import numpy as np
+import numpy.typing as npt
+from sqlalchemy import Engine, func, insert, select, text
 from sqlalchemy.orm import Session
 
-from crm_core.bulk import TimedUpdate, Update, Writer, stored_form, write_updates
-from crm_core.changes import Action, Change, Source, next_sequence
-from crm_core.clock import Clock, SystemClock
-from crm_core.database import one_state, open_engine
+from crm_core.bulk import (
+    Place,
+    TimedUpdate,
+    Update,
+    Writer,
+    is_last,
+    place_of,
+    read_field_log,
+    stored_form,
+    write_updates,
+)
+from crm_core.changes import Action, Change, Source, next_sequence, set_author
+from crm_core.clock import Clock, SystemClock, micros
+from crm_core.creating import (
+    AT_ONCE,
+    Cells,
+    Times,
+    as_stored,
+    rows_of,
+    size_of,
+    stored_columns,
+    turned,
+    write_new,
+)
+from crm_core.database import BUSY_SECONDS, one_state, open_engine
+from crm_core.declared import Written, check_written, declarations, type_of
 from crm_core.errors import (
     DuplicateExternalIdError,
     FutureEventError,
@@ -23,16 +47,18 @@ from crm_core.errors import (
     StaleRecordError,
     UnknownFieldError,
 )
-from crm_core.records import SCORE_COLUMNS, Record
+from crm_core.fields import CUSTOM
+from crm_core.records import SCORE_COLUMNS, CustomRecord, Record
 from crm_core.search_index import Indexer, is_searched
-from crm_core.validation import check_values, columns_of
+from crm_core.turns import Turns
+from crm_core.validation import check_order, check_values, columns_of, ordered_with
 
 R = TypeVar("R", bound=Record)
 
 _SKEW = timedelta(seconds=5)
 """How far ahead of ours the clock of somebody who reports an event may be."""
 
-_FIXED = frozenset({"id", "occurred_at", "recorded_at", "version", "deleted_at"}) | SCORE_COLUMNS
+_FIXED = frozenset({"id", "occurred_at", "recorded_at", "version", "deleted_at", "type_id"}) | SCORE_COLUMNS
 """Columns that `update` does not touch."""
 
 
@@ -45,6 +71,7 @@ class Store:
         self.engine: Engine = open_engine(url)
         self._write_engine = self.engine.execution_options(writes=True)
         self._read_engine = one_state(self.engine)
+        self.turns = Turns(patience=BUSY_SECONDS)
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
@@ -57,7 +84,11 @@ class Store:
         self, *, source: Source = Source.REP, actor_id: int | None = None
     ) -> Iterator[Transaction]:
         """Give a transaction that commits when the block ends and undoes everything when it raises."""
-        with Session(self._write_engine, expire_on_commit=False) as session, session.begin():
+        with (
+            self._turn(),
+            Session(self._write_engine, expire_on_commit=False) as session,
+            session.begin(),
+        ):
             session.connection()  # takes SQLite's write lock now, so that `now` is read inside it
             transaction = Transaction(session, clock=self.clock, source=source, actor_id=actor_id)
             yield transaction
@@ -69,7 +100,7 @@ class Store:
 
         SQLite lets nobody else write meanwhile.
         """
-        with Session(self._write_engine, expire_on_commit=False) as session:
+        with self._turn(), Session(self._write_engine, expire_on_commit=False) as session:
             session.connection()
             try:
                 yield Rehearsal(session, self.clock)
@@ -79,6 +110,10 @@ class Store:
     def close(self) -> None:
         """Close all connections."""
         self.engine.dispose()
+
+    def _turn(self) -> AbstractContextManager[None]:
+        # PostgreSQL lets many write at once and queues those who want the same row by itself.
+        return self.turns.turn() if self.engine.dialect.name == "sqlite" else nullcontext()
 
 
 class Rehearsal:
@@ -107,6 +142,7 @@ class Transaction:
         self.source = source
         self.actor_id = actor_id
         self.index = Indexer(session)
+        set_author(session, self)
 
     @cached_property
     def _sequence(self) -> int:
@@ -114,7 +150,8 @@ class Transaction:
 
     def get(self, model: type[R], record_id: int, *, version: int | None = None) -> R:
         """Return a record that is not deleted, locked; with `version`, only if it is still at that one."""
-        record = self.session.get(model, record_id, with_for_update=True)
+        self.session.flush()  # what is read anew below must not undo what was written here
+        record = self.session.get(model, record_id, with_for_update=True, populate_existing=True)
         if record is None or record.deleted_at is not None:
             raise RecordNotFoundError(model.record_type, record_id)
         if version is not None and record.version != version:
@@ -131,7 +168,11 @@ class Transaction:
             field: value for field in columns_of(model) if (value := getattr(record, field)) is not None
         }
         check_values(model, values)
+        record.custom = self._custom_of_new(model, values)
         self._stamp(record)
+        if self._names_others(model):
+            check_written(self.session, [self._written(model, {**values, "custom": record.custom})])
+        check_order(model, {**values, "occurred_at": record.occurred_at})
         self._check_new_external_id(record)
         self.session.add(record)
         self.session.flush()
@@ -146,15 +187,39 @@ class Transaction:
         change rows as `create`; a bad row raises and nothing of the call is written once the transaction is
         undone.
         """
-        if not rows:
-            return []
-        first = self._reserve_ids(model, len(rows))
-        ids = list(range(first, first + len(rows)))
-        filled = [self._fill(model, row, record_id) for row, record_id in zip(rows, ids, strict=True)]
-        self.session.execute(insert(model), filled)
-        self.session.execute(insert(Change), [self._created_row(model, row) for row in filled])
-        self.index.add(model, ids, filled)
-        return ids
+        first = self._reserve_ids(model, len(rows)) if rows else 0
+        for start in range(0, len(rows), AT_ONCE):
+            self._create_some(model, turned(rows[start : start + AT_ONCE]), first + start)
+        return list(range(first, first + len(rows)))
+
+    def create_columns(self, model: type[Record], columns: Mapping[str, Cells]) -> npt.NDArray[np.int64]:
+        """Insert many records, given as columns of one length, as `create_many` would; return their ids.
+
+        A column is a list of values as `create_many` takes them, None for nothing; or an array as
+        `crm_core.arrays.read_arrays` makes it: instants and days in microseconds since 1970, money in
+        ten-thousandths, NO_INSTANT or NaN for nothing.
+        """
+        size = size_of(model, columns)
+        first = self._reserve_ids(model, size) if size else 0
+        for start in range(0, size, AT_ONCE):
+            some = {name: cells[start : start + AT_ONCE] for name, cells in columns.items()}
+            self._create_some(model, some, first + start)
+        return np.arange(first, first + size)
+
+    def _create_some(self, model: type[Record], columns: Mapping[str, Cells], first: int) -> None:
+        times = Times(
+            now=micros(self.now), latest=micros(self.now + _SKEW), may_tell=self.source is Source.IMPORT
+        )
+        stored = stored_columns(model, columns, times) if self._needs_no_custom(model) else None
+        if stored is None:
+            filled = [self._fill(model, row) for row in rows_of(model, columns)]
+            if self._names_others(model):
+                check_written(self.session, [self._written(model, row) for row in filled])
+            columns = turned(filled)
+            stored = as_stored(model, columns)
+        size = len(stored["occurred_at"])
+        write_new(self.session, model, stored, first, self._writer())
+        self.index.add(model, range(first, first + size), columns)
 
     def update(
         self,
@@ -171,7 +236,10 @@ class Transaction:
         A custom field is named `custom.NAME`.
         """
         model = type(record)
-        self._check_update(model, values)
+        values = self._checked_updates(model, [(record.id, values)])[0]
+        if self.source is not Source.IMPORT:  # history arrives as it was, in whatever order
+            held = {name: getattr(record, name) for name in ordered_with(model, values)}
+            check_order(model, {**held, **values}, changed=values)
         happened = self._past("occurred_at", occurred_at) or self.now
         learned = self._learned(recorded_at)
         changes = [
@@ -188,9 +256,9 @@ class Transaction:
 
     def update_many(self, model: type[Record], updates: Sequence[Update]) -> list[int]:
         """Update records of one type as `update` would, in order; return how many fields each changed."""
-        timed = [self._timed(model, each) for each in updates]
-        writer = Writer(source=self.source, actor_id=self.actor_id, sequence=self._sequence)
-        changed = write_updates(self.session, model, timed, writer)
+        values = self._checked_updates(model, [(each.record_id, each.values) for each in updates])
+        timed = [self._timed(each, new) for each, new in zip(updates, values, strict=True)]
+        changed = write_updates(self.session, model, timed, self._writer())
         self.index.note(
             model,
             {
@@ -208,12 +276,28 @@ class Transaction:
         self._log(record, Action.DELETED, occurred_at=self.now, recorded_at=self.now)
         self.session.flush()
 
-    def log_erasure(self, model: type[Record], ids: Collection[int]) -> None:
-        """Leave a row for each record from which something personal was taken; see `crm_core.personal`."""
+    def log_declared(
+        self,
+        declared: str,
+        declaration_id: int,
+        action: Action,
+        *,
+        field: str | None = None,
+        old: object = None,
+        new: object = None,
+        at: datetime | None = None,
+    ) -> None:
+        """Leave a row about a declared field or record type, at `at` or now."""
+        old, new = (micros(each) if isinstance(each, datetime) else each for each in (old, new))
+        when = at or self.now
+        self._log_row(declared, declaration_id, action, when, when, field=field, old=old, new=new)
+
+    def log_personal(self, model: type[Record], ids: Collection[int], action: Action) -> None:
+        """Leave a row for each record of which something personal was erased or handed out."""
         common = {
             "sequence": self._sequence,
             "record_type": model.record_type,
-            "action": Action.ERASED,
+            "action": action,
             "occurred_at": self.now,
             "recorded_at": self.now,
             "source": self.source,
@@ -225,58 +309,106 @@ class Transaction:
     def _set(
         self, record: Record, field: str, value: object, happened: datetime, learned: datetime
     ) -> Change | None:
-        model = type(record)
-        new = stored_form(model, field, value)
-        late = (
-            self._logged(record, field).where(Change.occurred_at > happened) if happened < self.now else None
-        )
-        if late is not None and self.session.scalars(late.limit(1)).first() is not None:
-            old = self._value_at(record, field, happened)
-        else:
-            old = stored_form(model, field, _read(record, field))
-            late = None
-        if old == new:
+        place = self._place(record, field, happened, learned)
+        new = stored_form(type(record), field, value)
+        if place.old == new:
             return None
-        if late is None:
+        if place.newest:
             _write(record, field, value)
         change = self._log(
-            record, Action.UPDATED, occurred_at=happened, recorded_at=learned, field=field, old=old, new=new
+            record,
+            Action.UPDATED,
+            occurred_at=place.occurred_at,
+            recorded_at=place.recorded_at,
+            field=field,
+            old=place.old,
+            new=new,
         )
         self.session.flush()
         return change
 
-    def _value_at(self, record: Record, field: str, happened: datetime) -> object:
-        """Return what a field that has changed held at an instant, by all that is known now."""
-        newest_first = (Change.occurred_at.desc(), Change.id.desc())
-        until = self._logged(record, field).where(Change.occurred_at <= happened).order_by(*newest_first)
-        last = self.session.scalars(until.limit(1)).first()
-        if last is not None:
-            return last.new
-        return self.session.scalars(self._logged(record, field).order_by(Change.id).limit(1)).one().old
+    def _place(self, record: Record, field: str, happened: datetime, learned: datetime) -> Place:
+        model, held = type(record), stored_form(type(record), field, _read(record, field))
+        last = is_last(self.session, model, record.id, field, happened=happened, learned=learned)
+        # Mostly it is, and then the log need not be read to know where the fact belongs.
+        log = [] if last else read_field_log(self.session, model, record.id, field)
+        return place_of(log, held, happened=happened, learned=learned, now=self.now)
 
-    def _logged(self, record: Record, field: str) -> Select[Change]:
-        return select(Change).where(
-            Change.record_type == record.record_type,
-            Change.record_id == record.id,
-            Change.field == field,
-        )
-
-    def _timed(self, model: type[Record], each: Update) -> TimedUpdate:
-        self._check_update(model, each.values)
+    def _timed(self, each: Update, values: Mapping[str, Any]) -> TimedUpdate:
         return TimedUpdate(
             record_id=each.record_id,
-            values=each.values,
+            values=values,
             occurred_at=self._past("occurred_at", each.occurred_at) or self.now,
             recorded_at=self._learned(each.recorded_at),
         )
 
-    def _check_update(self, model: type[Record], values: Mapping[str, Any]) -> None:
-        plain = {field: value for field, value in values.items() if not field.startswith("custom.")}
+    def _checked_updates(
+        self, model: type[Record], updates: Sequence[tuple[int, Mapping[str, Any]]]
+    ) -> list[Mapping[str, Any]]:
+        """Return the values to write of each record, custom ones in their stored form; raise for bad ones."""
+        types = self._types_of(model, [record_id for record_id, _ in updates])
+        ready: list[Mapping[str, Any]] = []
+        written = []
+        for record_id, values in updates:
+            record_type = types.get(record_id, model.record_type)
+            checked = self._checked_update(model, record_type, values)
+            ready.append(checked)
+            if self._names_others(model):
+                written.append(_as_written(record_type, checked, record_id))
+        check_written(self.session, written)
+        return ready
+
+    def _checked_update(
+        self, model: type[Record], record_type: str, values: Mapping[str, Any]
+    ) -> Mapping[str, Any]:
+        plain = {field: value for field, value in values.items() if not field.startswith(CUSTOM)}
         for field in plain:
             if field in _FIXED or field == "custom":
                 raise UnknownFieldError(model.record_type, field)
         check_values(model, plain)
-        check_values(model, {"custom": {k: v for k, v in values.items() if k not in plain}})
+        if model is CustomRecord:
+            declarations(self.session).by_name[record_type].check_links(plain)
+        if len(plain) == len(values):
+            return values
+        custom = {field.removeprefix(CUSTOM): values[field] for field in values.keys() - plain.keys()}
+        stored = declarations(self.session).stored(record_type, custom, new=False) or {}
+        return {
+            field: value if field in plain else stored[field.removeprefix(CUSTOM)]
+            for field, value in values.items()
+        }
+
+    def _types_of(self, model: type[Record], ids: Collection[int]) -> dict[int, str]:
+        """Return the declared type of each record, where records of `model` have one."""
+        if model is not CustomRecord:
+            return {}
+        query = select(CustomRecord.id, CustomRecord.type_id).where(CustomRecord.id.in_(ids))
+        found = {key: type_of(self.session, type_id).name for key, type_id in self.session.execute(query)}
+        for missing in set(ids) - found.keys():
+            raise RecordNotFoundError(model.record_type, missing)
+        return found
+
+    def _custom_of_new(self, model: type[Record], row: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Return the custom values of a record to be created in their stored form; raise for bad ones."""
+        record_type = model.record_type
+        if model is CustomRecord:
+            kind = type_of(self.session, row.get("type_id"))
+            if kind.retired:
+                raise InvalidValueError("type_id", kind.name, "a record type that is not retired")
+            kind.check_links(row)
+            record_type = kind.name
+        return declarations(self.session).stored(record_type, row.get("custom"), new=True)
+
+    def _names_others(self, model: type[Record]) -> bool:
+        """Return whether records may name others that the database itself does not look for."""
+        return model is CustomRecord or declarations(self.session).has_references(model.record_type)
+
+    def _written(self, model: type[Record], row: Mapping[str, Any]) -> Written:
+        is_custom = model is CustomRecord
+        record_type = type_of(self.session, row["type_id"]).name if is_custom else model.record_type
+        return Written(record_type=record_type, values=row, custom=row.get("custom") or {})
+
+    def _writer(self) -> Writer:
+        return Writer(source=self.source, actor_id=self.actor_id, sequence=self._sequence, now=self.now)
 
     def _stamp(self, record: Record) -> None:
         record.occurred_at = self._past("occurred_at", record.occurred_at) or self.now
@@ -300,7 +432,10 @@ class Transaction:
         if record.external_id is None:
             return
         model = type(record)
-        found = self.session.scalar(select(model.id).where(model.external_id == record.external_id))
+        same = select(model.id).where(model.external_id == record.external_id)
+        if isinstance(record, CustomRecord):
+            same = same.where(CustomRecord.type_id == record.type_id)
+        found = self.session.scalar(same)
         if found is not None:
             raise DuplicateExternalIdError(model.record_type, record.external_id)
 
@@ -315,25 +450,23 @@ class Transaction:
             return int(first)
         return (self.session.scalar(select(func.max(model.id))) or 0) + 1
 
-    def _fill(self, model: type[Record], row: Mapping[str, Any], record_id: int) -> dict[str, Any]:
+    def _fill(self, model: type[Record], row: Mapping[str, Any]) -> dict[str, Any]:
         check_values(model, row)
         filled = dict(row)
+        filled["custom"] = self._custom_of_new(model, row)
         filled["occurred_at"] = self._past("occurred_at", row.get("occurred_at")) or self.now
         filled["recorded_at"] = self._learned(row.get("recorded_at"))
-        filled["id"] = record_id
         return filled
 
-    def _created_row(self, model: type[Record], row: Mapping[str, Any]) -> dict[str, Any]:
-        return {
-            "sequence": self._sequence,
-            "record_type": model.record_type,
-            "record_id": row["id"],
-            "action": Action.CREATED,
-            "occurred_at": row["occurred_at"],
-            "recorded_at": row["recorded_at"],
-            "source": self.source,
-            "actor_id": self.actor_id,
-        }
+    def _needs_no_custom(self, model: type[Record]) -> bool:
+        """Tell whether a new record may be without any custom value."""
+        if model is CustomRecord:
+            return False
+        try:
+            self._custom_of_new(model, {})
+        except InvalidValueError:
+            return False
+        return True
 
     def _log(
         self,
@@ -346,10 +479,26 @@ class Transaction:
         old: object = None,
         new: object = None,
     ) -> Change:
+        return self._log_row(
+            record.record_type, record.id, action, occurred_at, recorded_at, field=field, old=old, new=new
+        )
+
+    def _log_row(
+        self,
+        record_type: str,
+        record_id: int,
+        action: Action,
+        occurred_at: datetime,
+        recorded_at: datetime,
+        *,
+        field: str | None,
+        old: object,
+        new: object,
+    ) -> Change:
         change = Change(
             sequence=self._sequence,
-            record_type=record.record_type,
-            record_id=record.id,
+            record_type=record_type,
+            record_id=record_id,
             action=action,
             field=field,
             old=old,
@@ -361,6 +510,11 @@ class Transaction:
         )
         self.session.add(change)
         return change
+
+
+def _as_written(record_type: str, values: Mapping[str, Any], record_id: int) -> Written:
+    custom = {field.removeprefix(CUSTOM): each for field, each in values.items() if field.startswith(CUSTOM)}
+    return Written(record_type=record_type, values=values, custom=custom, record_id=record_id)
 
 
 def _read(record: Record, field: str) -> object:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
+from datetime import UTC, date, datetime, time, timedelta
 from enum import StrEnum
 from functools import cache
 from typing import Any, cast
@@ -54,6 +55,23 @@ RANGES: dict[tuple[str, str], tuple[float, float]] = {
 }
 """Fields that hold a number between two others, both included."""
 
+ORDERED: dict[str, tuple[tuple[str, str], ...]] = {
+    "campaign": (("starts_on", "ends_on"),),
+    "campaign_member": (("occurred_at", "responded_at"),),
+    "lead": (("occurred_at", "converted_at"),),
+    "deal": (("occurred_at", "closed_at"),),
+    "quote": (
+        ("occurred_at", "sent_at"),
+        ("sent_at", "decided_at"),
+        ("occurred_at", "decided_at"),
+        ("occurred_at", "valid_until"),
+    ),
+    "contract": (("starts_on", "ends_on"), ("occurred_at", "ended_at")),
+    "ticket": (("occurred_at", "closed_at"),),
+}
+"""Fields of which the second cannot come before the first. A payment may come before it is due, an order's
+only date is when it was placed, and who enters a deal late may expect it to close on a day that is over."""
+
 
 @cache
 def columns_of(model: type[Record]) -> dict[str, Column[Any]]:
@@ -71,8 +89,52 @@ def check_values(model: type[Record], values: Mapping[str, object]) -> None:
             raise UnknownFieldError(model.record_type, field)
         if value is not None:
             checks[field](value)
+    check_order(model, values)
     if model.record_type == "deal" and values.get("stage") is not None:
         get_stage(str(values.get("pipeline") or "default"), str(values["stage"]))
+
+
+def ordered_with(model: type[Record], fields: Iterable[str]) -> set[str]:
+    """Return the fields that must be looked at together with these: what must come before or after them."""
+    named = set(fields)
+    return {name for pair in ORDERED.get(model.record_type, ()) if named & set(pair) for name in pair}
+
+
+def check_order(model: type[Record], values: Mapping[str, object], *, changed: Collection[str] = ()) -> None:
+    """Raise InvalidValueError, with both values, where something ends before it began.
+
+    `values` are those of the record as it would be, `changed` the fields that somebody sets; pairs of which
+    nothing is set are let be. Without `changed`, all are looked at.
+    """
+    for first, second in ORDERED.get(model.record_type, ()):
+        start, end = values.get(first), values.get(second)
+        if start is None or end is None or (changed and not {first, second} & set(changed)):
+            continue
+        if _ends_before(end, start):
+            # The field that was set is the one to put right.
+            wrong = second if not changed or second in changed else first
+            expected = (
+                f"nothing before {first} ({_shown(start)})"
+                if wrong == second
+                else f"nothing after {second} ({_shown(end)})"
+            )
+            shown = end if wrong == second else start
+            raise InvalidValueError(f"{model.record_type}.{wrong}", _shown(shown), expected)
+
+
+_DAY_ENDS = timedelta(days=1, hours=12)
+"""A day is over everywhere on Earth so long after its midnight in UTC."""
+
+
+def _ends_before(end: object, start: object) -> bool:
+    """Say whether `end` is before `start`: instants, days, or a day and an instant in whatever time zone."""
+    if isinstance(end, date) and not isinstance(end, datetime) and isinstance(start, datetime):
+        end = datetime.combine(end, time.min, tzinfo=UTC) + _DAY_ENDS
+    return bool(end < start)  # type: ignore[operator]  # the pairs hold two of a kind
+
+
+def _shown(value: object) -> str:
+    return value.isoformat() if isinstance(value, date) else str(value)
 
 
 @cache
@@ -98,7 +160,7 @@ def _choice(name: str, choices: type[StrEnum]) -> Callable[[Any], None]:
 
 def _one_of(name: str, words: frozenset[str]) -> Callable[[Any], None]:
     def check(value: Any) -> None:  # noqa: ANN401  whatever came
-        if value not in words:
+        if not isinstance(value, str) or value not in words:
             raise InvalidValueError(name, value, f"one of {', '.join(sorted(words))}")
 
     return check

@@ -257,6 +257,29 @@ def records_part() -> Iterator[str]:
         yield ""
 
 
+def views_part() -> Iterator[str]:
+    """Yield a table of columns for each view."""
+    from crm_core.views import list_views
+
+    for view in list_views():
+        yield from (f"### {view.name}", "", view.about, "")
+        rows = ((code(column.name), column.holds, column.meaning) for column in view.columns)
+        yield from table(["column", "holds", "meaning"], rows)
+        yield ""
+
+
+def amounts_part() -> Iterator[str]:
+    """Yield the columns of the views that hold amounts of money, by view."""
+    from crm_core.views import list_views
+
+    held = {
+        view.name: [column.name for column in view.columns if column.holds == "amount"]
+        for view in list_views()
+    }
+    rows = ((code(name), ", ".join(map(code, columns))) for name, columns in held.items() if columns)
+    yield from table(["view", "amounts"], rows)
+
+
 def shared_columns() -> set[str]:
     """Return the fields that every record has, and those that only models write."""
     from crm_core.records import RECORD_TYPES, SCORE_COLUMNS
@@ -292,6 +315,8 @@ PARTS: dict[str, Callable[[], Iterable[str]]] = {
     "errors": errors_part,
     "features": features_part,
     "records": records_part,
+    "views": views_part,
+    "amounts": amounts_part,
 }
 
 

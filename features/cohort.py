@@ -1,7 +1,7 @@
 """Who is asked about, and when: only questions that could really have been asked at the time.
 
 A record is asked about from when it was known until it was known as closed or deleted, and never from a
-future instant.
+future instant. Who asks not to be scored is not asked about at any instant, not even before they asked.
 """
 
 from __future__ import annotations
@@ -19,12 +19,13 @@ from crm_core.arrays import NO_INSTANT, read_arrays
 from crm_core.clock import DAY, micros
 from crm_core.errors import FeatureError
 from crm_core.history import FieldHistory, read_field_history, resolve_as_of
+from crm_core.opting_out import list_opted_out
 from crm_core.records import Account, Contract, Deal, DealStatus, Lead, LeadStatus, Order
 from crm_core.segments import expand_runs
 from crm_core.store import Store
 from features.contracts import RUNNING_FIELDS, running
 from features.events import AskedEvents, Versions
-from features.facts import read_versions
+from features.reading import read_versions
 from features.windows import Flags, Ints, visible_from, visible_until
 
 WEEK = 7 * DAY
@@ -204,15 +205,16 @@ class _Lives:
         self.occurred_at: Ints = rows["occurred_at"]
         self.known_from = visible_from(rows["occurred_at"], rows["recorded_at"])
         self.known_until = visible_until(rows["deleted_at"])
+        self._silent = np.isin(self.ids, list_opted_out(session, model))
         self._open = open_status
         self._status = rows["status"]
         self._history: FieldHistory = read_field_history(session, model, "status")
 
     def askable(self, row: Ints, as_of: Ints) -> Flags:
-        """Tell which records (by their position) were known, not deleted and open at an instant."""
+        """Tell which records (by their position) were known, not deleted and open, and are willing."""
         status = resolve_as_of(self._history, self._status[row], self.ids[row], as_of)
         known = (self.known_from[row] <= as_of) & (as_of < self.known_until[row])
-        return np.asarray(known & (status == self._open), dtype=np.bool_)
+        return np.asarray(known & (status == self._open) & ~self._silent[row], dtype=np.bool_)
 
     def last_open(self) -> Ints:
         """Return an instant after which each record is not open any more; NEVER for one that is open."""
@@ -260,6 +262,7 @@ def _active(session: Session, ends: Ints, kind: str, active_days: int) -> Cohort
     as_of = np.tile(ends, accounts.size)
     active = AskedEvents(versions, accounts[row], as_of).count(lookback) > 0
     active &= (known_from[row] <= as_of) & (as_of < known_until[row])
+    active &= ~np.isin(accounts, list_opted_out(session, Account))[row]
     return Cohort.of("account", accounts[row[active]], as_of[active])
 
 

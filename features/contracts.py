@@ -29,7 +29,7 @@ RUNNING_FIELDS = ("ends_on", "starts_on", "status")
 
 def standing(versions: Versions) -> Versions:
     """Return the contracts not known as cancelled or ended."""
-    return versions.take(np.isin(versions.columns["status"], _IN_FORCE))
+    return versions.take(versions.holding("status", _IN_FORCE))
 
 
 def running(versions: Versions) -> Versions:

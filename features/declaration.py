@@ -57,7 +57,8 @@ class Need:
     """Fields that a feature reads: of the record asked about, of one it names (`via`), or of linked events.
 
     `guards` are read only to tell whether an event still stands at the question, as its deletion does; they
-    are no inputs, and so may be fields that are written at an outcome of the past.
+    are no inputs, and so may be fields that are written at an outcome of the past. With `each`, what became
+    of all other records is counted by these fields too: see `features.population`.
     """
 
     record: str
@@ -65,6 +66,7 @@ class Need:
     event: str | None = None
     fields: tuple[str, ...] = ()
     guards: tuple[str, ...] = ()
+    each: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

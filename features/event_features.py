@@ -434,7 +434,8 @@ def as_number(column: Values, scale: int) -> Floats:
     """Return stored numbers as float64, NaN where empty."""
     if column.dtype.kind == "i":
         return np.where(column == NO_INSTANT, np.nan, column / scale)
-    return np.asarray([np.nan if value is None else value for value in column.tolist()], dtype=np.float64)
+    given = [np.nan if value is None else value for value in column.tolist()]
+    return np.asarray(given, dtype=np.float64) / (scale if column.dtype.kind == "O" else 1)
 
 
 def _scale(event: str, name: str) -> int:

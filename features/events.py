@@ -2,23 +2,26 @@
 
 An event is visible to the questions asked in `[start, stop)`: from when it was known until it was deleted or
 one of its fields was corrected, when its next version takes over. A window of `lookback` sees it until
-`occurred_at + lookback`. So what a window holds at `as_of` is what came into sight by then less what has
-left, and both are running sums found by binary search. Sums are taken in integers: the order of rows and the
-size of batches change no bit.
+`occurred_at + lookback`. Most records have few events, and then a compiled loop looks at each event of each
+question (`features.kernels`). Where a record has many, what a window holds at `as_of` is what came into sight
+by then less what has left, and both are running sums found by binary search. Both ways count and sum in
+integers and so give the same: neither the order of rows nor the size of batches changes a bit.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from crm_core.arrays import NO_INSTANT
-from crm_core.clock import DAY
 from crm_core.segments import end_within, expand_runs, runs_of
+from features.columns import Columns, Words, stored_in
+from features.compiled import loops
 from features.windows import NEVER, Ints, leaves_window
 
 Values = npt.NDArray[Any]
@@ -26,6 +29,8 @@ Floats = npt.NDArray[np.float64]
 
 _CHUNK = 1_000_000
 """Pairs of question and event looked at together."""
+FEW = 64
+"""Events of a record up to which each is looked at for each question."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -53,20 +58,32 @@ class Versions:
 
     def take(self, rows: Values) -> Versions:
         """Return the given rows (positions or a mask), in their order."""
+        if rows.dtype == np.bool_:
+            rows = rows.nonzero()[0]
+        key, record_id, occurred_at, start, stop = loops().take(
+            rows, self.key, self.record_id, self.occurred_at, self.start, self.stop
+        )
         return Versions(
-            key=self.key[rows],
-            record_id=self.record_id[rows],
-            occurred_at=self.occurred_at[rows],
-            start=self.start[rows],
-            stop=self.stop[rows],
-            columns={name: column[rows] for name, column in self.columns.items()},
+            key=key,
+            record_id=record_id,
+            occurred_at=occurred_at,
+            start=start,
+            stop=stop,
+            columns=Columns(self.columns, rows),
         )
 
     def in_order(self) -> Versions:
         """Return those that concern somebody and were ever visible, by key, as they happened, as written."""
+        if loops().is_in_order(self.key, self.occurred_at, self.record_id, self.start, self.stop):
+            return self
         rows = np.flatnonzero((self.key != NO_INSTANT) & (self.start < self.stop))
         order = np.lexsort((self.start[rows], self.record_id[rows], self.occurred_at[rows], self.key[rows]))
         return self.take(rows[order])
+
+    def holding(self, field: str, wanted: tuple[str, ...]) -> npt.NDArray[np.bool_]:
+        """Tell which of them have one of `wanted` in a field of words."""
+        column = stored_in(self.columns, field)
+        return (column if isinstance(column, Words) else Words.of(column)).among(wanted)
 
 
 class AskedEvents:
@@ -80,15 +97,97 @@ class AskedEvents:
         self.versions = versions
         self._keys = keys
         self._as_of = as_of
+        self._loops = loops()
+        self._start, self._stop, self._longest = self._loops.runs(versions.key, keys)
+        self._asked = (self._start, self._stop, as_of)
+        self._seen = (versions.start, versions.stop)
+
+    def count(self, lookback: int | None = None) -> Ints:
+        """Return how many events the window holds."""
+        length = -1 if lookback is None else lookback
+        happened = self.versions.occurred_at
+        result: Ints = self._loops.count(*self._asked, happened, *self._seen, length, FEW)
+        if self._longest > FEW:
+            asked, _, many = self._many
+            result[asked] = many.total(np.ones(many.size, dtype=np.int64), lookback)
+        return result
+
+    def total(self, weight: Ints, lookback: int | None = None) -> Ints:
+        """Return the sum of `weight` (int64, one a version) over the events that the window holds."""
+        length = -1 if lookback is None else lookback
+        happened = self.versions.occurred_at
+        result: Ints = self._loops.total(*self._asked, happened, *self._seen, weight, length, FEW)
+        if self._longest > FEW:
+            asked, rows, many = self._many
+            result[asked] = many.total(weight[rows], lookback)
+        return result
+
+    def newest(self, lookback: int | None = None) -> Ints:
+        """Return the event in the window that happened last; of two together, the one written last."""
+        length = -1 if lookback is None else lookback
+        happened = self.versions.occurred_at
+        result: Ints = self._loops.newest(*self._asked, happened, *self._seen, length, FEW)
+        if self._longest > FEW:
+            asked, rows, many = self._many
+            result[asked] = _among(rows, many.newest(lookback))
+        return result
+
+    def oldest(self) -> Ints:
+        """Return the event that happened first; of two together, the one written first."""
+        result: Ints = self._loops.oldest(*self._asked, *self._seen, FEW)
+        if self._longest > FEW:
+            asked, rows, many = self._many
+            result[asked] = _among(rows, many.oldest())
+        return result
+
+    def any_of(self) -> Ints:
+        """Return one event of each question's record, whether known or not; -1 where it has none."""
+        return np.where(self._stop > self._start, self._start, -1)
+
+    def pairs(self, lookback: int | None = None) -> Iterator[tuple[Ints, Ints]]:
+        """Yield (questions, versions): every version that each question's window holds, in order, in chunks.
+
+        The pairs of one question are never spread over two chunks.
+        """
+        length = -1 if lookback is None else lookback
+        happened = self.versions.occurred_at
+        for first, last in _chunks(self._stop - self._start):
+            yield self._loops.held(first, last, *self._asked, happened, *self._seen, length)
+
+    def median_gap(self, lookback: int | None = None) -> Floats:
+        """Return the median days between successive days (UTC) with an event; NaN below two such days."""
+        length = -1 if lookback is None else lookback
+        happened = self.versions.occurred_at
+        result: Floats = self._loops.median_gap(*self._asked, happened, *self._seen, length)
+        return result
+
+    def largest(self, values: Ints) -> Ints:
+        """Return the largest of `values` (int64, one a version) of known events; NO_INSTANT for none."""
+        result: Ints = self._loops.largest(*self._asked, *self._seen, values)
+        return result
+
+    @cached_property
+    def _many(self) -> tuple[Ints, Ints, _ManyEvents]:
+        """Return the questions about records with many events, the versions of these, and both together."""
+        asked = np.flatnonzero(self._stop - self._start > FEW)
+        first, place = np.unique(self._start[asked], return_index=True)
+        rows = expand_runs(first, self._stop[asked][place])[1]
+        return asked, rows, _ManyEvents(self.versions.take(rows), self._keys[asked], self._as_of[asked])
+
+
+class _ManyEvents:
+    """The same answers at the cost of a binary search a question, however many events a record has."""
+
+    def __init__(self, versions: Versions, keys: Ints, as_of: Ints) -> None:
+        self.versions = versions
+        self.size = versions.key.size
+        self._keys = keys
+        self._as_of = as_of
         self._start, self._stop = runs_of(versions.key, keys)
         self._by_sight = np.lexsort((versions.start, versions.key))
         # One search serves every measure of the same window.
         self._seen = end_within(versions.start[self._by_sight], self._start, self._stop, as_of)
         self._left: dict[int, Ints] = {}
-
-    def count(self, lookback: int | None = None) -> Ints:
-        """Return how many events the window holds."""
-        return self.total(np.ones(self.versions.key.size, dtype=np.int64), lookback)
 
     def total(self, weight: Ints, lookback: int | None = None) -> Ints:
         """Return the sum of `weight` (int64, one a version) over the events that the window holds."""
@@ -100,51 +199,19 @@ class AskedEvents:
         return result + self._corrections(weight, lookback)
 
     def newest(self, lookback: int | None = None) -> Ints:
-        """Return the event in the window that happened last; of two together, the one written last."""
-        found = self._highest(np.arange(self.versions.key.size))
-        if lookback is None or self.versions.key.size == 0:
+        """Return the event in the window that happened last, -1 for none."""
+        found = self._highest(np.arange(self.size))
+        if lookback is None:
             return found
         inside = leaves_window(self.versions.occurred_at[found], lookback) > self._as_of
         return np.where(inside, found, -1)
 
     def oldest(self) -> Ints:
-        """Return the event that happened first; of two together, the one written first."""
+        """Return the event that happened first, -1 for none."""
         start, stop = runs_of(self.versions.key, self.versions.key)
-        backwards = start + stop - 1 - np.arange(self.versions.key.size)
+        backwards = start + stop - 1 - np.arange(self.size)
         found = self._highest(backwards)
         return np.where(found < 0, -1, self._start + self._stop - 1 - found)
-
-    def pairs(self, lookback: int | None = None) -> Iterator[tuple[Ints, Ints]]:
-        """Yield (questions, versions): every version that each question's window holds, in order, in chunks.
-
-        The pairs of one question are never spread over two chunks.
-        """
-        versions = self.versions
-        for first, last in _chunks(self._stop - self._start):
-            run, version = expand_runs(self._start[first:last], self._stop[first:last])
-            question = run + first
-            as_of = self._as_of[question]
-            held = (versions.start[version] <= as_of) & (as_of < versions.stop[version])
-            if lookback is not None:
-                held &= leaves_window(versions.occurred_at[version], lookback) > as_of
-            yield question[held], version[held]
-
-    def median_gap(self, lookback: int | None = None) -> Floats:
-        """Return the median days between successive days (UTC) with an event; NaN below two such days."""
-        result = np.full(self._as_of.size, np.nan)
-        days = self.versions.occurred_at // DAY
-        for question, version in self.pairs(lookback):
-            gap = days[version[1:]] - days[version[:-1]]
-            counts = (question[1:] == question[:-1]) & (gap > 0)
-            _put_medians(result, question[1:][counts], gap[counts])
-        return result
-
-    def largest(self, values: Ints) -> Ints:
-        """Return the largest of `values` (int64, one a version) of known events; NO_INSTANT for none."""
-        result = np.full(self._as_of.size, NO_INSTANT)
-        for question, version in self.pairs():
-            np.maximum.at(result, question, values[version])
-        return result
 
     def _left_by(self, lookback: int) -> Ints:
         if lookback not in self._left:
@@ -189,8 +256,7 @@ class AskedEvents:
         if lasting.size < versions.key.size:
             ending = np.flatnonzero(versions.stop != NEVER)
             few = AskedEvents(versions.take(ending), self._keys, self._as_of)
-            for question, version in few.pairs():
-                np.maximum.at(result, question, rank[ending[version]])
+            np.maximum(result, few.largest(rank[ending]), out=result)
         return result
 
 
@@ -203,6 +269,9 @@ def _running(weight: Ints) -> Ints:
 
 def _chunks(length: Ints) -> Iterator[tuple[int, int]]:
     total = np.cumsum(length)
+    if total.size and total[-1] <= _CHUNK:
+        yield 0, length.size
+        return
     first = 0
     while first < length.size:
         before = total[first - 1] if first else 0
@@ -211,8 +280,6 @@ def _chunks(length: Ints) -> Iterator[tuple[int, int]]:
         first = last
 
 
-def _put_medians(result: Floats, question: Ints, value: Ints) -> None:
-    order = np.lexsort((value, question))
-    asked, first, count = np.unique(question[order], return_index=True, return_counts=True)
-    value = value[order]
-    result[asked] = (value[first + (count - 1) // 2] + value[first + count // 2]) / 2
+def _among(rows: Ints, found: Ints) -> Ints:
+    """Return positions among `rows` as positions in what the rows were taken from."""
+    return np.where(found < 0, -1, rows[found])

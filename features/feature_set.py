@@ -16,8 +16,10 @@ from crm_core.errors import FeatureError, OutcomeFieldError
 from crm_core.fields import FieldDeclaration, FieldKind, Known, list_fields
 from crm_core.store import Store
 from features.account import ACCOUNT_FEATURES
+from features.custom_records import linked_features
 from features.deal import DEAL_FEATURES
 from features.declaration import Feature
+from features.facts import Plan
 from features.field_features import DaysUntil, FieldValue
 from features.lead import LEAD_FEATURES
 from features.wording import Noun
@@ -49,6 +51,11 @@ class FeatureSet:
     def names(self) -> tuple[str, ...]:
         """Return the names of the columns, in order."""
         return tuple(feature.name for feature in self.features)
+
+    @cached_property
+    def plan(self) -> Plan:
+        """Return what has to be read."""
+        return Plan.of(self.record_type, (need for feature in self.features for need in feature.needs()))
 
     @cached_property
     def fingerprint(self) -> str:
@@ -93,23 +100,25 @@ FEATURE_SETS: dict[str, FeatureSet] = {
 """The built-in features by the name of their task."""
 
 
-def feature_set_for(store: Store, task_name: str) -> FeatureSet:
+def feature_set_for(store: Store, task_name: str, *, retired: bool = False) -> FeatureSet:
     """Return what a task may look at in this store: built-in features and custom fields known in time.
 
     Features of fields that an import declared as written at the outcome, or as having no history, are left
-    out.
+    out. So are those of retired fields, unless asked for: a model that reads them still serves.
     """
     with store.reading() as session:
-        return feature_set_in(session, task_name)
+        return feature_set_in(session, task_name, retired=retired)
 
 
-def feature_set_in(session: Session, task_name: str) -> FeatureSet:
+def feature_set_in(session: Session, task_name: str, *, retired: bool = False) -> FeatureSet:
     """Return the same from an open session."""
     if task_name not in FEATURE_SETS:
         raise FeatureError(f"no feature set {task_name!r}; expected one of {', '.join(FEATURE_SETS)}")
     base = FEATURE_SETS[task_name].without_fields(unusable_fields(session))
-    custom = (_custom_feature(field) for field in list_fields(session, base.record_type))
-    return replace(base, features=(*base.features, *(feature for feature in custom if feature is not None)))
+    fields = [each for each in list_fields(session, base.record_type) if retired or each.retired_at is None]
+    custom = [feature for feature in map(_custom_feature, fields) if feature is not None]
+    linked = linked_features(session, base.record_type, retired=retired)
+    return replace(base, features=(*base.features, *custom, *linked))
 
 
 def unusable_fields(session: Session) -> frozenset[str]:
@@ -154,6 +163,8 @@ def _custom_feature(field: FieldDeclaration) -> Feature | None:
     if not field.name.startswith("custom.") or field.known not in (Known.CREATION, Known.HISTORY):
         return None
     kind = FieldKind(field.kind or FieldKind.TEXT)
+    if kind is FieldKind.REFERENCE:
+        return None  # the id of another record says nothing by itself
     plain = field.name.removeprefix("custom.").replace("_", " ")
     english = field.label_en or plain
     noun = Noun(one=english, many=english, zh=field.label_zh or field.label_en or plain)

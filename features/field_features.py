@@ -106,7 +106,9 @@ class FieldValue(FieldFeature):
     def _unit(self) -> str:
         if self.kind is None:
             return unit_of(self.owner, self.field)
-        return {FieldKind.TEXT: "category", FieldKind.FLAG: "flag"}.get(self.kind, "value")
+        words = (FieldKind.TEXT, FieldKind.CHOICE)
+        units = {**dict.fromkeys(words, "category"), FieldKind.FLAG: "flag", FieldKind.MONEY: "currency"}
+        return units.get(self.kind, "value")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -230,13 +232,17 @@ class ChangesCount(FieldFeature):
     def compute(self, facts: Facts) -> Column:
         """Return the counts."""
         found = facts.changes(self.via, self.field)
-        new = found.versions.columns["new"]
         count = np.zeros(facts.as_of.size)
+        if found.versions.key.size == 0:
+            return count
+        first, new = found.versions.columns["first"], found.versions.columns["new"]
         for question, change in found.pairs():
             # A change replaced what was known before it: the log's own `old` may itself be known only later.
-            first = found.versions.columns["first"][change]
-            before = np.where(starts(question), first, np.roll(new[change], 1))
-            steps = np.asarray(self.counts(before, new[change]), dtype=np.bool_)
+            after = new[change]
+            before = first[change]
+            follows = ~starts(question)
+            before[follows] = after[:-1][follows[1:]]
+            steps = np.asarray(self.counts(before, after), dtype=np.bool_)
             if self.length is not None:
                 happened = found.versions.occurred_at[change]
                 steps &= in_feature_window(happened, facts.as_of[question], self.length)

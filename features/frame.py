@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from sqlalchemy.orm import Session
 
-from crm_core.errors import FeatureError
 from crm_core.store import Store
+from features.blocks import check_asked, columns_from, threads_for
 from features.cohort import Cohort
 from features.declaration import Column
-from features.facts import Facts
 from features.feature_set import FeatureSet, check_usable
+from features.population import read_all
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -51,19 +52,20 @@ def build_frame(store: Store, cohort: Cohort, feature_set: FeatureSet) -> pd.Dat
 
 def build_frame_in(session: Session, cohort: Cohort, feature_set: FeatureSet) -> pd.DataFrame:
     """Return the same from an open session, so that a caller reads one consistent state throughout."""
+    return frame_of(compute_columns(session, cohort, feature_set), feature_set, len(cohort))
+
+
+def frame_of(columns: Mapping[str, Column], feature_set: FeatureSet, size: int) -> pd.DataFrame:
+    """Return columns as a frame, without copying them."""
     import pandas as pd
 
-    columns = compute_columns(session, cohort, feature_set)
     series = {name: pd.Series(column, dtype=column.dtype, copy=False) for name, column in columns.items()}
-    return pd.DataFrame(series, columns=list(feature_set.names), index=pd.RangeIndex(len(cohort)), copy=False)
+    return pd.DataFrame(series, columns=list(feature_set.names), index=pd.RangeIndex(size), copy=False)
 
 
 def compute_columns(session: Session, cohort: Cohort, feature_set: FeatureSet) -> dict[str, Column]:
     """Return the columns of the frame as arrays by name."""
-    if cohort.record_type != feature_set.record_type:
-        raise FeatureError(
-            f"{feature_set.name} asks about a {feature_set.record_type}, not a {cohort.record_type}"
-        )
+    check_asked(cohort, feature_set)
     check_usable(session, feature_set)
-    facts = Facts(session, cohort, (need for feature in feature_set.features for need in feature.needs()))
-    return {feature.name: feature.compute(facts) for feature in feature_set.features}
+    tables = read_all(session, feature_set.plan, cohort.ids)
+    return columns_from(tables, cohort, feature_set, threads=threads_for(len(cohort)))

@@ -37,7 +37,7 @@ from crm_core.store import Store
 from features.cohort import Cohort, churn_kind_in
 from features.contracts import RUNNING_FIELDS
 from features.events import AskedEvents, Versions
-from features.facts import read_versions
+from features.reading import read_versions
 from features.windows import NEVER, Flags, Ints
 
 GRACE_DAYS = 30
@@ -167,7 +167,7 @@ def _void(labels: Labels, cohort: Cohort, void: Flags) -> Labels:
 def _ended_at(status: FieldHistory, known: int) -> dict[int, int]:
     """Return by contract when it was cancelled or ended, as known; the newest word counts."""
     rows = np.flatnonzero((status.recorded_at <= known) & (status.occurred_at <= known))
-    rows = rows[np.lexsort((status.change_id[rows], status.occurred_at[rows]))]
+    rows = rows[np.lexsort((status.change_id[rows], status.recorded_at[rows], status.occurred_at[rows]))]
     ended = {ContractStatus.CANCELLED.value, ContractStatus.ENDED.value}
     found: dict[int, int] = {}
     for contract, when, new in zip(

@@ -10,11 +10,11 @@ import numpy as np
 
 from crm_core.clock import DAY
 from crm_core.errors import FeatureError
-from features.declaration import Column, Meaning
+from features.declaration import Column, Meaning, Need
 from features.events import Floats
 from features.facts import Facts
 from features.field_features import FieldAge, FieldFeature
-from features.population import ENTRY, OUTCOMES, Population, population_of
+from features.population import ENTRY, OUTCOMES, Population
 from features.rates import STRENGTH, check_groups
 from features.windows import Ints, name_lookback, parse_lookback
 from features.wording import Sentence
@@ -56,9 +56,13 @@ class AgeAgainstNorm(FieldFeature):
             ),
         )
 
+    def needs(self) -> tuple[Need, ...]:
+        """Return what has to be read of the record itself; of others, how long they stayed is looked at."""
+        return (Need(record=self.record, fields=(self.field,), each=ENTRY),)
+
     def compute(self, facts: Facts) -> Column:
         """Return the ratios."""
-        population = population_of(facts.session, self.record, self.field, ENTRY)
+        population = facts.population(self.field, ENTRY)
         code = population.code(facts.records(None).values(self.field))
         month = facts.as_of.astype("datetime64[us]").astype("datetime64[M]").astype("datetime64[us]")
         asked = np.stack((code, month.astype(np.int64)))

@@ -29,7 +29,9 @@ from crm_core.history import FieldHistory
 from crm_core.records import Deal, DealStatus, Lead, LeadStatus
 from crm_core.segments import end_within, expand_runs, runs_of
 from features.events import Values
-from features.facts import AskedRecords
+from features.facts import Plan
+from features.reading import read_table, read_tables
+from features.tables import AskedRecords, PopulationKey, Table, Tables
 from features.windows import NEVER, Flags, Ints, visible_from, visible_until
 
 RECORD, ENTRY = "record", "entry"
@@ -236,8 +238,13 @@ class _Kept:
     population: Population
 
 
-_Key = tuple[str, str, str]
-_KEPT: WeakKeyDictionary[Engine, dict[_Key, _Kept]] = WeakKeyDictionary()
+_KEPT: WeakKeyDictionary[Engine, dict[PopulationKey, _Kept]] = WeakKeyDictionary()
+
+
+def read_all(session: Session, plan: Plan, ids: Ints) -> Tables:
+    """Return everything that a plan names for these records, other records' outcomes included."""
+    populations = {key: population_of(session, *key) for key in plan.populations}
+    return Tables(read_tables(session, plan, ids), populations)
 
 
 def population_of(session: Session, record: str, by: str, each: str) -> Population:
@@ -273,12 +280,12 @@ def _log_end(session: Session) -> _LogEnd:
     return found
 
 
-def _begin(session: Session, key: _Key, log: _LogEnd) -> _Kept:
+def _begin(session: Session, key: PopulationKey, log: _LogEnd) -> _Kept:
     rows = _read(session, key)
     return _Kept(sequence=log.settled, rows=rows, population=rows.coded())
 
 
-def _brought_up_to(session: Session, key: _Key, kept: _Kept, log: _LogEnd) -> _Kept:
+def _brought_up_to(session: Session, key: PopulationKey, kept: _Kept, log: _LogEnd) -> _Kept:
     if kept.sequence == log.newest:
         return kept
     changed = _changed_since(session, key, kept.sequence)
@@ -290,7 +297,7 @@ def _brought_up_to(session: Session, key: _Key, kept: _Kept, log: _LogEnd) -> _K
     return _Kept(sequence=log.settled, rows=rows, population=rows.coded())
 
 
-def _changed_since(session: Session, key: _Key, sequence: int) -> Ints:
+def _changed_since(session: Session, key: PopulationKey, sequence: int) -> Ints:
     """Return the records of whose population rows something was written, settled or not."""
     record, by, _ = key
     # Told apart here: with more conditions SQLite takes an index by record type and walks all of it.
@@ -300,18 +307,19 @@ def _changed_since(session: Session, key: _Key, sequence: int) -> Ints:
     return np.unique(rows["record_id"][(rows["record_type"] == record) & matters])
 
 
-def _read(session: Session, key: _Key, ids: Ints | None = None) -> _Rows:
+def _read(session: Session, key: PopulationKey, ids: Ints | None = None) -> _Rows:
     record, by, each = key
     model, wanted = OUTCOMES[record].model, OUTCOMES[record].wanted
     base = _base(session, model, ids)
+    table = read_table(session, model, (by, "status"), {"id": base["id"]})
     known_from = visible_from(base["occurred_at"], base["recorded_at"])
     row, asked_at = np.arange(known_from.size), known_from
     if each == ENTRY:
-        row, asked_at = _entries(session, model, base["id"], known_from, by)
+        row, asked_at = _entries(table, base["id"], known_from, by)
     record_id = base["id"][row]
-    status = AskedRecords(session, model, record_id, asked_at, ["status"])
+    status = AskedRecords(table, record_id, asked_at)
     told_at = asked_at if each == ENTRY else asked_at + SETTLED
-    value = AskedRecords(session, model, record_id, told_at, [by]).values(by)
+    value = AskedRecords(table, record_id, told_at).values(by)
     history = status.history("status")
     event = _equal(history.new, wanted)
     rows = _Rows(
@@ -349,18 +357,16 @@ def _base(session: Session, model: type[Lead | Deal], ids: Ints | None) -> Array
     return {name: column[asked] for name, column in rows.items()}
 
 
-def _entries(
-    session: Session, model: type[Lead | Deal], ids: Ints, known_from: Ints, by: str
-) -> tuple[Ints, Ints]:
+def _entries(table: Table, ids: Ints, known_from: Ints, by: str) -> tuple[Ints, Ints]:
     """Return (row, instant) of when each record was known, and of when another value of `by` was."""
-    history = AskedRecords(session, model, ids, known_from, [by]).history(by)
+    history = table.history(by)
     changed = np.searchsorted(ids, history.record_id)
     seen = visible_from(history.occurred_at, history.recorded_at)
     later = seen > known_from[changed]
     row = np.concatenate((np.arange(ids.size), changed[later]))
     instant = np.concatenate((known_from, seen[later]))
     row, instant = np.unique(np.stack((row, instant)), axis=1) if row.size else (row, instant)
-    value = AskedRecords(session, model, ids[row], instant, [by]).values(by)
+    value = AskedRecords(table, ids[row], instant).values(by)
     same = np.append(False, (row[1:] == row[:-1]) & (value[1:] == value[:-1]))[: row.size]
     return row[~same], instant[~same]
 

@@ -25,7 +25,7 @@ from crm_core.validation import columns_of
 from features.declaration import Column, Meaning, Need, check_input
 from features.facts import Facts
 from features.field_features import FieldFeature, is_empty
-from features.population import ENTRY, OUTCOMES, RECORD, SETTLED, Counted, Population, population_of
+from features.population import ENTRY, OUTCOMES, RECORD, SETTLED, Counted, Population
 from features.windows import Flags, Ints, name_lookback, parse_lookback
 from features.wording import Sentence
 
@@ -91,13 +91,13 @@ class HistoricalRate(FieldFeature):
 
     def needs(self) -> tuple[Need, ...]:
         """Return what has to be read of the record itself; of others, what became of them is counted."""
-        return (Need(record=self.record, fields=(self.field,)),)
+        return (Need(record=self.record, fields=(self.field,), each=self.each),)
 
     def compute(self, facts: Facts) -> Column:
         """Return the rates."""
         records = facts.records(None)
         values = records.values(self.field)
-        population = population_of(facts.session, self.record, self.field, self.each)
+        population = facts.population(self.field, self.each)
         counted = population.counted(*self.lengths)
         asked, won, all_asked, all_won = _others(
             population, counted, records.ids, population.code(values), facts.as_of

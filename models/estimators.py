@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from models.forest import Forest, read_forest
 from models.hazard import Bools, Floats
 from models.logistic import Scale
 
@@ -149,6 +150,11 @@ class Trees:
 
         return lightgbm.Booster(model_str=self.text)
 
+    @cached_property
+    def forest(self) -> Forest:
+        """Return the trees as checked arrays, made when first needed; raise ValueError for damaged ones."""
+        return read_forest(self.text)
+
     def score(self, matrix: Floats) -> Floats:
         """Return the sum of the leaves reached: float64[n]."""
         if len(matrix) == 0:
@@ -159,8 +165,9 @@ class Trees:
         """Return exact Shapley values by LightGBM's path-dependent rule, and the score of the average row."""
         if len(matrix) == 0:
             return np.zeros(matrix.shape), 0.0
-        parts = np.asarray(self.booster.predict(matrix, pred_contrib=True, num_threads=1), dtype=np.float64)
-        return parts[:, :-1], float(parts[0, -1])
+        from models.contributions import shapley_values
+
+        return shapley_values(self.forest, matrix), self.forest.average
 
 
 @dataclass(frozen=True, kw_only=True)

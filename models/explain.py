@@ -36,9 +36,10 @@ class _Group:
 def explain_rows(bundle: ModelBundle, feature_set: FeatureSet, frame: DataFrame) -> list[list[Reason]]:
     """Return the reasons of each row of a frame, those that weigh most first.
 
-    A reason is {"group", "feature", "value", "log_odds", "en", "zh"}. The features of a group are one
-    reason, told by the one that weighs most; a group that adds nothing is no reason. One item of group
-    "base" is the average record. The items add up to the log-odds of the probability shown, to within 1e-9.
+    A reason is {"group", "feature", "value", "log_odds", "en", "zh", "fields"}. The features of a group are
+    one reason, told by the one that weighs most, and `fields` names what that one reads ("deal.amount"), for
+    whoever may not see it; a group that adds nothing is no reason. One item of group "base" is the average
+    record. The items add up to the log-odds of the probability shown, to within 1e-9.
     """
     explanation = bundle.explain(frame)
     groups = _groups(explanation, feature_set)
@@ -80,6 +81,7 @@ def _reasons_of(
             "log_odds": math.fsum(shares),
             "en": strongest.say(value, "en"),
             "zh": strongest.say(value, "zh"),
+            "fields": list(strongest.source_fields),
         }
 
 
@@ -93,6 +95,7 @@ def _base(bundle: ModelBundle, log_odds: float) -> Reason:
         "log_odds": log_odds,
         "en": f"{average:.0%} of such records are {task.outcome_en} within {days} days on average",
         "zh": f"这类记录平均 {average:.0%} 在 {days} 天内{task.outcome_zh}",
+        "fields": [],
     }
 
 

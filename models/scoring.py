@@ -15,7 +15,8 @@ import numpy as np
 
 from crm_core.changes import Source
 from crm_core.errors import DamagedModelError, FeatureSetMismatchError, NoChampionError
-from crm_core.predictions import NewPrediction, write_predictions
+from crm_core.opting_out import list_opted_out
+from crm_core.predictions import SCORED_TYPES, NewPrediction, write_predictions
 from crm_core.promotions import Promotion, find_champion
 from crm_core.store import Store
 from features.cohort import Cohort, open_records
@@ -41,8 +42,10 @@ def score_records(
 ) -> list[NewPrediction]:
     """Return a prediction for each of the records that the task is asked of, as they were known at `as_of`.
 
+    Who asks not to be scored is left out.
     Raises FeatureSetMismatchError where the store's features are not those that the model learned from.
     """
+    ids = _willing(store, bundle.record_type, ids)
     if not len(ids):
         return []
     feature_set = features_of(store, bundle)
@@ -68,6 +71,12 @@ def score_records(
             cohort.ids.tolist(), scores.probability.tolist(), scores.rank.tolist(), reasons, strict=True
         )
     ]
+
+
+def _willing(store: Store, record_type: str, ids: Sequence[int]) -> list[int]:
+    with store.reading() as session:
+        silent = set(list_opted_out(session, SCORED_TYPES[record_type], ids)) if len(ids) else set()
+    return [record_id for record_id in ids if record_id not in silent]
 
 
 def score_all(store: Store, bundle: ModelBundle, as_of: datetime, progress: Progress | None = None) -> int:
@@ -105,7 +114,7 @@ def features_of(store: Store, bundle: ModelBundle) -> FeatureSet:
 
     Features that were added since are no obstacle; one that is gone or means something else is.
     """
-    present = feature_set_for(store, bundle.task)
+    present = feature_set_for(store, bundle.task, retired=True)
     gone = [name for name in bundle.features if name not in present.names]
     if gone:
         raise FeatureSetMismatchError(

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import select
-from sqlalchemy.orm import Session
-
-from crm_core.access import check_may_write, get_visible
+from crm_core.access import Reader, check_may_write
 from crm_core.activities import log_activity
 from crm_core.records import Account, Activity, Deal, Lead, User
 from crm_core.store import Transaction
@@ -18,21 +15,26 @@ Logged = Lead | Deal | Account
 def log_on(
     transaction: Transaction, user: User, model: type[Logged], record_id: int, activity: Activity
 ) -> Activity:
-    """Log `activity` of `user` on a record; one that they may not see does not exist for them."""
+    """Log `activity` of `user` on a record that they may change; one they may not see does not exist."""
     check_may_write(user)
-    record: Logged = get_visible(transaction.session, user, model, record_id)
+    reader = Reader(transaction.session, user)
+    record: Logged = reader.get_to_write(model, record_id)
+    reader.check_may_create(Activity)
     setattr(activity, f"{record.record_type}_id", record.id)
     activity.owner_id = user.id
     return log_activity(transaction, activity)
 
 
-def list_activities(session: Session, record: Logged, *, limit: int) -> Sequence[Activity]:
-    """Return the activities of a record, newest first."""
-    link = getattr(Activity, f"{record.record_type}_id")
-    query = (
-        select(Activity)
-        .where(link == record.id, Activity.deleted_at.is_(None))
-        .order_by(Activity.occurred_at.desc(), Activity.id.desc())
-        .limit(limit)
-    )
-    return session.scalars(query).all()
+def get_to_move(transaction: Transaction, user: User, deal_id: int) -> Deal:
+    """Return a deal whose stage `user` may change."""
+    reader = Reader(transaction.session, user)
+    deal = reader.get_to_write(Deal, deal_id)
+    reader.check_fields("deal", ["stage"])
+    return deal
+
+
+def list_activities(reader: Reader, record: Logged, *, limit: int) -> Sequence[Activity]:
+    """Return the activities of a record that the reader sees, newest first."""
+    order = (Activity.occurred_at.desc(), Activity.id.desc())
+    query = reader.select_about(Activity, record).order_by(*order)
+    return reader.session.scalars(query.limit(limit)).all()

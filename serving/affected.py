@@ -7,21 +7,32 @@ from collections.abc import Iterable, Sequence
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from crm_core.changes import Change
-from crm_core.records import Activity, Contact, Contract, Deal, DealStatus, Order, Payment, Ticket
+from crm_core.changes import Action, Change
+from crm_core.records import (
+    Activity,
+    Contact,
+    Contract,
+    CustomRecord,
+    Deal,
+    DealStatus,
+    Order,
+    Payment,
+    Ticket,
+)
 
 Affected = dict[str, dict[int, int]]
 """By record type: the affected records, each with the id of the newest change that affects it."""
 
-_LINKS: dict[
-    str, tuple[type[Activity | Order | Contract | Payment | Ticket | Contact | Deal], dict[str, str]]
-] = {
+_Linked = Activity | Order | Contract | Payment | Ticket | Contact | Deal | CustomRecord
+
+_LINKS: dict[str, tuple[type[_Linked], dict[str, str]]] = {
     "activity": (Activity, {"lead_id": "lead", "deal_id": "deal", "account_id": "account"}),
     "order": (Order, {"account_id": "account", "deal_id": "deal"}),
     "contract": (Contract, {"account_id": "account", "deal_id": "deal"}),
     "payment": (Payment, {"account_id": "account"}),
     "ticket": (Ticket, {"account_id": "account"}),
     "contact": (Contact, {"account_id": "account"}),
+    "custom_record": (CustomRecord, {"lead_id": "lead", "deal_id": "deal", "account_id": "account"}),
     "deal": (Deal, {"account_id": "account"}),
 }
 """By record type: the fields that name records whose score it has a part in."""
@@ -30,6 +41,7 @@ _LINKS: dict[
 def find_affected(session: Session, changes: Sequence[Change]) -> Affected:
     """Return the leads, deals and accounts that `changes` have a part in, open or not."""
     found: Affected = {"lead": {}, "deal": {}, "account": {}}
+    changes = [change for change in changes if change.action != Action.EXPORTED]  # nothing has changed
     for change in changes:
         if change.record_type in found:
             _add(found, change.record_type, [change.record_id], change.id)

@@ -10,9 +10,11 @@ from typing import Any, TypeVar
 
 import click
 
-from crm_core.errors import CRMError, StoreNotInitialisedError
+from crm_core.errors import CRMError
 from crm_core.store import Store
+from serving.commands import declaring, duplicates, person, search
 from serving.console import answer, say, stage, table
+from serving.opening import open_store
 from serving.settings import Settings, load_settings
 
 TASKS = ("lead_scoring", "win_probability", "churn")
@@ -89,19 +91,6 @@ def _as_of(_context: click.Context, _parameter: click.Parameter, value: str | No
     except ValueError as error:
         raise click.BadParameter(f"expected a day like 2018-04-01 or an instant, got {value!r}") from error
     return read.replace(tzinfo=UTC) if read.tzinfo is None else read
-
-
-def open_store(settings: Settings) -> Store:
-    """Return the store of a home that has one of the right version."""
-    from crm_core import migrations
-    from serving.logs import start_logging
-
-    home = settings.home_folder
-    if settings.database_url is None and not home.database.exists():
-        raise StoreNotInitialisedError(f"there are no records in {home.folder}; run: crm init, or crm demo")
-    migrations.check(home.database_url)
-    start_logging(None, level="warning")  # on standard error; `crm serve` has a file
-    return Store(home.database_url)
 
 
 @main.command()
@@ -238,6 +227,26 @@ def export(
     answer(report.to_json(), as_json=as_json, show=show)
 
 
+@main.group()
+def views() -> None:
+    """Let a BI tool read the records."""
+
+
+@views.command("sql")
+@click.option("--role", default="bi_reader", show_default=True, help="Name of the PostgreSQL role.")
+@_home
+@_json
+def views_sql(role: str, home: Path | None, as_json: bool) -> None:  # noqa: FBT001  click gives flags by name
+    """Print the SQL that makes a PostgreSQL role which reads the views, or how to open a SQLite file.
+
+    Nothing is done to the database. The views show what every role together may see: mind who gets access.
+    """
+    from serving.reading_access import reading_access
+
+    told = reading_access(open_store(load_settings(home=home)), role)
+    answer(told, as_json=as_json, show=lambda: click.echo("\n".join(told["lines"])))
+
+
 @main.command()
 @_task_or_all
 @click.option("--as-of", callback=_as_of, help="Know only what was known then (a day or an instant, UTC).")
@@ -286,6 +295,35 @@ def backtest(task: str, home: Path | None, as_json: bool) -> None:  # noqa: FBT0
     settings = load_settings(home=home)
     report = backtest_task(open_store(settings), task)
     answer(report, as_json=as_json, show=lambda: show_backtest(report))
+
+
+@main.command()
+@_task
+@click.option("--entity", type=int, help="Id of a record: show what is known of it, and from which rows.")
+@click.option("--as-of", callback=_as_of, help="Ask from then (a day or an instant, UTC; default: now).")
+@click.option("--feature", "name", help="Only this feature, with every row behind it.")
+@_home
+@_json
+def features(
+    task: str,
+    entity: int | None,
+    as_of: datetime | None,
+    name: str | None,
+    home: Path | None,
+    as_json: bool,  # noqa: FBT001  click gives flags by name
+) -> None:
+    """List what a task looks at, or show why a record's features have the values they have."""
+    from serving.exploring import explore_record, list_features, show_features, show_record
+
+    if entity is None and (as_of is not None or name is not None):
+        raise click.UsageError("--as-of and --feature need --entity")
+    store = open_store(load_settings(home=home))
+    if entity is None:
+        listed = list_features(store, task)
+        answer(listed, as_json=as_json, show=lambda: show_features(listed))
+        return
+    report = explore_record(store, task, entity, as_of=as_of, name=name)
+    answer(report, as_json=as_json, show=lambda: show_record(report, every_row=name is not None))
 
 
 @main.group()
@@ -385,6 +423,10 @@ def password(email: str, home: Path | None, as_json: bool) -> None:  # noqa: FBT
 
     made = reset_password(open_store(load_settings(home=home)), email)
     answer({"email": email, "password": made}, as_json=as_json, show=lambda: click.echo(made))
+
+
+for _command in (search.search, duplicates.duplicates, person.person, declaring.fields, declaring.types):
+    main.add_command(_command)
 
 
 def _serve(settings: Settings, store: Store) -> None:

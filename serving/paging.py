@@ -11,16 +11,17 @@ import base64
 import binascii
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
-from sqlalchemy import ColumnElement, Select, and_, or_, select
+from sqlalchemy import ColumnElement, Select, and_, false, or_, select
 from sqlalchemy.orm import Session
 
-from crm_core.access import visible
+from crm_core.access import Reader
 from crm_core.clock import instant, micros
 from crm_core.columns import check_text
 from crm_core.errors import InvalidValueError
+from crm_core.filters import compile_filter
 from crm_core.records import Account, Deal, Lead, User
 
 R = TypeVar("R", bound=Lead | Deal | Account)
@@ -40,6 +41,7 @@ class Listing:
     status: str | None = None
     owner_id: int | None = None
     search: str | None = None
+    filter: Sequence[str] = ()
     limit: int = 50
     cursor: str | None = None
 
@@ -53,8 +55,14 @@ class Page(Generic[R]):
 
 
 def list_page(session: Session, user: User, model: type[R], asked: Listing) -> Page[R]:
-    """Return a page of the records that `user` may see."""
-    query = select(model).where(*_conditions(session, user, model, asked))
+    """Return a page of the records that `user` may see.
+
+    Neither the search nor the order tells what is in a field that they may not see.
+    """
+    reader = Reader(session, user)
+    if not reader.may_read_field(model.record_type, asked.order.removeprefix("-")):
+        asked = replace(asked, order="-occurred_at")
+    query = select(model).where(*_conditions(reader, model, asked))
     if asked.cursor is not None:
         query = query.where(_after(model, asked.order, asked.cursor))
     found: Sequence[R] = session.scalars(_sorted(query, model, asked.order).limit(asked.limit + 1)).all()
@@ -63,20 +71,23 @@ def list_page(session: Session, user: User, model: type[R], asked: Listing) -> P
     return Page(items=items, next_cursor=_cursor_of(asked.order, items[-1]) if more else None)
 
 
-def _conditions(session: Session, user: User, model: type[R], asked: Listing) -> list[ColumnElement[bool]]:
-    conditions = [model.deleted_at.is_(None), visible(session, user, model)]
+def _conditions(reader: Reader, model: type[R], asked: Listing) -> list[ColumnElement[bool]]:
+    conditions = [model.deleted_at.is_(None), reader.readable(model)]
     if asked.status is not None and not issubclass(model, Account):
         conditions.append(model.status == asked.status)
     if asked.owner_id is not None:
         conditions.append(model.owner_id == asked.owner_id)
     if asked.search:
-        conditions.append(_contains(model, check_text("search", asked.search)))
+        conditions.append(_contains(reader, model, check_text("search", asked.search)))
+    if asked.filter:
+        conditions.append(compile_filter(reader, model.record_type, asked.filter))
     return conditions
 
 
-def _contains(model: type[R], text: str) -> ColumnElement[bool]:
-    columns = [getattr(model, name) for name in _SEARCHED[model.record_type]]
-    return or_(*(column.icontains(text.strip(), autoescape=True) for column in columns))
+def _contains(reader: Reader, model: type[R], text: str) -> ColumnElement[bool]:
+    names = [name for name in _SEARCHED[model.record_type] if reader.may_read_field(model.record_type, name)]
+    columns = [getattr(model, name) for name in names]
+    return or_(false(), *(column.icontains(text.strip(), autoescape=True) for column in columns))
 
 
 def _sorted(query: Select[Any], model: type[R], order: str) -> Select[Any]:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, PlainSerializer
 
+from crm_core.access import Reader
+from crm_core.declared import plain_custom
+from crm_core.opting_out import list_opted_out
 from crm_core.predictions import Prediction
-from crm_core.records import Activity, Deal, Lead, Scored
+from crm_core.records import RECORD_TYPES, Activity, Deal, Lead
+from crm_core.sources import LEAD_SOURCES
 
 BIGGEST = 2**63 - 1
 
@@ -71,6 +76,14 @@ class PageQuery(Asked):
     search: str | None = Field(
         default=None, max_length=200, description="Only records whose names contain this."
     )
+    filter: list[Annotated[str, Field(max_length=2_000)]] = Field(
+        default_factory=list,
+        max_length=20,
+        description=(
+            "Only records for which this holds, as FIELD:OP:VALUE, such as `amount:ge:1000`, "
+            "`custom.grade:in:A,B` or `custom.tender:eq:true`; given several times, all must hold."
+        ),
+    )
 
 
 class LeadsQuery(PageQuery):
@@ -103,7 +116,11 @@ class NewLead(Taken):
     email: Annotated[str, Field(min_length=3, max_length=320, pattern=r"^[^@\s]+@[^@\s]+$")] | None = None
     phone: Annotated[str, Field(min_length=1, max_length=64)] | None = None
     title: Annotated[str, Field(min_length=1, max_length=200)] | None = None
-    source: Annotated[str, Field(min_length=1, max_length=120)] | None = None
+    source: Annotated[str, Field(min_length=1, max_length=120)] | None = Field(
+        default=None,
+        description=f"Any word; usual are {', '.join(source.key for source in LEAD_SOURCES)}.",
+        examples=[source.key for source in LEAD_SOURCES],
+    )
     campaign: Annotated[str, Field(min_length=1, max_length=200)] | None = None
     industry: Annotated[str, Field(min_length=1, max_length=120)] | None = None
     region: Annotated[str, Field(min_length=1, max_length=120)] | None = None
@@ -114,7 +131,11 @@ class NewLead(Taken):
     )
     occurred_at: Past | None = Field(default=None, description="When the lead came to be; default now.")
     custom: dict[Annotated[str, Field(max_length=100)], CustomValue] | None = Field(
-        default=None, description="Values of declared custom fields."
+        default=None,
+        description=(
+            "Values of declared custom fields; days as 2026-03-02, instants as 2026-03-02T09:00:00Z, "
+            "amounts as decimal numbers in texts, as they are given back."
+        ),
     )
 
 
@@ -165,19 +186,21 @@ class Reason(Given):
 class Shown(Given):
     """The newest prediction of a record."""
 
-    state: Literal["scored", "not_enough_data"]
+    state: Literal["scored", "not_enough_data", "opted_out"] = Field(
+        description="`opted_out`: somebody whom it is about asked not to be scored; nothing else is told."
+    )
     probability: float | None = Field(description="In [0, 1]; null if there is not enough data to say.")
     previous_probability: float | None
     score: int | None = Field(description="Rank among open records, 0-100.")
     grade: str | None
     trend: str | None
     reasons: list[Reason] = Field(description="They sum, in log-odds, to the probability.")
-    scored_at: Utc
-    model_version: str
+    scored_at: Utc | None
+    model_version: str | None
 
 
 class LeadOut(Given):
-    """A lead."""
+    """A lead. A field is null where it is empty, or where `withheld` names it."""
 
     id: int
     external_id: str | None
@@ -192,7 +215,7 @@ class LeadOut(Given):
     industry: str | None
     region: str | None
     employees: int | None
-    status: str
+    status: str | None
     owner_id: int | None
     account_id: int | None
     deal_id: int | None
@@ -201,19 +224,20 @@ class LeadOut(Given):
     converted_at: Utc | None
     custom: dict[str, Any] | None
     prediction: Shown | None = Field(description="Null: not scored yet.")
+    withheld: list[str] = Field(description="Fields that you may not see.")
 
 
 class DealOut(Given):
-    """A deal."""
+    """A deal. A field is null where it is empty, or where `withheld` names it."""
 
     id: int
     external_id: str | None
     version: int
-    name: str
+    name: str | None
     account_id: int | None
-    pipeline: str
-    stage: str
-    status: str
+    pipeline: str | None
+    stage: str | None
+    status: str | None
     amount: Decimal | None = Field(description="A decimal number, as text.")
     currency: str | None
     source: str | None
@@ -226,6 +250,7 @@ class DealOut(Given):
     recorded_at: Utc
     custom: dict[str, Any] | None
     prediction: Shown | None = Field(description="Null: not scored yet.")
+    withheld: list[str] = Field(description="Fields that you may not see.")
 
 
 class LeadsPage(Given):
@@ -246,7 +271,7 @@ class ActivityOut(Given):
     """An activity."""
 
     id: int
-    kind: str
+    kind: str | None
     direction: str | None
     subject: str | None
     body: str | None
@@ -321,9 +346,74 @@ class Readiness(Given):
     parts: list[Part]
 
 
-def shown(record: Scored) -> Shown | None:
-    """Return the newest prediction of a record; None if it has never been scored."""
-    if record.scored_at is None or record.model_version is None:
+OPTED_OUT = Shown(
+    state="opted_out",
+    probability=None,
+    previous_probability=None,
+    score=None,
+    grade=None,
+    trend=None,
+    reasons=[],
+    scored_at=None,
+    model_version=None,
+)
+"""What is shown of a record that may not be scored, whatever was said of it before."""
+
+
+def leads_out(reader: Reader, leads: Sequence[Lead]) -> list[LeadOut]:
+    """Return what the API gives of leads to somebody who sees them: the fields that they may see."""
+    silent = _silent(reader, Lead, leads)
+    return [LeadOut(**_plain(reader, lead, LeadOut, silent=lead.id in silent)) for lead in leads]
+
+
+def lead_out(reader: Reader, lead: Lead) -> LeadOut:
+    """Return what the API gives of a lead."""
+    return leads_out(reader, [lead])[0]
+
+
+def deals_out(reader: Reader, deals: Sequence[Deal]) -> list[DealOut]:
+    """Return what the API gives of deals to somebody who sees them: the fields that they may see."""
+    silent = _silent(reader, Deal, deals)
+    return [DealOut(**_plain(reader, deal, DealOut, silent=deal.id in silent)) for deal in deals]
+
+
+def deal_out(reader: Reader, deal: Deal) -> DealOut:
+    """Return what the API gives of a deal."""
+    return deals_out(reader, [deal])[0]
+
+
+def activity_out(reader: Reader, activity: Activity) -> ActivityOut:
+    """Return what the API gives of an activity to somebody who sees it."""
+    seen = reader.shown(activity)
+    return ActivityOut.model_validate({name: seen.get(name) for name in ActivityOut.model_fields})
+
+
+def predictions_out(
+    reader: Reader, record: Lead | Deal, predictions: Sequence[Prediction]
+) -> list[PredictionOut]:
+    """Return what the API gives of stored predictions: none about somebody who asked not to be scored."""
+    reader.check_may_see_scores(type(record))
+    if _silent(reader, type(record), [record]):
+        return []
+    return [prediction_out(reader, prediction) for prediction in predictions]
+
+
+def prediction_out(reader: Reader, prediction: Prediction) -> PredictionOut:
+    """Return what the API gives of a stored prediction, with the reasons that may be told."""
+    reader.check_may_see_scores(RECORD_TYPES[prediction.record_type])
+    given = {name: getattr(prediction, name) for name in PredictionOut.model_fields if name != "reasons"}
+    return PredictionOut.model_validate({**given, "reasons": _reasons(reader, prediction)})
+
+
+def _reasons(reader: Reader, told: Prediction | Lead | Deal) -> list[Reason] | None:
+    if told.reasons is None or not reader.may_read_field(told.record_type, "reasons"):
+        return None
+    return [Reason.model_validate(reason) for reason in reader.readable_reasons(told.reasons)]
+
+
+def _shown(reader: Reader, record: Lead | Deal) -> Shown | None:
+    """Return the newest prediction of a record; None if it was never scored, or scores are hidden."""
+    if record.scored_at is None or not reader.may_read_field(record.record_type, "probability"):
         return None
     return Shown(
         state="not_enough_data" if record.probability is None else "scored",
@@ -332,31 +422,23 @@ def shown(record: Scored) -> Shown | None:
         score=record.score,
         grade=record.grade,
         trend=record.trend,
-        reasons=[Reason.model_validate(reason) for reason in record.reasons or []],
+        reasons=_reasons(reader, record) or [],
         scored_at=record.scored_at,
         model_version=record.model_version,
     )
 
 
-def lead_out(lead: Lead) -> LeadOut:
-    """Return what the API gives of a lead."""
-    return LeadOut(**_plain(lead, LeadOut), prediction=shown(lead))
+def _silent(reader: Reader, model: type[Lead | Deal], records: Sequence[Lead | Deal]) -> set[int]:
+    """Return which records may not be scored."""
+    return set(list_opted_out(reader.session, model, [record.id for record in records])) if records else set()
 
 
-def deal_out(deal: Deal) -> DealOut:
-    """Return what the API gives of a deal."""
-    return DealOut(**_plain(deal, DealOut), prediction=shown(deal))
-
-
-def activity_out(activity: Activity) -> ActivityOut:
-    """Return what the API gives of an activity."""
-    return ActivityOut.model_validate(activity)
-
-
-def prediction_out(prediction: Prediction) -> PredictionOut:
-    """Return what the API gives of a stored prediction."""
-    return PredictionOut.model_validate(prediction)
-
-
-def _plain(record: Lead | Deal, model: type[BaseModel]) -> dict[str, Any]:
-    return {name: getattr(record, name) for name in model.model_fields if name != "prediction"}
+def _plain(reader: Reader, record: Lead | Deal, model: type[BaseModel], *, silent: bool) -> dict[str, Any]:
+    seen = reader.shown(record)
+    names = model.model_fields.keys() - {"prediction", "withheld"}
+    return {
+        **{name: seen.get(name) for name in names},
+        "custom": plain_custom(reader.session, record.record_type, seen.get("custom")),
+        "prediction": OPTED_OUT if silent else _shown(reader, record),
+        "withheld": sorted(names - seen.keys()),
+    }

@@ -37,12 +37,18 @@ KINDS: dict[type[errors.CRMError], Kind] = {
     errors.StaleRecordError: _kind(409, "stale-record", "The record has changed since it was read"),
     errors.FutureEventError: _kind(422, "future-event", "It cannot have happened yet"),
     errors.UnknownFieldError: _kind(422, "unknown-field", "There is no such field"),
+    errors.FieldRetiredError: _kind(422, "field-retired", "The field takes no values any more"),
+    errors.UnknownRecordTypeError: _kind(422, "unknown-record-type", "There is no such record type"),
+    errors.DeclarationError: _kind(422, "declaration", "It cannot be declared like that"),
+    errors.FilterError: _kind(422, "filter", "The condition cannot be read"),
     errors.FieldAlreadyDeclaredError: _kind(409, "field-already-declared", "The field is declared otherwise"),
     errors.LeadNotOpenError: _kind(409, "lead-not-open", "The lead is not open"),
     errors.MergeError: _kind(409, "merge", "The records cannot be made one"),
     errors.HandoverError: _kind(409, "handover", "There is nobody to hand over to"),
+    errors.ScoringOptOutError: _kind(409, "scoring-opt-out", "Somebody asked not to be scored"),
     errors.DealNotOpenError: _kind(409, "deal-not-open", "The deal is not open"),
     errors.StageNotInPipelineError: _kind(422, "stage-not-in-pipeline", "The pipeline has no such stage"),
+    errors.MissingFieldsError: _kind(422, "missing-fields", "The stage requires more of the deal"),
     errors.AccessDeniedError: _kind(403, "access-denied", "Your role may not do that"),
     errors.StoreNotInitialisedError: _kind(503, "store-not-initialised", "The record store is not ready"),
     errors.StoreBusyError: _kind(503, "store-busy", "The record store is in use elsewhere"),
@@ -103,12 +109,17 @@ def of_error(error: errors.CRMError) -> Response:
     """Return the answer to an error of the program; what is our own fault is not spelled out."""
     kind = kind_of(error)
     detail = str(error) if kind.status < 500 else "The cause is in the log, under the request id."
-    where = (
-        {"field": error.field}
-        if isinstance(error, errors.InvalidValueError | errors.UnknownFieldError)
-        else {}
-    )
-    return problem(kind, detail, **where)
+    return problem(kind, detail, **_where(error))
+
+
+def _where(error: errors.CRMError) -> dict[str, Any]:
+    """Return which field, or fields, an error is about."""
+    if isinstance(error, errors.InvalidValueError | errors.UnknownFieldError):
+        return {"field": error.field}
+    if isinstance(error, errors.MissingFieldsError):
+        needed = f"the stage {error.stage!r} requires it"
+        return {"errors": [{"field": field, "detail": needed} for field in error.fields]}
+    return {}
 
 
 def of_validation(error: ValidationError) -> Response:

@@ -34,6 +34,7 @@ from sqlalchemy.orm import Session
 
 from crm_core.changes import Change, Cursor, Source, list_changes, list_changes_between, newest_sequence
 from crm_core.errors import FeatureError, ModelError
+from crm_core.opting_out import hide_scores_of_opted_out, may_be_scored
 from crm_core.predictions import NewPrediction, write_predictions
 from crm_core.records import Account, Deal, DealStatus, Lead, LeadStatus
 from crm_core.store import Store, Transaction
@@ -46,6 +47,9 @@ SWEEP = "sweep."
 """A sweep's cursor: `batch_as_of` is the instant it asks from. While it runs, `batch_until` is the highest
 record id and `position` the last one done; afterwards `batch_until` is empty and `position` the last change
 that it takes into account."""
+
+_WISHES = frozenset({"scoring_opt_out", "contact_id", "account_id"})
+"""Fields whose change may mean that a record is not to be scored any more."""
 
 POLL_SECONDS = 0.2
 LONGEST_PAUSE_SECONDS = 30.0
@@ -159,7 +163,11 @@ class Rescorer:
         with self._store.reading() as session:
             changes = list_changes_between(session, after=batch.position, until=batch.until)
             affected = find_affected(session, changes)
+            wishes = any(change.field in _WISHES for change in changes)
             written_last = max((change.recorded_at for change in changes), default=batch.as_of)
+        if wishes:
+            with self._store.transaction(source=Source.MODEL) as transaction:
+                hide_scores_of_opted_out(transaction.session)
         done = sum(
             self._answer(champion, affected, batch.as_of) for champion in self._champions.serving.values()
         )
@@ -340,12 +348,15 @@ def _model_of(record_type: str) -> Any:  # noqa: ANN401  one of three classes wi
 
 
 def _is_open(record_type: str) -> ColumnElement[bool]:
+    """Return the condition that a record of a type is open and may be scored."""
     match record_type:
         case "lead":
-            return and_(Lead.deleted_at.is_(None), Lead.status == LeadStatus.OPEN)
+            is_open = and_(Lead.deleted_at.is_(None), Lead.status == LeadStatus.OPEN)
         case "deal":
-            return and_(Deal.deleted_at.is_(None), Deal.status == DealStatus.OPEN)
-    return Account.deleted_at.is_(None)
+            is_open = and_(Deal.deleted_at.is_(None), Deal.status == DealStatus.OPEN)
+        case _:
+            is_open = Account.deleted_at.is_(None)
+    return and_(is_open, may_be_scored(_model_of(record_type)))
 
 
 def _list_open(session: Session, record_type: str, ids: Iterable[int]) -> list[int]:

@@ -2,15 +2,33 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 from sqlalchemy import select
 
+from crm_core.access import Reader
 from crm_core.changes import Source
-from crm_core.errors import DealNotOpenError, LeadNotOpenError, NotEnoughDataError
+from crm_core.errors import DealNotOpenError, LeadNotOpenError, NotEnoughDataError, ScoringOptOutError
+from crm_core.opting_out import list_opted_out
 from crm_core.predictions import Prediction
-from crm_core.records import Account, Deal, DealStatus, Lead, LeadStatus
+from crm_core.records import Account, Deal, DealStatus, Lead, LeadStatus, User
 from crm_core.store import Store
 from serving.champions import TASK_OF, Champions
 from serving.rescoring import write_as
+
+S = TypeVar("S", Lead, Deal)
+
+
+def get_to_score(store: Store, user: User, model: type[S], record_id: int) -> S:
+    """Return a record whose score `user` may see, on its own."""
+    with store.reading() as session:
+        reader = Reader(session, user)
+        record = reader.get(model, record_id)
+        reader.check_may_see_scores(model)
+        if list_opted_out(session, model, [record_id]):
+            raise ScoringOptOutError(record.record_type, record_id)
+        session.expunge(record)
+    return record
 
 
 def score_now(store: Store, champions: Champions, record: Lead | Deal | Account) -> Prediction:

@@ -45,6 +45,12 @@ def writing(user: User, source: Source) -> Iterator[Transaction]:
     running = service()
     with running.store.transaction(source=source, actor_id=user.id) as transaction:
         yield transaction
+    wake_rescoring()
+
+
+def wake_rescoring() -> None:
+    """Have the re-scoring thread look at once, if there is one."""
+    running = service()
     if running.rescoring is not None:
         running.rescoring.wake()
 

@@ -7,6 +7,7 @@ from decimal import Decimal
 from typing import Any, TypeVar
 
 from crm_core.activities import log_activity
+from crm_core.fields import FieldKind, Known, declare_field
 from crm_core.records import (
     Account,
     Activity,
@@ -27,6 +28,18 @@ R = TypeVar("R", bound=Record)
 
 def _make(transaction: Transaction, model: type[R], defaults: dict[str, Any], given: dict[str, Any]) -> R:
     return transaction.create(model(**{**defaults, **given}))
+
+
+def declare_custom(transaction: Transaction, record_type: str, **kinds: str) -> None:
+    """Custom fields, known from the history of the store: `tier="text"`."""
+    for name, kind in kinds.items():
+        declare_field(
+            transaction.session,
+            record_type=record_type,
+            name=f"custom.{name}",
+            kind=FieldKind(kind),
+            known=Known.HISTORY,
+        )
 
 
 def make_team(transaction: Transaction, **given: Any) -> Team:

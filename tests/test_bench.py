@@ -2,15 +2,21 @@
 
 import io
 import json
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from tests import postgres
+from tests.bench import bench_bulk
 from tests.bench.__main__ import all_benchmarks
 from tests.bench.harness import (
+    Aspect,
     Benchmark,
     Contest,
     SidesDisagreeError,
+    figures,
     main,
     run,
     run_all,
@@ -30,13 +36,13 @@ def benchmark_of(contest: Contest, *, name: str = "reading", asked: float | None
 
 
 def test_ours_in_half_the_time_is_a_ratio_of_two(tmp_path: Path) -> None:
-    assert run(benchmark_of(contest_of(0.5, 1.0)), tmp_path).ratio == 2
+    assert run(benchmark_of(contest_of(0.5, 1.0)), tmp_path)[0].ratio == 2
 
 
 def test_twice_the_rate_is_a_ratio_of_two_as_well(tmp_path: Path) -> None:
     contest = contest_of(200.0, 100.0, less_is_better=False)
 
-    assert run(benchmark_of(contest), tmp_path).ratio == 2
+    assert run(benchmark_of(contest), tmp_path)[0].ratio == 2
 
 
 def test_sides_take_turns_after_one_round_that_does_not_count(tmp_path: Path) -> None:
@@ -47,7 +53,7 @@ def test_sides_take_turns_after_one_round_that_does_not_count(tmp_path: Path) ->
         asked.append(name)
         return next(figures[name])
 
-    outcome = run(
+    (outcome,) = run(
         benchmark_of(Contest(ours=lambda: side("ours"), peer=lambda: side("peer"))),
         tmp_path,
     )
@@ -58,7 +64,7 @@ def test_sides_take_turns_after_one_round_that_does_not_count(tmp_path: Path) ->
 
 @pytest.mark.parametrize(("asked", "holds"), [(None, True), (1.9, True), (2.0, True), (2.1, False)])
 def test_an_asked_ratio_holds_from_that_ratio_on(tmp_path: Path, asked: float | None, holds: bool) -> None:
-    assert run(benchmark_of(contest_of(0.5, 1.0), asked=asked), tmp_path).holds is holds
+    assert run(benchmark_of(contest_of(0.5, 1.0), asked=asked), tmp_path)[0].holds is holds
 
 
 def test_each_outcome_is_one_json_object_a_line_and_progress_goes_elsewhere() -> None:
@@ -121,6 +127,37 @@ def test_an_unknown_name_is_answered_with_the_known_ones(capsys: pytest.CaptureF
     assert "unheard-of" in captured.err
     assert "quick" in captured.err
     assert captured.out == ""
+
+
+def test_each_aspect_of_a_contest_has_an_outcome_of_its_own(tmp_path: Path) -> None:
+    closed: list[bool] = []
+    contest = Contest(ours=lambda: (1.0, 10.0), peer=lambda: (4.0, 20.0), close=lambda: closed.append(True))
+    memory = Aspect(name="memory", peer_name="another", unit="MB", asked=3)
+    benchmark = Benchmark(
+        name="reading", peer_name="other", prepare=lambda _: contest, also=(memory,), rounds=1, asked=2
+    )
+
+    found = run(benchmark, tmp_path)
+
+    assert [(each.name, each.ratio, each.unit, each.holds) for each in found] == [
+        ("reading", 4, "s", True),
+        ("reading_memory", 2, "MB", False),
+    ]
+    assert closed == [True]
+
+
+@pytest.mark.parametrize("database", ["sqlite", "postgresql"])
+@pytest.mark.parametrize("compared", [bench_bulk.reading, bench_bulk.writing])
+def test_the_ways_of_bulk_agree_on_a_few_records(compared: Callable[..., Contest], database: str) -> None:
+    if database == "postgresql" and postgres.find_binaries() is None:
+        pytest.skip("PostgreSQL is not installed: initdb was not found")
+    with tempfile.TemporaryDirectory(prefix="crm-bench-") as folder:
+        contest = compared(Path(folder), database=database, size=700)
+        try:
+            taken = [figures(contest.ours()), figures(contest.peer())]
+        finally:
+            contest.close()
+    assert all(figure > 0 for side in taken for figure in side)
 
 
 def test_every_benchmark_has_a_name_of_its_own() -> None:

@@ -20,6 +20,8 @@ PART_OF = {
     "errors": "errors.md",
     "features": "features.md",
     "records": "records.md",
+    "views": "views.md",
+    "amounts": "views.md",
 }
 
 
@@ -130,7 +132,7 @@ def test_every_command_that_is_named_exists() -> None:
 
     named = [
         Mention(page, what if what.split()[0] in groups else what.split()[0])
-        for page, what in mentions(r"(?:^|[`/ ])crm ([a-z]+(?: [a-z]+)?)")
+        for page, what in mentions(r"(?:^|[`/ ])crm ([a-z]+(?: [a-z]+(?:-[a-z]+)*)?)")
     ]
 
     assert wrong(iter(named), known) == []
@@ -149,7 +151,7 @@ def test_every_setting_that_is_named_exists() -> None:
 def test_every_call_that_is_named_exists() -> None:
     known = {re.sub(r"\{[^}]*\}", "42", path.split()[1]) for path in generate.operations()}
 
-    named = [Mention(page, re.sub(r"\{[^}]*\}", "42", what)) for page, what in mentions(r"/api/v1/[\w/{}]+")]
+    named = [Mention(page, re.sub(r"\{[^}]*\}", "42", what)) for page, what in mentions(r"/api/v1/[\w/{}-]+")]
 
     assert wrong(iter(named), known) == []
 

@@ -78,6 +78,14 @@ def write_xlsx(table: ExportTable, path: Path, told: Told) -> Counter[str]:
 
     def cell(value: Any) -> Any:  # noqa: ANN401  what openpyxl takes
         plain = _sheet_value(value, notes)
+        if isinstance(plain, datetime):
+            shown = WriteOnlyCell(sheet, value=plain)
+            shown.number_format = "yyyy-mm-dd hh:mm:ss"
+            return shown
+        if isinstance(plain, float) and float(f"{plain:.16g}") != plain:
+            number = WriteOnlyCell(sheet, value=0.0)
+            number._value = repr(plain)  # noqa: SLF001  openpyxl rounds to 16 digits, a sheet holds 17
+            return number
         if not isinstance(plain, str):
             return plain
         made = WriteOnlyCell(sheet, value=plain)
@@ -97,10 +105,12 @@ def write_xlsx(table: ExportTable, path: Path, told: Told) -> Counter[str]:
     return notes
 
 
-def _sheet_value(value: Any, notes: Counter[str]) -> Any:  # noqa: ANN401  any value
+def _sheet_value(value: Any, notes: Counter[str]) -> Any:  # noqa: ANN401, PLR0911  any value; one return a type
     match value:
         case None | bool():
             return value
+        case datetime() if _is_exact_in_sheets(value):
+            return value.astimezone(UTC).replace(tzinfo=None)
         case datetime():
             return as_cell(value)
         case date():
@@ -113,6 +123,14 @@ def _sheet_value(value: Any, notes: Counter[str]) -> Any:  # noqa: ANN401  any v
     if len(text) > LONGEST_TEXT:
         notes[CUT] += 1
     return text[:LONGEST_TEXT]
+
+
+_SHEETS_BEGIN = datetime(1900, 3, 1, tzinfo=UTC)
+
+
+def _is_exact_in_sheets(moment: datetime) -> bool:
+    """Say whether a sheet holds an instant as it is: whole milliseconds, after Excel's 29 February 1900."""
+    return moment >= _SHEETS_BEGIN and moment.microsecond % 1000 == 0
 
 
 def _escaped(found: re.Match[str]) -> str:

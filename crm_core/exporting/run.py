@@ -6,19 +6,23 @@ import os
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import select
+
 from crm_core.access import Reader, Scope
 from crm_core.errors import AccessDeniedError, ExportFolderError, InvalidValueError
 from crm_core.exporting.files import write_csv, write_parquet, write_xlsx
 from crm_core.exporting.mapping import mapping_of
 from crm_core.exporting.tables import LOGS, ExportTable, log_table, table_of
-from crm_core.records import RECORD_TYPES, Role, User
+from crm_core.fields import Coverage
+from crm_core.record_types import list_record_types
+from crm_core.records import RECORD_TYPES, CustomRecord, CustomRecordType, Role, User
 from crm_core.store import Store
 
 FORMATS = ("csv", "xlsx", "parquet")
@@ -81,29 +85,41 @@ def export_records(
     is. All files show the store at one instant. Raises AccessDeniedError for a name that the user may not
     see, InvalidValueError for one that there is not, ExportFolderError where nothing can be written.
     """
-    _check_names(format, names)
+    if format not in FORMATS:
+        raise InvalidValueError("format", format, f"one of {', '.join(FORMATS)}")
     with store.reading() as session:
+        kinds = {kind.name: kind for kind in list_record_types(session)}
+        known = _known(kinds)
+        for name in names:
+            if name not in known:
+                raise InvalidValueError("record", name, f"one of {', '.join(known)}")
         user = User(name="export", role=Role.ADMIN) if user_id is None else session.get_one(User, user_id)
         reader = Reader(session, user)
-        asked = [name for name in EXPORTED if not names or name in names]
+        asked = [name for name in known if not names or name in names]
         allowed = [name for name in asked if _may_export(reader, name)]
         denied = [name for name in asked if name not in allowed]
         if names and denied:
             raise AccessDeniedError(f"the role {user.role} may not export {denied[0]}")
-        tables = [_table(reader, name) for name in allowed]
+        tables = [_table(reader, name, kinds.get(name)) for name in allowed]
         with _all_or_nothing(folder) as place:
             files = [_write(table, place, format, raw=raw, progress=progress) for table in tables]
-            mapping = mapping_of(tables, format, guarded=format == "csv" and not raw)
+            covered = {each.record_type: each.observed_until for each in session.scalars(select(Coverage))}
+            guarded = format == "csv" and not raw
+            mapping = mapping_of(tables, format, guarded=guarded, covered=covered)
             (place / MAPPING).write_text(mapping, encoding="utf-8")
     return ExportReport(folder=str(folder), format=format, files=files, not_allowed=denied)
 
 
-def _check_names(format: str, names: Sequence[str]) -> None:  # noqa: A002  as above
-    if format not in FORMATS:
-        raise InvalidValueError("format", format, f"one of {', '.join(FORMATS)}")
-    for name in names:
-        if name not in EXPORTED:
-            raise InvalidValueError("record", name, f"one of {', '.join(EXPORTED)}")
+def _known(kinds: Mapping[str, CustomRecordType]) -> list[str]:
+    """Return what can be exported here; records of declared types have a file a type, parents first."""
+    ordered = sorted(kinds.values(), key=lambda kind: (_depth(kind, kinds, frozenset()), kind.name))
+    names = [kind.name for kind in ordered] or [CustomRecord.record_type]
+    return [part for name in EXPORTED for part in (names if name == CustomRecord.record_type else [name])]
+
+
+def _depth(kind: CustomRecordType, kinds: Mapping[str, CustomRecordType], seen: frozenset[str]) -> int:
+    above = [kinds[link] for link in kind.links if link in kinds and link not in seen | {kind.name}]
+    return 1 + max((_depth(each, kinds, seen | {kind.name}) for each in above), default=-1)
 
 
 def _may_export(reader: Reader, name: str) -> bool:
@@ -112,7 +128,9 @@ def _may_export(reader: Reader, name: str) -> bool:
     return reader.right(name).read is not Scope.NONE
 
 
-def _table(reader: Reader, name: str) -> ExportTable:
+def _table(reader: Reader, name: str, kind: CustomRecordType | None) -> ExportTable:
+    if kind is not None:
+        return table_of(reader, CustomRecord, kind)
     return log_table(reader, name) if name in LOGS else table_of(reader, RECORD_TYPES[name])
 
 

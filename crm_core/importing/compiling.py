@@ -54,8 +54,9 @@ class Compiler:
                 return _looking_up(self._lookups[lookup], self.reader(by))
             case Pick(rule=rule, choices=choices):
                 return _PICKS[rule]([self.reader(choice) for choice in choices])
-            case Link(by=by):
-                return self.reader(by)
+            case Link(by=by, type_by=type_by):
+                key_of = self.reader(by)
+                return key_of if type_by is None else _with_type(key_of, self.reader(type_by))
 
     def left_out(self, spec: Filter) -> Reader:
         """Return the function that says whether a filter leaves a row out."""
@@ -116,6 +117,16 @@ class Compiler:
         return read
 
 
+def _with_type(key_of: Reader, type_of: Reader) -> Reader:
+    """Return what gives a record type and an external id, or nothing where one of them is missing."""
+
+    def read(cells: Any) -> Any:  # noqa: ANN401  a row or a group
+        record_type, key = type_of(cells), key_of(cells)
+        return None if record_type is None or key is None else (record_type, key)
+
+    return read
+
+
 def _looking_up(found: Mapping[str, Any], key_of: Reader) -> Reader:
     def read(cells: Any) -> Any:  # noqa: ANN401  a row or a group
         key = key_of(cells)
@@ -159,6 +170,7 @@ _TAKES: dict[str, Callable[[list[Any]], Any]] = {
     "first": lambda values: values[0],
     "last": lambda values: values[-1],
     "same": lambda values: values[0],
+    "only": lambda values: values[0] if values[0] == values[1] else None,
     "min": min,
     "max": max,
     "sum": sum,

@@ -30,7 +30,9 @@ def detect_encoding(path: Path) -> str:
         return marked
     if _reads("utf-8", path):
         return "utf-8"
-    found = next((name for name in _likely(path) if _reads(name, path)), None)
+    # Some encodings read any bytes at all; but no text of theirs holds NUL.
+    likely = [] if _holds_nul(path) else _likely(path)
+    found = next((name for name in likely if _reads(name, path)), None)
     if found is None:
         raise SourceFileError(f"{path.name}: its encoding cannot be told; say which it has: encoding = ...")
     return found
@@ -65,6 +67,11 @@ def _decoded(encoding: str, sample: bytes) -> str | None:
         return sample.decode(encoding)
     except UnicodeError:
         return None
+
+
+def _holds_nul(path: Path) -> bool:
+    with path.open("rb") as file:
+        return any(b"\0" in block for block in iter(lambda: file.read(_BLOCK), b""))
 
 
 def _reads(encoding: str, path: Path) -> bool:

@@ -22,7 +22,7 @@ COLUMN_IN_TEMPLATE = r"\{([^{}]+)\}"
 TAKES = ("first", "last", "min", "max", "sum", "mean", "count", "distinct", "any", "all", "same")
 """How the lines of one group become one value."""
 
-LOOKUP_TAKES = ("first", "last", "min", "max", "sum", "any", "all")
+LOOKUP_TAKES = ("first", "last", "only", "min", "max", "sum", "any", "all")
 """How the rows of one key become one value, row by row."""
 
 
@@ -62,10 +62,17 @@ class Pick:
 
 @dataclass(frozen=True, kw_only=True)
 class Link:
-    """The record that has the external id that `by` gives."""
+    """The record that has the external id that `by` gives.
+
+    With `type_by`, of the record type that this gives; `record` names its type where no column does; with
+    `many`, as many records as `by` lists.
+    """
 
     by: Expression
     may_be_missing: bool
+    type_by: Expression | None = None
+    record: str | None = None
+    many: bool = False
 
 
 Expression = Cell | Constant | LookedUp | Pick | Link
@@ -77,8 +84,11 @@ def parts_of(expression: Expression) -> Iterator[Expression]:
     """Return an expression and every expression inside it."""
     yield expression
     match expression:
-        case LookedUp(by=inner) | Link(by=inner):
+        case LookedUp(by=inner) | Link(by=inner, type_by=None):
             yield from parts_of(inner)
+        case Link(by=inner, type_by=Cell() | Constant() | LookedUp() | Pick() as type_by):
+            yield from parts_of(inner)
+            yield from parts_of(type_by)
         case Pick(choices=choices):
             for choice in choices:
                 yield from parts_of(choice)
@@ -137,6 +147,8 @@ def _cell(table: Table, columns: tuple[str, ...], template: str | None, kind: Ki
     shift = table.value("shift_days", 0)
     reading = _reading(table, Kind.TEXT if take in {"count", "distinct"} else kind, zone)
     dated = reading.kind in {Kind.INSTANT, Kind.DAY}
+    if template is not None and reading.is_open:
+        raise table.refuse("how it is written can be found out of one column only, not of a template")
     if shift and not dated:
         raise table.refuse(f"only a date can be shifted, this is {reading.kind.value}", "shift_days")
     if not isinstance(shift, str):
@@ -202,9 +214,17 @@ def _reading(table: Table, kind: Kind, zone: tzinfo) -> Reading:
         units=_units(table),
         brackets=table.typed("brackets", bool, default=False),
         begins=table.texts("begins", ()),
+        separator=_separator(table, kind),
         words=_words(table, kind, own_zone),
         others=table.choice("others", ("convert", "refuse", "empty"), _others(table, kind)),
     )
+
+
+def _separator(table: Table, kind: Kind) -> str:
+    separator: str = table.typed("separator", str, "")
+    if separator and kind is not Kind.LIST:
+        raise table.refuse(f"only a list has a separator, this is {kind.value}", "separator")
+    return separator
 
 
 def _others(table: Table, kind: Kind) -> str:

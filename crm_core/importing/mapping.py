@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 import tomllib
+from collections.abc import Iterator, Sequence
 from collections.abc import Mapping as Dictionary
+from dataclasses import replace
 from datetime import UTC, datetime, tzinfo
 from pathlib import Path
 from typing import Any
@@ -14,10 +16,11 @@ from sqlalchemy.types import TypeEngine
 
 from crm_core.columns import Day, Instant, Json, Money
 from crm_core.errors import MappingError
-from crm_core.fields import FieldKind, Known
+from crm_core.fields import Choice, FieldKind, Known
 from crm_core.importing.encodings import DETECT
 from crm_core.importing.expressions import (
     LOOKUP_TAKES,
+    Cell,
     Expression,
     Link,
     cells_in,
@@ -36,10 +39,12 @@ from crm_core.importing.specs import (
     LookupSpec,
     Mapping,
     Step,
+    TypeSpec,
+    model_named,
 )
 from crm_core.importing.tables import Table, did_you_mean
 from crm_core.importing.values import Kind
-from crm_core.records import OUTCOME_FIELDS, RECORD_TYPES, SCORE_COLUMNS
+from crm_core.records import OUTCOME_FIELDS, RECORD_TYPES, SCORE_COLUMNS, CustomRecord
 from crm_core.validation import columns_of
 
 SHIPPED = Path(__file__).parent / "mappings"
@@ -62,15 +67,18 @@ NOT_MAPPED = SCORE_COLUMNS | {
 }
 """Columns that no mapping fills as a field: the store's own, a model's, or named elsewhere in the step."""
 
-IMPORTED = sorted(RECORD_TYPES.keys() - {"comment", "attachment", "tag", "custom_record"})
-"""Record types that a mapping can fill: all but those that hang on a record or a declaration of any type."""
+IMPORTED = sorted(RECORD_TYPES.keys() - {"custom_record"})
+"""Record types that a mapping can fill: all but those of a declaration."""
+
+LINK_LISTS: dict[tuple[str, str], str] = {("comment", "mentions"): "user"}
+"""Columns that list the ids of records of another type."""
 
 _RECORDED = ("as_occurred", "now")
 
 
 def is_mapped(name: str, column: Column[Any]) -> bool:
-    """Return whether a mapping may fill a column: those that hold lists have no text in a cell."""
-    return name not in NOT_MAPPED and not isinstance(column.type, Json)
+    """Return whether a mapping may fill a column."""
+    return name not in NOT_MAPPED and not column.primary_key
 
 
 def list_shipped() -> list[str]:
@@ -104,24 +112,43 @@ def parse_mapping(data: Dictionary[str, Any]) -> Mapping:
     zone = parse_zone(top, "zone", UTC)
     files = {name: _file(top.table("files").table(name)) for name in top.table("files")}
     lookups = tuple(_lookup(top.table("lookups").table(name), zone) for name in top.table("lookups"))
-    steps = _steps(top, zone)
+    types = tuple(_type(top.table("types").table(name)) for name in top.table("types"))
+    imported = [*IMPORTED, *(each.name for each in types)]
+    steps = _steps(top, zone, imported)
     mapping = Mapping(
         name=top.typed("name", str),
         about=top.typed("about", str, ""),
         files=files,
         lookups=lookups,
         steps=steps,
-        coverage=_coverage(top.table("coverage"), {step.name for step in steps}),
+        coverage=_coverage(top.table("coverage"), {step.name for step in steps}, imported),
+        types=types,
     )
     top.finish()
     _check_names(mapping)
     return mapping
 
 
-def _steps(top: Table, zone: tzinfo) -> tuple[Step, ...]:
+def _type(table: Table) -> TypeSpec:
+    name = table.place.removeprefix("types.")
+    if name in RECORD_TYPES:
+        raise table.refuse("is a record type of the program itself")
+    spec = TypeSpec(
+        name=name,
+        label_en=table.typed("label_en", str, None),
+        label_zh=table.typed("label_zh", str, None),
+        links=table.texts("links", ()),
+    )
+    if (spec.label_en is None) != (spec.label_zh is None):
+        raise table.refuse("expected both label_en and label_zh, or none for a type that the store has")
+    table.finish()
+    return spec
+
+
+def _steps(top: Table, zone: tzinfo, imported: Sequence[str]) -> tuple[Step, ...]:
     recorded = top.value("recorded_at", None)
-    records = [_record_step(table, zone, recorded) for table in top.tables("records")]
-    events = [_event_step(table, zone, recorded) for table in top.tables("events")]
+    records = [_record_step(table, zone, recorded, imported) for table in top.tables("records")]
+    events = [_event_step(table, zone, recorded, imported) for table in top.tables("events")]
     if not records + events:
         raise MappingError("there is nothing to import: no [[records]] and no [[events]]")
     return (*records, *events)
@@ -198,8 +225,8 @@ def _lookup(table: Table, zone: tzinfo) -> LookupSpec:
 # ------------------------------------------------------------------------------------------------ steps
 
 
-def _record_step(table: Table, zone: tzinfo, recorded: object) -> Step:
-    record_type = _record_type(table)
+def _record_step(table: Table, zone: tzinfo, recorded: object, imported: Sequence[str]) -> Step:
+    record_type = _record_type(table, imported)
     step = Step(
         name=_step_name(table),
         record_type=record_type,
@@ -227,8 +254,8 @@ def _prefix(table: Table) -> str | None:
     return prefix
 
 
-def _event_step(table: Table, zone: tzinfo, recorded: object) -> Step:
-    event, record_type = table.choice("event", EVENTS), _record_type(table)
+def _event_step(table: Table, zone: tzinfo, recorded: object, imported: Sequence[str]) -> Step:
+    event, record_type = table.choice("event", EVENTS), _record_type(table, imported)
     if EVENT_RECORDS.get(event, record_type) != record_type:
         raise table.refuse(f"only a {EVENT_RECORDS[event]} can {event}, this is a {record_type}", "event")
     step = Step(
@@ -255,11 +282,11 @@ def _step_name(table: Table) -> str:
     return table.typed("name", str)
 
 
-def _record_type(table: Table) -> str:
+def _record_type(table: Table, imported: Sequence[str]) -> str:
     record_type = table.typed("record", str)
-    if record_type not in IMPORTED:
+    if record_type not in imported:
         raise table.refuse(
-            f"no record type {record_type!r} to import{did_you_mean(record_type, IMPORTED)}", "record"
+            f"no record type {record_type!r} to import{did_you_mean(record_type, imported)}", "record"
         )
     return record_type
 
@@ -331,11 +358,11 @@ def _instant(table: Table, key: str, zone: tzinfo) -> datetime:
         raise table.refuse(f"expected a date with a time, got {value!r}", key) from error
 
 
-def _coverage(table: Table, steps: set[str]) -> dict[str, datetime | str]:
+def _coverage(table: Table, steps: set[str], imported: Sequence[str]) -> dict[str, datetime | str]:
     found: dict[str, datetime | str] = {}
     for record_type in table:
-        if record_type not in IMPORTED:
-            raise table.refuse(f"no record type {record_type!r}{did_you_mean(record_type, IMPORTED)}")
+        if record_type not in imported:
+            raise table.refuse(f"no record type {record_type!r}{did_you_mean(record_type, imported)}")
         value = table.value(record_type)
         if not isinstance(value, dict):
             found[record_type] = _instant(table, record_type, UTC)
@@ -360,6 +387,8 @@ def _fields(table: Table, record_type: str, zone: tzinfo) -> tuple[FieldSpec, ..
 
 
 def _plain_field(table: Table, name: str, record_type: str, zone: tzinfo, default: Known | None) -> FieldSpec:
+    if name == "subject_id" and name in columns_of(RECORD_TYPES[record_type]):
+        return FieldSpec(name=name, value=_subject(table.table(name), zone), known=None)
     column = _mapped_column(table, name, record_type)
     known = None
     if isinstance(table.value(name), str):
@@ -369,14 +398,18 @@ def _plain_field(table: Table, name: str, record_type: str, zone: tzinfo, defaul
         return FieldSpec(name=name, value=value, known=_known_of(table, name, record_type, known, default))
     inner = table.table(name)
     known = Known(inner.choice("known", list(Known))) if "known" in inner else None
-    value = _link(inner, zone) if column.foreign_keys else parse_expression(inner, _kind(column), zone)
+    many = (record_type, name) in LINK_LISTS
+    linked = bool(column.foreign_keys) or many
+    value = _link(inner, zone, many=many) if linked else parse_expression(inner, _kind(column), zone)
+    if isinstance(value, Link) and model_named(record_type) is CustomRecord and name == "parent_id":
+        value = replace(value, record=inner.typed("record", str))
     inner.finish()
     return FieldSpec(name=name, value=value, known=_known_of(table, name, record_type, known, default))
 
 
 def _mapped_column(table: Table, name: str, record_type: str) -> Column[Any]:
     columns = {
-        key: column for key, column in columns_of(RECORD_TYPES[record_type]).items() if is_mapped(key, column)
+        key: column for key, column in columns_of(model_named(record_type)).items() if is_mapped(key, column)
     }
     if name not in columns:
         raise table.refuse(f"a {record_type} has no field {name!r} to import{did_you_mean(name, columns)}")
@@ -401,6 +434,7 @@ def _kind(column: Column[Any]) -> Kind:
         (Boolean, Kind.FLAG),
         (Integer, Kind.INTEGER),
         (Float, Kind.NUMBER),
+        (Json, Kind.LIST),
     )
     return next((kind for stored, kind in kinds if isinstance(column.type, stored)), Kind.TEXT)
 
@@ -411,11 +445,19 @@ def _link_to(table: Table, name: str) -> Expression:
     )
 
 
-def _link(table: Table, zone: tzinfo) -> Link:
+def _link(table: Table, zone: tzinfo, *, many: bool = False) -> Link:
     return Link(
-        by=parse_value(table, "external_id", Kind.TEXT, zone),
+        by=parse_value(table, "external_id", Kind.LIST if many else Kind.TEXT, zone),
         may_be_missing=table.choice("if_missing", ("refuse", "empty"), "refuse") == "empty",
+        many=many,
     )
+
+
+def _subject(table: Table, zone: tzinfo) -> Link:
+    """Read the link to a record of any type: `record` gives the type, `external_id` the record."""
+    link = replace(_link(table, zone), type_by=parse_value(table, "record", Kind.TEXT, zone))
+    table.finish()
+    return link
 
 
 def _custom_field(table: Table, name: str, zone: tzinfo, default: Known | None) -> FieldSpec:
@@ -425,16 +467,54 @@ def _custom_field(table: Table, name: str, zone: tzinfo, default: Known | None) 
     if not known:
         raise table.refuse(f"'known' is missing: say when it is known ({', '.join(Known)})")
     kind = FieldKind(table.choice("kind", list(FieldKind)))
+    choices = tuple(_choices(table)) if kind is FieldKind.CHOICE else ()
+    target = table.typed("target", str) if kind is FieldKind.REFERENCE else None
     spec = FieldSpec(
         name=f"custom.{name}",
-        value=parse_expression(table, Kind(kind.value), zone),
+        value=_custom_value(table, kind, choices, target, zone),
         known=Known(known),
         kind=kind,
         label_en=table.typed("label_en", str, None),
         label_zh=table.typed("label_zh", str, None),
+        choices=choices,
+        required=table.typed("required", bool, default=False),
+        target=target,
     )
     table.finish()
     return spec
+
+
+def _choices(table: Table) -> Iterator[Choice]:
+    """Read `choices`: a list of values, or a table of values with their English and Chinese labels."""
+    said = table.value("choices")
+    if isinstance(said, list):
+        said = dict.fromkeys(table.texts("choices", ()), ())
+    if not isinstance(said, dict) or not said:
+        raise table.refuse("expected a list of values, or a table of values with their labels", "choices")
+    for value in said:
+        labels = Table(said, f"{table.place}.choices").texts(value, ())
+        if len(labels) > 2:
+            raise table.refuse(f"expected an English and a Chinese label of {value!r}", "choices")
+        yield Choice(value=value, **dict(zip(("label_en", "label_zh"), labels, strict=False)))
+
+
+def _custom_value(
+    table: Table, kind: FieldKind, choices: Sequence[Choice], target: str | None, zone: tzinfo
+) -> Expression:
+    if kind is FieldKind.REFERENCE:
+        return replace(_link(table, zone), record=target)
+    if kind is not FieldKind.CHOICE:
+        return parse_expression(table, Kind(kind.value), zone)
+    value = parse_expression(table, Kind.TEXT, zone)
+    return _by_label(value, choices) if isinstance(value, Cell) else value
+
+
+def _by_label(cell: Cell, choices: Sequence[Choice]) -> Cell:
+    """Return a cell that takes a choice by its value or by one of its labels, and nothing else."""
+    said = {word: each.value for each in choices for word in (each.label_en, each.label_zh) if word}
+    words = {**said, **{each.value: each.value for each in choices}, **cell.reading.words}
+    others = cell.reading.others if cell.reading.others == "empty" else "refuse"
+    return replace(cell, reading=replace(cell.reading, words=words, others=others))
 
 
 # ------------------------------------------------------------------------------------------------ checks
@@ -445,6 +525,9 @@ def _check_required(table: Table, step: Step) -> None:
     for name, column in columns_of(step.model).items():
         if name not in NOT_MAPPED | filled and not column.nullable and column.default is None:
             raise table.refuse(f"every {step.record_type} needs the field {name!r}", "fields")
+    subject = columns_of(step.model).get("subject_id")
+    if subject is not None and not subject.nullable and "subject_id" not in filled:
+        raise table.refuse(f"every {step.record_type} needs the field 'subject_id'", "fields")
 
 
 def _check_event_fields(table: Table, step: Step) -> None:

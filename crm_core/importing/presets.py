@@ -134,7 +134,12 @@ def _fit_of(mapping: Mapping, spec: FileSpec, header: Sequence[str]) -> int:
 
 
 def _spec_of(spec: FileSpec, found: _File) -> FileSpec:
-    rename = {column: _canonical(spec, column) for column in found.header}
+    rename: dict[str, str] = {}
+    for column in found.header:
+        name = _canonical(spec, column)
+        # Of several columns that mean the same, the one with the usual name counts, then the first.
+        free = name not in found.header and name not in rename.values()
+        rename[column] = name if free else column
     return replace(
         spec,
         path=found.spec.path,
@@ -236,9 +241,11 @@ def _pruned(expression: Expression, header: Sequence[str], lookups: set[str]) ->
         case Pick(choices=choices):
             left = [inner for each in choices if (inner := _pruned(each, header, lookups)) is not None]
             return replace(expression, choices=tuple(left)) if left else None
-        case Link(by=by):
+        case Link(by=by, type_by=type_by):
             inner = _pruned(by, header, lookups)
-            return None if inner is None else replace(expression, by=inner)
+            kind = None if type_by is None else _pruned(type_by, header, lookups)
+            lost = inner is None or (type_by is not None and kind is None)
+            return None if inner is None or lost else replace(expression, by=inner, type_by=kind)
 
 
 # ------------------------------------------------------------------------------------------------ the rest

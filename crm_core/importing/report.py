@@ -97,6 +97,7 @@ class ImportReport:
     unused_columns: dict[str, list[str]] = field(default_factory=dict)
     not_recognised: list[str] = field(default_factory=list)
     encodings: dict[str, str] = field(default_factory=dict)
+    found_out: list[str] = field(default_factory=list)
     coverage: dict[str, datetime] = field(default_factory=dict)
     seconds: float = 0.0
 
@@ -113,6 +114,7 @@ class ImportReport:
             "unused_columns": self.unused_columns,
             "not_recognised": self.not_recognised,
             "encodings": self.encodings,
+            "found_out": self.found_out,
             "observed_until": {name: until.isoformat() for name, until in self.coverage.items()},
         }
 
@@ -121,6 +123,7 @@ class ImportReport:
         lines = [step.in_words() for step in self.steps]
         lines += [f"{file}: not recognised, not imported" for file in self.not_recognised]
         lines += [f"{file}: read as {encoding}" for file, encoding in self.encodings.items()]
+        lines += self.found_out
         lines += [
             f"{file}: columns not used: {_some(columns)}" for file, columns in self.unused_columns.items()
         ]

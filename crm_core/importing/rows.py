@@ -6,15 +6,16 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
-from crm_core.clock import Clock, day_number, micros
+from crm_core.clock import Clock
+from crm_core.declared import Declarations
 from crm_core.errors import CRMError, InvalidValueError
-from crm_core.fields import FieldKind
-from crm_core.importing.compiling import Compiler, Lookups, Reader
+from crm_core.fields import CUSTOM
+from crm_core.importing.compiling import Compiler, Lookups
 from crm_core.importing.expressions import Link, columns_in
 from crm_core.importing.grouping import SeenKeys, group_rows
 from crm_core.importing.readers import Fault, Row, Source, read_rows
 from crm_core.importing.report import Refusal, RefusalLog, StepReport
-from crm_core.importing.specs import FieldSpec, Step
+from crm_core.importing.specs import Step
 from crm_core.importing.writing import Candidate
 from crm_core.validation import check_values, columns_of
 
@@ -33,12 +34,14 @@ class StepRows:
         report: StepReport,
         refusals: RefusalLog,
         clock: Clock,
+        declared: Declarations,
     ) -> None:
         self._step = step
         self._source = source
         self._report = report
         self._refusals = refusals
         self._clock = clock
+        self._declared = declared
         compiler = Compiler(source.header, empty=source.spec.empty, lookups=lookups, group=step.group)
         self._key_of_line = Compiler(source.header, empty=source.spec.empty, lookups=lookups).reader(
             step.external_id
@@ -49,7 +52,7 @@ class StepRows:
         self._recorded_at = None if isinstance(step.recorded_at, str) else compiler.reader(step.recorded_at)
         self._changed_at = None if step.changed_at is None else compiler.reader(step.changed_at)
         self._won = None if step.won is None else compiler.reader(step.won)
-        self._fields = [(each.name, _field_reader(compiler, each)) for each in step.fields]
+        self._fields = [(each.name, compiler.reader(each.value)) for each in step.fields]
         self._links = {each.name for each in step.fields if isinstance(each.value, Link)}
         self._columns = {
             place.rsplit(".", 1)[-1]: ", ".join(columns_in(value)) for place, value in step.expressions()
@@ -162,9 +165,16 @@ class StepRows:
             for name, value in each.values.items()
             if name not in self._links and not name.startswith("custom.")
         }
-        custom = {name: value for name, value in each.values.items() if name.startswith("custom.")}
-        check_values(self._step.model, {"external_id": each.external_id, **plain})
-        check_values(self._step.model, {"custom": custom})
+        # An event before its record's start is the step's to refuse or to keep.
+        began = {} if self._step.event else {"occurred_at": each.occurred_at}
+        check_values(self._step.model, {"external_id": each.external_id, **began, **plain})
+        custom = {
+            name.removeprefix(CUSTOM): value
+            for name, value in each.values.items()
+            if name.startswith(CUSTOM) and name not in self._links
+        }
+        stored = self._declared.stored(self._step.record_type, custom, new=False) or {}
+        each.values.update({f"{CUSTOM}{name}": value for name, value in stored.items()})
 
     def _column_of(self, field: str) -> str:
         """Return the column behind the field that an error names; a converter names the column itself."""
@@ -175,20 +185,6 @@ def _given(value: Any, name: str, expected: str) -> Any:  # noqa: ANN401  whatev
     if value is None:
         raise InvalidValueError(name, None, expected)
     return value
-
-
-def _field_reader(compiler: Compiler, spec: FieldSpec) -> Reader:
-    """Return what reads a field; dates in custom fields are stored as numbers."""
-    read = compiler.reader(spec.value)
-    stored = {FieldKind.INSTANT: micros, FieldKind.DAY: day_number}.get(spec.kind or FieldKind.TEXT)
-    if stored is None:
-        return read
-
-    def read_stored(cells: Any) -> Any:  # noqa: ANN401  a number or nothing
-        value = read(cells)
-        return None if value is None else stored(value)
-
-    return read_stored
 
 
 def shown(value: object) -> str | None:

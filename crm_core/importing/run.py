@@ -19,8 +19,19 @@ from sqlalchemy.orm import Session
 
 from crm_core.changes import Source as Written
 from crm_core.clock import instant
-from crm_core.errors import InvalidValueError, SourceFileError
-from crm_core.fields import Coverage, Known, declare_field, find_field, set_observed_until
+from crm_core.declared import Declarations, declarations
+from crm_core.errors import InvalidValueError, MappingError, SourceFileError
+from crm_core.fields import (
+    CUSTOM,
+    Coverage,
+    Known,
+    declare_field,
+    find_field,
+    find_labelled,
+    set_observed_until,
+)
+from crm_core.importing.detecting import settle
+from crm_core.importing.expressions import Link
 from crm_core.importing.grouping import SeenKeys
 from crm_core.importing.lookups import read_lookup
 from crm_core.importing.presets import fit
@@ -29,6 +40,8 @@ from crm_core.importing.report import ImportProgress, ImportReport, Refusal, Ref
 from crm_core.importing.rows import StepRows, shown
 from crm_core.importing.specs import LookupSpec, Mapping, Step
 from crm_core.importing.writing import Candidate, writer_of
+from crm_core.record_types import declare_record_type, get_record_type
+from crm_core.records import LINKABLE, CustomRecord
 from crm_core.store import Rehearsal, Store
 
 T = TypeVar("T")
@@ -64,6 +77,8 @@ def run_import(
         mapping, sources, report.not_recognised = fitted.mapping, fitted.sources, fitted.not_recognised
     else:
         sources = _open_sources(mapping, folder)
+    mapping, found = settle(mapping, sources)
+    report.found_out = [each.in_words() for each in found]
     report.unused_columns = {
         source.spec.path: list(source.unused) for source in sources.values() if source.unused
     }
@@ -115,6 +130,7 @@ class _Run:
         self._progress = progress
         self._lookups: Lookups = {}
         self._newest: dict[str, datetime] = {}
+        self._declared = Declarations((), ())
 
     def look_up(self) -> None:
         """Read what steps look up in other files; only one value a key is held."""
@@ -125,7 +141,11 @@ class _Run:
     def declare(self) -> None:
         """Declare the fields, and until the end of the import take nothing as wholly seen."""
         with self._store.transaction(source=Written.IMPORT) as transaction:
+            _declare_types(transaction.session, self._mapping)
             _declare_fields(transaction.session, self._mapping)
+            self._declared = declarations(transaction.session)
+            for step in self._mapping.steps:
+                _check_step(step, self._declared)
             for record_type in self._mapping.coverage:
                 if transaction.session.get(Coverage, record_type) is None:
                     set_observed_until(transaction.session, record_type, instant(0))
@@ -137,7 +157,9 @@ class _Run:
             step=step.name, record_type=step.record_type, event=step.event, file=source.spec.path
         )
         self._report.steps.append(report)
-        rows = StepRows(step, source, self._lookups, report, self._refusals, self._store.clock)
+        rows = StepRows(
+            step, source, self._lookups, report, self._refusals, self._store.clock, self._declared
+        )
         writer = writer_of(step, self._written_elsewhere(step), report, rows.refuse_candidate)
         with closing(SeenKeys()) as seen:
             for batch in _batches(rows.candidates(), BATCH_ROWS):
@@ -226,6 +248,41 @@ def _declare_fields(session: Session, mapping: Mapping) -> None:
             name=spec.name,
             known=spec.known or Known.UNKNOWN,
             kind=spec.kind,
-            label_en=spec.label_en,
-            label_zh=spec.label_zh,
+            label_en=_free_label(session, record_type, spec.name, "label_en", spec.label_en),
+            label_zh=_free_label(session, record_type, spec.name, "label_zh", spec.label_zh),
+            choices=spec.choices,
+            required=spec.required,
+            target=spec.target,
         )
+
+
+def _declare_types(session: Session, mapping: Mapping) -> None:
+    for spec in mapping.types:
+        if spec.label_en is None or spec.label_zh is None:
+            get_record_type(session, spec.name)
+        else:
+            declare_record_type(
+                session, name=spec.name, label_en=spec.label_en, label_zh=spec.label_zh, links=spec.links
+            )
+
+
+def _free_label(session: Session, record_type: str, name: str, said: str, label: str | None) -> str | None:
+    """Return a label unless another field has it: a file's columns are no reason to refuse the file."""
+    taken = label is not None and find_labelled(session, record_type, said, label) not in {None, name}
+    return None if taken else label
+
+
+def _check_step(step: Step, declared: Declarations) -> None:
+    """Raise MappingError for a step that fills what its records cannot hold."""
+    for each in step.fields:
+        if each.name.startswith(CUSTOM):
+            declared.get_field(step.record_type, each.name.removeprefix(CUSTOM))
+    if step.model is CustomRecord:
+        kind = declared.by_name[step.record_type]
+        links = {f"{link}_id": link for link in LINKABLE}
+        for each in step.fields:
+            to = each.value.record if isinstance(each.value, Link) and each.name == "parent_id" else None
+            link = to or links.get(each.name)
+            if link is not None and link not in kind.links:
+                words = ", ".join(sorted(kind.links)) or "nothing"
+                raise MappingError(f"{step.name}: a {kind.name} is linked to {words}, not to a {link}")

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from crm_core.fields import FieldKind, Known
+from crm_core.fields import Choice, FieldKind, Known
 from crm_core.importing.expressions import Expression, columns_in
-from crm_core.records import OUTCOME_FIELDS, RECORD_TYPES, Record
+from crm_core.records import OUTCOME_FIELDS, RECORD_TYPES, CustomRecord, Record
 
 EVENTS = ("convert", "disqualify", "close", "update")
 """What can happen to a record."""
@@ -22,6 +22,11 @@ IMPLIED = {
     "close": ("status", "closed_at", "stage"),
     "update": (),
 }
+
+
+def model_named(record_type: str) -> type[Record]:
+    """Return the class of the records of a type, built in or declared."""
+    return RECORD_TYPES.get(record_type, CustomRecord)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +73,19 @@ class FieldSpec:
     kind: FieldKind | None = None
     label_en: str | None = None
     label_zh: str | None = None
+    choices: tuple[Choice, ...] = ()
+    required: bool = False
+    target: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TypeSpec:
+    """A record type that a mapping fills; without labels, one that the store has already."""
+
+    name: str
+    label_en: str | None = None
+    label_zh: str | None = None
+    links: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,7 +126,7 @@ class Step:
     @property
     def model(self) -> type[Record]:
         """The class of the records."""
-        return RECORD_TYPES[self.record_type]
+        return model_named(self.record_type)
 
     @property
     def event_fields(self) -> frozenset[str]:
@@ -140,6 +158,7 @@ class Mapping:
     lookups: tuple[LookupSpec, ...]
     steps: tuple[Step, ...]
     coverage: Dictionary[str, datetime | str]
+    types: tuple[TypeSpec, ...] = ()
 
     @property
     def is_preset(self) -> bool:

@@ -6,8 +6,10 @@ ValueError. Whoever calls it knows the column and what was expected, and says so
 
 from __future__ import annotations
 
+import json
 import math
 import re
+import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
@@ -17,6 +19,7 @@ from typing import Any
 
 from crm_core.columns import money_units
 from crm_core.errors import InvalidValueError
+from crm_core.importing.encodings import DETECT
 
 Converter = Callable[[Any], Any]
 
@@ -33,6 +36,7 @@ class Kind(StrEnum):
     FLAG = "flag"
     INSTANT = "instant"
     DAY = "day"
+    LIST = "list"
 
 
 class Within(StrEnum):
@@ -52,7 +56,7 @@ class Reading:
     a meaning of their own; `others` says what becomes of texts that are not among them: convert, refuse or
     empty. In numbers, `ignore` are texts that mean nothing (a currency's sign), `units` are texts at the end
     with what they multiply by, and `brackets` stand for a minus. What does not begin with one of `begins`
-    counts as empty.
+    counts as empty. A list is JSON, or texts with `separator` between them.
     """
 
     kind: Kind
@@ -68,8 +72,14 @@ class Reading:
     units: Mapping[str, float] = field(default_factory=dict)
     brackets: bool = False
     begins: tuple[str, ...] = ()
+    separator: str = ""
     words: Mapping[str, Any] = field(default_factory=dict)
     others: str = "convert"
+
+    @property
+    def is_open(self) -> bool:
+        """Whether how cells are written is yet to be found out; see `crm_core.importing.detecting`."""
+        return DETECT in self.formats or self.decimal == DETECT
 
     @property
     def expected(self) -> str:
@@ -87,6 +97,7 @@ _EXPECTED = {
     Kind.INTEGER: "a whole number",
     Kind.MONEY: "an amount of money",
     Kind.FLAG: "true or false",
+    Kind.LIST: "a list of texts",
 }
 
 
@@ -130,17 +141,22 @@ def as_text(cell: object) -> str:
     return str(cell)
 
 
+def narrowed(text: str) -> str:
+    """Return a text with full-width digits and signs as plain ones: Chinese keyboards write both."""
+    return text if text.isascii() else unicodedata.normalize("NFKC", text)
+
+
 def _text(_reading: Reading) -> Converter:
     return as_text
 
 
 def _number_text(cell: object, reading: Reading) -> tuple[str, float]:
     """Return the number in a cell as Python writes it, and what its unit multiplies it by."""
-    text = as_text(cell).strip()
+    text = narrowed(as_text(cell)).strip()
     if "_" in text:  # Python reads 1_000 as a number; files do not mean that
         raise ValueError(text)
     for sign in reading.ignore:
-        text = text.replace(sign, "")
+        text = text.replace(narrowed(sign), "")
     text, minus = _without_brackets(text.strip()) if reading.brackets else (text.strip(), "")
     text, factor = _without_unit(text, reading.units)
     if reading.thousands:
@@ -164,8 +180,10 @@ def _without_thousands(text: str, reading: Reading) -> str:
     sign = reading.thousands
     if sign.isspace():  # programs write narrow and unbreakable spaces, people type plain ones
         text, sign = re.sub(r"\s", " ", text), " "
-    whole, *_ = text.split(reading.decimal)
+    whole, *fraction = text.split(reading.decimal)
     _, *groups = whole.split(sign)
+    if any(sign in part for part in fraction):
+        raise ValueError(text)
     if groups and (len(groups[-1]) != 3 or any(len(group) not in {2, 3} for group in groups)):
         raise ValueError(text)  # India writes 12,34,567
     return text.replace(sign, "")
@@ -218,6 +236,7 @@ def _decimal(cell: object, reading: Reading) -> Decimal:
 
 
 _FLAGS = {"true": True, "yes": True, "1": True, "1.0": True, "t": True, "y": True}
+_FLAGS |= {"是": True, "有": True, "否": False, "无": False}
 _FLAGS |= {"false": False, "no": False, "0": False, "0.0": False, "f": False, "n": False}
 
 
@@ -227,6 +246,18 @@ def _flag(_reading: Reading) -> Converter:
         if flag is None:
             raise ValueError(cell)
         return flag
+
+    return convert
+
+
+def _list(reading: Reading) -> Converter:
+    def convert(cell: Any) -> list[str]:  # noqa: ANN401  whatever a cell holds
+        if reading.separator and isinstance(cell, str):
+            return [part for each in cell.split(reading.separator) if (part := each.strip())]
+        found = json.loads(cell) if isinstance(cell, str) else cell
+        if not isinstance(found, list) or not all(isinstance(each, str) for each in found):
+            raise ValueError(cell)
+        return found
 
     return convert
 
@@ -280,6 +311,7 @@ _MAKERS: dict[Kind, Callable[[Reading], Converter]] = {
     Kind.FLAG: _flag,
     Kind.INSTANT: _instant,
     Kind.DAY: _day,
+    Kind.LIST: _list,
 }
 
 # ------------------------------------------------------------------------------------------------ dates
@@ -302,7 +334,7 @@ _MONTH_DIRECTIVES = re.compile(r"%[mbBh]")
 
 def check_format(pattern: str) -> None:
     """Raise ValueError for a date format that no cell could ever follow."""
-    if pattern in {"iso", "unix", "unix_ms", "excel"}:
+    if pattern in {"iso", "unix", "unix_ms", "excel", DETECT}:
         return
     if pattern.startswith(_SINCE):
         date.fromisoformat(pattern.removeprefix(_SINCE))
@@ -323,11 +355,11 @@ def _moment_parser(reading: Reading) -> Parser:
     parsers = [_parser_of(pattern) for pattern in reading.formats]
     if len(parsers) == 1:
         only = parsers[0]
-        return lambda cell: _typed_moment(cell) or only(as_text(cell).strip())
+        return lambda cell: _typed_moment(cell) or only(narrowed(as_text(cell)).strip())
 
     def parse(cell: Any) -> tuple[datetime, Period]:  # noqa: ANN401  whatever a cell holds
         typed = _typed_moment(cell)
-        return typed if typed is not None else _first_that_reads(parsers, as_text(cell).strip())
+        return typed if typed is not None else _first_that_reads(parsers, narrowed(as_text(cell)).strip())
 
     return parse
 

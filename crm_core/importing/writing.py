@@ -6,24 +6,38 @@ what the record holds: an edit made in the CRM since then stays, until the file 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, cast
 
-from sqlalchemy import Column, or_, select
+from sqlalchemy import Column, ColumnElement, or_, select, true
 from sqlalchemy.orm import Session
 
-from crm_core.bulk import Log, State, Update, read_log, read_state, stored_form
+from crm_core.bulk import Log, State, Update, loaded_form, read_log, read_state, stored_form
 from crm_core.changes import Source
+from crm_core.declared import declarations
+from crm_core.errors import InvalidValueError
+from crm_core.fields import CUSTOM
 from crm_core.importing.expressions import Link
+from crm_core.importing.mapping import LINK_LISTS
 from crm_core.importing.report import StepReport
-from crm_core.importing.specs import Step
+from crm_core.importing.specs import Step, model_named
 from crm_core.merging import find_survivor
 from crm_core.pipelines import PIPELINES
-from crm_core.records import RECORD_TYPES, Account, Contact, DealStatus, Lead, LeadStatus, Record
+from crm_core.records import (
+    RECORD_TYPES,
+    Account,
+    Contact,
+    CustomRecord,
+    DealStatus,
+    Lead,
+    LeadStatus,
+    Record,
+)
 from crm_core.store import Transaction
-from crm_core.validation import columns_of
+from crm_core.validation import check_order, columns_of, ordered_with
 
 DELETED = "deleted, merged or erased in the store"
 EARLIER_START = "with another start than the stored one, which stays"
@@ -85,7 +99,8 @@ class StepWriter:
         model = self.step.model
         gone = or_(*(column.is_not(None) for column in _ends(model)))
         query = select(model.external_id, model.id, model.occurred_at, model.recorded_at, gone).where(
-            model.external_id.in_([each.external_id for each in candidates])
+            model.external_id.in_([each.external_id for each in candidates]),
+            _of_type(session, model, self.step.record_type),
         )
         return {
             external_id: Known(
@@ -100,24 +115,79 @@ class StepWriter:
         left = list(candidates)
         for spec in self.step.fields:
             if isinstance(spec.value, Link):
-                left = self._resolve_link(session, left, spec.name, may_be_missing=spec.value.may_be_missing)
+                left = self._resolver(spec.value)(session, left, spec.name, spec.value)
+        return left
+
+    def _resolver(self, link: Link) -> Callable[..., list[Candidate]]:
+        if link.type_by is not None:
+            return self._resolve_subject
+        return self._resolve_list if link.many else self._resolve_link
+
+    def _may_be_empty(self, name: str) -> bool:
+        return name.startswith(CUSTOM) or bool(columns_of(self.step.model)[name].nullable)
+
+    def _resolve_subject(
+        self, session: Session, candidates: list[Candidate], name: str, link: Link
+    ) -> list[Candidate]:
+        """Put type and id in the place of a pair of type and external id, which may be of any type."""
+        keys: dict[str, set[str]] = defaultdict(set)
+        for each in candidates:
+            if each.values[name] is not None and each.values[name][0] in RECORD_TYPES:
+                keys[each.values[name][0]].add(each.values[name][1])
+        ids = {record_type: _ids_of(session, record_type, found) for record_type, found in keys.items()}
+        may_be_missing = link.may_be_missing and self._may_be_empty(name)
+        left = []
+        for each in candidates:
+            record_type, key = each.values[name] or (None, None)
+            found = ids.get(record_type or "", {}).get(key)
+            each.values[name] = found
+            each.values["subject_type"] = None if found is None else record_type
+            if found is not None or record_type is None:
+                left.append(each)
+            elif may_be_missing:
+                self.report.notes[f"with a {name} that leads to no {record_type}, left empty"] += 1
+                left.append(each)
+            elif record_type in RECORD_TYPES:
+                self.refuse(each, name, key, f"no {record_type} has this external id")
+            else:
+                self.refuse(each, name, record_type, f"expected one of {', '.join(RECORD_TYPES)}")
+        return left
+
+    def _resolve_list(
+        self, session: Session, candidates: list[Candidate], name: str, link: Link
+    ) -> list[Candidate]:
+        """Put a list of ids in the place of a list of external ids."""
+        other = LINK_LISTS[self.step.record_type, name]
+        ids = _ids_of(session, other, {key for each in candidates for key in each.values[name] or ()})
+        left = []
+        for each in candidates:
+            keys = each.values[name]
+            missing = [key for key in keys or () if key not in ids]
+            if missing and not link.may_be_missing:
+                self.refuse(each, name, missing[0], f"no {other} has this external id")
+                continue
+            if missing:
+                self.report.notes[f"with {name} that lead to no {other}, left out"] += 1
+            each.values[name] = None if keys is None else [ids[key] for key in keys if key in ids]
+            left.append(each)
         return left
 
     def _resolve_link(
-        self, session: Session, candidates: list[Candidate], name: str, *, may_be_missing: bool
+        self, session: Session, candidates: list[Candidate], name: str, link: Link
     ) -> list[Candidate]:
-        other = linked_model(self.step.model, name)
+        may_be_missing = link.may_be_missing and self._may_be_empty(name)
+        other = link.record or linked_model(self.step.model, name).record_type
         ids = _ids_of(session, other, {each.values[name] for each in candidates if each.values[name]})
         left = []
         for each in candidates:
             key = each.values[name]
             each.values[name] = ids.get(key)
             if may_be_missing and key is not None and key not in ids:
-                self.report.notes[f"with a {name} that leads to no {other.record_type}, left empty"] += 1
+                self.report.notes[f"with a {name} that leads to no {other}, left empty"] += 1
             if key is None or key in ids or may_be_missing:
                 left.append(each)
             else:
-                self.refuse(each, name, key, f"no {other.record_type} has this external id")
+                self.refuse(each, name, key, f"no {other} has this external id")
         return left
 
     def _changed_fields(self, each: Candidate, record_id: int, state: State, log: Log) -> dict[str, Any]:
@@ -130,6 +200,30 @@ class StepWriter:
             and stored_form(model, name, value) != _last_said(state, log, record_id, name)
         }
 
+    def _in_order(self, pairs: list[tuple[Candidate, Known]], state: State) -> list[tuple[Candidate, Known]]:
+        """Refuse candidates by which something would end before it began, with what is stored counted in.
+
+        Against the start of the record itself, `if_before_start` decides.
+        """
+        model = self.step.model
+        if not ordered_with(model, (field.name for field in self.step.fields)) - {"occurred_at"}:
+            return pairs
+        left, held = [], {key: dict(values) for key, values in state.items()}
+        for each, record in pairs:
+            names = ordered_with(model, each.values) - {"occurred_at"}
+            known = {name: loaded_form(model, name, held[record.record_id].get(name)) for name in names}
+            try:
+                check_order(model, known | each.values, changed=each.values)
+            except InvalidValueError as error:
+                name = error.field.rsplit(".", 1)[-1]
+                self.refuse(each, name, error.value, f"expected {error.expected}")
+            else:
+                held[record.record_id] |= {
+                    name: stored_form(model, name, each.values[name]) for name in names if name in each.values
+                }
+                left.append((each, record))
+        return left
+
 
 @dataclass(kw_only=True)
 class RecordWriter(StepWriter):
@@ -137,6 +231,27 @@ class RecordWriter(StepWriter):
 
     def write(self, transaction: Transaction, candidates: Sequence[Candidate]) -> None:
         """Write a batch of records."""
+        for wave in self._waves(candidates):
+            self._write_wave(transaction, wave)
+
+    def _waves(self, candidates: Sequence[Candidate]) -> Iterator[list[Candidate]]:
+        """Yield the batch in parts, so that an answer to a comment comes after the comment."""
+        subject = next(
+            (f.name for f in self.step.fields if isinstance(f.value, Link) and f.value.type_by), None
+        )
+        wave: list[Candidate] = []
+        keys: set[str] = set()
+        for each in candidates:
+            if subject is not None and wave:
+                record_type, key = each.values[subject] or (None, None)
+                if record_type == self.step.record_type and key in keys:
+                    yield wave
+                    wave, keys = [], set()
+            wave.append(each)
+            keys.add(each.external_id)
+        yield wave
+
+    def _write_wave(self, transaction: Transaction, candidates: Sequence[Candidate]) -> None:
         session = transaction.session
         ready = self._resolve_links(session, candidates)
         known = self._find(session, ready)
@@ -151,14 +266,30 @@ class RecordWriter(StepWriter):
             self._update(transaction, living)
 
     def _create(self, transaction: Transaction, candidates: list[Candidate]) -> None:
-        free = self._without_taken(transaction.session, candidates, {})
-        transaction.create_many(self.step.model, [_row_of(each) for each in free])
+        whole = [each for each in candidates if self._is_whole(transaction.session, each)]
+        free = self._without_taken(transaction.session, whole, {})
+        more = self._type(transaction.session)
+        transaction.create_many(self.step.model, [{**_row_of(each), **more} for each in free])
         self.report.written += len(free)
+
+    def _is_whole(self, session: Session, each: Candidate) -> bool:
+        """Say whether a new record has a value in every required field; refuse it if not."""
+        for required in declarations(session).required(self.step.record_type):
+            if each.values.get(f"{CUSTOM}{required.name}") is None:
+                self.refuse(each, f"{CUSTOM}{required.name}", None, "a value is required")
+                return False
+        return True
+
+    def _type(self, session: Session) -> dict[str, int]:
+        if self.step.model is not CustomRecord:
+            return {}
+        return {"type_id": declarations(session).by_name[self.step.record_type].type_id}
 
     def _update(self, transaction: Transaction, pairs: list[tuple[Candidate, Known]]) -> None:
         model, session = self.step.model, transaction.session
         ids = [record.record_id for _, record in pairs]
         names = {name for each, _ in pairs for name in each.values}
+        names |= ordered_with(model, names)
         state, log = read_state(session, model, ids, names), read_log(session, model, ids)
         owners: dict[str, int] = {}
         for each, record in pairs:
@@ -167,7 +298,8 @@ class RecordWriter(StepWriter):
             if each.occurred_at != record.occurred_at:
                 self.report.notes[EARLIER_START] += 1
         changed = [each for each, _ in pairs if each.values]
-        free = self._without_taken(session, changed, owners)
+        fitting = [each for each, _ in self._in_order([(e, r) for e, r in pairs if e.values], state)]
+        free = self._without_taken(session, fitting, owners)
         updates = [self._update_of(each, owners[each.external_id]) for each in free]
         self._count(transaction.update_many(model, updates))
         self.report.unchanged += len(pairs) - len(changed)
@@ -238,15 +370,18 @@ class EventWriter(StepWriter):
         ids = [record.record_id for _, record in pairs]
         names = {"status"} if self.step.event != "update" else set()
         names |= {name for each, _ in pairs for name in each.values}
+        names |= ordered_with(self.step.model, names)
         state, log = read_state(session, self.step.model, ids, names), read_log(session, self.step.model, ids)
-        pairs = self._without_cycles(session, pairs)
+        pairs = self._in_order(self._without_cycles(session, pairs), state)
         self._write_pairs(transaction, pairs, state, log)
 
     def _without_cycles(
         self, session: Session, pairs: list[tuple[Candidate, Known]]
     ) -> list[tuple[Candidate, Known]]:
         """Refuse events by which a record would come to stand above itself, as a parent's parent does."""
-        for name in (each.name for each in self.step.fields if isinstance(each.value, Link)):
+        links = [each for each in self.step.fields if isinstance(each.value, Link)]
+        columns = columns_of(self.step.model)
+        for name in (each.name for each in links if each.name in columns and columns[each.name].foreign_keys):
             if linked_model(self.step.model, name) is self.step.model:
                 pairs = self._without_cycle(session, pairs, name)
         return pairs
@@ -376,9 +511,19 @@ def _ends(model: type[Record]) -> list[Column[Any]]:
     return [columns[name] for name in ("deleted_at", "erased_at") if name in columns]
 
 
-def _ids_of(session: Session, model: type[Record], external_ids: Collection[str]) -> dict[str | None, int]:
+def _of_type(session: Session, model: type[Record], record_type: str) -> ColumnElement[bool]:
+    """Return the condition that a record of `model` is of a type: declared ones share a table."""
+    if model is not CustomRecord:
+        return true()
+    return CustomRecord.type_id == declarations(session).by_name[record_type].type_id
+
+
+def _ids_of(session: Session, record_type: str, external_ids: Collection[str]) -> dict[str | None, int]:
     """Return the ids of records by external id; a merged record's is that of the one that stands for it."""
-    query = select(model.external_id, model.id, model.deleted_at).where(model.external_id.in_(external_ids))
+    model = model_named(record_type)
+    query = select(model.external_id, model.id, model.deleted_at).where(
+        model.external_id.in_(external_ids), _of_type(session, model, record_type)
+    )
     ids: dict[str | None, int] = {}
     for external_id, record_id, deleted_at in session.execute(query):
         if deleted_at is None:

@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 from crm_core.database import open_engine, without_foreign_keys
 from crm_core.errors import StoreNotInitialisedError
 from crm_core.search_index import fold_all
+from crm_core.views import create_views, drop_views, restore_grants
 
 VERSION_TABLE = "crm_schema_version"
 """Not Alembic's default name, which MLflow uses: the two may share a database."""
@@ -22,16 +23,19 @@ VERSION_TABLE = "crm_schema_version"
 def upgrade(url: str, version: str = "head") -> None:
     """Create the schema at `url`, or bring it to `version`, in one transaction that keeps all content.
 
-    What was written before there was a search is put into its index.
+    What was written before there was a search is put into its index. The views for reports are made anew.
     """
     engine = without_foreign_keys(open_engine(url))
     try:
         with engine.execution_options(writes=True).begin() as connection:
             config = _config()
             config.attributes["connection"] = connection
+            granted = drop_views(connection)
             command.upgrade(config, version)
             _check_links(connection)
             if version == "head":
+                create_views(connection)
+                restore_grants(connection, granted)
                 with Session(connection) as session:
                     fold_all(session)
     finally:

@@ -12,6 +12,7 @@ from sqlalchemy import ColumnElement, String, Text, and_, or_, select, text, typ
 from sqlalchemy.orm import Session
 
 from crm_core import search_index
+from crm_core.access import check_may_handle_people
 from crm_core.addresses import mail_key, phone_key
 from crm_core.bulk import refresh_held
 from crm_core.changes import Action, Change
@@ -31,7 +32,7 @@ from crm_core.personal.scope import (
 )
 from crm_core.personal.scrubbing import Scrubber
 from crm_core.predictions import SCORED_TYPES, Prediction
-from crm_core.records import RECORD_TYPES, Lead, Record
+from crm_core.records import RECORD_TYPES, Lead, Record, User
 from crm_core.store import Store, Transaction
 from crm_core.validation import columns_of
 
@@ -88,6 +89,14 @@ def erase_person(
     """
     transaction.index.flush()  # what this transaction wrote must be found, too
     return _Eraser(transaction, find_person(transaction.session, record=record, mail=mail)).run()
+
+
+def erase_person_as(
+    transaction: Transaction, user: User, *, record: tuple[str, int] | None = None, mail: str | None = None
+) -> Erasure:
+    """Erase a person as a user who may; raise AccessDeniedError for any other."""
+    check_may_handle_people(user)
+    return erase_person(transaction, record=record, mail=mail)
 
 
 def purge(store: Store, *, wait_seconds: float = 30) -> None:
@@ -350,7 +359,7 @@ class _Eraser:
         """Leave a row in the log for each record concerned, and take what it said out of the index."""
         for record_type, ids in sorted(self._touched.items()):
             model: type[Record] = RECORD_TYPES[record_type]
-            self._transaction.log_erasure(model, ids)
+            self._transaction.log_personal(model, ids, Action.ERASED)
             search_index.forget(self._session, model, ids)
             self._transaction.index.note(model, ids)
             refresh_held(self._session, model, ids)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Collection, Iterator
 from datetime import date, datetime
 from decimal import Decimal
@@ -10,7 +11,7 @@ from typing import Any
 from sqlalchemy import select
 
 from crm_core.access import Reader, check_may_handle_people
-from crm_core.changes import Change
+from crm_core.changes import Action, Change
 from crm_core.personal.people import PERSON_TYPES, Person, find_person
 from crm_core.personal.scope import (
     IDENTITY,
@@ -23,7 +24,8 @@ from crm_core.personal.scope import (
     text_columns,
 )
 from crm_core.predictions import Prediction
-from crm_core.records import RECORD_TYPES, Record
+from crm_core.records import RECORD_TYPES, Record, User
+from crm_core.store import Transaction
 from crm_core.validation import columns_of
 
 
@@ -45,6 +47,22 @@ def export_person(
     """
     check_may_handle_people(reader.user)
     return _Export(reader, find_person(reader.session, record=record, mail=mail)).to_json()
+
+
+def hand_out_person(
+    transaction: Transaction, user: User, *, record: tuple[str, int] | None = None, mail: str | None = None
+) -> dict[str, Any]:
+    """Return what `export_person` does, and log it on each record that stands for the person.
+
+    A person without a record is noted on the record of the user who asked.
+    """
+    told = export_person(Reader(transaction.session, user), record=record, mail=mail)
+    held: Ids = defaultdict(set)
+    for each in told["records"]:
+        held[each["record_type"]].add(each["id"])
+    for record_type, ids in (held or {"user": {user.id}}).items():
+        transaction.log_personal(RECORD_TYPES[record_type], ids, Action.EXPORTED)
+    return told
 
 
 class _Export:

@@ -21,6 +21,7 @@ from crm_core.records import (
     Activity,
     CampaignMember,
     Contact,
+    CustomRecord,
     Deal,
     Lead,
     Line,
@@ -93,6 +94,8 @@ def surroundings(session: Session, person: Person) -> Ids:
     found["ticket"].update(session.scalars(select(Ticket.id).where(tickets)))
     for record_type in ("quote", "order", "contract", "custom_record", "activity"):
         found[record_type].update(_of_companies(session, record_type, found))
+    own = or_(CustomRecord.lead_id.in_(person.leads), CustomRecord.contact_id.in_(person.contacts))
+    found["custom_record"].update(session.scalars(select(CustomRecord.id).where(own)))
     lines = or_(Line.quote_id.in_(found["quote"]), Line.order_id.in_(found["order"]))
     found["line"].update(session.scalars(select(Line.id).where(lines)))
     for record_type in ("activity", "comment", "attachment", "tag"):

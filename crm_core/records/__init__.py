@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from crm_core.records.activities import Activity, Attachment, Comment, Subject, Tag
 from crm_core.records.base import Base, Id, Owned, Record, Scored
-from crm_core.records.custom import CustomRecord, CustomRecordType
+from crm_core.records.custom import LINKABLE, CustomRecord, CustomRecordType
 from crm_core.records.customers import Account, Contact, Lead, Mergeable, Person
 from crm_core.records.marketing import Campaign, CampaignMember
 from crm_core.records.people import Team, User
@@ -66,6 +66,7 @@ OUTCOME_FIELDS: dict[str, frozenset[str]] = {
 """Fields written at or after an outcome: never inputs of a model."""
 
 __all__ = [
+    "LINKABLE",
     "OUTCOME_FIELDS",
     "RECORD_TYPES",
     "SCORE_COLUMNS",

@@ -52,6 +52,7 @@ def write_company(store: Store, company: Company, progress: Progress) -> Ids:
             known=Known.CREATION,
             label_en="Competitor",
             label_zh="竞争对手",
+            at=instant(company.end),
         )
         for record_type, table in company.tables.items():
             ids[record_type] = np.empty(0, dtype=np.int64)

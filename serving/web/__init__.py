@@ -13,7 +13,7 @@ from flask_wtf.csrf import CSRFError, CSRFProtect
 from crm_core.records import User
 from serving.auth import Person, find_person
 from serving.service import service
-from serving.web import customers, deals, entry, home, leads, models_page, shown_as
+from serving.web import customers, deals, entry, finding, home, leads, models_page, shown_as
 from serving.web.language import LANGUAGES, choose_language, choose_time_zone, gettext
 from serving.web.words import word
 
@@ -30,6 +30,9 @@ OPEN_ENDPOINTS = frozenset(
 )
 """Pages and files that need no login."""
 
+API = frozenset({"leads", "deals", "finding", "people", "health"})
+"""Parts that answer for themselves: they take a key instead of a login, or nothing."""
+
 
 def register(app: OpenAPI) -> None:
     """Add the pages, and what they need, to the application."""
@@ -42,10 +45,10 @@ def register(app: OpenAPI) -> None:
     )
     _add_login(app)
     protection = CSRFProtect(app)
-    for name in ("leads", "deals", "health"):
+    for name in API:
         protection.exempt(app.blueprints[name])
-    for part in (home.pages, entry.pages, leads.pages, deals.pages, customers.pages, models_page.pages):
-        app.register_blueprint(part)
+    for part in (home, entry, leads, deals, customers, finding, models_page):
+        app.register_blueprint(part.pages)
     app.before_request(_require_login)
     app.register_error_handler(CSRFError, _on_expired_form)
     app.jinja_env.filters.update(shown_as.FILTERS)
@@ -75,7 +78,7 @@ def _load_person(session_id: str) -> Person | None:
 def _require_login() -> ResponseReturnValue | None:
     """Send people who are not logged in to the login page; API and health answer for themselves."""
     endpoint = request.endpoint
-    if endpoint is None or endpoint in OPEN_ENDPOINTS or request.blueprint in {"leads", "deals", "health"}:
+    if endpoint is None or endpoint in OPEN_ENDPOINTS or request.blueprint in API:
         return None
     if current_user.is_authenticated:
         return None

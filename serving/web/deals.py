@@ -6,14 +6,16 @@ from flask import Blueprint, flash, redirect, request, url_for
 from flask.typing import ResponseReturnValue
 from flask_login import current_user
 
-from crm_core.access import check_may_write, get_visible
+from crm_core.access import check_may_write
 from crm_core.changes import Source
 from crm_core.deals import move_deal
-from crm_core.records import Deal
+from crm_core.errors import MissingFieldsError
+from serving.activity_log import get_to_move
 from serving.service import writing
 from serving.web.language import gettext
 from serving.web.record_views import add_views
 from serving.web.records import DEALS
+from serving.web.words import word
 
 pages = Blueprint("deals_pages", __name__, url_prefix="/deals")
 add_views(pages, DEALS)
@@ -24,8 +26,13 @@ def move(record_id: int) -> ResponseReturnValue:
     """Move a deal to another open stage."""
     user = current_user.user
     check_may_write(user)
-    with writing(user, Source.REP) as transaction:
-        deal = get_visible(transaction.session, user, Deal, record_id)
-        move_deal(transaction, deal, request.form.get("stage", ""))
-    flash(gettext("The deal has moved. Its score follows in a moment."))
+    try:
+        with writing(user, Source.REP) as transaction:
+            deal = get_to_move(transaction, user, record_id)
+            move_deal(transaction, deal, request.form.get("stage", ""))
+    except MissingFieldsError as error:
+        missing = ", ".join(word("field", field) for field in error.fields)
+        flash(f"{word('stage', error.stage)}: {gettext('Please check: %(fields)s', fields=missing)}")
+    else:
+        flash(gettext("The deal has moved. Its score follows in a moment."))
     return redirect(url_for("deals_pages.show", record_id=record_id))

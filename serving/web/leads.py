@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from flask import Blueprint, flash, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 from flask_login import current_user
 from pydantic import ValidationError
 
-from crm_core.access import check_may_write
+from crm_core.access import Reader, check_may_write
 from crm_core.changes import Source
 from crm_core.errors import CRMError
 from crm_core.records import Lead
+from crm_core.sources import list_sources
 from serving.owners import choose_owner
 from serving.payloads import NewLead
-from serving.service import writing
+from serving.service import service, writing
 from serving.web.language import gettext
 from serving.web.record_views import add_views
 from serving.web.records import LEADS
@@ -29,7 +32,7 @@ FIELDS = ("name", "company", "title", "email", "phone", "source", "industry", "r
 def show_new() -> ResponseReturnValue:
     """Show the form for a new lead."""
     check_may_write(current_user.user)
-    return render_template("lead_new.html", fields=FIELDS, values={}, refused=None)
+    return _form({}, refused=None)
 
 
 @pages.post("/new")
@@ -46,8 +49,13 @@ def create() -> ResponseReturnValue:
     else:
         flash(gettext("The lead is created. Its first score follows in a moment."))
         return redirect(url_for("leads_pages.show", record_id=lead_id))
-    page = render_template("lead_new.html", fields=FIELDS, values=request.form, refused=refused)
-    return page, 422
+    return _form(request.form, refused=refused), 422
+
+
+def _form(values: Mapping[str, str], *, refused: str | None) -> str:
+    with service().store.reading() as session:
+        sources = list_sources(session, Reader(session, current_user.user).readable(Lead))
+    return render_template("lead_new.html", fields=FIELDS, values=values, refused=refused, sources=sources)
 
 
 def _create(values: dict[str, str]) -> int:
@@ -56,6 +64,9 @@ def _create(values: dict[str, str]) -> int:
     # Not strict: a form holds nothing but texts.
     lead = NewLead.model_validate(values, strict=False)
     with writing(user, Source.REP) as transaction:
+        reader = Reader(transaction.session, user)
+        reader.check_may_create(Lead)
+        reader.check_fields("lead", values)
         owner_id = choose_owner(transaction.session, user, None)
         created = transaction.create(Lead(**lead.model_dump(exclude_none=True), owner_id=owner_id))
         return created.id

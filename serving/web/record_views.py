@@ -10,7 +10,7 @@ from flask import Blueprint, flash, make_response, redirect, render_template, re
 from flask.typing import ResponseReturnValue
 from flask_login import current_user
 
-from crm_core.access import get_visible
+from crm_core.access import Reader, check_may_write
 from crm_core.changes import Source
 from crm_core.clock import micros
 from crm_core.errors import InvalidValueError
@@ -18,7 +18,8 @@ from crm_core.pipelines import open_stages
 from crm_core.records import Activity
 from serving.activity_log import log_on
 from serving.paging import Listing
-from serving.service import page_session, writing
+from serving.personal_data import opt_out_for
+from serving.service import page_session, service, wake_rescoring, writing
 from serving.web.language import choose_time_zone, gettext
 from serving.web.records import ROWS, Kind, read_sheet, read_shelf
 
@@ -40,6 +41,10 @@ def add_views(pages: Blueprint, kind: Kind) -> None:
     @pages.get("/<int:record_id>/score")
     def show_score(record_id: int) -> ResponseReturnValue:
         return _score(kind, record_id)
+
+    @pages.post("/<int:record_id>/scoring-opt-out")
+    def opt_out(record_id: int) -> ResponseReturnValue:
+        return _opt_out(kind, record_id)
 
     @pages.post("/<int:record_id>/activities")
     def log(record_id: int) -> ResponseReturnValue:
@@ -71,7 +76,8 @@ def _show(kind: Kind, record_id: int, refused: str | None = None) -> ResponseRet
 
 def _score(kind: Kind, record_id: int) -> ResponseReturnValue:
     """Give the part of the page that shows the score, or nothing while it is the one the page has."""
-    record = get_visible(page_session(), current_user.user, kind.model, record_id)
+    reader = Reader(page_session(), current_user.user)
+    record = reader.masked(reader.get(kind.model, record_id))
     mark = str(micros(record.scored_at)) if record.scored_at else ""
     if mark == request.args.get("seen", ""):
         return make_response("", 204)
@@ -79,12 +85,12 @@ def _score(kind: Kind, record_id: int) -> ResponseReturnValue:
 
 
 def _render(template: str, kind: Kind, record_id: int, **more: object) -> ResponseReturnValue:
-    session = page_session()
-    record = get_visible(session, current_user.user, kind.model, record_id)
+    reader = Reader(page_session(), current_user.user)
+    record = reader.get(kind.model, record_id)
     return render_template(
         template,
         kind=kind,
-        sheet=read_sheet(session, kind, record),
+        sheet=read_sheet(reader, kind, record),
         kinds=LOGGED_KINDS,
         stages=open_stages(),
         **more,
@@ -102,6 +108,21 @@ def _log(kind: Kind, record_id: int) -> ResponseReturnValue:
     if by_script:
         return make_response(_render("_timeline.html", kind, record_id), 201)
     flash(gettext("Logged. The score follows in a moment: reload the page to see it."))
+    return redirect(url_for(f"{kind.collection}_pages.show", record_id=record_id))
+
+
+def _opt_out(kind: Kind, record_id: int) -> ResponseReturnValue:
+    """Write down whether somebody asks not to be scored."""
+    check_may_write(current_user.user)
+    opted_out = request.form.get("opted_out") == "yes"
+    record = (kind.record_type, record_id)
+    opt_out_for(service().store, current_user.user, record, opted_out=opted_out, source=Source.REP)
+    wake_rescoring()
+    flash(
+        gettext("Noted: not to be scored. The score is gone.")
+        if opted_out
+        else gettext("Noted: may be scored again. A score follows in a moment.")
+    )
     return redirect(url_for(f"{kind.collection}_pages.show", record_id=record_id))
 
 

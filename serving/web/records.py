@@ -11,11 +11,12 @@ from typing import Any
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from crm_core.access import visible
+from crm_core.access import Reader
 from crm_core.changes import Action, Change
 from crm_core.fields import FieldDeclaration, list_fields
+from crm_core.opting_out import list_opted_out
 from crm_core.predictions import Prediction, list_predictions
-from crm_core.records import Account, Activity, Deal, Lead, Role, User
+from crm_core.records import SCORE_COLUMNS, Account, Activity, Deal, Lead, Role, User
 from serving.activity_log import list_activities
 from serving.owners import list_owners
 from serving.paging import Listing, list_page
@@ -80,6 +81,7 @@ class Row:
     """One line of a list."""
 
     record: Scored
+    opted_out: bool
     reasons: Sequence[reasons.Reason]
     before: Before | None
     touch: Touch | None
@@ -114,6 +116,7 @@ class Sheet:
     """What the page of one record shows."""
 
     record: Scored
+    opted_out: bool
     before: Before | None
     owner: str | None
     account: Account | None
@@ -127,43 +130,67 @@ class Sheet:
 
 def read_shelf(session: Session, user: User, kind: Kind, asked: Listing) -> Shelf:
     """Return a page of the records that `user` may see."""
+    reader = Reader(session, user)
     page = list_page(session, user, kind.model, asked)
     owners = [] if user.role == Role.REP else list_owners(session, user)
     return Shelf(
-        rows=_rows(session, kind, page.items),
+        rows=_rows(reader, kind, page.items),
         next_cursor=page.next_cursor,
         owners=owners,
         asked=asked,
-        any_at_all=bool(page.items) or _has_any(session, user, kind),
+        any_at_all=bool(page.items) or _has_any(reader, kind),
     )
 
 
-def read_sheet(session: Session, kind: Kind, record: Scored) -> Sheet:
-    """Return what is shown of one record."""
-    predictions = list_predictions(session, kind.record_type, record.id, limit=60)
+def read_sheet(reader: Reader, kind: Kind, found: Scored) -> Sheet:
+    """Return what is shown of one record to somebody who sees it."""
+    session = reader.session
+    (record,), silent = _shown(reader, kind, [found])
+    predictions = _predictions(reader, kind, record) if record.id not in silent else []
     names = _names(session)
     return Sheet(
         record=record,
+        opted_out=record.id in silent,
         before=_before(session, kind, [record]).get(record.id),
         owner=names.get(record.owner_id),
-        account=_account(session, record),
+        account=_account(reader, record),
         picture=reasons.draw(record.reasons),
         horizon_days=predictions[0].horizon_days if predictions else None,
         labels={field.name: field for field in list_fields(session, kind.record_type)},
-        timeline=_timeline(session, record, names),
+        timeline=_timeline(reader, record, names),
         history=_history(predictions[:30]),
         line=sparkline.draw([(p.as_of, p.probability) for p in reversed(predictions)]),
     )
 
 
-def _rows(session: Session, kind: Kind, records: Sequence[Scored]) -> list[Row]:
-    touches = _touches(session, kind, [record.id for record in records])
+def _shown(reader: Reader, kind: Kind, found: Sequence[Scored]) -> tuple[list[Scored], set[int]]:
+    """Return what may be seen of records, and which may not be scored: these show no score, old or new."""
+    silent = set(list_opted_out(reader.session, kind.model, [record.id for record in found]))
+    records = [reader.masked(record) for record in found]
+    for record in records:
+        if record.id in silent:
+            for name in SCORE_COLUMNS:
+                setattr(record, name, None)
+    return records, silent
+
+
+def _predictions(reader: Reader, kind: Kind, record: Scored) -> Sequence[Prediction]:
+    if not reader.may_read_field(kind.record_type, "probability"):
+        return []
+    return list_predictions(reader.session, kind.record_type, record.id, limit=60)
+
+
+def _rows(reader: Reader, kind: Kind, found: Sequence[Scored]) -> list[Row]:
+    session = reader.session
+    records, silent = _shown(reader, kind, found)
+    touches = _touches(reader, kind, [record.id for record in records])
     before = _before(session, kind, records)
     names = _names(session)
-    accounts = _account_names(session, records)
+    accounts = _account_names(reader, records)
     return [
         Row(
             record=record,
+            opted_out=record.id in silent,
             reasons=reasons.top_reasons(record.reasons, REASONS_IN_A_ROW),
             before=before.get(record.id),
             touch=touches.get(record.id),
@@ -174,9 +201,9 @@ def _rows(session: Session, kind: Kind, records: Sequence[Scored]) -> list[Row]:
     ]
 
 
-def _has_any(session: Session, user: User, kind: Kind) -> bool:
-    query = select(kind.model.id).where(kind.model.deleted_at.is_(None), visible(session, user, kind.model))
-    return session.scalar(query.limit(1)) is not None
+def _has_any(reader: Reader, kind: Kind) -> bool:
+    query = reader.select(kind.model).with_only_columns(kind.model.id)
+    return reader.session.scalar(query.limit(1)) is not None
 
 
 def _before(session: Session, kind: Kind, records: Sequence[Scored]) -> dict[int, Before]:
@@ -199,18 +226,25 @@ def _before(session: Session, kind: Kind, records: Sequence[Scored]) -> dict[int
     }
 
 
-def _touches(session: Session, kind: Kind, ids: Sequence[int]) -> dict[int, Touch]:
+def _touches(reader: Reader, kind: Kind, ids: Sequence[int]) -> dict[int, Touch]:
     """Return the last contact of each record."""
+    if not reader.may_read_field("activity", "kind"):
+        return {}
     link = getattr(Activity, f"{kind.record_type}_id")
     newest = func.row_number().over(
         partition_by=link, order_by=(Activity.occurred_at.desc(), Activity.id.desc())
     )
     ranked = (
         select(link.label("record_id"), Activity.kind, Activity.occurred_at, newest.label("place"))
-        .where(link.in_(ids), Activity.kind.in_(TOUCHES), Activity.deleted_at.is_(None))
+        .where(
+            link.in_(ids),
+            Activity.kind.in_(TOUCHES),
+            Activity.deleted_at.is_(None),
+            reader.readable_about(Activity, kind.model),
+        )
         .subquery()
     )
-    found = session.execute(
+    found = reader.session.execute(
         select(ranked.c.record_id, ranked.c.kind, ranked.c.occurred_at).where(ranked.c.place == 1)
     )
     return {record_id: Touch(kind=touch, occurred_at=at) for record_id, touch, at in found}
@@ -220,26 +254,30 @@ def _names(session: Session) -> dict[int | None, str]:
     return dict(session.execute(select(User.id, User.name)).all())
 
 
-def _account_names(session: Session, records: Sequence[Scored]) -> dict[int | None, str]:
+def _account_names(reader: Reader, records: Sequence[Scored]) -> dict[int | None, str]:
+    if not reader.may_read_field("account", "name"):
+        return {}
     ids = {record.account_id for record in records if isinstance(record, Deal)}
-    rows = session.execute(select(Account.id, Account.name).where(Account.id.in_(ids)))
-    return dict(rows.all())
+    query = reader.select(Account).with_only_columns(Account.id, Account.name).where(Account.id.in_(ids))
+    return dict(reader.session.execute(query).all())
 
 
-def _account(session: Session, record: Scored) -> Account | None:
+def _account(reader: Reader, record: Scored) -> Account | None:
+    """Return the company of a record, if it may be seen."""
     account_id = getattr(record, "account_id", None)
-    return session.get(Account, account_id) if account_id is not None else None
+    found = reader.session.scalars(reader.select(Account).where(Account.id == account_id)).one_or_none()
+    return None if found is None else reader.masked(found)
 
 
-def _timeline(session: Session, record: Scored, names: Mapping[int | None, str]) -> list[Entry]:
+def _timeline(reader: Reader, record: Scored, names: Mapping[int | None, str]) -> list[Entry]:
     done = [
         Entry(
             at=activity.occurred_at,
             recorded_at=activity.recorded_at,
             who=names.get(activity.owner_id),
-            activity=activity,
+            activity=reader.masked(activity),
         )
-        for activity in list_activities(session, record, limit=40)
+        for activity in list_activities(reader, record, limit=40)
     ]
     changed = [
         Entry(
@@ -248,12 +286,13 @@ def _timeline(session: Session, record: Scored, names: Mapping[int | None, str])
             who=names.get(change.actor_id),
             change=change,
         )
-        for change in _changes(session, record)
+        for change in _changes(reader, record)
     ]
     return sorted(done + changed, key=lambda entry: entry.at, reverse=True)[:40]
 
 
-def _changes(session: Session, record: Scored) -> Sequence[Change]:
+def _changes(reader: Reader, record: Scored) -> Sequence[Change]:
+    """Return what changed in the fields that may be seen."""
     query = (
         select(Change)
         .where(
@@ -264,7 +303,8 @@ def _changes(session: Session, record: Scored) -> Sequence[Change]:
         .order_by(Change.id.desc())
         .limit(40)
     )
-    return session.scalars(query).all()
+    found = reader.session.scalars(query)
+    return [c for c in found if c.field is None or reader.may_read_field(c.record_type, c.field)]
 
 
 def _history(predictions: Sequence[Prediction]) -> list[dict[str, Any]]:

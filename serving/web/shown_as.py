@@ -12,6 +12,8 @@ import flask_babel
 from crm_core.changes import Change
 from crm_core.clock import day_of, instant, micros
 from crm_core.columns import MONEY_SCALE
+from crm_core.declared import plain_form
+from crm_core.fields import FieldKind
 from crm_core.records import Account, Deal, Lead
 from serving.service import service
 from serving.web.language import choose_language, gettext
@@ -113,7 +115,25 @@ def facts(sheet: Sheet) -> list[tuple[str, str]]:
     if sheet.account is not None:
         found.append((word("field", "account_id"), sheet.account.name))
     custom = sorted((record.custom or {}).items())
-    return found + [(_label(sheet, name), str(value)) for name, value in custom if value is not None]
+    return found + [
+        (_label(sheet, name), _custom(sheet, name, value)) for name, value in custom if value is not None
+    ]
+
+
+def _custom(sheet: Sheet, name: str, value: Any) -> str:  # noqa: ANN401  any JSON value
+    """Return the value of a custom field as its kind is read; a choice by its label."""
+    declared = sheet.labels.get(f"custom.{name}")
+    if declared is None or declared.kind is None:
+        return str(value)
+    chinese = choose_language() == "zh"
+    if isinstance(value, bool):
+        yes, no = ("是", "否") if chinese else ("yes", "no")
+        return yes if value else no
+    labels = {
+        each["value"]: each.get("label_zh" if chinese else "label_en") or each.get("label_en")
+        for each in declared.choices or ()
+    }
+    return str(labels.get(value) or plain_form(FieldKind(declared.kind), value))
 
 
 def _label(sheet: Sheet, name: str) -> str:

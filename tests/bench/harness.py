@@ -1,8 +1,9 @@
 """How a comparison is declared, run and told.
 
 A benchmark is a function that is given an empty folder, prepares what both sides need and returns a
-`Contest`, two calls that each give one figure. The harness warms both up once, then asks them in turn, round
-by round, so that whatever else the machine is doing falls on both alike. The median of each side counts.
+`Contest`, two calls that each give a figure, or one for each aspect. The harness warms both up once, then
+asks them in turn, round by round, so that whatever else the machine is doing falls on both alike. The median
+of each side counts.
 """
 
 import argparse
@@ -30,13 +31,28 @@ class UnknownBenchmarkError(Exception):
     """No benchmark has that name."""
 
 
+Figures = float | tuple[float, ...]
+"""What a side took: in the benchmark's unit, and then in those of its further aspects."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Contest:
-    """Two ways to get the same thing, each a call that returns one figure in the benchmark's unit."""
+    """Two ways to get the same thing, each a call that returns what it took; `close` ends the contest."""
 
-    ours: Callable[[], float]
-    peer: Callable[[], float]
+    ours: Callable[[], Figures]
+    peer: Callable[[], Figures]
     less_is_better: bool = True
+    close: Callable[[], None] = lambda: None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Aspect:
+    """What else a contest measures: by which peer, in which unit and which ratio is asked."""
+
+    name: str
+    peer_name: str
+    unit: str
+    asked: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +64,15 @@ class Benchmark:
     prepare: Callable[[Path], Contest]
     unit: str = "s"
     asked: float | None = None
+    also: tuple[Aspect, ...] = ()
     rounds: int = 5
+    warm: bool = True
+
+    @property
+    def aspects(self) -> tuple[Aspect, ...]:
+        """Return all that is measured, the benchmark's own figure first."""
+        own = Aspect(name="", peer_name=self.peer_name, unit=self.unit, asked=self.asked)
+        return (own, *self.also)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,23 +116,42 @@ def seconds(call: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
-def run(benchmark: Benchmark, folder: Path) -> Outcome:
-    """Run one benchmark in an empty folder."""
+def run(benchmark: Benchmark, folder: Path) -> list[Outcome]:
+    """Run one benchmark in an empty folder; return an outcome for each of its aspects."""
     contest = benchmark.prepare(folder)
-    contest.ours()
-    contest.peer()
-    rounds = [(contest.ours(), contest.peer()) for _ in range(benchmark.rounds)]
+    try:
+        if benchmark.warm:
+            contest.ours()
+            contest.peer()
+        rounds = [(figures(contest.ours()), figures(contest.peer())) for _ in range(benchmark.rounds)]
+    finally:
+        contest.close()
+    return [
+        outcome_of(benchmark, aspect, [(ours[at], peer[at]) for ours, peer in rounds], contest.less_is_better)
+        for at, aspect in enumerate(benchmark.aspects)
+    ]
+
+
+def figures(taken: Figures) -> tuple[float, ...]:
+    """Return what a side took, one figure an aspect."""
+    return taken if isinstance(taken, tuple) else (taken,)
+
+
+def outcome_of(
+    benchmark: Benchmark, aspect: Aspect, rounds: Sequence[tuple[float, float]], less_is_better: bool
+) -> Outcome:
+    """Return what the rounds say of one aspect."""
     ours, peer = (statistics.median(side) for side in zip(*rounds, strict=True))
-    ratio = peer / ours if contest.less_is_better else ours / peer
+    ratio = peer / ours if less_is_better else ours / peer
     return Outcome(
-        name=benchmark.name,
+        name="_".join(filter(None, (benchmark.name, aspect.name))),
         ours=ours,
-        peer_name=benchmark.peer_name,
+        peer_name=aspect.peer_name,
         peer=peer,
-        unit=benchmark.unit,
+        unit=aspect.unit,
         ratio=ratio,
-        asked=benchmark.asked,
-        holds=benchmark.asked is None or ratio >= benchmark.asked,
+        asked=aspect.asked,
+        holds=aspect.asked is None or ratio >= aspect.asked,
         rounds=benchmark.rounds,
     )
 
@@ -128,21 +171,21 @@ def run_all(benchmarks: Sequence[Benchmark], *, out: TextIO, progress: TextIO) -
     for number, benchmark in enumerate(benchmarks, start=1):
         title = f"[{number}/{len(benchmarks)}] {benchmark.name}"
         print(f"{title}: beside {benchmark.peer_name}, {benchmark.rounds} rounds", file=progress, flush=True)
-        outcome = run_guarded(benchmark, progress)
-        good = good and outcome is not None and outcome.holds
-        if outcome is not None:
+        outcomes = run_guarded(benchmark, progress)
+        good = good and bool(outcomes) and all(outcome.holds for outcome in outcomes)
+        for outcome in outcomes:
             print(outcome.to_json(), file=out, flush=True)
     return good
 
 
-def run_guarded(benchmark: Benchmark, progress: TextIO) -> Outcome | None:
-    """Run a benchmark in a folder of its own; None where it broke, so that the next one can run."""
+def run_guarded(benchmark: Benchmark, progress: TextIO) -> list[Outcome]:
+    """Run a benchmark in a folder of its own; nothing where it broke, so that the next one can run."""
     with tempfile.TemporaryDirectory(prefix=f"bench-{benchmark.name}-") as folder:
         try:
             return run(benchmark, Path(folder))
         except Exception:  # noqa: BLE001  whatever a benchmark breaks on is told, and the others still run
             traceback.print_exc(file=progress)
-            return None
+            return []
 
 
 def main(arguments: Sequence[str], benchmarks: Sequence[Benchmark]) -> int:

@@ -15,7 +15,7 @@ from crm_core.clock import FixedClock
 from crm_core.errors import FutureEventError, InvalidValueError, RecordNotFoundError
 from crm_core.records import Lead
 from crm_core.store import Store, Transaction
-from tests.factories import make_lead
+from tests.factories import declare_custom, make_lead
 
 VALUES: dict[str, list[Any]] = {
     "source": ["fair", "web_form", None],
@@ -53,7 +53,8 @@ def _one_by_one(transaction: Transaction, updates: list[Update]) -> list[int]:
 
 
 def _log(transaction: Transaction, ids: list[int]) -> list[tuple[Any, ...]]:
-    rows = transaction.session.scalars(select(Change).where(Change.record_id.in_(ids)).order_by(Change.id))
+    of_leads = select(Change).where(Change.record_type == "lead", Change.record_id.in_(ids))
+    rows = transaction.session.scalars(of_leads.order_by(Change.id))
     first = ids[0]
     return [
         (row.record_id - first, row.field, row.old, row.new, row.occurred_at, row.recorded_at, row.source)
@@ -69,6 +70,7 @@ def _states(transaction: Transaction, ids: list[int]) -> list[tuple[Any, ...]]:
 @pytest.mark.parametrize("seed", range(8))
 def test_many_updates_equal_the_same_updates_one_by_one(store: Store, clock: FixedClock, seed: int) -> None:
     with store.transaction(source=Source.IMPORT) as transaction:
+        declare_custom(transaction, "lead", size="text", score="number")
         born = clock.now() - timedelta(days=9)
         one = [make_lead(transaction, occurred_at=born, recorded_at=born).id for _ in range(4)]
         many = [make_lead(transaction, occurred_at=born, recorded_at=born).id for _ in range(4)]

@@ -6,11 +6,11 @@ from datetime import timedelta
 
 import pytest
 
+from crm_core.declared import check_custom
 from crm_core.errors import FieldAlreadyDeclaredError, InvalidValueError, UnknownFieldError
 from crm_core.fields import (
     FieldKind,
     Known,
-    check_custom,
     declare_field,
     known_at,
     list_fields,

@@ -19,7 +19,7 @@ from crm_core.history import state_as_of, values_as_of
 from crm_core.records import Lead
 from crm_core.store import Store
 from tests.conftest import MONDAY
-from tests.factories import make_lead
+from tests.factories import declare_custom, make_lead
 
 Edit = tuple[int, int, str]
 """Hours before the edit is written, hours it happened before being written, the new value."""
@@ -103,6 +103,7 @@ def test_a_record_does_not_exist_before_it_was_known_and_after_it_was_deleted(
 
 def test_state_holds_custom_fields_and_nothing_that_a_model_wrote(store: Store, clock: FixedClock) -> None:
     with store.transaction() as transaction:
+        declare_custom(transaction, "lead", tier="text")
         lead = make_lead(transaction, custom={"tier": "gold"})
     clock.advance(timedelta(hours=1))
     with store.transaction() as transaction:

@@ -36,8 +36,8 @@ def _slowly(rows: list[tuple[int, int, int]], record: int, as_of: int) -> str:
     own = [(number, row) for number, row in enumerate(rows) if row[0] == record]
     if not own:
         return "now"
-    known = [(row[1], number) for number, row in own if row[1] <= as_of and row[2] <= as_of]
-    return f"new {max(known)[1]}" if known else f"old {own[0][0]}"
+    known = [(*row[1:], number) for number, row in own if row[1] <= as_of and row[2] <= as_of]
+    return f"new {max(known)[2]}" if known else f"old {own[0][0]}"
 
 
 @given(rows=CHANGES, questions=QUESTIONS)

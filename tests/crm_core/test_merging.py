@@ -20,6 +20,7 @@ from crm_core.records import Account, Activity, Comment, Contact, Deal, Lead, Or
 from crm_core.store import Store
 from tests.conftest import MONDAY
 from tests.factories import (
+    declare_custom,
     make_account,
     make_activity,
     make_contact,
@@ -32,6 +33,7 @@ from tests.factories import (
 
 def test_everything_that_pointed_at_the_one_points_at_the_other(store: Store) -> None:
     with store.transaction() as transaction:
+        declare_custom(transaction, "account", tier="text")
         keep = make_account(transaction, name="Hill & Sons")
         gone = make_account(transaction, name="Hill and Sons", region="South", custom={"tier": "gold"})
         order = make_order(transaction, account_id=gone.id)

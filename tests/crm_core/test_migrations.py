@@ -20,7 +20,9 @@ from crm_core import (  # noqa: F401  their tables belong to Base
 )
 from crm_core.database import open_engine, without_foreign_keys
 from crm_core.errors import StoreNotInitialisedError
-from crm_core.records import Base, Lead
+from crm_core.fields import list_fields
+from crm_core.record_types import list_record_types
+from crm_core.records import Base, CustomRecord, Lead
 from crm_core.store import Store
 from tests.factories import make_lead
 
@@ -69,6 +71,42 @@ def test_every_version_comes_up_to_date_with_all_that_it_holds(empty_url: str, v
     engine.dispose()
     for table, rows in before.items():
         assert [set(row) <= set(new) for row, new in zip(rows, after[table], strict=True)] == [True], table
+
+
+def test_fields_and_records_of_declared_types_from_before_are_read_as_ever(empty_url: str) -> None:
+    migrations.upgrade(empty_url, "0002")
+    engine = open_engine(empty_url)
+    with engine.begin() as connection:
+        connection.execute(
+            text(
+                "INSERT INTO fields (record_type, name, kind, known) "
+                "VALUES ('project', 'custom.phase', 'text', 'history')"
+            )
+        )
+        connection.execute(
+            text(
+                "INSERT INTO custom_record_types (id, name, label_en, label_zh) "
+                "VALUES (1, 'project', 'x', 'y')"
+            )
+        )
+        connection.execute(
+            text(
+                "INSERT INTO custom_records "
+                "(external_id, type_id, name, occurred_at, recorded_at, version, custom) "
+                "VALUES ('P1', 1, 'Mill', 0, 0, 1, '{\"phase\":\"design\"}')"
+            )
+        )
+    engine.dispose()
+    migrations.upgrade(empty_url)
+    store = Store(empty_url)
+    with store.transaction() as transaction:
+        record = transaction.get(CustomRecord, 1)
+        transaction.update(record, {"custom.phase": "built"})
+        assert (record.external_id, record.custom, record.parent_id) == ("P1", {"phase": "built"}, None)
+        (kind,) = list_record_types(transaction.session)
+        (field,) = list_fields(transaction.session, "project")
+        assert (kind.links, field.required, field.retired_at) == (["account", "deal"], False, None)
+    store.close()
 
 
 def test_upgrading_again_changes_nothing(store: Store, database: str) -> None:

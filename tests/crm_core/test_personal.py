@@ -58,6 +58,7 @@ from crm_core.store import Store, Transaction
 from crm_core.validation import columns_of
 from tests.conftest import MONDAY
 from tests.factories import (
+    declare_custom,
     make_account,
     make_activity,
     make_contact,
@@ -113,6 +114,7 @@ class Case:
 @pytest.fixture
 def case(store: Store, clock: FixedClock) -> Case:
     with store.transaction() as transaction:
+        declare_custom(transaction, "lead", wechat="text")
         admin = make_user(transaction, "Mara", role="admin")
         lead = make_lead(
             transaction, name="W. Fang", email="old@fangda.example", phone=None, company="Fangda Valves"

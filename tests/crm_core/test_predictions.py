@@ -6,9 +6,10 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import func, select
 
+from crm_core.arrays import read_arrays
 from crm_core.changes import newest_sequence
 from crm_core.clock import FixedClock
-from crm_core.predictions import NewPrediction, Prediction, list_predictions, write_predictions
+from crm_core.predictions import AT_ONCE, NewPrediction, Prediction, list_predictions, write_predictions
 from crm_core.records import Lead
 from crm_core.store import Store
 from tests.factories import make_lead
@@ -105,3 +106,37 @@ def test_a_score_neither_counts_as_an_edit_nor_enters_the_change_log(store: Stor
     with store.reading() as session:
         assert newest_sequence(session) == before
     assert read_lead(store, lead_id).version == 1
+
+
+def test_many_predictions_are_each_kept_and_shown_as_one_is(store: Store, clock: FixedClock) -> None:
+    count = AT_ONCE + 200
+    with store.transaction() as transaction:
+        ids = transaction.create_columns(Lead, {"name": ["One"] * count}).tolist()
+    say(store, ids[-1], 0.5, as_of=clock.now())
+    earlier = clock.now() - timedelta(hours=1)
+    say(store, ids[0], 0.5, as_of=earlier)
+    said = [
+        NewPrediction(record_id=each, probability=each / count / 2, score=1, grade="C", reasons=REASONS)
+        for each in ids
+    ]
+    with store.transaction() as transaction:
+        written = write_predictions(
+            transaction,
+            task="lead_scoring",
+            record_type="lead",
+            as_of=clock.now(),
+            model_version="1",
+            horizon_days=90,
+            predictions=said,
+        )
+
+    with store.reading() as session:
+        leads = read_arrays(
+            session,
+            select(Lead.id, Lead.probability, Lead.previous_probability, Lead.trend).order_by(Lead.id),
+        )
+        kept = session.scalar(select(func.count()).select_from(Prediction))
+    assert (written, kept) == (count - 1, count + 1)
+    assert leads["probability"].tolist() == [*(each / count / 2 for each in ids[:-1]), 0.5]
+    assert (leads["previous_probability"][0], leads["trend"][0]) == (0.5, "down")
+    assert set(leads["trend"][1:].tolist()) == {None}

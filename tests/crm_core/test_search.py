@@ -46,6 +46,7 @@ from crm_core.store import Store, Transaction
 from tests.crm_core import test_rights_matrix as matrix
 from tests.crm_core.test_rights_matrix import MAKERS, SEES, Company
 from tests.factories import (
+    declare_custom,
     make_account,
     make_activity,
     make_contact,
@@ -411,6 +412,7 @@ def test_what_one_may_see_is_found_among_many_that_one_may_not(
 
 def test_a_hit_through_a_hidden_field_is_no_hit(store: Store) -> None:
     with store.transaction() as transaction:
+        declare_custom(transaction, "deal", site="text")
         ana, adam = make_user(transaction, "Ana"), make_user(transaction, "Adam", role="admin")
         deal = make_deal(transaction, owner_id=ana.id, competitors=["Nordwind"], custom={"site": "Harbour"})
         for field in ("competitors", "custom.site"):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from decimal import Decimal
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, true
 
 from crm_core.activities import log_activity
 from crm_core.changes import list_changes, newest_sequence
@@ -15,13 +16,16 @@ from crm_core.errors import (
     DealNotOpenError,
     InvalidValueError,
     LeadNotOpenError,
+    MissingFieldsError,
     RecordNotFoundError,
     StageNotInPipelineError,
 )
 from crm_core.leads import convert_lead, disqualify_lead
-from crm_core.pipelines import open_stages
+from crm_core.pipelines import DEFAULT_PIPELINE, PIPELINES, open_stages
 from crm_core.records import Account, Activity, Contact, Deal, Lead
+from crm_core.sources import LEAD_SOURCES, list_sources
 from crm_core.store import Store
+from crm_core.validation import columns_of
 from tests.factories import make_account, make_activity, make_contact, make_deal, make_lead, make_user
 
 
@@ -100,7 +104,7 @@ def test_a_disqualified_lead_says_why(store: Store) -> None:
 
 def test_a_deal_moves_both_ways_while_it_is_open(store: Store) -> None:
     with store.transaction() as transaction:
-        deal = make_deal(transaction)
+        deal = make_deal(transaction, account_id=make_account(transaction).id)
         move_deal(transaction, deal, "proposal")
         move_deal(transaction, deal, "needs")
 
@@ -112,7 +116,7 @@ def test_a_deal_moves_both_ways_while_it_is_open(store: Store) -> None:
 @pytest.mark.parametrize(("won", "stage"), [(True, "contract"), (False, "first_contact")])
 def test_a_closed_deal_stays_closed(store: Store, clock: FixedClock, won: bool, stage: str) -> None:
     with store.transaction() as transaction:
-        deal = make_deal(transaction)
+        deal = make_deal(transaction, account_id=make_account(transaction).id)
         close_deal(transaction, deal, won=won, lost_reason=None if won else "price")
 
     assert (deal.status, deal.stage, deal.closed_at) == ("won" if won else "lost", stage, clock.now())
@@ -129,8 +133,71 @@ def test_a_deal_is_won_by_closing_it_and_not_by_moving_it(store: Store) -> None:
             move_deal(transaction, deal, "elsewhere")
 
 
+def test_a_later_stage_asks_for_its_fields_by_name(store: Store) -> None:
+    with store.transaction() as transaction:
+        deal = make_deal(transaction, amount=None)
+        move_deal(transaction, deal, "needs")
+        with pytest.raises(MissingFieldsError, match=r"deal 1 needs account_id, amount before .* 'proposal'"):
+            move_deal(transaction, deal, "proposal")
+        transaction.update(deal, {"account_id": make_account(transaction).id, "amount": Decimal(1)})
+        move_deal(transaction, deal, "proposal")
+        with pytest.raises(MissingFieldsError) as refused:
+            move_deal(transaction, deal, "negotiation")
+    assert (refused.value.stage, refused.value.fields) == ("negotiation", ("expected_close_on",))
+
+
+def test_going_back_and_losing_ask_for_nothing(store: Store) -> None:
+    with store.transaction() as transaction:
+        deal = make_deal(transaction, stage="negotiation", amount=None)
+        move_deal(transaction, deal, "proposal")
+        close_deal(transaction, deal, won=False)
+        assert deal.stage == "proposal"
+
+
+def test_winning_asks_for_customer_and_amount(store: Store) -> None:
+    with store.transaction() as transaction:
+        deal = make_deal(transaction, currency=None)
+        with pytest.raises(MissingFieldsError, match=r"account_id, currency"):
+            close_deal(transaction, deal, won=True)
+    assert deal.status == "open"
+
+
+def test_history_comes_in_as_it_was(store: Store) -> None:
+    with store.transaction() as transaction:
+        deal = make_deal(transaction, amount=None)
+        move_deal(transaction, deal, "negotiation", as_it_was=True)
+        close_deal(transaction, deal, won=True, as_it_was=True)
+        assert (deal.stage, deal.amount) == ("contract", None)
+
+
 def test_the_default_pipeline_has_its_six_stages_in_both_languages() -> None:
     assert [stage.key for stage in open_stages()] == ["first_contact", "needs", "proposal", "negotiation"]
+    names = [stage.name_zh for stage in DEFAULT_PIPELINE]
+    assert names == ["初步接触", "需求沟通", "方案与报价", "商务谈判", "合同签署", "回款完成"]
+    assert all(stage.name_en and stage.rotting_days > 0 for stage in DEFAULT_PIPELINE)
+
+
+def test_what_stages_require_are_fields_that_a_deal_may_lack() -> None:
+    for stages in PIPELINES.values():
+        for field in {field for stage in stages for field in stage.required}:
+            assert columns_of(Deal)[field].nullable
+
+
+def test_every_store_knows_the_usual_sources_and_takes_others(store: Store) -> None:
+    with store.transaction() as transaction:
+        make_lead(transaction, source="猎头")
+        make_lead(transaction, source="ad")
+        transaction.delete(make_lead(transaction, source="gone"))
+    with store.reading() as session:
+        assert list_sources(session, true()) == [
+            "web form",
+            "ad",
+            "trade show",
+            "referral",
+            "cold call",
+            "猎头",
+        ]
+    assert [source.name_zh for source in LEAD_SOURCES] == ["网页表单", "广告", "展会", "转介绍", "陌生电话"]
 
 
 def test_an_activity_on_a_deal_is_also_its_accounts(store: Store) -> None:

@@ -60,7 +60,7 @@ class Database:
         """The changes of a field that were known, oldest first."""
         rows = self.changes[kind, record_id, field]
         known = [row for row in rows if row["recorded_at"] <= as_of and row["occurred_at"] <= as_of]
-        return sorted(known, key=lambda row: (row["occurred_at"], row["id"]))
+        return sorted(known, key=lambda row: (row["occurred_at"], row["recorded_at"], row["id"]))
 
     def at_first(self, kind: str, record_id: int, field: str) -> Any:
         """What a field held before any change."""

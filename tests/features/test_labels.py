@@ -123,7 +123,7 @@ def test_a_lost_deal_goes_on_without_an_event(store: Store, clock: FixedClock) -
         make_deal(step)
     clock.set(on(4, 1))
     with store.transaction() as step:
-        close_deal(step, step.get(Deal, 2), won=True)
+        close_deal(step, step.get(Deal, 2), won=True, as_it_was=True)
     clock.set(on(5, 1))
 
     labels = deal_labels(store, Cohort.at("deal", [1, 2], MONDAY))

@@ -1,11 +1,14 @@
 """Exports of other systems are recognised by their columns and come in without silent loss."""
 
+# ruff: noqa: E501, DTZ001  headers are as long as they are, and a sheet knows no zones
+
 from __future__ import annotations
 
 import os
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 
+import openpyxl
 import pytest
 
 from crm_core.errors import MappingError, SourceFileError
@@ -260,6 +263,198 @@ def test_pipedrive(bench: Workbench) -> None:
     assert deal.account_id == bench.records("account")[0].id
 
 
+def test_salesforce_amounts_and_dates_are_told_as_they_were(bench: Workbench) -> None:
+    bench.write(
+        "Opportunity.csv",
+        "Id,Name,StageName,CloseDate,Amount,CreatedDate,IsClosed,IsWon,IsDeleted\n"
+        "006A,Pumps,Qualification,2023-09-30,900,2023-02-01T08:00:00.000Z,false,false,false\n",
+    )
+    bench.write(
+        "OpportunityHistory.csv",
+        """
+        Id,OpportunityId,CreatedById,CreatedDate,StageName,Amount,ExpectedRevenue,CloseDate,Probability,ForecastCategory
+        008A,006A,005A,2023-02-01T08:00:00.000Z,Prospecting,500,50,2023-06-30,10,Pipeline
+        008B,006A,005A,2023-03-01T08:00:00.000Z,Qualification,500,50,2023-06-30,10,Pipeline
+        008C,006A,005A,2023-04-01T08:00:00.000Z,Qualification,900,90,2023-09-30,10,Pipeline
+        """,
+    )
+    report = run_twice(bench)
+    assert report.refused == 0, report.in_words()
+    with bench.store.reading() as session:
+        told = [
+            state_as_of(session, Deal, 1, datetime(2023, month, 15, tzinfo=UTC)) or {} for month in (2, 3, 4)
+        ]
+    assert [(state["stage"], state["amount"]) for state in told] == [
+        ("first_contact", 5_000_000),
+        ("first_contact", 5_000_000),
+        ("first_contact", 9_000_000),
+    ]
+
+
+def test_hubspot_exports_with_associated_records_and_pipeline_names(bench: Workbench) -> None:
+    bench.write(
+        "hubspot-crm-exports-all-companies.csv",
+        "Record ID,Company name,Company owner,Create Date,Company Domain Name,Country/Region\n"
+        "11,Hill,Ana Roth,2023-01-02 10:00,hill.example,Germany\n",
+    )
+    bench.write(
+        "hubspot-crm-exports-all-deals.csv",
+        """
+        Record ID,Deal Name,Deal Stage,Close Date,Deal owner,Amount,Pipeline,Create Date,Associated Company,Associated Company IDs,Associated Company IDs (Primary)
+        31,Pumps,Closed Won (Sales Pipeline),2023-04-01 09:00,Ana Roth,"1,200.50",Sales Pipeline,2023-02-01 08:00,Hill;Dale,11;12,11
+        32,Valves,Presentation Scheduled (Sales Pipeline),2030-04-01 09:00,Ana Roth,,Sales Pipeline,2023-02-01 08:00,Hill,11,
+        """,
+    )
+    report = run_twice(bench)
+    assert (report.mapping, report.refused) == ("hubspot", 0), report.in_words()
+    pumps, valves = bench.records("deal")
+    hill = bench.records("account")[0]
+    assert (pumps.status, pumps.account_id, str(pumps.amount)) == ("won", hill.id, "1200.5")
+    assert (valves.stage, valves.account_id) == ("proposal", hill.id)
+
+
+def test_zoho_exports_with_ids_beside_names_and_conversions(bench: Workbench) -> None:
+    bench.write(
+        "Accounts_2024.csv",
+        "Record Id,Account Owner.id,Account Owner,Account Name,Created Time\n"
+        "zcrm_1,zcrm_9,Ana,Hill,2023-01-02 10:00:00\n",
+    )
+    bench.write(
+        "Deals_2024.csv",
+        """
+        Record Id,Deal Owner.id,Deal Owner,Amount,Deal Name,Closing Date,Account Name.id,Account Name,Stage,Created Time,Modified Time
+        zcrm_2,zcrm_9,Ana,1200.5,Pumps,2023-04-01,zcrm_1,Hill,Closed Lost,2023-02-01 08:00:00,2023-04-01 12:00:00
+        """,
+    )
+    bench.write(
+        "Leads_2024.csv",
+        """
+        Record Id,Lead Owner.id,Lead Owner,Is Converted,Company,First Name,Last Name,Email,Created Time,Converted Date Time,Converted Account.id,Converted Deal.id
+        zcrm_5,zcrm_9,Ana,true,Hill,Li,Wei,li@x.cn,2023-01-02 10:00:00,2023-02-01 08:00:00,zcrm_1,zcrm_2
+        zcrm_6,zcrm_9,Ana,false,Dale,,Wang,,2023-01-02 10:00:00,,,
+        """,
+    )
+    report = run_twice(bench)
+    assert (report.mapping, report.refused) == ("zoho", 0), report.in_words()
+    won, still_open = bench.records("lead")
+    assert (won.status, won.converted_at) == ("converted", datetime(2023, 2, 1, 8, tzinfo=UTC))
+    assert won.deal_id == bench.records("deal")[0].id
+    assert (still_open.name, still_open.status) == ("Wang", "open")
+
+
+def test_zoho_leads_in_spanish(bench: Workbench) -> None:
+    bench.write(
+        "Posibles_clientes.csv",
+        """
+        ID de registro,Hora de creación,Nombre completo,Teléfono,Correo electrónico,Propietario de Posible Cliente,Ciudad
+        zcrm_7,2023-01-02 10:00:00,Lucía Paz,+34 600 000 001,lucia@x.es,Ana,Lugo
+        """,
+    )
+    report = run_twice(bench)
+    assert (report.mapping, report.refused) == ("zoho", 0)
+    (lead,) = bench.records("lead")
+    assert (lead.name, lead.email) == ("Lucía Paz", "lucia@x.es")
+    assert lead.custom == {"zoho_lead_owner": "Ana", "zoho_ciudad": "Lugo"}
+
+
+def test_dynamics_excel_exports_with_hidden_columns(bench: Workbench) -> None:
+    def workbook(name: str, rows: list[list[object]]) -> None:
+        book = openpyxl.Workbook()
+        for row in rows:
+            book.active.append(row)
+        book.save(bench.folder / name)
+
+    changed = datetime(2023, 4, 2, 12)
+    hidden = ["(Do Not Modify) Row Checksum", "(Do Not Modify) Modified On"]
+    workbook(
+        "Active Accounts.xlsx",
+        [
+            ["(Do Not Modify) Account", *hidden, "Account Name", "Main Phone", "Created On"],
+            ["a1", "x==", changed, "Hill", "+49 30 1", datetime(2023, 1, 2)],
+        ],
+    )
+    workbook(
+        "All Opportunities.xlsx",
+        [
+            [
+                "(Do Not Modify) Opportunity",
+                *hidden,
+                "Topic",
+                "Potential Customer",
+                "Est. close date",
+                "Est. revenue",
+                "Pipeline Phase",
+                "Probability",
+                "Status",
+                "Actual Close Date",
+                "Created On",
+            ],
+            [
+                "o1",
+                "y==",
+                changed,
+                "Pumps",
+                "Hill",
+                datetime(2023, 5, 1),
+                1200.5,
+                "Propose",
+                60,
+                "Open",
+                None,
+                datetime(2023, 2, 1),
+            ],
+        ],
+    )
+    bench.write(
+        "My Leads.csv",
+        "(Do Not Modify) Lead,(Do Not Modify) Row Checksum,(Do Not Modify) Modified On,Subject,First Name,"
+        "Last Name,Job Title,Company Name,Email,Business Phone,Country,Lead Source\n"
+        "l1,z==,4/2/2023 12:00 PM,Pumps,Li,Wei,CEO,Dale,li@x.cn,1,China,Web\n",
+    )
+    report = run_twice(bench)
+    assert (report.mapping, report.refused) == ("dynamics", 0), report.in_words()
+    (deal,) = bench.records("deal")
+    assert (deal.stage, deal.rep_probability, str(deal.amount)) == ("proposal", 0.6, "1200.5")
+    assert (deal.account_id, deal.expected_close_on) == (bench.records("account")[0].id, date(2023, 5, 1))
+    (lead,) = bench.records("lead")
+    assert (lead.name, lead.region, lead.occurred_at) == ("Li Wei", "China", changed.replace(tzinfo=UTC))
+
+
+def test_pipedrive_exports_that_name_organizations_instead_of_numbers(bench: Workbench) -> None:
+    bench.write(
+        "organizations.csv",
+        """
+        Organization - Name,Organization - Pipedrive System ID,Organization - Creation date
+        Hill,1,2023-01-02 10:00:00
+        Twice,2,2023-01-02 10:00:00
+        Twice,3,2023-01-02 10:00:00
+        """,
+    )
+    bench.write(
+        "people.csv",
+        """
+        Person - Name,Person - Email (Work),Organization name,Person - Creation date,Person - Pipedrive System ID
+        Li Wei,li@x.cn,Hill,2023-01-02 10:00:00,9
+        """,
+    )
+    bench.write(
+        "deals.csv",
+        """
+        Deal - Title,Deal - Value,Deal - Currency of value,Organization,Contact person,Deal - Stage (pipeline),Deal - Status,Deal - Closed on,Deal - Creation date,Deal - Pipedrive System ID
+        Pumps,1200.5,EUR,Hill,Li Wei,Negotiations Started,Lost,2023-04-02 09:00:00,2023-02-01 08:00:00,7
+        Valves,10,EUR,Twice,,Proposal Made,Open,,2023-02-01 08:00:00,8
+        """,
+    )
+    report = run_twice(bench)
+    assert (report.mapping, report.refused) == ("pipedrive", 0), report.in_words()
+    pumps, valves = bench.records("deal")
+    assert (pumps.status, pumps.currency, pumps.account_id) == ("lost", "EUR", bench.records("account")[0].id)
+    assert pumps.contact_id == bench.records("contact")[0].id
+    # Two organizations bear this name, so nobody can say which one is meant.
+    assert (valves.account_id, valves.custom["pipedrive_organization"]) == (None, "Twice")
+    assert bench.records("contact")[0].account_id == pumps.account_id
+
+
 def test_a_folder_of_something_else_is_refused_with_what_was_found(bench: Workbench) -> None:
     bench.write("strange.csv", "a,b\n1,2\n")
     with pytest.raises(MappingError, match=r"no export that is known .*strange.csv: a, b; write a mapping"):
@@ -285,3 +480,22 @@ def test_the_salesforce_export_comes_in_whole_or_says_what_not(bench: Workbench)
     assert sum(notes["tasks"].values()) == 2000
     told = {activity.custom.get("salesforce_what") for activity in bench.records("activity")}
     assert len(told - {None}) > 2900, "where a link leads nowhere, the id it holds is kept"
+
+
+@pytest.mark.skipif(
+    not REAL.is_dir(), reason="the Salesforce export is not beside the checkout (CRM_REAL_DATA)"
+)
+@pytest.mark.parametrize("name", ["Account.csv", "Contact.csv", "Event.csv", "Task.csv", "User.csv"])
+@pytest.mark.parametrize("damage", ["cut in the middle", "another encoding"])
+def test_a_damaged_file_of_the_salesforce_export_stops_all_of_it(
+    bench: Workbench, name: str, damage: str
+) -> None:
+    for path in REAL.glob("*.csv"):
+        bench.write(path.name, path.read_bytes())
+    whole = (REAL / name).read_bytes()
+    half = len(whole) // 2
+    cut = whole[:half] if damage == "cut in the middle" else whole[:half] + b"\xff\x00\xfe" + whole[half:]
+    bench.write(name, cut)
+    with pytest.raises(SourceFileError, match=name):
+        run(bench)
+    assert bench.count_changes() == 0

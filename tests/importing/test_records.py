@@ -12,7 +12,7 @@ from crm_core.errors import FieldAlreadyDeclaredError
 from crm_core.fields import Known, known_at, list_fields, observed_until
 from crm_core.importing import ImportProgress
 from crm_core.merging import merge_records
-from crm_core.records import Account, Lead, User
+from crm_core.records import Account, Campaign, Lead, User
 from crm_core.store import Store
 from tests.factories import make_user
 from tests.importing.conftest import LEADS, Workbench, counts
@@ -574,3 +574,68 @@ def test_users_keep_what_the_mapping_does_not_name(bench: Workbench, store: Stor
         transaction.update(transaction.get(User, 1), {"language": "zh", "active": False})
     assert counts(bench.run(LINKED), "people") == {"unchanged": 2}
     assert (bench.records("user")[0].language, bench.records("user")[0].active) == ("zh", False)
+
+
+def test_a_row_that_ends_before_it_began_is_refused_with_both_dates(bench: Workbench) -> None:
+    mapping = """
+        name = "contracts"
+        recorded_at = "as_occurred"
+        [files.accounts]
+        path = "accounts.csv"
+        [files.contracts]
+        path = "contracts.csv"
+        [[records]]
+        name = "accounts"
+        record = "account"
+        file = "accounts"
+        external_id = "id"
+        occurred_at = { constant = "2024-01-01" }
+        fields = { name = "id" }
+        [[records]]
+        name = "contracts"
+        record = "contract"
+        file = "contracts"
+        external_id = "no"
+        occurred_at = "from"
+        [records.fields]
+        account_id = { external_id = "account" }
+        starts_on = "from"
+        ends_on = "to"
+    """
+    bench.write("accounts.csv", "id\nK1\n".replace("\\\n", "\n"))
+    bench.write(
+        "contracts.csv", "no,account,from,to\n1,K1,2025-01-01,2024-12-31\n2,K1,2025-01-01,2025-12-31\n"
+    )
+    report = bench.run(mapping)
+    assert report.in_words()[-1] == (
+        "refused: contracts.csv, line 2: to: expected nothing before starts_on (2025-01-01), got '2024-12-31'"
+    )
+    assert len(bench.records("contract")) == 1
+
+    bench.write("contracts.csv", "no,account,from,to\n2,K1,2026-01-01,2025-12-31\n")
+    report = bench.run(mapping)
+    assert [refusal.value for refusal in report.refusals] == ["2025-12-31"]
+
+
+def test_an_edit_here_and_a_row_that_contradicts_it_is_refused_and_the_rest_goes_on(bench: Workbench) -> None:
+    mapping = """
+        name = "campaigns"
+        recorded_at = "as_occurred"
+        [files.campaigns]
+        path = "campaigns.csv"
+        [[records]]
+        name = "campaigns"
+        record = "campaign"
+        file = "campaigns"
+        external_id = "id"
+        occurred_at = { constant = "2024-01-01" }
+        fields = { name = "id", ends_on = "to" }
+    """
+    bench.write("campaigns.csv", "id,to\nA,2025-06-30\nB,2025-06-30\n")
+    bench.run(mapping)
+    with bench.store.transaction() as tx:
+        tx.update(tx.get(Campaign, 1), {"starts_on": date(2025, 6, 1)})
+    bench.write("campaigns.csv", "id,to\nA,2025-05-01\nB,2025-05-01\n")
+    report = bench.run(mapping)
+    assert counts(report, "campaigns") == {"updated": 1, "refused": 1}
+    assert report.refusals[0].reason == "expected nothing before starts_on (2025-06-01)"

@@ -51,6 +51,7 @@ def test_the_report_as_json_holds_counts_refusals_and_what_was_not_used(bench: W
         ],
         "refusals_not_listed": 0,
         "encodings": {},
+        "found_out": [],
         "not_recognised": [],
         "dry_run": False,
         "unused_columns": {"leads.csv": ["extra"]},

@@ -74,7 +74,8 @@ def test_a_group_is_one_reason_and_the_heaviest_comes_first(business: Business, 
     sizes = [abs(reason["log_odds"]) for reason in made.reasons]
     assert sizes == sorted(sizes, reverse=True)
     assert all(
-        set(reason) == {"group", "feature", "value", "log_odds", "en", "zh"} for reason in made.reasons
+        set(reason) == {"group", "feature", "value", "log_odds", "en", "zh", "fields"}
+        for reason in made.reasons
     )
 
 

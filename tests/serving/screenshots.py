@@ -11,6 +11,7 @@ import argparse
 import sys
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from flask import Flask
 from flask.sessions import SecureCookieSessionInterface
@@ -62,6 +63,7 @@ def pages_of(session: Session, cast: dict[str, User]) -> dict[str, tuple[str, st
     lead = best(Lead, Lead.owner_id == mine, Lead.status == "open")
     deal = best(Deal, Deal.owner_id == mine, Deal.status == "open")
     account = best(Account, Account.owner_id == mine)
+    word = str(session.get_one(Lead, lead).company or session.get_one(Lead, lead).name)[:4]
     return {
         "login": ("nobody", "/login"),
         "leads": ("rep", "/leads"),
@@ -73,6 +75,10 @@ def pages_of(session: Session, cast: dict[str, User]) -> dict[str, tuple[str, st
         "deal": ("rep", f"/deals/{deal}"),
         "customers": ("manager", "/customers"),
         "customer": ("rep", f"/customers/{account}"),
+        "search": ("manager", "/search?q=" + quote(word)),
+        "search-nothing": ("rep", "/search?q=nothing+like+this"),
+        "duplicates": ("manager", "/duplicates?type=lead"),
+        "duplicates-customers": ("analyst", "/duplicates?type=account"),
         "models": ("analyst", "/models"),
         "api": ("analyst", "/api/docs"),
         "missing": ("rep", "/leads/999999999"),

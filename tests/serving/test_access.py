@@ -38,6 +38,10 @@ READS = (
     "POST /{type}/{id}/score",
 )
 WRITES = ("POST /{type}/{id}/activities", "POST /deals/{id}/stage")
+MERGES = ("POST /leads/{id}/merge", "POST /leads/{id}/distinct", "POST /leads/{id}/scoring-opt-out")
+"""Their paths take contacts and accounts as well."""
+SEEING = ("GET /search", "GET /duplicates")
+PERSONAL = ("POST /people/find", "POST /people/export", "POST /people/erase")
 COLLECTIONS = ("GET /{type}", "POST /leads")
 UNGUARDED = {"GET /healthz", "GET /readyz"}
 
@@ -46,6 +50,10 @@ BODIES = {
     "POST /leads/{id}/activities": {"kind": "call"},
     "POST /deals/{id}/activities": {"kind": "call"},
     "POST /deals/{id}/stage": {"stage": "needs"},
+    "POST /leads/{id}/merge": {"gone_id": 2**60},
+    "POST /leads/{id}/distinct": {"other_id": 2**60},
+    "POST /leads/{id}/scoring-opt-out": {"opted_out": False},
+    **{operation: {"mail": "no@body.example"} for operation in PERSONAL},
 }
 
 
@@ -107,7 +115,8 @@ def test_every_operation_is_in_the_matrix(world: World) -> None:
     tried = {
         operation for kind in ("leads", "deals") for operation in of_type(READS + WRITES + COLLECTIONS, kind)
     }
-    assert declared == tried | UNGUARDED
+    tried |= {operation.replace("/leads/", "/{type}/") for operation in MERGES}
+    assert declared == tried | {*SEEING, *PERSONAL} | UNGUARDED
 
 
 @pytest.mark.parametrize("whose", WHOSE)
@@ -151,6 +160,41 @@ def test_without_a_key_every_operation_is_refused(world: World) -> None:
     for record_type in ("leads", "deals"):
         for operation in of_type(READS + WRITES + COLLECTIONS, record_type):
             assert world.call(None, operation, world.ids[record_type]["own"]) == 401, operation
+    for operation in (*MERGES, *SEEING, *PERSONAL):
+        assert world.call(None, operation, world.ids["leads"]["own"]) == 401, operation
+
+
+@pytest.mark.parametrize("whose", WHOSE)
+@pytest.mark.parametrize("name", SEES)
+def test_merging_and_opting_out(world: World, name: str, whose: str) -> None:
+    for operation in MERGES:
+        status = world.call(name, operation, world.ids["leads"][whose])
+        if whose not in SEES[name]:
+            assert status == 404, operation
+        elif name == "Dana":
+            assert status == 403, operation
+        else:  # the other record does not exist for anybody
+            assert status == (200 if operation.endswith("opt-out") else 404), operation
+
+
+@pytest.mark.parametrize("name", SEES)
+def test_personal_data_is_for_administrators(world: World, name: str) -> None:
+    for operation in PERSONAL:
+        assert world.call(name, operation) == (200 if name == "Adam" else 403), operation
+
+
+@pytest.mark.parametrize("name", SEES)
+def test_hits_and_duplicates_are_what_may_be_seen(world: World, name: str) -> None:
+    headers = world.cast.header(name)
+    hits = world.client.get("/api/v1/search?q=Fangda&type=lead&limit=100", headers=headers).get_json()[
+        "items"
+    ]
+    seen = {world.ids["leads"][whose] for whose in SEES[name]}
+    assert {hit["id"] for hit in hits} & set(world.ids["leads"].values()) == seen
+    found = world.client.get("/api/v1/duplicates?record_type=lead&limit=200", headers=headers).get_json()
+    paired = {pair[side]["id"] for pair in found["pairs"] for side in ("first", "second")}
+    assert paired & set(world.ids["leads"].values()) <= seen
+    assert len(seen) < 2 or seen <= paired
 
 
 def test_health_needs_no_key(world: World) -> None:

@@ -95,6 +95,20 @@ def test_what_is_closed_is_not_scored(
     assert (closed.status_code, closed.get_json()["type"]) == (409, "urn:crm:problem:deal-not-open")
 
 
+def test_a_stage_that_requires_more_of_a_deal_names_the_fields(
+    client: FlaskClient, store: Store, cast: Cast
+) -> None:
+    with store.transaction() as transaction:
+        deal = make_deal(transaction, owner_id=cast["Ana"].id, amount=None)
+    refused = client.post(
+        f"/api/v1/deals/{deal.id}/stage", json={"stage": "proposal"}, headers=cast.header("Ana")
+    )
+    problem = refused.get_json()
+    assert (refused.status_code, problem["type"]) == (422, "urn:crm:problem:missing-fields")
+    assert [fault["field"] for fault in problem["errors"]] == ["account_id", "amount"]
+    assert problem["detail"] == "deal 1 needs account_id, amount before it can enter the stage 'proposal'"
+
+
 def test_a_deal_keeps_what_its_rep_believes(
     client: FlaskClient, store: Store, cast: Cast, promote: Promote
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -30,6 +31,16 @@ WRITES: dict[str, dict[str, Any]] = {
     "/api/v1/deals/1/stage": {"stage": "needs"},
 }
 """Every write endpoint with a body it accepts."""
+
+ABOUT_PEOPLE: dict[str, dict[str, Any]] = {
+    "/api/v1/leads/1/merge": {"gone_id": 2},
+    "/api/v1/leads/1/distinct": {"other_id": 2},
+    "/api/v1/leads/1/scoring-opt-out": {"opted_out": True},
+    "/api/v1/people/find": {"mail": "a@b.example"},
+    "/api/v1/people/export": {"mail": "a@b.example"},
+    "/api/v1/people/erase": {"mail": "a@b.example"},
+}
+"""Write endpoints whose bodies have no text and no instant, with a body that is accepted."""
 
 WITHOUT_BODY = {"/api/v1/leads/{id}/score", "/api/v1/deals/{id}/score"}
 
@@ -116,7 +127,7 @@ OF_LEADS = [
     ({"owner_id": 999}, 404, "record-not-found"),
     ({"owner_id": 2}, 403, "access-denied"),
     ({"custom": {"shoe_size": 43}}, 422, "unknown-field"),
-    ({"custom": {"a\x00": 1}}, 422, "unknown-field"),
+    ({"custom": {"a\x00": 1}}, 422, "unsafe-text"),
     ({"custom": {"depth": [1]}}, 422, "invalid-request"),
     ({"custom": {"n": 10**4000}}, 422, "invalid-request"),
     ({"external_id": "taken"}, 409, "duplicate-external-id"),
@@ -182,7 +193,26 @@ def test_every_write_endpoint_is_tried(client: FlaskClient) -> None:
     written = {
         path for path, item in app.api_doc["paths"].items() if {"post", "put", "patch", "delete"} & set(item)
     }
-    assert written == {path.replace("/1/", "/{id}/") for path in WRITES} | WITHOUT_BODY
+    known = {path.replace("/1/", "/{id}/") for path in WRITES} | WITHOUT_BODY
+    assert written == known | {path.replace("/leads/1/", "/{type}/{id}/") for path in ABOUT_PEOPLE}
+
+
+@pytest.mark.parametrize("path", ABOUT_PEOPLE)
+def test_bad_bodies_about_people(client: FlaskClient, store: Store, cast: Cast, path: str) -> None:
+    before = dump(store)
+    for bad in (each for each in BAD if each.text is None):
+        content_type = {"content_type": bad.content_type} if bad.content_type else {}
+        body = bad.body
+        if body is None:
+            body = json.dumps({**ABOUT_PEOPLE[path], **(bad.more or {})}).encode()
+        answer = client.post(path, data=body, headers=cast.header("Adam"), **content_type)
+        slug, status = ("invalid-request", 422) if bad.slug == "future-event" else (bad.slug, bad.status)
+        check_problem(answer, status, slug)
+    values: tuple[object, ...] = (None, "x", [], 10**30, -1, {})
+    for value in values:
+        answer = client.post(path, json=dict.fromkeys(ABOUT_PEOPLE[path], value), headers=cast.header("Adam"))
+        assert (answer.status_code, answer.content_type) == (422, "application/problem+json"), value
+    assert dump(store) == before
 
 
 @pytest.mark.parametrize("path", WRITES)

@@ -46,3 +46,11 @@ def test_an_export_as_nobody_or_of_nothing_is_refused_in_one_line(ready: Path) -
         assert (refused.exit_code, refused.stdout) == (1, "")
         assert "crm: " in refused.stderr
     assert not (ready / "out").exists()
+
+
+def test_how_a_bi_tool_reads_is_printed(ready: Path) -> None:
+    told = run("views", "sql", "--home", ready / "home")
+    assert told.exit_code == 0, told.output
+    assert "?mode=ro" in told.stdout
+    assert "SELECT * FROM bi_stage_history;" in told.stdout
+    assert "prices, costs and personal data" in told.stdout

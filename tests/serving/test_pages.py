@@ -242,9 +242,30 @@ def test_a_time_is_read_in_the_readers_zone(app: Flask, store: Store, cast: Cast
     assert "8:30" in ana.get(f"/leads/{lead.id}").text
 
 
+def test_a_deal_that_lacks_what_a_stage_requires_stays_and_says_so(
+    app: Flask, store: Store, cast: Cast
+) -> None:
+    with store.transaction() as transaction:
+        deal = make_deal(transaction, owner_id=cast["Ana"].id, amount=None)
+    ana = logged_in(app, cast["Ana"])
+    sent = {"csrf_token": csrf_of(ana.get(f"/deals/{deal.id}").text), "stage": "proposal"}
+    page = text_of(ana.post(f"/deals/{deal.id}/stage", data=sent, follow_redirects=True).text)
+    assert "Proposal and quote: Please check: Customer, Amount" in page
+    assert "First contact → Proposal and quote" not in page
+
+
+def test_a_new_lead_may_be_of_a_usual_source_or_of_another(app: Flask, store: Store, cast: Cast) -> None:
+    with store.transaction() as transaction:
+        make_lead(transaction, source="猎头", owner_id=cast["Ana"].id)
+    page = logged_in(app, cast["Ana"]).get("/leads/new").text
+    assert '<option value="trade show">Trade show</option>' in page
+    assert '<option value="猎头">猎头</option>' in page
+
+
 def test_a_deal_is_moved_on_its_page(app: Flask, store: Store, cast: Cast) -> None:
     with store.transaction() as transaction:
-        deal = make_deal(transaction, owner_id=cast["Ana"].id)
+        account = make_account(transaction, owner_id=cast["Ana"].id)
+        deal = make_deal(transaction, owner_id=cast["Ana"].id, account_id=account.id)
     ana = logged_in(app, cast["Ana"])
     sent = {"csrf_token": csrf_of(ana.get(f"/deals/{deal.id}").text), "stage": "proposal"}
     page = ana.post(f"/deals/{deal.id}/stage", data=sent, follow_redirects=True).text

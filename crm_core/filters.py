@@ -1,0 +1,356 @@
+r"""Conditions on the fields of records, built in or custom, read from text and compiled to SQL.
+
+A condition is `FIELD:OP` or `FIELD:OP:VALUE`, such as `amount:ge:1000`, `custom.grade:in:A,B` or
+`expected_close_on:empty`. Commas part the values of `in`, `not_in` and `between`; `\,` is a comma inside of
+one and `\\` a backslash. Values are always bound, never put into SQL, and an operator that makes no sense
+for a field, a value of another kind or a field that the reader may not see is refused by name.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time
+from decimal import Decimal, InvalidOperation
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    ColumnElement,
+    Float,
+    Integer,
+    String,
+    Text,
+    and_,
+    or_,
+    true,
+    type_coerce,
+)
+from sqlalchemy.types import TypeEngine
+
+from crm_core.access import Reader
+from crm_core.clock import day_number, micros
+from crm_core.columns import Day, Instant, Json, Money, check_text, money_units
+from crm_core.declared import CustomField, declarations
+from crm_core.errors import AccessDeniedError, FilterError, InvalidValueError, UnknownFieldError
+from crm_core.fields import CUSTOM, FieldKind, model_of
+from crm_core.members import is_present, member
+from crm_core.records import CustomRecord, Record
+from crm_core.validation import CHOICES, columns_of
+
+MOST = 20
+"""Conditions in one filter."""
+_LONGEST = 2_000
+_MOST_VALUES = 200
+
+
+class Op(StrEnum):
+    """What is asked of a field."""
+
+    EQ = "eq"
+    NE = "ne"
+    IN = "in"
+    NOT_IN = "not_in"
+    LT = "lt"
+    LE = "le"
+    GT = "gt"
+    GE = "ge"
+    BETWEEN = "between"
+    CONTAINS = "contains"
+    EMPTY = "empty"
+    NOT_EMPTY = "not_empty"
+
+
+_SAME = (Op.EQ, Op.NE, Op.IN, Op.NOT_IN)
+_ORDERED = (Op.LT, Op.LE, Op.GT, Op.GE, Op.BETWEEN)
+_GIVEN = (Op.EMPTY, Op.NOT_EMPTY)
+
+
+class _Kind(StrEnum):
+    TEXT = "text"
+    CHOICE = "choice"
+    NUMBER = "number"
+    WHOLE = "whole"
+    MONEY = "money"
+    FLAG = "flag"
+    INSTANT = "instant"
+    DAY = "day"
+
+
+OPS: dict[str, tuple[Op, ...]] = {
+    _Kind.TEXT: (*_SAME, Op.CONTAINS, *_GIVEN),
+    _Kind.CHOICE: (*_SAME, *_GIVEN),
+    _Kind.NUMBER: (*_SAME, *_ORDERED, *_GIVEN),
+    _Kind.WHOLE: (*_SAME, *_ORDERED, *_GIVEN),
+    _Kind.MONEY: (*_SAME, *_ORDERED, *_GIVEN),
+    _Kind.FLAG: (Op.EQ, Op.NE, *_GIVEN),
+    _Kind.INSTANT: (*_ORDERED, *_GIVEN),
+    _Kind.DAY: (*_SAME, *_ORDERED, *_GIVEN),
+}
+"""What may be asked of a field of each kind."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Condition:
+    """One condition as it was written: the field's name, the operator, and the texts of its values."""
+
+    field: str
+    op: Op
+    values: tuple[str, ...] = ()
+
+
+def parse_condition(text: str) -> Condition:
+    """Return the condition that a text says; raise FilterError with what was expected."""
+    if len(text) > _LONGEST:
+        raise FilterError(f"filter: expected at most {_LONGEST} characters, got {len(text)}")
+    check_text("filter", text)
+    field, *rest = text.split(":", 2)
+    if not field or not rest:
+        raise FilterError(
+            f"filter: expected FIELD:OP or FIELD:OP:VALUE, such as amount:ge:1000, got {text!r}"
+        )
+    if rest[0] not in list(Op):
+        raise FilterError(f"filter {field}: expected one of {', '.join(Op)}, got {rest[0]!r}")
+    op, given = Op(rest[0]), rest[1] if len(rest) > 1 else None
+    return Condition(field=field, op=op, values=_values(field, op, given))
+
+
+def _values(field: str, op: Op, given: str | None) -> tuple[str, ...]:
+    if op in _GIVEN:
+        if given is not None:
+            raise FilterError(f"filter {field}:{op}: expected nothing after {op}, got {given!r}")
+        return ()
+    if given is None:
+        raise FilterError(f"filter {field}:{op}: expected {field}:{op}:VALUE, got no value")
+    if op not in {Op.IN, Op.NOT_IN, Op.BETWEEN}:
+        return (_plain(given),)
+    values = _split(given)
+    if op is Op.BETWEEN and len(values) != 2:
+        raise FilterError(f"filter {field}:between: expected two values with a comma between, got {given!r}")
+    if not 1 <= len(values) <= _MOST_VALUES:
+        raise FilterError(f"filter {field}:{op}: expected 1 to {_MOST_VALUES} values, got {len(values)}")
+    return values
+
+
+def _split(text: str) -> tuple[str, ...]:
+    """Return the texts between commas; what a backslash stands before is part of its text."""
+    parts = re.findall(r"((?:\\.|[^\\,]|\\$)*)(,|$)", text)
+    ends = next(number for number, (_, end) in enumerate(parts, start=1) if not end)
+    return tuple(_plain(part) for part, _ in parts[:ends])
+
+
+def _plain(text: str) -> str:
+    return re.sub(r"\\([,\\])", r"\1", text)
+
+
+def compile_filter(reader: Reader, record_type: str, texts: Sequence[str]) -> ColumnElement[bool]:
+    """Return the SQL condition that all of `texts` hold for a record of a type, built in or declared.
+
+    Raises FilterError for what cannot be read or asked, UnknownFieldError for a field that there is not, and
+    AccessDeniedError for one that the reader may not see: a filter would tell its values.
+    """
+    if len(texts) > MOST:
+        raise FilterError(f"filter: expected at most {MOST} conditions, got {len(texts)}")
+    model = model_of(reader.session, record_type)
+    conditions = [_compile(_asked(reader, model, record_type, parse_condition(text))) for text in texts]
+    if model is CustomRecord:
+        kind = declarations(reader.session).by_name[record_type]
+        conditions.append(CustomRecord.type_id == kind.type_id)
+    return and_(*conditions) if conditions else true()
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Asked:
+    """A condition with the column that it is about, in stored form."""
+
+    condition: Condition
+    kind: _Kind
+    column: ColumnElement[Any]
+    present: ColumnElement[bool]
+    words: tuple[str, ...] = ()
+
+
+def _asked(reader: Reader, model: type[Record], record_type: str, condition: Condition) -> _Asked:
+    name = condition.field
+    if name.startswith(CUSTOM):
+        _check_readable(reader, record_type, "custom", name)
+        field = declarations(reader.session).fields(record_type).get(name.removeprefix(CUSTOM))
+        if field is None:
+            raise UnknownFieldError(record_type, name)
+        return _custom(reader, model, field, condition)
+    columns = columns_of(model)
+    if name not in columns:
+        raise UnknownFieldError(record_type, name)
+    _check_readable(reader, record_type, name)
+    column: ColumnElement[Any] = columns[name]
+    words = tuple(sorted(CHOICES[record_type, name])) if (record_type, name) in CHOICES else ()
+    kind = _Kind.CHOICE if words else _kind_of(column.type)
+    if kind is None:
+        raise FilterError(f"filter {name}: holds a list and cannot be filtered by")
+    if kind is _Kind.WHOLE:
+        column = type_coerce(column, BigInteger())  # numbers beyond 32 bits are just unequal
+    return _Asked(condition=condition, kind=kind, column=column, present=column.is_not(None), words=words)
+
+
+def _check_readable(reader: Reader, record_type: str, *fields: str) -> None:
+    for field in fields:
+        if not reader.may_read_field(record_type, field):
+            raise AccessDeniedError(f"the role {reader.user.role} may not filter by {record_type}.{field}")
+
+
+_CUSTOM_KINDS: dict[FieldKind, tuple[_Kind, TypeEngine[Any]]] = {
+    FieldKind.TEXT: (_Kind.TEXT, String()),
+    FieldKind.CHOICE: (_Kind.CHOICE, String()),
+    FieldKind.NUMBER: (_Kind.NUMBER, Float()),
+    FieldKind.FLAG: (_Kind.FLAG, Boolean()),
+    FieldKind.INSTANT: (_Kind.INSTANT, BigInteger()),
+    FieldKind.DAY: (_Kind.DAY, BigInteger()),
+    FieldKind.MONEY: (_Kind.MONEY, BigInteger()),
+    FieldKind.REFERENCE: (_Kind.WHOLE, BigInteger()),
+}
+
+
+def _custom(reader: Reader, model: type[Record], field: CustomField, condition: Condition) -> _Asked:
+    kind, stored = _CUSTOM_KINDS[field.kind]
+    column = columns_of(model)["custom"]
+    return _Asked(
+        condition=condition,
+        kind=kind,
+        column=member(reader.session, column, field.name, stored),
+        present=is_present(reader.session, column, field.name),
+        words=field.choices,
+    )
+
+
+def _kind_of(stored: TypeEngine[Any]) -> _Kind | None:
+    if isinstance(stored, Json):
+        return None
+    kinds: tuple[tuple[type[TypeEngine[Any]], _Kind], ...] = (
+        (Instant, _Kind.INSTANT),
+        (Day, _Kind.DAY),
+        (Money, _Kind.MONEY),
+        (Boolean, _Kind.FLAG),
+        (Integer, _Kind.WHOLE),
+        (Float, _Kind.NUMBER),
+        (Text, _Kind.TEXT),
+        (String, _Kind.TEXT),
+    )
+    return next((kind for each, kind in kinds if isinstance(stored, each)), None)
+
+
+def _compile(asked: _Asked) -> ColumnElement[bool]:
+    condition, column = asked.condition, asked.column
+    place = f"filter {condition.field}"
+    if condition.op not in OPS[asked.kind]:
+        words = ", ".join(OPS[asked.kind])
+        raise FilterError(f"{place}: a {asked.kind} can be asked for {words}, not for {condition.op}")
+    values = [_value(asked, text) for text in condition.values]
+    return _SQL[condition.op](column, asked.present, values)
+
+
+_SQL: dict[Op, Callable[[Any, Any, list[Any]], ColumnElement[bool]]] = {
+    Op.EMPTY: lambda _column, present, _values: ~present,
+    Op.NOT_EMPTY: lambda _column, present, _values: present,
+    Op.EQ: lambda column, _present, values: column == values[0],
+    Op.NE: lambda column, present, values: or_(~present, column != values[0]),
+    Op.IN: lambda column, _present, values: column.in_(values),
+    Op.NOT_IN: lambda column, present, values: or_(~present, column.not_in(values)),
+    Op.LT: lambda column, _present, values: column < values[0],
+    Op.LE: lambda column, _present, values: column <= values[0],
+    Op.GT: lambda column, _present, values: column > values[0],
+    Op.GE: lambda column, _present, values: column >= values[0],
+    Op.BETWEEN: lambda column, _present, values: column.between(values[0], values[1]),
+    Op.CONTAINS: lambda column, _present, values: column.icontains(values[0], autoescape=True),
+}
+"""By operator, the condition on a column, given whether it holds anything, and the values asked for."""
+
+
+def _value(asked: _Asked, text: str) -> Any:  # noqa: ANN401  of the column's type
+    """Return the value that a text says, as the column takes it."""
+    if asked.words and text not in asked.words:
+        raise _refused(asked, text, f"one of {', '.join(asked.words)}")
+    try:
+        value = _READ[asked.kind](text)
+    except (ValueError, InvalidOperation, InvalidValueError, OverflowError) as error:
+        raise _refused(asked, text, _EXPECTED[asked.kind]) from error
+    return _stored(asked.kind, value) if isinstance(asked.column.type, BigInteger) else value
+
+
+def _refused(asked: _Asked, text: str, expected: str) -> FilterError:
+    return FilterError(f"filter {asked.condition.field}: expected {expected}, got {text!r}")
+
+
+def _stored(kind: _Kind, value: Any) -> Any:  # noqa: ANN401  as above
+    """Return a value as custom fields and ids store it."""
+    match kind:
+        case _Kind.INSTANT:
+            return micros(value)
+        case _Kind.DAY:
+            return day_number(value)
+        case _Kind.MONEY:
+            return money_units(value)
+    return value
+
+
+def _number(text: str) -> float:
+    value = float(text)
+    if not abs(value) < float("inf") or "_" in text:
+        raise ValueError(text)
+    return value
+
+
+def _whole(text: str) -> int:
+    if not re.fullmatch(r"[+-]?\d{1,19}", text, re.ASCII) or not -(2**63) <= int(text) < 2**63:
+        raise ValueError(text)
+    return int(text)
+
+
+def _money(text: str) -> Decimal:
+    if "_" in text:
+        raise ValueError(text)
+    value = Decimal(text)
+    money_units(value)
+    return value
+
+
+def _flag(text: str) -> bool:
+    if text.lower() not in {"true", "false"}:
+        raise ValueError(text)
+    return text.lower() == "true"
+
+
+def _instant(text: str) -> datetime:
+    """Read an instant; a day stands for its midnight, and without a zone it is UTC."""
+    try:
+        moment = datetime.combine(date.fromisoformat(text), time.min)
+    except ValueError:
+        moment = datetime.fromisoformat(text)
+    moment = moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+    micros(moment)
+    return moment
+
+
+_READ: dict[_Kind, Callable[[str], Any]] = {
+    _Kind.TEXT: str,
+    _Kind.CHOICE: str,
+    _Kind.NUMBER: _number,
+    _Kind.WHOLE: _whole,
+    _Kind.MONEY: _money,
+    _Kind.FLAG: _flag,
+    _Kind.INSTANT: _instant,
+    _Kind.DAY: date.fromisoformat,
+}
+
+_EXPECTED: dict[_Kind, str] = {
+    _Kind.TEXT: "a text",
+    _Kind.CHOICE: "a word",
+    _Kind.NUMBER: "a finite number",
+    _Kind.WHOLE: "a whole number",
+    _Kind.MONEY: "an amount such as 1000 or 99.50",
+    _Kind.FLAG: "true or false",
+    _Kind.INSTANT: "an instant such as 2026-03-02T09:00:00Z, or a day",
+    _Kind.DAY: "a day such as 2026-03-02",
+}

@@ -1,0 +1,477 @@
+"""The loops that features are made of, compiled by numba; `features.compiled` hands them out.
+
+Every loop takes questions beside runs of events: question i sees the positions `start[i]` to `stop[i]` of the
+event arrays, which are in order (by key, as they happened, as written). All numbers are int64, so that no
+order of summing changes a bit. The loops hold no lock of the interpreter: blocks of questions run in threads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+import numba
+import numpy as np
+import numpy.typing as npt
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+Flags = npt.NDArray[np.bool_]
+Loop = TypeVar("Loop", bound=Callable[..., Any])
+
+DAY = 86_400_000_000
+"""As `crm_core.clock.DAY`; what a compiled loop reads has to stand in its own module."""
+NO_INSTANT = np.iinfo(np.int64).min
+"""As `crm_core.arrays.NO_INSTANT`."""
+NEVER = np.iinfo(np.int64).max
+"""As `features.windows.NEVER`."""
+_MOVES = 4096
+"""Steps that putting the entries of one key in order may take at once, beside four an entry."""
+_DENSE = 4
+"""Keys are counted into places as long as there are at most so many places an entry."""
+
+
+def _compiled(loop: Loop) -> Loop:
+    """Return a loop that is compiled when first called, and kept on disk where a folder can be written."""
+    try:
+        return cast("Loop", numba.njit(nogil=True, cache=True)(loop))
+    except RuntimeError:
+        # Neither the checkout nor the user's cache folder can be written: each process compiles for itself.
+        return cast("Loop", numba.njit(nogil=True)(loop))
+
+
+# ------------------------------------------------------------------------------------------ which events
+
+
+@_compiled
+def runs(sorted_keys: Ints, keys: Ints) -> tuple[Ints, Ints, int]:
+    """Return where the run of each of `keys` starts and stops in `sorted_keys`, and the longest's length."""
+    start, stop = np.empty(keys.size, np.int64), np.empty(keys.size, np.int64)
+    longest, first, last = 0, 0, 0
+    for i in range(keys.size):
+        key = keys[i]
+        if i == 0 or key != keys[i - 1]:
+            # Keys mostly come in order, so the search begins where the last one ended.
+            low = last if i > 0 and key > keys[i - 1] else 0
+            first = _reach(sorted_keys, key, low)
+            last = _reach(sorted_keys, key + 1, first)
+            longest = max(longest, last - first)
+        start[i] = first
+        stop[i] = last
+    return start, stop, longest
+
+
+@_compiled
+def _reach(values: Ints, limit: int, low: int) -> int:
+    """Return the first position from `low` on with a value that is at least `limit`, in steps that double."""
+    step, high = 1, low
+    while high < values.size and values[high] < limit:
+        low = high + 1
+        high += step
+        step *= 2
+    high = min(high, values.size)
+    while low < high:
+        middle = (low + high) >> 1
+        if values[middle] < limit:
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
+@_compiled
+def positions(sorted_ids: Ints, ids: Ints) -> Ints:
+    """Return where each of `ids` stands in `sorted_ids` (each once), -1 for what does not."""
+    result = np.empty(ids.size, np.int64)
+    low = 0
+    for i in range(ids.size):
+        if i > 0 and ids[i] < ids[i - 1]:
+            low = 0
+        low = _reach(sorted_ids, ids[i], low)
+        result[i] = low if low < sorted_ids.size and sorted_ids[low] == ids[i] else -1
+    return result
+
+
+@_compiled
+def unique(ids: Ints) -> Ints:
+    """Return the ids, ascending, each once, without NO_INSTANT."""
+    in_order = True
+    for i in range(1, ids.size):
+        in_order &= ids[i] >= ids[i - 1]
+    ordered = ids if in_order else np.sort(ids)
+    result = np.empty(ids.size, np.int64)
+    size = 0
+    for i in range(ids.size):
+        if ordered[i] != NO_INSTANT and (i == 0 or ordered[i] != ordered[i - 1]):
+            result[size] = ordered[i]
+            size += 1
+    return result[:size].copy()
+
+
+@_compiled
+def is_in_order(key: Ints, occurred: Ints, record: Ints, start: Ints, stop: Ints) -> bool:
+    """Tell whether all events concern somebody, were ever visible and are in order already."""
+    for i in range(key.size):
+        if key[i] == NO_INSTANT or start[i] >= stop[i]:
+            return False
+        if i > 0 and not _follows(i, i - 1, key, occurred, record, start):
+            return False
+    return True
+
+
+@_compiled
+def _follows(this: int, that: int, key: Ints, occurred: Ints, record: Ints, start: Ints) -> bool:
+    if key[this] != key[that]:
+        return bool(key[this] > key[that])
+    if occurred[this] != occurred[that]:
+        return bool(occurred[this] > occurred[that])
+    if record[this] != record[that]:
+        return bool(record[this] > record[that])
+    return bool(start[this] >= start[that])
+
+
+# ------------------------------------------------------------------------------------------ events by key
+
+
+@_compiled
+def group(keys: Ints) -> tuple[Ints, Ints, npt.NDArray[np.int32]]:
+    """Return (unique keys, where the entries of each begin, entries by key), in their order for each key.
+
+    NO_INSTANT is nobody: such entries are left out. At most 2**31 entries.
+    """
+    low, high, held = NO_INSTANT, NO_INSTANT, 0
+    for key in keys:
+        if key != NO_INSTANT:
+            low = key if held == 0 else min(low, key)
+            high = max(high, key)
+            held += 1
+    if held == 0:
+        return np.empty(0, np.int64), np.zeros(1, np.int64), np.empty(0, np.int32)
+    # Far ends may lie so far apart that their distance does not fit into an integer.
+    if float(high) - float(low) > _DENSE * held + 1024.0:
+        return _group_sparse(keys, held)
+    return _group_dense(keys, low, high, held)
+
+
+@_compiled
+def _group_dense(keys: Ints, low: int, high: int, held: int) -> tuple[Ints, Ints, npt.NDArray[np.int32]]:
+    place = np.zeros(high - low + 2, np.int32)
+    for key in keys:
+        if key != NO_INSTANT:
+            place[key - low + 1] += 1
+    several = 0
+    for i in range(1, place.size):
+        several += place[i] > 0
+        place[i] += place[i - 1]
+    unique, begin = np.empty(several, np.int64), np.empty(several + 1, np.int64)
+    several = 0
+    for i in range(place.size - 1):
+        if place[i + 1] > place[i]:
+            unique[several] = low + i
+            begin[several] = place[i]
+            several += 1
+    begin[several] = held
+    order = np.empty(held, np.int32)
+    for i in range(keys.size):
+        if keys[i] != NO_INSTANT:
+            order[place[keys[i] - low]] = i
+            place[keys[i] - low] += 1
+    return unique, begin, order
+
+
+@_compiled
+def _group_sparse(keys: Ints, held: int) -> tuple[Ints, Ints, npt.NDArray[np.int32]]:
+    order = np.empty(held, np.int32)
+    # NO_INSTANT sorts before every key.
+    order[:] = np.argsort(keys, kind="mergesort")[keys.size - held :]
+    unique, begin = np.empty(held, np.int64), np.empty(held + 1, np.int64)
+    several = 0
+    for i in range(held):
+        if i == 0 or keys[order[i]] != keys[order[i - 1]]:
+            unique[several] = keys[order[i]]
+            begin[several] = i
+            several += 1
+    begin[several] = held
+    return unique[:several].copy(), begin[: several + 1].copy(), order
+
+
+@_compiled
+def is_log(occurred: Ints, record: Ints) -> bool:
+    """Tell whether events stand as they happened, each once, so that those of one key are in order too."""
+    for i in range(1, occurred.size):
+        if occurred[i] < occurred[i - 1] or record[i] <= record[i - 1]:
+            return False
+    return True
+
+
+@_compiled
+def settle(order: npt.NDArray[np.int32], begin: Ints, occurred: Ints, record: Ints, start: Ints) -> Ints:
+    """Put the entries of each key in order (as they happened, as written); return the groups left to others.
+
+    Entries mostly come in order or nearly so; a group that is long and far from it is left as it was.
+    """
+    left = np.empty(begin.size - 1, np.int64)
+    several = 0
+    for run in range(begin.size - 1):
+        moves = 0
+        for i in range(begin[run] + 1, begin[run + 1]):
+            entry, at = order[i], i
+            while at > begin[run] and not _later(entry, order[at - 1], occurred, record, start):
+                order[at] = order[at - 1]
+                at -= 1
+                moves += 1
+            order[at] = entry
+            if moves > _MOVES + 4 * (begin[run + 1] - begin[run]):
+                left[several] = run
+                several += 1
+                break
+    return left[:several].copy()
+
+
+@_compiled
+def _later(this: int, that: int, occurred: Ints, record: Ints, start: Ints) -> bool:
+    if occurred[this] != occurred[that]:
+        return bool(occurred[this] > occurred[that])
+    if record[this] != record[that]:
+        return bool(record[this] > record[that])
+    return bool(start[this] >= start[that])
+
+
+@_compiled
+def events_of(
+    unique: Ints,
+    begin: Ints,
+    order: npt.NDArray[np.int32],
+    keys: Ints,
+    record: Ints,
+    occurred: Ints,
+    known_at: Ints,
+    gone_at: Ints,
+) -> tuple[Ints, Ints, Ints, Ints, Ints, Ints]:
+    """Return (place, key, record, occurred, start, stop) of every event of `keys` (ascending, each once).
+
+    `unique`, `begin` and `order` are what `group` returned. Nothing that was never visible is among them; a
+    `gone_at` of no length, or NO_INSTANT in it, is never.
+    """
+    low, size = 0, 0
+    found = np.empty(keys.size, np.int64)
+    for i in range(keys.size):
+        low = _reach(unique, keys[i], low)
+        found[i] = low if low < unique.size and unique[low] == keys[i] else -1
+        if found[i] >= 0:
+            size += begin[low + 1] - begin[low]
+    place, key, records = np.empty(size, np.int64), np.empty(size, np.int64), np.empty(size, np.int64)
+    happened, start, stop = np.empty(size, np.int64), np.empty(size, np.int64), np.empty(size, np.int64)
+    at = 0
+    for i in range(keys.size):
+        run = found[i]
+        if run < 0:
+            continue
+        for j in range(begin[run], begin[run + 1]):
+            row = np.int64(order[j])
+            seen = max(occurred[row], known_at[row])
+            gone = NEVER if gone_at.size == 0 or gone_at[row] == NO_INSTANT else gone_at[row]
+            if seen < gone:
+                place[at] = row
+                key[at] = keys[i]
+                records[at] = record[row]
+                happened[at] = occurred[row]
+                start[at] = seen
+                stop[at] = gone
+                at += 1
+    return place[:at], key[:at], records[:at], happened[:at], start[:at], stop[:at]
+
+
+@_compiled
+def take(
+    rows: Ints, key: Ints, record: Ints, occurred: Ints, start: Ints, stop: Ints
+) -> tuple[Ints, Ints, Ints, Ints, Ints]:
+    """Return the given rows of the five arrays."""
+    size = rows.size
+    keys, records, happened = np.empty(size, np.int64), np.empty(size, np.int64), np.empty(size, np.int64)
+    since, until = np.empty(size, np.int64), np.empty(size, np.int64)
+    for i in range(size):
+        row = rows[i]
+        keys[i] = key[row]
+        records[i] = record[row]
+        happened[i] = occurred[row]
+        since[i] = start[row]
+        until[i] = stop[row]
+    return keys, records, happened, since, until
+
+
+# ------------------------------------------------------------------------------------------ answers
+
+
+@_compiled
+def count(
+    start: Ints, stop: Ints, as_of: Ints, occurred: Ints, since: Ints, until: Ints, lookback: int, few: int
+) -> Ints:
+    """Return how many events each window holds; `lookback` below 0: all. 0 for a run longer than `few`."""
+    result = np.zeros(as_of.size, np.int64)
+    for i in range(as_of.size):
+        if stop[i] - start[i] > few:
+            continue
+        when = as_of[i]
+        limit = when - lookback if lookback >= 0 else NO_INSTANT
+        found = 0
+        for j in range(start[i], stop[i]):
+            # No branch: with few events, a wrong guess costs more than all the comparisons.
+            inside = (occurred[j] > limit) & (since[j] <= when) & (when < until[j])
+            found += inside
+        result[i] = found
+    return result
+
+
+@_compiled
+def total(
+    start: Ints,
+    stop: Ints,
+    as_of: Ints,
+    occurred: Ints,
+    since: Ints,
+    until: Ints,
+    weight: Ints,
+    lookback: int,
+    few: int,
+) -> Ints:
+    """Return the sum of `weight` over the events of each window, as `count` counts them."""
+    result = np.zeros(as_of.size, np.int64)
+    for i in range(as_of.size):
+        if stop[i] - start[i] > few:
+            continue
+        when = as_of[i]
+        limit = when - lookback if lookback >= 0 else NO_INSTANT
+        found = 0
+        for j in range(start[i], stop[i]):
+            # No branch: with few events, a wrong guess costs more than all the comparisons.
+            inside = (occurred[j] > limit) & (since[j] <= when) & (when < until[j])
+            found += inside * weight[j]
+        result[i] = found
+    return result
+
+
+@_compiled
+def newest(
+    start: Ints, stop: Ints, as_of: Ints, occurred: Ints, since: Ints, until: Ints, lookback: int, few: int
+) -> Ints:
+    """Return the last visible event of each window, -1 for none and for a run longer than `few`."""
+    result = np.full(as_of.size, -1, np.int64)
+    for i in range(as_of.size):
+        if stop[i] - start[i] > few:
+            continue
+        when = as_of[i]
+        for j in range(stop[i] - 1, start[i] - 1, -1):
+            if lookback >= 0 and occurred[j] <= when - lookback:
+                break
+            if since[j] <= when < until[j]:
+                result[i] = j
+                break
+    return result
+
+
+@_compiled
+def oldest(start: Ints, stop: Ints, as_of: Ints, since: Ints, until: Ints, few: int) -> Ints:
+    """Return the first visible event of each question, -1 for none and for a run longer than `few`."""
+    result = np.full(as_of.size, -1, np.int64)
+    for i in range(as_of.size):
+        if stop[i] - start[i] > few:
+            continue
+        when = as_of[i]
+        for j in range(start[i], stop[i]):
+            if since[j] <= when < until[j]:
+                result[i] = j
+                break
+    return result
+
+
+@_compiled
+def held(
+    first: int,
+    last: int,
+    start: Ints,
+    stop: Ints,
+    as_of: Ints,
+    occurred: Ints,
+    since: Ints,
+    until: Ints,
+    lookback: int,
+) -> tuple[Ints, Ints]:
+    """Return (question, event) for every event in the windows of the questions from `first` to `last`."""
+    size = 0
+    for i in range(first, last):
+        when = as_of[i]
+        for j in range(start[i], stop[i]):
+            inside = lookback < 0 or occurred[j] > when - lookback
+            size += inside and since[j] <= when < until[j]
+    question, event = np.empty(size, np.int64), np.empty(size, np.int64)
+    at = 0
+    for i in range(first, last):
+        when = as_of[i]
+        for j in range(start[i], stop[i]):
+            inside = lookback < 0 or occurred[j] > when - lookback
+            if inside and since[j] <= when < until[j]:
+                question[at] = i
+                event[at] = j
+                at += 1
+    return question, event
+
+
+@_compiled
+def median_gap(
+    start: Ints, stop: Ints, as_of: Ints, occurred: Ints, since: Ints, until: Ints, lookback: int
+) -> Floats:
+    """Return the median of the days between successive days with an event; NaN below two such days."""
+    result = np.full(as_of.size, np.nan)
+    longest = 0
+    for i in range(as_of.size):
+        longest = max(longest, stop[i] - start[i])
+    gaps = np.empty(longest, np.int64)
+    for i in range(as_of.size):
+        when, size, before = as_of[i], 0, NO_INSTANT
+        for j in range(start[i], stop[i]):
+            inside = lookback < 0 or occurred[j] > when - lookback
+            if inside and since[j] <= when < until[j]:
+                day = occurred[j] // DAY
+                if before not in (NO_INSTANT, day):
+                    gaps[size] = day - before
+                    size += 1
+                before = day
+        if size > 0:
+            sort = np.sort(gaps[:size])
+            result[i] = (sort[(size - 1) // 2] + sort[size // 2]) / 2
+    return result
+
+
+@_compiled
+def largest(start: Ints, stop: Ints, as_of: Ints, since: Ints, until: Ints, values: Ints) -> Ints:
+    """Return the largest of the values of visible events; NO_INSTANT for none."""
+    result = np.full(as_of.size, NO_INSTANT, np.int64)
+    for i in range(as_of.size):
+        when = as_of[i]
+        for j in range(start[i], stop[i]):
+            if since[j] <= when < until[j]:
+                result[i] = max(result[i], values[j])
+    return result
+
+
+def warm() -> None:
+    """Compile every loop, or load what was compiled before, so that no question has to wait for it."""
+    ints, limits = np.array([1, 2], np.int64), np.array([3, 3], np.int64)
+    start, stop, _ = runs(ints, ints)
+    positions(ints, unique(ints))
+    is_in_order(ints, ints, ints, ints, limits)
+    keys, begin, order = group(ints)
+    group(np.array([1, 1 << 60], np.int64))
+    is_log(ints, ints)
+    settle(order, begin, ints, ints, ints)
+    place, *_ = events_of(keys, begin, order, ints, ints, ints, ints, limits)
+    take(place, ints, ints, ints, ints, ints)
+    window = (start, stop, ints, ints, ints, limits)
+    count(*window, 1, 9)
+    total(*window, ints, 1, 9)
+    newest(*window, 1, 9)
+    oldest(start, stop, ints, ints, limits, 9)
+    held(0, 2, *window, 1)
+    median_gap(*window, 1)
+    largest(start, stop, ints, ints, limits, ints)

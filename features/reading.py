@@ -1,0 +1,170 @@
+"""Reading what questions need from the database: each table once, only rows of the records asked about."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from sqlalchemy import ColumnElement, select, true
+from sqlalchemy.orm import Session
+
+from crm_core.arrays import NO_INSTANT, among, as_array, read_arrays
+from crm_core.changes import Change
+from crm_core.history import FieldHistory, read_histories
+from crm_core.record_types import get_record_type
+from crm_core.records import RECORD_TYPES, CustomRecord, Record
+from crm_core.validation import columns_of
+from features.columns import Values, as_objects
+from features.declaration import reached
+from features.events import Versions
+from features.facts import Fields, Plan
+from features.tables import Table
+from features.windows import Ints
+
+_BASE = ("id", "occurred_at", "recorded_at", "deleted_at")
+
+Rows = dict[str, Values]
+
+
+def read_tables(session: Session, plan: Plan, ids: Ints) -> dict[str, Table]:
+    """Return what the plan names of these records, of those they lead to, and of events linked to them."""
+    reader = _Reader(session)
+    asked: dict[str | None, Ints] = {None: _present(ids)}
+    reader.read(plan.record_type, plan.fields[None], {"id": asked[None]})
+    for via in sorted(via for via in plan.fields if via is not None):
+        asked[via] = _ever_held(reader.tables[plan.record_type], via)
+        reader.read(reached(plan.record_type, via), plan.fields[via], {"id": asked[via]})
+    for event in sorted({event for _, event in plan.events}):
+        vias = [via for via, other in plan.events if other == event]
+        fields = tuple(sorted({field for via in vias for field in plan.events[via, event]}))
+        reader.read(event, fields, {f"{reached(plan.record_type, via)}_id": asked[via] for via in vias})
+    return reader.tables
+
+
+def read_versions(
+    session: Session, model: type[Record], link: str, keys: Ints, fields: Sequence[str]
+) -> Versions:
+    """Return the events of `model` whose field `link` ever named one of `keys`, as they were known, in order.
+
+    `fields` are read as they were known too: a correction starts a new version of the event.
+    """
+    table = read_table(session, model, tuple(fields), {link: keys})
+    return table.linked(link, (*fields, link)).of_records(_present(keys))
+
+
+def read_table(
+    session: Session,
+    model: type[Record],
+    fields: Sequence[str],
+    by: Mapping[str, Ints],
+    only: ColumnElement[bool] | None = None,
+) -> Table:
+    """Return the records of which a field in `by` (`id`, or a link) ever named one of its keys.
+
+    `only` keeps those of one declared type.
+    """
+    only = true() if only is None else only
+    links = [link for link in by if link != "id"]
+    fields = sorted({*fields, *links})
+    parts = [_read_rows(session, model, field, keys, fields, only) for field, keys in by.items()]
+    rows = _once(parts)
+    moved = [_ever_linked(session, model, link, by[link]) for link in links]
+    missing = np.setdiff1d(np.concatenate((_NOBODY, *moved)), rows["id"])
+    if missing.size:
+        rows = _once([rows, _read_rows(session, model, "id", missing, fields, only)])
+    return Table(rows, _read_typed_histories(session, model, fields, rows["id"]))
+
+
+class _Reader:
+    """The tables read so far; a type that is asked for in two roles becomes one table."""
+
+    def __init__(self, session: Session) -> None:
+        self.tables: dict[str, Table] = {}
+        self._session = session
+        self._asked: dict[str, tuple[set[str], dict[str, Ints]]] = {}
+
+    def read(self, record_type: str, fields: Fields, by: Mapping[str, Ints]) -> None:
+        """Read records of a type, and again those of it that were asked for before."""
+        wanted, keys = self._asked.setdefault(record_type, (set(), {}))
+        wanted.update(fields)
+        for field, named in by.items():
+            keys[field] = np.union1d(keys.get(field, _NOBODY), named)
+        model = RECORD_TYPES.get(record_type, CustomRecord)
+        only: ColumnElement[bool] = true()
+        if model is CustomRecord:
+            only = CustomRecord.type_id == get_record_type(self._session, record_type).id
+        self.tables[record_type] = read_table(self._session, model, tuple(wanted), keys, only)
+
+
+_NOBODY = np.empty(0, dtype=np.int64)
+
+
+def _present(ids: Ints) -> Ints:
+    unique = np.unique(ids)
+    present: Ints = unique[unique != NO_INSTANT]
+    return present
+
+
+def _ever_held(table: Table, field: str) -> Ints:
+    """Return every id that a field held or came to hold, known or not."""
+    history = table.history(field)
+    return _present(np.concatenate((table.ints(field), np.asarray(history.old), np.asarray(history.new))))
+
+
+def _once(parts: Sequence[Rows]) -> Rows:
+    """Return the rows of all parts, each record once, by id."""
+    if len(parts) == 1:
+        return parts[0]
+    rows = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    _, first = np.unique(rows["id"], return_index=True)
+    return {name: column[first] for name, column in rows.items()}
+
+
+def _read_rows(
+    session: Session,
+    model: type[Record],
+    by: str,
+    keys: Ints,
+    fields: Sequence[str],
+    only: ColumnElement[bool],
+) -> dict[str, Values]:
+    """Return the columns of the records whose `by` is one of `keys`, by id; custom fields by their name."""
+    columns = columns_of(model)
+    plain = [field for field in fields if not field.startswith("custom.")]
+    custom = [field for field in fields if field.startswith("custom.")]
+    wanted = dict.fromkeys((*_BASE, *plain, *(("custom",) if custom else ())))
+    entity: Any = model
+    attributes = [getattr(entity, name) for name in wanted]
+    query = select(*attributes).where(among(columns[by], keys), only).order_by(model.id)
+    rows = read_arrays(session, query)
+    if custom:
+        parsed = rows.pop("custom").tolist()
+        for field in custom:
+            name = field.removeprefix("custom.")
+            rows[field] = as_objects([None if values is None else values.get(name) for values in parsed])
+    return rows
+
+
+def _ever_linked(session: Session, model: type[Record], link: str, keys: Ints) -> Ints:
+    """Return the records whose `link` changed from or to one of `keys`; with many keys, all that changed."""
+    query = select(Change.record_id).where(Change.record_type == model.record_type, Change.field == link)
+    if keys.size <= 100:
+        named = keys.tolist()
+        query = query.where(Change.old.in_(named) | Change.new.in_(named))
+    return np.unique(read_arrays(session, query)["record_id"])
+
+
+def _read_typed_histories(
+    session: Session, model: type[Record], fields: Sequence[str], ids: Ints
+) -> dict[str, FieldHistory]:
+    histories = read_histories(session, model, fields, ids)
+    return {
+        field: replace(history, old=_typed(model, field, history.old), new=_typed(model, field, history.new))
+        for field, history in histories.items()
+    }
+
+
+def _typed(model: type[Record], field: str, stored: Values) -> Values:
+    return stored if field.startswith("custom.") else as_array(columns_of(model)[field].type, stored.tolist())

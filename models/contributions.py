@@ -1,0 +1,367 @@
+"""Shapley values of trees, and their sums, in compiled loops.
+
+What a leaf gives to a column on its path is its value times a sum over subsets of the path's d columns with
+weights s! (d - 1 - s)! / d!, each the integral over [0, 1] of t^s (1 - t)^(d - 1 - s). The sum is therefore
+the integral of a polynomial of degree d - 1: of the product, over the other columns, of t [the row goes this
+way] + (1 - t) [share of training rows that go this way]. Gauss-Legendre with ceil(d / 2) nodes gives it
+exactly. At each node, products are carried down a tree and sums of leaves carried up, so that every split is
+met twice and not once for each leaf below it; blocks of rows go through together. Nothing is divided by a
+number that may be small: a column that is split on again replaces its factor by multiplications alone.
+
+The rule is LightGBM's `pred_contrib`: path-dependent, shares by count. A row's numbers are the same to the bit
+alone, in any batch and with any number of threads. This module imports numba; `models.estimators` imports it
+when trees are first asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar, cast
+
+import numba  # type: ignore[import-untyped]  # ships no types
+import numpy as np
+from joblib import cpu_count
+
+from models.forest import IN_SET, NAN_LEFT, NAN_RIGHT, ZERO_LEFT, Forest, Words
+from models.hazard import Floats
+
+Loop = TypeVar("Loop", bound=Callable[..., Any])
+
+_WIDTH = 256
+"""Rows that go through the trees together: their numbers at all nodes stay in the processor's own memory."""
+_ALONE = 4
+"""Up to so many rows are explained one by one."""
+_WORTH_A_THREAD = 2_000_000
+"""Splits times rows below which another thread costs more than it saves."""
+_ZERO = 1e-35
+"""What LightGBM takes for zero."""
+
+
+def _compiled(loop: Loop) -> Loop:
+    return cast("Loop", numba.njit(nogil=True, cache=True, error_model="numpy")(loop))
+
+
+_DE_BRUIJN = np.uint64(0x03F79D71B4CB0A89)
+_LOWEST = np.zeros(64, dtype=np.int64)
+for _bit in range(64):
+    _LOWEST[((0x03F79D71B4CB0A89 << _bit) & (2**64 - 1)) >> 58] = _bit
+
+
+# Loops are given numbers and one array: handing on a whole forest costs more than what they do.
+
+# ------------------------------------------------------------------------------------------ which way
+
+
+@_compiled
+def _goes_left(kind: int, limit: float, words: Words, first: int, last: int, value: float) -> bool:
+    if kind == NAN_RIGHT:
+        return bool(value <= limit)
+    if kind == NAN_LEFT:
+        return not value > limit
+    if kind == IN_SET:
+        if not -1.0 < value < 2147483648.0:
+            return False
+        category = np.int64(value)
+        word = first + (category >> 5)
+        return bool(word < last and ((words[word] >> np.uint32(category & 31)) & np.uint32(1)) == 1)
+    if np.isnan(value) or -_ZERO <= value <= _ZERO:
+        return bool(kind == ZERO_LEFT)
+    return bool(value <= limit)
+
+
+@_compiled
+def _send(
+    kind: int,
+    limit: float,
+    words: Words,
+    first: int,
+    last: int,
+    work: Floats,
+    column: int,
+    way: int,
+    width: int,
+) -> None:
+    """Write at `way` 1 for rows that go left, 0 for the others."""
+    if kind == NAN_LEFT:
+        for r in range(width):
+            work[way, r] = 0.0 if work[column, r] > limit else 1.0
+    elif kind == NAN_RIGHT:
+        for r in range(width):
+            work[way, r] = 1.0 if work[column, r] <= limit else 0.0
+    else:
+        for r in range(width):
+            work[way, r] = 1.0 if _goes_left(kind, limit, words, first, last, work[column, r]) else 0.0
+
+
+# ------------------------------------------------------------------------------------------ factors
+
+# A split on a column that the path has not met multiplies by `t [goes this way] + (1 - t) share`. One on a
+# column met above replaces that factor by its own: the quotient of the two, of which there are only three.
+
+
+@_compiled
+def _again(t: float, share: float, above: float) -> tuple[float, float, float]:
+    """Return a side's factor for a row that left above, and what is added if it goes this or the other way."""
+    before = t + (1.0 - t) * above
+    gone = share / above
+    return gone, (t + (1.0 - t) * share) / before - gone, (1.0 - t) * share / before - gone
+
+
+@_compiled
+def _given(t: float, share: float, above: float) -> tuple[float, float]:
+    """Return what the column gains at a node by going left, and by going right, beyond what it gained above."""
+    before = t + (1.0 - t) * above
+    left = (1.0 - share) - (1.0 - above) * ((t + (1.0 - t) * share) / before)
+    right = -share - (1.0 - above) * ((1.0 - t) * share / before)
+    return left / before, right / before
+
+
+# ------------------------------------------------------------------------------------------ blocks of rows
+
+
+@_compiled
+def _fill(work: Floats, slot: int, value: float, width: int) -> None:
+    for r in range(width):
+        work[slot, r] = value
+
+
+@_compiled
+def _down_first(
+    t: float, left: float, right: float, work: Floats, way: int, at: int, to: int, other: int, width: int
+) -> None:
+    """Carry the products at a node of the integral on to both sides of a split."""
+    if_left, if_right = (1.0 - t) * left, (1.0 - t) * right
+    for r in range(width):
+        product = work[at, r]
+        work[to, r] = product * (if_left + t * work[way, r])
+        work[other, r] = product * (if_right + t * work[way + 1, r])
+
+
+@_compiled
+def _down_again(
+    t: float,
+    left: float,
+    right: float,
+    above: float,
+    work: Floats,
+    way: int,
+    at: int,
+    to: int,
+    other: int,
+    width: int,
+) -> None:
+    """Do the same at a split on a column met above."""
+    left_gone, left_this, left_other = _again(t, left, above)
+    right_gone, right_this, right_other = _again(t, right, above)
+    for r in range(width):
+        product, goes_left, goes_right = work[at, r], work[way, r], work[way + 1, r]
+        work[to, r] = product * (left_gone + goes_left * left_this + goes_right * left_other)
+        work[other, r] = product * (right_gone + goes_right * right_this + goes_left * right_other)
+
+
+@_compiled
+def _up_first(
+    t: float,
+    left: float,
+    right: float,
+    work: Floats,
+    way: int,
+    at: int,
+    below: int,
+    other: int,
+    to: int,
+    gain: int,
+    width: int,
+) -> None:
+    """Join the sums of both sides at a node of the integral, and add up what the split's column gains."""
+    if_left, if_right = (1.0 - t) * left, (1.0 - t) * right
+    for r in range(width):
+        x, y = work[below, r], work[other, r]
+        work[gain, r] += work[at, r] * (x - y)
+        work[to, r] = (if_left + t * work[way, r]) * x + (if_right + t * work[way + 1, r]) * y
+
+
+@_compiled
+def _up_again(
+    t: float,
+    left: float,
+    right: float,
+    above: float,
+    work: Floats,
+    way: int,
+    at: int,
+    below: int,
+    other: int,
+    to: int,
+    gain: int,
+    width: int,
+) -> None:
+    """Do the same at a split on a column met above."""
+    left_gone, left_this, left_other = _again(t, left, above)
+    right_gone, right_this, right_other = _again(t, right, above)
+    by_left, by_right = _given(t, left, above)
+    for r in range(width):
+        x, y = work[below, r], work[other, r]
+        goes_left, goes_right = work[way, r], work[way + 1, r]
+        work[gain, r] += work[at, r] * (x - y) * (goes_left * by_left + goes_right * by_right)
+        work[to, r] = (left_gone + goes_left * left_this + goes_right * left_other) * x + (
+            right_gone + goes_right * right_this + goes_left * right_other
+        ) * y
+
+
+@_compiled
+def _explain(forest: Forest, matrix: Floats, parts: Floats, width: int) -> None:
+    """Write what each column gives to each row, block by block."""
+    column, kind, limit, words = forest.column, forest.kind, forest.threshold, forest.words
+    first_word, last_word = forest.words_from, forest.words_to
+    lefts, rights, depths, sides = forest.left, forest.right, forest.depth, forest.side
+    aboves, above_sides = forest.above, forest.above_side
+    share_above, share_left, share_right = forest.share_above, forest.share_left, forest.share_right
+    steps, step_from, leaf, node, weight = (
+        forest.steps,
+        forest.step_from,
+        forest.leaf,
+        forest.node,
+        forest.weight,
+    )
+    used, most, levels = len(forest.used), node.shape[1], forest.levels
+    ways = 2 * used
+    downs = ways + 2 * levels
+    ups = downs + 2 * most * (levels + 1)
+    gain = ups + 2 * most * (levels + 1)
+    work = np.zeros((gain + 1, width))
+    for start in range(0, len(matrix), width):
+        rows = min(width, len(matrix) - start)
+        for r in range(rows):
+            for u in range(used):
+                work[u, r] = matrix[start + r, forest.used[u]]
+        work[used:ways] = 0.0
+        for tree in range(len(forest.points)):
+            points = forest.points[tree]
+            for p in range(points):
+                _fill(work, downs + p, weight[points, p], width)
+            for step in range(step_from[tree], step_from[tree + 1]):
+                leaving = steps[step] < 0
+                split = ~steps[step] if leaving else steps[step]
+                depth, is_first = depths[split], aboves[split] < 0
+                left, right, above = share_left[split], share_right[split], share_above[split]
+                way = ways + 2 * depth
+                at = downs + most * (2 * depth + sides[split])
+                below = ups + most * 2 * (depth + 1)
+                if not leaving:
+                    _send(
+                        kind[split],
+                        limit[split],
+                        words,
+                        first_word[split],
+                        last_word[split],
+                        work,
+                        column[split],
+                        way,
+                        width,
+                    )
+                    before = ways + 2 * aboves[split] + above_sides[split]
+                    for r in range(width):
+                        come = 1.0 if is_first else work[before, r]
+                        goes_left = come * work[way, r]
+                        work[way, r] = goes_left
+                        work[way + 1, r] = come - goes_left
+                    for p in range(points):
+                        if lefts[split] < 0:
+                            _fill(work, below + p, leaf[~lefts[split]], width)
+                        if rights[split] < 0:
+                            _fill(work, below + most + p, leaf[~rights[split]], width)
+                    if lefts[split] < 0 and rights[split] < 0:
+                        continue
+                    to = downs + most * 2 * (depth + 1)
+                    for p in range(points):
+                        t = node[points, p]
+                        if is_first:
+                            _down_first(t, left, right, work, way, at + p, to + p, to + most + p, width)
+                        else:
+                            _down_again(
+                                t, left, right, above, work, way, at + p, to + p, to + most + p, width
+                            )
+                else:
+                    to = ups + most * (2 * depth + sides[split])
+                    total = used + column[split]
+                    _fill(work, gain, 0.0, width)
+                    for p in range(points):
+                        t = node[points, p]
+                        if is_first:
+                            _up_first(
+                                t,
+                                left,
+                                right,
+                                work,
+                                way,
+                                at + p,
+                                below + p,
+                                below + most + p,
+                                to + p,
+                                gain,
+                                width,
+                            )
+                        else:
+                            _up_again(
+                                t,
+                                left,
+                                right,
+                                above,
+                                work,
+                                way,
+                                at + p,
+                                below + p,
+                                below + most + p,
+                                to + p,
+                                gain,
+                                width,
+                            )
+                    if is_first:
+                        for r in range(width):
+                            work[total, r] += (work[way, r] - left) * work[gain, r]
+                    else:
+                        for r in range(width):
+                            work[total, r] += work[gain, r]
+        for r in range(rows):
+            for u in range(used):
+                parts[start + r, forest.used[u]] = work[used + u, r]
+
+
+# ------------------------------------------------------------------------------------------ all rows
+
+
+def shapley_values(forest: Forest, matrix: Floats) -> Floats:
+    """Return what each column adds to a row's sum of leaves, beyond the forest's average.
+
+    Parameters
+    ----------
+    forest
+        Trees, see `models.forest`.
+    matrix
+        float64[n, columns of the forest]; NaN is missing.
+
+    Returns
+    -------
+    float64[n, columns], in the unit of the leaves (log-odds). A row's values and the forest's `average` add
+    up to the sum of its leaves. Equal to LightGBM's `pred_contrib`.
+    """
+    rows = np.ascontiguousarray(matrix, dtype=np.float64)
+    parts = np.zeros(rows.shape)
+    _in_blocks(lambda some: _explain(forest, rows[some], parts[some], _WIDTH), len(rows), forest)
+    return parts
+
+
+def _in_blocks(work: Callable[[slice], None], rows: int, forest: Forest) -> None:
+    """Do the work for all rows, in as many threads as pay; none of them is left afterwards.
+
+    Threads that wait for work would be copied by no fork and waited for by the child forever.
+    """
+    threads = min(cpu_count(), 1 + rows * len(forest.column) // _WORTH_A_THREAD, 1 + rows // _WIDTH)
+    if threads == 1:
+        work(slice(0, rows))
+        return
+    share = -(-rows // (threads * _WIDTH)) * _WIDTH
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(work, [slice(start, start + share) for start in range(0, rows, share)]))

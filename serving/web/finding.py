@@ -1,0 +1,116 @@
+"""The pages for searching everything, and for records that may be the same."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from flask import Blueprint, flash, redirect, render_template, request, url_for
+from flask.typing import ResponseReturnValue
+from flask_login import current_user
+from sqlalchemy import select
+
+from crm_core.access import Reader, check_may_write
+from crm_core.changes import Source
+from crm_core.duplicates import COMPARED, declare_distinct_as, merge_as
+from crm_core.errors import CRMError, InvalidValueError
+from crm_core.records import RECORD_TYPES, User
+from crm_core.store import Transaction
+from serving.copies import Copies, read_copies
+from serving.finding import PAGE_OF, Asked, FoundPage, find_page
+from serving.service import page_session, writing
+from serving.web.language import gettext
+
+pages = Blueprint("finding_pages", __name__)
+
+Act = Callable[[Transaction, str], object]
+"""What is done with records of a type."""
+
+HITS = 20
+PAIRS = 10
+
+
+@pages.get("/search")
+def search() -> ResponseReturnValue:
+    """Show what fits the words that somebody typed."""
+    text = request.args.get("q", "").strip()[:400]
+    after = request.args.get("after") or None
+    found = _found(text, after) if text else None
+    return render_template("search.html", text=text, after=after, found=found, page_of=PAGE_OF)
+
+
+def _found(text: str, after: str | None) -> FoundPage:
+    asked = Asked(text=text, limit=HITS, after=after)
+    try:
+        return find_page(page_session(), current_user.user, asked)
+    except InvalidValueError:  # a cursor that somebody mistyped: from the beginning then
+        return find_page(page_session(), current_user.user, Asked(text=text, limit=HITS))
+
+
+@pages.get("/duplicates")
+def list_duplicates() -> ResponseReturnValue:
+    """Show records that may be the same."""
+    record_type, offset = _type(request.args.get("type", "")), _number(request.args.get("offset", ""))
+    user, session = current_user.user, page_session()
+    copies = read_copies(session, user, record_type, limit=PAIRS, offset=offset)
+    names = dict(session.execute(select(User.id, User.name)).all())
+    return render_template(
+        "duplicates.html",
+        record_type=record_type,
+        types=tuple(COMPARED),
+        fields=COMPARED[record_type],
+        offset=offset,
+        page_size=PAIRS,
+        copies=copies,
+        owners=names,
+        mine=_writable(Reader(session, user), record_type, copies),
+        page_of=PAGE_OF,
+    )
+
+
+@pages.post("/duplicates/merge")
+def merge() -> ResponseReturnValue:
+    """Make one record of two."""
+    keep, gone = _number(request.form.get("keep", "")), _number(request.form.get("gone", ""))
+    return _decide(
+        lambda transaction, kind: merge_as(transaction, current_user.user, kind, keep_id=keep, gone_id=gone),
+        gettext("The two are one now; what both had is kept in the history."),
+    )
+
+
+@pages.post("/duplicates/distinct")
+def mark_distinct() -> ResponseReturnValue:
+    """Remember that two records are not the same."""
+    one, other = _number(request.form.get("one", "")), _number(request.form.get("other", ""))
+    return _decide(
+        lambda transaction, kind: declare_distinct_as(transaction, current_user.user, kind, one, other),
+        gettext("Noted: they are not the same."),
+    )
+
+
+def _decide(act: Act, done: str) -> ResponseReturnValue:
+    user, record_type = current_user.user, _type(request.form.get("type", ""))
+    check_may_write(user)
+    try:
+        with writing(user, Source.REP) as transaction:
+            act(transaction, record_type)
+    except CRMError as error:
+        flash(str(error))
+    else:
+        flash(done)
+    offset = _number(request.form.get("offset", ""))
+    return redirect(url_for("finding_pages.list_duplicates", type=record_type, offset=offset or None))
+
+
+def _writable(reader: Reader, record_type: str, copies: Copies) -> set[int]:
+    """Return which of the records the reader may change."""
+    model = RECORD_TYPES[record_type]
+    query = select(model.id).where(model.id.in_(copies.records), reader.writable(model))
+    return set(reader.session.scalars(query))
+
+
+def _type(text: str) -> str:
+    return text if text in COMPARED else next(iter(COMPARED))
+
+
+def _number(text: str) -> int:
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 18 else 0
