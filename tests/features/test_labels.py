@@ -243,7 +243,7 @@ class TestContracts:
 def test_labels_known_at_an_instant_use_only_what_was_recorded_by_it(
     seed: int, tmp_path: Path, empty_database: Path
 ) -> None:
-    world = make_world(random.Random(seed).choice, 120)
+    world = make_world(random.Random(seed).choice, 120, others=0)
     whole = write_world(world, tmp_path, empty_database)
     start, until = instant(BEGIN), instant(END)
     for known_at in (BEGIN + 100 * DAY, BEGIN + LENGTH // 2 * DAY + 1):
@@ -265,7 +265,7 @@ def test_labels_known_at_an_instant_use_only_what_was_recorded_by_it(
 def test_labels_equal_a_slow_independent_computation(kind: str, tmp_path: Path, empty_database: Path) -> None:
     found = 0
     for seed in range(6):
-        store = write_world(make_world(random.Random(seed).choice, 150), tmp_path, empty_database)
+        store = write_world(make_world(random.Random(seed).choice, 150, others=0), tmp_path, empty_database)
         database = Database(Path(store.url.removeprefix("sqlite:///")))
         ids, as_of = np.array([(i, BEGIN + day * DAY) for i in (1, 2) for day in (25, 60, 150, 290, 400)]).T
         for known_at in (BEGIN + 200 * DAY, END):
