@@ -98,8 +98,8 @@ def as_array(kind: TypeEngine[Any], cells: Sequence[Any]) -> npt.NDArray[Any]:
 
 def _copied(connection: Connection, query: Select[*tuple[Any, ...]], columns: Sequence[Any]) -> list[_Parts]:
     """Return the columns of a query on PostgreSQL, in parts."""
-    decoders = [decoder_of(column.type) for column in columns]
-    if not all(decoders) or _asks_for_few(query):
+    decoders = [] if _asks_for_few(query) else [decoder_of(column.type) for column in columns]
+    if not decoders or not all(decoders):
         return _fetched(connection, query, columns)
     taken = CopiedColumns([decode for decode in decoders if decode])
     if not all(_has_its_type(column) for column in columns):

@@ -217,9 +217,8 @@ class Transaction:
                 check_written(self.session, [self._written(model, row) for row in filled])
             columns = turned(filled)
             stored = as_stored(model, columns)
-        writer = Writer(source=self.source, actor_id=self.actor_id, sequence=self._sequence)
         size = len(stored["occurred_at"])
-        write_new(self.session, model, stored, first, writer)
+        write_new(self.session, model, stored, first, self._writer())
         self.index.add(model, range(first, first + size), columns)
 
     def update(
@@ -259,8 +258,7 @@ class Transaction:
         """Update records of one type as `update` would, in order; return how many fields each changed."""
         values = self._checked_updates(model, [(each.record_id, each.values) for each in updates])
         timed = [self._timed(each, new) for each, new in zip(updates, values, strict=True)]
-        writer = Writer(source=self.source, actor_id=self.actor_id, sequence=self._sequence, now=self.now)
-        changed = write_updates(self.session, model, timed, writer)
+        changed = write_updates(self.session, model, timed, self._writer())
         self.index.note(
             model,
             {
@@ -408,6 +406,9 @@ class Transaction:
         is_custom = model is CustomRecord
         record_type = type_of(self.session, row["type_id"]).name if is_custom else model.record_type
         return Written(record_type=record_type, values=row, custom=row.get("custom") or {})
+
+    def _writer(self) -> Writer:
+        return Writer(source=self.source, actor_id=self.actor_id, sequence=self._sequence, now=self.now)
 
     def _stamp(self, record: Record) -> None:
         record.occurred_at = self._past("occurred_at", record.occurred_at) or self.now

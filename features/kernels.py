@@ -324,7 +324,7 @@ def count(
 
 
 @_compiled
-def total(  # noqa: PLR0913, PLR0917  arrays are all that a compiled loop takes quickly
+def total(
     start: Ints,
     stop: Ints,
     as_of: Ints,
@@ -386,7 +386,7 @@ def oldest(start: Ints, stop: Ints, as_of: Ints, since: Ints, until: Ints, few: 
 
 
 @_compiled
-def held(  # noqa: PLR0913, PLR0917  as total
+def held(
     first: int,
     last: int,
     start: Ints,

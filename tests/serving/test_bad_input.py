@@ -208,7 +208,8 @@ def test_bad_bodies_about_people(client: FlaskClient, store: Store, cast: Cast, 
         answer = client.post(path, data=body, headers=cast.header("Adam"), **content_type)
         slug, status = ("invalid-request", 422) if bad.slug == "future-event" else (bad.slug, bad.status)
         check_problem(answer, status, slug)
-    for value in (None, "x", [], 10**30, -1, {}):
+    values: tuple[object, ...] = (None, "x", [], 10**30, -1, {})
+    for value in values:
         answer = client.post(path, json=dict.fromkeys(ABOUT_PEOPLE[path], value), headers=cast.header("Adam"))
         assert (answer.status_code, answer.content_type) == (422, "application/problem+json"), value
     assert dump(store) == before
