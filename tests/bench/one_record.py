@@ -59,8 +59,17 @@ def arrays(feature_set: FeatureSet) -> Arrays:
 def populations(feature_set: FeatureSet) -> dict[PopulationKey, Population]:
     """Return what became of other records: nothing yet; it is kept between questions."""
     nobody = np.empty(0, dtype=np.int64)
-    arrays = ("record_id", "asked_at", "until", "left_at", "group", "event_record", "event_at", "event_seen")
-    empty = Population(codes={}, **dict.fromkeys(arrays, nobody))
+    empty = Population(
+        record_id=nobody,
+        asked_at=nobody,
+        until=nobody,
+        left_at=nobody,
+        group=nobody,
+        codes={},
+        event_record=nobody,
+        event_at=nobody,
+        event_seen=nobody,
+    )
     return dict.fromkeys(feature_set.plan.populations, empty)
 
 
