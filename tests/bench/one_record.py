@@ -13,7 +13,8 @@ from crm_core.validation import columns_of
 from features.columns import Values, as_objects
 from features.declaration import reached
 from features.feature_set import FeatureSet
-from features.tables import Table
+from features.population import Population
+from features.tables import PopulationKey, Table, Tables
 
 Ints = npt.NDArray[np.int64]
 Arrays = dict[str, tuple[dict[str, Values], dict[str, FieldHistory]]]
@@ -55,9 +56,27 @@ def arrays(feature_set: FeatureSet) -> Arrays:
     return found
 
 
-def tables(raw: Arrays) -> dict[str, Table]:
+def populations(feature_set: FeatureSet) -> dict[PopulationKey, Population]:
+    """Return what became of other records: nothing yet; it is kept between questions."""
+    nobody = np.empty(0, dtype=np.int64)
+    empty = Population(
+        record_id=nobody,
+        asked_at=nobody,
+        until=nobody,
+        left_at=nobody,
+        group=nobody,
+        codes={},
+        event_record=nobody,
+        event_at=nobody,
+        event_seen=nobody,
+    )
+    return dict.fromkeys(feature_set.plan.populations, empty)
+
+
+def tables(raw: Arrays, others: dict[PopulationKey, Population]) -> Tables:
     """Return tables of the arrays, with nothing worked out yet."""
-    return {record_type: Table(columns, histories) for record_type, (columns, histories) in raw.items()}
+    found = {record_type: Table(columns, histories) for record_type, (columns, histories) in raw.items()}
+    return Tables(found, others)
 
 
 def _records(
