@@ -16,10 +16,12 @@ from features.compiled import warm
 from features.feature_set import FEATURE_SETS
 from tests.bench import one_record
 from tests.bench.activity_engines import by_duckdb, by_pandas, by_polars, same
+from tests.bench.activity_featuretools import by_featuretools
 from tests.bench.activity_log import Columns, Log, make_log, ours
-from tests.bench.harness import Benchmark, Contest, seconds, timed
+from tests.bench.harness import Benchmark, Contest, SidesDisagreeError, seconds, timed
 
 ACTIVITIES = 10_000_000
+SLICE = 1_000
 ROUNDS = 2
 
 
@@ -34,6 +36,18 @@ def beside(engine: Callable[[Log], Columns], folder: Path) -> Contest:
     """Answer the question with the product's engine and with another, each from the same arrays."""
     log = log_of(ACTIVITIES)
     return timed(ours=lambda: ours(log), peer=lambda: engine(log), agree=same)
+
+
+def beside_featuretools(folder: Path) -> Contest:
+    """Answer the question with the product's engine, and a slice of it, scaled, with featuretools."""
+    whole, slice_ = log_of(ACTIVITIES), make_log(SLICE)
+    if not same(ours(slice_), by_featuretools(slice_)):
+        raise SidesDisagreeError("ours and featuretools gave different answers")
+    times = whole.asked.size / slice_.asked.size
+    return Contest(
+        ours=lambda: seconds(lambda: ours(whole)),
+        peer=lambda: times * seconds(lambda: by_featuretools(slice_)),
+    )
 
 
 def growth(folder: Path) -> Contest:
@@ -105,6 +119,14 @@ BENCHMARKS = (
             ("duckdb", by_duckdb, 7.0),
             ("pandas", by_pandas, 8.0),
         )
+    ),
+    Benchmark(
+        name="features_beside_featuretools",
+        peer_name="featuretools, a slice, scaled",
+        prepare=beside_featuretools,
+        asked=1000.0,
+        rounds=1,
+        warm=False,
     ),
     Benchmark(
         name="features_growth",
