@@ -255,8 +255,8 @@ def _check(bundle: ModelBundle) -> None:
         if found.shape != (length,):
             msg = f"expected {length} {name}, got {found.shape}"
             raise ValueError(msg)
-    nothing = bundle.estimator.contributions(np.full((1, len(bundle.encoder.columns)), np.nan))
-    numbers = [bundle.levels, bundle.fading, bundle.percentiles, nothing.lasting, nothing.early]
+    bundle.estimator.check(len(bundle.encoder.columns))
+    numbers = [bundle.levels, bundle.fading, bundle.percentiles]
     numbers.append(np.array(list(vars(bundle.calibration).values())))
     if not all(np.isfinite(part).all() for part in numbers):
         msg = "expected finite numbers throughout"
