@@ -8,9 +8,9 @@ exactly. At each node, products are carried down a tree and sums of leaves carri
 met twice and not once for each leaf below it; blocks of rows go through together. Nothing is divided by a
 number that may be small: a column that is split on again replaces its factor by multiplications alone.
 
-The rule is LightGBM's `pred_contrib`: path-dependent, shares by count. A row's numbers are the same to the bit
-alone, in any batch and with any number of threads. This module imports numba; `models.estimators` imports it
-when trees are first asked.
+The rule is LightGBM's `pred_contrib`: path-dependent, shares by count. A row's numbers are the same to the
+bit alone, in any batch and with any number of threads. This module imports numba;
+`models.estimators` imports it when trees are first asked.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar, cast
 
-import numba  # type: ignore[import-untyped]  # ships no types
+import numba
 import numpy as np
 from joblib import cpu_count
 
@@ -53,6 +53,7 @@ for _bit in range(64):
 
 
 # Loops are given numbers and one array: handing on a whole forest costs more than what they do.
+# ruff: noqa: C901, PLR0912, PLR0913, PLR0915, PLR0917, FBT001  one walk is kept whole, its steps inlined
 
 # ------------------------------------------------------------------------------------------ which way
 
@@ -94,14 +95,13 @@ def _send(
         for r in range(width):
             work[way, r] = 1.0 if work[column, r] <= limit else 0.0
     elif kind == IN_SET:
-        beyond = 32.0 * (last - first)
+        beyond = 32.0 * (last - first)  # no set is without words
         for r in range(width):
             value = work[column, r]
             is_told = -1.0 < value < beyond
-            category = np.int64(value if is_told else 0.0)
-            # A set without words has no member; its place may lie behind the last word.
-            bits = words[min(first + (category >> 5), len(words) - 1)] >> np.uint32(category & 31)
-            work[way, r] = 1.0 if is_told and (bits & np.uint32(1)) == 1 else 0.0
+            category = np.uint64(np.int64(value if is_told else 0.0))
+            bits = words[np.uint64(first) + (category >> np.uint64(5))] >> np.uint32(category & np.uint64(31))
+            work[way, r] = np.float64(bits & np.uint32(1)) if is_told else 0.0
     else:
         for r in range(width):
             work[way, r] = 1.0 if _goes_left(kind, limit, words, first, last, work[column, r]) else 0.0
@@ -115,7 +115,7 @@ def _send(
 
 @_compiled
 def _again(t: float, share: float, above: float) -> tuple[float, float, float]:
-    """Return a side's factor for a row that left above, and what is added if it goes this or the other way."""
+    """Return a side's factor for a row that left above, and what going this or the other way adds to it."""
     before = t + (1.0 - t) * above
     gone = share / above
     return gone, (t + (1.0 - t) * share) / before - gone, (1.0 - t) * share / before - gone
@@ -123,7 +123,7 @@ def _again(t: float, share: float, above: float) -> tuple[float, float, float]:
 
 @_compiled
 def _given(t: float, share: float, above: float) -> tuple[float, float]:
-    """Return what the column gains at a node by going left, and by going right, beyond what it gained above."""
+    """Return what the column gains at a node by going left, and right, beyond what it gained above."""
     before = t + (1.0 - t) * above
     left = (1.0 - share) - (1.0 - above) * ((t + (1.0 - t) * share) / before)
     right = -share - (1.0 - above) * ((1.0 - t) * share / before)
@@ -362,7 +362,7 @@ def _factors(
 
 @_compiled
 def _explain_alone(forest: Forest, matrix: Floats, parts: Floats) -> None:
-    """Write what `_explain` writes, to the bit, for a few rows: the nodes of the integral stand side by side."""
+    """Write what `_explain` writes, to the bit, for a few rows: here the integral's nodes go together."""
     column, kind, limit, words = forest.column, forest.kind, forest.threshold, forest.words
     first_word, last_word = forest.words_from, forest.words_to
     lefts, rights, depths, sides = forest.left, forest.right, forest.depth, forest.side
@@ -496,7 +496,7 @@ def shapley_values(forest: Forest, matrix: Floats) -> Floats:
 
 
 def sums_of_leaves(forest: Forest, matrix: Floats) -> Floats:
-    """Return the sum of the leaves that each row reaches, equal to the bit to LightGBM's raw score: float64[n].
+    """Return the sum of the leaves each row reaches, equal to the bit to LightGBM's raw score: float64[n].
 
     `matrix` is float64[n, columns of the forest]; NaN is missing. Raises ValueError for a tree with more than
     MOST_LEAVES leaves.
@@ -504,13 +504,13 @@ def sums_of_leaves(forest: Forest, matrix: Floats) -> Floats:
     if forest.most_leaves > MOST_LEAVES:
         msg = f"expected trees of up to {MOST_LEAVES} leaves, got one with {forest.most_leaves}"
         raise ValueError(msg)
-    sums = np.zeros(len(matrix))
-    _add_up(forest, np.ascontiguousarray(matrix, dtype=np.float64), sums, _WIDTH)
+    rows, sums = np.ascontiguousarray(matrix, dtype=np.float64), np.zeros(len(matrix))
+    _in_blocks(lambda some: _add_up(forest, rows[some], sums[some], _WIDTH), len(rows), forest)
     return sums
 
 
 def warm() -> None:
-    """Compile every loop, or load what was compiled before; takes seconds at most once a checkout and machine."""
+    """Compile every loop, or load what was compiled before; it takes seconds once a checkout and machine."""
     forest = read_forest(_ONE_LEAF)
     for rows in (1, _ALONE + 1):
         shapley_values(forest, np.zeros((rows, 1)))

@@ -48,7 +48,13 @@ def make_rows(many: int, columns: int, seed: int) -> np.ndarray:
 
 
 def grow(shape: str, seed: int = 1) -> lightgbm.Booster:
-    settings = {"num_leaves": 12, "min_data_in_leaf": 5, "verbosity": -1, "num_threads": 1, "seed": seed}
+    settings: dict[str, Any] = {
+        "num_leaves": 12,
+        "min_data_in_leaf": 5,
+        "verbosity": -1,
+        "num_threads": 1,
+        "seed": seed,
+    }
     settings |= SHAPES[shape]
     columns, rounds = settings.pop("columns", COLUMNS), settings.pop("rounds", 8)
     rows = make_rows(600, columns, seed)
@@ -58,7 +64,7 @@ def grow(shape: str, seed: int = 1) -> lightgbm.Booster:
     if settings.pop("chain", False):
         target = np.cumprod(known > -1, axis=1) @ 3.0 ** np.arange(columns) / 3.0**columns
     weight = random.uniform(0.1, 5, len(rows)) if settings.pop("weights", False) else None
-    categories = settings.pop("categorical_feature", [])
+    categories: Any = settings.pop("categorical_feature", [])
     data = lightgbm.Dataset(rows, target, weight=weight, categorical_feature=categories, params=settings)
     return lightgbm.train(settings, data, rounds)
 
@@ -146,7 +152,8 @@ def test_trees_with_more_leaves_than_bits_are_not_added_up_here() -> None:
 
 def test_everything_is_compiled_once_asked_to_be() -> None:
     warm()
-    assert all(loop.signatures for loop in (contributions._explain, contributions._add_up))  # type: ignore[attr-defined]
+    loops: list[Any] = [contributions._explain, contributions._explain_alone, contributions._add_up]
+    assert all(loop.signatures for loop in loops)
 
 
 def _with_line(text: str, name: str, change: Callable[[str], str]) -> str:
@@ -164,7 +171,7 @@ def _with_line(text: str, name: str, change: Callable[[str], str]) -> str:
         ("left_child", lambda value: " ".join(["99", *value.split()[1:]]), "children that exist"),
         ("right_child", lambda value: " ".join(["-99", *value.split()[1:]]), "children that exist"),
         ("left_child", lambda value: value.rpartition(" ")[0], "shorter|longer"),
-        ("split_feature", lambda value: " ".join(["6", *value.split()[1:]]), "columns that exis"),
+        ("split_feature", lambda value: " ".join(["6", *value.split()[1:]]), "that exist"),
         ("split_feature", lambda value: " ".join(["-1", *value.split()[1:]]), "columns that exist"),
         ("threshold", lambda value: " ".join(["nan", *value.split()[1:]]), "thresholds that are numbers"),
         ("leaf_value", lambda value: " ".join(["inf", *value.split()[1:]]), "finite leaves"),
