@@ -53,7 +53,6 @@ for _bit in range(64):
 
 
 # Loops are given numbers and one array: handing on a whole forest costs more than what they do.
-# ruff: noqa: C901, PLR0912, PLR0913, PLR0915, PLR0917, FBT001  one walk is kept whole, its steps inlined
 
 # ------------------------------------------------------------------------------------------ which way
 
