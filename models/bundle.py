@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -152,7 +152,7 @@ class ModelBundle:
 
     def _rates_between(self, start: Effects, there: Effects, share: Floats) -> Effects:
         """Return the mean change of the log-odds by a lasting and an early effect along the way."""
-        nodes, weights = np.polynomial.legendre.leggauss(_NODES)
+        nodes, weights = _rule()
         far = (nodes[:, None] + 1) / 2
         on_the_way = Effects(
             lasting=(start.lasting + far * (there.lasting - start.lasting)).ravel(),
@@ -199,6 +199,13 @@ class ModelBundle:
             "grade_from": list(self.grade_from),
             "trained": self.trained,
         }
+
+
+@cache
+def _rule() -> tuple[Floats, Floats]:
+    """Return the nodes, on [-1, 1], and weights of the Gauss-Legendre rule."""
+    nodes, weights = np.polynomial.legendre.leggauss(_NODES)
+    return nodes, weights
 
 
 def sha256_of(data: bytes) -> str:
@@ -255,8 +262,8 @@ def _check(bundle: ModelBundle) -> None:
         if found.shape != (length,):
             msg = f"expected {length} {name}, got {found.shape}"
             raise ValueError(msg)
-    nothing = bundle.estimator.contributions(np.full((1, len(bundle.encoder.columns)), np.nan))
-    numbers = [bundle.levels, bundle.fading, bundle.percentiles, nothing.lasting, nothing.early]
+    bundle.estimator.check(len(bundle.encoder.columns))
+    numbers = [bundle.levels, bundle.fading, bundle.percentiles]
     numbers.append(np.array(list(vars(bundle.calibration).values())))
     if not all(np.isfinite(part).all() for part in numbers):
         msg = "expected finite numbers throughout"

@@ -8,9 +8,9 @@ exactly. At each node, products are carried down a tree and sums of leaves carri
 met twice and not once for each leaf below it; blocks of rows go through together. Nothing is divided by a
 number that may be small: a column that is split on again replaces its factor by multiplications alone.
 
-The rule is LightGBM's `pred_contrib`: path-dependent, shares by count. A row's numbers are the same to the bit
-alone, in any batch and with any number of threads. This module imports numba; `models.estimators` imports it
-when trees are first asked.
+The rule is LightGBM's `pred_contrib`: path-dependent, shares by count. A row's numbers are the same to the
+bit alone, in any batch and with any number of threads. This module imports numba;
+`models.estimators` imports it when trees are first asked.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar, cast
 
-import numba  # type: ignore[import-untyped]  # ships no types
+import numba
 import numpy as np
 from joblib import cpu_count
 
-from models.forest import IN_SET, NAN_LEFT, NAN_RIGHT, ZERO_LEFT, Forest, Words
+from models.forest import IN_SET, MOST_LEAVES, NAN_LEFT, NAN_RIGHT, ZERO_LEFT, Forest, Words, read_forest
 from models.hazard import Floats
 
 Loop = TypeVar("Loop", bound=Callable[..., Any])
@@ -34,6 +34,10 @@ _ALONE = 4
 """Up to so many rows are explained one by one."""
 _WORTH_A_THREAD = 2_000_000
 """Splits times rows below which another thread costs more than it saves."""
+_ONE_LEAF = (
+    "num_class=1\nnum_tree_per_iteration=1\nmax_feature_idx=0\ntree_sizes=1\n"
+    "\nTree=0\nnum_leaves=1\nleaf_value=0\n\nend of trees\n"
+)
 _ZERO = 1e-35
 """What LightGBM takes for zero."""
 
@@ -89,6 +93,14 @@ def _send(
     elif kind == NAN_RIGHT:
         for r in range(width):
             work[way, r] = 1.0 if work[column, r] <= limit else 0.0
+    elif kind == IN_SET:
+        beyond = 32.0 * (last - first)  # no set is without words
+        for r in range(width):
+            value = work[column, r]
+            is_told = -1.0 < value < beyond
+            category = np.uint64(np.int64(value if is_told else 0.0))
+            bits = words[np.uint64(first) + (category >> np.uint64(5))] >> np.uint32(category & np.uint64(31))
+            work[way, r] = np.float64(bits & np.uint32(1)) if is_told else 0.0
     else:
         for r in range(width):
             work[way, r] = 1.0 if _goes_left(kind, limit, words, first, last, work[column, r]) else 0.0
@@ -102,7 +114,7 @@ def _send(
 
 @_compiled
 def _again(t: float, share: float, above: float) -> tuple[float, float, float]:
-    """Return a side's factor for a row that left above, and what is added if it goes this or the other way."""
+    """Return a side's factor for a row that left above, and what going this or the other way adds to it."""
     before = t + (1.0 - t) * above
     gone = share / above
     return gone, (t + (1.0 - t) * share) / before - gone, (1.0 - t) * share / before - gone
@@ -110,7 +122,7 @@ def _again(t: float, share: float, above: float) -> tuple[float, float, float]:
 
 @_compiled
 def _given(t: float, share: float, above: float) -> tuple[float, float]:
-    """Return what the column gains at a node by going left, and by going right, beyond what it gained above."""
+    """Return what the column gains at a node by going left, and right, beyond what it gained above."""
     before = t + (1.0 - t) * above
     left = (1.0 - share) - (1.0 - above) * ((t + (1.0 - t) * share) / before)
     right = -share - (1.0 - above) * ((1.0 - t) * share / before)
@@ -329,6 +341,131 @@ def _explain(forest: Forest, matrix: Floats, parts: Floats, width: int) -> None:
                 parts[start + r, forest.used[u]] = work[used + u, r]
 
 
+# ------------------------------------------------------------------------------------------ one row
+
+
+@_compiled
+def _factors(
+    t: float, is_first: bool, left: float, right: float, above: float, goes_left: float, goes_right: float
+) -> tuple[float, float]:
+    """Return the factors of both sides at a node of the integral, as blocks of rows have them."""
+    if is_first:
+        return (1.0 - t) * left + t * goes_left, (1.0 - t) * right + t * goes_right
+    left_gone, left_this, left_other = _again(t, left, above)
+    right_gone, right_this, right_other = _again(t, right, above)
+    return (
+        left_gone + goes_left * left_this + goes_right * left_other,
+        right_gone + goes_right * right_this + goes_left * right_other,
+    )
+
+
+@_compiled
+def _explain_alone(forest: Forest, matrix: Floats, parts: Floats) -> None:
+    """Write what `_explain` writes, to the bit, for a few rows: here the integral's nodes go together."""
+    column, kind, limit, words = forest.column, forest.kind, forest.threshold, forest.words
+    first_word, last_word = forest.words_from, forest.words_to
+    lefts, rights, depths, sides = forest.left, forest.right, forest.depth, forest.side
+    aboves, above_sides = forest.above, forest.above_side
+    share_above, share_left, share_right = forest.share_above, forest.share_left, forest.share_right
+    steps, step_from, leaf = forest.steps, forest.step_from, forest.leaf
+    most, levels = forest.node.shape[1], forest.levels
+    ways, down, up = np.zeros((levels, 2)), np.zeros((2 * levels + 2, most)), np.zeros((2 * levels + 4, most))
+    for row in range(len(matrix)):
+        for tree in range(len(forest.points)):
+            points = forest.points[tree]
+            node = forest.node[points]
+            for p in range(points):
+                down[0, p] = forest.weight[points, p]
+            for step in range(step_from[tree], step_from[tree + 1]):
+                leaving = steps[step] < 0
+                split = ~steps[step] if leaving else steps[step]
+                depth, is_first = depths[split], aboves[split] < 0
+                left, right, above = share_left[split], share_right[split], share_above[split]
+                at, below = 2 * depth + sides[split], 2 * (depth + 1)
+                at_column = forest.used[column[split]]
+                if not leaving:
+                    come = 1.0 if is_first else ways[aboves[split], above_sides[split]]
+                    value = matrix[row, at_column]
+                    if _goes_left(
+                        kind[split], limit[split], words, first_word[split], last_word[split], value
+                    ):
+                        ways[depth, 0], ways[depth, 1] = come, 0.0
+                    else:
+                        ways[depth, 0], ways[depth, 1] = 0.0, come
+                    if lefts[split] < 0:
+                        for p in range(points):
+                            up[below, p] = leaf[~lefts[split]]
+                    if rights[split] < 0:
+                        for p in range(points):
+                            up[below + 1, p] = leaf[~rights[split]]
+                    if lefts[split] < 0 and rights[split] < 0:
+                        continue
+                    goes_left, goes_right = ways[depth, 0], ways[depth, 1]
+                    for p in range(points):
+                        by_left, by_right = _factors(
+                            node[p], is_first, left, right, above, goes_left, goes_right
+                        )
+                        down[below, p], down[below + 1, p] = down[at, p] * by_left, down[at, p] * by_right
+                    continue
+                goes_left, goes_right = ways[depth, 0], ways[depth, 1]
+                gain = 0.0
+                for p in range(points):
+                    x, y = up[below, p], up[below + 1, p]
+                    by_left, by_right = _factors(node[p], is_first, left, right, above, goes_left, goes_right)
+                    up[at, p] = by_left * x + by_right * y
+                    if is_first:
+                        gain += down[at, p] * (x - y)
+                    else:
+                        if_left, if_right = _given(node[p], left, above)
+                        gain += down[at, p] * (x - y) * (goes_left * if_left + goes_right * if_right)
+                parts[row, at_column] += (goes_left - left) * gain if is_first else gain
+
+
+# ------------------------------------------------------------------------------------------ sums
+
+
+@_compiled
+def _add_up(forest: Forest, matrix: Floats, sums: Floats, width: int) -> None:
+    """Write the sums of the leaves reached, tree after tree as LightGBM adds them.
+
+    Of each tree, every split takes from the rows that it sends right the leaves that lie left; the first leaf
+    that a row is left with is its own.
+    """
+    column, kind, limit, words = forest.column, forest.kind, forest.threshold, forest.words
+    first_word, last_word, keep = forest.words_from, forest.words_to, forest.keep
+    split_from, leaf_from, leaf = forest.split_from, forest.leaf_from, forest.leaf
+    used, everything = len(forest.used), ~np.uint64(0)
+    way, total = used, used + 1
+    work, possible = np.zeros((used + 2, width)), np.zeros((1, width), dtype=np.uint64)
+    for start in range(0, len(matrix), width):
+        rows = min(width, len(matrix) - start)
+        for r in range(rows):
+            work[total, r] = 0.0
+            for u in range(used):
+                work[u, r] = matrix[start + r, forest.used[u]]
+        for tree in range(len(forest.points)):
+            for r in range(rows):
+                possible[0, r] = everything
+            for split in range(split_from[tree], split_from[tree + 1]):
+                at, most, left = column[split], limit[split], keep[split]
+                if kind[split] == NAN_LEFT:
+                    for r in range(rows):
+                        possible[0, r] &= left if work[at, r] > most else everything
+                elif kind[split] == NAN_RIGHT:
+                    for r in range(rows):
+                        possible[0, r] &= everything if work[at, r] <= most else left
+                else:
+                    _send(kind[split], most, words, first_word[split], last_word[split], work, at, way, rows)
+                    for r in range(rows):
+                        possible[0, r] &= everything if work[way, r] == 1.0 else left
+            for r in range(rows):
+                lowest = possible[0, r] & (~possible[0, r] + np.uint64(1))
+                place = _LOWEST[np.int64((lowest * _DE_BRUIJN) >> np.uint64(58))]
+                work[total, r] += leaf[leaf_from[tree] + place]
+        for r in range(rows):
+            sums[start + r] = work[total, r]
+
+
 # ------------------------------------------------------------------------------------------ all rows
 
 
@@ -349,8 +486,34 @@ def shapley_values(forest: Forest, matrix: Floats) -> Floats:
     """
     rows = np.ascontiguousarray(matrix, dtype=np.float64)
     parts = np.zeros(rows.shape)
-    _in_blocks(lambda some: _explain(forest, rows[some], parts[some], _WIDTH), len(rows), forest)
+    if len(rows) <= _ALONE:
+        _explain_alone(forest, rows, parts)
+    else:
+        width = min(_WIDTH, len(rows))
+        _in_blocks(lambda some: _explain(forest, rows[some], parts[some], width), len(rows), forest)
     return parts
+
+
+def sums_of_leaves(forest: Forest, matrix: Floats) -> Floats:
+    """Return the sum of the leaves each row reaches, equal to the bit to LightGBM's raw score: float64[n].
+
+    `matrix` is float64[n, columns of the forest]; NaN is missing. Raises ValueError for a tree with more than
+    MOST_LEAVES leaves.
+    """
+    if forest.most_leaves > MOST_LEAVES:
+        msg = f"expected trees of up to {MOST_LEAVES} leaves, got one with {forest.most_leaves}"
+        raise ValueError(msg)
+    rows, sums = np.ascontiguousarray(matrix, dtype=np.float64), np.zeros(len(matrix))
+    _in_blocks(lambda some: _add_up(forest, rows[some], sums[some], _WIDTH), len(rows), forest)
+    return sums
+
+
+def warm() -> None:
+    """Compile every loop, or load what was compiled before; it takes seconds once a checkout and machine."""
+    forest = read_forest(_ONE_LEAF)
+    for rows in (1, _ALONE + 1):
+        shapley_values(forest, np.zeros((rows, 1)))
+    sums_of_leaves(forest, np.zeros((1, 1)))
 
 
 def _in_blocks(work: Callable[[slice], None], rows: int, forest: Forest) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from models.forest import Forest, read_forest
+from models.forest import MOST_LEAVES, Forest, read_forest
 from models.hazard import Bools, Floats
 from models.logistic import Scale
 
@@ -156,15 +156,15 @@ class Trees:
         return read_forest(self.text)
 
     def score(self, matrix: Floats) -> Floats:
-        """Return the sum of the leaves reached: float64[n]."""
-        if len(matrix) == 0:
-            return np.zeros(0)
-        return np.asarray(self.booster.predict(matrix, raw_score=True, num_threads=1), dtype=np.float64)
+        """Return the sum of the leaves reached: float64[n], equal to the bit to LightGBM's own."""
+        if self.forest.most_leaves > MOST_LEAVES:
+            return np.asarray(self.booster.predict(matrix, raw_score=True, num_threads=1), dtype=np.float64)
+        from models.contributions import sums_of_leaves
+
+        return sums_of_leaves(self.forest, matrix)
 
     def terms(self, matrix: Floats) -> tuple[Floats, float]:
         """Return exact Shapley values by LightGBM's path-dependent rule, and the score of the average row."""
-        if len(matrix) == 0:
-            return np.zeros(matrix.shape), 0.0
         from models.contributions import shapley_values
 
         return shapley_values(self.forest, matrix), self.forest.average
@@ -197,6 +197,17 @@ class Estimator:
             terms, average = self.trees.terms(matrix)
             lasting = lasting + terms
         return Contributions(lasting=lasting, early=early, average_lasting=average, average_early=0.0)
+
+    def check(self, columns: int) -> None:
+        """Raise ValueError for parts that do not fit a matrix of so many columns, or for no numbers."""
+        if self.linear is not None:
+            terms = self.linear.terms(np.full((1, columns), np.nan))
+            if not all(np.isfinite(part).all() for part in terms):
+                msg = "expected finite weights"
+                raise ValueError(msg)
+        if self.trees is not None and self.trees.forest.columns != columns:
+            msg = f"expected trees on {columns} columns, got {self.trees.forest.columns}"
+            raise ValueError(msg)
 
     def to_json(self) -> dict[str, Any]:
         """Return it as plain data."""

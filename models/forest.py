@@ -315,7 +315,7 @@ def _kind(tree: _Tree, split: int) -> tuple[int, tuple[int, int]]:
     if decision & _CATEGORICAL:
         _expect(0 <= threshold < len(tree.set_from) - 1, "a set that exists")
         start, stop = tree.set_from[int(threshold)], tree.set_from[int(threshold) + 1]
-        _expect(0 <= start <= stop <= len(tree.words), "a set within the words")
+        _expect(0 <= start < stop <= len(tree.words), "a set within the words")
         return IN_SET, (start, stop)
     if missing == _MISSING_IS_ZERO:
         return (ZERO_LEFT if left else ZERO_RIGHT), (0, 0)
@@ -325,7 +325,7 @@ def _kind(tree: _Tree, split: int) -> tuple[int, tuple[int, int]]:
 
 
 def _rules(most: int) -> tuple[Floats, Floats]:
-    """Return nodes and weights on [0, 1] of the Gauss-Legendre rules of up to `most` nodes: float64[most + 1, most]."""
+    """Return nodes and weights on [0, 1] of the Gauss-Legendre rules of up to `most` nodes, a rule a row."""
     node, weight = np.zeros((most + 1, most)), np.zeros((most + 1, most))
     for points in range(1, most + 1):
         at, weighs = np.polynomial.legendre.leggauss(points)

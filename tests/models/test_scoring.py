@@ -167,10 +167,10 @@ def test_the_past_can_be_asked_again(business: Business, bundle: ModelBundle) ->
     ]
 
 
-def test_scoring_imports_neither_mlflow_nor_scikit_learn_nor_lightgbm() -> None:
+def test_scoring_imports_neither_mlflow_nor_scikit_learn_nor_lightgbm_nor_numba() -> None:
     code = (
         "import models.scoring, models.explain, sys; "
-        "print([m for m in ('mlflow', 'sklearn', 'lightgbm', 'pandas') if m in sys.modules])"
+        "print([m for m in ('mlflow', 'sklearn', 'lightgbm', 'numba', 'pandas') if m in sys.modules])"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
