@@ -237,15 +237,21 @@ def link_checkout(home: Path, root: Path) -> None:
         path.chmod(0o755)
 
 
+LOOPS = {"features/kernels.py": "features.compiled", "models/contributions.py": "models.contributions"}
+"""Files with compiled loops, and the modules whose `warm` compiles them."""
+
+
 def compile_loops(home: Path, root: Path) -> None:
-    """Compile the loops that features are made of, so that nobody waits for it later."""
-    source = (root / "features" / "kernels.py").stat()
-    # What was compiled before counts only for a file of the same time and size.
-    stamp, now = home / ".compiled-loops", f"{source.st_mtime_ns} {source.st_size}"
+    """Compile the loops of features and reasons, so that nobody waits for it later."""
+    sources = [(root / path).stat() for path in LOOPS]
+    # What was compiled before counts only for files of the same time and size.
+    stamp = home / ".compiled-loops"
+    now = " ".join(f"{source.st_mtime_ns} {source.st_size}" for source in sources)
     if stamp.is_file() and stamp.read_text() == now:
         return
-    say("Compiling the loops that features are made of (seconds, once)")
-    done = subprocess.run([interpreter(home), "-m", "features.compiled"], cwd=root, check=False)
+    say("Compiling the loops of features and reasons (seconds, once)")
+    calls = "; ".join(f"import {module}; {module}.warm()" for module in LOOPS.values())
+    done = subprocess.run([interpreter(home), "-c", calls], cwd=root, check=False)
     if done.returncode == 0:
         stamp.write_text(now)
 

@@ -7,17 +7,14 @@ order of summing changes a bit. The loops hold no lock of the interpreter: block
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar, cast
-
-import numba
 import numpy as np
 import numpy.typing as npt
+
+from features.compiled import compiled
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
-Loop = TypeVar("Loop", bound=Callable[..., Any])
 
 DAY = 86_400_000_000
 """As `crm_core.clock.DAY`; what a compiled loop reads has to stand in its own module."""
@@ -31,13 +28,7 @@ _DENSE = 4
 """Keys are counted into places as long as there are at most so many places an entry."""
 
 
-def _compiled(loop: Loop) -> Loop:
-    """Return a loop that is compiled when first called, and kept on disk where a folder can be written."""
-    try:
-        return cast("Loop", numba.njit(nogil=True, cache=True)(loop))
-    except RuntimeError:
-        # Neither the checkout nor the user's cache folder can be written: each process compiles for itself.
-        return cast("Loop", numba.njit(nogil=True)(loop))
+_compiled = compiled()
 
 
 # ------------------------------------------------------------------------------------------ which events

@@ -9,24 +9,21 @@ met twice and not once for each leaf below it; blocks of rows go through togethe
 number that may be small: a column that is split on again replaces its factor by multiplications alone.
 
 The rule is LightGBM's `pred_contrib`: path-dependent, shares by count. A row's numbers are the same to the
-bit alone, in any batch and with any number of threads. This module imports numba;
-`models.estimators` imports it when trees are first asked.
+bit alone, in any batch and with any number of threads. Importing this module imports numba, so
+`models.estimators` does it when trees are first asked.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar, cast
 
-import numba
 import numpy as np
 from joblib import cpu_count
 
+from features.compiled import compiled
 from models.forest import IN_SET, MOST_LEAVES, NAN_LEFT, NAN_RIGHT, ZERO_LEFT, Forest, Words, read_forest
 from models.hazard import Floats
-
-Loop = TypeVar("Loop", bound=Callable[..., Any])
 
 _WIDTH = 256
 """Rows that go through the trees together: their numbers at all nodes stay in the processor's own memory."""
@@ -42,9 +39,7 @@ _ZERO = 1e-35
 """What LightGBM takes for zero."""
 
 
-def _compiled(loop: Loop) -> Loop:
-    return cast("Loop", numba.njit(nogil=True, cache=True, error_model="numpy")(loop))
-
+_compiled = compiled(division="numpy")
 
 _DE_BRUIJN = np.uint64(0x03F79D71B4CB0A89)
 _LOWEST = np.zeros(64, dtype=np.int64)

@@ -30,7 +30,7 @@ def run(rescorer: Rescorer) -> None:
     rescorer.run_once()
 
 
-def scores(store: Store, model: type[Lead] | type[Deal], record_id: int) -> tuple[int | None, object]:
+def scores(store: Store, model: type[Lead | Deal], record_id: int) -> tuple[int | None, object]:
     with store.reading() as session:
         record = session.get_one(model, record_id)
         assert isinstance(record, Lead | Deal)
