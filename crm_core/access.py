@@ -287,7 +287,7 @@ class Reader:
             return False
         if record_type == CustomRecord.record_type and field in self._hidden_of_declared:
             return False
-        found = self._field_rights.get((record_type, field))
+        found = self._field_right(record_type, field)
         hidden = self.user.role in HIDDEN_FIELDS.get((record_type, field), ())
         return not hidden if found is None else found.read
 
@@ -298,8 +298,15 @@ class Reader:
 
     def may_write_field(self, record_type: str, field: str) -> bool:
         """Return whether the user may change a field, where the record itself may be changed."""
-        found = self._field_rights.get((record_type, field))
+        found = self._field_right(record_type, field)
         return self.may_read_field(record_type, field) if found is None else found.write
+
+    def _field_right(self, record_type: str, field: str) -> FieldRight | None:
+        """Return what was granted on a field; a declared type without a grant of its own has that of all."""
+        found = self._field_rights.get((record_type, field))
+        if found is None and record_type not in RECORD_TYPES:
+            return self._field_rights.get((CustomRecord.record_type, field))
+        return found
 
     def check_fields(self, record_type: str, fields: Iterable[str]) -> None:
         """Raise AccessDeniedError naming the first field that the user may not change."""

@@ -257,12 +257,15 @@ def _declare_fields(session: Session, mapping: Mapping) -> None:
 
 
 def _declare_types(session: Session, mapping: Mapping) -> None:
-    for spec in mapping.types:
-        if spec.label_en is None or spec.label_zh is None:
-            get_record_type(session, spec.name)
-        else:
+    # Types may be linked to one another, whichever comes first.
+    for linked in (False, True):
+        for spec in mapping.types:
+            if spec.label_en is None or spec.label_zh is None:
+                get_record_type(session, spec.name)
+                continue
+            links = spec.links if linked else ()
             declare_record_type(
-                session, name=spec.name, label_en=spec.label_en, label_zh=spec.label_zh, links=spec.links
+                session, name=spec.name, label_en=spec.label_en, label_zh=spec.label_zh, links=links
             )
 
 

@@ -256,14 +256,20 @@ class Doing:
         key = self.open("deal")
         if key is not None:
             stage = ["first_contact", "needs", "proposal"][self.step.value]
-            move_deal(self.transaction, self.get(key), stage, occurred_at=self.occurred_at)
+            move_deal(self.transaction, self.get(key), stage, occurred_at=self.occurred_at, as_it_was=True)
             self.naive.say(key, {"stage": stage}, happened=self.happened, learned=self.now)
 
     def close(self) -> None:
         key = self.open("deal")
         if key is not None:
             self.not_before_it_began(key)
-            close_deal(self.transaction, self.get(key), won=self.step.bulk, occurred_at=self.occurred_at)
+            close_deal(
+                self.transaction,
+                self.get(key),
+                won=self.step.bulk,
+                occurred_at=self.occurred_at,
+                as_it_was=True,
+            )
             values: dict[str, Any] = {
                 "status": "won" if self.step.bulk else "lost",
                 "closed_at": self.happened,
