@@ -59,9 +59,17 @@ def load_bundle_of(home: Home, store: Store, task: str) -> ModelBundle:
 
 
 def scorer_loader(home: Home, store: Store) -> LoadScorer:
-    """Return what loads the model of a promotion, from the home folder or from where it is tracked."""
+    """Return what loads the model of a promotion, from the home folder or from where it is tracked.
+
+    With it come the loops that features and reasons are made of, so that the first score waits for nothing.
+    """
 
     def load(task: str, _promotion: Promotion) -> Scorer:
+        from features import compiled
+        from models import contributions
+
+        compiled.warm()
+        contributions.warm()
         return BundleScorer(bundle=load_bundle_of(home, store, task))
 
     return load

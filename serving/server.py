@@ -36,8 +36,6 @@ def serve(settings: Settings, store: Store, *, ready: Callable[[str], None]) -> 
     sockets: dict[int, Any] = {}
     server = _listen(create_app(settings, store, champions, thread), settings, sockets)
     _stop_on_signals(sockets)
-    # Loading the loops of features and reasons takes a moment, which no page should wait for.
-    threading.Thread(target=_warm, name="warming", daemon=True).start()
     if thread is not None:
         thread.start()
     port = next(each.effective_port for each in sockets.values() if isinstance(each, BaseWSGIServer))
@@ -51,14 +49,6 @@ def serve(settings: Settings, store: Store, *, ready: Callable[[str], None]) -> 
         server.close()
         store.close()
         _log.info("stopped")
-
-
-def _warm() -> None:
-    from features import compiled
-    from models import contributions
-
-    compiled.warm()
-    contributions.warm()
 
 
 def _listen(app: Flask, settings: Settings, sockets: dict[int, Any]) -> Any:  # noqa: ANN401  waitress has no types
