@@ -1,24 +1,44 @@
-"""Logging what was done with a lead, a deal or an account."""
+"""Logging what was done with a lead, a deal, an account, or any other record."""
 
 from __future__ import annotations
 
 from crm_core.errors import InvalidValueError
-from crm_core.records import Account, Activity, Contact, Deal, Lead
+from crm_core.records import RECORD_TYPES, Account, Activity, Contact, Deal, Lead
 from crm_core.store import Transaction
 
 
 def log_activity(transaction: Transaction, activity: Activity) -> Activity:
     """Store an activity on the records it names, which must exist; a deal's is also its account's."""
-    if not any((activity.lead_id, activity.deal_id, activity.account_id, activity.contact_id)):
-        expected = "a lead_id, deal_id, account_id or contact_id"
+    links = (
+        activity.lead_id,
+        activity.deal_id,
+        activity.account_id,
+        activity.contact_id,
+        activity.subject_id,
+    )
+    if not any(links):
+        expected = "a lead_id, deal_id, account_id, contact_id, or subject_type and subject_id"
         raise InvalidValueError("activity", None, expected)
     if activity.lead_id is not None:
         transaction.get(Lead, activity.lead_id)
     if activity.account_id is not None:
         transaction.get(Account, activity.account_id)
+    _check_subject(transaction, activity)
     _follow_contact(transaction, activity)
     _follow_deal(transaction, activity)
     return transaction.create(activity)
+
+
+def _check_subject(transaction: Transaction, activity: Activity) -> None:
+    if activity.subject_id is None and activity.subject_type is None:
+        return
+    model = RECORD_TYPES.get(activity.subject_type or "")
+    if model is None or activity.subject_id is None:
+        given = (activity.subject_type, activity.subject_id)
+        raise InvalidValueError(
+            "activity.subject_type", given, "a record type together with the id of a record"
+        )
+    transaction.get(model, activity.subject_id)
 
 
 def _follow_contact(transaction: Transaction, activity: Activity) -> None:

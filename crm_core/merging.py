@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import TypeVar
 
-from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from crm_core.bulk import Update
 from crm_core.declared import declarations
 from crm_core.errors import MergeError
-from crm_core.links import links_to
+from crm_core.links import chain_of, links_to, read_chains
 from crm_core.opting_out import hide_scores_about
 from crm_core.records import SCORE_COLUMNS, Account, Contact, Lead, LeadStatus, Record
 from crm_core.store import Transaction
@@ -81,12 +80,8 @@ def _move_links(transaction: Transaction, keep: M, gone: M) -> None:
 
 def _above(session: Session, record: Record) -> set[int]:
     """Return the records above one, as a parent's parent is; none where there are no parents."""
-    found: set[int] = set()
-    above = record.parent_id if isinstance(record, Account) else None
-    while above is not None and above not in found:
-        found.add(above)
-        above = session.scalar(select(Account.parent_id).where(Account.id == above))
-    return found
+    parent = record.parent_id if isinstance(record, Account) else None
+    return chain_of(read_chains(session, Account, "parent_id", [parent]), parent)
 
 
 def _fill_gaps(transaction: Transaction, keep: M, gone: M) -> None:

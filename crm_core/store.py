@@ -48,7 +48,8 @@ from crm_core.errors import (
     UnknownFieldError,
 )
 from crm_core.fields import CUSTOM
-from crm_core.records import SCORE_COLUMNS, CustomRecord, Record
+from crm_core.links import check_no_cycle
+from crm_core.records import SCORE_COLUMNS, Account, CustomRecord, Record, Team
 from crm_core.search_index import Indexer, is_searched
 from crm_core.turns import Turns
 from crm_core.validation import check_order, check_values, columns_of, ordered_with
@@ -60,6 +61,9 @@ _SKEW = timedelta(seconds=5)
 
 _FIXED = frozenset({"id", "occurred_at", "recorded_at", "version", "deleted_at", "type_id"}) | SCORE_COLUMNS
 """Columns that `update` does not touch."""
+
+_TREES = (Account, Team)
+"""Record types whose records may stand below one another; declared ones are checked with their links."""
 
 
 class Store:
@@ -356,6 +360,9 @@ class Transaction:
             if self._names_others(model):
                 written.append(_as_written(record_type, checked, record_id))
         check_written(self.session, written)
+        if model in _TREES:
+            parents = [(each, values["parent_id"]) for each, values in updates if "parent_id" in values]
+            check_no_cycle(self.session, model, parents)
         return ready
 
     def _checked_update(

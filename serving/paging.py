@@ -20,7 +20,7 @@ from sqlalchemy.orm import Session
 from crm_core.access import Reader
 from crm_core.clock import instant, micros
 from crm_core.columns import check_text
-from crm_core.errors import InvalidValueError
+from crm_core.errors import AccessDeniedError, InvalidValueError
 from crm_core.filters import compile_filter
 from crm_core.records import Account, Deal, Lead, User
 
@@ -73,6 +73,11 @@ def list_page(session: Session, user: User, model: type[R], asked: Listing) -> P
 
 def _conditions(reader: Reader, model: type[R], asked: Listing) -> list[ColumnElement[bool]]:
     conditions = [model.deleted_at.is_(None), reader.readable(model)]
+    for field in ("status", "owner_id"):
+        if getattr(asked, field) is not None and not reader.may_read_field(model.record_type, field):
+            raise AccessDeniedError(
+                f"the role {reader.user.role} may not ask for the {field} of a {model.record_type}"
+            )
     if asked.status is not None and not issubclass(model, Account):
         conditions.append(model.status == asked.status)
     if asked.owner_id is not None:

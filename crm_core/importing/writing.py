@@ -24,6 +24,7 @@ from crm_core.importing.expressions import Link
 from crm_core.importing.mapping import LINK_LISTS
 from crm_core.importing.report import StepReport
 from crm_core.importing.specs import Step, model_named
+from crm_core.links import chain_of, read_chains
 from crm_core.merging import find_survivor
 from crm_core.pipelines import PIPELINES
 from crm_core.records import (
@@ -479,30 +480,6 @@ def linked_model(model: type[Record], name: str) -> type[Record]:
     (key,) = columns_of(model)[name].foreign_keys
     table = key.target_fullname.split(".")[0]
     return next(other for other in RECORD_TYPES.values() if other.__tablename__ == table)
-
-
-def read_chains(
-    session: Session, model: type[Record], name: str, ids: Iterable[int | None]
-) -> dict[int, int | None]:
-    """Return for records, and all that stand above them, which one a link such as `parent_id` points to."""
-    columns = columns_of(model)
-    above: dict[int, int | None] = {}
-    waiting = {record_id for record_id in ids if record_id is not None}
-    while waiting:
-        query = select(columns["id"], columns[name]).where(columns["id"].in_(waiting))
-        found: dict[int, int | None] = dict(session.execute(query).all())
-        above |= found
-        waiting = {parent for parent in found.values() if parent is not None} - above.keys()
-    return above
-
-
-def chain_of(above: Mapping[int, int | None], record_id: int | None) -> set[int]:
-    """Return a record and all that stand above it."""
-    chain: set[int] = set()
-    while record_id is not None and record_id not in chain:
-        chain.add(record_id)
-        record_id = above.get(record_id)
-    return chain
 
 
 def _ends(model: type[Record]) -> list[Column[Any]]:

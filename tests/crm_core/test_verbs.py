@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from datetime import timedelta
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from sqlalchemy import select, true
 
 from crm_core.activities import log_activity
+from crm_core.bulk import Update
 from crm_core.changes import list_changes, newest_sequence
 from crm_core.clock import FixedClock
 from crm_core.deals import close_deal, move_deal
@@ -26,7 +28,16 @@ from crm_core.records import Account, Activity, Contact, Deal, Lead
 from crm_core.sources import LEAD_SOURCES, list_sources
 from crm_core.store import Store
 from crm_core.validation import columns_of
-from tests.factories import make_account, make_activity, make_contact, make_deal, make_lead, make_user
+from tests.factories import (
+    make_account,
+    make_activity,
+    make_contact,
+    make_deal,
+    make_lead,
+    make_team,
+    make_ticket,
+    make_user,
+)
 
 
 def test_a_converted_lead_becomes_an_account_and_its_contact(store: Store, clock: FixedClock) -> None:
@@ -215,3 +226,37 @@ def test_an_activity_needs_a_record_that_exists(store: Store, field: str) -> Non
         log_activity(transaction, Activity(kind="call", **{field: 404}))
     with pytest.raises(InvalidValueError, match=field), store.transaction() as transaction:
         log_activity(transaction, Activity(kind="call"))
+
+
+def test_nobody_comes_to_stand_above_himself(store: Store) -> None:
+    with store.transaction() as transaction:
+        top, middle = make_team(transaction, name="Top"), make_team(transaction, name="Middle")
+        transaction.update(middle, {"parent_id": top.id})
+        with pytest.raises(InvalidValueError, match=r"team\.parent_id"):
+            transaction.update(top, {"parent_id": middle.id})
+        with pytest.raises(InvalidValueError, match=r"team\.parent_id"):
+            transaction.update(top, {"parent_id": top.id})
+        hill, dale = make_account(transaction), make_account(transaction)
+        pair = [
+            Update(record_id=hill.id, values={"parent_id": dale.id}),
+            Update(record_id=dale.id, values={"parent_id": hill.id}),
+        ]
+        with pytest.raises(InvalidValueError, match=r"account\.parent_id"):
+            transaction.update_many(Account, pair)
+
+
+def test_an_activity_may_be_about_any_record_that_exists(store: Store) -> None:
+    with store.transaction() as transaction:
+        ticket = make_ticket(transaction, account_id=make_account(transaction).id)
+        logged = log_activity(transaction, Activity(kind="note", subject_type="ticket", subject_id=ticket.id))
+        assert (logged.subject_type, logged.subject_id) == ("ticket", ticket.id)
+        with pytest.raises(RecordNotFoundError):
+            log_activity(transaction, Activity(kind="note", subject_type="ticket", subject_id=99))
+        wrong: tuple[dict[str, Any], ...] = (
+            {"subject_type": "ticket"},
+            {"subject_id": ticket.id},
+            {"subject_type": "x", "subject_id": 1},
+        )
+        for half in wrong:
+            with pytest.raises(InvalidValueError):
+                log_activity(transaction, Activity(kind="note", **half))

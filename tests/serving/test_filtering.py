@@ -98,3 +98,15 @@ def test_custom_values_go_in_and_out_as_people_write_them(
         body = {"name": "x", "custom": {name: bad}}
         answer = client.post("/api/v1/leads", json=body, headers=cast.header("Ana"))
         assert (answer.status_code, answer.get_json()["field"]) == (422, f"lead.custom.{name}")
+
+
+@pytest.mark.parametrize("asked_for", ["status=open", "owner_id=1"])
+def test_what_may_not_be_seen_may_not_be_asked_for_either(
+    client: FlaskClient, store: Store, cast: Cast, asked_for: str
+) -> None:
+    with store.transaction() as transaction:
+        for field in ("status", "owner_id"):
+            hidden = FieldRight(role="rep", record_type="lead", field=field, read=False, write=False)
+            transaction.session.add(hidden)
+    answer = client.get(f"/api/v1/leads?{asked_for}", headers=cast.header("Ana"))
+    assert (answer.status_code, answer.get_json()["type"]) == (403, "urn:crm:problem:access-denied")
