@@ -23,6 +23,7 @@ from crm_core.columns import check_text
 from crm_core.errors import AccessDeniedError, InvalidValueError
 from crm_core.filters import compile_filter
 from crm_core.records import Account, Deal, Lead, User
+from crm_core.validation import columns_of
 
 R = TypeVar("R", bound=Lead | Deal | Account)
 
@@ -73,14 +74,14 @@ def list_page(session: Session, user: User, model: type[R], asked: Listing) -> P
 
 def _conditions(reader: Reader, model: type[R], asked: Listing) -> list[ColumnElement[bool]]:
     conditions = [model.deleted_at.is_(None), reader.readable(model)]
-    for field in ("status", "owner_id"):
-        if getattr(asked, field) is not None and not reader.may_read_field(model.record_type, field):
-            raise AccessDeniedError(
-                f"the role {reader.user.role} may not ask for the {field} of a {model.record_type}"
-            )
-    if asked.status is not None and not issubclass(model, Account):
-        conditions.append(model.status == asked.status)
+    # The open ones are what everybody gets who says nothing: whoever may not see which are gets all.
+    may_ask = not issubclass(model, Account) and reader.may_read_field(model.record_type, "status")
+    if asked.status is not None and may_ask:
+        conditions.append(columns_of(model)["status"] == asked.status)
     if asked.owner_id is not None:
+        if not reader.may_read_field(model.record_type, "owner_id"):
+            role = reader.user.role
+            raise AccessDeniedError(f"the role {role} may not ask for the owner_id of a {model.record_type}")
         conditions.append(model.owner_id == asked.owner_id)
     if asked.search:
         conditions.append(_contains(reader, model, check_text("search", asked.search)))
