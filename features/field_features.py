@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, replace
 from dataclasses import field as declared
 from datetime import timedelta
-from functools import cached_property
+from functools import cache, cached_property
 
 import numpy as np
 
@@ -404,11 +404,7 @@ class Season(Feature):
 
     def compute(self, facts: Facts) -> Column:
         """Return the coordinate."""
-        turn = math.sin if self.part == "sin" else math.cos
-        # Twelve values from one table: a vector's sine may differ in its last bit from that of one number.
-        table = np.array([turn(2 * math.pi * month / 12) for month in range(12)])
-        months = facts.as_of.astype("datetime64[us]").astype("datetime64[M]").astype(np.int64)
-        return table[months % 12]
+        return _TURNS[self.part][facts.months % 12]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -517,6 +513,7 @@ def _per_stage(facts: Facts, value: dict[tuple[str, str], float]) -> Floats:
     return np.array([value.get(pair, math.nan) for pair in pairs], dtype=np.float64)
 
 
+@cache
 def _stages() -> dict[tuple[str, str], tuple[int, Stage]]:
     return {
         (pipeline, stage.key): (index, stage)
@@ -525,6 +522,7 @@ def _stages() -> dict[tuple[str, str], tuple[int, Stage]]:
     }
 
 
+@cache
 def _is_back(old: str | None, new: str | None) -> bool:
     orders = ([stage.key for stage in stages] for stages in PIPELINES.values())
     return any(old in order and new in order and order.index(new) < order.index(old) for order in orders)
@@ -542,3 +540,10 @@ def is_empty(values: Values) -> Values:
     if values.dtype.kind == "f":
         return np.isnan(values)
     return np.array([value is None or value == "" for value in values.tolist()], dtype=np.bool_)
+
+
+_TURNS = {
+    # Twelve values from one table: a vector's sine may differ in its last bit from that of one number.
+    part: np.array([turn(2 * math.pi * month / 12) for month in range(12)])
+    for part, turn in (("sin", math.sin), ("cos", math.cos))
+}

@@ -22,11 +22,12 @@ from sqlalchemy import Integer
 from crm_core.errors import FeatureError
 from crm_core.records import RECORD_TYPES
 from crm_core.validation import columns_of
+from features.compiled import loops
 from features.declaration import Column, Meaning, Need, check_input
 from features.facts import Facts
 from features.field_features import FieldFeature, is_empty
 from features.population import ENTRY, OUTCOMES, RECORD, SETTLED, Counted, Population
-from features.windows import Flags, Ints, name_lookback, parse_lookback
+from features.windows import Ints, name_lookback, parse_lookback
 from features.wording import Sentence
 
 STRENGTH = 20
@@ -115,19 +116,15 @@ def _others(
 ) -> tuple[Ints, Ints, Ints, Ints]:
     """Return how many others were asked and won in the group, and in all."""
     whole = np.zeros_like(code)
-    question, row = population.own(ids)
-    seen = (counted.start[row] <= as_of[question]) & (as_of[question] < counted.stop[row])
-    won = seen & (counted.won[row] <= as_of[question])
-    alike = population.group[row] == code[question]
-
-    def own(flags: Flags) -> Ints:
-        return np.bincount(question[flags], minlength=ids.size)
-
+    own = loops().own(
+        population.record_id, population.group, counted.start, counted.stop, counted.won, ids, code, as_of
+    )
+    asked_alike, won_alike, asked, won = own
     return (
-        counted.asked.at(code, as_of) - own(seen & alike),
-        counted.succeeded.at(code, as_of) - own(won & alike),
-        counted.all_asked.at(whole, as_of) - own(seen),
-        counted.all_succeeded.at(whole, as_of) - own(won),
+        counted.asked.at(code, as_of) - asked_alike,
+        counted.succeeded.at(code, as_of) - won_alike,
+        counted.all_asked.at(whole, as_of) - asked,
+        counted.all_succeeded.at(whole, as_of) - won,
     )
 
 

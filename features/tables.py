@@ -15,7 +15,7 @@ import numpy as np
 
 from crm_core.arrays import NO_INSTANT
 from crm_core.history import FieldHistory, resolve_as_of
-from features.columns import Columns, Values, Words, nothing_in
+from features.columns import Columns, Values, Words, kind_of, nothing_in
 from features.compiled import loops
 from features.events import AskedEvents, Versions
 from features.windows import NEVER, Flags, Ints, visible_from, visible_until
@@ -277,7 +277,7 @@ class AskedRecords:
     def _known_values(self, field: str) -> Values:
         current = self._table.columns[field]
         if current.size == 0:
-            return np.full(self.ids.size, nothing_in(current), dtype=_dtype(current))
+            return np.full(self.ids.size, nothing_in(current), dtype=kind_of(current))
         answer = current.take(self._row).decode() if isinstance(current, Words) else current[self._row]
         if field in self._table.histories:
             self._replay(field, answer)
@@ -332,10 +332,6 @@ def _spans(table: Table, histories: Mapping[str, FieldHistory]) -> tuple[Ints, I
 def _coded(column: Values | Words) -> Values | Words:
     """Return a column with its words as numbers."""
     return Words.of(column) if not isinstance(column, Words) and column.dtype.kind == "O" else column
-
-
-def _dtype(column: Values | Words) -> np.dtype[np.generic]:
-    return np.dtype(object) if isinstance(column, Words) else column.dtype
 
 
 _NOBODY = np.empty(0, dtype=np.int64)
