@@ -109,12 +109,17 @@ class Panel:
         return np.stack(found) if found else _NO_COLUMNS
 
 
-def panels_of(asks: Iterable[Ask]) -> dict[tuple[str | None, str], tuple[Panel, ...]]:
-    """Return the panels of each event type."""
+def panels_of(asks: Iterable[Ask]) -> list[Panel]:
+    """Return the panels of all event types."""
     by_event: dict[tuple[str | None, str], dict[Kind, list[Ask]]] = defaultdict(lambda: defaultdict(list))
     for ask in asks:
         by_event[ask.kind.via, ask.kind.event][ask.kind].append(ask)
-    return {event: tuple(_cut(list(kinds.values()))) for event, kinds in by_event.items()}
+    return [panel for kinds in by_event.values() for panel in _cut(list(kinds.values()))]
+
+
+def places_of(panels: Iterable[Panel]) -> dict[Ask, tuple[Panel, int]]:
+    """Return where the answer to each ask stands."""
+    return {ask: (panel, place) for panel in panels for place, ask in enumerate(panel.asks)}
 
 
 def numbered(column: Values | Words) -> Ints:

@@ -12,7 +12,6 @@ from typing import ClassVar
 import numpy as np
 from sqlalchemy import Integer
 
-from crm_core.arrays import NO_INSTANT
 from crm_core.clock import DAY
 from crm_core.columns import MONEY_SCALE, Day, Money
 from crm_core.errors import FeatureError
@@ -462,7 +461,8 @@ def unit_of(record: str, name: str) -> str:
 def as_number(column: Values, scale: int) -> Floats:
     """Return stored numbers as float64, NaN where empty."""
     if column.dtype.kind == "i":
-        return np.where(column == NO_INSTANT, np.nan, column / scale)
+        numbers: Floats = loops().scaled(column.astype(np.int64, copy=False), float(scale))
+        return numbers
     given = [np.nan if value is None else value for value in column.tolist()]
     return np.asarray(given, dtype=np.float64) / (scale if column.dtype.kind == "O" else 1)
 

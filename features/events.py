@@ -142,8 +142,8 @@ class AskedEvents:
             result[asked] = among(rows, many.oldest())
         return result
 
-    def panel(self, panel: Panel) -> tuple[Floats, Ints, list[Ask]]:
-        """Return (numbers, events) by ask, and the asks that this leaves to `number` and `event`."""
+    def panel(self, panel: Panel) -> tuple[Floats, Ints, list[int]]:
+        """Return (numbers, events) by ask, and the places of those left to `number` and `event`."""
         versions = self.versions
         numbers, events, longest = self._loops.panel(
             *self._asked,
@@ -160,8 +160,8 @@ class AskedEvents:
         )
         if self._longest <= FEW:
             return numbers, events, []
-        long = zip(panel.asks, longest.tolist(), strict=True)
-        return numbers, events, [ask for ask, run in long if run > FEW and ask.measure <= Measure.FIRST]
+        left = (longest > FEW) & (panel.measure <= Measure.FIRST)
+        return numbers, events, left.nonzero()[0].tolist()
 
     def number(self, ask: Ask) -> Floats:
         """Return a number that is asked of these events, however many a record has."""
@@ -195,8 +195,15 @@ class AskedEvents:
         """
         length = -1 if lookback is None else lookback
         happened = self.versions.occurred_at
-        for first, last in _chunks(self._stop - self._start):
+        for first, last in self._chunks():
             yield self._loops.held(first, last, *self._asked, happened, *self._seen, length)
+
+    def steps(self, lookback: int | None = None) -> Iterator[tuple[Ints, Ints, Ints]]:
+        """Yield (questions, versions, the version known before each or -1) as `pairs` does."""
+        length = -1 if lookback is None else lookback
+        happened = self.versions.occurred_at
+        for first, last in self._chunks():
+            yield self._loops.steps(first, last, *self._asked, happened, *self._seen, length)
 
     def median_gap(self, lookback: int | None = None) -> Floats:
         """Return the median days between successive days (UTC) with an event; NaN below two such days."""
@@ -234,6 +241,11 @@ class AskedEvents:
         """Return the largest of `values` (int64, one a version) of known events; NO_INSTANT for none."""
         result: Ints = self._loops.largest(*self._asked, *self._seen, values)
         return result
+
+    def _chunks(self) -> Iterator[tuple[int, int]]:
+        if self._longest * self._keys.size <= _CHUNK:
+            return iter([(0, self._keys.size)])
+        return _chunks(self._stop - self._start)
 
     @cached_property
     def _many(self) -> tuple[Ints, Ints, _ManyEvents]:
@@ -345,9 +357,6 @@ def _running(weight: Ints) -> Ints:
 
 def _chunks(length: Ints) -> Iterator[tuple[int, int]]:
     total = np.cumsum(length)
-    if total.size and total[-1] <= _CHUNK:
-        yield 0, length.size
-        return
     first = 0
     while first < length.size:
         before = total[first - 1] if first else 0

@@ -12,7 +12,7 @@ import numpy as np
 
 from crm_core.clock import instant
 from crm_core.errors import FeatureError, RecordNotFoundError
-from features.asks import Ask, Kind, Measure, Panel, panels_of
+from features.asks import Ask, Kind, Measure, Panel, panels_of, places_of
 from features.declaration import Need, reached
 from features.events import AskedEvents, Floats, Versions, among
 from features.tables import AskedRecords, PopulationKey, Table, Tables
@@ -34,7 +34,7 @@ class Plan:
     fields: Mapping[str | None, Fields]
     events: Mapping[tuple[str | None, str], Fields]
     populations: tuple[PopulationKey, ...] = ()
-    panels: Mapping[tuple[str | None, str], tuple[Panel, ...]] = field(default_factory=dict)
+    places: Mapping[Ask, tuple[Panel, int]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, record_type: str, needs: Iterable[Need], asks: Iterable[Ask] = ()) -> Plan:
@@ -57,7 +57,7 @@ class Plan:
             fields={via: tuple(sorted(found)) for via, found in fields.items()},
             events={event: tuple(sorted(found)) for event, found in events.items()},
             populations=tuple(sorted(populations)),
-            panels=panels_of(asks),
+            places=places_of(panels_of(asks)),
         )
 
 
@@ -80,8 +80,7 @@ class Facts:
         self._records: dict[str | None, AskedRecords] = {}
         self._versions: dict[tuple[str | None, str], Versions] = {}
         self._events: dict[Kind, AskedEvents] = {}
-        self._numbers: dict[Ask, Floats] = {}
-        self._found: dict[Ask, Ints] = {}
+        self._answered: dict[Panel, tuple[Floats, Ints]] = {}
         self._populations = tables.populations if isinstance(tables, Tables) else {}
         _check_known(self._record_type, self.records(None), cohort)
 
@@ -114,19 +113,15 @@ class Facts:
 
     def number(self, ask: Ask) -> Floats:
         """Return what is asked of events as a number a question; NaN for none but for counts and totals."""
-        found = self._numbers.get(ask)
-        if found is None:
-            self._answer(ask)
-            found = self._numbers[ask]
-        return found
+        panel, place = self._plan.places.get(ask) or (Panel.of([ask]), 0)
+        number: Floats = self._answers(panel)[0][place]
+        return number
 
     def event(self, ask: Ask) -> Ints:
         """Return which event is asked for, as a position in `linked`; -1 for none."""
-        found = self._found.get(ask)
-        if found is None:
-            self._answer(ask)
-            found = self._found[ask]
-        return found
+        panel, place = self._plan.places.get(ask) or (Panel.of([ask]), 0)
+        event: Ints = self._answers(panel)[1][place]
+        return event
 
     def changes(self, via: str | None, field: str) -> AskedEvents:
         """Return the changes of a field of the records asked about; columns `new`, and `first` before all."""
@@ -149,26 +144,25 @@ class Facts:
             found = self._events[kind] = self.asked(kind.via, self._chosen(kind))
         return found
 
-    def _answer(self, ask: Ask) -> None:
-        """Answer all that the plan asks of an event type together, or else one ask alone."""
-        via, event, _ = ask.kind
-        panels = [panel for panel in self._plan.panels.get((via, event), ()) if ask in panel.asks]
-        for panel in panels or [Panel.of([ask])]:
-            numbers, found, left = self._of_kind(Kind(via, event)).panel(panel)
-            self._numbers.update(zip(panel.asks, numbers, strict=True))
-            self._found.update(zip(panel.asks, found, strict=True))
-            for each in left:
-                self._answer_alone(each)
+    def _answers(self, panel: Panel) -> tuple[Floats, Ints]:
+        """Return (numbers, events) by ask: all that the plan asks of an event type is answered together."""
+        found = self._answered.get(panel)
+        if found is None:
+            via, event, _ = panel.asks[0].kind
+            numbers, events, left = self._of_kind(Kind(via, event)).panel(panel)
+            for place in left:
+                self._answer_alone(panel.asks[place], numbers[place], events[place])
+            found = self._answered[panel] = numbers, events
+        return found
 
-    def _answer_alone(self, ask: Ask) -> None:
-        """Answer one ask of a kind of which some record has many events."""
+    def _answer_alone(self, ask: Ask, number: Floats, event: Ints) -> None:
+        """Write the answer to one ask of a kind of which some record has many events."""
         asked = self._of_kind(ask.kind)
         if ask.measure in (Measure.LAST, Measure.FIRST):
             found = asked.event(ask)
-            rows = self._rows(ask.kind) if ask.kind.where else np.arange(asked.versions.key.size)
-            self._found[ask] = among(rows, found)
+            event[:] = among(self._rows(ask.kind), found) if ask.kind.where else found
         else:
-            self._numbers[ask] = asked.number(ask)
+            number[:] = asked.number(ask)
 
     def _chosen(self, kind: Kind) -> Versions:
         """Return the events that a declared kind lets in."""
@@ -185,11 +179,12 @@ class Facts:
 
 
 def _check_known(record_type: str, records: AskedRecords, cohort: Cohort) -> None:
+    if records.all_known:
+        return
     if not records.found.all():
         raise RecordNotFoundError(record_type, int(cohort.ids[~records.found][0]))
-    if not records.known.all():
-        first = int(np.argmin(records.known))
-        when = instant(int(cohort.as_of[first])).isoformat()
-        raise FeatureError(
-            f"{record_type} {cohort.ids[first]} was not known at {when}: nothing can be asked of it"
-        )
+    first = int(np.argmin(records.known))
+    when = instant(int(cohort.as_of[first])).isoformat()
+    raise FeatureError(
+        f"{record_type} {cohort.ids[first]} was not known at {when}: nothing can be asked of it"
+    )

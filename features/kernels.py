@@ -96,6 +96,80 @@ def positions(sorted_ids: Ints, ids: Ints) -> Ints:
 
 
 @_compiled
+def is_ascending(ids: Ints) -> bool:
+    """Tell whether each is above the one before it."""
+    return bool((ids[1:] > ids[:-1]).all())
+
+
+@_compiled
+def born(row: Ints, occurred: Ints, recorded: Ints, as_of: Ints) -> tuple[Flags, Ints, Ints, Flags, bool]:
+    """Return of the records in `row` (-1: none): found, when they came to exist, from when they were known.
+
+    Then: whether each was known at its instant, and whether all were. NO_INSTANT for no record.
+    """
+    found, known = np.zeros(row.size, np.bool_), np.zeros(row.size, np.bool_)
+    happened = np.full(row.size, NO_INSTANT, np.int64)
+    since = np.full(row.size, NO_INSTANT, np.int64)
+    several = 0
+    for i in range(row.size):
+        at = row[i]
+        if at >= 0:
+            found[i] = True
+            happened[i] = occurred[at]
+            since[i] = max(occurred[at], recorded[at])
+            known[i] = since[i] <= as_of[i]
+            several += known[i]
+    return found, happened, since, known, several == row.size
+
+
+@_compiled
+def held_since(changed: Ints, newest: Ints, born: Ints, known: Flags) -> Ints:
+    """Return since when a field held what it held: its newest change, or (-1) since the record exists.
+
+    NO_INSTANT for a record that was not known.
+    """
+    result = np.full(newest.size, NO_INSTANT, np.int64)
+    for i in range(newest.size):
+        if known[i]:
+            result[i] = changed[newest[i]] if newest[i] >= 0 else born[i]
+    return result
+
+
+@_compiled
+def days_between(since: Ints, until: Ints) -> Floats:
+    """Return the days from one instant to another; NaN where one is NO_INSTANT."""
+    result = np.full(since.size, np.nan)
+    for i in range(since.size):
+        if since[i] != NO_INSTANT and until[i] != NO_INSTANT:
+            result[i] = (until[i] - since[i]) / DAY
+    return result
+
+
+@_compiled
+def scaled(values: Ints, scale: float) -> Floats:
+    """Return whole numbers over a scale; NaN for NO_INSTANT."""
+    result = np.full(values.size, np.nan)
+    for i in range(values.size):
+        if values[i] != NO_INSTANT:
+            result[i] = values[i] / scale
+    return result
+
+
+@_compiled
+def changes(record: Ints, change: Ints, occurred: Ints, recorded: Ints) -> tuple[Ints, Ints, Ints, bool]:
+    """Return of changes by record: the first written of its record, and from when to when each is seen.
+
+    Then: whether they are in order as they happened too.
+    """
+    first, since = np.empty(record.size, np.int64), np.empty(record.size, np.int64)
+    until = np.full(record.size, NEVER, np.int64)
+    for i in range(record.size):
+        first[i] = first[i - 1] if i > 0 and record[i] == record[i - 1] else i
+        since[i] = max(occurred[i], recorded[i])
+    return first, since, until, is_in_order(record, occurred, change, since, until)
+
+
+@_compiled
 def unique(ids: Ints) -> Ints:
     """Return the ids, ascending, each once, without NO_INSTANT."""
     in_order = True
@@ -421,6 +495,31 @@ def held(
 
 
 @_compiled
+def steps(
+    first: int,
+    last: int,
+    start: Ints,
+    stop: Ints,
+    as_of: Ints,
+    occurred: Ints,
+    since: Ints,
+    until: Ints,
+    lookback: int,
+) -> tuple[Ints, Ints, Ints]:
+    """Return (question, event, event known before or -1) of what `held` holds."""
+    question, event = held(first, last, start, stop, as_of, occurred, since, until, lookback)
+    before = np.full(event.size, -1, np.int64)
+    for at in range(event.size):
+        when = as_of[question[at]]
+        j = event[at] - 1
+        while j >= start[question[at]] and not since[j] <= when < until[j]:
+            j -= 1
+        if j >= start[question[at]]:
+            before[at] = j
+    return question, event, before
+
+
+@_compiled
 def median_gap(
     start: Ints, stop: Ints, as_of: Ints, occurred: Ints, since: Ints, until: Ints, lookback: int
 ) -> Floats:
@@ -680,23 +779,37 @@ def stepped(key: Ints, time: Ints, running: Ints, keys: Ints, as_of: Ints) -> In
 
 
 @_compiled
-def own(
-    record: Ints, group: Ints, start: Ints, stop: Ints, won: Ints, ids: Ints, code: Ints, as_of: Ints
-) -> tuple[Ints, Ints, Ints, Ints]:
-    """Return of each record's own questions in its population: asked and won in the group, and in all."""
-    asked_alike, won_alike = np.zeros(ids.size, np.int64), np.zeros(ids.size, np.int64)
-    asked, succeeded = np.zeros(ids.size, np.int64), np.zeros(ids.size, np.int64)
+def rate(
+    record: Ints,
+    group: Ints,
+    start: Ints,
+    stop: Ints,
+    won_at: Ints,
+    ids: Ints,
+    code: Ints,
+    as_of: Ints,
+    counts: tuple[Ints, Ints, Ints, Ints],
+    strength: int,
+) -> Floats:
+    """Return the rates among others: `counts` (asked and won in the group and in all) less a record's own.
+
+    Whole numbers above and below, and one division: the same bits in any batch. NaN below `strength` others.
+    """
+    result = np.full(ids.size, np.nan)
     for i in range(ids.size):
+        asked, won, all_asked, all_won = counts[0][i], counts[1][i], counts[2][i], counts[3][i]
         row = _reach(record, ids[i], 0)
         while row < record.size and record[row] == ids[i]:
             if start[row] <= as_of[i] < stop[row]:
-                alike, has = group[row] == code[i], won[row] <= as_of[i]
-                asked[i] += 1
-                succeeded[i] += has
-                asked_alike[i] += alike
-                won_alike[i] += alike and has
+                alike, has = group[row] == code[i], won_at[row] <= as_of[i]
+                all_asked -= 1
+                all_won -= has
+                asked -= alike
+                won -= alike and has
             row += 1
-    return asked_alike, won_alike, asked, succeeded
+        if all_asked >= strength:
+            result[i] = (won * all_asked + strength * all_won) / ((asked + strength) * all_asked)
+    return result
 
 
 def warm() -> None:
@@ -726,4 +839,11 @@ def warm() -> None:
     payments(*window, ints, ints, 1)
     running(start, stop, ints, ints, limits, ints > 1, ints, limits, ints)
     stepped(ints, ints, np.zeros(3, np.int64), ints, ints)
-    own(ints, ints, ints, limits, ints, ints, ints, ints)
+    rate(ints, ints, ints, limits, ints, ints, ints, ints, (ints, ints, ints, ints), 1)
+    held_since(ints, start, ints, ints > 1)
+    is_ascending(ints)
+    born(ints - 1, ints, ints, ints)
+    days_between(ints, ints)
+    scaled(ints, 1.0)
+    changes(ints, ints, ints, ints)
+    steps(0, 2, *window, 1)

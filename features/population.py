@@ -100,6 +100,16 @@ class Counted:
     all_asked: Steps
     all_succeeded: Steps
 
+    def at(self, code: Ints, as_of: Ints) -> tuple[Ints, Ints, Ints, Ints]:
+        """Return how many were asked and won in each group, and in all."""
+        whole = np.zeros_like(code)
+        return (
+            self.asked.at(code, as_of),
+            self.succeeded.at(code, as_of),
+            self.all_asked.at(whole, as_of),
+            self.all_succeeded.at(whole, as_of),
+        )
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Population:
@@ -131,8 +141,7 @@ class Population:
 
     def code(self, values: Values) -> Ints:
         """Return the codes of values as the population has them; for one that nobody had, none of them."""
-        found = (self.codes.get(value, _NOBODY) for value in values.tolist())
-        return np.fromiter(found, dtype=np.int64, count=values.size)
+        return np.array([self.codes.get(value, _NOBODY) for value in values.tolist()], dtype=np.int64)
 
     def counted(self, horizon: int, lookback: int | None) -> Counted:
         """Return when each question with this horizon, if over within the lookback, is seen."""
