@@ -21,7 +21,7 @@ from features.columns import Columns, Values, Words, stored_in
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
-_KINDS = 62
+KINDS = 62
 """Kinds of events that one panel tells apart: one bit each of a positive number."""
 
 
@@ -133,8 +133,8 @@ def numbered(column: Values | Words) -> Ints:
 
 
 def _cut(kinds: list[list[Ask]]) -> Iterable[Panel]:
-    for first in range(0, len(kinds), _KINDS):
-        yield Panel.of(ask for asks in kinds[first : first + _KINDS] for ask in asks)
+    for first in range(0, len(kinds), KINDS):
+        yield Panel.of(ask for asks in kinds[first : first + KINDS] for ask in asks)
 
 
 def _place(ask: Ask) -> tuple[str, ...]:

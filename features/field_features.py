@@ -241,7 +241,7 @@ class ChangesCount(FieldFeature):
             # A change replaced what was known before it: the log's own `old` may itself be known only later.
             before = np.where(earlier < 0, first[change], new[earlier])
             counts = np.asarray(self.counts(before, new[change]), dtype=np.bool_)
-            count += np.bincount(question[counts], minlength=count.size)
+            loops().tally(count, question, counts)
         return count
 
     def counts(self, old: Values, new: Values) -> Values:

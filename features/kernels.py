@@ -520,6 +520,13 @@ def steps(
 
 
 @_compiled
+def tally(count: Floats, question: Ints, counts: Flags) -> None:
+    """Add one to the question of each that counts."""
+    for at in range(question.size):
+        count[question[at]] += counts[at]
+
+
+@_compiled
 def median_gap(
     start: Ints, stop: Ints, as_of: Ints, occurred: Ints, since: Ints, until: Ints, lookback: int
 ) -> Floats:
@@ -847,3 +854,4 @@ def warm() -> None:
     scaled(ints, 1.0)
     changes(ints, ints, ints, ints)
     steps(0, 2, *window, 1)
+    tally(numbers, start, ints > 1)
