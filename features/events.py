@@ -180,7 +180,7 @@ class AskedEvents:
         return np.where(found < 0, np.nan, (self._as_of - self.versions.occurred_at[found]) / DAY)
 
     def event(self, ask: Ask) -> Ints:
-        """Return the event that is asked for, or the days since which are; -1 for none."""
+        """Return the event that is asked for, or the one to which days are; -1 for none."""
         first = ask.measure in (Measure.FIRST, Measure.DAYS_SINCE_FIRST)
         return self.oldest() if first else self.newest(ask.length)
 
@@ -204,13 +204,6 @@ class AskedEvents:
         happened = self.versions.occurred_at
         for first, last in self._chunks():
             yield self._loops.steps(first, last, *self._asked, happened, *self._seen, length)
-
-    def median_gap(self, lookback: int | None = None) -> Floats:
-        """Return the median days between successive days (UTC) with an event; NaN below two such days."""
-        length = -1 if lookback is None else lookback
-        happened = self.versions.occurred_at
-        result: Floats = self._loops.median_gap(*self._asked, happened, *self._seen, length)
-        return result
 
     def payments(self, lookback: int | None = None) -> tuple[Ints, Ints, Ints]:
         """Return how many payments in the window are overdue, by how much due ones are late, and how many.
