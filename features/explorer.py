@@ -17,10 +17,11 @@ from crm_core.errors import FeatureError
 from crm_core.records import RECORD_TYPES
 from crm_core.store import Store
 from crm_core.validation import columns_of
+from features.asks import Ask, Kind
 from features.cohort import Cohort
 from features.declaration import Feature, Need, reached
 from features.event_features import Events
-from features.events import AskedEvents, Versions
+from features.events import AskedEvents, Floats, Versions
 from features.facts import Facts
 from features.feature_set import FeatureSet, check_usable
 from features.population import read_all
@@ -84,12 +85,22 @@ def explore_in(session: Session, cohort: Cohort, feature_set: FeatureSet) -> lis
 class _WatchedFacts(Facts):
     """Facts that notice which kinds of events a feature asks for."""
 
-    asked_for: list[Events]
+    asked_for: list[Kind]
 
-    def events(self, events: Events) -> AskedEvents:
+    def events(self, events: Events | Kind) -> AskedEvents:
         """Return the events, and remember that they were asked for."""
-        self.asked_for.append(events)
+        self.asked_for.append(Kind(events.via, events.event, events.where))
         return super().events(events)
+
+    def number(self, ask: Ask) -> Floats:
+        """Return the number, and remember what it was asked of."""
+        self.asked_for.append(ask.kind)
+        return super().number(ask)
+
+    def event(self, ask: Ask) -> Ints:
+        """Return the event, and remember what it was asked of."""
+        self.asked_for.append(ask.kind)
+        return super().event(ask)
 
 
 def _explored(facts: _WatchedFacts, feature: Feature) -> Explored:
@@ -107,7 +118,7 @@ def _explored(facts: _WatchedFacts, feature: Feature) -> Explored:
     )
 
 
-def _event_rows(facts: Facts, kind: Events, lookback: int | None) -> Iterator[Row]:
+def _event_rows(facts: Facts, kind: Kind, lookback: int | None) -> Iterator[Row]:
     found, as_of = facts.events(kind), int(facts.as_of[0])
     held = {int(version) for _, versions in found.pairs(lookback) for version in versions}
     key = int(facts.records(kind.via).ids[0])

@@ -22,11 +22,13 @@ from sqlalchemy import Integer
 from crm_core.errors import FeatureError
 from crm_core.records import RECORD_TYPES
 from crm_core.validation import columns_of
+from features.compiled import loops
 from features.declaration import Column, Meaning, Need, check_input
+from features.events import Floats
 from features.facts import Facts
 from features.field_features import FieldFeature, is_empty
-from features.population import ENTRY, OUTCOMES, RECORD, SETTLED, Counted, Population
-from features.windows import Flags, Ints, name_lookback, parse_lookback
+from features.population import ENTRY, OUTCOMES, RECORD, SETTLED
+from features.windows import name_lookback, parse_lookback
 from features.wording import Sentence
 
 STRENGTH = 20
@@ -95,40 +97,26 @@ class HistoricalRate(FieldFeature):
 
     def compute(self, facts: Facts) -> Column:
         """Return the rates."""
-        records = facts.records(None)
+        records, as_of = facts.records(None), facts.as_of
         values = records.values(self.field)
         population = facts.population(self.field, self.each)
         counted = population.counted(*self.lengths)
-        asked, won, all_asked, all_won = _others(
-            population, counted, records.ids, population.code(values), facts.as_of
+        code = population.code(values)
+        counts = counted.at(code, as_of)
+        rate: Floats = loops().rate(
+            population.record_id,
+            population.group,
+            counted.start,
+            counted.stop,
+            counted.won,
+            records.ids,
+            code,
+            as_of,
+            counts,
+            self.strength,
         )
-        # Whole numbers above and below, and one division: the same bits in any batch.
-        above = won * all_asked + self.strength * all_won
-        below = (asked + self.strength) * all_asked
-        rate = np.full(facts.as_of.size, np.nan)
-        np.divide(above, below, out=rate, where=(all_asked >= self.strength) & ~is_empty(values))
+        rate[is_empty(values)] = np.nan
         return rate
-
-
-def _others(
-    population: Population, counted: Counted, ids: Ints, code: Ints, as_of: Ints
-) -> tuple[Ints, Ints, Ints, Ints]:
-    """Return how many others were asked and won in the group, and in all."""
-    whole = np.zeros_like(code)
-    question, row = population.own(ids)
-    seen = (counted.start[row] <= as_of[question]) & (as_of[question] < counted.stop[row])
-    won = seen & (counted.won[row] <= as_of[question])
-    alike = population.group[row] == code[question]
-
-    def own(flags: Flags) -> Ints:
-        return np.bincount(question[flags], minlength=ids.size)
-
-    return (
-        counted.asked.at(code, as_of) - own(seen & alike),
-        counted.succeeded.at(code, as_of) - own(won & alike),
-        counted.all_asked.at(whole, as_of) - own(seen),
-        counted.all_succeeded.at(whole, as_of) - own(won),
-    )
 
 
 def check_groups(record: str, field: str, via: str | None) -> None:
