@@ -124,8 +124,9 @@ def _by_pandas(log: Log, total: Callable[[pd.DataFrame, int], tuple[Floats, Floa
 def _grouped(inside: pd.DataFrame, rows: int) -> tuple[Floats, Floats]:
     """Return how many events each row has, and the sum of their seconds, by groups."""
     groups = inside.groupby("row")["seconds"]
-    count, total = (each.reindex(range(rows), fill_value=0) for each in (groups.size(), groups.sum()))
-    return count.to_numpy(np.float64, copy=True), total.to_numpy(np.float64, copy=True)
+    count: Floats = np.array(groups.size().reindex(range(rows), fill_value=0), dtype=np.float64)
+    total: Floats = np.array(groups.sum().reindex(range(rows), fill_value=0), dtype=np.float64)
+    return count, total
 
 
 def _weighted(inside: pd.DataFrame, rows: int) -> tuple[Floats, Floats]:
