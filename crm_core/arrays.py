@@ -167,14 +167,26 @@ def _converter_of(kind: TypeEngine[Any]) -> Callable[[Sequence[Any]], _Array]:
     if isinstance(kind, String):
         return _Texts()
     if is_integer(kind) and not isinstance(kind, Day):
-        return _integers
+        return _Integers()
     return lambda cells: as_array(kind, cells)
 
 
-def _integers(cells: Sequence[Any]) -> _Array:
-    if None in cells:
-        cells = [NO_INSTANT if cell is None else cell for cell in cells]
-    return np.fromiter(cells, np.int64, len(cells))
+class _Integers:
+    """Makes arrays of whole numbers; a column is searched for NULL only once it was seen to hold one."""
+
+    def __init__(self) -> None:
+        self._has_gaps = False
+
+    def __call__(self, cells: Sequence[Any]) -> _Array:
+        if not self._has_gaps:
+            try:
+                return np.fromiter(cells, np.int64, len(cells))
+            except TypeError:
+                self._has_gaps = None in cells
+                if not self._has_gaps:
+                    raise
+        filled = [NO_INSTANT if cell is None else cell for cell in cells] if None in cells else cells
+        return np.fromiter(filled, np.int64, len(cells))
 
 
 class _Texts:
