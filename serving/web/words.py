@@ -53,6 +53,7 @@ WORDS: dict[str, dict[str, object]] = {
     },
     "record_types": {"account": _("Customers"), "contact": _("Contacts"), "lead": _("Leads")},
     "direction": {"inbound": _("from the customer"), "outbound": _("by us")},
+    "outcome": {"connected": _("Connected"), "held": _("Held"), "no answer": _("No answer")},
     "source": {
         "ad": _("Advertisement"),
         "cold call": _("Cold call"),

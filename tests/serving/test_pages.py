@@ -97,6 +97,19 @@ def test_reasons_and_numbers_are_in_the_language_of_the_page(app: Flask, store: 
     assert "¥1,234,567.50" in ana.get(f"/deals/{deal.id}").text
 
 
+@pytest.mark.parametrize(
+    ("outcome", "words"),
+    [("no answer", "无人接听"), ("held", "已进行"), ("left_a_message", "Left a message")],
+)
+def test_the_usual_outcomes_are_in_the_language_of_the_page(
+    app: Flask, store: Store, cast: Cast, outcome: str, words: str
+) -> None:
+    with store.transaction() as transaction:
+        lead_id = make_lead(transaction, owner_id=cast["Ana"].id).id
+        make_activity(transaction, lead_id=lead_id, outcome=outcome)
+    assert f"· {words}" in text_of(logged_in(app, cast["Ana"], "zh").get(f"/leads/{lead_id}").text)
+
+
 def test_a_language_once_chosen_stays(app: Flask, store: Store, cast: Cast) -> None:
     ana = logged_in(app, cast["Ana"])
     page = ana.get("/leads")
