@@ -10,6 +10,7 @@ from html import unescape
 import pytest
 from flask import Flask
 
+from crm_core.access import FieldRight
 from crm_core.changes import Source
 from crm_core.clock import FixedClock
 from crm_core.predictions import write_predictions
@@ -273,6 +274,12 @@ def test_a_new_lead_may_be_of_a_usual_source_or_of_another(app: Flask, store: St
     page = logged_in(app, cast["Ana"]).get("/leads/new").text
     assert '<option value="trade show">Trade show</option>' in page
     assert '<option value="猎头">猎头</option>' in page
+    with store.transaction() as transaction:
+        hidden = FieldRight(role="rep", record_type="lead", field="source", read=False, write=False)
+        transaction.session.add(hidden)
+    page = logged_in(app, cast["Ana"]).get("/leads/new").text
+    assert "猎头" not in page
+    assert '<option value="trade show">Trade show</option>' in page
 
 
 def test_a_deal_is_moved_on_its_page(app: Flask, store: Store, cast: Cast) -> None:
