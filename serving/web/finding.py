@@ -52,6 +52,9 @@ def list_duplicates() -> ResponseReturnValue:
     record_type, offset = _type(request.args.get("type", "")), _number(request.args.get("offset", ""))
     user, session = current_user.user, page_session()
     copies = read_copies(session, user, record_type, limit=PAIRS, offset=offset)
+    if offset and not copies.pairs:  # all of the last page have been decided: the page before is the last
+        offset = max(copies.total - 1, 0) // PAIRS * PAIRS
+        copies = read_copies(session, user, record_type, limit=PAIRS, offset=offset)
     names = dict(session.execute(select(User.id, User.name)).all())
     return render_template(
         "duplicates.html",

@@ -100,6 +100,12 @@ def test_what_is_not_the_same_is_not_shown_again(ana: FlaskClient, leads: list[i
     assert "No duplicates" in ana.get("/duplicates?type=lead").text
 
 
+def test_behind_the_last_pair_are_those_that_are_left(ana: FlaskClient, leads: list[int]) -> None:
+    page = ana.get("/duplicates?type=lead&offset=10").text
+    assert "No duplicates" not in page
+    assert f'name="gone" value="{leads[1]}"' in page
+
+
 def test_who_changes_nothing_sees_no_button_and_is_refused(
     app: Flask, store: Store, cast: Cast, leads: list[int]
 ) -> None:
