@@ -7,6 +7,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from crm_core.access import FieldRight, RoleRight, Scope
+from crm_core.fields import FieldKind, Known, declare_field
 from crm_core.records import Deal, Lead
 from crm_core.store import Store
 from tests.factories import make_account, make_activity, make_contact, make_deal, make_lead
@@ -61,6 +62,24 @@ def test_a_colleagues_customer_is_not_linked_to(app: Flask, store: Store, cast: 
     assert f"/customers/{account.id}" not in page
     assert "Hill &amp; Sons" not in logged_in(app, cast["Ana"]).get("/deals").text
     assert "Hill &amp; Sons" in logged_in(app, cast["Adam"]).get("/deals").text
+
+
+@pytest.mark.parametrize(("language", "label"), [("en", "Main pump:"), ("zh", "主泵:")])
+def test_a_hit_through_a_custom_field_calls_it_as_it_was_declared(
+    app: Flask, store: Store, cast: Cast, language: str, label: str
+) -> None:
+    with store.transaction() as transaction:
+        declare_field(
+            transaction.session,
+            record_type="lead",
+            name="custom.pump",
+            kind=FieldKind.TEXT,
+            known=Known.CREATION,
+            label_en="Main pump",
+            label_zh="主泵",
+        )
+        make_lead(transaction, owner_id=cast["Ana"].id, custom={"pump": "Kestrel 300"})
+    assert label in logged_in(app, cast["Ana"], language).get("/search?q=Kestrel").text
 
 
 def test_hits_come_in_pages_and_each_once(ana: FlaskClient, store: Store, cast: Cast) -> None:
