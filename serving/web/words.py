@@ -108,6 +108,7 @@ WORDS: dict[str, dict[str, object]] = {
         "occurred_at": _("Created"),
         "account_id": _("Customer"),
         "currency": _("Currency"),
+        "scoring_opt_out": _("Opted out of scoring"),
         "subject": _("Subject"),
         "body": _("Text"),
         "number": _("Number"),

@@ -166,6 +166,18 @@ def test_an_opt_out_takes_scores_off_the_page_old_ones_too(
     assert "Not scored: opted out" not in ana.get(page).text
 
 
+@pytest.mark.parametrize(
+    ("language", "told"),
+    [("en", "Opted out of scoring</strong>: no → yes"), ("zh", "退出评分</strong>: 否 → 是")],
+)
+def test_the_timeline_tells_of_an_opt_out_in_words(
+    app: Flask, cast: Cast, leads: list[int], language: str, told: str
+) -> None:
+    client, page = logged_in(app, cast["Ana"], language), f"/leads/{leads[0]}"
+    assert submit(client, page, f"{page}/scoring-opt-out", opted_out="yes") == 302
+    assert told in client.get(page).text
+
+
 def test_a_hidden_field_is_nowhere_on_a_page(app: Flask, store: Store, cast: Cast) -> None:
     with store.transaction() as transaction:
         deal = make_deal(transaction, owner_id=cast["Ana"].id)
