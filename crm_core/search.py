@@ -7,6 +7,7 @@ a word, as the beginning or a part of one, or with the few wrong characters that
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -131,11 +132,15 @@ def _place(hit: Hit) -> _Place:
 
 
 def _parse_cursor(cursor: str) -> _Place:
+    refusal = InvalidValueError("after", cursor, "the cursor of a hit")
     try:
         score, record_type, record_id = cursor.split(":")
-        return (-float(score), _RANK[record_type], -int(record_id))
+        place = (-float(score), _RANK[record_type], -int(record_id))
     except (KeyError, ValueError) as error:
-        raise InvalidValueError("after", cursor, "the cursor of a hit") from error
+        raise refusal from error
+    if not math.isfinite(place[0]):
+        raise refusal
+    return place
 
 
 def _searched_types(types: Collection[str] | None) -> list[str]:

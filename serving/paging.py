@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
@@ -138,4 +139,6 @@ def _read_cursor(order: str, cursor: str) -> tuple[Any, int]:
 def _bound(order: str, value: float | None) -> Any:  # noqa: ANN401  of any sortable type
     if value is None:
         return None
+    if not math.isfinite(value):
+        raise ValueError(value)
     return instant(int(value)) if order.endswith("occurred_at") else float(value)

@@ -127,8 +127,13 @@ def of_validation(error: ValidationError) -> Response:
     faults = error.errors(include_url=False, include_context=False, include_input=False)
     if faults[0]["type"] == "json_invalid":
         return problem(REQUEST_KINDS["invalid-json"], faults[0]["msg"])
-    listed = [{"field": ".".join(map(str, fault["loc"])), "detail": fault["msg"]} for fault in faults[:20]]
-    detail = "; ".join(f"{fault['field']}: {fault['detail']}" for fault in listed[:3])
+    listed = [
+        {"field": ".".join(map(str, fault["loc"])), "detail": fault["msg"].removeprefix("Value error, ")}
+        for fault in faults[:20]
+    ]
+    # What is wrong with the body as a whole is wrong with no field of it.
+    told = (f"{fault['field']}: {fault['detail']}".removeprefix(": ") for fault in listed[:3])
+    detail = "; ".join(told)
     return problem(REQUEST_KINDS["invalid-request"], detail, errors=listed)
 
 

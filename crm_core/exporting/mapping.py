@@ -11,7 +11,7 @@ from crm_core.exporting.tables import ANY, ExportColumn, ExportTable
 from crm_core.fields import FieldKind, Known
 from crm_core.importing.mapping import IMPORTED, LINK_LISTS, is_mapped
 from crm_core.importing.specs import model_named
-from crm_core.records import RECORD_TYPES, CustomRecordType
+from crm_core.records import LINKABLE, RECORD_TYPES, CustomRecordType
 from crm_core.validation import columns_of
 
 _ABOUT = """\
@@ -96,7 +96,7 @@ def _fields(table: ExportTable, there: set[str]) -> Iterator[str]:
                 kind = f'record = "{min(parents)}", if_missing = "empty"'
                 yield f'{name} = {{ external_id = "{column.name}", {kind} }}'
             continue
-        if name not in columns or _is_own(table, column):
+        if name not in columns or _is_own(table, column) or _is_no_link_of(table, column):
             continue
         may_be_missing = ', if_missing = "empty"' if columns[name].nullable else ""
         if column.link == ANY:
@@ -107,6 +107,11 @@ def _fields(table: ExportTable, there: set[str]) -> Iterator[str]:
             yield f'{name} = {{ external_id = "{column.name}"{may_be_missing} }}'
         elif column.link is None and not _is_link(table.name, name):
             yield f'{name} = "{name}"'
+
+
+def _is_no_link_of(table: ExportTable, column: ExportColumn) -> bool:
+    """Say whether a column links records of a declared type to what the type is not linked to."""
+    return table.kind is not None and column.link in {*LINKABLE} - {*table.kind.links}
 
 
 def _is_link(record_type: str, name: str) -> bool:

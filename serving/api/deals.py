@@ -92,7 +92,7 @@ def move_deal_stage(path: RecordPath, body: StageMove) -> Response:
     return answer(moved)
 
 
-@api.post("/deals/<int:id>/score", responses={"200": PredictionOut, **documented(404, 409, 503)})
+@api.post("/deals/<int:id>/score", responses={"200": PredictionOut, **documented(403, 404, 409, 503)})
 def score_deal(path: RecordPath) -> Response:
     """Score a deal now and show the score on it."""
     running = service()
@@ -103,7 +103,7 @@ def score_deal(path: RecordPath) -> Response:
     return answer(given)
 
 
-@api.get("/deals/<int:id>/predictions", responses={"200": PredictionsPage, **documented(404)})
+@api.get("/deals/<int:id>/predictions", responses={"200": PredictionsPage, **documented(403, 404)})
 def list_deal_predictions(path: RecordPath, query: HistoryQuery) -> Response:
     """List what models said of a deal, newest first."""
     with service().store.reading() as session:

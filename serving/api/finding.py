@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field
 
 from crm_core.changes import Source
 from crm_core.duplicates import declare_distinct_as, merge_as
+from crm_core.errors import InvalidValueError
 from crm_core.search_index import SEARCHED
 from serving.api.blueprint import answer, caller, documented, new_blueprint
 from serving.copies import LIKELY, read_copies
@@ -23,6 +24,9 @@ api: APIBlueprint = new_blueprint("finding", "Searching everything, and records 
 RecordType = Literal["lead", "contact", "account"]
 TYPE_OF: dict[str, RecordType] = {"leads": "lead", "contacts": "contact", "accounts": "account"}
 """Record types by the names that paths have for them."""
+
+ASKED_AS = {"types": "type", "after": "cursor"}
+"""What a search takes, by the names that the call has for it."""
 
 
 class SearchQuery(Asked):
@@ -137,8 +141,12 @@ def search_records(query: SearchQuery) -> Response:
     """Search everything that you may see, best first."""
     types = None if query.type is None else [name.strip() for name in query.type.split(",")]
     asked = Sought(text=query.q, types=types, limit=query.limit, after=query.cursor)
-    with service().store.reading() as session:
-        page = find_page(session, caller(), asked)
+    try:
+        with service().store.reading() as session:
+            page = find_page(session, caller(), asked)
+    except InvalidValueError as error:
+        field = ASKED_AS.get(error.field, error.field)
+        raise InvalidValueError(field, error.value, error.expected) from error
     items = [HitOut.model_validate(hit) for hit in page.hits]
     return answer(HitsPage(items=items, next_cursor=page.next_cursor))
 

@@ -97,7 +97,7 @@ def list_lead_activities(path: RecordPath, query: HistoryQuery) -> Response:
     return answer(ActivitiesPage(items=items))
 
 
-@api.post("/leads/<int:id>/score", responses={"200": PredictionOut, **documented(404, 409, 503)})
+@api.post("/leads/<int:id>/score", responses={"200": PredictionOut, **documented(403, 404, 409, 503)})
 def score_lead(path: RecordPath) -> Response:
     """Score a lead now and show the score on it."""
     running = service()
@@ -108,7 +108,7 @@ def score_lead(path: RecordPath) -> Response:
     return answer(given)
 
 
-@api.get("/leads/<int:id>/predictions", responses={"200": PredictionsPage, **documented(404)})
+@api.get("/leads/<int:id>/predictions", responses={"200": PredictionsPage, **documented(403, 404)})
 def list_lead_predictions(path: RecordPath, query: HistoryQuery) -> Response:
     """List what models said of a lead, newest first."""
     with service().store.reading() as session:

@@ -13,12 +13,13 @@ from crm_core.access import Reader, check_may_write
 from crm_core.changes import Source
 from crm_core.duplicates import COMPARED, declare_distinct_as, merge_as
 from crm_core.errors import CRMError, InvalidValueError
-from crm_core.records import RECORD_TYPES, User
+from crm_core.fields import CUSTOM, list_all_fields
+from crm_core.records import RECORD_TYPES, CustomRecord, User
 from crm_core.store import Transaction
 from serving.copies import Copies, read_copies
 from serving.finding import PAGE_OF, Asked, FoundPage, find_page
 from serving.service import page_session, writing
-from serving.web.language import gettext
+from serving.web.language import choose_language, gettext
 
 pages = Blueprint("finding_pages", __name__)
 
@@ -35,7 +36,20 @@ def search() -> ResponseReturnValue:
     text = request.args.get("q", "").strip()[:400]
     after = request.args.get("after") or None
     found = _found(text, after) if text else None
-    return render_template("search.html", text=text, after=after, found=found, page_of=PAGE_OF)
+    labels = _labels() if found and found.hits else {}
+    return render_template("search.html", text=text, after=after, found=found, page_of=PAGE_OF, labels=labels)
+
+
+def _labels() -> dict[tuple[str, str], str]:
+    """Return what custom fields were declared to be called, by the record type of a hit and its field."""
+    chinese = choose_language() == "zh"
+    labels = {}
+    for field in list_all_fields(page_session()):
+        label = (field.label_zh if chinese else field.label_en) or field.label_en
+        held = field.record_type if field.record_type in RECORD_TYPES else CustomRecord.record_type
+        if label and field.name.startswith(CUSTOM):
+            labels[held, field.name] = label
+    return labels
 
 
 def _found(text: str, after: str | None) -> FoundPage:
@@ -52,6 +66,9 @@ def list_duplicates() -> ResponseReturnValue:
     record_type, offset = _type(request.args.get("type", "")), _number(request.args.get("offset", ""))
     user, session = current_user.user, page_session()
     copies = read_copies(session, user, record_type, limit=PAIRS, offset=offset)
+    if offset and not copies.pairs:  # all of the last page have been decided: the page before is the last
+        offset = max(copies.total - 1, 0) // PAIRS * PAIRS
+        copies = read_copies(session, user, record_type, limit=PAIRS, offset=offset)
     names = dict(session.execute(select(User.id, User.name)).all())
     return render_template(
         "duplicates.html",

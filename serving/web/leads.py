@@ -8,6 +8,7 @@ from flask import Blueprint, flash, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 from flask_login import current_user
 from pydantic import ValidationError
+from sqlalchemy import false
 
 from crm_core.access import Reader, check_may_write
 from crm_core.changes import Source
@@ -54,7 +55,9 @@ def create() -> ResponseReturnValue:
 
 def _form(values: Mapping[str, str], *, refused: str | None) -> str:
     with service().store.reading() as session:
-        sources = list_sources(session, Reader(session, current_user.user).readable(Lead))
+        reader = Reader(session, current_user.user)
+        told = reader.may_read_field("lead", "source")
+        sources = list_sources(session, reader.readable(Lead) if told else false())
     return render_template("lead_new.html", fields=FIELDS, values=values, refused=refused, sources=sources)
 
 

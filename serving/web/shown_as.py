@@ -125,15 +125,19 @@ def _custom(sheet: Sheet, name: str, value: Any) -> str:  # noqa: ANN401  any JS
     declared = sheet.labels.get(f"custom.{name}")
     if declared is None or declared.kind is None:
         return str(value)
-    chinese = choose_language() == "zh"
     if isinstance(value, bool):
-        yes, no = ("是", "否") if chinese else ("yes", "no")
-        return yes if value else no
+        return _flag(value)
+    chinese = choose_language() == "zh"
     labels = {
         each["value"]: each.get("label_zh" if chinese else "label_en") or each.get("label_en")
         for each in declared.choices or ()
     }
     return str(labels.get(value) or plain_form(FieldKind(declared.kind), value))
+
+
+def _flag(value: bool) -> str:  # noqa: FBT001  it is what is shown
+    yes, no = ("是", "否") if choose_language() == "zh" else ("yes", "no")
+    return yes if value else no
 
 
 def _label(sheet: Sheet, name: str) -> str:
@@ -181,6 +185,8 @@ def _fact(record: Lead | Deal | Account, name: str) -> str:
 
 def _value(field: str, stored: Any, status_words: str) -> str:  # noqa: ANN401  any stored value
     """Return a value in its stored form: instants are microseconds, days numbers, money ten-thousandths."""
+    if isinstance(stored, bool):
+        return _flag(stored)
     if stored is None:
         return NOTHING
     for ending, shown in _STORED.items():

@@ -53,6 +53,7 @@ WORDS: dict[str, dict[str, object]] = {
     },
     "record_types": {"account": _("Customers"), "contact": _("Contacts"), "lead": _("Leads")},
     "direction": {"inbound": _("from the customer"), "outbound": _("by us")},
+    "outcome": {"connected": _("Connected"), "held": _("Held"), "no answer": _("No answer")},
     "source": {
         "ad": _("Advertisement"),
         "cold call": _("Cold call"),
@@ -107,6 +108,7 @@ WORDS: dict[str, dict[str, object]] = {
         "occurred_at": _("Created"),
         "account_id": _("Customer"),
         "currency": _("Currency"),
+        "scoring_opt_out": _("Opted out of scoring"),
         "subject": _("Subject"),
         "body": _("Text"),
         "number": _("Number"),

@@ -18,10 +18,20 @@ from crm_core.fields import list_fields, observed_until, set_observed_until
 from crm_core.importing import ImportReport, load_mapping, run_import
 from crm_core.importing.mapping import LINK_LISTS
 from crm_core.migrations import upgrade
-from crm_core.records import RECORD_TYPES, SCORE_COLUMNS, Attachment, Comment, Record, Tag, Team
+from crm_core.record_types import declare_record_type
+from crm_core.records import (
+    RECORD_TYPES,
+    SCORE_COLUMNS,
+    Attachment,
+    Comment,
+    CustomRecord,
+    Record,
+    Tag,
+    Team,
+)
 from crm_core.store import Store
 from crm_core.validation import columns_of
-from tests.factories import make_activity, make_lead, make_team, make_user
+from tests.factories import make_account, make_activity, make_lead, make_team, make_user
 from tests.filled import Filler
 
 OWN = SCORE_COLUMNS | {"id", "external_id", "version", "password_hash", "erased_at", "merged_into_id"}
@@ -161,6 +171,28 @@ def test_what_came_from_another_store_and_what_is_new_here_keep_apart(
     }
     assert teams["crm:crm:3"]["parent_id"] == "crm:2"
     third.close()
+
+
+def test_a_type_that_is_linked_to_some_records_only_comes_in_again(
+    store: Store, other: Store, tmp_path: Path
+) -> None:
+    with store.transaction() as tx:
+        shop = declare_record_type(
+            tx.session, name="shop", label_en="Shop", label_zh="门店", links=("account",)
+        )
+        machine = declare_record_type(
+            tx.session, name="machine", label_en="Machine", label_zh="设备", links=("shop",)
+        )
+        account = make_account(tx)
+        make_lead(tx)
+        first = tx.create(CustomRecord(type_id=shop.id, name="East", account_id=account.id))
+        tx.create(CustomRecord(type_id=machine.id, name="Press", parent_id=first.id))
+    report = carry(store, other, tmp_path / "out", "csv")
+    assert report.refused == 0, report.in_words()
+    with other.reading() as session:
+        east, press = session.scalars(select(CustomRecord).order_by(CustomRecord.id)).all()
+        assert (east.name, east.account_id is not None) == ("East", True)
+        assert (press.name, press.parent_id) == ("Press", east.id)
 
 
 def test_a_comment_about_nothing_known_is_refused_by_name(store: Store, tmp_path: Path) -> None:

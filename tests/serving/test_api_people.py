@@ -84,9 +84,21 @@ def test_search_pages_through_what_may_be_seen(call: Callable[..., Any], leads: 
     assert call("Ana", "GET", "/search?q=mentioned")["items"] == []
 
 
-@pytest.mark.parametrize("query", ["q=", "q=x&type=ship", "q=x&cursor=x", "q=x&limit=0", ""])
+@pytest.mark.parametrize(
+    "query", ["q=", "q=x&type=ship", "q=x&cursor=x", "q=x&cursor=nan:lead:1", "q=x&limit=0", ""]
+)
 def test_a_search_that_makes_no_sense_is_refused(call: Callable[..., Any], query: str) -> None:
     call("Ana", "GET", f"/search?{query}", status=422)
+
+
+def test_a_refused_search_names_what_was_asked(call: Callable[..., Any]) -> None:
+    assert call("Ana", "GET", "/search?q=x&type=ship", status=422)["field"] == "type"
+    assert call("Ana", "GET", "/search?q=x&cursor=x", status=422)["field"] == "cursor"
+
+
+def test_a_person_that_is_not_told_is_asked_for_in_plain_words(call: Callable[..., Any]) -> None:
+    problem = call("Adam", "POST", "/people/find", {}, status=422)
+    assert problem["detail"] == "expected either mail, or record_type and id"
 
 
 def test_a_field_that_is_hidden_is_in_no_answer(

@@ -281,6 +281,7 @@ def test_records_that_do_not_exist(
         "owner_id=99999999999999999999",
         "cursor=x",
         "cursor=W10",
+        "cursor=WyItcHJvYmFiaWxpdHkiLCBOYU4sIDFd",  # ["-probability", NaN, 1]
         "cursor=%00",
         "search=%00",
         "colour=red",

@@ -7,6 +7,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from crm_core.access import FieldRight, RoleRight, Scope
+from crm_core.fields import FieldKind, Known, declare_field
 from crm_core.records import Deal, Lead
 from crm_core.store import Store
 from tests.factories import make_account, make_activity, make_contact, make_deal, make_lead
@@ -63,6 +64,24 @@ def test_a_colleagues_customer_is_not_linked_to(app: Flask, store: Store, cast: 
     assert "Hill &amp; Sons" in logged_in(app, cast["Adam"]).get("/deals").text
 
 
+@pytest.mark.parametrize(("language", "label"), [("en", "Main pump:"), ("zh", "主泵:")])
+def test_a_hit_through_a_custom_field_calls_it_as_it_was_declared(
+    app: Flask, store: Store, cast: Cast, language: str, label: str
+) -> None:
+    with store.transaction() as transaction:
+        declare_field(
+            transaction.session,
+            record_type="lead",
+            name="custom.pump",
+            kind=FieldKind.TEXT,
+            known=Known.CREATION,
+            label_en="Main pump",
+            label_zh="主泵",
+        )
+        make_lead(transaction, owner_id=cast["Ana"].id, custom={"pump": "Kestrel 300"})
+    assert label in logged_in(app, cast["Ana"], language).get("/search?q=Kestrel").text
+
+
 def test_hits_come_in_pages_and_each_once(ana: FlaskClient, store: Store, cast: Cast) -> None:
     with store.transaction() as transaction:
         ids = [make_lead(transaction, owner_id=cast["Ana"].id).id for _ in range(23)]
@@ -98,6 +117,12 @@ def test_what_is_not_the_same_is_not_shown_again(ana: FlaskClient, leads: list[i
     pair = {"type": "lead", "one": leads[0], "other": leads[1]}
     assert submit(ana, "/duplicates", "/duplicates/distinct", **pair) == 302
     assert "No duplicates" in ana.get("/duplicates?type=lead").text
+
+
+def test_behind_the_last_pair_are_those_that_are_left(ana: FlaskClient, leads: list[int]) -> None:
+    page = ana.get("/duplicates?type=lead&offset=10").text
+    assert "No duplicates" not in page
+    assert f'name="gone" value="{leads[1]}"' in page
 
 
 def test_who_changes_nothing_sees_no_button_and_is_refused(
@@ -139,6 +164,18 @@ def test_an_opt_out_takes_scores_off_the_page_old_ones_too(
         assert "50%" not in shown
     assert submit(ana, page, f"{page}/scoring-opt-out", opted_out="no") == 302
     assert "Not scored: opted out" not in ana.get(page).text
+
+
+@pytest.mark.parametrize(
+    ("language", "told"),
+    [("en", "Opted out of scoring</strong>: no → yes"), ("zh", "退出评分</strong>: 否 → 是")],
+)
+def test_the_timeline_tells_of_an_opt_out_in_words(
+    app: Flask, cast: Cast, leads: list[int], language: str, told: str
+) -> None:
+    client, page = logged_in(app, cast["Ana"], language), f"/leads/{leads[0]}"
+    assert submit(client, page, f"{page}/scoring-opt-out", opted_out="yes") == 302
+    assert told in client.get(page).text
 
 
 def test_a_hidden_field_is_nowhere_on_a_page(app: Flask, store: Store, cast: Cast) -> None:

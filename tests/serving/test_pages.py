@@ -10,6 +10,7 @@ from html import unescape
 import pytest
 from flask import Flask
 
+from crm_core.access import FieldRight
 from crm_core.changes import Source
 from crm_core.clock import FixedClock
 from crm_core.predictions import write_predictions
@@ -95,6 +96,19 @@ def test_reasons_and_numbers_are_in_the_language_of_the_page(app: Flask, store: 
     assert "近 30 天通话 2 次" in ana.get("/leads").text
     assert "近 30 天通话 2 次" in ana.get(f"/leads/{lead.id}").text
     assert "¥1,234,567.50" in ana.get(f"/deals/{deal.id}").text
+
+
+@pytest.mark.parametrize(
+    ("outcome", "words"),
+    [("no answer", "无人接听"), ("held", "已进行"), ("left_a_message", "Left a message")],
+)
+def test_the_usual_outcomes_are_in_the_language_of_the_page(
+    app: Flask, store: Store, cast: Cast, outcome: str, words: str
+) -> None:
+    with store.transaction() as transaction:
+        lead_id = make_lead(transaction, owner_id=cast["Ana"].id).id
+        make_activity(transaction, lead_id=lead_id, outcome=outcome)
+    assert f"· {words}" in text_of(logged_in(app, cast["Ana"], "zh").get(f"/leads/{lead_id}").text)
 
 
 def test_a_language_once_chosen_stays(app: Flask, store: Store, cast: Cast) -> None:
@@ -260,6 +274,12 @@ def test_a_new_lead_may_be_of_a_usual_source_or_of_another(app: Flask, store: St
     page = logged_in(app, cast["Ana"]).get("/leads/new").text
     assert '<option value="trade show">Trade show</option>' in page
     assert '<option value="猎头">猎头</option>' in page
+    with store.transaction() as transaction:
+        hidden = FieldRight(role="rep", record_type="lead", field="source", read=False, write=False)
+        transaction.session.add(hidden)
+    page = logged_in(app, cast["Ana"]).get("/leads/new").text
+    assert "猎头" not in page
+    assert '<option value="trade show">Trade show</option>' in page
 
 
 def test_a_deal_is_moved_on_its_page(app: Flask, store: Store, cast: Cast) -> None:
