@@ -95,16 +95,27 @@ def _whole(_field: CustomField, value: object) -> object:
     return value if -_INT64 <= value < _INT64 else None
 
 
-def _instant(field: CustomField, value: object) -> object:
+def _instant(_field: CustomField, value: object) -> object:
     if isinstance(value, datetime):
         return micros(value) if value.tzinfo is not None else None
-    return _whole(field, value)
+    return _written_out(value, instant)
 
 
-def _day(field: CustomField, value: object) -> object:
+def _day(_field: CustomField, value: object) -> object:
     if isinstance(value, date):
         return None if isinstance(value, datetime) else day_number(value)
-    return _whole(field, value)
+    return _written_out(value, day_of)
+
+
+def _written_out(value: object, read: Callable[[int], object]) -> object:
+    """Return a number that stands for an instant or a day in a year that can be shown, else None."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        return None
+    try:
+        read(value)
+    except (OverflowError, ValueError):
+        return None
+    return value
 
 
 def _money(field: CustomField, value: object) -> object:
