@@ -10,7 +10,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from sqlalchemy import BigInteger, Select, func, insert, literal_column, select, text, type_coerce
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Select,
+    func,
+    insert,
+    literal_column,
+    select,
+    text,
+    type_coerce,
+)
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 from sqlalchemy.types import Text
@@ -267,7 +277,7 @@ def test_other_threads_run_while_a_copy_waits_in_the_middle(store: Store) -> Non
     write_activities(store)
     if store.engine.dialect.name == "sqlite":
         pytest.skip("SQLite has no server to wait for")
-    locks = literal_column(
+    locks: ColumnElement[int] = literal_column(
         f"CASE WHEN id = {MANY - 10} THEN length(CAST(pg_advisory_xact_lock(7) AS text)) ELSE id END"
     )
     query = select(type_coerce(locks, BigInteger).label("id")).select_from(Activity)
