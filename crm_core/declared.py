@@ -26,6 +26,8 @@ from crm_core.records import LINKABLE, RECORD_TYPES, CustomRecord, CustomRecordT
 
 _INT64 = 2**63
 _LARGEST = sys.float_info.max
+_LISTED = 5_000
+"""Ids in one query: no database takes any number of them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -385,11 +387,14 @@ def check_written(session: Session, rows: Sequence[Written]) -> None:
 
 def _existing(session: Session, target: str, ids: Iterable[int]) -> set[int]:
     model = RECORD_TYPES.get(target, CustomRecord)
-    query = select(model.id).where(model.id.in_(ids), model.deleted_at.is_(None))
+    query = select(model.id).where(model.deleted_at.is_(None))
     if model is CustomRecord:
         kind = declarations(session).by_name.get(target)
         query = query.where(CustomRecord.type_id == (kind.type_id if kind else None))
-    return set(session.scalars(query))
+    wanted, found = list(ids), set[int]()
+    for start in range(0, len(wanted), _LISTED):
+        found.update(session.scalars(query.where(model.id.in_(wanted[start : start + _LISTED]))))
+    return found
 
 
 def _check_parents(session: Session, rows: Sequence[Written]) -> None:

@@ -407,3 +407,20 @@ def test_a_field_that_is_no_choice_any_more_offers_no_choices(store: Store) -> N
         lead, user = make_lead(transaction, custom={"grade": "C"}), make_user(transaction, role="admin")
         asked = compile_filter(Reader(transaction.session, user), "lead", ["custom.grade:eq:C"])
         assert transaction.session.scalars(select(Lead.id).where(asked)).all() == [lead.id]
+
+
+def test_references_are_looked_for_however_many_are_written(store: Store) -> None:
+    with store.transaction() as transaction:
+        declare_field(
+            transaction.session,
+            record_type="lead",
+            name="custom.dealer",
+            kind=FieldKind.REFERENCE,
+            known=Known.HISTORY,
+            target="account",
+        )
+        lead = make_lead(transaction)
+        # More than PostgreSQL takes parameters, none of them there.
+        missing = [Update(record_id=lead.id, values={"custom.dealer": 1_000 + n}) for n in range(66_000)]
+        with pytest.raises(InvalidValueError, match="the id of a account that exists"):
+            transaction.update_many(Lead, missing)
