@@ -357,8 +357,7 @@ class Reader:
 
     def _may_be_told(self, record_type: str, field: str) -> bool:
         # Fields of types that were declared at run time are named by that type.
-        held = record_type if record_type in RECORD_TYPES else CustomRecord.record_type
-        return self.right(held).read is not Scope.NONE and self.may_read_field(held, field)
+        return self.right(record_type).read is not Scope.NONE and self.may_read_field(record_type, field)
 
     def _one(self, model: type[R], record_id: int, condition: ColumnElement[bool]) -> R:
         query = select(model).where(model.id == record_id, model.deleted_at.is_(None), condition)
@@ -381,10 +380,14 @@ class Reader:
 
     def _within(self, model: type[Record], scope: Scope) -> ColumnElement[bool]:
         reached = self._reached(model, scope)
-        if model is not CustomRecord or not self._denied_types:
-            return reached
+        return and_(reached, self._not_denied()) if model is CustomRecord else reached
+
+    def _not_denied(self) -> ColumnElement[bool]:
+        """Return the condition that a record's declared type was not taken away from the role."""
+        if not self._denied_types:
+            return true()
         denied = select(CustomRecordType.id).where(CustomRecordType.name.in_(self._denied_types))
-        return and_(reached, CustomRecord.type_id.not_in(denied))
+        return CustomRecord.type_id.not_in(denied)
 
     def _reached(self, model: type[Record], scope: Scope) -> ColumnElement[bool]:
         if scope is Scope.ALL:
@@ -400,7 +403,9 @@ class Reader:
         if model is CustomRecord:
             # One step up, and no more: a machine belongs to whoever has the customer of its shop.
             above = select(CustomRecord.id).where(
-                or_(self._owned(CustomRecord, scope), *self._through_links(CustomRecord, scope))
+                CustomRecord.deleted_at.is_(None),
+                self._not_denied(),
+                or_(self._owned(CustomRecord, scope), *self._through_links(CustomRecord, scope)),
             )
             yield CustomRecord.parent_id.in_(above.correlate(None))
         columns = columns_of(model)

@@ -17,8 +17,8 @@ from crm_core.errors import RecordNotFoundError
 from crm_core.records import Record
 from crm_core.validation import check_order, columns_of, ordered_with
 
-_AT_ONCE = 5_000
-"""Records whose state and log are held in memory together."""
+UPDATED_AT_ONCE = 5_000
+"""Records that are checked together, and whose state and log are held in memory together."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -218,8 +218,8 @@ def write_updates(
     """Write checked updates, in order; return how many fields each of them changed."""
     session.flush()
     changed: list[int] = []
-    for start in range(0, len(updates), _AT_ONCE):
-        changed += _write_some(session, model, updates[start : start + _AT_ONCE], writer)
+    for start in range(0, len(updates), UPDATED_AT_ONCE):
+        changed += _write_some(session, model, updates[start : start + UPDATED_AT_ONCE], writer)
     refresh_held(session, model, {each.record_id for each in updates})
     return changed
 

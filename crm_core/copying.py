@@ -87,7 +87,8 @@ class CopiedColumns:
 
 def _bunches(copy: psycopg.Copy) -> Iterator[list[bytes]]:
     """Yield the rows of a copy as the server sent them, so many together as are decoded at once."""
-    # Straight from libpq: what psycopg does around each row would take longer than decoding it.
+    # Straight from libpq: what psycopg does around each row would take longer than decoding it. Only what has
+    # not come yet is left to psycopg, as it waits without keeping other threads from running.
     receive = copy.connection.pgconn.get_copy_data
     message = memoryview(copy.read())[_HEADER:]
     size = len(message)
@@ -97,7 +98,10 @@ def _bunches(copy: psycopg.Copy) -> Iterator[list[bytes]]:
         if len(bunch) == _BUNCH:
             yield bunch
             bunch = []
-        size, message = receive(0)
+        size, message = receive(1)
+        if size == 0:
+            message = memoryview(copy.read())
+            size = len(message)
     if size < 0:
         raise _broken_off(copy)
     copy.read()
@@ -106,11 +110,11 @@ def _bunches(copy: psycopg.Copy) -> Iterator[list[bytes]]:
 
 
 def _broken_off(copy: psycopg.Copy) -> psycopg.Error:
-    """Return the server's reason for not sending the rest."""
-    result = copy.connection.pgconn.get_result()
-    if result is None:
+    """Return the server's reason for not sending the rest; the connection can be used again."""
+    results = list(iter(copy.connection.pgconn.get_result, None))
+    if not results:
         return psycopg.OperationalError("the server ended a copy before its last row")
-    return psycopg.errors.error_from_result(result)
+    return psycopg.errors.error_from_result(results[0])
 
 
 def decoder_of(kind: TypeEngine[Any]) -> Decode | None:

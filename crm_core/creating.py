@@ -213,8 +213,10 @@ def _bound(kind: TypeDecorator[Any], cells: Sequence[Any]) -> list[Any] | None:
 def _all_fit(model: type[Record], name: str, kind: TypeEngine[Any], cells: Sequence[Any], only: type) -> bool:
     """Tell whether cells of one Python type, or None, surely fit."""
     if issubclass(only, int | float):
-        known = np.array([cell for cell in cells if cell is not None])
-        return _each_fits(model, name, [known.min().item(), known.max().item()])
+        known = [cell for cell in cells if cell is not None]
+        # With numpy's extremes NaN comes out, where there is one; integers beyond 64 bits are Python's alone.
+        ends = np.array(known, dtype=None if issubclass(only, float | bool) else object)
+        return _each_fits(model, name, [np.asarray(ends.min()).item(), np.asarray(ends.max()).item()])
     different = set(cells) - {None} if issubclass(only, str) else set()
     if 0 < len(different) <= _FEW:
         return _each_fits(model, name, different)
@@ -338,14 +340,20 @@ def _log_new(connection: Connection, model: type[Record], first: int, last: int,
 def _refuse_duplicate(
     connection: Connection, model: type[Record], stored: Stored, first: int, error: Exception
 ) -> None:
-    """Name the first external id that is another record's, if it is one that the database refused."""
-    seen: set[str] = set()
-    cells = [cell for cell in stored.get("external_id", ()) if cell is not None]
+    """Name the first external id that is another record's, if it is one that the database refused.
+
+    Records of two declared types may have the same one.
+    """
+    seen: set[tuple[Any, str]] = set()
+    kinds = stored.get("type_id", repeat(None))
+    kind = columns_of(model).get("type_id", literal(None))
+    cells = [cell for cell in zip(kinds, stored.get("external_id", ()), strict=False) if cell[1] is not None]
     for start in range(0, len(cells), _LISTED):
         some = cells[start : start + _LISTED]
-        query = select(model.external_id).where(model.external_id.in_(some), model.id < first)
-        taken = set(connection.scalars(query))
+        listed = model.external_id.in_([external_id for _, external_id in some])
+        query = select(kind, model.external_id).where(listed, model.id < first)
+        taken = {(type_id, external_id) for type_id, external_id in connection.execute(query)}
         for cell in some:
             if cell in taken or cell in seen:
-                raise DuplicateExternalIdError(model.record_type, cell) from error
+                raise DuplicateExternalIdError(model.record_type, cell[1]) from error
             seen.add(cell)

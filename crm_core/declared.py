@@ -26,6 +26,8 @@ from crm_core.records import LINKABLE, RECORD_TYPES, CustomRecord, CustomRecordT
 
 _INT64 = 2**63
 _LARGEST = sys.float_info.max
+_LISTED = 5_000
+"""Ids in one query: no database takes any number of them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,16 +97,27 @@ def _whole(_field: CustomField, value: object) -> object:
     return value if -_INT64 <= value < _INT64 else None
 
 
-def _instant(field: CustomField, value: object) -> object:
+def _instant(_field: CustomField, value: object) -> object:
     if isinstance(value, datetime):
         return micros(value) if value.tzinfo is not None else None
-    return _whole(field, value)
+    return _written_out(value, instant)
 
 
-def _day(field: CustomField, value: object) -> object:
+def _day(_field: CustomField, value: object) -> object:
     if isinstance(value, date):
         return None if isinstance(value, datetime) else day_number(value)
-    return _whole(field, value)
+    return _written_out(value, day_of)
+
+
+def _written_out(value: object, read: Callable[[int], object]) -> object:
+    """Return a number that stands for an instant or a day in a year that can be shown, else None."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        return None
+    try:
+        read(value)
+    except (OverflowError, ValueError):
+        return None
+    return value
 
 
 def _money(field: CustomField, value: object) -> object:
@@ -374,11 +387,14 @@ def check_written(session: Session, rows: Sequence[Written]) -> None:
 
 def _existing(session: Session, target: str, ids: Iterable[int]) -> set[int]:
     model = RECORD_TYPES.get(target, CustomRecord)
-    query = select(model.id).where(model.id.in_(ids), model.deleted_at.is_(None))
+    query = select(model.id).where(model.deleted_at.is_(None))
     if model is CustomRecord:
         kind = declarations(session).by_name.get(target)
         query = query.where(CustomRecord.type_id == (kind.type_id if kind else None))
-    return set(session.scalars(query))
+    wanted, found = list(ids), set[int]()
+    for start in range(0, len(wanted), _LISTED):
+        found.update(session.scalars(query.where(model.id.in_(wanted[start : start + _LISTED]))))
+    return found
 
 
 def _check_parents(session: Session, rows: Sequence[Written]) -> None:

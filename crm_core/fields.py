@@ -198,6 +198,7 @@ def change_field(
     if kind is not None and kind != found.kind:
         _check_kind_may_change(session, found, kind, choices)
         _set(session, found, "kind", kind)
+        _set(session, found, "choices", None)  # what a choice offered is no condition on anything else
     return _change(session, found, label_en=label_en, label_zh=label_zh, choices=choices, required=required)
 
 

@@ -38,7 +38,7 @@ from crm_core.declared import CustomField, declarations
 from crm_core.errors import AccessDeniedError, FilterError, InvalidValueError, UnknownFieldError
 from crm_core.fields import CUSTOM, FieldKind, model_of
 from crm_core.members import is_present, member
-from crm_core.records import CustomRecord, Record
+from crm_core.records import RECORD_TYPES, CustomRecord, Record
 from crm_core.validation import CHOICES, columns_of
 
 MOST = 20
@@ -156,7 +156,7 @@ def compile_filter(reader: Reader, record_type: str, texts: Sequence[str]) -> Co
         raise FilterError(f"filter: expected at most {MOST} conditions, got {len(texts)}")
     model = model_of(reader.session, record_type)
     conditions = [_compile(_asked(reader, model, record_type, parse_condition(text))) for text in texts]
-    if model is CustomRecord:
+    if record_type not in RECORD_TYPES:
         kind = declarations(reader.session).by_name[record_type]
         conditions.append(CustomRecord.type_id == kind.type_id)
     return and_(*conditions) if conditions else true()

@@ -14,6 +14,7 @@ from sqlalchemy import Engine, func, insert, select, text
 from sqlalchemy.orm import Session
 
 from crm_core.bulk import (
+    UPDATED_AT_ONCE,
     Place,
     TimedUpdate,
     Update,
@@ -260,6 +261,12 @@ class Transaction:
 
     def update_many(self, model: type[Record], updates: Sequence[Update]) -> list[int]:
         """Update records of one type as `update` would, in order; return how many fields each changed."""
+        changed: list[int] = []
+        for start in range(0, len(updates), UPDATED_AT_ONCE):
+            changed += self._update_some(model, updates[start : start + UPDATED_AT_ONCE])
+        return changed
+
+    def _update_some(self, model: type[Record], updates: Sequence[Update]) -> list[int]:
         values = self._checked_updates(model, [(each.record_id, each.values) for each in updates])
         timed = [self._timed(each, new) for each, new in zip(updates, values, strict=True)]
         changed = write_updates(self.session, model, timed, self._writer())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from datetime import date, timedelta
 from decimal import Decimal
@@ -9,7 +10,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from sqlalchemy import Select, func, insert, select, text, type_coerce
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Select,
+    func,
+    insert,
+    literal_column,
+    select,
+    text,
+    type_coerce,
+)
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 from sqlalchemy.types import Text
@@ -255,7 +266,27 @@ def test_a_copy_that_breaks_off_in_the_middle_says_why(store: Store, clock: Fixe
     late_zero = (Activity.id / (Activity.id - MANY + 10)).label("ratio")
     if store.engine.dialect.name == "sqlite":
         pytest.skip("SQLite divides by zero: the result is NULL")
-    with pytest.raises(DBAPIError, match="division by zero"), store.reading() as session:
-        read_arrays(session, select(late_zero, Activity.subject))
     with store.reading() as session:
+        with pytest.raises(DBAPIError, match="division by zero"):
+            read_arrays(session, select(late_zero, Activity.subject))
+        session.rollback()
         assert read_arrays(session, select(Activity.id))["id"].size == MANY
+
+
+def test_other_threads_run_while_a_copy_waits_in_the_middle(store: Store) -> None:
+    write_activities(store)
+    if store.engine.dialect.name == "sqlite":
+        pytest.skip("SQLite has no server to wait for")
+    locks: ColumnElement[int] = literal_column(
+        f"CASE WHEN id = {MANY - 10} THEN length(CAST(pg_advisory_xact_lock(7) AS text)) ELSE id END"
+    )
+    query = select(type_coerce(locks, BigInteger).label("id")).select_from(Activity)
+    with store.reading() as holder, store.reading() as session:
+        holder.execute(text("SELECT pg_advisory_xact_lock(7)"))
+        session.execute(
+            text("SET LOCAL statement_timeout = '10s'")
+        )  # what nobody lets go of ends in an error
+        timer = threading.Timer(0.3, holder.rollback)
+        timer.start()
+        assert read_arrays(session, query)["id"].size == MANY
+        timer.join()

@@ -23,7 +23,8 @@ from crm_core.errors import (
     UnknownFieldError,
 )
 from crm_core.fields import FieldKind, Known, declare_field
-from crm_core.records import Activity, Deal, Lead, Record
+from crm_core.record_types import declare_record_type
+from crm_core.records import Activity, CustomRecord, Deal, Lead, Record
 from crm_core.search import search
 from crm_core.search_index import Fresh
 from crm_core.store import Store, Transaction
@@ -279,3 +280,22 @@ def test_nothing_said_of_when_is_now_and_a_moment_ahead_is_too(store: Store, clo
         found = read_arrays(session, select(Activity.occurred_at, Activity.recorded_at).order_by(Activity.id))
     assert found["occurred_at"].tolist() == [now, now, now - 1]
     assert found["recorded_at"].tolist() == [now] * 3
+
+
+@pytest.mark.parametrize("employees", [[2**70, 1], [2**63, -1], [-(2**64), None]])
+def test_an_integer_beyond_64_bits_is_named(store: Store, employees: list[int | None]) -> None:
+    with store.transaction() as transaction, pytest.raises(InvalidValueError, match="employees"):
+        transaction.create_columns(Lead, {"name": ["One"] * 2, "employees": employees})
+
+
+def test_the_external_id_named_is_taken_in_its_own_declared_type(store: Store) -> None:
+    with store.transaction() as transaction:
+        shop, machine = (
+            declare_record_type(transaction.session, name=name, label_en=name, label_zh=name).id
+            for name in ("shop", "machine")
+        )
+        transaction.create(CustomRecord(type_id=shop, name="x", external_id="X"))
+        transaction.create(CustomRecord(type_id=machine, name="y", external_id="Y"))
+        rows = [{"type_id": machine, "name": each, "external_id": each} for each in ("X", "Y")]
+        with pytest.raises(DuplicateExternalIdError, match="'Y'"):
+            transaction.create_many(CustomRecord, rows)

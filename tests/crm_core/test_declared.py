@@ -33,6 +33,7 @@ from crm_core.fields import (
     restore_field,
     retire_field,
 )
+from crm_core.filters import compile_filter
 from crm_core.history import state_as_of, values_as_of
 from crm_core.merging import merge_records
 from crm_core.record_types import change_record_type, declare_record_type, retire_record_type
@@ -356,3 +357,70 @@ def test_records_of_two_types_may_have_the_same_external_id(store: Store) -> Non
             transaction.create(CustomRecord(type_id=shop, name="y", external_id="1"))
         assert make_deal(transaction).id
         assert transaction.session.get(Account, 1) is None
+
+
+def test_below_a_deleted_record_or_a_denied_type_nothing_is_reached(store: Store) -> None:
+    with store.transaction() as transaction:
+        shop, machine = declare_shops(transaction)
+        ana = make_user(transaction, "Ana")
+        harbour = transaction.create(CustomRecord(type_id=shop, name="Harbour", owner_id=ana.id))
+        closed = transaction.create(CustomRecord(type_id=shop, name="Closed", owner_id=ana.id))
+        below = [
+            transaction.create(CustomRecord(type_id=machine, name="Lathe", parent_id=above.id))
+            for above in (harbour, closed)
+        ]
+        transaction.delete(closed)
+        seen = select(CustomRecord.id).where(Reader(transaction.session, ana).readable(CustomRecord))
+        assert set(transaction.session.scalars(seen)) == {harbour.id, closed.id, below[0].id}
+        transaction.session.add(RoleRight(role="rep", record_type="shop", read="none", write="none"))
+        transaction.session.flush()
+        assert Reader(transaction.session, ana).count(CustomRecord) == 0
+
+
+def test_a_reason_from_a_denied_type_is_hidden_and_from_another_told(store: Store) -> None:
+    with store.transaction() as transaction:
+        declare_shops(transaction)
+        ana = make_user(transaction, "Ana")
+        transaction.session.add(RoleRight(role="rep", record_type="shop", read="none", write="none"))
+        transaction.session.flush()
+        said = [
+            {"group": kind, "log_odds": 1.0, "en": kind, "zh": kind, "fields": [f"{kind}.custom.{field}"]}
+            for kind, field in (("shop", "area"), ("machine", "price"))
+        ]
+        told = Reader(transaction.session, ana).readable_reasons(said)
+        assert [each["group"] for each in told] == ["hidden", "machine"]
+
+
+@pytest.mark.parametrize(("kind", "number"), [("instant", 2**62), ("day", 2**40), ("day", -(2**30))])
+def test_an_instant_or_a_day_beyond_the_calendar_is_refused(store: Store, kind: str, number: int) -> None:
+    with store.transaction() as transaction:
+        declare_custom(transaction, "lead", opened=kind)
+        with pytest.raises(InvalidValueError, match=r"lead\.custom\.opened"):
+            make_lead(transaction, custom={"opened": number})
+
+
+def test_a_field_that_is_no_choice_any_more_offers_no_choices(store: Store) -> None:
+    with store.transaction() as transaction:
+        declare_grade(transaction)
+        changed = change_field(transaction.session, "lead", "custom.grade", kind=FieldKind.TEXT)
+        assert changed.choices is None
+        lead, user = make_lead(transaction, custom={"grade": "C"}), make_user(transaction, role="admin")
+        asked = compile_filter(Reader(transaction.session, user), "lead", ["custom.grade:eq:C"])
+        assert transaction.session.scalars(select(Lead.id).where(asked)).all() == [lead.id]
+
+
+def test_references_are_looked_for_however_many_are_written(store: Store) -> None:
+    with store.transaction() as transaction:
+        declare_field(
+            transaction.session,
+            record_type="lead",
+            name="custom.dealer",
+            kind=FieldKind.REFERENCE,
+            known=Known.HISTORY,
+            target="account",
+        )
+        lead = make_lead(transaction)
+        # More than PostgreSQL takes parameters, none of them there.
+        missing = [Update(record_id=lead.id, values={"custom.dealer": 1_000 + n}) for n in range(66_000)]
+        with pytest.raises(InvalidValueError, match="the id of a account that exists"):
+            transaction.update_many(Lead, missing)

@@ -12,7 +12,8 @@ from crm_core.access import FieldRight, Reader
 from crm_core.errors import AccessDeniedError, FilterError, UnknownFieldError
 from crm_core.fields import Choice, FieldKind, Known, declare_field
 from crm_core.filters import compile_filter, parse_condition
-from crm_core.records import Deal, User
+from crm_core.record_types import declare_record_type
+from crm_core.records import CustomRecord, Deal, User
 from crm_core.store import Store, Transaction
 from tests.factories import declare_custom, make_deal, make_user
 
@@ -147,3 +148,17 @@ def test_a_field_that_a_role_may_not_see_cannot_be_asked_for(store: Store) -> No
 def test_commas_and_backslashes_can_be_part_of_a_value() -> None:
     assert parse_condition(r"name:in:a\,b,c\\,,d").values == ("a,b", "c\\", "", "d")
     assert parse_condition("name:eq:a:b,c").values == ("a:b,c",)
+
+
+def test_records_of_all_declared_types_are_asked_for_together(store: Store) -> None:
+    with store.transaction() as transaction:
+        kinds = [
+            declare_record_type(transaction.session, name=name, label_en=name, label_zh=name)
+            for name in ("shop", "machine")
+        ]
+        made = [transaction.create(CustomRecord(type_id=kind.id, name="Harbour")) for kind in kinds]
+        reader = Reader(transaction.session, make_user(transaction, "Adam", role="admin"))
+        for record_type, expected in (("custom_record", made), ("shop", made[:1])):
+            asked = compile_filter(reader, record_type, ["name:eq:Harbour"])
+            found = transaction.session.scalars(select(CustomRecord.id).where(asked)).all()
+            assert sorted(found) == [each.id for each in expected]
