@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -13,13 +13,15 @@ from sqlalchemy.orm import Session
 from crm_core.arrays import NO_INSTANT
 from crm_core.clock import instant
 from crm_core.columns import MONEY_SCALE, Day, Instant, Money
+from crm_core.declared import plain_custom
 from crm_core.errors import FeatureError
-from crm_core.records import RECORD_TYPES
+from crm_core.fields import CUSTOM
+from crm_core.records import RECORD_TYPES, CustomRecord
 from crm_core.store import Store
 from crm_core.validation import columns_of
 from features.cohort import Cohort
 from features.declaration import Feature, Need, reached
-from features.event_features import Events
+from features.event_features import EventFeature, Events
 from features.events import AskedEvents, Versions
 from features.facts import Facts
 from features.feature_set import FeatureSet, check_usable
@@ -78,7 +80,7 @@ def explore_in(session: Session, cohort: Cohort, feature_set: FeatureSet) -> lis
     check_usable(session, feature_set)
     tables = read_all(session, feature_set.plan, cohort.ids)
     facts = _WatchedFacts(tables, cohort, feature_set.plan)
-    return [_explored(facts, feature) for feature in feature_set.features]
+    return [_explored(session, facts, feature) for feature in feature_set.features]
 
 
 class _WatchedFacts(Facts):
@@ -92,19 +94,29 @@ class _WatchedFacts(Facts):
         return super().events(events)
 
 
-def _explored(facts: _WatchedFacts, feature: Feature) -> Explored:
+def _explored(session: Session, facts: _WatchedFacts, feature: Feature) -> Explored:
     facts.asked_for = []
     value = feature.compute(facts)[0]
     kinds = dict.fromkeys(facts.asked_for)
-    lookback = getattr(feature, "length", None)
-    rows = [row for kind in kinds for row in _event_rows(facts, kind, lookback)]
+    lookback = feature.reach if isinstance(feature, EventFeature) else None
+    events = [row for kind in kinds for row in _event_rows(facts, kind, lookback)]
+    # A share asks for the same event twice: as one of all, and as one of the part.
+    rows = list({(row.record_type, row.record_id, row.known_from): row for row in events}.values())
     rows += [row for need in feature.needs() if need.event is None for row in _field_rows(facts, need)]
+    rows = [replace(row, values=_plain(session, row)) for row in rows]
     missing = value is None or value != value  # noqa: PLR0124  NaN alone differs from itself
     return Explored(
         feature=feature,
         value=None if missing else value if isinstance(value, str) else float(value),
         rows=tuple(sorted(rows, key=lambda row: (row.occurred_at, row.known_from))),
     )
+
+
+def _plain(session: Session, row: Row) -> dict[str, Any]:
+    """Return the values of a row with those of custom fields as people write them."""
+    custom = {name.removeprefix(CUSTOM): each for name, each in row.values.items() if name.startswith(CUSTOM)}
+    plain = plain_custom(session, row.record_type, custom) or {}
+    return {**row.values, **{f"{CUSTOM}{name}": each for name, each in plain.items()}}
 
 
 def _event_rows(facts: Facts, kind: Events, lookback: int | None) -> Iterator[Row]:
@@ -171,7 +183,7 @@ def _shown(record_type: str, field: str, stored: Any) -> Any:  # noqa: ANN401  a
     """Return a stored value as a person or JSON has it."""
     if stored is None or stored == NO_INSTANT or stored != stored:  # noqa: PLR0124  NaN
         return None
-    column = columns_of(RECORD_TYPES[record_type]).get(field)
+    column = columns_of(RECORD_TYPES.get(record_type, CustomRecord)).get(field)
     kind = None if column is None else column.type
     if isinstance(kind, Money):
         return int(stored) / MONEY_SCALE
