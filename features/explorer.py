@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -26,6 +26,7 @@ from features.events import AskedEvents, Versions
 from features.facts import Facts
 from features.feature_set import FeatureSet, check_usable
 from features.population import read_all
+from features.rates import HistoricalRate
 from features.windows import Ints, in_feature_window, visible_from
 
 
@@ -47,11 +48,16 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Explored:
-    """One feature of one question: its value, None where missing, and the rows behind it, oldest first."""
+    """One feature of one question: its value, None where missing, and the rows behind it, oldest first.
+
+    `others` is what a rate is counted from: how many other records were asked about and came to the outcome,
+    in the group and in all. Nothing of other features.
+    """
 
     feature: Feature
     value: float | str | None
     rows: tuple[Row, ...]
+    others: Mapping[str, int]
 
     @property
     def counted(self) -> tuple[Row, ...]:
@@ -109,7 +115,13 @@ def _explored(session: Session, facts: _WatchedFacts, feature: Feature) -> Explo
         feature=feature,
         value=None if missing else value if isinstance(value, str) else float(value),
         rows=tuple(sorted(rows, key=lambda row: (row.occurred_at, row.known_from))),
+        others=_others(facts, feature) if isinstance(feature, HistoricalRate) else {},
     )
+
+
+def _others(facts: Facts, rate: HistoricalRate) -> dict[str, int]:
+    counts = (int(count[0]) for count in rate.counts(facts))
+    return dict(zip(("asked", "won", "all_asked", "all_won"), counts, strict=True))
 
 
 def _plain(session: Session, row: Row) -> dict[str, Any]:

@@ -95,19 +95,20 @@ class HistoricalRate(FieldFeature):
 
     def compute(self, facts: Facts) -> Column:
         """Return the rates."""
-        records = facts.records(None)
-        values = records.values(self.field)
-        population = facts.population(self.field, self.each)
-        counted = population.counted(*self.lengths)
-        asked, won, all_asked, all_won = _others(
-            population, counted, records.ids, population.code(values), facts.as_of
-        )
+        values = facts.records(None).values(self.field)
+        asked, won, all_asked, all_won = self.counts(facts)
         # Whole numbers above and below, and one division: the same bits in any batch.
         above = won * all_asked + self.strength * all_won
         below = (asked + self.strength) * all_asked
         rate = np.full(facts.as_of.size, np.nan)
         np.divide(above, below, out=rate, where=(all_asked >= self.strength) & ~is_empty(values))
         return rate
+
+    def counts(self, facts: Facts) -> tuple[Ints, Ints, Ints, Ints]:
+        """Return how many others were asked and won in the group, and in all: what a rate is made of."""
+        records, population = facts.records(None), facts.population(self.field, self.each)
+        code = population.code(records.values(self.field))
+        return _others(population, population.counted(*self.lengths), records.ids, code, facts.as_of)
 
 
 def _others(

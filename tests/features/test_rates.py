@@ -17,6 +17,7 @@ from crm_core.records import Lead
 from crm_core.store import Store, Transaction
 from features.cohort import Cohort
 from features.event_features import EventCount, LastValue, events
+from features.explorer import explore
 from features.feature_set import FEATURE_SETS, FeatureSet
 from features.field_features import FieldValue
 from features.frame import build_frame, build_frame_in
@@ -253,3 +254,13 @@ def test_no_declared_feature_reads_an_outcome() -> None:
 
     for found in FEATURE_SETS.values():
         assert not found.source_fields & outcomes
+
+
+def test_whoever_asks_why_sees_how_many_a_rate_is_counted_from(ten: Store) -> None:
+    feature_set = FeatureSet(name="rates", record_type="lead", features=(rate(), rate(field="campaign")))
+
+    (one, none) = explore(ten, feature_set, 11, day(40))
+
+    assert dict(one.others) == {"asked": 10, "won": 2, "all_asked": 10, "all_won": 2}
+    assert one.value == ask(ten, 11, day(40))
+    assert (none.value, none.others["asked"]) == (None, 0)
