@@ -113,6 +113,22 @@ def stored_in(columns: Mapping[str, Values | Words] | Columns, name: str) -> Val
     return columns.stored(name) if isinstance(columns, Columns) else columns[name]
 
 
+def picked(column: Values | Words, rows: npt.NDArray[np.int64]) -> Values:
+    """Return what a column holds in some rows; what stands for empty in row -1."""
+    if column.size == 0:
+        return np.full(rows.size, nothing_in(column), dtype=kind_of(column))
+    held = column.words[column.codes[rows]] if isinstance(column, Words) else column[rows]
+    none = rows < 0
+    if none.any():
+        held[none] = nothing_in(column)
+    return held
+
+
+def kind_of(column: Values | Words) -> np.dtype[np.generic]:
+    """Return what a column's values are kept as."""
+    return np.dtype(object) if isinstance(column, Words) else column.dtype
+
+
 def as_objects(values: list[Any]) -> npt.NDArray[np.object_]:
     """Return values as an array of objects, whatever they are."""
     array = np.empty(len(values), dtype=object)

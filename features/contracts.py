@@ -19,6 +19,7 @@ from features.declaration import Column, Meaning, Need
 from features.event_features import EventFeature
 from features.events import Versions
 from features.facts import Facts
+from features.windows import Flags
 from features.wording import Sentence
 
 _IN_FORCE = (ContractStatus.ACTIVE.value, ContractStatus.RENEWED.value)
@@ -27,9 +28,14 @@ RUNNING_FIELDS = ("ends_on", "starts_on", "status")
 """Fields of a contract that tell when it runs."""
 
 
+def stands(versions: Versions) -> Flags:
+    """Tell which contracts are not known as cancelled or ended."""
+    return versions.holding("status", _IN_FORCE)
+
+
 def standing(versions: Versions) -> Versions:
     """Return the contracts not known as cancelled or ended."""
-    return versions.take(versions.holding("status", _IN_FORCE))
+    return versions.take(stands(versions))
 
 
 def running(versions: Versions) -> Versions:
@@ -75,10 +81,10 @@ class DaysToContractEnd(ContractFeature):
 
     def compute(self, facts: Facts) -> Column:
         """Return the days."""
-        found = facts.asked(self.of.via, standing(facts.events(self.of).versions))
-        last = found.largest(found.versions.columns["ends_on"])
-        left = np.where(last == NO_INSTANT, facts.as_of, last) - facts.as_of
-        return np.where(left > 0, left / DAY, np.nan)
+        found = facts.events(self.of)
+        ends_on = found.versions.columns["ends_on"]
+        last = found.largest(np.where(stands(found.versions), ends_on, NO_INSTANT))
+        return np.where(last > facts.as_of, (last - facts.as_of) / DAY, np.nan)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,6 +116,6 @@ class RunningContractsValue(ContractFeature):
 
     def compute(self, facts: Facts) -> Column:
         """Return the sums."""
-        found = facts.asked(self.of.via, running(facts.events(self.of).versions))
+        found = facts.events(self.of)
         value = found.versions.columns["value"]
-        return found.total(np.where(value == NO_INSTANT, 0, value)) / MONEY_SCALE
+        return found.running(stands(found.versions), value) / MONEY_SCALE

@@ -15,6 +15,7 @@ from crm_core.validation import columns_of
 from features.wording import Sentence
 
 if TYPE_CHECKING:
+    from features.asks import Ask
     from features.facts import Facts
 
 Column = npt.NDArray[np.float64] | npt.NDArray[np.object_]
@@ -83,6 +84,10 @@ class Feature(ABC):
     @abstractmethod
     def needs(self) -> tuple[Need, ...]:
         """Return what has to be read."""
+
+    def asks(self) -> tuple[Ask, ...]:
+        """Return what is asked of events, so that all of it is answered together."""
+        return ()
 
     @abstractmethod
     def compute(self, facts: Facts) -> Column:

@@ -7,20 +7,23 @@ from dataclasses import dataclass
 from dataclasses import field as declared
 from datetime import timedelta
 from functools import cached_property
+from typing import ClassVar
 
 import numpy as np
 from sqlalchemy import Integer
 
-from crm_core.arrays import NO_INSTANT
 from crm_core.clock import DAY
 from crm_core.columns import MONEY_SCALE, Day, Money
 from crm_core.errors import FeatureError
 from crm_core.records import RECORD_TYPES
 from crm_core.validation import CHOICES, columns_of
+from features.asks import Ask, Kind, Measure
+from features.columns import picked, stored_in
+from features.compiled import loops
 from features.declaration import Column, Feature, Meaning, Need, check_input, reached
-from features.events import AskedEvents, Floats, Values
+from features.events import Floats, Values
 from features.facts import Facts
-from features.windows import Ints, name_lookback, parse_lookback
+from features.windows import name_lookback, parse_lookback
 from features.wording import Noun, Sentence, last_en, last_zh
 
 NO_ANSWER = ("no answer", "no_answer")
@@ -55,6 +58,11 @@ class Events:
     def reason(self) -> str:
         """Return the group that its features are explained with."""
         return self.group or self.noun.key_many
+
+    @cached_property
+    def kind(self) -> Kind:
+        """Return which events these are, whatever they are called."""
+        return Kind(self.via, self.event, self.where)
 
     def need(self, *fields: str) -> tuple[Need, ...]:
         """Return what has to be read to tell these events, and `fields` of them."""
@@ -120,10 +128,37 @@ class EventFeature(Feature):
         """Return what has to be read."""
         return self.of.need()
 
+    @cached_property
+    def ask(self) -> Ask | None:
+        """Return what is asked of the events of the one kind, if a loop answers it."""
+        return None
+
+    def asks(self) -> tuple[Ask, ...]:
+        """Return what is asked of events, so that all of it is answered together."""
+        return () if self.ask is None else (self.ask,)
+
 
 @dataclass(frozen=True, kw_only=True)
-class EventCount(EventFeature):
+class _Answered(EventFeature):
+    """A feature that is one number asked of events."""
+
+    measure: ClassVar[Measure]
+
+    @cached_property
+    def ask(self) -> Ask:
+        """Return the number that is asked for."""
+        return Ask(self.of.kind, self.measure, self.length)
+
+    def compute(self, facts: Facts) -> Column:
+        """Return the numbers."""
+        return facts.number(self.ask)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EventCount(_Answered):
     """How many events the window holds."""
+
+    measure = Measure.COUNT
 
     @cached_property
     def meaning(self) -> Meaning:
@@ -145,14 +180,12 @@ class EventCount(EventFeature):
             ),
         )
 
-    def compute(self, facts: Facts) -> Column:
-        """Return the counts."""
-        return facts.events(self.of).count(self.length).astype(np.float64)
-
 
 @dataclass(frozen=True, kw_only=True)
-class EventSum(EventFeature):
+class EventSum(_Answered):
     """The sum of a whole-numbered field over the events in the window; empty values add nothing."""
+
+    measure = Measure.TOTAL
 
     field: str
     noun: Noun = declared(metadata={"words": True})
@@ -185,15 +218,17 @@ class EventSum(EventFeature):
         """Return what has to be read."""
         return self.of.need(self.field)
 
-    def compute(self, facts: Facts) -> Column:
-        """Return the sums."""
-        found = facts.events(self.of)
-        return found.total(_weight(found, self.field), self.length) / _scale(self.of.event, self.field)
+    @cached_property
+    def ask(self) -> Ask:
+        """Return the number that is asked for."""
+        return Ask(self.of.kind, self.measure, self.length, self.field, _scale(self.of.event, self.field))
 
 
 @dataclass(frozen=True, kw_only=True)
 class EventMean(EventSum):
     """The mean of a whole-numbered field over the events in the window that have a value."""
+
+    measure = Measure.MEAN
 
     @cached_property
     def meaning(self) -> Meaning:
@@ -212,18 +247,12 @@ class EventMean(EventSum):
             ),
         )
 
-    def compute(self, facts: Facts) -> Column:
-        """Return the means."""
-        found = facts.events(self.of)
-        given = (found.versions.columns[self.field] != NO_INSTANT).astype(np.int64)
-        count = found.total(given, self.length)
-        total = found.total(_weight(found, self.field), self.length) / _scale(self.of.event, self.field)
-        return _ratio(total, count.astype(np.float64))
-
 
 @dataclass(frozen=True, kw_only=True)
-class DaysSinceLast(EventFeature):
+class DaysSinceLast(_Answered):
     """Days since the event in the window that happened last."""
+
+    measure = Measure.DAYS_SINCE_LAST
 
     @cached_property
     def meaning(self) -> Meaning:
@@ -244,15 +273,12 @@ class DaysSinceLast(EventFeature):
             ),
         )
 
-    def compute(self, facts: Facts) -> Column:
-        """Return the days."""
-        found = facts.events(self.of)
-        return _days_since(facts.as_of, _happened(found, found.newest(self.length)))
-
 
 @dataclass(frozen=True, kw_only=True)
-class DaysSinceFirst(EventFeature):
+class DaysSinceFirst(_Answered):
     """Days since the first event of all."""
+
+    measure = Measure.DAYS_SINCE_FIRST
 
     def __post_init__(self) -> None:
         """Refuse a lookback: the first of a window would move with it."""
@@ -278,15 +304,12 @@ class DaysSinceFirst(EventFeature):
             ),
         )
 
-    def compute(self, facts: Facts) -> Column:
-        """Return the days."""
-        found = facts.events(self.of)
-        return _days_since(facts.as_of, _happened(found, found.oldest()))
-
 
 @dataclass(frozen=True, kw_only=True)
 class HoursToFirst(DaysSinceFirst):
     """Hours from when the record came to exist to the first event of all; negative if that came before."""
+
+    measure = Measure.FIRST
 
     @cached_property
     def meaning(self) -> Meaning:
@@ -308,15 +331,18 @@ class HoursToFirst(DaysSinceFirst):
 
     def compute(self, facts: Facts) -> Column:
         """Return the hours."""
-        found = facts.events(self.of)
-        first = _happened(found, found.oldest())
+        first = facts.event(self.ask)
         born = facts.records(self.of.via).occurred_at
-        return np.where(first == NO_INSTANT, np.nan, (first - born) / _HOUR)
+        happened = facts.linked(self.of.via, self.of.event).occurred_at
+        hours: Floats = loops().hours_from(born, happened, first)
+        return hours
 
 
 @dataclass(frozen=True, kw_only=True)
-class LastValue(EventFeature):
+class LastValue(_Answered):
     """A field of the event in the window that happened last."""
+
+    measure = Measure.LAST
 
     field: str
     noun: Noun = declared(metadata={"words": True})
@@ -349,20 +375,18 @@ class LastValue(EventFeature):
 
     def compute(self, facts: Facts) -> Column:
         """Return the values."""
-        found = facts.events(self.of)
-        newest = found.newest(self.length)
-        column = found.versions.columns[self.field]
+        versions = facts.linked(self.of.via, self.of.event)
+        held = picked(stored_in(versions.columns, self.field), facts.event(self.ask))
         if self.dtype == "category":
-            answer = np.full(newest.size, None, dtype=object)
-            answer[newest >= 0] = column[newest[newest >= 0]]
-            return answer
-        value = as_number(column, _scale(self.of.event, self.field))
-        return _picked(value, newest)
+            return held
+        return as_number(held, _scale(self.of.event, self.field))
 
 
 @dataclass(frozen=True, kw_only=True)
-class MedianGap(EventFeature):
+class MedianGap(_Answered):
     """The median days between successive days with an event: the record's own cadence."""
+
+    measure = Measure.MEDIAN_GAP
 
     @cached_property
     def meaning(self) -> Meaning:
@@ -381,10 +405,6 @@ class MedianGap(EventFeature):
                 zh_missing=f"{zh}{noun.zh}太少,看不出规律",
             ),
         )
-
-    def compute(self, facts: Facts) -> Column:
-        """Return the medians."""
-        return facts.events(self.of).median_gap(self.length)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -408,11 +428,19 @@ class GapRatio(EventFeature):
             ),
         )
 
+    @cached_property
+    def _both(self) -> tuple[Ask, Ask]:
+        last = Ask(self.of.kind, Measure.DAYS_SINCE_LAST)
+        return last, Ask(self.of.kind, Measure.MEDIAN_GAP, self.length)
+
+    def asks(self) -> tuple[Ask, ...]:
+        """Return what is asked of events."""
+        return self._both
+
     def compute(self, facts: Facts) -> Column:
         """Return the ratios."""
-        found = facts.events(self.of)
-        since = _days_since(facts.as_of, _happened(found, found.newest()))
-        return since / found.median_gap(self.length)
+        last, gap = self._both
+        return facts.number(last) / facts.number(gap)
 
 
 def check_summable(event: str, name: str) -> None:
@@ -438,38 +466,11 @@ def unit_of(record: str, name: str) -> str:
 def as_number(column: Values, scale: int) -> Floats:
     """Return stored numbers as float64, NaN where empty."""
     if column.dtype.kind == "i":
-        return np.where(column == NO_INSTANT, np.nan, column / scale)
+        numbers: Floats = loops().scaled(column.astype(np.int64, copy=False), float(scale))
+        return numbers
     given = [np.nan if value is None else value for value in column.tolist()]
     return np.asarray(given, dtype=np.float64) / (scale if column.dtype.kind == "O" else 1)
 
 
 def _scale(event: str, name: str) -> int:
     return MONEY_SCALE if unit_of(event, name) == "currency" else 1
-
-
-def _weight(found: AskedEvents, name: str) -> Ints:
-    column = found.versions.columns[name]
-    return np.where(column == NO_INSTANT, 0, column)
-
-
-def _happened(found: AskedEvents, version: Ints) -> Ints:
-    """Return when each event happened, NO_INSTANT where there is none."""
-    if found.versions.key.size == 0:
-        return np.full(version.size, NO_INSTANT)
-    return np.where(version < 0, NO_INSTANT, found.versions.occurred_at[version])
-
-
-def _days_since(as_of: Ints, happened: Ints) -> Floats:
-    return np.where(happened == NO_INSTANT, np.nan, (as_of - happened) / DAY)
-
-
-def _picked(value: Floats, version: Ints) -> Floats:
-    if value.size == 0:
-        return np.full(version.size, np.nan)
-    return np.where(version < 0, np.nan, value[version])
-
-
-def _ratio(above: Floats, below: Floats) -> Floats:
-    result = np.full(below.size, np.nan)
-    np.divide(above, below, out=result, where=below != 0)
-    return result

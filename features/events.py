@@ -19,7 +19,9 @@ import numpy as np
 import numpy.typing as npt
 
 from crm_core.arrays import NO_INSTANT
+from crm_core.clock import DAY
 from crm_core.segments import end_within, expand_runs, runs_of
+from features.asks import Ask, Measure, Panel
 from features.columns import Columns, Words, stored_in
 from features.compiled import loops
 from features.windows import NEVER, Ints, leaves_window
@@ -129,7 +131,7 @@ class AskedEvents:
         result: Ints = self._loops.newest(*self._asked, happened, *self._seen, length, FEW)
         if self._longest > FEW:
             asked, rows, many = self._many
-            result[asked] = _among(rows, many.newest(lookback))
+            result[asked] = among(rows, many.newest(lookback))
         return result
 
     def oldest(self) -> Ints:
@@ -137,8 +139,50 @@ class AskedEvents:
         result: Ints = self._loops.oldest(*self._asked, *self._seen, FEW)
         if self._longest > FEW:
             asked, rows, many = self._many
-            result[asked] = _among(rows, many.oldest())
+            result[asked] = among(rows, many.oldest())
         return result
+
+    def panel(self, panel: Panel) -> tuple[Floats, Ints, list[int]]:
+        """Return (numbers, events) by ask, and the places of those left to `number` and `event`."""
+        versions = self.versions
+        numbers, events, longest = self._loops.panel(
+            *self._asked,
+            versions.occurred_at,
+            *self._seen,
+            panel.kinds_of(versions.columns),
+            panel.values_of(versions.columns),
+            panel.bit,
+            panel.measure,
+            panel.length,
+            panel.column,
+            panel.scale,
+            FEW,
+        )
+        if self._longest <= FEW:
+            return numbers, events, []
+        left = (longest > FEW) & (panel.measure <= Measure.FIRST)
+        return numbers, events, left.nonzero()[0].tolist()
+
+    def number(self, ask: Ask) -> Floats:
+        """Return a number that is asked of these events, however many a record has."""
+        if ask.measure == Measure.COUNT:
+            return self.count(ask.length).astype(np.float64)
+        if ask.measure in (Measure.TOTAL, Measure.MEAN):
+            column = self.versions.columns[ask.field]
+            total = self.total(np.where(column == NO_INSTANT, 0, column), ask.length) / ask.scale
+            if ask.measure == Measure.TOTAL:
+                return total
+            given = self.total((column != NO_INSTANT).astype(np.int64), ask.length)
+            return ratio(total, given.astype(np.float64))
+        found = self.event(ask)
+        if self.versions.key.size == 0:
+            return np.full(found.size, np.nan)
+        return np.where(found < 0, np.nan, (self._as_of - self.versions.occurred_at[found]) / DAY)
+
+    def event(self, ask: Ask) -> Ints:
+        """Return the event that is asked for, or the one to which days are; -1 for none."""
+        first = ask.measure in (Measure.FIRST, Measure.DAYS_SINCE_FIRST)
+        return self.oldest() if first else self.newest(ask.length)
 
     def any_of(self) -> Ints:
         """Return one event of each question's record, whether known or not; -1 where it has none."""
@@ -151,20 +195,50 @@ class AskedEvents:
         """
         length = -1 if lookback is None else lookback
         happened = self.versions.occurred_at
-        for first, last in _chunks(self._stop - self._start):
+        for first, last in self._chunks():
             yield self._loops.held(first, last, *self._asked, happened, *self._seen, length)
 
-    def median_gap(self, lookback: int | None = None) -> Floats:
-        """Return the median days between successive days (UTC) with an event; NaN below two such days."""
+    def steps(self, lookback: int | None = None) -> Iterator[tuple[Ints, Ints, Ints]]:
+        """Yield (questions, versions, the version known before each or -1) as `pairs` does."""
         length = -1 if lookback is None else lookback
         happened = self.versions.occurred_at
-        result: Floats = self._loops.median_gap(*self._asked, happened, *self._seen, length)
+        for first, last in self._chunks():
+            yield self._loops.steps(first, last, *self._asked, happened, *self._seen, length)
+
+    def payments(self, lookback: int | None = None) -> tuple[Ints, Ints, Ints]:
+        """Return how many payments in the window are overdue, by how much due ones are late, and how many.
+
+        A payment counts from the midnight after its day `due_on`, as open until `paid_at`.
+        """
+        length = -1 if lookback is None else lookback
+        columns = self.versions.columns
+        found: tuple[Ints, Ints, Ints] = self._loops.payments(
+            *self._asked,
+            self.versions.occurred_at,
+            *self._seen,
+            columns["due_on"],
+            columns["paid_at"],
+            length,
+        )
+        return found
+
+    def running(self, stands: npt.NDArray[np.bool_], value: Ints) -> Ints:
+        """Return the `value` of those that stand and run, from `starts_on` to before `ends_on`."""
+        columns = self.versions.columns
+        result: Ints = self._loops.running(
+            *self._asked, *self._seen, stands, columns["starts_on"], columns["ends_on"], value
+        )
         return result
 
     def largest(self, values: Ints) -> Ints:
         """Return the largest of `values` (int64, one a version) of known events; NO_INSTANT for none."""
         result: Ints = self._loops.largest(*self._asked, *self._seen, values)
         return result
+
+    def _chunks(self) -> Iterator[tuple[int, int]]:
+        if self._longest * self._keys.size <= _CHUNK:
+            return iter([(0, self._keys.size)])
+        return _chunks(self._stop - self._start)
 
     @cached_property
     def _many(self) -> tuple[Ints, Ints, _ManyEvents]:
@@ -260,6 +334,13 @@ class _ManyEvents:
         return result
 
 
+def ratio(above: Floats, below: Floats) -> Floats:
+    """Return one over the other, NaN where the other is 0."""
+    result = np.full(below.size, np.nan)
+    np.divide(above, below, out=result, where=below != 0)
+    return result
+
+
 def _running(weight: Ints) -> Ints:
     """Return the sums of the first 0, 1, ... of `weight`; integers wrap around, differences stay exact."""
     result = np.zeros(weight.size + 1, dtype=np.int64)
@@ -269,9 +350,6 @@ def _running(weight: Ints) -> Ints:
 
 def _chunks(length: Ints) -> Iterator[tuple[int, int]]:
     total = np.cumsum(length)
-    if total.size and total[-1] <= _CHUNK:
-        yield 0, length.size
-        return
     first = 0
     while first < length.size:
         before = total[first - 1] if first else 0
@@ -280,6 +358,6 @@ def _chunks(length: Ints) -> Iterator[tuple[int, int]]:
         first = last
 
 
-def _among(rows: Ints, found: Ints) -> Ints:
+def among(rows: Ints, found: Ints) -> Ints:
     """Return positions among `rows` as positions in what the rows were taken from."""
-    return np.where(found < 0, -1, rows[found])
+    return np.where(found < 0, -1, rows[found]) if rows.size else found

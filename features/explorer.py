@@ -19,10 +19,11 @@ from crm_core.fields import CUSTOM
 from crm_core.records import RECORD_TYPES, CustomRecord
 from crm_core.store import Store
 from crm_core.validation import columns_of
+from features.asks import Ask, Kind
 from features.cohort import Cohort
 from features.declaration import Feature, Need, reached
 from features.event_features import EventFeature, Events
-from features.events import AskedEvents, Versions
+from features.events import AskedEvents, Floats, Versions
 from features.facts import Facts
 from features.feature_set import FeatureSet, check_usable
 from features.population import read_all
@@ -92,12 +93,22 @@ def explore_in(session: Session, cohort: Cohort, feature_set: FeatureSet) -> lis
 class _WatchedFacts(Facts):
     """Facts that notice which kinds of events a feature asks for."""
 
-    asked_for: list[Events]
+    asked_for: list[Kind]
 
-    def events(self, events: Events) -> AskedEvents:
+    def events(self, events: Events | Kind) -> AskedEvents:
         """Return the events, and remember that they were asked for."""
-        self.asked_for.append(events)
+        self.asked_for.append(Kind(events.via, events.event, events.where))
         return super().events(events)
+
+    def number(self, ask: Ask) -> Floats:
+        """Return the number, and remember what it was asked of."""
+        self.asked_for.append(ask.kind)
+        return super().number(ask)
+
+    def event(self, ask: Ask) -> Ints:
+        """Return the event, and remember what it was asked of."""
+        self.asked_for.append(ask.kind)
+        return super().event(ask)
 
 
 def _explored(session: Session, facts: _WatchedFacts, feature: Feature) -> Explored:
@@ -110,18 +121,14 @@ def _explored(session: Session, facts: _WatchedFacts, feature: Feature) -> Explo
     rows = list({(row.record_type, row.record_id, row.known_from): row for row in events}.values())
     rows += [row for need in feature.needs() if need.event is None for row in _field_rows(facts, need)]
     rows = [replace(row, values=_plain(session, row)) for row in rows]
+    counts = feature.counts(facts) if isinstance(feature, HistoricalRate) else {}
     missing = value is None or value != value  # noqa: PLR0124  NaN alone differs from itself
     return Explored(
         feature=feature,
         value=None if missing else value if isinstance(value, str) else float(value),
         rows=tuple(sorted(rows, key=lambda row: (row.occurred_at, row.known_from))),
-        others=_others(facts, feature) if isinstance(feature, HistoricalRate) else {},
+        others={name: int(count[0]) for name, count in counts.items()},
     )
-
-
-def _others(facts: Facts, rate: HistoricalRate) -> dict[str, int]:
-    counts = (int(count[0]) for count in rate.counts(facts))
-    return dict(zip(("asked", "won", "all_asked", "all_won"), counts, strict=True))
 
 
 def _plain(session: Session, row: Row) -> dict[str, Any]:
@@ -131,7 +138,7 @@ def _plain(session: Session, row: Row) -> dict[str, Any]:
     return {**row.values, **{f"{CUSTOM}{name}": each for name, each in plain.items()}}
 
 
-def _event_rows(facts: Facts, kind: Events, lookback: int | None) -> Iterator[Row]:
+def _event_rows(facts: Facts, kind: Kind, lookback: int | None) -> Iterator[Row]:
     found, as_of = facts.events(kind), int(facts.as_of[0])
     held = {int(version) for _, versions in found.pairs(lookback) for version in versions}
     key = int(facts.records(kind.via).ids[0])

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from crm_core.clock import instant
 from crm_core.errors import FeatureError, RecordNotFoundError
+from features.asks import Ask, Kind, Measure, Panel, panels_of, places_of
 from features.declaration import Need, reached
-from features.events import AskedEvents, Versions
+from features.events import AskedEvents, Floats, Versions, among
 from features.tables import AskedRecords, PopulationKey, Table, Tables
+from features.windows import Ints
 
 if TYPE_CHECKING:
     from features.cohort import Cohort
@@ -31,16 +34,17 @@ class Plan:
     fields: Mapping[str | None, Fields]
     events: Mapping[tuple[str | None, str], Fields]
     populations: tuple[PopulationKey, ...] = ()
+    places: Mapping[Ask, tuple[Panel, int]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, record_type: str, needs: Iterable[Need]) -> Plan:
-        """Gather what features need."""
+    def of(cls, record_type: str, needs: Iterable[Need], asks: Iterable[Ask] = ()) -> Plan:
+        """Gather what features need, and what they ask of events."""
         fields: dict[str | None, set[str]] = defaultdict(set, {None: set()})
         events: dict[tuple[str | None, str], set[str]] = defaultdict(set)
         populations: set[PopulationKey] = set()
         for need in needs:
             if need.each is not None:
-                populations.update((record_type, field, need.each) for field in need.fields)
+                populations.update((record_type, name, need.each) for name in need.fields)
             if need.via is not None:
                 fields[None].add(need.via)
             if need.event is None:
@@ -53,6 +57,7 @@ class Plan:
             fields={via: tuple(sorted(found)) for via, found in fields.items()},
             events={event: tuple(sorted(found)) for event, found in events.items()},
             populations=tuple(sorted(populations)),
+            places=places_of(panels_of(asks)),
         )
 
 
@@ -74,9 +79,15 @@ class Facts:
         self._ids = cohort.ids
         self._records: dict[str | None, AskedRecords] = {}
         self._versions: dict[tuple[str | None, str], Versions] = {}
-        self._events: dict[object, AskedEvents] = {}
+        self._events: dict[Kind, AskedEvents] = {}
+        self._answered: dict[Panel, tuple[Floats, Ints]] = {}
         self._populations = tables.populations if isinstance(tables, Tables) else {}
         _check_known(self._record_type, self.records(None), cohort)
+
+    @cached_property
+    def months(self) -> Ints:
+        """Return the month (UTC) of each question, counted from January 1970."""
+        return self.as_of.astype("datetime64[us]").astype("datetime64[M]").astype(np.int64)
 
     def records(self, via: str | None) -> AskedRecords:
         """Return the records asked about, or those they name in the field `via` as known at each instant."""
@@ -87,13 +98,30 @@ class Facts:
             self._records[via] = found
         return found
 
-    def events(self, events: Events) -> AskedEvents:
+    def events(self, events: Events | Kind) -> AskedEvents:
         """Return the events of a declared kind that are linked to the records asked about."""
-        kind = (events.via, events.event, events.where)
-        found = self._events.get(kind)
+        return self._of_kind(Kind(events.via, events.event, events.where))
+
+    def linked(self, via: str | None, event: str) -> Versions:
+        """Return all events of a type that are linked to the records asked about, in order."""
+        found = self._versions.get((via, event))
         if found is None:
-            found = self._events[kind] = self.asked(events.via, self._chosen(events))
+            link = f"{reached(self._record_type, via)}_id"
+            linked = self._tables[event].linked(link, self._plan.events[via, event])
+            found = self._versions[via, event] = linked.of_records(self.records(via).unique)
         return found
+
+    def number(self, ask: Ask) -> Floats:
+        """Return what is asked of events as a number a question; NaN for none but for counts and totals."""
+        panel, place = self._plan.places.get(ask) or (Panel.of([ask]), 0)
+        number: Floats = self._answers(panel)[0][place]
+        return number
+
+    def event(self, ask: Ask) -> Ints:
+        """Return which event is asked for, as a position in `linked`; -1 for none."""
+        panel, place = self._plan.places.get(ask) or (Panel.of([ask]), 0)
+        event: Ints = self._answers(panel)[1][place]
+        return event
 
     def changes(self, via: str | None, field: str) -> AskedEvents:
         """Return the changes of a field of the records asked about; columns `new`, and `first` before all."""
@@ -110,31 +138,53 @@ class Facts:
         """Return events that were worked on, in order, beside the questions."""
         return AskedEvents(versions, self.records(via).ids, self.as_of)
 
-    def _chosen(self, events: Events) -> Versions:
-        """Return the events that a declared kind lets in."""
-        versions = self._linked(events.via, events.event)
-        if not events.where:
-            return versions
-        chosen = versions.holding(*events.where[0])
-        for field, wanted in events.where[1:]:
-            chosen &= versions.holding(field, wanted)
-        return versions.take(chosen)
-
-    def _linked(self, via: str | None, event: str) -> Versions:
-        found = self._versions.get((via, event))
+    def _of_kind(self, kind: Kind) -> AskedEvents:
+        found = self._events.get(kind)
         if found is None:
-            link = f"{reached(self._record_type, via)}_id"
-            linked = self._tables[event].linked(link, self._plan.events[via, event])
-            found = self._versions[via, event] = linked.of_records(self.records(via).unique)
+            found = self._events[kind] = self.asked(kind.via, self._chosen(kind))
         return found
+
+    def _answers(self, panel: Panel) -> tuple[Floats, Ints]:
+        """Return (numbers, events) by ask: all that the plan asks of an event type is answered together."""
+        found = self._answered.get(panel)
+        if found is None:
+            via, event, _ = panel.asks[0].kind
+            numbers, events, left = self._of_kind(Kind(via, event)).panel(panel)
+            for place in left:
+                self._answer_alone(panel.asks[place], numbers[place], events[place])
+            found = self._answered[panel] = numbers, events
+        return found
+
+    def _answer_alone(self, ask: Ask, number: Floats, event: Ints) -> None:
+        """Write the answer to one ask of a kind of which some record has many events."""
+        asked = self._of_kind(ask.kind)
+        if ask.measure in (Measure.LAST, Measure.FIRST):
+            found = asked.event(ask)
+            event[:] = among(self._rows(ask.kind), found) if ask.kind.where else found
+        else:
+            number[:] = asked.number(ask)
+
+    def _chosen(self, kind: Kind) -> Versions:
+        """Return the events that a declared kind lets in."""
+        versions = self.linked(kind.via, kind.event)
+        return versions.take(self._rows(kind)) if kind.where else versions
+
+    def _rows(self, kind: Kind) -> Ints:
+        """Return where the events of a kind with conditions stand among all of their type."""
+        versions = self.linked(kind.via, kind.event)
+        chosen = versions.holding(*kind.where[0])
+        for name, wanted in kind.where[1:]:
+            chosen &= versions.holding(name, wanted)
+        return chosen.nonzero()[0]
 
 
 def _check_known(record_type: str, records: AskedRecords, cohort: Cohort) -> None:
+    if records.all_known:
+        return
     if not records.found.all():
         raise RecordNotFoundError(record_type, int(cohort.ids[~records.found][0]))
-    if not records.known.all():
-        first = int(np.argmin(records.known))
-        when = instant(int(cohort.as_of[first])).isoformat()
-        raise FeatureError(
-            f"{record_type} {cohort.ids[first]} was not known at {when}: nothing can be asked of it"
-        )
+    first = int(np.argmin(records.known))
+    when = instant(int(cohort.as_of[first])).isoformat()
+    raise FeatureError(
+        f"{record_type} {cohort.ids[first]} was not known at {when}: nothing can be asked of it"
+    )

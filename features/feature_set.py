@@ -55,7 +55,11 @@ class FeatureSet:
     @cached_property
     def plan(self) -> Plan:
         """Return what has to be read."""
-        return Plan.of(self.record_type, (need for feature in self.features for need in feature.needs()))
+        return Plan.of(
+            self.record_type,
+            (need for feature in self.features for need in feature.needs()),
+            (ask for feature in self.features for ask in feature.asks()),
+        )
 
     @cached_property
     def fingerprint(self) -> str:

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, replace
 from dataclasses import field as declared
 from datetime import timedelta
-from functools import cached_property
+from functools import cache, cached_property
 
 import numpy as np
 
@@ -18,11 +18,12 @@ from crm_core.fields import FieldKind
 from crm_core.pipelines import PIPELINES, Stage
 from crm_core.records import RECORD_TYPES
 from crm_core.validation import columns_of
+from features.compiled import loops
 from features.declaration import Column, Feature, Meaning, Need, check_input, reached
 from features.event_features import as_number, unit_of
 from features.events import Floats, Values
 from features.facts import Facts
-from features.windows import Flags, Ints, in_feature_window, name_lookback, parse_lookback
+from features.windows import Flags, Ints, name_lookback, parse_lookback
 from features.wording import Noun, Sentence, last_en, last_zh
 
 
@@ -146,7 +147,7 @@ class DaysUntil(FieldFeature):
         """Return the days."""
         held = facts.records(self.via).values(self.field)
         if held.dtype.kind == "i":
-            return np.where(held == NO_INSTANT, np.nan, (held - facts.as_of) / DAY)
+            return days_between(facts.as_of, held)
         unit = DAY if self.kind is FieldKind.DAY else 1
         return (as_number(held, 1) * unit - facts.as_of) / DAY
 
@@ -203,7 +204,7 @@ class DaysSinceChange(FieldFeature):
     def compute(self, facts: Facts) -> Column:
         """Return the days."""
         changed = facts.records(self.via).changed_at(self.field)
-        return np.where(changed == NO_INSTANT, np.nan, (facts.as_of - changed) / DAY)
+        return days_between(changed, facts.as_of)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -236,17 +237,11 @@ class ChangesCount(FieldFeature):
         if found.versions.key.size == 0:
             return count
         first, new = found.versions.columns["first"], found.versions.columns["new"]
-        for question, change in found.pairs():
+        for question, change, earlier in found.steps(self.length):
             # A change replaced what was known before it: the log's own `old` may itself be known only later.
-            after = new[change]
-            before = first[change]
-            follows = ~starts(question)
-            before[follows] = after[:-1][follows[1:]]
-            steps = np.asarray(self.counts(before, after), dtype=np.bool_)
-            if self.length is not None:
-                happened = found.versions.occurred_at[change]
-                steps &= in_feature_window(happened, facts.as_of[question], self.length)
-            count += np.bincount(question[steps], minlength=count.size)
+            before = np.where(earlier < 0, first[change], new[earlier])
+            counts = np.asarray(self.counts(before, new[change]), dtype=np.bool_)
+            loops().tally(count, question, counts)
         return count
 
     def counts(self, old: Values, new: Values) -> Values:
@@ -363,9 +358,8 @@ class MissingCount(Feature):
     def compute(self, facts: Facts) -> Column:
         """Return the counts."""
         records = facts.records(None)
-        count = np.zeros(facts.as_of.size)
-        for field in self.fields:
-            count += is_empty(records.values(field))
+        empty = [is_empty(records.values(field)) for field in self.fields]
+        count: Floats = np.array(empty).reshape(len(empty), facts.as_of.size).sum(axis=0, dtype=np.float64)
         return count
 
     def without_fields(self, unusable: frozenset[str]) -> Feature | None:
@@ -404,11 +398,7 @@ class Season(Feature):
 
     def compute(self, facts: Facts) -> Column:
         """Return the coordinate."""
-        turn = math.sin if self.part == "sin" else math.cos
-        # Twelve values from one table: a vector's sine may differ in its last bit from that of one number.
-        table = np.array([turn(2 * math.pi * month / 12) for month in range(12)])
-        months = facts.as_of.astype("datetime64[us]").astype("datetime64[M]").astype(np.int64)
-        return table[months % 12]
+        return _TURNS[self.part][facts.months % 12]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -505,10 +495,7 @@ def starts(question: Ints) -> Flags:
 
 
 def _age(facts: Facts, via: str | None, field: str) -> Floats:
-    records = facts.records(via)
-    changed = records.changed_at(field)
-    since = np.where(changed == NO_INSTANT, records.occurred_at, changed)
-    return np.where(records.known, (facts.as_of - since) / DAY, np.nan)
+    return days_between(facts.records(via).held_since(field), facts.as_of)
 
 
 def _per_stage(facts: Facts, value: dict[tuple[str, str], float]) -> Floats:
@@ -517,6 +504,7 @@ def _per_stage(facts: Facts, value: dict[tuple[str, str], float]) -> Floats:
     return np.array([value.get(pair, math.nan) for pair in pairs], dtype=np.float64)
 
 
+@cache
 def _stages() -> dict[tuple[str, str], tuple[int, Stage]]:
     return {
         (pipeline, stage.key): (index, stage)
@@ -525,6 +513,7 @@ def _stages() -> dict[tuple[str, str], tuple[int, Stage]]:
     }
 
 
+@cache
 def _is_back(old: str | None, new: str | None) -> bool:
     orders = ([stage.key for stage in stages] for stages in PIPELINES.values())
     return any(old in order and new in order and order.index(new) < order.index(old) for order in orders)
@@ -535,6 +524,12 @@ def _is_time(record: str, field: str) -> bool:
     return column is not None and isinstance(column.type, Day | Instant)
 
 
+def days_between(since: Ints, until: Ints) -> Floats:
+    """Return the days from one instant to another; NaN where one is not known."""
+    days: Floats = loops().days_between(since, until)
+    return days
+
+
 def is_empty(values: Values) -> Values:
     """Tell which values are empty, in whatever form they are held."""
     if values.dtype.kind == "i":
@@ -542,3 +537,10 @@ def is_empty(values: Values) -> Values:
     if values.dtype.kind == "f":
         return np.isnan(values)
     return np.array([value is None or value == "" for value in values.tolist()], dtype=np.bool_)
+
+
+_TURNS = {
+    # Twelve values from one table: a vector's sine may differ in its last bit from that of one number.
+    part: np.array([turn(2 * math.pi * month / 12) for month in range(12)])
+    for part, turn in (("sin", math.sin), ("cos", math.cos))
+}

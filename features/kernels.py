@@ -17,11 +17,14 @@ Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
 
 DAY = 86_400_000_000
+HOUR = DAY // 24
 """As `crm_core.clock.DAY`; what a compiled loop reads has to stand in its own module."""
 NO_INSTANT = np.iinfo(np.int64).min
 """As `crm_core.arrays.NO_INSTANT`."""
 NEVER = np.iinfo(np.int64).max
 """As `features.windows.NEVER`."""
+COUNT, TOTAL, MEAN, DAYS_SINCE_LAST, DAYS_SINCE_FIRST, LAST, FIRST, DISTINCT, MEDIAN_GAP = range(9)
+"""As `features.asks.Measure`."""
 _MOVES = 4096
 """Steps that putting the entries of one key in order may take at once, beside four an entry."""
 _DENSE = 4
@@ -81,6 +84,80 @@ def positions(sorted_ids: Ints, ids: Ints) -> Ints:
         low = _reach(sorted_ids, ids[i], low)
         result[i] = low if low < sorted_ids.size and sorted_ids[low] == ids[i] else -1
     return result
+
+
+@_compiled
+def is_ascending(ids: Ints) -> bool:
+    """Tell whether each is above the one before it."""
+    return bool((ids[1:] > ids[:-1]).all())
+
+
+@_compiled
+def born(row: Ints, occurred: Ints, recorded: Ints, as_of: Ints) -> tuple[Flags, Ints, Ints, Flags, bool]:
+    """Return of the records in `row` (-1: none): found, when they came to exist, from when they were known.
+
+    Then: whether each was known at its instant, and whether all were. NO_INSTANT for no record.
+    """
+    found, known = np.zeros(row.size, np.bool_), np.zeros(row.size, np.bool_)
+    happened = np.full(row.size, NO_INSTANT, np.int64)
+    since = np.full(row.size, NO_INSTANT, np.int64)
+    several = 0
+    for i in range(row.size):
+        at = row[i]
+        if at >= 0:
+            found[i] = True
+            happened[i] = occurred[at]
+            since[i] = max(occurred[at], recorded[at])
+            known[i] = since[i] <= as_of[i]
+            several += known[i]
+    return found, happened, since, known, several == row.size
+
+
+@_compiled
+def held_since(changed: Ints, newest: Ints, born: Ints, known: Flags) -> Ints:
+    """Return since when a field held what it held: its newest change, or (-1) since the record exists.
+
+    NO_INSTANT for a record that was not known.
+    """
+    result = np.full(newest.size, NO_INSTANT, np.int64)
+    for i in range(newest.size):
+        if known[i]:
+            result[i] = changed[newest[i]] if newest[i] >= 0 else born[i]
+    return result
+
+
+@_compiled
+def days_between(since: Ints, until: Ints) -> Floats:
+    """Return the days from one instant to another; NaN where one is NO_INSTANT."""
+    result = np.full(since.size, np.nan)
+    for i in range(since.size):
+        if since[i] != NO_INSTANT and until[i] != NO_INSTANT:
+            result[i] = (until[i] - since[i]) / DAY
+    return result
+
+
+@_compiled
+def scaled(values: Ints, scale: float) -> Floats:
+    """Return whole numbers over a scale; NaN for NO_INSTANT."""
+    result = np.full(values.size, np.nan)
+    for i in range(values.size):
+        if values[i] != NO_INSTANT:
+            result[i] = values[i] / scale
+    return result
+
+
+@_compiled
+def changes(record: Ints, change: Ints, occurred: Ints, recorded: Ints) -> tuple[Ints, Ints, Ints, bool]:
+    """Return of changes by record: the first written of its record, and from when to when each is seen.
+
+    Then: whether they are in order as they happened too.
+    """
+    first, since = np.empty(record.size, np.int64), np.empty(record.size, np.int64)
+    until = np.full(record.size, NEVER, np.int64)
+    for i in range(record.size):
+        first[i] = first[i - 1] if i > 0 and record[i] == record[i - 1] else i
+        since[i] = max(occurred[i], recorded[i])
+    return first, since, until, is_in_order(record, occurred, change, since, until)
 
 
 @_compiled
@@ -409,6 +486,38 @@ def held(
 
 
 @_compiled
+def steps(
+    first: int,
+    last: int,
+    start: Ints,
+    stop: Ints,
+    as_of: Ints,
+    occurred: Ints,
+    since: Ints,
+    until: Ints,
+    lookback: int,
+) -> tuple[Ints, Ints, Ints]:
+    """Return (question, event, event known before or -1) of what `held` holds."""
+    question, event = held(first, last, start, stop, as_of, occurred, since, until, lookback)
+    before = np.full(event.size, -1, np.int64)
+    for at in range(event.size):
+        when = as_of[question[at]]
+        j = event[at] - 1
+        while j >= start[question[at]] and not since[j] <= when < until[j]:
+            j -= 1
+        if j >= start[question[at]]:
+            before[at] = j
+    return question, event, before
+
+
+@_compiled
+def tally(count: Floats, question: Ints, counts: Flags) -> None:
+    """Add one to the question of each that counts."""
+    for at in range(question.size):
+        count[question[at]] += counts[at]
+
+
+@_compiled
 def median_gap(
     start: Ints, stop: Ints, as_of: Ints, occurred: Ints, since: Ints, until: Ints, lookback: int
 ) -> Floats:
@@ -446,6 +555,261 @@ def largest(start: Ints, stop: Ints, as_of: Ints, since: Ints, until: Ints, valu
     return result
 
 
+@_compiled
+def distinct(
+    start: Ints,
+    stop: Ints,
+    as_of: Ints,
+    occurred: Ints,
+    since: Ints,
+    until: Ints,
+    lookback: int,
+    values: Ints,
+) -> Ints:
+    """Return how many different values the events of each window have; NO_INSTANT is none."""
+    result = np.zeros(as_of.size, np.int64)
+    longest = 0
+    for i in range(as_of.size):
+        longest = max(longest, stop[i] - start[i])
+    held = np.empty(longest, np.int64)
+    for i in range(as_of.size):
+        when, size = as_of[i], 0
+        for j in range(start[i], stop[i]):
+            inside = lookback < 0 or occurred[j] > when - lookback
+            if inside and since[j] <= when < until[j] and values[j] != NO_INSTANT:
+                held[size] = values[j]
+                size += 1
+        ordered = np.sort(held[:size])
+        for j in range(size):
+            result[i] += j == 0 or ordered[j] != ordered[j - 1]
+    return result
+
+
+@_compiled
+def panel(
+    start: Ints,
+    stop: Ints,
+    as_of: Ints,
+    occurred: Ints,
+    since: Ints,
+    until: Ints,
+    kinds: Ints,
+    columns: npt.NDArray[np.int64],
+    bit: Ints,
+    measure: Ints,
+    length: Ints,
+    column: Ints,
+    scale: Floats,
+    few: int,
+) -> tuple[Floats, Ints, Ints]:
+    """Return (numbers, events, longest run) of every ask; see `features.asks.Panel`.
+
+    `events[a, i]` is the last or first event where that is asked, and -1 for none. What is asked of a kind
+    with a run longer than `few` is left to others, unless its loop is as good with long runs.
+    """
+    numbers = np.empty((bit.size, as_of.size))
+    events = np.empty((bit.size, as_of.size), np.int64)
+    longest = np.zeros(bit.size, np.int64)
+    begin, end = np.empty(as_of.size, np.int64), np.empty(as_of.size, np.int64)
+    rows, before = np.empty(occurred.size, np.int64), np.empty(occurred.size + 1, np.int64)
+    when, values = np.empty(occurred.size, np.int64), np.empty(occurred.size, np.int64)
+    seen, gone = np.empty(occurred.size, np.int64), np.empty(occurred.size, np.int64)
+    size, long = 0, 0
+    for a in range(bit.size):
+        if a == 0 or bit[a] != bit[a - 1]:
+            size = 0
+            for j in range(occurred.size):
+                before[j] = size
+                rows[size] = j
+                when[size] = occurred[j]
+                seen[size] = since[j]
+                gone[size] = until[j]
+                size += kinds.size == 0 or (kinds[j] & bit[a]) != 0
+            before[occurred.size] = size
+            long = 0
+            for i in range(as_of.size):
+                begin[i] = before[start[i]]
+                end[i] = before[stop[i]]
+                long = max(long, end[i] - begin[i])
+        longest[a] = long
+        what, back = measure[a], length[a]
+        if what in (TOTAL, MEAN, DISTINCT):
+            for j in range(size):
+                values[j] = columns[column[a], rows[j]]
+        if what == MEDIAN_GAP:
+            numbers[a] = median_gap(begin, end, as_of, when, seen, gone, back)
+        elif what == DISTINCT:
+            numbers[a] = distinct(begin, end, as_of, when, seen, gone, back, values)
+        elif long > few:
+            continue
+        elif what == COUNT:
+            numbers[a] = count(begin, end, as_of, when, seen, gone, back, few)
+        elif what in (TOTAL, MEAN):
+            _sums(numbers[a], begin, end, as_of, when, seen, gone, values, back, scale[a], what)
+        else:
+            first = what in (FIRST, DAYS_SINCE_FIRST)
+            if first:
+                found = oldest(begin, end, as_of, seen, gone, few)
+            else:
+                found = newest(begin, end, as_of, when, seen, gone, back, few)
+            for i in range(as_of.size):
+                at = found[i]
+                if what in (LAST, FIRST):
+                    events[a, i] = rows[at] if at >= 0 else -1
+                else:
+                    numbers[a, i] = (as_of[i] - when[at]) / DAY if at >= 0 else np.nan
+    return numbers, events, longest
+
+
+@_compiled
+def _sums(
+    result: Floats,
+    start: Ints,
+    stop: Ints,
+    as_of: Ints,
+    occurred: Ints,
+    since: Ints,
+    until: Ints,
+    values: Ints,
+    lookback: int,
+    scale: float,
+    what: int,
+) -> None:
+    """Write the sums of values over scale, or their means (NaN for none); NO_INSTANT is no value."""
+    for i in range(as_of.size):
+        when = as_of[i]
+        limit = when - lookback if lookback >= 0 else NO_INSTANT
+        total, given = 0, 0
+        for j in range(start[i], stop[i]):
+            inside = (
+                (occurred[j] > limit) & (since[j] <= when) & (when < until[j]) & (values[j] != NO_INSTANT)
+            )
+            total += inside * values[j]
+            given += inside
+        if what == MEAN:
+            result[i] = total / scale / given if given > 0 else np.nan
+        else:
+            result[i] = total / scale
+
+
+@_compiled
+def hours_from(born: Ints, occurred: Ints, event: Ints) -> Floats:
+    """Return the hours from an instant of each question to its event; NaN for none (-1)."""
+    result = np.full(event.size, np.nan)
+    for i in range(event.size):
+        if event[i] >= 0:
+            result[i] = (occurred[event[i]] - born[i]) / HOUR
+    return result
+
+
+@_compiled
+def payments(
+    start: Ints,
+    stop: Ints,
+    as_of: Ints,
+    occurred: Ints,
+    since: Ints,
+    until: Ints,
+    due: Ints,
+    paid: Ints,
+    lookback: int,
+) -> tuple[Ints, Ints, Ints]:
+    """Return of the payments in each window how many are overdue, by how much due ones are late, how many."""
+    overdue, late = np.zeros(as_of.size, np.int64), np.zeros(as_of.size, np.int64)
+    count = np.zeros(as_of.size, np.int64)
+    for i in range(as_of.size):
+        when = as_of[i]
+        for j in range(start[i], stop[i]):
+            inside = lookback < 0 or occurred[j] > when - lookback
+            # What has no day to be due on is never late.
+            if inside and since[j] <= when < until[j] and due[j] != NO_INSTANT and due[j] + DAY <= when:
+                is_open = paid[j] == NO_INSTANT or paid[j] > when
+                overdue[i] += is_open
+                late[i] += max((when if is_open else paid[j]) - (due[j] + DAY), 0)
+                count[i] += 1
+    return overdue, late, count
+
+
+@_compiled
+def running(
+    start: Ints,
+    stop: Ints,
+    as_of: Ints,
+    since: Ints,
+    until: Ints,
+    stands: Flags,
+    begins: Ints,
+    ends: Ints,
+    value: Ints,
+) -> Ints:
+    """Return the value of the events that stand and run at each question."""
+    total = np.zeros(as_of.size, np.int64)
+    for i in range(as_of.size):
+        when = as_of[i]
+        for j in range(start[i], stop[i]):
+            runs_now = stands[j] and since[j] <= when < until[j] and begins[j] <= when < ends[j]
+            if runs_now and value[j] != NO_INSTANT:
+                total[i] += value[j]
+    return total
+
+
+# ------------------------------------------------------------------------------------------ others
+
+
+@_compiled
+def stepped(key: Ints, time: Ints, running: Ints, keys: Ints, as_of: Ints) -> Ints:
+    """Return what each of `keys` has come to by an instant: see `features.population.Steps`."""
+    result = np.empty(keys.size, np.int64)
+    first, last = 0, 0
+    for i in range(keys.size):
+        if i == 0 or keys[i] != keys[i - 1]:
+            first = _reach(key, keys[i], 0)
+            last = _reach(key, keys[i] + 1, first)
+        low, high = first, last
+        while low < high:
+            middle = (low + high) >> 1
+            if time[middle] <= as_of[i]:
+                low = middle + 1
+            else:
+                high = middle
+        result[i] = running[low] - running[first]
+    return result
+
+
+@_compiled
+def rate(
+    record: Ints,
+    group: Ints,
+    start: Ints,
+    stop: Ints,
+    won_at: Ints,
+    ids: Ints,
+    code: Ints,
+    as_of: Ints,
+    counts: tuple[Ints, Ints, Ints, Ints],
+    strength: int,
+) -> Floats:
+    """Return the rates among others: `counts` (asked and won in the group and in all) less a record's own.
+
+    Whole numbers above and below, and one division: the same bits in any batch. NaN below `strength` others.
+    """
+    result = np.full(ids.size, np.nan)
+    for i in range(ids.size):
+        asked, won, all_asked, all_won = counts[0][i], counts[1][i], counts[2][i], counts[3][i]
+        row = _reach(record, ids[i], 0)
+        while row < record.size and record[row] == ids[i]:
+            if start[row] <= as_of[i] < stop[row]:
+                alike, has = group[row] == code[i], won_at[row] <= as_of[i]
+                all_asked -= 1
+                all_won -= has
+                asked -= alike
+                won -= alike and has
+            row += 1
+        if all_asked >= strength:
+            result[i] = (won * all_asked + strength * all_won) / ((asked + strength) * all_asked)
+    return result
+
+
 def warm() -> None:
     """Compile every loop, or load what was compiled before, so that no question has to wait for it."""
     ints, limits = np.array([1, 2], np.int64), np.array([3, 3], np.int64)
@@ -466,3 +830,19 @@ def warm() -> None:
     held(0, 2, *window, 1)
     median_gap(*window, 1)
     largest(start, stop, ints, ints, limits, ints)
+    distinct(*window, 1, ints)
+    numbers = np.ones(2)
+    panel(*window, ints, ints.reshape(1, 2), ints, ints, ints, np.zeros(2, np.int64), numbers, 9)
+    hours_from(ints, ints, place)
+    payments(*window, ints, ints, 1)
+    running(start, stop, ints, ints, limits, ints > 1, ints, limits, ints)
+    stepped(ints, ints, np.zeros(3, np.int64), ints, ints)
+    rate(ints, ints, ints, limits, ints, ints, ints, ints, (ints, ints, ints, ints), 1)
+    held_since(ints, start, ints, ints > 1)
+    is_ascending(ints)
+    born(ints - 1, ints, ints, ints)
+    days_between(ints, ints)
+    scaled(ints, 1.0)
+    changes(ints, ints, ints, ints)
+    steps(0, 2, *window, 1)
+    tally(numbers, start, ints > 1)

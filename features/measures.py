@@ -9,14 +9,14 @@ from functools import cached_property
 
 import numpy as np
 
-from crm_core.arrays import NO_INSTANT
 from crm_core.columns import MONEY_SCALE
 from crm_core.errors import FeatureError
 from crm_core.records import RECORD_TYPES
 from crm_core.validation import columns_of
+from features.asks import Ask, Measure
 from features.declaration import Column, Meaning, Need, check_input
 from features.event_features import EventFeature, Events, as_number, unit_of
-from features.events import Values
+from features.events import Values, ratio
 from features.facts import Facts
 from features.windows import Ints, name_lookback, parse_lookback
 from features.wording import Noun, Sentence, last_en, last_zh
@@ -131,17 +131,14 @@ class EventDistinct(EventFeature):
         """Return what has to be read."""
         return self.of.need(self.field)
 
+    @cached_property
+    def ask(self) -> Ask:
+        """Return the number that is asked for."""
+        return Ask(self.of.kind, Measure.DISTINCT, self.length, self.field)
+
     def compute(self, facts: Facts) -> Column:
         """Return the counts."""
-        found = facts.events(self.of)
-        code = _codes(found.versions.columns[self.field])
-        many = int(code.max(initial=-1)) + 1
-        count = np.zeros(facts.as_of.size)
-        for question, version in found.pairs(self.length):
-            given = code[version] >= 0
-            pair = np.unique(question[given] * many + code[version][given])
-            count += np.bincount(pair // max(many, 1), minlength=count.size)
-        return count
+        return facts.number(self.ask)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,13 +180,19 @@ class EventShare(EventFeature):
         """Return what has to be read."""
         return (*self.of.need(), *self.part.need())
 
+    @cached_property
+    def _both(self) -> tuple[Ask, Ask]:
+        part, whole = (Ask(kind, Measure.COUNT, self.length) for kind in (self.part.kind, self.of.kind))
+        return part, whole
+
+    def asks(self) -> tuple[Ask, ...]:
+        """Return what is asked of events."""
+        return self._both
+
     def compute(self, facts: Facts) -> Column:
         """Return the shares."""
-        all_of_them = facts.events(self.of).count(self.length).astype(np.float64)
-        count = facts.events(self.part).count(self.length).astype(np.float64)
-        share = np.full(count.size, np.nan)
-        np.divide(count, all_of_them, out=share, where=all_of_them > 0)
-        return share
+        part, whole = self._both
+        return ratio(facts.number(part), facts.number(whole))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -255,14 +258,3 @@ class EventTrend(EventFeature):
 
 def _column(record: str, name: str):  # type: ignore[no-untyped-def]  # noqa: ANN202  a Column of SQLAlchemy
     return columns_of(RECORD_TYPES[record])[name]
-
-
-def _codes(column: Values) -> Ints:
-    """Return a number for each different value, -1 for an empty one."""
-    if column.dtype.kind == "i":
-        return np.where(column == NO_INSTANT, -1, np.unique(column, return_inverse=True)[1])
-    numbers: dict[object, int] = {}
-    found = (
-        -1 if value in (None, "") else numbers.setdefault(value, len(numbers)) for value in column.tolist()
-    )
-    return np.fromiter(found, dtype=np.int64, count=column.size)

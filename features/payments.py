@@ -11,14 +11,12 @@ from functools import cached_property
 
 import numpy as np
 
-from crm_core.arrays import NO_INSTANT
 from crm_core.clock import DAY
 from crm_core.errors import FeatureError
 from features.declaration import Column, Meaning, Need
 from features.event_features import EventFeature
-from features.events import AskedEvents
+from features.events import ratio
 from features.facts import Facts
-from features.windows import Flags, Ints
 from features.wording import Sentence, last_en, last_zh
 
 
@@ -63,12 +61,8 @@ class OverdueCount(PaymentFeature):
 
     def compute(self, facts: Facts) -> Column:
         """Return the counts."""
-        found = facts.events(self.of)
-        count = np.zeros(facts.as_of.size)
-        for question, version in found.pairs(self.length):
-            late, open_still = _lateness(found, version, facts.as_of[question])
-            count += np.bincount(question[(late >= 0) & open_still], minlength=count.size)
-        return count
+        overdue, _, _ = facts.events(self.of).payments(self.length)
+        return overdue.astype(np.float64)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,26 +91,5 @@ class PaymentDelay(PaymentFeature):
 
     def compute(self, facts: Facts) -> Column:
         """Return the means."""
-        found = facts.events(self.of)
-        days = np.zeros(facts.as_of.size, dtype=np.int64)
-        count = np.zeros(facts.as_of.size, dtype=np.int64)
-        for question, version in found.pairs(self.length):
-            as_of = facts.as_of[question]
-            due = found.versions.columns["due_on"][version]
-            counts = (due != NO_INSTANT) & (due + DAY <= as_of)
-            late, _ = _lateness(found, version[counts], as_of[counts])
-            np.add.at(days, question[counts], np.maximum(late, 0))
-            count += np.bincount(question[counts], minlength=count.size)
-        mean = np.full(count.size, np.nan)
-        np.divide(days / DAY, count, out=mean, where=count > 0)
-        return mean
-
-
-def _lateness(found: AskedEvents, version: Ints, as_of: Ints) -> tuple[Ints, Flags]:
-    """Return by how much each payment is late by the question (negative: not), and whether it is open."""
-    columns = found.versions.columns
-    due, paid = columns["due_on"][version], columns["paid_at"][version]
-    open_still = (paid == NO_INSTANT) | (paid > as_of)
-    # What has no day to be due on is never late.
-    due = np.where(due == NO_INSTANT, as_of, due)
-    return np.where(open_still, as_of, paid) - (due + DAY), open_still
+        _, late, count = facts.events(self.of).payments(self.length)
+        return ratio(late / DAY, count.astype(np.float64))

@@ -27,7 +27,8 @@ from crm_core.changes import Action, Change, newest_sequence, seen_transactions
 from crm_core.clock import DAY
 from crm_core.history import FieldHistory
 from crm_core.records import Deal, DealStatus, Lead, LeadStatus
-from crm_core.segments import end_within, expand_runs, runs_of
+from crm_core.segments import expand_runs, runs_of
+from features.compiled import loops
 from features.events import Values
 from features.facts import Plan
 from features.reading import read_table, read_tables
@@ -80,8 +81,7 @@ class Steps:
 
     def at(self, key: Ints, as_of: Ints) -> Ints:
         """Return what each key has come to by an instant; 0 for a key that never changed."""
-        start, stop = runs_of(self._key, key)
-        reached: Ints = self._running[end_within(self._time, start, stop, as_of)] - self._running[start]
+        reached: Ints = loops().stepped(self._key, self._time, self._running, key, as_of)
         return reached
 
 
@@ -99,6 +99,16 @@ class Counted:
     succeeded: Steps
     all_asked: Steps
     all_succeeded: Steps
+
+    def at(self, code: Ints, as_of: Ints) -> tuple[Ints, Ints, Ints, Ints]:
+        """Return how many were asked and won in each group, and in all."""
+        whole = np.zeros_like(code)
+        return (
+            self.asked.at(code, as_of),
+            self.succeeded.at(code, as_of),
+            self.all_asked.at(whole, as_of),
+            self.all_succeeded.at(whole, as_of),
+        )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -131,12 +141,7 @@ class Population:
 
     def code(self, values: Values) -> Ints:
         """Return the codes of values as the population has them; for one that nobody had, none of them."""
-        found = (self.codes.get(value, _NOBODY) for value in values.tolist())
-        return np.fromiter(found, dtype=np.int64, count=values.size)
-
-    def own(self, ids: Ints) -> tuple[Ints, Ints]:
-        """Return (asked, row): the questions of the population that are about the records asked about."""
-        return expand_runs(*runs_of(self.record_id, ids))
+        return np.array([self.codes.get(value, _NOBODY) for value in values.tolist()], dtype=np.int64)
 
     def counted(self, horizon: int, lookback: int | None) -> Counted:
         """Return when each question with this horizon, if over within the lookback, is seen."""

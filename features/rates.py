@@ -21,12 +21,15 @@ from sqlalchemy import Integer
 
 from crm_core.errors import FeatureError
 from crm_core.records import RECORD_TYPES
+from crm_core.segments import expand_runs, runs_of
 from crm_core.validation import columns_of
+from features.compiled import loops
 from features.declaration import Column, Meaning, Need, check_input
+from features.events import Floats
 from features.facts import Facts
 from features.field_features import FieldFeature, is_empty
-from features.population import ENTRY, OUTCOMES, RECORD, SETTLED, Counted, Population
-from features.windows import Flags, Ints, name_lookback, parse_lookback
+from features.population import ENTRY, OUTCOMES, RECORD, SETTLED
+from features.windows import Ints, name_lookback, parse_lookback
 from features.wording import Sentence
 
 STRENGTH = 20
@@ -95,41 +98,40 @@ class HistoricalRate(FieldFeature):
 
     def compute(self, facts: Facts) -> Column:
         """Return the rates."""
-        values = facts.records(None).values(self.field)
-        asked, won, all_asked, all_won = self.counts(facts)
-        # Whole numbers above and below, and one division: the same bits in any batch.
-        above = won * all_asked + self.strength * all_won
-        below = (asked + self.strength) * all_asked
-        rate = np.full(facts.as_of.size, np.nan)
-        np.divide(above, below, out=rate, where=(all_asked >= self.strength) & ~is_empty(values))
+        records, as_of = facts.records(None), facts.as_of
+        values = records.values(self.field)
+        population = facts.population(self.field, self.each)
+        counted = population.counted(*self.lengths)
+        code = population.code(values)
+        counts = counted.at(code, as_of)
+        rate: Floats = loops().rate(
+            population.record_id,
+            population.group,
+            counted.start,
+            counted.stop,
+            counted.won,
+            records.ids,
+            code,
+            as_of,
+            counts,
+            self.strength,
+        )
+        rate[is_empty(values)] = np.nan
         return rate
 
-    def counts(self, facts: Facts) -> tuple[Ints, Ints, Ints, Ints]:
-        """Return how many others were asked and won in the group, and in all: what a rate is made of."""
+    def counts(self, facts: Facts) -> dict[str, Ints]:
+        """Return how many others were asked and won in the group, and in all: what rates are made of."""
         records, population = facts.records(None), facts.population(self.field, self.each)
-        code = population.code(records.values(self.field))
-        return _others(population, population.counted(*self.lengths), records.ids, code, facts.as_of)
-
-
-def _others(
-    population: Population, counted: Counted, ids: Ints, code: Ints, as_of: Ints
-) -> tuple[Ints, Ints, Ints, Ints]:
-    """Return how many others were asked and won in the group, and in all."""
-    whole = np.zeros_like(code)
-    question, row = population.own(ids)
-    seen = (counted.start[row] <= as_of[question]) & (as_of[question] < counted.stop[row])
-    won = seen & (counted.won[row] <= as_of[question])
-    alike = population.group[row] == code[question]
-
-    def own(flags: Flags) -> Ints:
-        return np.bincount(question[flags], minlength=ids.size)
-
-    return (
-        counted.asked.at(code, as_of) - own(seen & alike),
-        counted.succeeded.at(code, as_of) - own(won & alike),
-        counted.all_asked.at(whole, as_of) - own(seen),
-        counted.all_succeeded.at(whole, as_of) - own(won),
-    )
+        counted, code = population.counted(*self.lengths), population.code(records.values(self.field))
+        question, row = expand_runs(*runs_of(population.record_id, records.ids))
+        seen = (counted.start[row] <= facts.as_of[question]) & (facts.as_of[question] < counted.stop[row])
+        won = seen & (counted.won[row] <= facts.as_of[question])
+        alike = population.group[row] == code[question]
+        own = {"asked": seen & alike, "won": won & alike, "all_asked": seen, "all_won": won}
+        return {
+            name: every - np.bincount(question[own[name]], minlength=code.size)
+            for name, every in zip(own, counted.at(code, facts.as_of), strict=True)
+        }
 
 
 def check_groups(record: str, field: str, via: str | None) -> None:

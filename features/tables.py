@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from crm_core.arrays import NO_INSTANT
 from crm_core.history import FieldHistory, resolve_as_of
-from features.columns import Columns, Values, Words, nothing_in
+from features.columns import Columns, Values, Words, kind_of, nothing_in, picked
 from features.compiled import loops
 from features.events import AskedEvents, Versions
 from features.windows import NEVER, Flags, Ints, visible_from, visible_until
@@ -74,7 +73,7 @@ class Table:
         """Return where each record stands, -1 for one that is not here."""
         if self._by_id is None:
             known = self.ints("id")
-            order = None if bool((known[1:] > known[:-1]).all()) else np.argsort(known, kind="stable")
+            order = None if loops().is_ascending(known) else np.argsort(known, kind="stable")
             self._by_id = (known if order is None else known[order], order)
         sorted_ids, order = self._by_id
         place: Ints = loops().positions(sorted_ids, ids)
@@ -220,28 +219,38 @@ class AskedRecords:
         self._as_of = as_of
         self._table = table
         self._row = table.rows_of(ids)
+        self._born: tuple[Flags, Ints, Ints, Flags, bool] = loops().born(
+            self._row, table.ints("occurred_at"), table.ints("recorded_at"), as_of
+        )
         self._values: dict[str, Values] = {}
+        self._newest: dict[str, Ints] = {}
+        self._since: dict[str, Ints] = {}
         self._asked_changes: dict[str, AskedEvents] = {}
 
-    @cached_property
+    @property
     def found(self) -> Flags:
         """Tell which of the records exist at all."""
-        return self._row >= 0
+        return self._born[0]
 
-    @cached_property
-    def known(self) -> Flags:
-        """Tell which of the records were known at their instant; deleted ones still are."""
-        return self.found & (self.known_from <= self._as_of)
-
-    @cached_property
+    @property
     def occurred_at(self) -> Ints:
-        """Return when each record came to exist."""
-        return self._base("occurred_at")
+        """Return when each record came to exist; NO_INSTANT for none."""
+        return self._born[1]
 
-    @cached_property
+    @property
     def known_from(self) -> Ints:
         """Return the first instant at which each record could be known; NO_INSTANT for none."""
-        return visible_from(self.occurred_at, self._base("recorded_at"))
+        return self._born[2]
+
+    @property
+    def known(self) -> Flags:
+        """Tell which of the records were known at their instant; deleted ones still are."""
+        return self._born[3]
+
+    @property
+    def all_known(self) -> bool:
+        """Tell whether all of the records were known at their instant."""
+        return self._born[4]
 
     @cached_property
     def unique(self) -> Ints:
@@ -257,12 +266,16 @@ class AskedRecords:
 
     def changed_at(self, field: str) -> Ints:
         """Return when a field came to hold what it held, as known; NO_INSTANT: since the record exists."""
-        asked = self.asked_changes(field)
-        happened = asked.versions.occurred_at
-        if happened.size == 0:
-            return np.full(self.ids.size, NO_INSTANT)
-        newest = asked.newest()
-        return np.where(newest < 0, NO_INSTANT, happened[newest])
+        happened = self.asked_changes(field).versions.occurred_at
+        return picked(happened, self._newest_change(field))
+
+    def held_since(self, field: str) -> Ints:
+        """Return since when a field held what it held; NO_INSTANT for a record that was not known."""
+        found = self._since.get(field)
+        if found is None:
+            changed, newest = self.asked_changes(field).versions.occurred_at, self._newest_change(field)
+            found = self._since[field] = loops().held_since(changed, newest, self.occurred_at, self.known)
+        return found
 
     def asked_changes(self, field: str) -> AskedEvents:
         """Return the changes of a field beside the questions; columns `new`, and `first` before all."""
@@ -277,39 +290,44 @@ class AskedRecords:
     def _known_values(self, field: str) -> Values:
         current = self._table.columns[field]
         if current.size == 0:
-            return np.full(self.ids.size, nothing_in(current), dtype=_dtype(current))
+            return np.full(self.ids.size, nothing_in(current), dtype=kind_of(current))
         answer = current.take(self._row).decode() if isinstance(current, Words) else current[self._row]
         if field in self._table.histories:
             self._replay(field, answer)
-        if not self.known.all():
+        if not self.all_known:
             answer[~self.known] = nothing_in(current)
         return answer
 
     def _replay(self, field: str, answer: Values) -> None:
         """Put what a field held, as known, where it ever changed."""
-        asked = self.asked_changes(field)
+        asked, newest = self.asked_changes(field), self._newest_change(field)
         columns = asked.versions.columns
-        changed = asked.any_of()
-        answer[changed >= 0] = columns["first"][changed[changed >= 0]]
-        newest = asked.newest()
-        answer[newest >= 0] = columns["new"][newest[newest >= 0]]
+        known = newest >= 0
+        if not known.all():
+            changed = asked.any_of()
+            answer[changed >= 0] = columns["first"][changed[changed >= 0]]
+        answer[known] = columns["new"][newest[known]]
 
-    def _base(self, column: str) -> Ints:
-        if self._table.size == 0:
-            return np.full(self.ids.size, NO_INSTANT)
-        return np.asarray(np.where(self.found, self._table.ints(column)[self._row], NO_INSTANT))
+    def _newest_change(self, field: str) -> Ints:
+        """Return the change of a field that counts at each instant; -1 for none."""
+        if field not in self._newest:
+            self._newest[field] = self.asked_changes(field).newest()
+        return self._newest[field]
 
 
 def _changes(history: FieldHistory) -> Versions:
-    start, _, _ = loops().runs(history.record_id, history.record_id)
-    return Versions(
+    first, start, stop, in_order = loops().changes(
+        history.record_id, history.change_id, history.occurred_at, history.recorded_at
+    )
+    versions = Versions(
         key=history.record_id,
         record_id=history.change_id,
         occurred_at=history.occurred_at,
-        start=visible_from(history.occurred_at, history.recorded_at),
-        stop=np.full(history.record_id.size, NEVER),
-        columns={"first": history.old[start], "new": history.new},
-    ).in_order()
+        start=start,
+        stop=stop,
+        columns={"first": history.old[first], "new": history.new},
+    )
+    return versions if in_order else versions.in_order()
 
 
 def _spans(table: Table, histories: Mapping[str, FieldHistory]) -> tuple[Ints, Ints]:
@@ -332,10 +350,6 @@ def _spans(table: Table, histories: Mapping[str, FieldHistory]) -> tuple[Ints, I
 def _coded(column: Values | Words) -> Values | Words:
     """Return a column with its words as numbers."""
     return Words.of(column) if not isinstance(column, Words) and column.dtype.kind == "O" else column
-
-
-def _dtype(column: Values | Words) -> np.dtype[np.generic]:
-    return np.dtype(object) if isinstance(column, Words) else column.dtype
 
 
 _NOBODY = np.empty(0, dtype=np.int64)

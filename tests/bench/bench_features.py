@@ -15,7 +15,7 @@ from features.cohort import Cohort
 from features.compiled import warm
 from features.feature_set import FEATURE_SETS
 from tests.bench import one_record
-from tests.bench.activity_engines import by_duckdb, by_pandas, by_polars, same
+from tests.bench.activity_engines import by_duckdb, by_pandas, by_pandas_and_numpy, by_polars, same
 from tests.bench.activity_featuretools import by_featuretools
 from tests.bench.activity_log import Columns, Log, make_log, ours
 from tests.bench.harness import Benchmark, Contest, SidesDisagreeError, seconds, timed
@@ -118,6 +118,7 @@ BENCHMARKS = (
             ("polars", by_polars, 5.0),
             ("duckdb", by_duckdb, 7.0),
             ("pandas", by_pandas, 8.0),
+            ("pandas_and_numpy", by_pandas_and_numpy, None),
         )
     ),
     Benchmark(

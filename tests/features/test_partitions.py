@@ -6,6 +6,7 @@ import random
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +18,13 @@ from crm_core.clock import DAY
 from crm_core.errors import FeatureError, OutcomeFieldError
 from crm_core.fields import Known, declare_field
 from crm_core.store import Store
-from features import blocks
+from features import asks, blocks
 from features import events as counting
+from features.asks import Measure
 from features.blocks import columns_from
 from features.cohort import Cohort
 from features.columns import Words, as_objects
+from features.facts import Facts
 from features.feature_set import FEATURE_SETS, feature_set_for
 from features.frame import build_frame, frame_of
 from features.parquet import export_tables
@@ -88,6 +91,36 @@ def test_every_feature_is_the_same_however_many_events_count_as_few(
             monkeypatch.setattr(counting, "FEW", few)
             pd.testing.assert_frame_equal(build_frame(store, cohort, feature_set), usual, check_exact=True)
         monkeypatch.undo()
+
+
+@pytest.mark.parametrize("task", FEATURE_SETS)
+def test_every_feature_is_the_same_however_many_kinds_of_events_are_told_apart_at_once(
+    task: str, worlds: list[Store], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    feature_set = features_for(worlds[0], task)
+    cohort = everything(feature_set.record_type)
+    usual = build_frame(worlds[0], cohort, feature_set)
+
+    for kinds in (1, 2):
+        monkeypatch.setattr(asks, "KINDS", kinds)
+        planned_anew = replace(feature_set)
+        assert len({panel for panel, _ in planned_anew.plan.places.values()}) > 3
+        pd.testing.assert_frame_equal(build_frame(worlds[0], cohort, planned_anew), usual, check_exact=True)
+
+
+@pytest.mark.parametrize("task", FEATURE_SETS)
+def test_what_no_plan_foresaw_is_answered_alike(task: str, worlds: list[Store]) -> None:
+    feature_set = features_for(worlds[0], task)
+    cohort = everything(feature_set.record_type)
+    with worlds[0].reading() as session:
+        tables = read_all(session, feature_set.plan, cohort.ids)
+    planned = Facts(tables, cohort, feature_set.plan)
+    alone = Facts(tables, cohort, replace(feature_set.plan, places={}))
+
+    for ask in feature_set.plan.places:
+        is_event = ask.measure in (Measure.LAST, Measure.FIRST)
+        found, expected = (facts.event(ask) if is_event else facts.number(ask) for facts in (alone, planned))
+        np.testing.assert_array_equal(found, expected)
 
 
 @pytest.mark.parametrize("task", FEATURE_SETS)
