@@ -172,6 +172,17 @@ def newest_sequence(session: Session) -> int:
     return session.scalar(select(func.max(Change.sequence)).where(_settled(session))) or 0
 
 
+def seen_transactions(session: Session) -> tuple[int, frozenset[int]] | None:
+    """Return the first transaction that a session sees nothing of, and which before it were running.
+
+    None where transactions commit in the order of their numbers.
+    """
+    if session.get_bind().dialect.name != "postgresql":
+        return None
+    _, limit, running = session.scalars(text("SELECT pg_current_snapshot()::text")).one().split(":")
+    return int(limit), frozenset(int(number) for number in running.split(",") if number)
+
+
 def next_sequence(session: Session) -> int:
     """Return the sequence of the transaction that `session` is in, which must be one that writes."""
     if session.get_bind().dialect.name == "postgresql":

@@ -28,19 +28,27 @@ class Words:
     @classmethod
     def of(cls, values: npt.NDArray[np.object_]) -> Words:
         """Return a column of objects as words; equal objects become one."""
-        if values.size > _MANY:
-            return cls._of_many(values)
-        cells = values.tolist()
-        place = {word: number for number, word in enumerate(dict.fromkeys(cells))}
+        return (cls._of_many(values) if values.size > _MANY else None) or cls._of_any(values.tolist())
+
+    @classmethod
+    def _of_any(cls, cells: list[Any]) -> Words:
+        """Return a column of whatever JSON holds; lists stay apart."""
+        try:
+            place = {word: number for number, word in enumerate(dict.fromkeys(cells))}
+        except TypeError:
+            return cls(np.arange(len(cells), dtype=np.int32), as_objects(cells))
         codes = np.fromiter(map(place.__getitem__, cells), dtype=np.int32, count=len(cells))
         return cls(codes, as_objects(list(place)))
 
     @classmethod
-    def _of_many(cls, values: npt.NDArray[np.object_]) -> Words:
-        """Return the same without an object a row."""
+    def _of_many(cls, values: npt.NDArray[np.object_]) -> Words | None:
+        """Return the same without an object a row; None where not all are words, as in custom fields."""
         import pyarrow as pa
 
-        coded = pa.array(values, type=pa.string(), from_pandas=True).dictionary_encode()
+        try:
+            coded = pa.array(values, type=pa.string(), from_pandas=True).dictionary_encode()
+        except pa.ArrowTypeError:
+            return None
         words = as_objects([*coded.dictionary.to_pylist(), None])
         codes = coded.indices.fill_null(len(words) - 1).to_numpy(zero_copy_only=False)
         return cls(codes.astype(np.int32), words)

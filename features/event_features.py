@@ -115,6 +115,11 @@ class EventFeature(Feature):
         return None if self.lookback is None else parse_lookback(self.lookback)
 
     @property
+    def reach(self) -> int | None:
+        """Return how far back it looks, in microseconds; None for without end."""
+        return self.length
+
+    @property
     def suffix(self) -> str:
         """Return the lookback as it ends the name."""
         return "" if self.length is None else f"_{name_lookback(self.length)}"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -13,18 +13,21 @@ from sqlalchemy.orm import Session
 from crm_core.arrays import NO_INSTANT
 from crm_core.clock import instant
 from crm_core.columns import MONEY_SCALE, Day, Instant, Money
+from crm_core.declared import plain_custom
 from crm_core.errors import FeatureError
-from crm_core.records import RECORD_TYPES
+from crm_core.fields import CUSTOM
+from crm_core.records import RECORD_TYPES, CustomRecord
 from crm_core.store import Store
 from crm_core.validation import columns_of
 from features.asks import Ask, Kind
 from features.cohort import Cohort
 from features.declaration import Feature, Need, reached
-from features.event_features import Events
+from features.event_features import EventFeature, Events
 from features.events import AskedEvents, Floats, Versions
 from features.facts import Facts
 from features.feature_set import FeatureSet, check_usable
 from features.population import read_all
+from features.rates import HistoricalRate
 from features.windows import Ints, in_feature_window, visible_from
 
 
@@ -46,11 +49,16 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Explored:
-    """One feature of one question: its value, None where missing, and the rows behind it, oldest first."""
+    """One feature of one question: its value, None where missing, and the rows behind it, oldest first.
+
+    `others` is what a rate is counted from: how many other records were asked about and came to the outcome,
+    in the group and in all. Nothing of other features.
+    """
 
     feature: Feature
     value: float | str | None
     rows: tuple[Row, ...]
+    others: Mapping[str, int]
 
     @property
     def counted(self) -> tuple[Row, ...]:
@@ -79,7 +87,7 @@ def explore_in(session: Session, cohort: Cohort, feature_set: FeatureSet) -> lis
     check_usable(session, feature_set)
     tables = read_all(session, feature_set.plan, cohort.ids)
     facts = _WatchedFacts(tables, cohort, feature_set.plan)
-    return [_explored(facts, feature) for feature in feature_set.features]
+    return [_explored(session, facts, feature) for feature in feature_set.features]
 
 
 class _WatchedFacts(Facts):
@@ -103,19 +111,31 @@ class _WatchedFacts(Facts):
         return super().event(ask)
 
 
-def _explored(facts: _WatchedFacts, feature: Feature) -> Explored:
+def _explored(session: Session, facts: _WatchedFacts, feature: Feature) -> Explored:
     facts.asked_for = []
     value = feature.compute(facts)[0]
     kinds = dict.fromkeys(facts.asked_for)
-    lookback = getattr(feature, "length", None)
-    rows = [row for kind in kinds for row in _event_rows(facts, kind, lookback)]
+    lookback = feature.reach if isinstance(feature, EventFeature) else None
+    events = [row for kind in kinds for row in _event_rows(facts, kind, lookback)]
+    # A share asks for the same event twice: as one of all, and as one of the part.
+    rows = list({(row.record_type, row.record_id, row.known_from): row for row in events}.values())
     rows += [row for need in feature.needs() if need.event is None for row in _field_rows(facts, need)]
+    rows = [replace(row, values=_plain(session, row)) for row in rows]
+    counts = feature.counts(facts) if isinstance(feature, HistoricalRate) else {}
     missing = value is None or value != value  # noqa: PLR0124  NaN alone differs from itself
     return Explored(
         feature=feature,
         value=None if missing else value if isinstance(value, str) else float(value),
         rows=tuple(sorted(rows, key=lambda row: (row.occurred_at, row.known_from))),
+        others={name: int(count[0]) for name, count in counts.items()},
     )
+
+
+def _plain(session: Session, row: Row) -> dict[str, Any]:
+    """Return the values of a row with those of custom fields as people write them."""
+    custom = {name.removeprefix(CUSTOM): each for name, each in row.values.items() if name.startswith(CUSTOM)}
+    plain = plain_custom(session, row.record_type, custom) or {}
+    return {**row.values, **{f"{CUSTOM}{name}": each for name, each in plain.items()}}
 
 
 def _event_rows(facts: Facts, kind: Kind, lookback: int | None) -> Iterator[Row]:
@@ -182,7 +202,7 @@ def _shown(record_type: str, field: str, stored: Any) -> Any:  # noqa: ANN401  a
     """Return a stored value as a person or JSON has it."""
     if stored is None or stored == NO_INSTANT or stored != stored:  # noqa: PLR0124  NaN
         return None
-    column = columns_of(RECORD_TYPES[record_type]).get(field)
+    column = columns_of(RECORD_TYPES.get(record_type, CustomRecord)).get(field)
     kind = None if column is None else column.type
     if isinstance(kind, Money):
         return int(stored) / MONEY_SCALE

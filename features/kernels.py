@@ -147,17 +147,17 @@ def scaled(values: Ints, scale: float) -> Floats:
 
 
 @_compiled
-def changes(record: Ints, change: Ints, occurred: Ints, recorded: Ints) -> tuple[Ints, Ints, Ints, bool]:
+def changes(record: Ints, occurred: Ints, recorded: Ints) -> tuple[Ints, Ints, Ints, bool]:
     """Return of changes by record: the first written of its record, and from when to when each is seen.
 
-    Then: whether they are in order as they happened too.
+    Then: whether they are in order as they happened too, those of one instant as they were learned.
     """
     first, since = np.empty(record.size, np.int64), np.empty(record.size, np.int64)
     until = np.full(record.size, NEVER, np.int64)
     for i in range(record.size):
         first[i] = first[i - 1] if i > 0 and record[i] == record[i - 1] else i
         since[i] = max(occurred[i], recorded[i])
-    return first, since, until, is_in_order(record, occurred, change, since, until)
+    return first, since, until, is_in_order(record, occurred, recorded, since, until)
 
 
 @_compiled
@@ -843,6 +843,6 @@ def warm() -> None:
     born(ints - 1, ints, ints, ints)
     days_between(ints, ints)
     scaled(ints, 1.0)
-    changes(ints, ints, ints, ints)
+    changes(ints, ints, ints)
     steps(0, 2, *window, 1)
     tally(numbers, start, ints > 1)

@@ -217,6 +217,11 @@ class EventTrend(EventFeature):
         """Return the window and the time before it, in microseconds."""
         return parse_lookback(self.lookback or ""), parse_lookback(self.before or "")
 
+    @property
+    def reach(self) -> int:
+        """Return how far back it looks, in microseconds."""
+        return sum(self.lengths)
+
     @cached_property
     def meaning(self) -> Meaning:
         """Return what it says."""

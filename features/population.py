@@ -23,7 +23,7 @@ from sqlalchemy import Engine, func, select
 from sqlalchemy.orm import Session
 
 from crm_core.arrays import NO_INSTANT, Arrays, among, read_arrays
-from crm_core.changes import Action, Change, newest_sequence
+from crm_core.changes import Action, Change, newest_sequence, seen_transactions
 from crm_core.clock import DAY
 from crm_core.history import FieldHistory
 from crm_core.records import Deal, DealStatus, Lead, LeadStatus
@@ -234,11 +234,29 @@ class _Rows:
         return Population(group=group, codes=codes, **columns)
 
 
+@dataclass(frozen=True, kw_only=True)
+class _LogEnd:
+    """How far a session sees the change log: what is in it, and what nothing committed later comes before.
+
+    Of transactions before `limit` it sees all but those that were `running`.
+    """
+
+    newest: int
+    settled: int
+    limit: int
+    running: frozenset[int] = frozenset()
+
+    def covers(self, other: _LogEnd) -> bool:
+        """Tell whether this session sees everything in the log that the other one saw."""
+        hidden = (number for number in self.running if number <= other.newest)
+        return other.newest < self.limit and all(number in other.running for number in hidden)
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Kept:
-    """What was read when the change log had come to `sequence`."""
+    """What was read by a session that saw `log`."""
 
-    sequence: int
+    log: _LogEnd
     rows: _Rows
     population: Population
 
@@ -260,7 +278,7 @@ def population_of(session: Session, record: str, by: str, each: str) -> Populati
         return _read(session, key).coded()
     log = _log_end(session)
     kept = _KEPT.setdefault(engine, {}).get(key)
-    if kept is not None and kept.sequence > log.newest:
+    if kept is not None and not log.covers(kept.log):
         return _read(session, key).coded()
     # What is kept is never changed, only replaced: others may be reading it.
     fresh = _begin(session, key, log) if kept is None else _brought_up_to(session, key, kept, log)
@@ -268,38 +286,32 @@ def population_of(session: Session, record: str, by: str, each: str) -> Populati
     return fresh.population
 
 
-@dataclass(frozen=True, kw_only=True)
-class _LogEnd:
-    """How far the change log goes: what is seen of it, and what nothing committed later can come before."""
-
-    newest: int
-    settled: int
-
-
 def _log_end(session: Session) -> _LogEnd:
     """Return it; a session that only reads sees one state, so that it is asked for once."""
     if _LogEnd not in session.info:
         newest = session.scalar(select(func.max(Change.sequence))) or 0
-        session.info[_LogEnd] = _LogEnd(newest=newest, settled=min(newest, newest_sequence(session)))
+        settled = min(newest, newest_sequence(session))
+        limit, running = seen_transactions(session) or (newest + 1, frozenset())
+        session.info[_LogEnd] = _LogEnd(newest=newest, settled=settled, limit=limit, running=running)
     found: _LogEnd = session.info[_LogEnd]
     return found
 
 
 def _begin(session: Session, key: PopulationKey, log: _LogEnd) -> _Kept:
     rows = _read(session, key)
-    return _Kept(sequence=log.settled, rows=rows, population=rows.coded())
+    return _Kept(log=log, rows=rows, population=rows.coded())
 
 
 def _brought_up_to(session: Session, key: PopulationKey, kept: _Kept, log: _LogEnd) -> _Kept:
-    if kept.sequence == log.newest:
+    if kept.log.settled == log.newest:
         return kept
-    changed = _changed_since(session, key, kept.sequence)
+    changed = _changed_since(session, key, kept.log.settled)
     if changed.size > _TOO_MANY:
         return _begin(session, key, log)
     if changed.size == 0:
-        return replace(kept, sequence=log.settled)
+        return replace(kept, log=log)
     rows = kept.rows.without(changed).joined(_read(session, key, changed))
-    return _Kept(sequence=log.settled, rows=rows, population=rows.coded())
+    return _Kept(log=log, rows=rows, population=rows.coded())
 
 
 def _changed_since(session: Session, key: PopulationKey, sequence: int) -> Ints:

@@ -21,6 +21,7 @@ from sqlalchemy import Integer
 
 from crm_core.errors import FeatureError
 from crm_core.records import RECORD_TYPES
+from crm_core.segments import expand_runs, runs_of
 from crm_core.validation import columns_of
 from features.compiled import loops
 from features.declaration import Column, Meaning, Need, check_input
@@ -28,7 +29,7 @@ from features.events import Floats
 from features.facts import Facts
 from features.field_features import FieldFeature, is_empty
 from features.population import ENTRY, OUTCOMES, RECORD, SETTLED
-from features.windows import name_lookback, parse_lookback
+from features.windows import Ints, name_lookback, parse_lookback
 from features.wording import Sentence
 
 STRENGTH = 20
@@ -117,6 +118,20 @@ class HistoricalRate(FieldFeature):
         )
         rate[is_empty(values)] = np.nan
         return rate
+
+    def counts(self, facts: Facts) -> dict[str, Ints]:
+        """Return how many others were asked and won in the group, and in all: what rates are made of."""
+        records, population = facts.records(None), facts.population(self.field, self.each)
+        counted, code = population.counted(*self.lengths), population.code(records.values(self.field))
+        question, row = expand_runs(*runs_of(population.record_id, records.ids))
+        seen = (counted.start[row] <= facts.as_of[question]) & (facts.as_of[question] < counted.stop[row])
+        won = seen & (counted.won[row] <= facts.as_of[question])
+        alike = population.group[row] == code[question]
+        own = {"asked": seen & alike, "won": won & alike, "all_asked": seen, "all_won": won}
+        return {
+            name: every - np.bincount(question[own[name]], minlength=code.size)
+            for name, every in zip(own, counted.at(code, facts.as_of), strict=True)
+        }
 
 
 def check_groups(record: str, field: str, via: str | None) -> None:

@@ -317,11 +317,12 @@ class AskedRecords:
 
 def _changes(history: FieldHistory) -> Versions:
     first, start, stop, in_order = loops().changes(
-        history.record_id, history.change_id, history.occurred_at, history.recorded_at
+        history.record_id, history.occurred_at, history.recorded_at
     )
     versions = Versions(
         key=history.record_id,
-        record_id=history.change_id,
+        # Of changes of one instant the one learned last counts; sorting keeps those below as written.
+        record_id=history.recorded_at,
         occurred_at=history.occurred_at,
         start=start,
         stop=stop,

@@ -477,9 +477,9 @@ def shapley_values(forest: Forest, matrix: Floats) -> Floats:
     Returns
     -------
     float64[n, columns], in the unit of the leaves (log-odds). A row's values and the forest's `average` add
-    up to the sum of its leaves. Equal to LightGBM's `pred_contrib`.
+    up to the sum of its leaves. Equal to LightGBM's `pred_contrib`. Raises ValueError for other columns.
     """
-    rows = np.ascontiguousarray(matrix, dtype=np.float64)
+    rows = _rows(forest, matrix)
     parts = np.zeros(rows.shape)
     if len(rows) <= _ALONE:
         _explain_alone(forest, rows, parts)
@@ -492,13 +492,13 @@ def shapley_values(forest: Forest, matrix: Floats) -> Floats:
 def sums_of_leaves(forest: Forest, matrix: Floats) -> Floats:
     """Return the sum of the leaves each row reaches, equal to the bit to LightGBM's raw score: float64[n].
 
-    `matrix` is float64[n, columns of the forest]; NaN is missing. Raises ValueError for a tree with more than
-    MOST_LEAVES leaves.
+    `matrix` is float64[n, columns of the forest]; NaN is missing. Raises ValueError for other columns,
+    or for a tree with more than MOST_LEAVES leaves.
     """
     if forest.most_leaves > MOST_LEAVES:
         msg = f"expected trees of up to {MOST_LEAVES} leaves, got one with {forest.most_leaves}"
         raise ValueError(msg)
-    rows, sums = np.ascontiguousarray(matrix, dtype=np.float64), np.zeros(len(matrix))
+    rows, sums = _rows(forest, matrix), np.zeros(len(matrix))
     _in_blocks(lambda some: _add_up(forest, rows[some], sums[some], _WIDTH), len(rows), forest)
     return sums
 
@@ -509,6 +509,14 @@ def warm() -> None:
     for rows in (1, _ALONE + 1):
         shapley_values(forest, np.zeros((rows, 1)))
     sums_of_leaves(forest, np.zeros((1, 1)))
+
+
+def _rows(forest: Forest, matrix: Floats) -> Floats:
+    """Return the matrix as the loops walk along it, which look at no bounds."""
+    if matrix.ndim != 2 or matrix.shape[1] != forest.columns:
+        msg = f"expected {forest.columns} columns as the trees have, got a matrix of shape {matrix.shape}"
+        raise ValueError(msg)
+    return np.ascontiguousarray(matrix, dtype=np.float64)
 
 
 def _in_blocks(work: Callable[[slice], None], rows: int, forest: Forest) -> None:

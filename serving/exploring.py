@@ -75,6 +75,10 @@ def show_record(report: dict[str, Any], *, every_row: bool) -> None:
     for one in report["features"]:
         value = "-" if one["value"] is None else f"{one['value']:g}" if one["number"] else one["value"]
         click.echo(f"\n{one['name']} = {value}   ({one['reads_as']})")
+        if one["others"]:
+            click.echo(
+                "  {won} of {asked} others alike, {all_won} of {all_asked} of all".format(**one["others"])
+            )
         rows = one["rows"] if every_row else one["rows"][-_FEW:]
         if len(rows) < len(one["rows"]):
             click.echo(f"  {len(one['rows']) - len(rows)} earlier rows; --feature {one['name']} shows all")
@@ -89,6 +93,7 @@ def _told(one: Any) -> dict[str, Any]:  # noqa: ANN401  features.explorer.Explor
         "number": one.feature.dtype == "number",
         "value": one.value,
         "reads_as": one.feature.say(one.value),
+        "others": dict(one.others),
         "rows": [
             {
                 "record": f"{row.record_type} {row.record_id}",

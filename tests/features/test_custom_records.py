@@ -27,6 +27,7 @@ from crm_core.records import Account, CustomRecord, Deal
 from crm_core.store import Store
 from features.cohort import Cohort
 from features.custom_records import LastLinkedValue, LinkedRecords, TypeNoun
+from features.explorer import explore
 from features.feature_set import FeatureSet, feature_set_for
 from features.frame import build_frame
 from features.wording import Noun
@@ -312,3 +313,41 @@ def test_a_field_of_every_kind_is_read_from_the_last_linked_record(store: Store,
         "last_linked_machine__instant_days_until": 0.5,
         "last_linked_machine__money": 7.25,
     }
+
+
+def test_what_lies_behind_features_of_declared_records_is_shown_as_people_write_it(imported: Store) -> None:
+    account = account_of(imported, "K1")
+    shown = explore(imported, feature_set_for(imported, "churn"), account.id, MONDAY)
+
+    (count,) = (one for one in shown if one.feature.name == "linked_project_count")
+    assert [(row.record_type, row.values["custom.phase"]) for row in count.rows] == [
+        ("project", "设计"),
+        ("project", "施工"),
+    ]
+    assert [row.values["custom.budget"] for row in count.rows] == ["1000.5", None]
+
+
+def test_numbers_of_many_linked_records_are_read_like_those_of_few(store: Store, clock: FixedClock) -> None:
+    with store.transaction() as transaction:
+        session = transaction.session
+        kind = declare_record_type(
+            session, name="machine", label_en="Machine", label_zh="设备", links=["account"]
+        )
+        for name, field in (("size", FieldKind.NUMBER), ("new", FieldKind.FLAG)):
+            declare_field(
+                session, record_type="machine", name=f"custom.{name}", kind=field, known=Known.CREATION
+            )
+        account = make_account(transaction)
+        rows = [
+            {
+                "type_id": kind.id,
+                "name": "Mill",
+                "account_id": account.id,
+                "occurred_at": clock.now(),
+                "custom": {"size": number + 0.5, "new": number % 2 == 1},
+            }
+            for number in range(1200)
+        ]
+        transaction.create_many(CustomRecord, rows)
+    row = row_of(store, "churn", Account, account.id, clock.now())
+    assert (row["last_linked_machine__size"], row["last_linked_machine__new"]) == (1199.5, 1)

@@ -6,43 +6,62 @@ import random
 import shutil
 import tempfile
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pandas as pd
 import psycopg
 import pytest
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
 
 from crm_core import migrations
-from crm_core.clock import instant
-from crm_core.store import Store
+from crm_core.changes import Source
+from crm_core.clock import FixedClock, instant
+from crm_core.records import Lead
+from crm_core.store import Store, Transaction
 from features.cohort import Cohort, account_cohort, deal_cohort, lead_cohort
-from features.feature_set import FEATURE_SETS, feature_set_for
-from features.frame import build_frame
+from features.feature_set import FEATURE_SETS, FeatureSet, feature_set_for
+from features.frame import build_frame, build_frame_in
 from features.labels import Labels, contract_labels, deal_labels, lead_labels
+from features.rates import HistoricalRate
 from tests import postgres
+from tests.factories import make_lead
 from tests.features.worlds import BEGIN, END, fill_store, make_world, write_world
 
 
 @pytest.fixture(scope="module")
-def both(tmp_path_factory: pytest.TempPathFactory, empty_database: Path) -> Iterator[tuple[Store, Store]]:
-    """One world, on SQLite and on PostgreSQL."""
-    world = make_world(random.Random(2).choice, 150)
+def server() -> Iterator[str]:
+    """A PostgreSQL server."""
     # Not below pytest's own folder: PostgreSQL's user must be able to enter every folder above.
     folder = Path(tempfile.mkdtemp(prefix="crm-postgres-"))
     try:
         with postgres.server(folder) as url:
-            with psycopg.connect(f"{url}/postgres".replace("+psycopg", ""), autocommit=True) as connection:
-                connection.execute("CREATE DATABASE features")
-            migrations.upgrade(f"{url}/features")
-            stores = (
-                write_world(world, tmp_path_factory.mktemp("sqlite"), empty_database),
-                fill_store(world, f"{url}/features"),
-            )
-            yield stores
-            for store in stores:
-                store.close()
+            yield url
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def make_database(server: str, name: str) -> str:
+    with psycopg.connect(f"{server}/postgres".replace("+psycopg", ""), autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}".encode())
+    migrations.upgrade(f"{server}/{name}")
+    return f"{server}/{name}"
+
+
+@pytest.fixture(scope="module")
+def both(
+    server: str, tmp_path_factory: pytest.TempPathFactory, empty_database: Path
+) -> Iterator[tuple[Store, Store]]:
+    """One world, on SQLite and on PostgreSQL."""
+    world = make_world(random.Random(2).choice, 150)
+    stores = (
+        write_world(world, tmp_path_factory.mktemp("sqlite"), empty_database),
+        fill_store(world, make_database(server, "features")),
+    )
+    yield stores
+    for store in stores:
+        store.close()
 
 
 def ask(store: Store, task: str) -> tuple[Cohort, Labels]:
@@ -69,3 +88,35 @@ def test_both_databases_answer_alike(task: str, both: tuple[Store, Store]) -> No
     for asked in (cohort, cohort.take(slice(0, 1))):
         one, another = (build_frame(store, asked, feature_set_for(store, task)) for store in both)
         pd.testing.assert_frame_equal(one, another, check_exact=True)
+
+
+def test_a_rate_sees_only_what_its_session_sees_whatever_others_have_read(server: str) -> None:
+    begin = datetime(2026, 1, 1, tzinfo=UTC)
+    early, later = begin + timedelta(days=5), begin + timedelta(days=100)
+    store = Store(make_database(server, "rates"), clock=FixedClock(later))
+    rate = HistoricalRate(record="lead", field="source", horizon="30d", strength=1)
+    asked = FeatureSet(name="rates", record_type="lead", features=(rate,))
+
+    def ask_in(session: Session) -> float:
+        frame = build_frame_in(session, Cohort.single("lead", 4, later), asked)
+        return float(frame.to_numpy()[0, 0])
+
+    def convert(step: Transaction, lead: int) -> None:
+        step.update(step.get(Lead, lead), {"status": "converted"}, occurred_at=early, recorded_at=early)
+
+    with store.transaction(source=Source.IMPORT) as step:
+        for _ in range(4):
+            make_lead(step, source="fair", occurred_at=begin, recorded_at=begin)
+    with store.transaction(source=Source.IMPORT) as slow:
+        convert(slow, 1)
+        slow.session.flush()
+        with store.reading() as old:
+            assert old.scalar(select(func.count()).select_from(Lead)) == 4  # from here on it sees one state
+            with store.transaction(source=Source.IMPORT) as quick:
+                convert(quick, 2)
+            with store.reading() as new:
+                assert ask_in(new) == pytest.approx(1 / 3)
+            assert ask_in(old) == 0
+    with store.reading() as newest:
+        assert ask_in(newest) == pytest.approx(2 / 3)
+    store.close()

@@ -18,9 +18,11 @@ from crm_core.store import Store
 from features.cohort import Cohort
 from features.event_features import EventCount
 from features.explorer import Explored, explore
-from features.feature_set import FEATURE_SETS, feature_set_for
+from features.feature_set import FEATURE_SETS, FeatureSet, feature_set_for
 from features.field_features import ChangesCount
 from features.frame import build_frame
+from features.lead import ACTIVITIES, INBOUND
+from features.measures import EventShare, EventTrend
 from tests.factories import make_activity, make_lead
 from tests.features.worlds import BEGIN, BUSY, ids_of, make_world, write_world
 
@@ -107,3 +109,27 @@ def test_what_a_frame_would_refuse_is_not_shown(store: Store) -> None:
         declare_field(transaction.session, record_type="lead", name="region", known=Known.OUTCOME)
     with pytest.raises(OutcomeFieldError, match=r"lead\.region"):
         explored(store, lead.id)
+
+
+def test_a_trend_shows_both_of_its_times_and_a_share_each_event_once(store: Store, clock: FixedClock) -> None:
+    with store.transaction(source=Source.IMPORT) as transaction:
+        long_ago = clock.now() - timedelta(days=90)
+        lead = make_lead(transaction, occurred_at=long_ago, recorded_at=long_ago)
+        for days, direction in ((1, "inbound"), (40, "outbound"), (41, "inbound"), (70, "inbound")):
+            when = clock.now() - timedelta(days=days)
+            make_activity(
+                transaction,
+                kind="call",
+                direction=direction,
+                lead_id=lead.id,
+                occurred_at=when,
+                recorded_at=when,
+            )
+    trend = EventTrend(of=ACTIVITIES, lookback="30d")
+    share = EventShare(of=ACTIVITIES, part=INBOUND)
+    mine = FeatureSet(name="mine", record_type="lead", features=(trend, share))
+
+    of_trend, of_share = explore(store, mine, lead.id, clock.now())
+
+    assert (of_trend.value, len(of_trend.counted)) == (1 - 2, 3)
+    assert (of_share.value, len(of_share.rows)) == (3 / 4, 4)

@@ -12,11 +12,13 @@ import pytest
 from crm_core.changes import Source
 from crm_core.clock import FixedClock
 from crm_core.errors import CRMError, FeatureError, OutcomeFieldError
+from crm_core.history import state_as_of
 from crm_core.leads import convert_lead
 from crm_core.records import Lead
 from crm_core.store import Store, Transaction
 from features.cohort import Cohort
 from features.event_features import EventCount, LastValue, events
+from features.explorer import explore
 from features.feature_set import FEATURE_SETS, FeatureSet
 from features.field_features import FieldValue
 from features.frame import build_frame, build_frame_in
@@ -253,3 +255,28 @@ def test_no_declared_feature_reads_an_outcome() -> None:
 
     for found in FEATURE_SETS.values():
         assert not found.source_fields & outcomes
+
+
+def test_whoever_asks_why_sees_how_many_a_rate_is_counted_from(ten: Store) -> None:
+    feature_set = FeatureSet(name="rates", record_type="lead", features=(rate(), rate(field="campaign")))
+
+    (one, none) = explore(ten, feature_set, 11, day(40))
+
+    assert dict(one.others) == {"asked": 10, "won": 2, "all_asked": 10, "all_won": 2}
+    assert one.value == ask(ten, 11, day(40))
+    assert (none.value, none.others["asked"]) == (None, 0)
+
+
+def test_of_changes_of_one_instant_the_one_learned_last_counts_not_the_one_written_last(ten: Store) -> None:
+    for source, learned in (("expo", day(30)), ("web", day(10))):
+        with ten.transaction(source=Source.IMPORT) as step:
+            step.update(step.get(Lead, 3), {"source": source}, occurred_at=day(5), recorded_at=learned)
+    field = FieldValue(record="lead", field="source", noun=NOUN)
+    feature_set = FeatureSet(name="field", record_type="lead", features=(field,))
+    asked = [day(9), day(20), day(40)]
+
+    held = [build_frame(ten, Cohort.single("lead", 3, when), feature_set).iloc[0, 0] for when in asked]
+
+    with ten.reading() as session:
+        states = [state_as_of(session, Lead, 3, when) for when in asked]
+    assert held == [state["source"] for state in states if state] == ["fair", "web", "expo"]

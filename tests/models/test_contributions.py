@@ -150,6 +150,15 @@ def test_trees_with_more_leaves_than_bits_are_not_added_up_here() -> None:
         sums_of_leaves(forest, np.zeros((1, COLUMNS)))
 
 
+@pytest.mark.parametrize("shape", [(3, 1), (3, 100), (3,)])
+def test_a_matrix_of_other_columns_than_the_trees_is_refused(shape: tuple[int, ...]) -> None:
+    forest = read_forest(grow("numbers").model_to_string())
+
+    for asked in (shapley_values, sums_of_leaves):
+        with pytest.raises(ValueError, match="columns as the trees have"):
+            asked(forest, np.zeros(shape))
+
+
 def test_everything_is_compiled_once_asked_to_be() -> None:
     warm()
     loops: list[Any] = [contributions._explain, contributions._explain_alone, contributions._add_up]

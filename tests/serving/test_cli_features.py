@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
+from crm_core.changes import Source
 from crm_core.store import Store
-from tests.factories import make_activity, make_lead
+from tests.factories import make_activity, make_deal, make_lead, make_user
 from tests.serving.test_cli import run
 
 
@@ -42,6 +44,22 @@ def test_a_value_is_shown_with_its_rows(home_with_a_lead: Path) -> None:
     told = json.loads(run(*command, "--json").stdout)
     (calls,) = [one for one in told["features"] if one["name"] == "calls_count_7d"]
     assert (calls["value"], len(calls["rows"])) == (2, 2)
+
+
+def test_a_rate_is_shown_with_how_many_it_is_counted_from(home_with_a_lead: Path) -> None:
+    store = Store(f"sqlite:///{home_with_a_lead / 'crm.db'}")
+    with store.transaction(source=Source.IMPORT) as transaction:
+        long_ago = store.clock.now() - timedelta(days=200)
+        owner = make_user(transaction, "Ana")
+        for _ in range(3):
+            make_deal(transaction, owner_id=owner.id, occurred_at=long_ago, recorded_at=long_ago)
+    store.close()
+    command = ("features", "win_probability", "--entity", "1", "--home", home_with_a_lead)
+
+    shown = run(*command, "--feature", "owner_win_rate_90d")
+
+    assert shown.exit_code == 0, shown.output
+    assert "  0 of 2 others alike, 0 of 2 of all" in shown.stdout.splitlines()
 
 
 def test_what_cannot_be_explored_is_refused_in_one_line(home_with_a_lead: Path) -> None:
