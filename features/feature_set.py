@@ -24,7 +24,7 @@ from features.field_features import DaysUntil, FieldValue
 from features.lead import LEAD_FEATURES
 from features.wording import Noun
 
-MEANING = 1
+MEANING = 2
 """Grows when declarations stay and what they compute changes, so that no older model is fed by them."""
 
 
