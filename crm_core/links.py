@@ -71,6 +71,6 @@ def check_no_cycle(session: Session, model: type[Record], parents: Sequence[tupl
     above = read_chains(session, model, "parent_id", [parent for _, parent in parents])
     for record_id, parent in parents:
         if record_id in chain_of(above, parent):
-            expected = f"a {model.record_type} that is not below {model.record_type} {record_id} itself"
+            expected = f"one that is neither {model.record_type} {record_id} itself nor below it"
             raise InvalidValueError(f"{model.record_type}.parent_id", parent, expected)
         above[record_id] = parent

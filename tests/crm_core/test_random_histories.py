@@ -183,10 +183,16 @@ class Doing:
         if name.endswith("_id"):
             there = {"owner_id": self.play.users}.get(name, self.ids("account"))
             value = (*there, None)[self.step.value % (len(there) + 1)]
+            if name == "parent_id" and value is not None and self.is_below(key, value):
+                value = None
         else:
             value = VALUES[name][self.step.value]
         self.write(key, {name: value})
         self.naive.say(key, {name: stored(value)}, happened=self.happened, learned=self.learned)
+
+    def is_below(self, key: Key, parent: int) -> bool:
+        """Whether an account is the other itself or stands above it, and so cannot be put below it."""
+        return key[1] == parent or key[1] in self.naive.above(("account", parent), self.now)
 
     def write(self, key: Key, values: dict[str, Any]) -> None:
         times = {"occurred_at": self.occurred_at, "recorded_at": self.recorded_at}
