@@ -16,7 +16,7 @@ from features.cohort import open_records
 from features.feature_set import FeatureSet
 from features.frame import build_frame
 from models.bundle import Calibration, ModelBundle
-from models.calibration import fit_calibration
+from models.calibration import choose_calibration
 from models.encoding import ColumnKind, Encoder, fit_encoder
 from models.estimators import Gate
 from models.fitting import Columns, Fitted, Recipe, fit_recipe
@@ -139,7 +139,7 @@ def calibrate(asked: Asked, seen: Exposure, recipe: Recipe, until: int) -> Calib
         held = part_of == part
         lesson = asked.lesson(seen, ~held, until)
         log_odds[held] = fit_recipe(recipe, lesson).log_odds(asked.matrix[held])
-    return fit_calibration(log_odds, _newest(seen, asked, until))
+    return choose_calibration(log_odds, _newest(seen, asked, until), asked.account)
 
 
 def _newest(seen: Exposure, asked: Asked, until: int) -> Exposure:
@@ -215,7 +215,7 @@ def _probabilities_of_open(
     frame = material.questions.frame
     if len(cohort) >= _FEWEST_OPEN:
         frame = build_frame(material.store, cohort, material.feature_set)
-    hazards = calibration.intercept + calibration.slope * fitted.log_odds(encoder.encode(frame))
+    hazards = calibration.apply(fitted.log_odds(encoder.encode(frame)))
     return probability_within(hazards, task, task.horizon_days)
 
 

@@ -66,7 +66,7 @@ class TrainingReport:
                 "feature_set": self.bundle.feature_set_fingerprint,
             },
             "selection": self.choice.to_json(),
-            "calibration": vars(self.bundle.calibration),
+            "calibration": self.bundle.calibration.to_json() | {"method": self.bundle.calibration.method},
             "judged": None if self.judgement is None else self.judgement.to_json(),
             "not_judged": self.not_judged,
             "guard": {
