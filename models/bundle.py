@@ -40,8 +40,8 @@ _NODES_OVER_KNOTS = 48
 class Calibration:
     """A rising correction of the hazards: logit h' = intercept + slope * logit h.
 
-    With `knots`, pairs of logit h and logit h' that both rise, it runs straight from knot to knot instead, and
-    beyond the first and the last one with `slope`.
+    With `knots`, pairs of logit h and logit h' that both rise, it runs straight from knot to knot instead,
+    and beyond the first and the last one with `slope`.
     """
 
     intercept: float = 0.0

@@ -1,4 +1,4 @@
-"""The correction of hazards by what came of them: Platt's line, or steps that rise where there is enough to tell.
+"""The correction of hazards by what came of them: Platt's line, or rising steps where a line is worse.
 
 Both are held near what is simpler until the outcomes insist: the line near "no correction", the steps near
 the line.

@@ -14,7 +14,7 @@ from crm_core.errors import DamagedModelError
 from models.bundle import Calibration, ModelBundle, load_bundle, sha256_of
 from models.encoding import ColumnKind, Encoder, fit_encoder
 from models.fitting import Columns, Fitted, Lesson, Recipe, Rung, fit_recipe
-from models.hazard import Exposure, expit, fading_of
+from models.hazard import Exposure, expit, fading_of, share_of_intervals, slopes_within
 
 ENDS = (7, 30, 90)
 
@@ -147,11 +147,18 @@ def test_contributions_follow_the_path_so_that_a_feature_without_effect_adds_not
 def test_where_steps_correct_contributions_are_the_integral_along_the_way() -> None:
     bundle = make_bundle(make_frame(), RECIPES["logistic"], STEPS)
     frame = make_frame(seed=9).iloc[:40].reset_index(drop=True)
-    explanation = bundle.explain(frame)
-    raw = explanation.parts.sum(axis=1)
-    np.testing.assert_allclose(raw, explanation.log_odds - explanation.base, rtol=0, atol=1e-9)
-    by_line = make_bundle(make_frame(), RECIPES["logistic"]).explain(frame).parts
-    assert (np.sign(explanation.parts) == np.sign(by_line)).mean() > 0.99
+    found = bundle.estimator.contributions(bundle.encoder.encode(frame))
+    lasting, early = (part.sum(axis=1)[:, None] for part in (found.lasting, found.early))
+    share, many = share_of_intervals(ENDS, 90), 2000
+    rates = np.zeros((len(frame), len(ENDS)))
+    for far in (np.arange(many) + 0.5) / many:
+        raw = bundle.levels + far * (lasting + early * bundle.fading)
+        rates += slopes_within(STEPS.apply(raw), share) * STEPS.rates(raw) / many
+    columns = found.lasting * rates.sum(axis=1)[:, None] + found.early * (rates @ bundle.fading)[:, None]
+    by_hand = bundle.explain(frame).parts
+    for place, name in enumerate(bundle.encoder.features):
+        mine = [at for at, column in enumerate(bundle.encoder.columns) if column.feature == name]
+        np.testing.assert_allclose(by_hand[:, place], columns[:, mine].sum(axis=1), atol=0.02)
 
 
 def test_longer_horizons_are_never_less_likely(bundle: ModelBundle) -> None:
