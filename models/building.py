@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -19,15 +19,16 @@ from models.bundle import Calibration, ModelBundle
 from models.calibration import choose_calibration
 from models.encoding import ColumnKind, Encoder, fit_encoder
 from models.estimators import Gate
-from models.fitting import Columns, Fitted, Recipe, fit_recipe
+from models.fitting import Columns, Fitted, Recipe, Rung, fit_recipe
 from models.hazard import Exposure, Floats, expit, fading_of, log_odds_within, share_of_intervals
 from models.questions import Questions
-from models.selection import Asked, Choice, choose_recipe
+from models.scorecard import scorecard_for
+from models.selection import Asked, Choice, NextStep, choose_recipe
 from models.splits import deal_accounts
 from models.task import Task
 
 FEWEST_OUTCOMES = 20
-"""Records with the outcome, and without it, below which nothing is trained."""
+"""Records with the outcome, and without it, below which no probability is said: a scorecard ranks."""
 
 GRADE_FROM = (90, 70, 40)
 """Lowest ranks of grades A, B and C."""
@@ -82,13 +83,17 @@ def count_outcomes(questions: Questions, seen: Exposure) -> tuple[int, int]:
 
 
 def check_enough(task: Task, yes: int, no: int) -> None:
-    """Raise NotEnoughDataError, naming what there is and what is needed."""
+    """Raise NotEnoughDataError, naming what there is and what is needed to say a probability."""
     if min(yes, no) < FEWEST_OUTCOMES:
-        msg = (
-            f"{task.name}: {yes} {task.record_type}s are known to be {task.outcome_en} and {no} not to be; "
-            f"at least {FEWEST_OUTCOMES} of each are needed"
-        )
-        raise NotEnoughDataError(msg)
+        raise NotEnoughDataError(too_few(task, yes, no))
+
+
+def too_few(task: Task, yes: int, no: int) -> str:
+    """Return how many outcomes there are, and how many are needed to say a probability."""
+    return (
+        f"{task.name}: {yes} {task.record_type}s are known to be {task.outcome_en} and {no} not to be; "
+        f"at least {FEWEST_OUTCOMES} of each are needed"
+    )
 
 
 def build_bundle(
@@ -107,10 +112,15 @@ def build_bundle(
 
 def _build(material: Material, recipe: Recipe | None, say: Callable[[str], None]) -> Built:
     questions = material.questions
+    if len(questions) == 0:
+        raise NotEnoughDataError(f"{too_few(material.task, 0, 0)}, and there is nothing to ask about")
     seen = material.expose_at(material.until)
-    check_enough(material.task, *count_outcomes(questions, seen))
-    encoder = fit_encoder(questions.frame, questions.cohort.ids)
-    columns = columns_of(encoder, material)
+    scorecard = scorecard_for(material.task, _kinds_of(questions))
+    encoder = fit_encoder(
+        questions.frame, questions.cohort.ids, forced=None if scorecard is None else scorecard.forced
+    )
+    prior = None if scorecard is None else scorecard.prior(encoder, material.task)
+    columns = replace(columns_of(encoder, material), prior=prior)
     asked = Asked(
         matrix=encoder.encode(questions.frame),
         columns=columns,
@@ -118,13 +128,45 @@ def _build(material: Material, recipe: Recipe | None, say: Callable[[str], None]
         account=questions.account,
         fading=fading_of(material.task.intervals_days),
     )
-    choice = choose_recipe(asked, material.expose_at, material.until, say=say, only=recipe)
+    choice = _by_opinion(material, columns)
+    if choice is None:
+        choice = choose_recipe(asked, material.expose_at, material.until, say=say, only=recipe)
     say(f"fitting {choice.recipe.rung}")
     lesson = asked.lesson(seen, np.ones(len(questions), dtype=np.bool_), material.until)
     fitted = fit_recipe(choice.recipe, lesson)
-    calibration = calibrate(asked, seen, choice.recipe, material.until)
-    bundle = _pack(material, encoder, fitted, calibration, seen)
+    calibration = Calibration()
+    if _is_enough(material):
+        calibration = calibrate(asked, seen, choice.recipe, material.until)
+    notes = {"step": str(choice.recipe.rung), "scorecard": None if scorecard is None else scorecard.origin}
+    bundle = _pack(material, encoder, fitted, calibration, notes)
     return Built(bundle=bundle, choice=choice)
+
+
+def _kinds_of(questions: Questions) -> dict[str, bool]:
+    """Return of each feature whether it is a number."""
+    frame = questions.frame
+    return {name: frame[name].dtype.kind in "fiub" for name in frame.columns}
+
+
+def _is_enough(material: Material) -> bool:
+    return min(count_outcomes(material.questions, material.expose_at(material.until))) >= FEWEST_OUTCOMES
+
+
+def _by_opinion(material: Material, columns: Columns) -> Choice | None:
+    """Return the scorecard where outcomes are too few to say a probability; None where they are enough."""
+    if _is_enough(material):
+        return None
+    yes, no = count_outcomes(material.questions, material.expose_at(material.until))
+    if columns.prior is None:
+        raise NotEnoughDataError(too_few(material.task, yes, no))
+    reason = too_few(material.task, yes, no)
+    lacking = max(FEWEST_OUTCOMES - yes, 0) or FEWEST_OUTCOMES - no
+    return Choice(
+        recipe=Recipe(rung=Rung.SCORECARD),
+        reason=f"{reason} to say a probability",
+        next_step=NextStep(rung=Rung.BASE_RATE, outcomes=lacking, reason=reason),
+        events=yes,
+    )
 
 
 def calibrate(asked: Asked, seen: Exposure, recipe: Recipe, until: int) -> Calibration:
@@ -171,9 +213,10 @@ def _gate(encoder: Encoder, task: Task) -> Gate | None:
 
 
 def _pack(
-    material: Material, encoder: Encoder, fitted: Fitted, calibration: Calibration, seen: Exposure
+    material: Material, encoder: Encoder, fitted: Fitted, calibration: Calibration, notes: dict[str, Any]
 ) -> ModelBundle:
     task, questions = material.task, material.questions
+    seen = material.expose_at(material.until)
     yes, no = count_outcomes(questions, seen)
     trained: dict[str, Any] = {
         "as_of": material.until,
@@ -181,6 +224,9 @@ def _pack(
         "outcomes": yes,
         "without_outcome": no,
         "data": fingerprint_of(questions, seen),
+        "minimum": FEWEST_OUTCOMES,
+        "says_probability": _is_enough(material),
+        **notes,
     }
     probability = _probabilities_of_open(material, encoder, fitted, calibration)
     return ModelBundle(

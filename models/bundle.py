@@ -157,6 +157,23 @@ class ModelBundle:
     trained: dict[str, Any]
     version: str = ""
 
+    @property
+    def says_probability(self) -> bool:
+        """Tell whether outcomes are behind it; without, it ranks by opinion, and claims no probability."""
+        return bool(self.trained.get("says_probability", True))
+
+    @property
+    def step(self) -> str | None:
+        """Return the rung of the ladder that it stands on; None for files written before that was noted."""
+        found: str | None = self.trained.get("step")
+        return found
+
+    @property
+    def minimum(self) -> int | None:
+        """Return how many outcomes, and records without, it takes to say a probability."""
+        found: int | None = self.trained.get("minimum")
+        return found
+
     def predict(self, frame: DataFrame) -> Scores:
         """Return the answers for a frame made by `build_frame`."""
         return self.predict_encoded(self.encoder.encode(frame))

@@ -47,10 +47,16 @@ def fit_levels(exposure: Exposure, offset: Floats | None = None, centre: Floats 
 
 @dataclass(frozen=True, kw_only=True)
 class Block:
-    """Columns with weights of their own: float64[n, p] without NaN, and how much each interval heeds them."""
+    """Columns with weights of their own: float64[n, p] without NaN, and how much each interval heeds them.
+
+    `centre` (float64[p]) is what the weights are shrunk towards, by default 0; `strength` (float64[p]) how
+    strongly beside the penalty, by default 1.
+    """
 
     rows: Floats
     load: Floats
+    centre: Floats | None = None
+    strength: Floats | None = None
 
     @cached_property
     def coarse(self) -> npt.NDArray[np.float32]:
@@ -64,20 +70,27 @@ def fit_weights(
     """Return the levels, float64[K], and the weights of each block, float64[p], of a logistic hazard.
 
     logit hazard_k = level_k + sum over blocks of load_k * (weights @ row). Minimises the weighted negative
-    log-likelihood plus `penalty / 2` times the sum of squared weights: weights have a normal prior of
-    variance 1 / penalty. Levels are not shrunk, but for a weak pull towards their common level.
+    log-likelihood plus `penalty / 2` times the sum of squared distances from the blocks' centres: weights
+    have a normal prior of variance 1 / penalty around them. Levels are not shrunk, but for a weak pull
+    towards their common level.
     """
     intervals = exposure.at_risk.shape[1]
     widths = [block.rows.shape[1] for block in blocks]
+    centres = [_or_full(block.centre, width, 0.0) for block, width in zip(blocks, widths, strict=True)]
+    strengths = [_or_full(block.strength, width, 1.0) for block, width in zip(blocks, widths, strict=True)]
     problem = _Problem(
         blocks=tuple(blocks),
         exposure=exposure,
         offset=np.zeros(exposure.at_risk.shape),
-        prior=np.concatenate([np.full(intervals, LEVEL_PRIOR), np.full(sum(widths), penalty)]),
-        centre=np.concatenate([np.full(intervals, _common_level(exposure)), np.zeros(sum(widths))]),
+        prior=np.concatenate([np.full(intervals, LEVEL_PRIOR), *(penalty * each for each in strengths)]),
+        centre=np.concatenate([np.full(intervals, _common_level(exposure)), *centres]),
     )
     point = problem.solve()
     return point[:intervals], [point[place] for place in problem.places]
+
+
+def _or_full(values: Floats | None, width: int, otherwise: float) -> Floats:
+    return np.full(width, otherwise) if values is None else values
 
 
 def _common_level(exposure: Exposure) -> float:

@@ -56,6 +56,9 @@ class TrainingReport:
             **self.registered,
             "promoted": self.promoted,
             "estimator": str(self.choice.recipe.rung),
+            "says_probability": self.bundle.says_probability,
+            "minimum": self.bundle.minimum,
+            "scorecard": trained.get("scorecard"),
             "training": {
                 "questions": trained["questions"],
                 "outcomes": trained["outcomes"],

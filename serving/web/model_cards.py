@@ -59,6 +59,8 @@ class Card:
     trained: Mapping[str, Any]
     estimator: str | None
     judged: Judged | None
+    says_probability: bool
+    next_step: Mapping[str, Any] | None
 
 
 def read_cards(session: Session, home: Home, champions: Champions) -> list[Card]:
@@ -78,7 +80,15 @@ def _card(session: Session, home: Home, champions: Champions, task: str) -> Card
         trained=_trained(home, promotion),
         estimator=(report or {}).get("estimator"),
         judged=_judged(report),
+        says_probability=(report or {}).get("says_probability", True),
+        next_step=_next_step(report),
     )
+
+
+def _next_step(report: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    """Return the step of the ladder above the one in use, and how many more outcomes it needs."""
+    ahead: Mapping[str, Any] | None = (report or {}).get("selection", {}).get("next_step")
+    return ahead if ahead and ahead["estimator"] else None
 
 
 def _trained(home: Home, promotion: Promotion | None) -> Mapping[str, Any]:

@@ -78,6 +78,7 @@ WORDS: dict[str, dict[str, object]] = {
         "naive_bayes": _("Naive Bayes"),
     },
     "estimator": {
+        "scorecard": _("scorecard (opinion)"),
         "base_rate": _("base rate"),
         "logistic": _("logistic regression"),
         "additive_trees": _("additive trees"),
