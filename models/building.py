@@ -20,7 +20,7 @@ from models.calibration import choose_calibration
 from models.encoding import ColumnKind, Encoder, fit_encoder
 from models.estimators import Gate
 from models.fitting import Columns, Fitted, Recipe, Rung, fit_recipe
-from models.hazard import Exposure, Floats, expit, fading_of, log_odds_within, share_of_intervals
+from models.hazard import Exposure, Floats, Ints, expit, fading_of, log_odds_within, share_of_intervals
 from models.questions import Questions
 from models.scorecard import scorecard_for
 from models.selection import Asked, Choice, NextStep, choose_recipe
@@ -117,7 +117,10 @@ def _build(material: Material, recipe: Recipe | None, say: Callable[[str], None]
     seen = material.expose_at(material.until)
     scorecard = scorecard_for(material.task, _kinds_of(questions))
     encoder = fit_encoder(
-        questions.frame, questions.cohort.ids, forced=None if scorecard is None else scorecard.forced
+        questions.frame,
+        questions.cohort.ids,
+        forced=None if scorecard is None else scorecard.forced,
+        segments=material.task.segments,
     )
     prior = None if scorecard is None else scorecard.prior(encoder, material.task)
     columns = replace(columns_of(encoder, material), prior=prior)
@@ -200,7 +203,16 @@ def columns_of(encoder: Encoder, material: Material) -> Columns:
         is_number=np.array([column.kind is ColumnKind.NUMBER for column in encoder.columns], dtype=np.bool_),
         is_seasonal=np.array([column.feature in seasonal for column in encoder.columns], dtype=np.bool_),
         gate=_gate(encoder, material.task),
+        segments=_segments(encoder, material.task),
     )
+
+
+def _segments(encoder: Encoder, task: Task) -> tuple[Ints, ...]:
+    """Return the columns of each category whose levels borrow strength from the whole."""
+    found = (
+        [at for at, column in enumerate(encoder.columns) if column.feature == name] for name in task.segments
+    )
+    return tuple(np.array(columns, dtype=np.int64) for columns in found if columns)
 
 
 def _gate(encoder: Encoder, task: Task) -> Gate | None:

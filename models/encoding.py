@@ -128,6 +128,7 @@ def fit_encoder(
     features: Sequence[str] | None = None,
     fewest: int = FEWEST_OF_A_LEVEL,
     forced: Forced | None = None,
+    segments: Sequence[str] = (),
 ) -> Encoder:
     """Return the encoder for the features of a training frame; a feature that never varies gets no column.
 
@@ -141,6 +142,8 @@ def fit_encoder(
         Those to use; all columns by default.
     forced
         What gets a column of its own although it never varies or is rare.
+    segments
+        Categories of which every level gets a column: who fits them sees to it that rare ones say little.
     """
     owners, kept = np.asarray(entity), forced or {}
     columns: list[Column] = []
@@ -149,7 +152,8 @@ def fit_encoder(
         if values.dtype.kind in "fiub":
             columns += _number(feature, values.to_numpy().astype(np.float64), forced=feature in kept)
         else:
-            columns += _category(feature, values.to_numpy(), owners, fewest, kept.get(feature, _NONE))
+            least = 1 if feature in segments else fewest
+            columns += _category(feature, values.to_numpy(), owners, least, kept.get(feature, _NONE))
     return Encoder(columns=tuple(columns))
 
 

@@ -11,8 +11,8 @@ import numpy as np
 from crm_core.clock import DAY
 from crm_core.errors import ScorecardError
 from models.estimators import Card, Estimator, Gate, Linear, Weights
-from models.hazard import Bools, Exposure, Floats
-from models.logistic import Block, Scale, fit_levels, fit_scale, fit_weights
+from models.hazard import Bools, Exposure, Floats, Ints
+from models.logistic import Block, Scale, fit_levels, fit_scale, fit_weights, spread_of
 from models.trees import ADDITIVE, FULL, TreeRows, TreeShape, fit_trees
 
 
@@ -82,12 +82,16 @@ class Prior:
 
 @dataclass(frozen=True, kw_only=True)
 class Columns:
-    """What the columns of a matrix are, bool[p] each; which tells fresh records, and what people expect."""
+    """What the columns of a matrix are, bool[p] each; which tells fresh records, and what people expect.
+
+    `segments` has the columns of each category whose levels borrow strength from the whole.
+    """
 
     is_number: Bools
     is_seasonal: Bools
     gate: Gate | None = None
     prior: Prior | None = None
+    segments: tuple[Ints, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,17 +155,45 @@ def _prior_of(lesson: Lesson) -> Prior:
 
 
 def fit_logistic(lesson: Lesson, *, penalty: float, expert: bool = False) -> Fitted:
-    """Fit a shrunken logistic hazard to all rows of a lesson; with `expert`, shrunk towards the scorecard."""
+    """Fit a shrunken logistic hazard to all rows of a lesson; with `expert`, shrunk towards the scorecard.
+
+    How strongly the levels of a segment are shrunk towards the whole, the segments themselves say, given
+    what is known of their records beside: see `spread_of`.
+    """
+    fitted = _fit_logistic(lesson, penalty, None, expert=expert)
+    if not lesson.columns.segments:
+        return fitted
+    strengths = _strengths_of_segments(lesson, fitted, penalty)
+    return _fit_logistic(lesson, penalty, strengths, expert=expert)
+
+
+def _strengths_of_segments(lesson: Lesson, fitted: Fitted, penalty: float) -> Floats:
+    """Return how strongly each column's weight is shrunk, as a multiple of the penalty: float64[p]."""
+    said = fitted.log_odds(lesson.matrix)
+    strengths = np.ones(lesson.matrix.shape[1])
+    linear = fitted.estimator.linear
+    for columns in lesson.columns.segments:
+        own = lesson.matrix[:, columns]
+        weights = np.zeros(len(columns)) if linear is None else linear.lasting.known[columns]
+        strengths[columns] = spread_of(own, lesson.exposure, said - (own @ weights)[:, None]) ** -2 / penalty
+    return strengths
+
+
+def _fit_logistic(lesson: Lesson, penalty: float, strengths: Floats | None, *, expert: bool) -> Fitted:
     exposure, columns = lesson.exposure, lesson.columns
     scale = fit_scale(lesson.matrix, exposure.weight, is_number=columns.is_number)
     rows = scale.apply(lesson.matrix)
     always = np.ones(len(lesson.fading))
-    blocks = {"lasting": Block(rows=rows, load=always)}
+    blocks = {"lasting": Block(rows=rows, load=always, strength=_widened(strengths, rows.shape[1]))}
+    news = rows
+    if columns.segments:  # a segment has one level of its own, which lasts
+        news = rows.copy()
+        news[:, np.concatenate(columns.segments)] = 0.0
     if len(always) > 1:
-        blocks["early"] = replace(blocks["lasting"], load=lesson.fading)
+        blocks["early"] = Block(rows=news, load=lesson.fading)
     if columns.gate is not None:
         is_open = columns.gate.is_open(lesson.matrix)
-        blocks["fresh"] = Block(rows=rows * is_open[:, None], load=always)
+        blocks["fresh"] = Block(rows=news * is_open[:, None], load=always)
     card = None
     if expert:
         card = _prior_of(lesson).card.fitted_to(lesson.matrix, exposure.weight)
@@ -173,6 +205,11 @@ def fit_logistic(lesson: Lesson, *, penalty: float, expert: bool = False) -> Fit
     weights = {name: _weights(values, scale) for name, values in found.items()}
     linear = Linear(scale=scale, gate=columns.gate, **weights)
     return Fitted(estimator=Estimator(card=card, linear=linear), levels=levels, fading=lesson.fading)
+
+
+def _widened(strengths: Floats | None, width: int) -> Floats | None:
+    """Return strengths for the columns that tell of missing numbers too."""
+    return None if strengths is None else np.pad(strengths, (0, width - len(strengths)), constant_values=1.0)
 
 
 def _weights(values: Floats, scale: Scale) -> Weights:

@@ -21,6 +21,11 @@ from models.hazard import Bools, Exposure, Floats, expit, log_loss_of
 LEVEL_PRIOR = 0.1
 """Weight, in questions, of the prior that holds a level near its centre where there are no events."""
 
+LIKELY_SPREAD = 0.3
+"""Standard deviation of the levels of segments (in log-odds) that is believed in before any was seen."""
+
+_SPREADS = (0.01, 3.0)
+_SPREAD_FOUND = 1e-6
 _MOST_STEPS = 40
 _CLOSE_ENOUGH = 1e-7
 """Relative gain of a step after which the next one, smaller by its square, would change nothing."""
@@ -43,6 +48,35 @@ def fit_levels(exposure: Exposure, offset: Floats | None = None, centre: Floats 
         centre=np.full(shape[1], _common_level(exposure)) if centre is None else centre,
     )
     return problem.solve()
+
+
+def spread_of(member: Floats, exposure: Exposure, offset: Floats) -> float:
+    """Return how far segments stand apart, as the standard deviation of their levels around the whole's.
+
+    Empirical Bayes: the deviation under which what was seen of the segments is likeliest, by MacKay's fixed
+    point, together with one segment more that stands LIKELY_SPREAD off. Segments that do not differ by more
+    than chance end close to 0, which pools them; the more they differ, the more each speaks for itself.
+
+    Parameters
+    ----------
+    member
+        float64[n, J], 1 where a question belongs to a segment; to one at most.
+    offset
+        float64[n, K], log-odds of the hazards without the segments.
+    """
+    own = np.zeros(member.shape[1])
+    precision = LIKELY_SPREAD**-2
+    at_risk = np.where(exposure.at_risk, exposure.weight[:, None], 0.0)
+    for _ in range(_MOST_STEPS):
+        chance = expit(offset + (member @ own)[:, None])
+        error = member.T @ (at_risk * (chance - exposure.event)).sum(axis=1)
+        seen = member.T @ (at_risk * chance * (1 - chance)).sum(axis=1)
+        own = own - np.clip((error + precision * own) / (seen + precision), -1.0, 1.0)
+        well_known = float((seen / (seen + precision)).sum())
+        before, precision = precision, (well_known + 1) / (float(own @ own) + LIKELY_SPREAD**2)
+        if abs(np.log(precision / before)) < _SPREAD_FOUND:
+            break
+    return float(np.clip(precision**-0.5, *_SPREADS))
 
 
 @dataclass(frozen=True, kw_only=True)

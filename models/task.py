@@ -68,6 +68,8 @@ class Task:
         A number, and the limit below which a record counts as new, so that other things may matter.
     structural
         Features that decide the outcome by what they are, as when a contract may end: no leak.
+    segments
+        Categories whose levels borrow strength from the whole, however few records they have.
     scorecards
         The company's own, by section, see `models.scorecard`; the one that comes with the program otherwise.
     """
@@ -90,6 +92,7 @@ class Task:
     plan_weights: Callable[[DataFrame], Floats] | None = None
     structural: frozenset[str] = frozenset()
     fresh: tuple[str, float] | None = None
+    segments: tuple[str, ...] = ()
     scorecards: Mapping[str, Scorecard] = field(default_factory=dict)
     variants: Mapping[str, Task] = field(default_factory=dict)
     find_variant: Callable[[Store], str] | None = None
