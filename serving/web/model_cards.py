@@ -15,6 +15,7 @@ from crm_core.records import User
 from serving.champions import RECORD_TYPE_OF, Champions, Trouble
 from serving.home import Home
 from serving.reports import in_order, read_report
+from serving.web.watch_card import Watch, read_watch_card
 
 COLUMNS: Mapping[str, object] = {
     "auc": _("AUC"),
@@ -59,6 +60,7 @@ class Card:
     trained: Mapping[str, Any]
     estimator: str | None
     judged: Judged | None
+    watch: Watch | None
 
 
 def read_cards(session: Session, home: Home, champions: Champions) -> list[Card]:
@@ -78,6 +80,7 @@ def _card(session: Session, home: Home, champions: Champions, task: str) -> Card
         trained=_trained(home, promotion),
         estimator=(report or {}).get("estimator"),
         judged=_judged(report),
+        watch=read_watch_card(home, task, promotion.model_version) if promotion else None,
     )
 
 
