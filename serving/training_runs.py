@@ -112,7 +112,7 @@ def _show_report(report: Mapping[str, Any]) -> None:
 
 def show_judgement(judged: Mapping[str, Any]) -> None:
     """Print how right a model was on later questions, with intervals."""
-    main = judged["horizons"][-1]
+    main = shown_horizon(judged)
     title = (
         f"Judged on {main['questions']:,} questions asked later "
         f"({judged['first_asked'][:10]} to {judged['last_asked'][:10]}), {main['outcomes']:,} came true; "
@@ -123,6 +123,13 @@ def show_judgement(judged: Mapping[str, Any]) -> None:
         for name in in_order(main["metrics"])
     ]
     table(title, ("", *METRICS.values()), rows)
+
+
+def shown_horizon(judged: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the judgement of the horizon that records show; of the longest where a report names none."""
+    found: list[Mapping[str, Any]] = judged["horizons"]
+    shown = judged.get("horizon_days", found[-1]["horizon_days"])
+    return next(one for one in found if one["horizon_days"] == shown)
 
 
 def _cell(estimate: Mapping[str, float | None] | None) -> str:

@@ -97,7 +97,7 @@ def _judged(report: Mapping[str, Any] | None) -> Judged | None:
     judged_on = (report or {}).get("judged")
     if not judged_on:
         return None
-    main = judged_on["horizons"][-1]
+    main = shown_horizon(judged_on)
     lines = [
         Line(name=name, cells=[main["metrics"][name].get(column) for column in COLUMNS])
         for name in in_order(main["metrics"])
