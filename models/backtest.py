@@ -162,8 +162,9 @@ class _History:
         """Return which estimator was chosen at a cut-off, and what it said of the questions after it."""
         built = build_bundle(gather(self.taught, self.store, self.features, cutoff))
         if self.task.horizon_days not in built.bundle.horizons_days:
-            known = built.bundle.not_reported[self.task.horizon_days]
-            raise NotEnoughDataError(
+            days = self.task.horizon_days
+            known = built.bundle.not_reported[days]
+            raise NotEnoughDataError(f"only {known} records had been followed for {days} days")
                 f"only {known} records had been followed for {self.task.horizon_days} days"
             )
         asked_next = (self.judged.as_of > cutoff) & (self.judged.as_of <= cutoff + self.step)

@@ -184,7 +184,7 @@ class Reach:
 
 
 def _followed(material: Material, seen: Exposure, after: Exposure | None) -> dict[int, int]:
-    """Return how many records were still at risk in an interval that each horizon needs, and were seen then."""
+    """Return how many records were followed through every interval that each horizon needs."""
     task, ids = material.task, material.questions.cohort.ids
     ends = list(task.intervals_days)
     at_risk = seen.at_risk

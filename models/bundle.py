@@ -172,7 +172,7 @@ class ModelBundle:
         return self.calibration.intercept + self.calibration.slope * raw
 
     def _within(self, hazards: Floats, shown: Floats) -> dict[int, Floats]:
-        """Return the probabilities of all horizons; where rounding would let two cross, the one shown holds."""
+        """Return the probabilities of all horizons; where rounding lets two cross, the one shown holds."""
         found = {self.horizon_days: shown}
         for days in sorted(self.horizons_days):
             if days > self.horizon_days:

@@ -15,7 +15,7 @@ from crm_core.store import Store
 from serving.console import Update, stage, table
 from serving.home import Home
 from serving.modelling import load_bundle_of, open_registry
-from serving.reports import in_order, save_report
+from serving.reports import in_order, save_report, shown_horizon
 from serving.rescoring import note_full_scoring
 
 METRICS = {
@@ -123,13 +123,6 @@ def show_judgement(judged: Mapping[str, Any]) -> None:
         for name in in_order(main["metrics"])
     ]
     table(title, ("", *METRICS.values()), rows)
-
-
-def shown_horizon(judged: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the judgement of the horizon that records show; of the longest where a report names none."""
-    found: list[Mapping[str, Any]] = judged["horizons"]
-    shown = judged.get("horizon_days", found[-1]["horizon_days"])
-    return next(one for one in found if one["horizon_days"] == shown)
 
 
 def _cell(estimate: Mapping[str, float | None] | None) -> str:

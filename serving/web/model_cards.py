@@ -14,7 +14,7 @@ from crm_core.promotions import Promotion, find_champion
 from crm_core.records import User
 from serving.champions import RECORD_TYPE_OF, Champions, Trouble
 from serving.home import Home
-from serving.reports import in_order, read_report
+from serving.reports import in_order, read_report, shown_horizon
 
 COLUMNS: Mapping[str, object] = {
     "auc": _("AUC"),

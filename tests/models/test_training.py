@@ -249,6 +249,9 @@ def test_with_a_short_history_the_longest_horizon_known_is_shown(business: Busin
     assert missing[90] < FEWEST_FOLLOWED
 
 
-def test_without_anybody_followed_to_the_first_horizon_nothing_is_trained(business: Business) -> None:
-    with pytest.raises(NotEnoughDataError, match="followed for 30 days"):
-        _horizons_as_of(business.store, 35)
+def test_with_too_few_followed_to_the_first_horizon_nothing_is_trained(
+    business: Business, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("models.building.FEWEST_FOLLOWED", 10_000)
+    with pytest.raises(NotEnoughDataError, match="followed for 30 days; at least 10000 are needed"):
+        _horizons_as_of(business.store, 150)
