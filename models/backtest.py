@@ -165,8 +165,6 @@ class _History:
             days = self.task.horizon_days
             known = built.bundle.not_reported[days]
             raise NotEnoughDataError(f"only {known} records had been followed for {days} days")
-                f"only {known} records had been followed for {self.task.horizon_days} days"
-            )
         asked_next = (self.judged.as_of > cutoff) & (self.judged.as_of <= cutoff + self.step)
         rows = self.answer.over & asked_next
         if not rows.any():
