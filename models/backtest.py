@@ -161,6 +161,10 @@ class _History:
     def replay(self, cutoff: int) -> tuple[str, _Said]:
         """Return which estimator was chosen at a cut-off, and what it said of the questions after it."""
         built = build_bundle(gather(self.taught, self.store, self.features, cutoff))
+        if self.task.horizon_days not in built.bundle.horizons_days:
+            days = self.task.horizon_days
+            known = built.bundle.not_reported[days]
+            raise NotEnoughDataError(f"only {known} records had been followed for {days} days")
         asked_next = (self.judged.as_of > cutoff) & (self.judged.as_of <= cutoff + self.step)
         rows = self.answer.over & asked_next
         if not rows.any():

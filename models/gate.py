@@ -52,7 +52,7 @@ def compare_models(
         features_of(store, champion)
     except ModelError as error:
         return GateResult(passed=True, reason=f"the champion cannot serve any more: {error}")
-    days = challenger.horizon_days
+    days = min(challenger.horizon_days, champion.horizon_days)
     answer = answers(store, judged, days)
     rows = answer.over & _not_known(store, judged, champion, days)
     outcomes = int(answer.happened[rows].sum())

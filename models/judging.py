@@ -78,11 +78,12 @@ class Judgement:
     first: int
     last: int
     horizons: tuple[HorizonJudgement, ...]
+    horizon_days: int
 
     @property
     def main(self) -> HorizonJudgement:
-        """Return the judgement of the longest horizon, the one that is shown on records."""
-        return self.horizons[-1]
+        """Return the judgement of the horizon that is shown on records."""
+        return next(one for one in self.horizons if one.horizon_days == self.horizon_days)
 
     def to_json(self) -> dict[str, Any]:
         """Return it as plain data."""
@@ -91,6 +92,7 @@ class Judgement:
             "model_as_of": instant(self.made_as_of).isoformat(),
             "first_asked": instant(self.first).isoformat(),
             "last_asked": instant(self.last).isoformat(),
+            "horizon_days": self.horizon_days,
             "horizons": [horizon.to_json() for horizon in self.horizons],
         }
 
@@ -112,7 +114,7 @@ def judge(bundle: ModelBundle, questions: Questions, bench: Bench, *, estimator:
         for days in bundle.horizons_days
         if (found := _judge_horizon(bundle, questions, bench, days)) is not None
     ]
-    if not horizons or horizons[-1].horizon_days != bundle.horizon_days:
+    if not any(horizon.horizon_days == bundle.horizon_days for horizon in horizons):
         return None
     over = answers(bench.store, questions, bundle.horizon_days).over
     return Judgement(
@@ -121,6 +123,7 @@ def judge(bundle: ModelBundle, questions: Questions, bench: Bench, *, estimator:
         first=int(questions.as_of[over].min()),
         last=int(questions.as_of[over].max()),
         horizons=tuple(horizons),
+        horizon_days=bundle.horizon_days,
     )
 
 

@@ -312,7 +312,7 @@ def _run(course: _Course, outcome: _Outcome, gate: GateResult) -> Any:  # noqa: 
     }
     parameters = built.choice.recipe.to_json() | {
         "variant": course.task.variant or None,
-        "horizon_days": course.task.horizon_days,
+        "horizon_days": built.bundle.horizon_days,
         "features": len(built.bundle.features),
         "without_outcome": trained["without_outcome"],
     }

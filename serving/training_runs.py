@@ -15,7 +15,7 @@ from crm_core.store import Store
 from serving.console import Update, stage, table
 from serving.home import Home
 from serving.modelling import load_bundle_of, open_registry
-from serving.reports import in_order, save_report
+from serving.reports import in_order, save_report, shown_horizon
 from serving.rescoring import note_full_scoring
 
 METRICS = {
@@ -112,7 +112,7 @@ def _show_report(report: Mapping[str, Any]) -> None:
 
 def show_judgement(judged: Mapping[str, Any]) -> None:
     """Print how right a model was on later questions, with intervals."""
-    main = judged["horizons"][-1]
+    main = shown_horizon(judged)
     title = (
         f"Judged on {main['questions']:,} questions asked later "
         f"({judged['first_asked'][:10]} to {judged['last_asked'][:10]}), {main['outcomes']:,} came true; "

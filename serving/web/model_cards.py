@@ -14,7 +14,7 @@ from crm_core.promotions import Promotion, find_champion
 from crm_core.records import User
 from serving.champions import RECORD_TYPE_OF, Champions, Trouble
 from serving.home import Home
-from serving.reports import in_order, read_report
+from serving.reports import in_order, read_report, shown_horizon
 from serving.web.watch_card import Watch, read_watch_card
 
 COLUMNS: Mapping[str, object] = {
@@ -100,7 +100,7 @@ def _judged(report: Mapping[str, Any] | None) -> Judged | None:
     judged_on = (report or {}).get("judged")
     if not judged_on:
         return None
-    main = judged_on["horizons"][-1]
+    main = shown_horizon(judged_on)
     lines = [
         Line(name=name, cells=[main["metrics"][name].get(column) for column in COLUMNS])
         for name in in_order(main["metrics"])
