@@ -12,6 +12,7 @@ from crm_core.clock import instant
 from crm_core.store import Store
 from models.baselines import Baseline
 from models.bundle import ModelBundle
+from models.called import CalledBin, called_bins
 from models.evaluation import (
     CalibrationBin,
     Estimate,
@@ -39,7 +40,7 @@ class HorizonJudgement:
     `metrics` has those of the model, of each baseline and of the truth by name; `unseen` those of the model
     on accounts that it had not learned from, if there are enough. `answered` says of how many questions
     each said anything. `found` is the share of outcomes among the first 0, 5, ... 100 % of questions by
-    probability.
+    probability. `called` says what came of what was called 0-10 %, 10-20 %, and so on.
     """
 
     horizon_days: int
@@ -51,6 +52,7 @@ class HorizonJudgement:
     unseen: Metrics | None
     bins: tuple[CalibrationBin, ...]
     found: tuple[float, ...]
+    called: tuple[CalledBin, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return it as plain data."""
@@ -66,14 +68,19 @@ class HorizonJudgement:
             },
             "bins": [vars(one) for one in self.bins],
             "found": [round(share, 4) for share in self.found],
+            "called": [one.to_json() for one in self.called],
         }
 
 
 @dataclass(frozen=True, kw_only=True)
 class Judgement:
-    """How right a model was on questions asked, after it was made, from `first` to `last` (microseconds)."""
+    """How right a model was on questions asked, after it was made, from `first` to `last` (microseconds).
+
+    `horizon_days` is the horizon of the probability that is shown on records.
+    """
 
     estimator: str
+    horizon_days: int
     made_as_of: int
     first: int
     last: int
@@ -81,13 +88,14 @@ class Judgement:
 
     @property
     def main(self) -> HorizonJudgement:
-        """Return the judgement of the longest horizon, the one that is shown on records."""
-        return self.horizons[-1]
+        """Return the judgement of the horizon that is shown on records."""
+        return next(one for one in self.horizons if one.horizon_days == self.horizon_days)
 
     def to_json(self) -> dict[str, Any]:
         """Return it as plain data."""
         return {
             "estimator": self.estimator,
+            "horizon_days": self.horizon_days,
             "model_as_of": instant(self.made_as_of).isoformat(),
             "first_asked": instant(self.first).isoformat(),
             "last_asked": instant(self.last).isoformat(),
@@ -112,11 +120,12 @@ def judge(bundle: ModelBundle, questions: Questions, bench: Bench, *, estimator:
         for days in bundle.horizons_days
         if (found := _judge_horizon(bundle, questions, bench, days)) is not None
     ]
-    if not horizons or horizons[-1].horizon_days != bundle.horizon_days:
+    if not any(one.horizon_days == bundle.horizon_days for one in horizons):
         return None
     over = answers(bench.store, questions, bundle.horizon_days).over
     return Judgement(
         estimator=str(estimator),
+        horizon_days=bundle.horizon_days,
         made_as_of=bundle.trained["as_of"],
         first=int(questions.as_of[over].min()),
         last=int(questions.as_of[over].max()),
@@ -131,7 +140,7 @@ def _judge_horizon(
     if not answer.over.any():
         return None
     asked = questions.take(answer.over)
-    judged = Judged(happened=answer.happened[answer.over], entity=asked.account)
+    judged = Judged(happened=answer.happened[answer.over], entity=asked.account, record=asked.cohort.ids)
     said = {"model": bundle.predict(asked.frame).within[days]}
     if days == bundle.horizon_days:
         said |= {name: baseline(asked, days) for name, baseline in bench.baselines.items()}
@@ -149,6 +158,7 @@ def _judge_horizon(
         unseen=_measure_unseen(said["model"], judged, unseen),
         bins=tuple(calibration_bins(said["model"], judged)),
         found=found_by_working_down(said["model"], judged),
+        called=called_bins(said["model"], judged),
     )
 
 
