@@ -92,7 +92,7 @@ class NaiveBayes:
     material: Material
 
     def __call__(self, questions: Questions, horizon_days: int) -> Floats:
-        """Return its probabilities; NaN throughout without categories, or two answers of a kind to learn from."""
+        """Return its probabilities; NaN throughout without categories, or with one answer of a kind only."""
         from sklearn.naive_bayes import CategoricalNB
 
         learned = self.material.questions

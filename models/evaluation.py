@@ -260,6 +260,28 @@ def _measure_block(ranked: _Ranked, weight: Floats) -> dict[str, Floats]:
     return values | brier_parts(ranked, weight)
 
 
+def measure_paired(first: Floats, second: Floats, judged: Judged) -> dict[str, Floats]:
+    """Return how much worse `second` is calibrated than `first` (float64[n] each), over the same draws.
+
+    "calibration_error": how much larger its error is; "calibration_slope": how much further its slope is from
+    1. float64[1 + RESAMPLES] each, the first of all questions.
+    """
+    errors, slopes = zip(*(_calibrations(said, judged) for said in (first, second)), strict=True)
+    away = [np.abs(slope - 1) for slope in slopes]
+    return {"calibration_error": errors[1] - errors[0], "calibration_slope": away[1] - away[0]}
+
+
+def _calibrations(probability: Floats, judged: Judged) -> tuple[Floats, Floats]:
+    order = np.argsort(-probability, kind="stable")
+    ranked = _rank(probability[order], judged.happened[order].astype(np.float64))
+    pairs = [
+        (calibration_error(ranked, weight), recalibration(ranked, weight)[1])
+        for weight in _draw_entities(judged.entity[order], RESAMPLES)
+    ]
+    errors, slopes = zip(*pairs, strict=True)
+    return np.concatenate(errors), np.concatenate(slopes)
+
+
 def compare_losses(
     first: Floats, second: Floats, entity: Ints, *, weight: Floats | None = None, coverage: float = 0.95
 ) -> Estimate:
@@ -328,13 +350,24 @@ def resampled_sums(columns: Floats, entity: Ints, *, resamples: int = RESAMPLES)
     float64[1 + resamples, m], the first row over all rows once. What is a ratio of sums is judged from here
     in one product of matrices, and always with the same draws for the same entities.
     """
+    return resampled_sums_by(columns, entity, np.zeros(len(entity), dtype=np.int64), 1, resamples=resamples)[
+        :, 0
+    ]
+
+
+def resampled_sums_by(
+    columns: Floats, entity: Ints, group: Ints, groups: int, *, resamples: int = RESAMPLES
+) -> Floats:
+    """Return the same by group of rows (int64[n], below `groups`): float64[1 + resamples, groups, m]."""
     _, index = np.unique(entity, return_inverse=True)
     count = int(index.max()) + 1 if index.size else 0
-    sums = np.stack([np.bincount(index, weights=column, minlength=count) for column in columns.T], axis=1)
-    drawn = [sums.sum(axis=0)[None, :]]
+    cell, size = index * groups + group, count * groups
+    parts = [np.bincount(cell, weights=column, minlength=size).reshape(count, groups) for column in columns.T]
+    sums = np.stack(parts, axis=2).reshape(count, -1)
     block = max(1, _COUNTS_AT_ONCE // max(count, 1))
+    drawn = [sums.sum(axis=0)[None, :]]
     drawn += [times @ sums for times in _draw_counts(count, resamples, block)]
-    return np.concatenate(drawn)
+    return np.concatenate(drawn).reshape(-1, groups, columns.shape[1])
 
 
 def _draw_counts(count: int, resamples: int, block: int) -> Iterator[Floats]:
@@ -369,6 +402,35 @@ def area_under_curve(score: Floats, happened: Bools) -> float:
     order = np.argsort(-score, kind="stable")
     ranked = _rank(score[order], happened[order].astype(np.float64))
     return float(auc(ranked, np.ones((1, len(score))))[0])
+
+
+def auc_of(probability: Floats, judged: Judged, *, resamples: int = RESAMPLES) -> Estimate:
+    """Return the AUC alone, with its interval."""
+    order = np.argsort(-probability, kind="stable")
+    ranked = _rank(probability[order], judged.happened[order].astype(np.float64))
+    drawn = [auc(ranked, weight) for weight in _draw_entities(judged.entity[order], resamples)]
+    return estimate_of(np.concatenate(drawn))
+
+
+def share_in_top(
+    score: Floats, value: Floats, entity: Ints, *, share: float = 0.1, resamples: int = RESAMPLES
+) -> Estimate:
+    """Return how much of all `value` (float64[n], none below 0) the `share` of highest scores holds.
+
+    In [0, 1], higher is better, `share` by chance; ties are shared. NaN where there is no value at all.
+    """
+    order = np.argsort(-score, kind="stable")
+    ends = _rank(score[order], value[order]).ends
+    drawn = []
+    for weight in _draw_entities(entity[order], resamples):
+        looked_at = np.cumsum(weight, axis=1)[:, ends]
+        held = np.cumsum(weight * value[order], axis=1)[:, ends]
+        caught = [
+            np.interp(share * upto[-1], np.append(0, upto), np.append(0, hits))
+            for upto, hits in zip(looked_at, held, strict=True)
+        ]
+        drawn.append(ratio(np.array(caught), held[:, -1]))
+    return estimate_of(np.concatenate(drawn))
 
 
 def found_by_working_down(probability: Floats, judged: Judged) -> tuple[float, ...]:
