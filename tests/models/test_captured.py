@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -58,12 +59,17 @@ def test_without_money_nothing_is_said() -> None:
 
 def test_the_amount_of_a_deal_is_that_known_when_asked_and_in_the_end(store: Store) -> None:
     start = NOW - timedelta(days=20)
-    with store.transaction(source=Source.REP) as transaction:
+    with store.transaction(source=Source.IMPORT) as transaction:
         row = {"name": "Big", "stage": "needs", "currency": "EUR", "occurred_at": start, "recorded_at": start}
         deals = transaction.create_many(
-            Deal, [row | {"amount": 100}, row | {"amount": 5, "currency": "USD"}, row | {"amount": 7}]
+            Deal,
+            [
+                row | {"amount": Decimal(100)},
+                row | {"amount": Decimal(5), "currency": "USD"},
+                row | {"amount": Decimal(7)},
+            ],
         )
-        transaction.update(transaction.get(Deal, deals[0]), {"amount": 250})
+        transaction.update(transaction.get(Deal, deals[0]), {"amount": Decimal(250)})
     task = win_probability.TASK
     asked = ask(
         store,
