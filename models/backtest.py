@@ -12,7 +12,7 @@ from crm_core.clock import DAY, instant
 from crm_core.errors import NotEnoughDataError
 from crm_core.store import Store
 from features.feature_set import FeatureSet, feature_set_for
-from models.building import build_bundle, gather
+from models.building import build_bundle, check_enough, count_outcomes, gather
 from models.evaluation import Estimate, Judged, calibration_bins, measure
 from models.hazard import Bools, Floats, Ints
 from models.questions import Answers, Questions, answers, ask, first_instant
@@ -160,7 +160,9 @@ class _History:
 
     def replay(self, cutoff: int) -> tuple[str, _Said]:
         """Return which estimator was chosen at a cut-off, and what it said of the questions after it."""
-        built = build_bundle(gather(self.taught, self.store, self.features, cutoff))
+        material = gather(self.taught, self.store, self.features, cutoff)
+        check_enough(self.task, *count_outcomes(material.questions, material.expose_at(cutoff)))
+        built = build_bundle(material)
         if self.task.horizon_days not in built.bundle.horizons_days:
             days = self.task.horizon_days
             known = built.bundle.not_reported[days]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -16,19 +16,20 @@ from features.cohort import open_records
 from features.feature_set import FeatureSet
 from features.frame import build_frame
 from models.bundle import Calibration, ModelBundle
-from models.calibration import fit_calibration
+from models.calibration import choose_calibration
 from models.encoding import ColumnKind, Encoder, fit_encoder
 from models.estimators import Gate
-from models.fitting import Columns, Fitted, Recipe, fit_recipe
-from models.hazard import Exposure, Floats, expit, fading_of, log_odds_within, share_of_intervals
+from models.fitting import Columns, Fitted, Recipe, Rung, fit_recipe
+from models.hazard import Exposure, Floats, Ints, expit, fading_of, log_odds_within, share_of_intervals
 from models.later import Later, fit_later
 from models.questions import Questions
-from models.selection import Asked, Choice, choose_recipe
+from models.scorecard import scorecard_for
+from models.selection import Asked, Choice, NextStep, choose_recipe
 from models.splits import deal_accounts
 from models.task import Task
 
 FEWEST_OUTCOMES = 20
-"""Records with the outcome, and without it, below which nothing is trained."""
+"""Records with the outcome, and without it, below which no probability is said: a scorecard ranks."""
 
 FEWEST_FOLLOWED = 50
 """Records that must have been followed to the end of an interval, or no horizon that needs it is reported."""
@@ -100,13 +101,17 @@ def count_outcomes(questions: Questions, seen: Exposure) -> tuple[int, int]:
 
 
 def check_enough(task: Task, yes: int, no: int) -> None:
-    """Raise NotEnoughDataError, naming what there is and what is needed."""
+    """Raise NotEnoughDataError, naming what there is and what is needed to say a probability."""
     if min(yes, no) < FEWEST_OUTCOMES:
-        msg = (
-            f"{task.name}: {yes} {task.record_type}s are known to be {task.outcome_en} and {no} not to be; "
-            f"at least {FEWEST_OUTCOMES} of each are needed"
-        )
-        raise NotEnoughDataError(msg)
+        raise NotEnoughDataError(too_few(task, yes, no))
+
+
+def too_few(task: Task, yes: int, no: int) -> str:
+    """Return how many outcomes there are, and how many are needed to say a probability."""
+    return (
+        f"{task.name}: {yes} {task.record_type}s are known to be {task.outcome_en} and {no} not to be; "
+        f"at least {FEWEST_OUTCOMES} of each are needed"
+    )
 
 
 def build_bundle(
@@ -125,10 +130,18 @@ def build_bundle(
 
 def _build(material: Material, recipe: Recipe | None, say: Callable[[str], None]) -> Built:
     questions = material.questions
+    if len(questions) == 0:
+        raise NotEnoughDataError(f"{too_few(material.task, 0, 0)}, and there is nothing to ask about")
     seen = material.expose_at(material.until)
-    check_enough(material.task, *count_outcomes(questions, seen))
-    encoder = fit_encoder(questions.frame, questions.cohort.ids)
-    columns = columns_of(encoder, material)
+    scorecard = scorecard_for(material.task, _kinds_of(questions))
+    encoder = fit_encoder(
+        questions.frame,
+        questions.cohort.ids,
+        forced=None if scorecard is None else scorecard.forced,
+        segments=material.task.segments,
+    )
+    prior = None if scorecard is None else scorecard.prior(encoder, material.task)
+    columns = replace(columns_of(encoder, material), prior=prior)
     asked = Asked(
         matrix=encoder.encode(questions.frame),
         columns=columns,
@@ -136,15 +149,47 @@ def _build(material: Material, recipe: Recipe | None, say: Callable[[str], None]
         account=questions.account,
         fading=fading_of(material.task.intervals_days),
     )
-    choice = choose_recipe(asked, material.expose_at, material.until, say=say, only=recipe)
+    choice = _by_opinion(material, columns)
+    if choice is None:
+        choice = choose_recipe(asked, material.expose_at, material.until, say=say, only=recipe)
     say(f"fitting {choice.recipe.rung}")
     lesson = asked.lesson(seen, np.ones(len(questions), dtype=np.bool_), material.until)
     fitted = fit_recipe(choice.recipe, lesson)
     said = say_of_others(asked, seen, choice.recipe, material.until)
-    calibration = fit_calibration(said, _newest(seen, asked, material.until))
-    last = calibration.intercept + calibration.slope * said[:, -1]
-    bundle = _pack(material, encoder, fitted, calibration, seen, Reach.of(material, seen, last))
+    calibration, reach = Calibration(), Reach.by_opinion(material.task)
+    if _is_enough(material):
+        calibration = choose_calibration(said, _newest(seen, asked, material.until), asked.account)
+        reach = Reach.of(material, seen, calibration.apply(said)[:, -1])
+    notes = {"step": str(choice.recipe.rung), "scorecard": None if scorecard is None else scorecard.origin}
+    bundle = _pack(material, encoder, fitted, calibration, reach, notes)
     return Built(bundle=bundle, choice=choice)
+
+
+def _kinds_of(questions: Questions) -> dict[str, bool]:
+    """Return of each feature whether it is a number."""
+    frame = questions.frame
+    return {name: frame[name].dtype.kind in "fiub" for name in frame.columns}
+
+
+def _is_enough(material: Material) -> bool:
+    return min(count_outcomes(material.questions, material.expose_at(material.until))) >= FEWEST_OUTCOMES
+
+
+def _by_opinion(material: Material, columns: Columns) -> Choice | None:
+    """Return the scorecard where outcomes are too few to say a probability; None where they are enough."""
+    if _is_enough(material):
+        return None
+    yes, no = count_outcomes(material.questions, material.expose_at(material.until))
+    if columns.prior is None:
+        raise NotEnoughDataError(too_few(material.task, yes, no))
+    reason = too_few(material.task, yes, no)
+    lacking = max(FEWEST_OUTCOMES - yes, 0) or FEWEST_OUTCOMES - no
+    return Choice(
+        recipe=Recipe(rung=Rung.SCORECARD),
+        reason=f"{reason} to say a probability",
+        next_step=NextStep(rung=Rung.BASE_RATE, outcomes=lacking, reason=reason),
+        events=yes,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,6 +204,11 @@ class Reach:
     not_reported: dict[int, int]
     shown: int
     later: Later | None
+
+    @classmethod
+    def by_opinion(cls, task: Task) -> Reach:
+        """Return the reach of a scorecard, which says no probability of any horizon."""
+        return cls(horizons=(task.horizon_days,), not_reported={}, shown=task.horizon_days, later=None)
 
     @classmethod
     def of(cls, material: Material, seen: Exposure, last: Floats) -> Reach:
@@ -244,7 +294,16 @@ def columns_of(encoder: Encoder, material: Material) -> Columns:
         is_number=np.array([column.kind is ColumnKind.NUMBER for column in encoder.columns], dtype=np.bool_),
         is_seasonal=np.array([column.feature in seasonal for column in encoder.columns], dtype=np.bool_),
         gate=_gate(encoder, material.task),
+        segments=_segments(encoder, material.task),
     )
+
+
+def _segments(encoder: Encoder, task: Task) -> tuple[Ints, ...]:
+    """Return the columns of each category whose levels borrow strength from the whole."""
+    found = (
+        [at for at, column in enumerate(encoder.columns) if column.feature == name] for name in task.segments
+    )
+    return tuple(np.array(columns, dtype=np.int64) for columns in found if columns)
 
 
 def _gate(encoder: Encoder, task: Task) -> Gate | None:
@@ -261,10 +320,11 @@ def _pack(
     encoder: Encoder,
     fitted: Fitted,
     calibration: Calibration,
-    seen: Exposure,
     reach: Reach,
+    notes: dict[str, Any],
 ) -> ModelBundle:
     task, questions = material.task, material.questions
+    seen = material.expose_at(material.until)
     yes, no = count_outcomes(questions, seen)
     trained: dict[str, Any] = {
         "as_of": material.until,
@@ -272,6 +332,9 @@ def _pack(
         "outcomes": yes,
         "without_outcome": no,
         "data": fingerprint_of(questions, seen),
+        "minimum": FEWEST_OUTCOMES,
+        "says_probability": _is_enough(material),
+        **notes,
     }
     hazards = _hazards_of_open(material, encoder, fitted, calibration)
     probability = probability_within(hazards, task, reach.shown)
@@ -312,7 +375,7 @@ def _hazards_of_open(
     frame = material.questions.frame
     if len(cohort) >= _FEWEST_OPEN:
         frame = build_frame(material.store, cohort, material.feature_set)
-    return calibration.intercept + calibration.slope * fitted.log_odds(encoder.encode(frame))
+    return calibration.apply(fitted.log_odds(encoder.encode(frame)))
 
 
 def probability_within(hazards: Floats, task: Task, horizon_days: int) -> Floats:

@@ -41,13 +41,72 @@ GRADES = "ABCD"
 _NODES = 12
 """Gauss-Legendre nodes along the way from the average row: exact to about 1e-13 for hazards that occur."""
 
+_NODES_OVER_KNOTS = 48
+"""Nodes where the correction has corners, between which alone the rule is exact."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Calibration:
-    """A correction of the hazards: logit h' = intercept + slope * logit h."""
+    """A rising correction of the hazards: logit h' = intercept + slope * logit h.
+
+    With `knots`, pairs of logit h and logit h' that both rise, it runs straight from knot to knot instead,
+    and beyond the first and the last one with `slope`.
+    """
 
     intercept: float = 0.0
     slope: float = 1.0
+    knots: tuple[tuple[float, float], ...] = ()
+
+    @property
+    def method(self) -> str:
+        """Return what it is called: `isotonic` or `platt`."""
+        return "isotonic" if self.knots else "platt"
+
+    def apply(self, log_odds: Floats) -> Floats:
+        """Return the corrected log-odds, of any shape."""
+        if not self.knots:
+            return np.asarray(self.intercept + self.slope * log_odds, dtype=np.float64)
+        said, found = self._axes
+        beyond = log_odds - np.clip(log_odds, said[0], said[-1])
+        return np.asarray(np.interp(log_odds, said, found) + self.slope * beyond, dtype=np.float64)
+
+    def rates(self, log_odds: Floats) -> Floats:
+        """Return how fast the corrected log-odds rise there; at a knot, as on its right."""
+        if not self.knots:
+            return np.full(log_odds.shape, self.slope)
+        said, found = self._axes
+        rates = np.concatenate([[self.slope], np.diff(found) / np.diff(said), [self.slope]])
+        return np.asarray(rates[np.searchsorted(said, log_odds, side="right")], dtype=np.float64)
+
+    @cached_property
+    def _axes(self) -> tuple[Floats, Floats]:
+        knots = np.array(self.knots, dtype=np.float64)
+        return knots[:, 0], knots[:, 1]
+
+    def check(self) -> None:
+        """Raise ValueError for a correction that is not finite or does not rise."""
+        if not all(map(np.isfinite, (self.intercept, self.slope))):
+            msg = "expected finite numbers throughout"
+            raise ValueError(msg)
+        if self.knots and not (
+            np.isfinite(self._axes).all() and all((np.diff(axis) > 0).all() for axis in self._axes)
+        ):
+            msg = "expected a calibration that rises from knot to knot"
+            raise ValueError(msg)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as plain data."""
+        return {
+            "intercept": self.intercept,
+            "slope": self.slope,
+            "knots": [list(knot) for knot in self.knots],
+        }
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Calibration:
+        """Return what `to_json` described."""
+        knots = tuple((float(said), float(found)) for said, found in data.get("knots", ()))
+        return cls(intercept=float(data["intercept"]), slope=float(data["slope"]), knots=knots)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,6 +173,23 @@ class ModelBundle:
     not_reported: dict[int, int] = field(default_factory=dict)
     version: str = ""
 
+    @property
+    def says_probability(self) -> bool:
+        """Tell whether outcomes are behind it; without, it ranks by opinion, and claims no probability."""
+        return bool(self.trained.get("says_probability", True))
+
+    @property
+    def step(self) -> str | None:
+        """Return the rung of the ladder that it stands on; None for files written before that was noted."""
+        found: str | None = self.trained.get("step")
+        return found
+
+    @property
+    def minimum(self) -> int | None:
+        """Return how many outcomes, and records without, it takes to say a probability."""
+        found: int | None = self.trained.get("minimum")
+        return found
+
     def predict(self, frame: DataFrame) -> Scores:
         """Return the answers for a frame made by `build_frame`."""
         return self.predict_encoded(self.encoder.encode(frame))
@@ -172,8 +248,10 @@ class ModelBundle:
         return sha256_of(self.to_bytes())
 
     def _hazards(self, effects: Effects) -> Floats:
-        raw = self.levels + effects.on_hazards(self.fading)
-        return self.calibration.intercept + self.calibration.slope * raw
+        return self.calibration.apply(self._raw(effects))
+
+    def _raw(self, effects: Effects) -> Floats:
+        return self.levels + effects.on_hazards(self.fading)
 
     def _within(self, hazards: Floats, shown: Floats) -> dict[int, Floats]:
         """Return the probabilities of all horizons; where rounding lets two cross, the one shown holds."""
@@ -208,14 +286,15 @@ class ModelBundle:
 
     def _rates_between(self, start: Effects, there: Effects, share: Floats) -> Effects:
         """Return the mean change of the log-odds by a lasting and an early effect along the way."""
-        nodes, weights = _rule()
+        nodes, weights = _rule(_NODES_OVER_KNOTS if self.calibration.knots else _NODES)
         far = (nodes[:, None] + 1) / 2
         on_the_way = Effects(
             lasting=(start.lasting + far * (there.lasting - start.lasting)).ravel(),
             early=(start.early + far * (there.early - start.early)).ravel(),
         )
-        slopes = slopes_within(self._hazards(on_the_way), share).reshape(_NODES, -1, len(share))
-        mean = np.tensordot(weights / 2 * self.calibration.slope, slopes, axes=1)
+        raw = self._raw(on_the_way)
+        slopes = slopes_within(self.calibration.apply(raw), share) * self.calibration.rates(raw)
+        mean = np.tensordot(weights / 2, slopes.reshape(len(nodes), -1, len(share)), axes=1)
         return Effects(lasting=mean.sum(axis=1), early=mean @ self.fading)
 
     def _share(self, days: int) -> Floats:
@@ -250,7 +329,7 @@ class ModelBundle:
             "estimator": self.estimator.to_json(),
             "levels": self.levels.tolist(),
             "fading": self.fading.tolist(),
-            "calibration": {"intercept": self.calibration.intercept, "slope": self.calibration.slope},
+            "calibration": self.calibration.to_json(),
             "percentiles": self.percentiles.tolist(),
             "grade_from": list(self.grade_from),
             "trained": self.trained,
@@ -260,9 +339,9 @@ class ModelBundle:
 
 
 @cache
-def _rule() -> tuple[Floats, Floats]:
+def _rule(count: int) -> tuple[Floats, Floats]:
     """Return the nodes, on [-1, 1], and weights of the Gauss-Legendre rule."""
-    nodes, weights = np.polynomial.legendre.leggauss(_NODES)
+    nodes, weights = np.polynomial.legendre.leggauss(count)
     return nodes, weights
 
 
@@ -304,7 +383,7 @@ def _from_json(data: dict[str, Any], version: str) -> ModelBundle:
         estimator=Estimator.from_json(data["estimator"]),
         levels=np.array(data["levels"], dtype=np.float64),
         fading=np.array(data["fading"], dtype=np.float64),
-        calibration=Calibration(**data["calibration"]),
+        calibration=Calibration.from_json(data["calibration"]),
         percentiles=np.array(data["percentiles"], dtype=np.float64),
         grade_from=tuple(data["grade_from"]),
         trained=data["trained"],
@@ -323,8 +402,8 @@ def _check(bundle: ModelBundle) -> None:
             msg = f"expected {length} {name}, got {found.shape}"
             raise ValueError(msg)
     bundle.estimator.check(len(bundle.encoder.columns))
+    bundle.calibration.check()
     numbers = [bundle.levels, bundle.fading, bundle.percentiles]
-    numbers.append(np.array(list(vars(bundle.calibration).values())))
     if bundle.later is not None:
         numbers.append(np.array(list(vars(bundle.later).values()), dtype=np.float64))
     _check_horizons(bundle)

@@ -95,7 +95,6 @@ class Judgement:
     first: int
     last: int
     horizons: tuple[HorizonJudgement, ...]
-    horizon_days: int
     importances: tuple[tuple[str, float], ...] = ()
 
     @property
@@ -111,7 +110,6 @@ class Judgement:
             "model_as_of": instant(self.made_as_of).isoformat(),
             "first_asked": instant(self.first).isoformat(),
             "last_asked": instant(self.last).isoformat(),
-            "horizon_days": self.horizon_days,
             "horizons": [horizon.to_json() for horizon in self.horizons],
             "importances": [
                 {"group": group, "mean_abs_log_odds": round(size, 6)} for group, size in self.importances
@@ -156,7 +154,6 @@ def _judge(bundle: ModelBundle, questions: Questions, bench: Bench, estimator: s
         first=int(questions.as_of[over].min()),
         last=int(questions.as_of[over].max()),
         horizons=tuple(horizons),
-        horizon_days=bundle.horizon_days,
         importances=_importances(bundle, questions.take(over), bench.store),
     )
 

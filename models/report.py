@@ -58,6 +58,9 @@ class TrainingReport:
             **self.registered,
             "promoted": self.promoted,
             "estimator": str(self.choice.recipe.rung),
+            "says_probability": self.bundle.says_probability,
+            "minimum": self.bundle.minimum,
+            "scorecard": trained.get("scorecard"),
             "training": {
                 "questions": trained["questions"],
                 "outcomes": trained["outcomes"],
@@ -68,7 +71,7 @@ class TrainingReport:
                 "feature_set": self.bundle.feature_set_fingerprint,
             },
             "selection": self.choice.to_json(),
-            "calibration": vars(self.bundle.calibration),
+            "calibration": self.bundle.calibration.to_json() | {"method": self.bundle.calibration.method},
             "judged": None if self.judgement is None else self.judgement.to_json(),
             "not_judged": self.not_judged,
             "guard": {

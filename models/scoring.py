@@ -42,6 +42,7 @@ def score_records(
 ) -> list[NewPrediction]:
     """Return a prediction for each of the records that the task is asked of, as they were known at `as_of`.
 
+    A model with too few outcomes behind it gives a place and reasons, and no probability.
     Who asks not to be scored is left out.
     Raises FeatureSetMismatchError where the store's features are not those that the model learned from.
     """
@@ -62,7 +63,7 @@ def score_records(
     return [
         NewPrediction(
             record_id=record_id,
-            probability=probability,
+            probability=probability if bundle.says_probability else None,
             score=rank,
             grade=bundle.grade(rank),
             reasons=why,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Protocol
 
@@ -14,6 +14,8 @@ from models.hazard import Bools, Floats
 
 if TYPE_CHECKING:
     from pandas import DataFrame
+
+    from models.scorecard import Scorecard
 
 
 class BuildCohort(Protocol):
@@ -67,6 +69,10 @@ class Task:
         A number, and the limit below which a record counts as new, so that other things may matter.
     structural
         Features that decide the outcome by what they are, as when a contract may end: no leak.
+    segments
+        Categories whose levels borrow strength from the whole, however few records they have.
+    scorecards
+        The company's own, by section, see `models.scorecard`; the one that comes with the program otherwise.
     """
 
     name: str
@@ -87,6 +93,8 @@ class Task:
     plan_weights: Callable[[DataFrame], Floats] | None = None
     structural: frozenset[str] = frozenset()
     fresh: tuple[str, float] | None = None
+    segments: tuple[str, ...] = ()
+    scorecards: Mapping[str, Scorecard] = field(default_factory=dict)
     variants: Mapping[str, Task] = field(default_factory=dict)
     find_variant: Callable[[Store], str] | None = None
 
@@ -104,4 +112,4 @@ class Task:
 
     def of_variant(self, variant: str) -> Task:
         """Return a variant by its name."""
-        return self.variants.get(variant, self)
+        return replace(self.variants.get(variant, self), scorecards=self.scorecards)

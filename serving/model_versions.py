@@ -6,6 +6,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import click
+
 from crm_core.errors import ModelNotFoundError
 from crm_core.promotions import list_promotions
 from crm_core.store import Store
@@ -13,7 +15,7 @@ from serving.console import table
 from serving.home import Home
 from serving.modelling import open_registry
 from serving.reports import save_report
-from serving.training_runs import show_judgement
+from serving.training_runs import ladder_lines, show_judgement
 
 
 def list_versions(home: Home, tasks: Sequence[str]) -> list[dict[str, Any]]:
@@ -67,6 +69,8 @@ def show_version(found: Mapping[str, Any]) -> None:
         *(("in charge since", f"{each['at'][:16]}: {each['reason']}") for each in found["promotions"]),
     ]
     table(found["version"], ("", ""), rows)
+    for line in ladder_lines(found):
+        click.echo(line)
     if found["judged"] is not None:
         show_judgement(found["judged"])
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -17,6 +18,9 @@ from serving.home import Home
 from serving.modelling import load_bundle_of, open_registry
 from serving.reports import in_order, save_report, shown_horizon
 from serving.rescoring import note_full_scoring
+
+if TYPE_CHECKING:
+    from models.task import Task
 
 METRICS = {
     "auc": "AUC>",
@@ -33,14 +37,13 @@ METRICS = {
 def train_task(home: Home, store: Store, task: str, *, as_of: datetime | None = None) -> dict[str, Any]:
     """Train, judge and register a model of a task; return the report."""
     from models.simulation import load_truth
-    from models.tasks import get_task
     from models.training import train
 
     _check_past(store, as_of)
     with stage(f"training {task}") as update:
         trained = train(
             store,
-            get_task(task),
+            task_of(home, task),
             as_of=as_of,
             registry=open_registry(home),
             truth=load_truth(home.truth),
@@ -50,6 +53,15 @@ def train_task(home: Home, store: Store, task: str, *, as_of: datetime | None = 
     report: dict[str, Any] = trained.to_json()
     save_report(home, report["version"], report)
     return report
+
+
+def task_of(home: Home, name: str) -> Task:
+    """Return a task with the company's own scorecards, if its home has any."""
+    from models.scorecard import load_scorecards
+    from models.tasks import get_task
+
+    own = load_scorecards(home.scorecard) if home.scorecard.is_file() else {}
+    return replace(get_task(name), scorecards=own)
 
 
 def score_task(home: Home, store: Store, task: str, *, as_of: datetime | None = None) -> dict[str, Any]:
@@ -102,12 +114,34 @@ def _show_report(report: Mapping[str, Any]) -> None:
         f"As of {as_of}, from {training['questions']:,} questions and {training['features']} features: "
         f"{training['outcomes']:,} {report['outcome']}, {training['without_outcome']:,} not"
     )
+    for line in ladder_lines(report):
+        click.echo(line)
     if report["judged"] is None:
         click.echo(f"Not judged: {report['not_judged']}")
     else:
         show_judgement(report["judged"])
     gate = report["gate"]["reason"]
     click.echo(f"Promoted: {gate}" if report["promoted"] else f"Not promoted: {gate}")
+
+
+def ladder_lines(report: Mapping[str, Any]) -> list[str]:
+    """Return which step of the ladder is in use, and about how many more outcomes the next one needs."""
+    found = [f"Step in use: {_named(report['estimator'])}"]
+    if not report.get("says_probability", True):
+        found.append(f"Not enough data to say a probability: {report['selection']['reason']}")
+    ahead = report["selection"].get("next_step")
+    if ahead is None or ahead["estimator"] is None:
+        return found
+    more = ahead["more_outcomes"]
+    needs = (
+        "how many more outcomes it needs cannot be said" if more is None else f"about {more:,} more outcomes"
+    )
+    found.append(f"Next step: {_named(ahead['estimator'])}, {needs} ({ahead['reason']})")
+    return found
+
+
+def _named(estimator: str) -> str:
+    return estimator.replace("_", " ")
 
 
 def show_judgement(judged: Mapping[str, Any]) -> None:

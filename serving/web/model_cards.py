@@ -61,6 +61,8 @@ class Card:
     estimator: str | None
     judged: Judged | None
     watch: Watch | None
+    says_probability: bool
+    next_step: Mapping[str, Any] | None
 
 
 def read_cards(session: Session, home: Home, champions: Champions) -> list[Card]:
@@ -81,7 +83,15 @@ def _card(session: Session, home: Home, champions: Champions, task: str) -> Card
         estimator=(report or {}).get("estimator"),
         judged=_judged(report),
         watch=read_watch_card(home, task, promotion.model_version) if promotion else None,
+        says_probability=(report or {}).get("says_probability", True),
+        next_step=_next_step(report),
     )
+
+
+def _next_step(report: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    """Return the step of the ladder above the one in use, and how many more outcomes it needs."""
+    ahead: Mapping[str, Any] | None = (report or {}).get("selection", {}).get("next_step")
+    return ahead if ahead and ahead["estimator"] else None
 
 
 def _trained(home: Home, promotion: Promotion | None) -> Mapping[str, Any]:

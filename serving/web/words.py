@@ -90,6 +90,7 @@ WORDS: dict[str, dict[str, object]] = {
         "act": _("act on it"),
     },
     "estimator": {
+        "scorecard": _("scorecard (opinion)"),
         "base_rate": _("base rate"),
         "logistic": _("logistic regression"),
         "additive_trees": _("additive trees"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -81,7 +82,8 @@ def test_the_report_says_what_was_tried_and_which_won(registered: Registered) ->
     told = json.loads(json.dumps(report.to_json(), allow_nan=False))
     assert told["estimator"] == "logistic"
     assert {tried["estimator"] for tried in told["selection"]["tried"]} >= {"base_rate", "logistic"}
-    assert told["selection"]["steps"][0]["taken"]
+    (step,) = [each for each in told["selection"]["steps"] if each["above"] == "logistic"]
+    assert step["taken"]
     assert told["training"]["outcomes"] > 100
     assert told["not_judged"] is None
 
@@ -133,13 +135,18 @@ def test_a_conversion_known_at_the_cut_off_does_count(registered: Registered, co
     assert _bundle_as_of(copied, AS_OF) != report.bundle.to_bytes()
 
 
-def test_too_few_outcomes_are_counted_out(store: Store, registry: Registry) -> None:
+def test_too_few_outcomes_are_counted_and_leave_a_scorecard(store: Store, registry: Registry) -> None:
     start_business(store, leads=60)
-    with pytest.raises(
-        NotEnoughDataError, match=r"\d+ leads are known to be converted .* at least 20 of each"
-    ):
-        train(store, TASK, registry=registry)
-    assert registry.list_versions("lead_scoring") == []
+    told = train(store, TASK, registry=registry).to_json()
+    assert (told["estimator"], told["says_probability"]) == ("scorecard", False)
+    assert told["judged"] is None
+    chosen = told["selection"]
+    assert re.match(
+        r"lead_scoring: \d+ leads are known to be converted .* at least 20 of each", chosen["reason"]
+    )
+    assert chosen["next_step"]["estimator"] == "base_rate"
+    assert chosen["next_step"]["more_outcomes"] == 20 - told["training"]["outcomes"]
+    assert len(registry.list_versions("lead_scoring")) == 1
 
 
 def test_an_empty_store_has_not_enough_data(store: Store, registry: Registry) -> None:

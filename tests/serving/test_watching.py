@@ -20,7 +20,13 @@ from tests.serving.conftest import Cast, logged_in
 def report(**changed: Any) -> dict[str, Any]:
     """Return a report in which calibration is off and one input has moved."""
     nothing = {"value": None, "low": None, "high": None}
-    finding: dict[str, Any] = {"watch_from": None, "act_from": None, "why": None, "money": None, "evidence": {}}
+    finding: dict[str, Any] = {
+        "watch_from": None,
+        "act_from": None,
+        "why": None,
+        "money": None,
+        "evidence": {},
+    }
     moved = {
         "feature": "source",
         "share": 0.3,
