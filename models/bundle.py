@@ -159,8 +159,11 @@ class ModelBundle:
             early=(start.early + far * (there.early - start.early)).ravel(),
         )
         slopes = slopes_within(self._hazards(on_the_way), share).reshape(_NODES, -1, len(share))
-        mean = np.tensordot(weights / 2 * self.calibration.slope, slopes, axes=1)
-        return Effects(lasting=mean.sum(axis=1), early=mean @ self.fading)
+        # Added up in one order, which a matrix product does not promise: alone as among others, to the bit.
+        mean = np.cumsum(slopes * (weights / 2 * self.calibration.slope)[:, None, None], axis=0)[-1]
+        return Effects(
+            lasting=np.cumsum(mean, axis=1)[:, -1], early=np.cumsum(mean * self.fading, axis=1)[:, -1]
+        )
 
     def _share(self, days: int) -> Floats:
         return share_of_intervals(self.intervals_days, days)
