@@ -294,8 +294,12 @@ class ModelBundle:
         )
         raw = self._raw(on_the_way)
         slopes = slopes_within(self.calibration.apply(raw), share) * self.calibration.rates(raw)
-        mean = np.tensordot(weights / 2, slopes.reshape(len(nodes), -1, len(share)), axes=1)
-        return Effects(lasting=mean.sum(axis=1), early=mean @ self.fading)
+        slopes = slopes.reshape(len(nodes), -1, len(share))
+        # Added up in one order, which a matrix product does not promise: alone as among others, to the bit.
+        mean = np.cumsum(slopes * (weights / 2)[:, None, None], axis=0)[-1]
+        return Effects(
+            lasting=np.cumsum(mean, axis=1)[:, -1], early=np.cumsum(mean * self.fading, axis=1)[:, -1]
+        )
 
     def _share(self, days: int) -> Floats:
         return share_of_intervals(self.intervals_days, days)

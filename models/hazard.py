@@ -165,13 +165,13 @@ def log_odds_within(hazards: Floats, share: Floats) -> Floats:
     log(exp(H) - 1) of the cumulated H = sum_k share_k log(1 + exp(hazard_k)), which loses nothing where the
     probability is close to 0 or 1; held within plus and minus LOG_ODDS_LIMIT.
     """
-    total = np.logaddexp(0.0, hazards) @ share
+    total = _cumulated(hazards, share)
     return np.clip(total + np.log(-np.expm1(-total)), -LOG_ODDS_LIMIT, LOG_ODDS_LIMIT)
 
 
 def slopes_within(hazards: Floats, share: Floats) -> Floats:
     """Return the derivatives of `log_odds_within`, before limits, by each hazard: float64[n, K]."""
-    total = np.logaddexp(0.0, hazards) @ share
+    total = _cumulated(hazards, share)
     return expit(hazards) * share / -np.expm1(-total)[:, None]
 
 
@@ -202,6 +202,11 @@ def _mean_place(total: Floats) -> Floats:
     """
     safe = np.where(total < _SMALL, 1.0, total)
     return np.where(total < _SMALL, 0.5 - total / 12, 1.0 / safe - 1.0 / np.expm1(safe))
+
+
+def _cumulated(hazards: Floats, share: Floats) -> Floats:
+    """Return H of each row, added up in one order; that of a matrix product depends on its size."""
+    return np.ascontiguousarray(np.cumsum(np.logaddexp(0.0, hazards) * share, axis=1)[:, -1])
 
 
 def expit(log_odds: Floats) -> Floats:

@@ -90,7 +90,7 @@ def ask(
         task=task,
         cohort=cohort,
         frame=frame,
-        account=_accounts(store, cohort),
+        account=accounts_of(store, cohort),
         weight=_weights(task, cohort, frame),
     )
 
@@ -130,7 +130,7 @@ def _weights(task: Task, cohort: Cohort, frame: DataFrame) -> Floats:
     return planned * (len(np.unique(cohort.ids)) / total) if total else planned
 
 
-def _accounts(store: Store, cohort: Cohort) -> Ints:
+def accounts_of(store: Store, cohort: Cohort) -> Ints:
     """Return the account of each question; a record without one stands for itself, as a negative number."""
     if cohort.record_type != "deal":
         return cohort.ids

@@ -12,7 +12,7 @@ import click
 
 from crm_core.errors import CRMError
 from crm_core.store import Store
-from serving.commands import declaring, duplicates, person, search, watch
+from serving.commands import declaring, duplicates, explain, person, search, watch
 from serving.console import answer, say, stage, table
 from serving.opening import open_store
 from serving.settings import Settings, load_settings
@@ -449,6 +449,7 @@ for _command in (
     person.person,
     declaring.fields,
     declaring.types,
+    explain.explain,
     watch.watch,
 ):
     main.add_command(_command)

@@ -68,8 +68,8 @@ def score_task(home: Home, store: Store, task: str, *, as_of: datetime | None = 
     """Score every record that is open now, or was at `as_of`, with its champion; note it if it is now."""
     began = time.perf_counter()
     _check_past(store, as_of)
-    with store.reading() as session:
-        position, asked = newest_sequence(session), as_of or store.clock.now()
+    with store.transaction(source=Source.MODEL) as transaction:  # nobody writes between the two on SQLite
+        position, asked = newest_sequence(transaction.session), as_of or transaction.now
     with stage(f"scoring {task}") as update:
         model_version, scored = score_as_of(home, store, task, asked, update)
     if as_of is None:
