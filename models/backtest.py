@@ -163,6 +163,10 @@ class _History:
         material = gather(self.taught, self.store, self.features, cutoff)
         check_enough(self.task, *count_outcomes(material.questions, material.expose_at(cutoff)))
         built = build_bundle(material)
+        if self.task.horizon_days not in built.bundle.horizons_days:
+            days = self.task.horizon_days
+            known = built.bundle.not_reported[days]
+            raise NotEnoughDataError(f"only {known} records had been followed for {days} days")
         asked_next = (self.judged.as_of > cutoff) & (self.judged.as_of <= cutoff + self.step)
         rows = self.answer.over & asked_next
         if not rows.any():

@@ -21,6 +21,7 @@ from models.encoding import ColumnKind, Encoder, fit_encoder
 from models.estimators import Gate
 from models.fitting import Columns, Fitted, Recipe, Rung, fit_recipe
 from models.hazard import Exposure, Floats, Ints, expit, fading_of, log_odds_within, share_of_intervals
+from models.later import Later, fit_later
 from models.questions import Questions
 from models.scorecard import scorecard_for
 from models.selection import Asked, Choice, NextStep, choose_recipe
@@ -29,6 +30,9 @@ from models.task import Task
 
 FEWEST_OUTCOMES = 20
 """Records with the outcome, and without it, below which no probability is said: a scorecard ranks."""
+
+FEWEST_FOLLOWED = 50
+"""Records that must have been followed to the end of an interval, or no horizon that needs it is reported."""
 
 GRADE_FROM = (90, 70, 40)
 """Lowest ranks of grades A, B and C."""
@@ -66,6 +70,20 @@ class Material:
         if known_at not in self._seen:
             self._seen[known_at] = self.questions.expose(self.store, known_at)
         return self._seen[known_at]
+
+    def expose_later(self) -> Exposure | None:
+        """Return what has been seen of the interval after those that teach; None where the task has none."""
+        task = self.task
+        if task.later_days is None:
+            return None
+        ends = (task.intervals_days[-1], task.later_days)
+        seen = self.questions.expose(self.store, self.until, ends_days=ends)
+        return Exposure(
+            at_risk=seen.at_risk[:, 1:],
+            event=seen.event[:, 1:],
+            closed_at=seen.closed_at[:, 1:],
+            weight=seen.weight,
+        )
 
 
 def gather(questions: Questions, store: Store, feature_set: FeatureSet, until: int) -> Material:
@@ -137,11 +155,13 @@ def _build(material: Material, recipe: Recipe | None, say: Callable[[str], None]
     say(f"fitting {choice.recipe.rung}")
     lesson = asked.lesson(seen, np.ones(len(questions), dtype=np.bool_), material.until)
     fitted = fit_recipe(choice.recipe, lesson)
-    calibration = Calibration()
+    said = say_of_others(asked, seen, choice.recipe, material.until)
+    calibration, reach = Calibration(), Reach.by_opinion(material.task)
     if _is_enough(material):
-        calibration = calibrate(asked, seen, choice.recipe, material.until)
+        calibration = choose_calibration(said, _newest(seen, asked, material.until), asked.account)
+        reach = Reach.of(material, seen, calibration.apply(said)[:, -1])
     notes = {"step": str(choice.recipe.rung), "scorecard": None if scorecard is None else scorecard.origin}
-    bundle = _pack(material, encoder, fitted, calibration, notes)
+    bundle = _pack(material, encoder, fitted, calibration, reach, notes)
     return Built(bundle=bundle, choice=choice)
 
 
@@ -172,11 +192,82 @@ def _by_opinion(material: Material, columns: Columns) -> Choice | None:
     )
 
 
-def calibrate(asked: Asked, seen: Exposure, recipe: Recipe, until: int) -> Calibration:
-    """Return the correction that fits the newest intervals, said by models of other accounts.
+@dataclass(frozen=True, kw_only=True)
+class Reach:
+    """How far ahead a model may speak.
 
-    What a model of the past got wrong is no guide here: after a jump in the level it would be corrected for
-    the jump a second time, since the final model has learned from the new level already.
+    `horizons` are the task's horizons for which enough records have been followed, `not_reported` the others
+    with how many have been; `shown` is the task's own, or the longest that is reported.
+    """
+
+    horizons: tuple[int, ...]
+    not_reported: dict[int, int]
+    shown: int
+    later: Later | None
+
+    @classmethod
+    def by_opinion(cls, task: Task) -> Reach:
+        """Return the reach of a scorecard, which says no probability of any horizon."""
+        return cls(horizons=(task.horizon_days,), not_reported={}, shown=task.horizon_days, later=None)
+
+    @classmethod
+    def of(cls, material: Material, seen: Exposure, last: Floats) -> Reach:
+        """Return how far the material reaches.
+
+        `last` is float64[n], the log-odds of the last hazard that teaches, said by models of other accounts.
+        Raises NotEnoughDataError where nobody has been followed even to the first horizon.
+        """
+        task, after = material.task, material.expose_later()
+        followed = _followed(material, seen, after)
+        reported = [days for days in task.horizons_days if followed[days] >= FEWEST_FOLLOWED]
+        if not reported:
+            raise NotEnoughDataError(_too_short(task, followed))
+        later = None
+        if after is not None and task.later_days in reported:
+            later = _fit_later(task, last, after)
+        return cls(
+            horizons=tuple(reported),
+            not_reported={days: count for days, count in followed.items() if days not in reported},
+            shown=max(days for days in reported if days <= max(task.horizon_days, reported[0])),
+            later=later,
+        )
+
+
+def _followed(material: Material, seen: Exposure, after: Exposure | None) -> dict[int, int]:
+    """Return how many records were followed through every interval that each horizon needs."""
+    task, ids = material.task, material.questions.cohort.ids
+    ends = list(task.intervals_days)
+    at_risk = seen.at_risk
+    if after is not None and task.later_days is not None:
+        ends, at_risk = [*ends, task.later_days], np.hstack([at_risk, after.at_risk])
+    counts = [len(np.unique(ids[column])) for column in at_risk.T]
+    starts = [0, *ends[:-1]]
+    return {
+        days: min(count for count, start in zip(counts, starts, strict=True) if start < days)
+        for days in task.horizons_days
+    }
+
+
+def _fit_later(task: Task, last: Floats, after: Exposure) -> Later:
+    *_, before, start = (0, *task.intervals_days)
+    end = task.later_days or start
+    return fit_later(last, after, start_days=start, end_days=end, last_days=start - before)
+
+
+def _too_short(task: Task, followed: dict[int, int]) -> str:
+    days = task.horizons_days[0]
+    return (
+        f"{task.name}: {followed[days]} {task.record_type}s have been followed for {days} days; "
+        f"at least {FEWEST_FOLLOWED} are needed"
+    )
+
+
+def say_of_others(asked: Asked, seen: Exposure, recipe: Recipe, until: int) -> Floats:
+    """Return the log-odds of the hazards as said by models of other accounts: float64[n, K].
+
+    They correct the final model. What a model of the past got wrong is no guide here: after a jump in the
+    level it would be corrected for the jump a second time, since the final model has learned from the new
+    level already.
     """
     part_of = deal_accounts(asked.account, _PARTS)
     log_odds = np.zeros(seen.at_risk.shape)
@@ -184,7 +275,7 @@ def calibrate(asked: Asked, seen: Exposure, recipe: Recipe, until: int) -> Calib
         held = part_of == part
         lesson = asked.lesson(seen, ~held, until)
         log_odds[held] = fit_recipe(recipe, lesson).log_odds(asked.matrix[held])
-    return choose_calibration(log_odds, _newest(seen, asked, until), asked.account)
+    return log_odds
 
 
 def _newest(seen: Exposure, asked: Asked, until: int) -> Exposure:
@@ -225,7 +316,12 @@ def _gate(encoder: Encoder, task: Task) -> Gate | None:
 
 
 def _pack(
-    material: Material, encoder: Encoder, fitted: Fitted, calibration: Calibration, notes: dict[str, Any]
+    material: Material,
+    encoder: Encoder,
+    fitted: Fitted,
+    calibration: Calibration,
+    reach: Reach,
+    notes: dict[str, Any],
 ) -> ModelBundle:
     task, questions = material.task, material.questions
     seen = material.expose_at(material.until)
@@ -240,13 +336,14 @@ def _pack(
         "says_probability": _is_enough(material),
         **notes,
     }
-    probability = _probabilities_of_open(material, encoder, fitted, calibration)
+    hazards = _hazards_of_open(material, encoder, fitted, calibration)
+    probability = probability_within(hazards, task, reach.shown)
     return ModelBundle(
         task=task.name,
         variant=task.variant,
         record_type=task.record_type,
-        horizon_days=task.horizon_days,
-        horizons_days=task.horizons_days,
+        horizon_days=reach.shown,
+        horizons_days=reach.horizons,
         intervals_days=task.intervals_days,
         high_is_good=task.high_is_good,
         feature_set_fingerprint=material.feature_set.fingerprint,
@@ -259,13 +356,18 @@ def _pack(
         percentiles=np.quantile(probability, np.linspace(0, 1, 101)),
         grade_from=GRADE_FROM,
         trained=trained,
+        later=reach.later,
+        not_reported=reach.not_reported,
     )
 
 
-def _probabilities_of_open(
+def _hazards_of_open(
     material: Material, encoder: Encoder, fitted: Fitted, calibration: Calibration
 ) -> Floats:
-    """Return what is said of the records open at the time; of all questions where hardly any were open."""
+    """Return what is said of the records open at the time; of all questions where hardly any were open.
+
+    In log-odds of the hazards: float64[n, K].
+    """
     task = material.task
     cohort = open_records(
         material.store, task.record_type, instant(material.until), kind=task.variant or None
@@ -273,8 +375,7 @@ def _probabilities_of_open(
     frame = material.questions.frame
     if len(cohort) >= _FEWEST_OPEN:
         frame = build_frame(material.store, cohort, material.feature_set)
-    hazards = calibration.apply(fitted.log_odds(encoder.encode(frame)))
-    return probability_within(hazards, task, task.horizon_days)
+    return calibration.apply(fitted.log_odds(encoder.encode(frame)))
 
 
 def probability_within(hazards: Floats, task: Task, horizon_days: int) -> Floats:

@@ -46,9 +46,17 @@ def score_records(
     Who asks not to be scored is left out.
     Raises FeatureSetMismatchError where the store's features are not those that the model learned from.
     """
-    ids = _willing(store, bundle.record_type, ids)
-    if not len(ids):
-        return []
+    willing = _willing(store, bundle.record_type, ids)
+    return answer_records(store, bundle, willing, as_of) if willing else []
+
+
+def answer_records(
+    store: Store, bundle: ModelBundle, ids: Sequence[int], as_of: datetime
+) -> list[NewPrediction]:
+    """Return the same for whoever is named, to be looked at and not to be written.
+
+    A record gets the same bits alone as among others.
+    """
     feature_set = features_of(store, bundle)
     cohort = Cohort.at(bundle.record_type, ids, as_of)
     frame = build_frame(store, cohort, feature_set)

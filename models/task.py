@@ -47,9 +47,10 @@ class Task:
     outcome_en, outcome_zh
         What the probability is of, as it stands after "chance to be" and "会".
     horizon_days, horizons_days
-        The horizon of the probability shown, and all that are reported.
+        The horizon of the probability shown, and all that are reported where enough is known of them.
     intervals_days
-        Ends of the intervals that the hazard is cut into.
+        Ends of the intervals that the hazard is cut into. A horizon beyond the last is told by one more
+        interval, which has no say in the others: see `models.later`.
     absence
         The outcome is that nothing happens within the horizon.
     high_is_good
@@ -96,6 +97,12 @@ class Task:
     scorecards: Mapping[str, Scorecard] = field(default_factory=dict)
     variants: Mapping[str, Task] = field(default_factory=dict)
     find_variant: Callable[[Store], str] | None = None
+
+    @property
+    def later_days(self) -> int | None:
+        """Return the end of the interval after those that teach; None where there is none."""
+        last = max(self.horizons_days)
+        return last if last > self.intervals_days[-1] else None
 
     def in_store(self, store: Store) -> Task:
         """Return the variant that fits what the store holds."""

@@ -267,8 +267,9 @@ def _conclude(course: _Course, outcome: _Outcome, registry: Registry, *, promote
     with course.timed("registering"):
         gate = _gate(course, outcome, registry)
         registered = registry.log_training(_run(course, outcome, gate), outcome.built.bundle)
-        registry.set_alias(course.task.name, registering.CHALLENGER, registered.number)
         promoted = promote and gate.passed
+        if not promoted:
+            registering.nominate(course.store, registry, registered)
         if promoted:
             registering.promote(
                 course.store,
@@ -320,7 +321,7 @@ def _run(course: _Course, outcome: _Outcome, gate: GateResult) -> Any:  # noqa: 
     }
     parameters = built.choice.recipe.to_json() | {
         "variant": course.task.variant or None,
-        "horizon_days": course.task.horizon_days,
+        "horizon_days": built.bundle.horizon_days,
         "features": len(built.bundle.features),
         "without_outcome": trained["without_outcome"],
     }

@@ -12,7 +12,7 @@ import click
 
 from crm_core.errors import CRMError
 from crm_core.store import Store
-from serving.commands import declaring, duplicates, person, search
+from serving.commands import declaring, duplicates, explain, person, search, watch
 from serving.console import answer, say, stage, table
 from serving.opening import open_store
 from serving.settings import Settings, load_settings
@@ -250,13 +250,31 @@ def views_sql(role: str, home: Path | None, as_json: bool) -> None:  # noqa: FBT
 @main.command()
 @_task_or_all
 @click.option("--as-of", callback=_as_of, help="Know only what was known then (a day or an instant, UTC).")
+@click.option(
+    "--if-needed", is_flag=True, help="Only if none serves, or the one that does is not right any more."
+)
 @_home
 @_json
-def train(task: str, as_of: datetime | None, home: Path | None, as_json: bool) -> None:  # noqa: FBT001  click gives flags by name
+def train(
+    task: str,
+    as_of: datetime | None,
+    if_needed: bool,  # noqa: FBT001  click gives flags by name
+    home: Path | None,
+    as_json: bool,  # noqa: FBT001  click gives flags by name
+) -> None:
     """Train a model, judge it on what came later, register it, and promote it if it may serve."""
+    if if_needed and as_of is not None:
+        raise click.UsageError("--if-needed asks about now: leave out --as-of")
     settings = load_settings(home=home)
     store = open_store(settings)
     from serving.training_runs import show_reports, train_task
+
+    if if_needed:
+        from serving.watching import show_if_needed, train_if_needed
+
+        done = _each(task, lambda name: train_if_needed(settings.home_folder, store, name))
+        answer(done.told, as_json=as_json, show=lambda: show_if_needed(done.reports))
+        return
 
     done = _each(task, lambda name: train_task(settings.home_folder, store, name, as_of=as_of))
     answer(done.told, as_json=as_json, show=lambda: show_reports(done.reports))
@@ -425,7 +443,15 @@ def password(email: str, home: Path | None, as_json: bool) -> None:  # noqa: FBT
     answer({"email": email, "password": made}, as_json=as_json, show=lambda: click.echo(made))
 
 
-for _command in (search.search, duplicates.duplicates, person.person, declaring.fields, declaring.types):
+for _command in (
+    search.search,
+    duplicates.duplicates,
+    person.person,
+    declaring.fields,
+    declaring.types,
+    explain.explain,
+    watch.watch,
+):
     main.add_command(_command)
 
 

@@ -16,7 +16,7 @@ from crm_core.store import Store
 from serving.console import Update, stage, table
 from serving.home import Home
 from serving.modelling import load_bundle_of, open_registry
-from serving.reports import in_order, save_report
+from serving.reports import in_order, save_report, shown_horizon
 from serving.rescoring import note_full_scoring
 
 if TYPE_CHECKING:
@@ -68,8 +68,8 @@ def score_task(home: Home, store: Store, task: str, *, as_of: datetime | None = 
     """Score every record that is open now, or was at `as_of`, with its champion; note it if it is now."""
     began = time.perf_counter()
     _check_past(store, as_of)
-    with store.reading() as session:
-        position, asked = newest_sequence(session), as_of or store.clock.now()
+    with store.transaction(source=Source.MODEL) as transaction:  # nobody writes between the two on SQLite
+        position, asked = newest_sequence(transaction.session), as_of or transaction.now
     with stage(f"scoring {task}") as update:
         model_version, scored = score_as_of(home, store, task, asked, update)
     if as_of is None:
@@ -146,7 +146,7 @@ def _named(estimator: str) -> str:
 
 def show_judgement(judged: Mapping[str, Any]) -> None:
     """Print how right a model was on later questions, with intervals."""
-    main = judged["horizons"][-1]
+    main = shown_horizon(judged)
     title = (
         f"Judged on {main['questions']:,} questions asked later "
         f"({judged['first_asked'][:10]} to {judged['last_asked'][:10]}), {main['outcomes']:,} came true; "

@@ -14,7 +14,7 @@ from crm_core.errors import DamagedModelError
 from models.bundle import Calibration, ModelBundle, load_bundle, sha256_of
 from models.encoding import ColumnKind, Encoder, fit_encoder
 from models.fitting import Columns, Fitted, Lesson, Recipe, Rung, fit_recipe
-from models.hazard import Exposure, expit, fading_of, share_of_intervals, slopes_within
+from models.hazard import Exposure, Floats, expit, fading_of, share_of_intervals, slopes_within
 
 ENDS = (7, 30, 90)
 
@@ -34,11 +34,13 @@ def make_frame(many: int = 1500, seed: int = 1) -> pd.DataFrame:
     )
 
 
-def fit(frame: pd.DataFrame, recipe: Recipe) -> tuple[Encoder, Fitted]:
+def fit(frame: pd.DataFrame, recipe: Recipe, strength: Floats | None = None) -> tuple[Encoder, Fitted]:
     random = np.random.default_rng(2)
     encoder = fit_encoder(frame, np.arange(len(frame)))
-    strength = np.nan_to_num(frame["calls_count_30d"].to_numpy()) * 0.4 + (frame["source"] == "fair")
-    hazards = expit(-2.5 + strength.to_numpy()[:, None] * fading_of(ENDS))
+    if strength is None:
+        calls, source = frame["calls_count_30d"].to_numpy(), frame["source"].to_numpy()
+        strength = np.nan_to_num(calls) * 0.4 + (source == "fair")
+    hazards = expit(-2.5 + strength[:, None] * fading_of(ENDS))
     happens = random.random(hazards.shape) < hazards
     at_risk: np.ndarray = np.cumsum(happens, axis=1) - happens == 0
     exposure = Exposure(

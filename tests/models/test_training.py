@@ -17,7 +17,8 @@ from crm_core.fields import FieldKind, Known, declare_field
 from crm_core.records import Lead
 from crm_core.store import Store
 from features.feature_set import feature_set_for
-from models.building import build_bundle, gather
+from models.building import FEWEST_FOLLOWED, build_bundle, gather
+from models.fitting import Recipe, Rung
 from models.lead_scoring import TASK, ask_new_leads
 from models.questions import ask, first_instant
 from models.registry import Registry
@@ -226,3 +227,38 @@ def test_a_deleted_lead_teaches_only_until_it_was_deleted(copied: Store, registe
         for lead_id in range(1, 20):
             transaction.delete(transaction.get(Lead, lead_id))
     assert _bundle_as_of(copied, AS_OF) == report.bundle.to_bytes()
+
+
+def _horizons_as_of(store: Store, days: int) -> tuple[int, tuple[int, ...], dict[int, int]]:
+    """Return what is shown, what is reported and what is not by a model made so many days after the first."""
+    features = feature_set_for(store, TASK.name)
+    until = NOW - timedelta(days=400 - days)
+    questions = ask(store, TASK, features, TASK.ask, start=first_instant(store, TASK), until=until)
+    made = build_bundle(gather(questions, store, features, micros(until)), recipe=PLAIN).bundle
+    assert set(made.horizons_days) | set(made.not_reported) == {30, 60, 90, 180}
+    return made.horizon_days, made.horizons_days, made.not_reported
+
+
+PLAIN = Recipe(rung=Rung.LOGISTIC, penalty=30.0)
+
+
+def test_a_horizon_that_nobody_was_followed_to_is_not_reported(business: Business) -> None:
+    shown, reported, missing = _horizons_as_of(business.store, 260)
+    assert (shown, reported, missing) == (90, (30, 60, 90, 180), {})
+    shown, reported, missing = _horizons_as_of(business.store, 150)
+    assert (shown, reported, missing) == (90, (30, 60, 90), {180: 0})
+
+
+def test_with_a_short_history_the_longest_horizon_known_is_shown(business: Business) -> None:
+    shown, reported, missing = _horizons_as_of(business.store, 88)
+    assert (shown, reported) == (60, (30, 60))
+    assert missing[180] == 0
+    assert missing[90] < FEWEST_FOLLOWED
+
+
+def test_with_too_few_followed_to_the_first_horizon_nothing_is_trained(
+    business: Business, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("models.building.FEWEST_FOLLOWED", 10_000)
+    with pytest.raises(NotEnoughDataError, match="followed for 30 days; at least 10000 are needed"):
+        _horizons_as_of(business.store, 150)
