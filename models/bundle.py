@@ -110,6 +110,10 @@ class ModelBundle:
         probability = expit(log_odds)
         return Scores(probability=probability, log_odds=log_odds, within=within, rank=self._rank(probability))
 
+    def hazards(self, frame: DataFrame) -> Floats:
+        """Return the calibrated log-odds of the hazards of each interval: float64[n, K]."""
+        return self._hazards(self.estimator.effects(self.encoder.encode(frame)))
+
     def explain(self, frame: DataFrame) -> Explanation:
         """Return what each feature adds to the log-odds of the probability shown.
 
