@@ -1,4 +1,4 @@
-"""What a deal will be worth when it is won: its amount now, how amounts drift, and a guess where there is none."""
+"""What a deal will be worth when it is won: its amount now and how amounts drift, or a guess."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from crm_core.clock import DAY, instant
-from models.forecasting.book import Objects, Snapshot
+from models.forecasting.book import Snapshot
 from models.forecasting.periods import Period, month_starts
 from models.hazard import Bools, Floats, Ints
 
@@ -25,7 +25,7 @@ SEASON_FROM_DAYS = 540
 
 _DELAY_STEP = 7
 _LONGEST_DELAY = 210
-_TREND_SPREAD = 0.35
+_TREND_SPREAD = 0.25
 _SEASON_SPREAD = 0.20
 _FEWEST_AMOUNTS = 15
 _SHARES_DAYS = 180
@@ -79,7 +79,7 @@ class Arrivals:
             return 0.0
         steps = max(int(np.ceil((last - first) / DAY)), 1)
         width = (last - first) / steps
-        middle = first + (np.arange(steps) + 0.5) * width
+        middle: Floats = first + (np.arange(steps, dtype=np.float64) + 0.5) * width
         won = self.won_by((period.end - middle) / DAY) - self.won_by((period.start - middle) / DAY)
         return float((self.rate(middle) * won).sum() * width / DAY)
 
@@ -88,6 +88,8 @@ class Arrivals:
         middle = np.array([(self.as_of + period.end) / 2.0])
         design = _design(middle, self.as_of, self.first)
         unknown = float((design @ self.covariance @ design.T)[0, 0]) * self.overdispersion
+        if not _knows_season(self.as_of, self.first):
+            unknown += _SEASON_SPREAD**2
         coming = float(self.rate(middle)[0]) * max((period.end - self.as_of) / DAY, 1.0)
         return unknown + (self.overdispersion - 1.0) / max(coming, 1e-9)
 
@@ -132,11 +134,18 @@ def _without_ramp(edges: Ints) -> Ints:
 
 
 def _design(at: Floats, as_of: int, first: int) -> Floats:
-    """Return level, trend in years from `as_of`, and the season where there is enough history to tell it."""
+    """Return level, trend in years, and the season where there is enough history to tell it.
+
+    The trend says where the level is at `as_of` and is not carried on: stores grow fastest when begun.
+    """
     day = np.array([instant(int(one)).timetuple().tm_yday for one in at]) * (2 * np.pi / 365.25)
-    known = float(as_of - first >= SEASON_FROM_DAYS * DAY)
-    years = np.clip((at - as_of) / _YEAR, -3.0, 0.25)
+    known = float(_knows_season(as_of, first))
+    years = np.minimum((at - as_of) / _YEAR, 0.0)
     return np.stack([np.ones(at.size), years, np.sin(day) * known, np.cos(day) * known], axis=1)
+
+
+def _knows_season(as_of: int, first: int) -> bool:
+    return as_of - first >= SEASON_FROM_DAYS * DAY
 
 
 def _fit_rate(edges: Ints, counts: Floats, as_of: int, first: int) -> tuple[Floats, Floats, float]:
@@ -169,9 +178,7 @@ def _delays(came: Snapshot) -> Floats:
     recent = came.known_from > came.as_of - LEARN_DAYS * DAY
     age = (came.as_of - came.known_from[recent]) / DAY
     won_at = came.won_at[recent]
-    delay = np.where(
-        came.is_won[recent], np.maximum((won_at - came.known_from[recent]) / DAY, 0.0), np.inf
-    )
+    delay = np.where(came.is_won[recent], np.maximum((won_at - came.known_from[recent]) / DAY, 0.0), np.inf)
     steps = np.arange(0, _LONGEST_DELAY, _DELAY_STEP)
     over = age[:, None] >= steps + _DELAY_STEP
     at_risk = (over & (delay[:, None] >= steps)).sum(axis=0)

@@ -44,7 +44,8 @@ class Snapshot:
     """The n deals known at `as_of` (microseconds), as they were known then.
 
     `known_from` int64[n]: since when each was known. `won_at` int64[n]: when it was won, NO_INSTANT if it was
-    not. `amount` float64[n] in units of its currency, NaN for none; where that is not named it is the commonest. `owner` int64[n], NOBODY for none.
+    not. `amount` float64[n] in units of its currency, NaN for none; a currency not named is the commonest.
+    `owner` int64[n], NOBODY for none.
     `rep_probability` float64[n], NaN for none. `expected_close_at` int64[n], a midnight, NO_INSTANT for none.
     All is what was recorded and had happened by `as_of`.
     """
@@ -144,7 +145,7 @@ class DealBook:
         )
 
     def _won_at(self, values: dict[str, Objects], ids: Ints, when: Ints, born: Ints) -> Ints:
-        """Return when each was won: as the change of its status says, else its closing date, else its birth."""
+        """Return when each was won: as the change of its status says, else its closing date or birth."""
         history = self.histories["status"]
         change = newest_known(history, ids, when)
         closed = _whole(values["closed_at"], NO_INSTANT)

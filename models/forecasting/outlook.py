@@ -30,9 +30,9 @@ class Outlook:
     """What can be said of a period in one currency.
 
     `won`: the deals won in it already. `open`: those that are open, with `before` and `until` float64[n],
-    their cumulated hazards up to the period's start (0 once it has begun) and end. `new`: wins among deals not
-    written down yet, None where none are asked about; `new_share`: the share of them that counts here, and
-    `amounts` float64[m] what they are won for.
+    their cumulated hazards up to the period's start (0 once it has begun) and end. `new`: wins among deals
+    not written down yet; `new_share`: the share of them that counts here, and `amounts` float64[m] what they
+    are won for.
     """
 
     as_of: int

@@ -114,7 +114,9 @@ class Replay:
             "period": self.period.name,
             "expected": round(self.expected, 2),
             "came": round(self.came, 2),
-            "ranges": {str(level): [round(low, 2), round(high, 2)] for level, (low, high) in self.ranges.items()},
+            "ranges": {
+                str(level): [round(low, 2), round(high, 2)] for level, (low, high) in self.ranges.items()
+            },
             "simple_rules": self.simple.to_json(),
         }
 
@@ -261,9 +263,7 @@ def ranges_of(futures: Floats, widening: float) -> dict[int, tuple[float, float]
     return found
 
 
-def read_past(
-    store: Store, as_of: datetime, *, compare: bool = False, say: Say = lambda _: None
-) -> Past:
+def read_past(store: Store, as_of: datetime, *, compare: bool = False, say: Say = lambda _: None) -> Past:
     """Read the history up to an instant and replay it; `compare` draws independent deals as well.
 
     Raises NotEnoughDataError where no deal has ever been won.

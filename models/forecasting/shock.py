@@ -108,7 +108,7 @@ def log_likelihood_of(wins: int, mean: Floats, variance: Floats) -> Floats:
 
 
 def learn_widening(places: Sequence[float], weights: Sequence[float]) -> float:
-    """Return the factor by which ranges are widened so that past periods lie as widely in them as they should.
+    """Return the factor that widens ranges so that past periods lie in them as widely as they should.
 
     `places`: where each came true in what was said, in (0, 1).
     """
