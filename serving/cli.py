@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,7 +12,8 @@ import click
 
 from crm_core.errors import CRMError
 from crm_core.store import Store
-from serving.commands import declaring, duplicates, person, search
+from serving.commands import declaring, duplicates, forecast, person, search
+from serving.commands.options import read_instant
 from serving.console import answer, say, stage, table
 from serving.opening import open_store
 from serving.settings import Settings, load_settings
@@ -80,17 +81,6 @@ def _each(task: str, run: Callable[[str], dict[str, Any]]) -> _Done:
 
 def _chosen(task: str) -> tuple[str, ...]:
     return TASKS if task == "all" else (task,)
-
-
-def _as_of(_context: click.Context, _parameter: click.Parameter, value: str | None) -> datetime | None:
-    """Read a day (its midnight, UTC) or an instant."""
-    if value is None:
-        return None
-    try:
-        read = datetime.fromisoformat(value)
-    except ValueError as error:
-        raise click.BadParameter(f"expected a day like 2018-04-01 or an instant, got {value!r}") from error
-    return read.replace(tzinfo=UTC) if read.tzinfo is None else read
 
 
 @main.command()
@@ -249,7 +239,9 @@ def views_sql(role: str, home: Path | None, as_json: bool) -> None:  # noqa: FBT
 
 @main.command()
 @_task_or_all
-@click.option("--as-of", callback=_as_of, help="Know only what was known then (a day or an instant, UTC).")
+@click.option(
+    "--as-of", callback=read_instant, help="Know only what was known then (a day or an instant, UTC)."
+)
 @_home
 @_json
 def train(task: str, as_of: datetime | None, home: Path | None, as_json: bool) -> None:  # noqa: FBT001  click gives flags by name
@@ -265,7 +257,7 @@ def train(task: str, as_of: datetime | None, home: Path | None, as_json: bool) -
 @main.command()
 @_task_or_all
 @click.option(
-    "--as-of", callback=_as_of, help="Ask from then, by what was known then (a day or an instant, UTC)."
+    "--as-of", callback=read_instant, help="Ask from then, by what was known then (a day or an instant, UTC)."
 )
 @_home
 @_json
@@ -300,7 +292,9 @@ def backtest(task: str, home: Path | None, as_json: bool) -> None:  # noqa: FBT0
 @main.command()
 @_task
 @click.option("--entity", type=int, help="Id of a record: show what is known of it, and from which rows.")
-@click.option("--as-of", callback=_as_of, help="Ask from then (a day or an instant, UTC; default: now).")
+@click.option(
+    "--as-of", callback=read_instant, help="Ask from then (a day or an instant, UTC; default: now)."
+)
 @click.option("--feature", "name", help="Only this feature, with every row behind it.")
 @_home
 @_json
@@ -425,7 +419,14 @@ def password(email: str, home: Path | None, as_json: bool) -> None:  # noqa: FBT
     answer({"email": email, "password": made}, as_json=as_json, show=lambda: click.echo(made))
 
 
-for _command in (search.search, duplicates.duplicates, person.person, declaring.fields, declaring.types):
+for _command in (
+    search.search,
+    duplicates.duplicates,
+    person.person,
+    declaring.fields,
+    declaring.types,
+    forecast.forecast,
+):
     main.add_command(_command)
 
 
