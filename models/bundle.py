@@ -211,6 +211,10 @@ class ModelBundle:
         """Return the corrected log-odds of the hazard of each interval: float64[n, K]."""
         return self._hazards(self.estimator.effects(self.encoder.encode(frame)))
 
+    def hazards(self, frame: DataFrame) -> Floats:
+        """Return the calibrated log-odds of the hazards of each interval: float64[n, K]."""
+        return self._hazards(self.estimator.effects(self.encoder.encode(frame)))
+
     def explain(self, frame: DataFrame) -> Explanation:
         """Return what each feature adds to the log-odds of the probability shown.
 

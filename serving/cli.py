@@ -12,7 +12,16 @@ import click
 
 from crm_core.errors import CRMError
 from crm_core.store import Store
-from serving.commands import declaring, duplicates, explain, person, search, versions, watch
+from serving.commands import (
+    declaring,
+    duplicates,
+    explain,
+    forecast,
+    person,
+    search,
+    versions,
+    watch,
+)
 from serving.commands.options import read_instant
 from serving.console import answer, say, stage, table
 from serving.opening import open_store
@@ -414,6 +423,7 @@ for _command in (
     declaring.fields,
     declaring.types,
     explain.explain,
+    forecast.forecast,
     watch.watch,
 ):
     main.add_command(_command)
