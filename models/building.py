@@ -25,6 +25,7 @@ from models.questions import Questions
 from models.selection import Asked, Choice, choose_recipe
 from models.splits import deal_accounts
 from models.task import Task
+from models.usual import find_usual
 
 FEWEST_OUTCOMES = 20
 """Records with the outcome, and without it, below which nothing is trained."""
@@ -201,6 +202,7 @@ def _pack(
         percentiles=np.quantile(probability, np.linspace(0, 1, 101)),
         grade_from=GRADE_FROM,
         trained=trained,
+        usual=find_usual(questions.frame, encoder, questions.cohort.ids, questions.weight, task.record_type),
     )
 
 

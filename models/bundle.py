@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ from crm_core.errors import DamagedModelError
 from models.encoding import Encoder
 from models.estimators import Effects, Estimator
 from models.hazard import Floats, Ints, expit, log_odds_within, share_of_intervals, slopes_within
+from models.usual import Usual
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -76,7 +77,7 @@ class ModelBundle:
 
     `levels` and `fading` are float64[K], see `models.hazard`. `percentiles` is float64[101], the
     probabilities of the records open at training. `grade_from` holds the lowest ranks of grades A, B and C.
-    `trained` says on what. `version` is not part of the bytes.
+    `trained` says on what, `usual` what was usual there. `version` is not part of the bytes.
     """
 
     task: str
@@ -96,6 +97,7 @@ class ModelBundle:
     percentiles: Floats
     grade_from: tuple[int, ...]
     trained: dict[str, Any]
+    usual: Usual = field(default_factory=Usual)
     version: str = ""
 
     def predict(self, frame: DataFrame) -> Scores:
@@ -198,6 +200,7 @@ class ModelBundle:
             "percentiles": self.percentiles.tolist(),
             "grade_from": list(self.grade_from),
             "trained": self.trained,
+            "usual": self.usual.to_json(),
         }
 
 
@@ -250,6 +253,7 @@ def _from_json(data: dict[str, Any], version: str) -> ModelBundle:
         percentiles=np.array(data["percentiles"], dtype=np.float64),
         grade_from=tuple(data["grade_from"]),
         trained=data["trained"],
+        usual=Usual.from_json(data.get("usual")),
         version=version,
     )
 
