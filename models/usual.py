@@ -70,8 +70,15 @@ class Usual:
         """Return what `to_json` described; nothing is known of a model from before."""
         if not data:
             return cls()
-        reach = {name: {f: (low, high) for f, (low, high) in r.items()} for name, r in data["reach"].items()}
-        return cls(by=data["by"], middle=data["middle"], reach=reach, records=data["records"])
+        return cls(
+            by=data["by"],
+            middle={name: float(value) for name, value in data["middle"].items()},
+            reach={
+                name: {feature: (float(low), float(high)) for feature, (low, high) in reach.items()}
+                for name, reach in data["reach"].items()
+            },
+            records={name: int(count) for name, count in data["records"].items()},
+        )
 
 
 def find_usual(frame: DataFrame, encoder: Encoder, ids: Ints, weight: Floats, record_type: str) -> Usual:

@@ -54,14 +54,18 @@ NOTE = {
 class Hint:
     """One thing to do, and the probability with it.
 
-    `change` is the difference to the record as it stands, in probability. `fields` are those that the
+    `done_en` and `done_zh` name it, `en` and `zh` say all of it. `change` is the difference to the record as
+    it stands, in probability; `alike` where that is too little to tell anything. `fields` are those that the
     changed features read, for whoever may not see them. A `caution` says what the model has hardly seen.
     """
 
     action: str
+    done_en: str
+    done_zh: str
     probability: float
     change: float
     log_odds: float
+    alike: bool
     en: str
     zh: str
     caution_en: str | None
@@ -149,9 +153,12 @@ def _hints(
         fields = {field for name in changed for field in said.feature_set.get(name).source_fields}
         yield Hint(
             action=action.key,
+            done_en=action.en,
+            done_zh=action.zh,
             probability=chance,
             change=chance - probability[0],
             log_odds=odds - log_odds[0],
+            alike=_alike(probability[0], chance),
             en=_sentence_en(action, probability[0], chance, said),
             zh=_sentence_zh(action, probability[0], chance, said),
             caution_en=caution_en,

@@ -84,7 +84,7 @@ def open_ids(store: Store, record_type: str) -> list[int]:
 def known_of(store: Store, record_type: str, record_id: int) -> dict[str, Any]:
     feature_set = feature_set_for(store, TASKS[record_type])
     row = build_frame(store, Cohort.single(record_type, record_id, NOW), feature_set).iloc[0]
-    return {name: None if is_missing(value) else value for name, value in row.items()}
+    return {str(name): None if is_missing(value) else value for name, value in row.items()}
 
 
 def find_ready(store: Store, record_type: str, action: Action) -> tuple[int, Supposition]:
@@ -150,7 +150,11 @@ def test_other_fields_and_empty_ones_can_be_supposed_too(company: Store, tmp_pat
     record_id = open_ids(company, "deal")[-1]
     feature_set = feature_set_for(company, "win_probability")
     cohort = Cohort.single("deal", record_id, NOW)
-    given = {"amount": 123_450_000, "source": "Tante Erna", "expected_close_on": None}
+    given: dict[str, str | int | float | None] = {
+        "amount": 123_450_000,
+        "source": "Tante Erna",
+        "expected_close_on": None,
+    }
     row = supposed(company, feature_set, cohort, Supposition(fields=given))
     store = copy_store(company, tmp_path / "copy.db")
     with store.transaction(source=Source.REP) as step:
