@@ -27,6 +27,7 @@ from models.scorecard import scorecard_for
 from models.selection import Asked, Choice, NextStep, choose_recipe
 from models.splits import deal_accounts
 from models.task import Task
+from models.usual import find_usual
 
 FEWEST_OUTCOMES = 20
 """Records with the outcome, and without it, below which no probability is said: a scorecard ranks."""
@@ -358,6 +359,7 @@ def _pack(
         trained=trained,
         later=reach.later,
         not_reported=reach.not_reported,
+        usual=find_usual(questions.frame, encoder, questions.cohort.ids, questions.weight, task.record_type),
     )
 
 

@@ -29,6 +29,7 @@ from serving.api import (
     people,
     predictions,
     specification,
+    what_if,
 )
 from serving.api.blueprint import PREFIX, ApiRequest
 from serving.champions import Champions
@@ -97,7 +98,7 @@ def create_app(
     app.after_request(_finish)
     app.teardown_request(end_page_session)
     _handle_errors(app)
-    for part in (leads, deals, forecast, finding, people, predictions, models, health):
+    for part in (leads, deals, forecast, what_if, finding, people, predictions, models, health):
         app.register_api(part.api)
     web.register(app)
     specification.register(app)
