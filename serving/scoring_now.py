@@ -16,7 +16,7 @@ from crm_core.store import Store
 from serving.champions import TASK_OF, Champions
 from serving.rescoring import write_as
 
-S = TypeVar("S", Lead, Deal)
+S = TypeVar("S", Lead, Deal, Account)
 
 
 def get_to_score(store: Store, user: User, model: type[S], record_id: int) -> S:
