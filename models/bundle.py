@@ -18,6 +18,7 @@ from crm_core.columns import dump_json
 from crm_core.errors import DamagedModelError
 from models.encoding import Encoder
 from models.estimators import Effects, Estimator
+from models.familiar import Familiar
 from models.hazard import (
     Floats,
     Ints,
@@ -150,7 +151,8 @@ class ModelBundle:
     probabilities of the records open at training. `grade_from` holds the lowest ranks of grades A, B and C.
     `trained` says on what, `usual` what was usual there. `later` is the interval of a horizon beyond the last
     of `intervals_days`. `not_reported` has the horizons that the task has and the model does not report, with
-    how many records have been followed for so long. `version` is not part of the bytes.
+    how many records have been followed for so long. `familiar` tells records unlike any it learned from.
+    `version` is not part of the bytes.
     """
 
     task: str
@@ -173,6 +175,7 @@ class ModelBundle:
     later: Later | None = None
     not_reported: dict[int, int] = field(default_factory=dict)
     usual: Usual = field(default_factory=Usual)
+    familiar: Familiar = field(default_factory=Familiar)
     version: str = ""
 
     @property
@@ -340,6 +343,7 @@ class ModelBundle:
             "grade_from": list(self.grade_from),
             "trained": self.trained,
             "later": None if self.later is None else self.later.to_json(),
+            "familiar": self.familiar.to_json(),
             "not_reported": {str(days): records for days, records in self.not_reported.items()},
             "usual": self.usual.to_json(),
         }
@@ -397,6 +401,7 @@ def _from_json(data: dict[str, Any], version: str) -> ModelBundle:
         later=Later.from_json(data.get("later")),
         not_reported={int(days): records for days, records in data.get("not_reported", {}).items()},
         usual=Usual.from_json(data.get("usual")),
+        familiar=Familiar.from_json(data.get("familiar")),
         version=version,
     )
 
