@@ -81,7 +81,7 @@ def explain_unlike(bundle: ModelBundle, feature_set: FeatureSet, frame: DataFram
 
 
 def _strange(bundle: ModelBundle, feature: Feature, cell: object) -> Reason:
-    value = _plain(cell)
+    value = plain(cell)
     seen = bundle.familiar.seen[feature.name]
     en, zh = feature.say(value, "en"), feature.say(value, "zh")
     if value is None:
