@@ -13,7 +13,7 @@ from crm_core.store import Store
 from models.forecasting.amounts import learn_ratios
 from models.forecasting.chances import learn_tail
 from models.forecasting.periods import month_starts
-from models.forecasting.replaying import CASES, LEVELS, Case, Correction, Replay, Say, read_past
+from models.forecasting.replaying import CASES, LEVELS, Case, Correction, Past, Replay, Say, read_past
 from models.forecasting.shock import NODES, Shock
 from models.forecasting.simple import stage_rates
 from models.hazard import Floats
@@ -102,7 +102,11 @@ def learn(store: Store, as_of: datetime, *, say: Say = lambda _: None) -> Learne
     Raises NotEnoughDataError where no deal has been won yet. With little history there are few replays or
     none, and the corrections are near their priors.
     """
-    past = read_past(store, as_of, say=say)
+    return lessons_of(read_past(store, as_of, say=say))
+
+
+def lessons_of(past: Past) -> Learned:
+    """Return what a replayed past teaches."""
     now = past.book.at(past.as_of)
     replays = {case: past.replays(case, now)[-LAST_REPLAYS[case.span] :] for case in CASES}
     earlier = [past.book.at(at) for at in month_starts(past.book.first_known or 0, past.as_of - 1)]

@@ -62,11 +62,6 @@ def month_starts(after: int, until: int) -> list[int]:
     return found[::-1]
 
 
-def is_quarter_start(at: int) -> bool:
-    """Say whether a quarter begins at an instant."""
-    return period_at(Span.QUARTER, at).start == at
-
-
 def _month_of(at: int) -> int:
     when = instant(at)
     return when.year * 12 + when.month - 1

@@ -24,11 +24,11 @@ from models.building import build_bundle, gather
 from models.bundle import ModelBundle
 from models.fitting import Recipe, Rung
 from models.forecasting.amounts import learn_ratios
-from models.forecasting.arrivals import learn_arrivals
+from models.forecasting.arrivals import knows_season, learn_arrivals
 from models.forecasting.book import DealBook, Snapshot
 from models.forecasting.chances import Chances, learn_tail
 from models.forecasting.outlook import DRAWS, Scene, draw_futures, place_of
-from models.forecasting.periods import Period, Span, is_quarter_start, month_starts, period_at
+from models.forecasting.periods import Period, Span, month_starts, period_at
 from models.forecasting.shock import (
     Evidence,
     Shock,
@@ -186,9 +186,12 @@ class Past:
         over = [one for one in self.told[case] if one.period.end + LATE_DAYS * DAY <= at]
         places = [place_of(revenue_of(now, one.period, self.currency), one.futures) for one in over]
         return Correction(
-            shock=learn_shock([one.evidence(now) for one in over]),
+            shock=learn_shock([one.evidence(now) for one in over], knows_season=self._knows_season(at)),
             widening=learn_widening(places, [one.weight for one in over]),
         )
+
+    def _knows_season(self, at: int) -> bool:
+        return knows_season(at, at if self.book.first_known is None else self.book.first_known)
 
     def replay_all(self) -> None:
         """Replay every case from every month's start, oldest first."""
@@ -223,16 +226,16 @@ class Past:
             ),
         )
 
-    def replays(self, case: Case, now: Snapshot) -> list[Replay]:
+    def replays(self, case: Case, now: Snapshot, *, months_in: int = 0) -> list[Replay]:
         """Return the replays of a case whose period is over, oldest first, each period once.
 
-        Each is the forecast that was made at the period's start, or at the start of the one before it.
+        Each is the forecast made at the start of the period at hand then, or some months into it.
         """
-        return [self._judged(one, now) for one in self.told[case] if self._counts(one)]
-
-    def _counts(self, told: _Told) -> bool:
-        begins = told.case.span is Span.MONTH or is_quarter_start(told.as_of)
-        return begins and told.period.end <= self.as_of
+        return [
+            self._judged(one, now)
+            for one in self.told[case]
+            if one.period.end <= self.as_of and _months_in(one) == months_in
+        ]
 
     def _judged(self, told: _Told, now: Snapshot) -> Replay:
         came = revenue_of(now, told.period, self.currency)
@@ -250,6 +253,12 @@ class Past:
             quantiles={q: float(np.quantile(told.futures, widened(q, told.widening))) for q in levels},
             simple=told.simple,
         )
+
+
+def _months_in(told: _Told) -> int:
+    """Return how many months of the period at hand had gone when a replay was made."""
+    at_hand = period_at(told.case.span, told.as_of)
+    return len(month_starts(at_hand.start, told.as_of))
 
 
 def ranges_of(futures: Floats, widening: float) -> dict[int, tuple[float, float]]:

@@ -27,8 +27,11 @@ _SPREADS = np.array([0.03, 0.06, 0.09, 0.12, 0.16, 0.20, 0.25, 0.30, 0.36, 0.44,
 CENTRE_SPREAD = 0.12
 """Prior: by how much the level may be off in the long run (standard deviation, in log)."""
 
-USUAL_SPREAD = 0.12
-"""Prior: the middle of what periods may share (in log) ..."""
+USUAL_SPREAD = 0.10
+"""Prior: the middle of what periods may share (in log) where seasons are known ..."""
+
+UNKNOWN_SEASON_SPREAD = 0.20
+"""... and where there is too little history to tell them: then a season is a shock as well ..."""
 
 SPREAD_FACTOR = 2.0
 """... and by which factor it may be larger or smaller (one standard deviation)."""
@@ -80,9 +83,9 @@ class Shock:
         return np.minimum(found, NODES.size - 1)
 
 
-def learn_shock(evidence: Sequence[Evidence]) -> Shock:
+def learn_shock(evidence: Sequence[Evidence], *, knows_season: bool = True) -> Shock:
     """Return what past periods say of z; with none, the prior."""
-    normals, log_prior = _grid()
+    normals, log_prior = _grid(USUAL_SPREAD if knows_season else UNKNOWN_SEASON_SPREAD)
     log_posterior = log_prior.copy()
     for one in evidence:
         scaled = one.log_likelihood - one.log_likelihood.max()
@@ -126,10 +129,10 @@ def widened(level: float, factor: float) -> float:
 
 
 @cache
-def _grid() -> tuple[Floats, Floats]:
+def _grid(usual: float) -> tuple[Floats, Floats]:
     """Return the distribution of z for each centre and spread, and the log-prior of these."""
     centre, spread = (one.ravel() for one in np.meshgrid(_CENTRES, _SPREADS, indexing="ij"))
     density = np.exp(-0.5 * ((NODES - centre[:, None]) / spread[:, None]) ** 2)
     log_prior = -0.5 * (centre / CENTRE_SPREAD) ** 2
-    log_prior -= 0.5 * (np.log(spread / USUAL_SPREAD) / np.log(SPREAD_FACTOR)) ** 2
+    log_prior -= 0.5 * (np.log(spread / usual) / np.log(SPREAD_FACTOR)) ** 2
     return density / density.sum(axis=1, keepdims=True), log_prior
