@@ -286,19 +286,6 @@ def score(task: str, as_of: datetime | None, home: Path | None, as_json: bool) -
 
 @main.command()
 @_task
-@_home
-@_json
-def backtest(task: str, home: Path | None, as_json: bool) -> None:  # noqa: FBT001  click gives flags by name
-    """Replay the past: train at each cut-off on what was known then, and compare with what came."""
-    from serving.training_runs import backtest_task, show_backtest
-
-    settings = load_settings(home=home)
-    report = backtest_task(open_store(settings), task)
-    answer(report, as_json=as_json, show=lambda: show_backtest(report))
-
-
-@main.command()
-@_task
 @click.option("--entity", type=int, help="Id of a record: show what is known of it, and from which rows.")
 @click.option("--as-of", callback=_as_of, help="Ask from then (a day or an instant, UTC; default: now).")
 @click.option("--feature", "name", help="Only this feature, with every row behind it.")
