@@ -19,7 +19,7 @@ from crm_core.clock import DAY, instant, micros
 from crm_core.errors import NotEnoughDataError
 from crm_core.store import Store
 from features.feature_set import FeatureSet, feature_set_for
-from models.building import build_bundle, gather
+from models.building import build_bundle, check_enough, count_outcomes, gather
 from models.bundle import ModelBundle
 from models.called import CalledBin
 from models.evaluation import Estimate, Judged, calibration_bins, measure
@@ -202,7 +202,12 @@ class _History:
     def replay(self, cutoff: int, until: int) -> tuple[str, _Said, Weeks | None]:
         """Return which estimator was chosen at a cut-off, and what it said of questions and on Mondays."""
         material = gather(self.taught, self.store, self.features, cutoff)
+        check_enough(self.task, *count_outcomes(material.questions, material.expose_at(cutoff)))
         built = build_bundle(material)
+        if self.task.horizon_days not in built.bundle.horizons_days:
+            days = self.task.horizon_days
+            known = built.bundle.not_reported[days]
+            raise NotEnoughDataError(f"only {known} records had been followed for {days} days")
         rows = self.answer.over & (self.judged.as_of > cutoff) & (self.judged.as_of <= until)
         if not rows.any():
             raise NotEnoughDataError("nothing was asked up to the next cut-off")

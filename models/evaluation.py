@@ -291,6 +291,23 @@ def compare_losses(
     return estimate_of(ratio(drawn[:, 0], drawn[:, 1]), coverage)
 
 
+def compare_calibration(first: Floats, second: Floats, judged: Judged, *, coverage: float = 0.95) -> Estimate:
+    """Return the calibration error of `first` less that of `second`; above 0 the second is better.
+
+    Entities are drawn once for both, so that the interval is that of the difference.
+    """
+    orders = [np.argsort(-said, kind="stable") for said in (first, second)]
+    ranked = [
+        _rank(said[order], judged.happened[order].astype(np.float64))
+        for said, order in zip((first, second), orders, strict=True)
+    ]
+    drawn = [
+        [calibration_error(one, weight[:, order]) for one, order in zip(ranked, orders, strict=True)]
+        for weight in _draw_entities(judged.entity, RESAMPLES)
+    ]
+    return estimate_of(np.concatenate([one - other for one, other in drawn]), coverage)
+
+
 def loss_of(probability: Floats, happened: Bools) -> Floats:
     """Return the negative log-likelihood of each answer: float64[n]."""
     held = np.clip(probability, _TINY, 1 - _TINY)

@@ -88,13 +88,18 @@ def _reasons_of(
 def _base(bundle: ModelBundle, log_odds: float) -> Reason:
     task = get_task(bundle.task).of_variant(bundle.variant)
     average, days = float(expit(np.array(log_odds))), bundle.horizon_days
+    english = f"{average:.0%} of such records are {task.outcome_en} within {days} days on average"
+    chinese = f"这类记录平均 {average:.0%} 在 {days} 天内{task.outcome_zh}"
+    if not bundle.says_probability:
+        english = "Points by opinion: too few outcomes are known to say how likely it is"
+        chinese = "按经验打分: 已知结果太少, 无法给出概率"
     return {
         "group": BASE,
         "feature": BASE,
         "value": average,
         "log_odds": log_odds,
-        "en": f"{average:.0%} of such records are {task.outcome_en} within {days} days on average",
-        "zh": f"这类记录平均 {average:.0%} 在 {days} 天内{task.outcome_zh}",
+        "en": english,
+        "zh": chinese,
         "fields": [],
     }
 

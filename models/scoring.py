@@ -14,17 +14,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from crm_core.changes import Source
-from crm_core.errors import DamagedModelError, FeatureSetMismatchError, NoChampionError
+from crm_core.errors import FeatureSetMismatchError, NoChampionError
 from crm_core.opting_out import list_opted_out
 from crm_core.predictions import SCORED_TYPES, NewPrediction, write_predictions
-from crm_core.promotions import Promotion, find_champion
+from crm_core.promotions import find_champion
 from crm_core.store import Store
 from features.cohort import Cohort, open_records
 from features.feature_set import FeatureSet, feature_set_for
 from features.frame import build_frame
-from models.bundle import ModelBundle, load_bundle
+from models.bundle import ModelBundle
 from models.explain import explain_rows
-from models.kept import keep_bytes, kept_file
+from models.kept import read_kept
 from models.tasks import get_task
 
 if TYPE_CHECKING:
@@ -42,12 +42,21 @@ def score_records(
 ) -> list[NewPrediction]:
     """Return a prediction for each of the records that the task is asked of, as they were known at `as_of`.
 
+    A model with too few outcomes behind it gives a place and reasons, and no probability.
     Who asks not to be scored is left out.
     Raises FeatureSetMismatchError where the store's features are not those that the model learned from.
     """
-    ids = _willing(store, bundle.record_type, ids)
-    if not len(ids):
-        return []
+    willing = _willing(store, bundle.record_type, ids)
+    return answer_records(store, bundle, willing, as_of) if willing else []
+
+
+def answer_records(
+    store: Store, bundle: ModelBundle, ids: Sequence[int], as_of: datetime
+) -> list[NewPrediction]:
+    """Return the same for whoever is named, to be looked at and not to be written.
+
+    A record gets the same bits alone as among others.
+    """
     feature_set = features_of(store, bundle)
     cohort = Cohort.at(bundle.record_type, ids, as_of)
     frame = build_frame(store, cohort, feature_set)
@@ -62,7 +71,7 @@ def score_records(
     return [
         NewPrediction(
             record_id=record_id,
-            probability=probability,
+            probability=probability if bundle.says_probability else None,
             score=rank,
             grade=bundle.grade(rank),
             reasons=why,
@@ -143,19 +152,4 @@ def load_champion(
         session.expunge_all()
     if promotion is None:
         raise NoChampionError(task_name)
-    bundle = load_bundle(
-        _bytes_of(promotion, home_models, registry_factory), promotion.sha256, version=promotion.model_version
-    )
-    if bundle.task != task_name:
-        raise DamagedModelError(
-            f"{promotion.model_version} serves {task_name}, but its file is one of {bundle.task}"
-        )
-    return bundle
-
-
-def _bytes_of(promotion: Promotion, home_models: Path, registry_factory: Callable[[], Registry]) -> bytes:
-    path = kept_file(home_models, promotion.sha256)
-    if path.exists():
-        return path.read_bytes()
-    data = registry_factory().fetch(promotion.run_id)
-    return keep_bytes(home_models, data, promotion.sha256).read_bytes()
+    return read_kept(promotion, home_models, registry_factory)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,8 +16,11 @@ from crm_core.store import Store
 from serving.console import Update, stage, table
 from serving.home import Home
 from serving.modelling import load_bundle_of, open_registry
-from serving.reports import in_order, save_backtest, save_report
+from serving.reports import in_order, save_backtest, save_report, shown_horizon
 from serving.rescoring import note_full_scoring
+
+if TYPE_CHECKING:
+    from models.task import Task
 
 METRICS = {
     "auc": "AUC>",
@@ -33,14 +37,13 @@ METRICS = {
 def train_task(home: Home, store: Store, task: str, *, as_of: datetime | None = None) -> dict[str, Any]:
     """Train, judge and register a model of a task; return the report."""
     from models.simulation import load_truth
-    from models.tasks import get_task
     from models.training import train
 
     _check_past(store, as_of)
     with stage(f"training {task}") as update:
         trained = train(
             store,
-            get_task(task),
+            task_of(home, task),
             as_of=as_of,
             registry=open_registry(home),
             truth=load_truth(home.truth),
@@ -52,12 +55,21 @@ def train_task(home: Home, store: Store, task: str, *, as_of: datetime | None = 
     return report
 
 
+def task_of(home: Home, name: str) -> Task:
+    """Return a task with the company's own scorecards, if its home has any."""
+    from models.scorecard import load_scorecards
+    from models.tasks import get_task
+
+    own = load_scorecards(home.scorecard) if home.scorecard.is_file() else {}
+    return replace(get_task(name), scorecards=own)
+
+
 def score_task(home: Home, store: Store, task: str, *, as_of: datetime | None = None) -> dict[str, Any]:
     """Score every record that is open now, or was at `as_of`, with its champion; note it if it is now."""
     began = time.perf_counter()
     _check_past(store, as_of)
-    with store.reading() as session:
-        position, asked = newest_sequence(session), as_of or store.clock.now()
+    with store.transaction(source=Source.MODEL) as transaction:  # nobody writes between the two on SQLite
+        position, asked = newest_sequence(transaction.session), as_of or transaction.now
     with stage(f"scoring {task}") as update:
         model_version, scored = score_as_of(home, store, task, asked, update)
     if as_of is None:
@@ -102,6 +114,8 @@ def _show_report(report: Mapping[str, Any]) -> None:
         f"As of {as_of}, from {training['questions']:,} questions and {training['features']} features: "
         f"{training['outcomes']:,} {report['outcome']}, {training['without_outcome']:,} not"
     )
+    for line in ladder_lines(report):
+        click.echo(line)
     if report["judged"] is None:
         click.echo(f"Not judged: {report['not_judged']}")
     else:
@@ -110,13 +124,29 @@ def _show_report(report: Mapping[str, Any]) -> None:
     click.echo(f"Promoted: {gate}" if report["promoted"] else f"Not promoted: {gate}")
 
 
+def ladder_lines(report: Mapping[str, Any]) -> list[str]:
+    """Return which step of the ladder is in use, and about how many more outcomes the next one needs."""
+    found = [f"Step in use: {_named(report['estimator'])}"]
+    if not report.get("says_probability", True):
+        found.append(f"Not enough data to say a probability: {report['selection']['reason']}")
+    ahead = report["selection"].get("next_step")
+    if ahead is None or ahead["estimator"] is None:
+        return found
+    more = ahead["more_outcomes"]
+    needs = (
+        "how many more outcomes it needs cannot be said" if more is None else f"about {more:,} more outcomes"
+    )
+    found.append(f"Next step: {_named(ahead['estimator'])}, {needs} ({ahead['reason']})")
+    return found
+
+
+def _named(estimator: str) -> str:
+    return estimator.replace("_", " ")
+
+
 def show_judgement(judged: Mapping[str, Any]) -> None:
     """Print how right a model was on later questions, with intervals."""
-    from models.called import main_horizon
-
-    main = main_horizon(judged)
-    if main is None:
-        return
+    main = shown_horizon(judged)
     title = (
         f"Judged on {main['questions']:,} questions asked later "
         f"({judged['first_asked'][:10]} to {judged['last_asked'][:10]}), {main['outcomes']:,} came true; "
@@ -145,7 +175,17 @@ def _show_parts(parts: Sequence[Mapping[str, Any]]) -> None:
     """Print periods and segments."""
     if not parts:
         return
-    columns = ("", "", "questions>", "came true>", "mean said>", "share came>", "AUC>", "log loss>", "base rate's>")
+    columns = (
+        "",
+        "",
+        "questions>",
+        "came true>",
+        "mean said>",
+        "share came>",
+        "AUC>",
+        "log loss>",
+        "base rate's>",
+    )
     table("Periods and segments", columns, [_part_cells(part) for part in parts])
 
 
@@ -221,8 +261,21 @@ def show_backtest(report: Mapping[str, Any]) -> None:
     )
     together = report["together"]
     replays = [(replay["cutoff"][:10], replay) for replay in report["cutoffs"]]
-    rows = [_replay_cells(name, replay) for name, replay in (*replays, *([("together", together)] if together else []))]
-    columns = ("model made", "estimator", "questions>", "outcomes>", "said>", "came>", "AUC>", "log loss>", "AUC, new accounts>")
+    rows = [
+        _replay_cells(name, replay)
+        for name, replay in (*replays, *([("together", together)] if together else []))
+    ]
+    columns = (
+        "model made",
+        "estimator",
+        "questions>",
+        "outcomes>",
+        "said>",
+        "came>",
+        "AUC>",
+        "log loss>",
+        "AUC, new accounts>",
+    )
     table(title, columns, rows)
     if report["mondays"]:
         _show_mondays(report)
@@ -251,7 +304,11 @@ def _show_mondays(report: Mapping[str, Any]) -> None:
     money = any(monday["money_expected"] is not None for monday in report["mondays"])
     columns = ["Monday", "by model of", "open>", "said>", "came>", "came / said so far>"]
     columns += ["money expected>", "money came>"] if money else []
-    table("Each Monday, all records open then", columns, [_monday_cells(one, money=money) for one in report["mondays"]])
+    table(
+        "Each Monday, all records open then",
+        columns,
+        [_monday_cells(one, money=money) for one in report["mondays"]],
+    )
 
 
 def _monday_cells(monday: Mapping[str, Any], *, money: bool) -> list[str]:
@@ -264,5 +321,8 @@ def _monday_cells(monday: Mapping[str, Any], *, money: bool) -> list[str]:
         _cell(monday["running"]),
     ]
     if money:
-        cells += ["" if monday[name] is None else f"{monday[name]:,.0f}" for name in ("money_expected", "money_came")]
+        cells += [
+            "" if monday[name] is None else f"{monday[name]:,.0f}"
+            for name in ("money_expected", "money_came")
+        ]
     return cells

@@ -13,9 +13,15 @@ from serving.settings import load_settings
 
 
 @click.command()
-@click.argument("task")
-@click.option("--models", type=click.IntRange(1, 40), default=8, show_default=True, help="Models to make, newest last.")
-@click.option("--every", type=click.IntRange(7, 366), help="Days between two models (default: at the start of each quarter).")
+@click.argument("task", type=click.Choice(("lead_scoring", "win_probability", "churn")))
+@click.option(
+    "--models", type=click.IntRange(1, 40), default=8, show_default=True, help="Models to make, newest last."
+)
+@click.option(
+    "--every",
+    type=click.IntRange(7, 366),
+    help="Days between two models (default: at the start of each quarter).",
+)
 @home_option
 @json_option
 def backtest(task: str, models: int, every: int | None, home: Path | None, as_json: bool) -> None:  # noqa: FBT001  click gives flags by name
