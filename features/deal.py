@@ -89,7 +89,6 @@ ACCOUNT_TICKETS = events(
 )
 
 DEAL_FEATURES: tuple[Feature, ...] = (
-    FieldValue(record="deal", field="pipeline", noun=Noun(one="pipeline", many="pipelines", zh="销售流程")),
     FieldValue(record="deal", field="stage", noun=_STAGE),
     StageIndex(),
     FieldAge(record="deal", field="stage", noun=_STAGE),

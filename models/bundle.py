@@ -18,6 +18,7 @@ from crm_core.columns import dump_json
 from crm_core.errors import DamagedModelError
 from models.encoding import Encoder
 from models.estimators import Effects, Estimator
+from models.familiar import Familiar
 from models.hazard import (
     Floats,
     Ints,
@@ -28,6 +29,7 @@ from models.hazard import (
     slopes_within,
 )
 from models.later import Later
+from models.usual import Usual
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -147,9 +149,10 @@ class ModelBundle:
 
     `levels` and `fading` are float64[K], see `models.hazard`. `percentiles` is float64[101], the
     probabilities of the records open at training. `grade_from` holds the lowest ranks of grades A, B and C.
-    `trained` says on what. `later` is the interval of a horizon beyond the last of `intervals_days`.
-    `not_reported` has the horizons that the task has and the model does not report, with how many records
-    have been followed for so long. `version` is not part of the bytes.
+    `trained` says on what, `usual` what was usual there. `later` is the interval of a horizon beyond the last
+    of `intervals_days`. `not_reported` has the horizons that the task has and the model does not report, with
+    how many records have been followed for so long. `familiar` tells records unlike any it learned from.
+    `version` is not part of the bytes.
     """
 
     task: str
@@ -171,6 +174,8 @@ class ModelBundle:
     trained: dict[str, Any]
     later: Later | None = None
     not_reported: dict[int, int] = field(default_factory=dict)
+    usual: Usual = field(default_factory=Usual)
+    familiar: Familiar = field(default_factory=Familiar)
     version: str = ""
 
     @property
@@ -208,7 +213,7 @@ class ModelBundle:
         )
 
     def hazards(self, frame: DataFrame) -> Floats:
-        """Return the corrected log-odds of the hazard of each interval: float64[n, K]."""
+        """Return the calibrated log-odds of the hazards of each interval: float64[n, K]."""
         return self._hazards(self.estimator.effects(self.encoder.encode(frame)))
 
     def explain(self, frame: DataFrame) -> Explanation:
@@ -338,7 +343,9 @@ class ModelBundle:
             "grade_from": list(self.grade_from),
             "trained": self.trained,
             "later": None if self.later is None else self.later.to_json(),
+            "familiar": self.familiar.to_json(),
             "not_reported": {str(days): records for days, records in self.not_reported.items()},
+            "usual": self.usual.to_json(),
         }
 
 
@@ -393,6 +400,8 @@ def _from_json(data: dict[str, Any], version: str) -> ModelBundle:
         trained=data["trained"],
         later=Later.from_json(data.get("later")),
         not_reported={int(days): records for days, records in data.get("not_reported", {}).items()},
+        usual=Usual.from_json(data.get("usual")),
+        familiar=Familiar.from_json(data.get("familiar")),
         version=version,
     )
 

@@ -12,7 +12,17 @@ import click
 
 from crm_core.errors import CRMError
 from crm_core.store import Store
-from serving.commands import backtest, declaring, duplicates, explain, person, search, versions, watch
+from serving.commands import (
+    backtest,
+    declaring,
+    duplicates,
+    explain,
+    forecast,
+    person,
+    search,
+    versions,
+    watch,
+)
 from serving.commands.options import read_instant
 from serving.console import answer, say, stage, table
 from serving.opening import open_store
@@ -402,6 +412,7 @@ for _command in (
     declaring.types,
     explain.explain,
     backtest.backtest,
+    forecast.forecast,
     watch.watch,
 ):
     main.add_command(_command)

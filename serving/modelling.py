@@ -18,6 +18,7 @@ from serving.shadowing import LoadChallenger
 if TYPE_CHECKING:
     from models.bundle import ModelBundle
     from models.registry import Registry
+    from models.what_if import WhatIf
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +42,12 @@ class BundleScorer:
         from models.scoring import score_records
 
         return score_records(store, self.bundle, ids, as_of)
+
+    def what_would_change(self, store: Store, record_id: int, as_of: datetime) -> WhatIf:
+        """Return what goes with another score of a record; nothing is written."""
+        from models.what_if import what_would_change
+
+        return what_would_change(store, self.bundle, record_id, as_of)
 
 
 def open_registry(home: Home) -> Registry:
