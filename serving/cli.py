@@ -13,6 +13,7 @@ import click
 from crm_core.errors import CRMError
 from crm_core.store import Store
 from serving.commands import (
+    backtest,
     declaring,
     duplicates,
     explain,
@@ -410,6 +411,7 @@ for _command in (
     declaring.fields,
     declaring.types,
     explain.explain,
+    backtest.backtest,
     forecast.forecast,
     watch.watch,
 ):
