@@ -40,7 +40,7 @@ FEW_RECORDS = 20
 ALIKE = 0.05
 """Odds that differ by a smaller share are as good as the same."""
 
-_MARGIN = {"days": 1.0, "hours": 24.0, "share": 0.05, "ratio": 0.05}
+_MARGIN = {"days": 7.0, "hours": 48.0, "share": 0.05, "ratio": 0.05}
 """How far beyond its experience a model may be asked, by unit: what was just done is newer than most."""
 
 NOTE = {
@@ -182,7 +182,7 @@ def _sentence_en(action: Action, before: float, after: float, said: _Said) -> st
     such = f"{records.capitalize()} like this one with {action.en} are {said.task.outcome_en}"
     within = f"within {said.bundle.horizon_days} days"
     if _alike(before, after):
-        return f"{such} about as often {within}: {new}"
+        return f"{such} about as often {within}: {percentage(after)}"
     often = "more often" if after > before else "less often"
     return f"{such} {often} {within}: {new} instead of {old}"
 
@@ -193,7 +193,7 @@ def _sentence_zh(action: Action, before: float, after: float, said: _Said) -> st
     outcome = said.task.outcome_zh.replace(", ", "、")
     such = f"与此类似、{action.zh}的{records}，{said.bundle.horizon_days} 天内{outcome}"
     if _alike(before, after):
-        return f"{such}的可能差别不大：{new}"
+        return f"{such}的可能差别不大：{percentage(after)}"
     return f"{such}的可能{'更高' if after > before else '更低'}：{new}，而非 {old}"
 
 
@@ -205,11 +205,13 @@ def _alike(before: float, after: float) -> bool:
 
 def percentages(before: float, after: float) -> tuple[str, str]:
     """Return two probabilities in percent, with a decimal where they would look alike without."""
-    for digits in (0, 1):
-        old, new = (f"{value:.{digits}%}" for value in (before, after))
-        if old != new and min(before, after) >= 0.0095:
-            break
-    return old, new
+    old, new = percentage(before), percentage(after)
+    return (old, new) if old != new else (f"{before:.1%}", f"{after:.1%}")
+
+
+def percentage(value: float) -> str:
+    """Return a probability in whole percent, below one with a decimal."""
+    return f"{value:.0%}" if value >= 0.0095 else f"{value:.1%}"
 
 
 def _caution(changed: list[str], values: Mapping[str, Any], said: _Said) -> tuple[str | None, str | None]:

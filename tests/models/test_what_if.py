@@ -275,6 +275,26 @@ def test_hints_speak_of_what_goes_together_in_both_languages(
     assert "并非承诺" in NOTE["zh"]
 
 
+def test_reasons_are_told_beside_what_was_usual(company: Store, bundles: Mapping[str, ModelBundle]) -> None:
+    bundle, features = bundles["deal"], feature_set_for(company, "win_probability")
+    made = score_records(company, bundle, open_ids(company, "deal")[:30], NOW)
+    reasons = [why for one in made for why in one.reasons if why["usual"] is not None]
+    told = [why for why in reasons if features.get(why["feature"]).unit == "count" and why["value"] > 0]
+    assert len(told) > 30
+    for why in told:
+        assert why["usual"] == bundle.usual.middle[why["feature"]]
+        assert why["feature"] == "stage_index" or "usual" in why["en"]
+        assert why["feature"] == "stage_index" or "通常" in why["zh"]
+
+
+def test_reasons_of_a_model_from_before_are_told_plainly(
+    company: Store, bundles: Mapping[str, ModelBundle]
+) -> None:
+    plain = replace(bundles["deal"], usual=Usual())
+    made = score_records(company, plain, open_ids(company, "deal")[:30], NOW)
+    assert not [why for one in made for why in one.reasons if "usual" in why["en"]]
+
+
 def test_a_closed_question_is_not_asked(company: Store, bundles: Mapping[str, ModelBundle]) -> None:
     scored = {
         one.record_id for one in score_records(company, bundles["account"], open_ids(company, "account"), NOW)
