@@ -496,9 +496,14 @@ def check_may_write(user: User) -> None:
         raise _denied(user, "change records")
 
 
+def may_promote(user: User) -> bool:
+    """Tell whether a user's role may choose which model serves."""
+    return user.role in {Role.ANALYST, Role.ADMIN}
+
+
 def check_may_promote(user: User) -> None:
     """Raise AccessDeniedError for a role that may not choose which model serves."""
-    if user.role not in {Role.ANALYST, Role.ADMIN}:
+    if not may_promote(user):
         raise _denied(user, "promote or roll back models")
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from features.declaration import Feature
 from features.feature_set import FeatureSet
+from features.wording import show
 from models.bundle import Explanation, ModelBundle
 from models.hazard import Floats, expit
 from models.tasks import get_task
@@ -51,6 +52,54 @@ def explain_rows(bundle: ModelBundle, feature_set: FeatureSet, frame: DataFrame)
         _in_order([base, *_reasons_of(row, groups, explanation.parts[row], values, bundle.usual)])
         for row in range(len(frame))
     ]
+
+
+NOT_ENOUGH_DATA = "not_enough_data"
+"""Group and feature of the reason that says that a record is unlike any that the model learned from."""
+
+
+def explain_unlike(bundle: ModelBundle, feature_set: FeatureSet, frame: DataFrame, row: int) -> list[Reason]:
+    """Return why nothing is said of a row: that it is unlike any seen, and what is strange in it.
+
+    The form is that of reasons; none of them weighs anything.
+    """
+    strange = bundle.familiar.strange_features(frame, row)
+    many = len(strange)
+    first = {
+        "group": NOT_ENOUGH_DATA,
+        "feature": NOT_ENOUGH_DATA,
+        "value": many,
+        "log_odds": 0.0,
+        "en": f"{many} things are unlike any record that the model learned from",
+        "zh": f"有 {many} 项与模型学过的记录都不同",
+        "fields": [],
+    }
+    return [
+        first,
+        *(_strange(bundle, feature_set.get(name), frame[name].to_numpy()[row]) for name in strange),
+    ]
+
+
+def _strange(bundle: ModelBundle, feature: Feature, cell: object) -> Reason:
+    value = plain(cell)
+    seen = bundle.familiar.seen[feature.name]
+    en, zh = feature.say(value, "en"), feature.say(value, "zh")
+    if value is None:
+        en, zh = f"{en}: it never was missing before", f"{zh}: 以前从未缺失"
+    elif seen.low is not None and seen.high is not None:
+        low, high = show(seen.low, feature.unit), show(seen.high, feature.unit)
+        en, zh = f"{en}: only {low} to {high} were ever seen", f"{zh}: 以前只见过 {low} 至 {high}"
+    else:
+        en, zh = f"{en}: hardly ever seen before", f"{zh}: 以前几乎没有见过"
+    return {
+        "group": feature.group,
+        "feature": feature.name,
+        "value": value,
+        "log_odds": 0.0,
+        "en": en,
+        "zh": zh,
+        "fields": list(feature.source_fields),
+    }
 
 
 def _groups(explanation: Explanation, feature_set: FeatureSet) -> list[_Group]:
@@ -101,14 +150,19 @@ def _strongest(shares: list[float], total: float) -> int:
 def _base(bundle: ModelBundle, log_odds: float) -> Reason:
     task = get_task(bundle.task).of_variant(bundle.variant)
     average, days = float(expit(np.array(log_odds))), bundle.horizon_days
+    english = f"{average:.0%} of such records are {task.outcome_en} within {days} days on average"
+    chinese = f"这类记录平均 {average:.0%} 在 {days} 天内{task.outcome_zh}"
+    if not bundle.says_probability:
+        english = "Points by opinion: too few outcomes are known to say how likely it is"
+        chinese = "按经验打分: 已知结果太少, 无法给出概率"
     return {
         "group": BASE,
         "feature": BASE,
         "value": average,
         "usual": None,
         "log_odds": log_odds,
-        "en": f"{average:.0%} of such records are {task.outcome_en} within {days} days on average",
-        "zh": f"这类记录平均 {average:.0%} 在 {days} 天内{task.outcome_zh}",
+        "en": english,
+        "zh": chinese,
         "fields": [],
     }
 

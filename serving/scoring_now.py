@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import TypeVar
 
 from sqlalchemy import select
@@ -39,7 +40,7 @@ def score_now(store: Store, champions: Champions, record: Lead | Deal | Account)
     """
     check_open(record)
     champion = champions.get(TASK_OF[record.record_type])
-    record_id, as_of = record.id, store.clock.now()
+    record_id, as_of = record.id, settled_now(store)
     predictions = champion.scorer.score(store, [record_id], as_of)
     if not predictions:
         raise NotEnoughDataError(
@@ -54,6 +55,16 @@ def score_now(store: Store, champions: Champions, record: Lead | Deal | Account)
             Prediction.model_version == champion.scorer.model_version,
         )
         return transaction.session.scalars(query).one()
+
+
+def settled_now(store: Store) -> datetime:
+    """Return an instant up to which nobody writes any more, so that the same can be asked again later.
+
+    On SQLite whoever writes has it alone. On PostgreSQL a transaction that is open now may still add what it
+    learned before; what it changes is scored again when it ends.
+    """
+    with store.transaction(source=Source.MODEL) as transaction:
+        return transaction.now
 
 
 def check_open(record: Lead | Deal | Account) -> None:
