@@ -68,16 +68,14 @@ def find_served(session: Session, task: str, at: datetime) -> Promotion | None:
     return session.scalars(query.order_by(Promotion.id.desc()).limit(1)).one_or_none()
 
 
-def find_origin(session: Session, task: str, model_version: str) -> tuple[str, str] | None:
-    """Return the SHA-256 and the MLflow run of a version that served or was to serve; None for any other."""
-    for model in (Promotion, Challenger):
-        query = select(model.sha256, model.run_id).where(
-            model.task == task, model.model_version == model_version
-        )
-        found = session.execute(query.order_by(model.id.desc()).limit(1)).one_or_none()
-        if found is not None:
-            return found.sha256, found.run_id
-    return None
+def find_origin(session: Session, task: str, model_version: str) -> Promotion | Challenger | None:
+    """Return the newest row that names a version that served or was to serve; None for any other."""
+    served = select(Promotion).where(Promotion.task == task, Promotion.model_version == model_version)
+    found = session.scalars(served.order_by(Promotion.id.desc()).limit(1)).one_or_none()
+    if found is not None:
+        return found
+    named = select(Challenger).where(Challenger.task == task, Challenger.model_version == model_version)
+    return session.scalars(named.order_by(Challenger.id.desc()).limit(1)).one_or_none()
 
 
 def list_promotions(session: Session, task: str) -> Sequence[Promotion]:

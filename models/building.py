@@ -19,6 +19,7 @@ from models.bundle import Calibration, ModelBundle
 from models.calibration import choose_calibration
 from models.encoding import ColumnKind, Encoder, fit_encoder
 from models.estimators import Gate
+from models.familiar import Familiar, fit_familiar
 from models.fitting import Columns, Fitted, Recipe, Rung, fit_recipe
 from models.hazard import Exposure, Floats, Ints, expit, fading_of, log_odds_within, share_of_intervals
 from models.later import Later, fit_later
@@ -27,6 +28,7 @@ from models.scorecard import scorecard_for
 from models.selection import Asked, Choice, NextStep, choose_recipe
 from models.splits import deal_accounts
 from models.task import Task
+from models.usual import find_usual
 
 FEWEST_OUTCOMES = 20
 """Records with the outcome, and without it, below which no probability is said: a scorecard ranks."""
@@ -358,7 +360,15 @@ def _pack(
         trained=trained,
         later=reach.later,
         not_reported=reach.not_reported,
+        usual=find_usual(questions.frame, encoder, questions.cohort.ids, questions.weight, task.record_type),
+        familiar=_familiar(material),
     )
+
+
+def _familiar(material: Material) -> Familiar:
+    questions = material.questions
+    field_of = {feature.name: feature.group for feature in material.feature_set.features}
+    return fit_familiar(questions.frame, questions.cohort.ids, questions.as_of, field_of)
 
 
 def _hazards_of_open(

@@ -18,6 +18,7 @@ from crm_core.columns import dump_json
 from crm_core.errors import DamagedModelError
 from models.encoding import Encoder
 from models.estimators import Effects, Estimator
+from models.familiar import Familiar
 from models.hazard import (
     Floats,
     Ints,
@@ -28,6 +29,7 @@ from models.hazard import (
     slopes_within,
 )
 from models.later import Later
+from models.usual import Usual
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -147,9 +149,10 @@ class ModelBundle:
 
     `levels` and `fading` are float64[K], see `models.hazard`. `percentiles` is float64[101], the
     probabilities of the records open at training. `grade_from` holds the lowest ranks of grades A, B and C.
-    `trained` says on what. `later` is the interval of a horizon beyond the last of `intervals_days`.
-    `not_reported` has the horizons that the task has and the model does not report, with how many records
-    have been followed for so long. `version` is not part of the bytes.
+    `trained` says on what, `usual` what was usual there. `later` is the interval of a horizon beyond the last
+    of `intervals_days`. `not_reported` has the horizons that the task has and the model does not report, with
+    how many records have been followed for so long. `familiar` tells records unlike any it learned from.
+    `version` is not part of the bytes.
     """
 
     task: str
@@ -171,6 +174,8 @@ class ModelBundle:
     trained: dict[str, Any]
     later: Later | None = None
     not_reported: dict[int, int] = field(default_factory=dict)
+    usual: Usual = field(default_factory=Usual)
+    familiar: Familiar = field(default_factory=Familiar)
     version: str = ""
 
     @property
@@ -208,7 +213,7 @@ class ModelBundle:
         )
 
     def hazards(self, frame: DataFrame) -> Floats:
-        """Return the corrected log-odds of the hazard of each interval: float64[n, K]."""
+        """Return the calibrated log-odds of the hazards of each interval: float64[n, K]."""
         return self._hazards(self.estimator.effects(self.encoder.encode(frame)))
 
     def explain(self, frame: DataFrame) -> Explanation:
@@ -338,7 +343,9 @@ class ModelBundle:
             "grade_from": list(self.grade_from),
             "trained": self.trained,
             "later": None if self.later is None else self.later.to_json(),
+            "familiar": self.familiar.to_json(),
             "not_reported": {str(days): records for days, records in self.not_reported.items()},
+            "usual": self.usual.to_json(),
         }
 
 
@@ -354,6 +361,18 @@ def sha256_of(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
+_WRONG = (
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    IndexError,
+    ArithmeticError,
+    RecursionError,
+)
+"""What comes of reading a file that is no model, however it was made."""
+
+
 def load_bundle(data: bytes, sha256: str, *, version: str = "") -> ModelBundle:
     """Return the model in `data` if its SHA-256 is `sha256`; raise DamagedModelError otherwise."""
     found = sha256_of(data)
@@ -363,7 +382,7 @@ def load_bundle(data: bytes, sha256: str, *, version: str = "") -> ModelBundle:
     try:
         bundle = _from_json(json.loads(data), version or f"unregistered-{sha256[:8]}")
         _check(bundle)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except _WRONG as error:
         msg = f"the model file with SHA-256 {sha256} is not one this program reads: {error}"
         raise DamagedModelError(msg) from error
     return bundle
@@ -393,6 +412,8 @@ def _from_json(data: dict[str, Any], version: str) -> ModelBundle:
         trained=data["trained"],
         later=Later.from_json(data.get("later")),
         not_reported={int(days): records for days, records in data.get("not_reported", {}).items()},
+        usual=Usual.from_json(data.get("usual")),
+        familiar=Familiar.from_json(data.get("familiar")),
         version=version,
     )
 
@@ -405,6 +426,8 @@ def _check(bundle: ModelBundle) -> None:
         if found.shape != (length,):
             msg = f"expected {length} {name}, got {found.shape}"
             raise ValueError(msg)
+    _check_words(bundle)
+    _check_order(bundle)
     bundle.estimator.check(len(bundle.encoder.columns))
     bundle.calibration.check()
     numbers = [bundle.levels, bundle.fading, bundle.percentiles]
@@ -421,6 +444,57 @@ def _check_horizons(bundle: ModelBundle) -> None:
     last = bundle.intervals_days[-1] if bundle.later is None else bundle.later.end_days
     if bundle.horizon_days not in bundle.horizons_days or max(bundle.horizons_days) > last:
         msg = f"expected horizons of at most {last} days, got {bundle.horizons_days}"
+        raise ValueError(msg)
+
+
+def _check_words(bundle: ModelBundle) -> None:
+    """Raise ValueError for names that are none, or that do not fit one another."""
+    words = (
+        bundle.task,
+        bundle.variant,
+        bundle.record_type,
+        bundle.feature_set_fingerprint,
+        *bundle.features,
+    )
+    if not all(isinstance(word, str) for word in words) or not isinstance(bundle.high_is_good, bool):
+        msg = "expected names to be texts, and high_is_good to be true or false"
+        raise ValueError(msg)
+    columns = [column.name for column in bundle.encoder.columns]
+    for what, names in (("features", bundle.features), ("columns", columns)):
+        if len(set(names)) != len(names):
+            msg = f"expected {what} that are all different"
+            raise ValueError(msg)
+    if unread := set(bundle.encoder.features) - set(bundle.features):
+        msg = f"columns of features that it does not read: {', '.join(sorted(unread))}"
+        raise ValueError(msg)
+    if type(bundle.trained["as_of"]) is not int:
+        msg = "expected to be told as of when it was trained"
+        raise ValueError(msg)
+
+
+def _check_order(bundle: ModelBundle) -> None:
+    """Raise ValueError for days, percentiles or grades that are not in their order or out of their range."""
+    days: tuple[Any, ...] = (*bundle.intervals_days, *bundle.horizons_days, bundle.horizon_days)
+    if not all(isinstance(day, int) and day > 0 for day in days) or not bundle.intervals_days:
+        msg = "expected days to be whole and above 0"
+        raise ValueError(msg)
+    rising = (bundle.intervals_days, bundle.horizons_days)
+    if (
+        any(list(some) != sorted(set(some)) for some in rising)
+        or bundle.horizon_days not in bundle.horizons_days
+    ):
+        msg = "expected intervals and horizons that rise, the own horizon among them"
+        raise ValueError(msg)
+    percentiles = bundle.percentiles
+    if not ((np.diff(percentiles) >= 0).all() and percentiles.min() >= 0 and percentiles.max() <= 1):
+        msg = "expected percentiles that rise from 0 to 1 at most"
+        raise ValueError(msg)
+    lowest: tuple[Any, ...] = bundle.grade_from
+    if len(lowest) != len(GRADES) - 1 or list(lowest) != sorted(lowest, reverse=True):
+        msg = f"expected {len(GRADES) - 1} lowest ranks of grades, from high to low"
+        raise ValueError(msg)
+    if not all(isinstance(rank, int) and 0 <= rank <= 100 for rank in lowest):
+        msg = "expected lowest ranks from 0 to 100"
         raise ValueError(msg)
 
 

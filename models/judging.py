@@ -182,7 +182,7 @@ def _judge_horizon(
         metrics={name: _measure(name, values, judged) for name, values in said.items()},
         answered={name: int((~np.isnan(values)).sum()) for name, values in said.items()},
         unseen_questions=int(unseen.sum()),
-        unseen=_measure_unseen(said["model"], judged, unseen),
+        unseen=measure_unseen(said["model"], judged, unseen),
         bins=tuple(calibration_bins(said["model"], judged)),
         found=found_by_working_down(said["model"], judged),
         called=called_bins(said["model"], judged),
@@ -210,7 +210,7 @@ def _measure(name: str, values: Floats, judged: Judged) -> Metrics:
     return measure(values[known], judged.take(known), **resamples)
 
 
-def _measure_unseen(values: Floats, judged: Judged, unseen: Bools) -> Metrics | None:
+def measure_unseen(values: Floats, judged: Judged, unseen: Bools) -> Metrics | None:
     """Return the metrics on unseen accounts; None where these are too few, or all."""
     rows = judged.happened[unseen]
     if unseen.all() or min(rows.sum(), (~rows).sum()) < _FEWEST_UNSEEN:

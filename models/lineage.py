@@ -17,12 +17,11 @@ from sqlalchemy.orm import Session
 
 from crm_core.changes import Action, Change
 from crm_core.columns import dump_json
-from crm_core.errors import DamagedModelError
 from crm_core.predictions import NewPrediction, Prediction
-from crm_core.promotions import find_origin
+from crm_core.promotions import Challenger, find_origin
 from crm_core.store import Store
-from models.bundle import ModelBundle, load_bundle
-from models.kept import keep_bytes, kept_file
+from models.bundle import ModelBundle
+from models.kept import read_kept
 from models.scoring import answer_records
 
 if TYPE_CHECKING:
@@ -110,21 +109,11 @@ def load_model_of(
     task, version = prediction.task, prediction.model_version
     with store.reading() as session:
         origin = find_origin(session, task, version)
+        session.expunge_all()
     if origin is None:
         made = registry_factory().get_version_by_name(version)
-        origin = made.sha256, made.run_id
-    sha256, run_id = origin
-    path = kept_file(folder, sha256)
-    data = path.read_bytes() if path.exists() else _fetch(folder, sha256, run_id, registry_factory)
-    bundle = load_bundle(data, sha256, version=version)
-    if bundle.task != task:
-        raise DamagedModelError(f"{version} answered for {task}, but its file is one of {bundle.task}")
-    return bundle
-
-
-def _fetch(folder: Path, sha256: str, run_id: str, registry_factory: Callable[[], Registry]) -> bytes:
-    data = registry_factory().fetch(run_id)
-    return keep_bytes(folder, data, sha256).read_bytes()
+        origin = Challenger(task=task, model_version=version, sha256=made.sha256, run_id=made.run_id)
+    return read_kept(origin, folder, registry_factory)
 
 
 def _differences(stored: Prediction, now: NewPrediction | None) -> Iterator[Difference]:

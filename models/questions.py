@@ -84,7 +84,11 @@ def ask(
     store: Store, task: Task, feature_set: FeatureSet, build: BuildCohort, *, start: datetime, until: datetime
 ) -> Questions:
     """Return the questions that `build` gives, with their features."""
-    cohort = build(store, start=start, until=until)
+    return questions_of(store, task, feature_set, build(store, start=start, until=until))
+
+
+def questions_of(store: Store, task: Task, feature_set: FeatureSet, cohort: Cohort) -> Questions:
+    """Return the questions of a cohort with their features."""
     frame = build_frame(store, cohort, feature_set)
     return Questions(
         task=task,

@@ -42,6 +42,13 @@ MERGES = ("POST /leads/{id}/merge", "POST /leads/{id}/distinct", "POST /leads/{i
 """Their paths take contacts and accounts as well."""
 SEEING = ("GET /search", "GET /duplicates")
 PERSONAL = ("POST /people/find", "POST /people/export", "POST /people/erase")
+ABOUT_MODELS = (
+    "GET /models/{task}/history",
+    "GET /models/{task}/shadow",
+    "GET /predictions/{id}",
+    "POST /predictions/{id}/recompute",
+)
+"""Who may ask is tested with what they answer, in test_explaining."""
 COLLECTIONS = ("GET /{type}", "POST /leads")
 UNGUARDED = {"GET /healthz", "GET /readyz"}
 
@@ -116,7 +123,7 @@ def test_every_operation_is_in_the_matrix(world: World) -> None:
         operation for kind in ("leads", "deals") for operation in of_type(READS + WRITES + COLLECTIONS, kind)
     }
     tried |= {operation.replace("/leads/", "/{type}/") for operation in MERGES}
-    assert declared == tried | {*SEEING, *PERSONAL} | UNGUARDED
+    assert declared == tried | {*SEEING, *PERSONAL, *ABOUT_MODELS} | UNGUARDED
 
 
 @pytest.mark.parametrize("whose", WHOSE)
