@@ -30,7 +30,7 @@ OPEN_ENDPOINTS = frozenset(
 )
 """Pages and files that need no login."""
 
-API = frozenset({"leads", "deals", "finding", "people", "health"})
+API = frozenset({"leads", "deals", "customers", "finding", "people", "health"})
 """Parts that answer for themselves: they take a key instead of a login, or nothing."""
 
 
