@@ -12,7 +12,7 @@ import click
 
 from crm_core.errors import CRMError
 from crm_core.store import Store
-from serving.commands import declaring, duplicates, person, search
+from serving.commands import declaring, duplicates, person, said, search
 from serving.console import answer, say, stage, table
 from serving.opening import open_store
 from serving.settings import Settings, load_settings
@@ -427,6 +427,7 @@ def password(email: str, home: Path | None, as_json: bool) -> None:  # noqa: FBT
 
 for _command in (search.search, duplicates.duplicates, person.person, declaring.fields, declaring.types):
     main.add_command(_command)
+main.add_command(said.said)
 
 
 def _serve(settings: Settings, store: Store) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import csv
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from flask import Flask
 from flask.testing import FlaskClient
 
@@ -18,6 +21,7 @@ from crm_core.predictions import NewPrediction, write_predictions
 from crm_core.records import Account, Lead
 from crm_core.store import Store
 from serving.champions import TASK_OF
+from serving.cli import main
 from tests.factories import make_account, make_lead
 from tests.serving.conftest import Cast, logged_in
 from tests.serving.hand_made import HandMadeModel, prediction
@@ -274,8 +278,6 @@ def test_those_without_a_probability_come_last_and_pages_go_on_over_them(
 def test_exports_hold_what_was_said_and_leave_empty_what_was_not(
     store: Store, cast: Cast, lead: Lead, tmp_path: Path
 ) -> None:
-    import csv
-
     with store.transaction() as transaction:
         other = make_lead(transaction, owner_id=cast["Ana"].id).id
     say(store, "lead", full(lead.id, yearly_value=WORTH), nothing(other))
@@ -290,3 +292,30 @@ def test_exports_hold_what_was_said_and_leave_empty_what_was_not(
         "",
     )
     assert "48000.00" in said["yearly_value"]
+
+
+def run(*arguments: object) -> str:
+    result = CliRunner().invoke(main, [str(argument) for argument in arguments])
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def test_the_command_line_shows_what_is_said(
+    store: Store, cast: Cast, lead: Lead, customer: Account, home: Path
+) -> None:
+    with store.transaction() as transaction:
+        strange, ranked, new = (make_lead(transaction, owner_id=cast["Ana"].id).id for _ in range(3))
+    say(store, "lead", full(lead.id), nothing(strange), points(ranked))
+    say(store, "account", full(customer.id, yearly_value=WORTH))
+    told = run("said", "lead", lead.id, "--home", home)
+    for words in ("180", "not known", "12.0%", "If it happens within 90 days: after 41 days", "2 calls"):
+        assert words in told
+    for record_type, record_id, words in (
+        ("account", customer.id, "Money at risk: 14400.00 of 48000.00 EUR a year"),
+        ("lead", strange, "not enough data"),
+        ("lead", ranked, "expert points: 77 of 100"),
+        ("lead", new, "Nothing was said"),
+    ):
+        assert words in run("said", record_type, record_id, "--home", home)
+    plain = json.loads(run("said", "lead", lead.id, "--home", home, "--json"))
+    assert plain["prediction"]["expected_days"] == 41.4
