@@ -188,7 +188,7 @@ def test_all_horizons_and_the_expected_time_are_stored(copied: Store, bundle: Mo
     with copied.reading() as session:
         for one in session.scalars(select(Prediction)):
             assert one.within is not None
-            chances = [one.within[str(days)] for days in (30, 60, 90, 180)]
+            chances = [one.within[str(days)] or 0.0 for days in (30, 60, 90, 180)]
             assert chances == sorted(chances)
             assert one.within["90"] == one.probability
             assert one.expected_days is not None
@@ -218,7 +218,7 @@ def test_about_a_record_unlike_any_nothing_is_said_but_why(copied: Store, bundle
 
 def test_a_record_unlike_any_is_scored_again_once_it_is_ordinary(copied: Store, bundle: ModelBundle) -> None:
     strange = _open_ids(copied)[0]
-    shown = []
+    shown: list[tuple[bool, bool, str | None]] = []
     for change in ({"source": "other", "region": "the moon"}, {"source": "web", "region": "north"}):
         with copied.transaction() as transaction:
             transaction.update(transaction.get(Lead, strange), change)
