@@ -19,6 +19,7 @@ from serving.commands import (
     explain,
     forecast,
     person,
+    said,
     search,
     versions,
     watch,
@@ -413,6 +414,7 @@ for _command in (
     explain.explain,
     backtest.backtest,
     forecast.forecast,
+    said.said,
     watch.watch,
 ):
     main.add_command(_command)
