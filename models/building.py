@@ -117,6 +117,7 @@ def _build(material: Material, recipe: Recipe | None, say: Callable[[str], None]
         as_of=questions.as_of,
         account=questions.account,
         fading=fading_of(material.task.intervals_days),
+        no_time_order=material.task.no_time_order,
     )
     choice = choose_recipe(asked, material.expose_at, material.until, say=say, only=recipe)
     say(f"fitting {choice.recipe.rung}")

@@ -17,6 +17,7 @@ from crm_core.store import Store
 from features.cohort import ACTIVE_DAYS, Cohort, account_cohort, churn_kind
 from features.labels import contract_labels, order_labels
 from models.hazard import Bools
+from models.in_the_end import with_endings
 from models.task import Task
 
 if TYPE_CHECKING:
@@ -74,4 +75,6 @@ CONTRACTS = Task(
     structural=frozenset({"days_to_contract_end"}),
 )
 
-TASK = replace(ORDERS, variants={"orders": ORDERS, "contracts": CONTRACTS}, find_variant=churn_kind)
+TASK = with_endings(
+    replace(ORDERS, variants={"orders": ORDERS, "contracts": CONTRACTS}, find_variant=churn_kind)
+)

@@ -59,7 +59,7 @@ class Questions:
     def expose(self, store: Store, known_at: int | None) -> Exposure:
         """Return what was known at an instant of what came of them (None: now)."""
         labels = self.task.labels(store, self.cohort, known_at=known_at)
-        return expose(
+        exposure = expose(
             as_of=self.as_of,
             event_at=labels.event_at,
             known_until=labels.known_until,
@@ -67,6 +67,7 @@ class Questions:
             ends_days=self.task.intervals_days,
             absence=self.task.absence,
         )
+        return exposure if labels.over_at is None else exposure.over_since(labels.over_at)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -87,7 +88,7 @@ def ask(
         task=task,
         cohort=cohort,
         frame=frame,
-        account=_accounts(store, cohort),
+        account=alike(frame) if task.no_time_order else _accounts(store, cohort),
         weight=_weights(task, cohort, frame),
     )
 
@@ -113,6 +114,12 @@ def answers(store: Store, questions: Questions, horizon_days: int, *, known_at: 
         absence=task.absence,
     )
     return Answers(over=seen.at_risk[:, 0], happened=seen.event[:, 0])
+
+
+def alike(frame: DataFrame) -> Ints:
+    """Return a number for each row, the same for rows that hold the same throughout: int64[n]."""
+    groups = frame.groupby(list(frame.columns), dropna=False, sort=False, observed=True)
+    return np.asarray(groups.ngroup(), dtype=np.int64)
 
 
 def _weights(task: Task, cohort: Cohort, frame: DataFrame) -> Floats:

@@ -36,6 +36,7 @@ class TrainingReport:
     promoted: bool
     registered: Mapping[str, Any]
     seconds: Mapping[str, float]
+    overruled_by: str | None = None
 
     @property
     def judged(self) -> Judgement:
@@ -54,6 +55,7 @@ class TrainingReport:
             "horizon_days": self.task.horizon_days,
             "as_of": instant(trained["as_of"]).isoformat(),
             **self.registered,
+            "no_time_order": self.task.no_time_order,
             "promoted": self.promoted,
             "estimator": str(self.choice.recipe.rung),
             "training": {
@@ -72,6 +74,7 @@ class TrainingReport:
             "guard": {
                 "suspicions": [suspicion.to_json() for suspicion in self.suspicions],
                 "overruled": list(self.overruled),
+                "overruled_by": self.overruled_by,
             },
             "gate": self.gate.to_json(),
             "seconds": dict(self.seconds),
