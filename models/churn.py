@@ -17,7 +17,6 @@ from crm_core.store import Store
 from features.cohort import ACTIVE_DAYS, Cohort, account_cohort, churn_kind
 from features.labels import contract_labels, order_labels
 from models.hazard import Bools
-from models.in_the_end import with_endings
 from models.task import Task
 
 if TYPE_CHECKING:
@@ -75,6 +74,4 @@ CONTRACTS = Task(
     structural=frozenset({"days_to_contract_end"}),
 )
 
-TASK = with_endings(
-    replace(ORDERS, variants={"orders": ORDERS, "contracts": CONTRACTS}, find_variant=churn_kind)
-)
+TASK = replace(ORDERS, variants={"orders": ORDERS, "contracts": CONTRACTS}, find_variant=churn_kind)

@@ -54,6 +54,7 @@ class HeldOut(ModelBundle):
             log_odds=np.log(limits / (1 - limits)),
             within=dict.fromkeys(self.horizons_days, self.said),
             rank=np.zeros(rows, dtype=np.int64),
+            expected_days=np.full(rows, np.nan),
         )
 
 

@@ -11,7 +11,6 @@ from crm_core.store import Store
 from features.cohort import Cohort, lead_cohort
 from features.labels import lead_labels
 from models.hazard import Floats
-from models.in_the_end import with_endings
 from models.task import Task
 
 if TYPE_CHECKING:
@@ -41,20 +40,18 @@ def weigh_ages(frame: DataFrame) -> Floats:
     return np.where(frame["age_days"].to_numpy() < NEW_DAYS, 1.0, later)
 
 
-TASK = with_endings(
-    Task(
-        name="lead_scoring",
-        record_type="lead",
-        outcome_en="converted",
-        outcome_zh="转化",
-        horizon_days=90,
-        horizons_days=(30, 60, 90),
-        intervals_days=(7, 14, 30, 60, 90),
-        ask=ask_leads,
-        ask_to_judge=ask_new_leads,
-        labels=lead_labels,
-        simple_rules={"source_rate": ("source",)},
-        plan_weights=weigh_ages,
-        fresh=("age_days", NEW_DAYS),
-    )
+TASK = Task(
+    name="lead_scoring",
+    record_type="lead",
+    outcome_en="converted",
+    outcome_zh="转化",
+    horizon_days=90,
+    horizons_days=(30, 60, 90, 180),
+    intervals_days=(7, 14, 30, 60, 90),
+    ask=ask_leads,
+    ask_to_judge=ask_new_leads,
+    labels=lead_labels,
+    simple_rules={"source_rate": ("source",)},
+    plan_weights=weigh_ages,
+    fresh=("age_days", NEW_DAYS),
 )

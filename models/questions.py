@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -56,15 +57,17 @@ class Questions:
             weight=self.weight[rows],
         )
 
-    def expose(self, store: Store, known_at: int | None) -> Exposure:
-        """Return what was known at an instant of what came of them (None: now)."""
+    def expose(
+        self, store: Store, known_at: int | None, *, ends_days: Sequence[int] | None = None
+    ) -> Exposure:
+        """Return what was known at an instant of what came of them (None: now), in the task's intervals."""
         labels = self.task.labels(store, self.cohort, known_at=known_at)
         exposure = expose(
             as_of=self.as_of,
             event_at=labels.event_at,
             known_until=labels.known_until,
             weight=self.weight,
-            ends_days=self.task.intervals_days,
+            ends_days=ends_days or self.task.intervals_days,
             absence=self.task.absence,
         )
         return exposure if labels.over_at is None else exposure.over_since(labels.over_at)
@@ -82,13 +85,17 @@ def ask(
     store: Store, task: Task, feature_set: FeatureSet, build: BuildCohort, *, start: datetime, until: datetime
 ) -> Questions:
     """Return the questions that `build` gives, with their features."""
-    cohort = build(store, start=start, until=until)
+    return questions_of(store, task, feature_set, build(store, start=start, until=until))
+
+
+def questions_of(store: Store, task: Task, feature_set: FeatureSet, cohort: Cohort) -> Questions:
+    """Return the questions of a cohort with their features."""
     frame = build_frame(store, cohort, feature_set)
     return Questions(
         task=task,
         cohort=cohort,
         frame=frame,
-        account=alike(frame) if task.no_time_order else _accounts(store, cohort),
+        account=alike(frame) if task.no_time_order else accounts_of(store, cohort),
         weight=_weights(task, cohort, frame),
     )
 
@@ -134,7 +141,7 @@ def _weights(task: Task, cohort: Cohort, frame: DataFrame) -> Floats:
     return planned * (len(np.unique(cohort.ids)) / total) if total else planned
 
 
-def _accounts(store: Store, cohort: Cohort) -> Ints:
+def accounts_of(store: Store, cohort: Cohort) -> Ints:
     """Return the account of each question; a record without one stands for itself, as a negative number."""
     if cohort.record_type != "deal":
         return cohort.ids

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,7 +12,17 @@ import click
 
 from crm_core.errors import CRMError
 from crm_core.store import Store
-from serving.commands import declaring, duplicates, person, search
+from serving.commands import (
+    declaring,
+    duplicates,
+    explain,
+    forecast,
+    person,
+    search,
+    versions,
+    watch,
+)
+from serving.commands.options import read_instant
 from serving.console import answer, say, stage, table
 from serving.opening import open_store
 from serving.settings import Settings, load_settings
@@ -80,17 +90,6 @@ def _each(task: str, run: Callable[[str], dict[str, Any]]) -> _Done:
 
 def _chosen(task: str) -> tuple[str, ...]:
     return TASKS if task == "all" else (task,)
-
-
-def _as_of(_context: click.Context, _parameter: click.Parameter, value: str | None) -> datetime | None:
-    """Read a day (its midnight, UTC) or an instant."""
-    if value is None:
-        return None
-    try:
-        read = datetime.fromisoformat(value)
-    except ValueError as error:
-        raise click.BadParameter(f"expected a day like 2018-04-01 or an instant, got {value!r}") from error
-    return read.replace(tzinfo=UTC) if read.tzinfo is None else read
 
 
 @main.command()
@@ -249,14 +248,34 @@ def views_sql(role: str, home: Path | None, as_json: bool) -> None:  # noqa: FBT
 
 @main.command()
 @_task_or_all
-@click.option("--as-of", callback=_as_of, help="Know only what was known then (a day or an instant, UTC).")
+@click.option(
+    "--as-of", callback=read_instant, help="Know only what was known then (a day or an instant, UTC)."
+)
+@click.option(
+    "--if-needed", is_flag=True, help="Only if none serves, or the one that does is not right any more."
+)
 @_home
 @_json
-def train(task: str, as_of: datetime | None, home: Path | None, as_json: bool) -> None:  # noqa: FBT001  click gives flags by name
+def train(
+    task: str,
+    as_of: datetime | None,
+    if_needed: bool,  # noqa: FBT001  click gives flags by name
+    home: Path | None,
+    as_json: bool,  # noqa: FBT001  click gives flags by name
+) -> None:
     """Train a model, judge it on what came later, register it, and promote it if it may serve."""
+    if if_needed and as_of is not None:
+        raise click.UsageError("--if-needed asks about now: leave out --as-of")
     settings = load_settings(home=home)
     store = open_store(settings)
     from serving.training_runs import show_reports, train_task
+
+    if if_needed:
+        from serving.watching import show_if_needed, train_if_needed
+
+        done = _each(task, lambda name: train_if_needed(settings.home_folder, store, name))
+        answer(done.told, as_json=as_json, show=lambda: show_if_needed(done.reports))
+        return
 
     done = _each(task, lambda name: train_task(settings.home_folder, store, name, as_of=as_of))
     answer(done.told, as_json=as_json, show=lambda: show_reports(done.reports))
@@ -265,7 +284,7 @@ def train(task: str, as_of: datetime | None, home: Path | None, as_json: bool) -
 @main.command()
 @_task_or_all
 @click.option(
-    "--as-of", callback=_as_of, help="Ask from then, by what was known then (a day or an instant, UTC)."
+    "--as-of", callback=read_instant, help="Ask from then, by what was known then (a day or an instant, UTC)."
 )
 @_home
 @_json
@@ -286,21 +305,10 @@ def score(task: str, as_of: datetime | None, home: Path | None, as_json: bool) -
 
 @main.command()
 @_task
-@_home
-@_json
-def backtest(task: str, home: Path | None, as_json: bool) -> None:  # noqa: FBT001  click gives flags by name
-    """Replay the past: train at each cut-off on what was known then, and compare with what came."""
-    from serving.training_runs import backtest_task, show_backtest
-
-    settings = load_settings(home=home)
-    report = backtest_task(open_store(settings), task)
-    answer(report, as_json=as_json, show=lambda: show_backtest(report))
-
-
-@main.command()
-@_task
 @click.option("--entity", type=int, help="Id of a record: show what is known of it, and from which rows.")
-@click.option("--as-of", callback=_as_of, help="Ask from then (a day or an instant, UTC; default: now).")
+@click.option(
+    "--as-of", callback=read_instant, help="Ask from then (a day or an instant, UTC; default: now)."
+)
 @click.option("--feature", "name", help="Only this feature, with every row behind it.")
 @_home
 @_json
@@ -328,7 +336,7 @@ def features(
 
 @main.group()
 def models() -> None:
-    """List, show, promote and roll back models."""
+    """List, show, compare, promote and roll back models, and tell what served when."""
 
 
 @models.command("list")
@@ -358,36 +366,6 @@ def show_(version: str, home: Path | None, as_json: bool) -> None:  # noqa: FBT0
     settings = load_settings(home=home)
     found = read_version(settings.home_folder, open_store(settings), version)
     answer(found, as_json=as_json, show=lambda: show_version(found))
-
-
-@models.command("promote")
-@click.argument("version")
-@click.option("--reason", default="promoted by hand", show_default=True, help="Why; kept with the promotion.")
-@_home
-@_json
-def promote_(version: str, reason: str, home: Path | None, as_json: bool) -> None:  # noqa: FBT001  click gives flags by name
-    """Put a version in charge of its task."""
-    from serving.model_versions import promote_version
-
-    settings = load_settings(home=home)
-    done = promote_version(settings.home_folder, open_store(settings), version, reason)
-    answer(done, as_json=as_json, show=lambda: click.echo(f"{done['task']}: {done['version']} serves now"))
-
-
-@models.command("rollback")
-@_task
-@click.option(
-    "--reason", default="rolled back by hand", show_default=True, help="Why; kept with the promotion."
-)
-@_home
-@_json
-def rollback_(task: str, reason: str, home: Path | None, as_json: bool) -> None:  # noqa: FBT001  click gives flags by name
-    """Put the version that served before in charge again."""
-    from serving.model_versions import roll_back
-
-    settings = load_settings(home=home)
-    done = roll_back(settings.home_folder, open_store(settings), task, reason)
-    answer(done, as_json=as_json, show=lambda: click.echo(f"{done['task']}: {done['version']} serves again"))
 
 
 @main.command()
@@ -425,8 +403,19 @@ def password(email: str, home: Path | None, as_json: bool) -> None:  # noqa: FBT
     answer({"email": email, "password": made}, as_json=as_json, show=lambda: click.echo(made))
 
 
-for _command in (search.search, duplicates.duplicates, person.person, declaring.fields, declaring.types):
+for _command in (
+    search.search,
+    duplicates.duplicates,
+    person.person,
+    declaring.fields,
+    declaring.types,
+    explain.explain,
+    forecast.forecast,
+    watch.watch,
+):
     main.add_command(_command)
+for _command in (versions.promote, versions.rollback, versions.history, versions.shadow):
+    models.add_command(_command)
 
 
 def _serve(settings: Settings, store: Store) -> None:

@@ -2,9 +2,22 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import click
+
+
+def read_instant(_context: click.Context, _parameter: click.Parameter, value: str | None) -> datetime | None:
+    """Read a day (its midnight, UTC) or an instant."""
+    if value is None:
+        return None
+    try:
+        read = datetime.fromisoformat(value)
+    except ValueError as error:
+        raise click.BadParameter(f"expected a day like 2018-04-01 or an instant, got {value!r}") from error
+    return read.replace(tzinfo=UTC) if read.tzinfo is None else read
+
 
 home_option = click.option(
     "--home",
