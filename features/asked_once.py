@@ -9,9 +9,10 @@ import numpy as np
 from crm_core.arrays import NO_INSTANT
 from crm_core.clock import DAY, micros
 from crm_core.fields import Known, list_fields
+from crm_core.predictions import IN_THE_END_DAYS
 from crm_core.store import Store
 from features.cohort import Cohort
-from features.endings import IN_THE_END_DAYS, read_endings
+from features.endings import read_endings
 from features.feature_set import FeatureSet
 from features.labels import Labels
 

@@ -27,9 +27,6 @@ UNDATED = "undated"
 ONCE = "once"
 """The kind of question asked once, when a record becomes known: how it ends, whenever that is."""
 
-IN_THE_END_DAYS = 36_500
-"""Stands for "in the end" where a horizon in days is wanted: nothing takes a hundred years."""
-
 _ASKED_OF: dict[str, type[Lead | Deal | Account]] = {"lead": Lead, "deal": Deal, "account": Account}
 _WANTED: dict[str, str] = {"deal": DealStatus.WON, "lead": LeadStatus.CONVERTED}
 _OPEN: dict[str, str] = {"deal": DealStatus.OPEN, "lead": LeadStatus.OPEN}

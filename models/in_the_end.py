@@ -13,9 +13,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
+from crm_core.predictions import IN_THE_END_DAYS
 from crm_core.store import Store
 from features.asked_once import creation_cohort, ending_labels, undated_cohort
-from features.endings import IN_THE_END_DAYS, ONCE, UNDATED, ending_kind
+from features.endings import ONCE, UNDATED, ending_kind
 from models.task import Task
 
 NO_TIME_ORDER = (

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Protocol
 
+from crm_core.predictions import IN_THE_END_DAYS
 from crm_core.store import Store
 from features.cohort import Cohort
-from features.endings import IN_THE_END_DAYS
 from features.labels import Labels
 from models.hazard import Bools, Floats
 
