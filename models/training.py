@@ -29,7 +29,7 @@ from models.bundle import ModelBundle
 from models.gate import GateResult, compare_models
 from models.guard import Suspicion, check_no_leaks, find_leaks
 from models.judging import Bench, Judgement, judge
-from models.plots import draw_calibration, draw_lift
+from models.plots import draw_calibration, draw_importances, draw_lift, draw_periods
 from models.questions import Questions, answers, ask, first_instant
 from models.report import TrainingReport, flat_metrics
 from models.scoring import load_champion
@@ -341,6 +341,9 @@ def _files(report: dict[str, Any], outcome: _Outcome) -> dict[str, bytes]:
     if outcome.judgement is not None:
         files["calibration.svg"] = draw_calibration(outcome.judgement.main)
         files["lift.svg"] = draw_lift(outcome.judgement.main)
+        files["importances.svg"] = draw_importances(outcome.judgement)
+        drift = draw_periods(outcome.judgement.main)
+        files |= {"drift.svg": drift} if drift is not None else {}
     return files
 
 
