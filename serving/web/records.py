@@ -131,7 +131,7 @@ class Sheet:
     @property
     def in_the_end(self) -> bool:
         """Return whether the score is of how it ends, whenever that is."""
-        return self.horizon_days == IN_THE_END_DAYS
+        return self.outlook.horizon_days == IN_THE_END_DAYS
 
 
 def read_shelf(session: Session, user: User, kind: Kind, asked: Listing) -> Shelf:
