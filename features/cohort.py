@@ -24,9 +24,10 @@ from crm_core.records import Account, Contract, Deal, DealStatus, Lead, LeadStat
 from crm_core.segments import expand_runs
 from crm_core.store import Store
 from features.contracts import RUNNING_FIELDS, running
+from features.endings import UNDATED, read_endings
 from features.events import AskedEvents, Versions
 from features.reading import read_versions
-from features.windows import Flags, Ints, visible_from, visible_until
+from features.windows import NEVER, Flags, Ints, visible_from, visible_until
 
 WEEK = 7 * DAY
 _MONDAY = 4 * DAY
@@ -284,12 +285,27 @@ def _active(session: Session, ends: Ints, kind: str, active_days: int) -> Cohort
 def _signs_of_life(
     session: Session, accounts: Ints, kind: str, active_days: int
 ) -> tuple[Versions, int | None]:
+    if kind == UNDATED:
+        ends = read_endings(session, "account")
+        return _from_until(ends.ids, ends.known_from, ~ends.wanted), None
     if kind == "orders":
         return read_versions(session, Order, "account_id", accounts, ()), active_days * DAY
     if kind == "contracts":
         contracts = read_versions(session, Contract, "account_id", accounts, RUNNING_FIELDS)
         return running(contracts), None
-    raise FeatureError(f"churn of {kind!r}: expected orders or contracts")
+    raise FeatureError(f"churn of {kind!r}: expected orders, contracts or {UNDATED}")
+
+
+def _from_until(ids: Ints, known_from: Ints, present: Flags) -> Versions:
+    """Return a sign of life of each customer who is there, from when it was known."""
+    return Versions(
+        key=ids[present],
+        record_id=ids[present],
+        occurred_at=known_from[present],
+        start=known_from[present],
+        stop=np.full(int(present.sum()), NEVER),
+        columns={},
+    ).in_order()
 
 
 def _read_accounts(session: Session) -> tuple[Ints, Ints, Ints]:

@@ -150,6 +150,7 @@ def _build(material: Material, recipe: Recipe | None, say: Callable[[str], None]
         as_of=questions.as_of,
         account=questions.account,
         fading=fading_of(material.task.intervals_days),
+        no_time_order=material.task.no_time_order,
     )
     choice = _by_opinion(material, columns)
     if choice is None:

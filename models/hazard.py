@@ -74,6 +74,14 @@ class Exposure:
             weight=self.weight,
         )
 
+    def over_since(self, over_at: Ints) -> Exposure:
+        """Return the same questions with `over_at` (int64[n], microseconds) as the end of every interval.
+
+        For questions about the end of a record, which are over when it has ended and not after some days.
+        """
+        ends = np.repeat(over_at[:, None], self.at_risk.shape[1], axis=1)
+        return Exposure(at_risk=self.at_risk, event=self.event, closed_at=ends, weight=self.weight)
+
     def span(self) -> int:
         """Return the time between the first and the last end of an interval that counts, in microseconds."""
         ends = self.closed_at[self.at_risk]

@@ -62,7 +62,7 @@ class Questions:
     ) -> Exposure:
         """Return what was known at an instant of what came of them (None: now), in the task's intervals."""
         labels = self.task.labels(store, self.cohort, known_at=known_at)
-        return expose(
+        exposure = expose(
             as_of=self.as_of,
             event_at=labels.event_at,
             known_until=labels.known_until,
@@ -70,6 +70,7 @@ class Questions:
             ends_days=ends_days or self.task.intervals_days,
             absence=self.task.absence,
         )
+        return exposure if labels.over_at is None else exposure.over_since(labels.over_at)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -94,7 +95,7 @@ def questions_of(store: Store, task: Task, feature_set: FeatureSet, cohort: Coho
         task=task,
         cohort=cohort,
         frame=frame,
-        account=accounts_of(store, cohort),
+        account=alike(frame) if task.no_time_order else accounts_of(store, cohort),
         weight=_weights(task, cohort, frame),
     )
 
@@ -120,6 +121,12 @@ def answers(store: Store, questions: Questions, horizon_days: int, *, known_at: 
         absence=task.absence,
     )
     return Answers(over=seen.at_risk[:, 0], happened=seen.event[:, 0])
+
+
+def alike(frame: DataFrame) -> Ints:
+    """Return a number for each row, the same for rows that hold the same throughout: int64[n]."""
+    groups = frame.groupby(list(frame.columns), dropna=False, sort=False, observed=True)
+    return np.asarray(groups.ngroup(), dtype=np.int64)
 
 
 def _weights(task: Task, cohort: Cohort, frame: DataFrame) -> Floats:

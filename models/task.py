@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Protocol
 
+from crm_core.predictions import IN_THE_END_DAYS
 from crm_core.store import Store
 from features.cohort import Cohort
 from features.labels import Labels
@@ -67,6 +68,11 @@ class Task:
         How much each question counts, from what was known when it was asked; None: all the same.
     fresh
         A number, and the limit below which a record counts as new, so that other things may matter.
+    only_at_creation
+        Look only at fields declared as known when a record is created.
+    no_time_order
+        The records have no dates: what is learned from one part of them is judged on another, and rows that
+        are the same throughout stay together.
     structural
         Features that decide the outcome by what they are, as when a contract may end: no leak.
     segments
@@ -93,10 +99,17 @@ class Task:
     plan_weights: Callable[[DataFrame], Floats] | None = None
     structural: frozenset[str] = frozenset()
     fresh: tuple[str, float] | None = None
+    only_at_creation: bool = False
+    no_time_order: bool = False
     segments: tuple[str, ...] = ()
     scorecards: Mapping[str, Scorecard] = field(default_factory=dict)
     variants: Mapping[str, Task] = field(default_factory=dict)
     find_variant: Callable[[Store], str] | None = None
+
+    @property
+    def gap_days(self) -> int:
+        """Return how long an answer takes to come: questions about the end may be over at any time."""
+        return 0 if self.horizon_days == IN_THE_END_DAYS else self.horizon_days
 
     @property
     def later_days(self) -> int | None:
