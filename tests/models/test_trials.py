@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from models.evaluation import Estimate
 from models.lead_scoring import TASK
 from models.trials import CutTrial, Ground, cover_drawn, say_one_signal_thrice, told_of_cuts, try_outcomes
 from tests.models.conftest import NOW, Business
+from tests.models.test_scorecard import WRONG, with_scorecard
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +43,15 @@ def test_the_ladder_is_never_worse_than_the_base_rate_by_more_than_noise(ground:
     assert not any(trial.worse_than_noise for trial in trials)
     assert trials[-1].gain is not None
     assert trials[-1].gain.value > -0.005
+
+
+def test_not_even_with_an_opinion_that_is_plainly_wrong(business: Business, tmp_path: Path) -> None:
+    task = with_scorecard(tmp_path / "scorecard.toml", WRONG)
+    found = Ground.of(business.store, task, NOW - timedelta(days=120))
+    trials = try_outcomes(found, (0, 20, 60), seed=1)
+    assert trials[0].auc < 0.5
+    assert [trial.step == "scorecard" for trial in trials] == [True, False, False]
+    assert not any(trial.worse_than_noise for trial in trials)
 
 
 def test_a_row_of_the_table_counts_how_often_it_was_worse() -> None:
