@@ -23,7 +23,7 @@ from models.familiar import Familiar, fit_familiar
 from models.fitting import Columns, Fitted, Recipe, fit_recipe
 from models.hazard import Exposure, Floats, expit, fading_of, log_odds_within, share_of_intervals
 from models.later import Later, fit_later
-from models.questions import Questions
+from models.questions import Questions, asked_of
 from models.selection import Asked, Choice, choose_recipe
 from models.splits import deal_accounts
 from models.task import Task
@@ -320,6 +320,8 @@ def _hazards_of_open(
     frame = material.questions.frame
     if len(cohort) >= _FEWEST_OPEN:
         frame = build_frame(material.store, cohort, material.feature_set)
+        if task.own_horizon is not None:
+            cohort, frame = asked_of(task, cohort, frame)
     return calibration.intercept + calibration.slope * fitted.log_odds(encoder.encode(frame))
 
 

@@ -137,13 +137,16 @@ def _reasons_of(
 def _base(bundle: ModelBundle, log_odds: float) -> Reason:
     task = get_task(bundle.task).of_variant(bundle.variant)
     average, days = float(expit(np.array(log_odds))), bundle.horizon_days
+    own = task.own_horizon is not None
+    within_en = "within the time that their rhythm allows" if own else f"within {days} days"
+    within_zh = "在自身节奏所允许的时间内" if own else f"在 {days} 天内"
     return {
         "group": BASE,
         "feature": BASE,
         "value": average,
         "log_odds": log_odds,
-        "en": f"{average:.0%} of such records are {task.outcome_en} within {days} days on average",
-        "zh": f"这类记录平均 {average:.0%} 在 {days} 天内{task.outcome_zh}",
+        "en": f"{average:.0%} of such records are {task.outcome_en} {within_en} on average",
+        "zh": f"这类记录平均 {average:.0%} {within_zh}{task.outcome_zh}",
         "fields": [],
     }
 
