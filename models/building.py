@@ -23,7 +23,7 @@ from models.familiar import Familiar, fit_familiar
 from models.fitting import Columns, Fitted, Recipe, Rung, fit_recipe
 from models.hazard import Exposure, Floats, Ints, expit, fading_of, log_odds_within, share_of_intervals
 from models.later import Later, fit_later
-from models.questions import Questions
+from models.questions import Questions, asked_of
 from models.scorecard import scorecard_for
 from models.selection import Asked, Choice, NextStep, choose_recipe
 from models.splits import deal_accounts
@@ -386,6 +386,8 @@ def _hazards_of_open(
     frame = material.questions.frame
     if len(cohort) >= _FEWEST_OPEN:
         frame = build_frame(material.store, cohort, material.feature_set)
+        if task.own_horizon is not None:
+            cohort, frame = asked_of(task, cohort, frame)
     return calibration.apply(fitted.log_odds(encoder.encode(frame)))
 
 

@@ -62,6 +62,9 @@ class Task:
         What came of them.
     simple_rules
         Baselines by name: the features each may look at.
+    own_horizon
+        How far ahead each record is looked at, in whole days, from its features: float64[n]. Only for an
+        absence; `horizon_days` stands for it where one number is needed. None: the same for all.
     asked_of
         Tells from a frame of which records the question makes sense; None: of all.
     plan_weights
@@ -95,6 +98,7 @@ class Task:
     ask_to_judge: BuildCohort
     labels: ReadLabels
     simple_rules: Mapping[str, tuple[str, ...]]
+    own_horizon: Callable[[DataFrame], Floats] | None = None
     asked_of: Callable[[DataFrame], Bools] | None = None
     plan_weights: Callable[[DataFrame], Floats] | None = None
     structural: frozenset[str] = frozenset()
