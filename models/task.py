@@ -67,6 +67,8 @@ class Task:
         How much each question counts, from what was known when it was asked; None: all the same.
     fresh
         A number, and the limit below which a record counts as new, so that other things may matter.
+    decided
+        A number of days: what matters most may matter only in the interval that this day falls into.
     structural
         Features that decide the outcome by what they are, as when a contract may end: no leak.
     segments
@@ -93,6 +95,7 @@ class Task:
     plan_weights: Callable[[DataFrame], Floats] | None = None
     structural: frozenset[str] = frozenset()
     fresh: tuple[str, float] | None = None
+    decided: str | None = None
     segments: tuple[str, ...] = ()
     scorecards: Mapping[str, Scorecard] = field(default_factory=dict)
     variants: Mapping[str, Task] = field(default_factory=dict)
