@@ -115,6 +115,7 @@ CONTRACTS = Task(
     simple_rules={"contract_end": ("days_to_contract_end",), "recency": ("days_since_last_activity",)},
     asked_of=have_contract,
     structural=frozenset({"days_to_contract_end"}),
+    decided="days_to_contract_end",
 )
 
 

@@ -76,6 +76,8 @@ class Task:
     no_time_order
         The records have no dates: what is learned from one part of them is judged on another, and rows that
         are the same throughout stay together.
+    decided
+        A number of days: what matters most may matter only in the interval that this day falls into.
     structural
         Features that decide the outcome by what they are, as when a contract may end: no leak.
     segments
@@ -105,6 +107,7 @@ class Task:
     fresh: tuple[str, float] | None = None
     only_at_creation: bool = False
     no_time_order: bool = False
+    decided: str | None = None
     segments: tuple[str, ...] = ()
     scorecards: Mapping[str, Scorecard] = field(default_factory=dict)
     variants: Mapping[str, Task] = field(default_factory=dict)
