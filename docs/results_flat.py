@@ -177,9 +177,9 @@ def _drift(store: Store) -> Iterator[str]:
         found = measure(bundle.predict(asked.frame).probability, judged)
         yield _origin(origin, len(later), float(np.mean(answer.over)), found)
     yield (
-        "\nA slope below 0.8 on deals nearly all of which have ended is drift: what wins a deal changes from one "
-        "half year to the next, so that every model is surer than it may be. In its last months the file holds "
-        "only deals that ended fast, and more of them are won."
+        "\nA slope below 0.8 on deals nearly all of which have ended is drift: what wins a deal changes from "
+        "one half year to the next, so that every model is surer than it may be. In its last months the file "
+        "holds only deals that ended fast, and more of them are won."
     )
     yield ""
 
@@ -208,9 +208,9 @@ def _guarded(folder: Path) -> Iterator[str]:
     yield "\nThe evidence, as the refusal gives it:\n"
     yield from evidence
     yield (
-        "\nIn a file without dates nothing proves that a column was measured at the end. There, the guard goes by "
-        "what a column is called (days, elapsed, stage changes and the like, in both languages), where it also "
-        "tells the outcome; a column that is called otherwise has to be declared."
+        "\nIn a file without dates nothing proves that a column was measured at the end. There, the guard "
+        "goes by what a column is called (days, elapsed, stage changes and the like, in both languages), "
+        "where it also tells the outcome; a column that is called otherwise has to be declared."
     )
 
 
