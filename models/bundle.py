@@ -361,6 +361,18 @@ def sha256_of(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
+_WRONG = (
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    IndexError,
+    ArithmeticError,
+    RecursionError,
+)
+"""What comes of reading a file that is no model, however it was made."""
+
+
 def load_bundle(data: bytes, sha256: str, *, version: str = "") -> ModelBundle:
     """Return the model in `data` if its SHA-256 is `sha256`; raise DamagedModelError otherwise."""
     found = sha256_of(data)
@@ -370,7 +382,7 @@ def load_bundle(data: bytes, sha256: str, *, version: str = "") -> ModelBundle:
     try:
         bundle = _from_json(json.loads(data), version or f"unregistered-{sha256[:8]}")
         _check(bundle)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except _WRONG as error:
         msg = f"the model file with SHA-256 {sha256} is not one this program reads: {error}"
         raise DamagedModelError(msg) from error
     return bundle
@@ -414,6 +426,8 @@ def _check(bundle: ModelBundle) -> None:
         if found.shape != (length,):
             msg = f"expected {length} {name}, got {found.shape}"
             raise ValueError(msg)
+    _check_words(bundle)
+    _check_order(bundle)
     bundle.estimator.check(len(bundle.encoder.columns))
     bundle.calibration.check()
     numbers = [bundle.levels, bundle.fading, bundle.percentiles]
@@ -430,6 +444,57 @@ def _check_horizons(bundle: ModelBundle) -> None:
     last = bundle.intervals_days[-1] if bundle.later is None else bundle.later.end_days
     if bundle.horizon_days not in bundle.horizons_days or max(bundle.horizons_days) > last:
         msg = f"expected horizons of at most {last} days, got {bundle.horizons_days}"
+        raise ValueError(msg)
+
+
+def _check_words(bundle: ModelBundle) -> None:
+    """Raise ValueError for names that are none, or that do not fit one another."""
+    words = (
+        bundle.task,
+        bundle.variant,
+        bundle.record_type,
+        bundle.feature_set_fingerprint,
+        *bundle.features,
+    )
+    if not all(isinstance(word, str) for word in words) or not isinstance(bundle.high_is_good, bool):
+        msg = "expected names to be texts, and high_is_good to be true or false"
+        raise ValueError(msg)
+    columns = [column.name for column in bundle.encoder.columns]
+    for what, names in (("features", bundle.features), ("columns", columns)):
+        if len(set(names)) != len(names):
+            msg = f"expected {what} that are all different"
+            raise ValueError(msg)
+    if unread := set(bundle.encoder.features) - set(bundle.features):
+        msg = f"columns of features that it does not read: {', '.join(sorted(unread))}"
+        raise ValueError(msg)
+    if type(bundle.trained["as_of"]) is not int:
+        msg = "expected to be told as of when it was trained"
+        raise ValueError(msg)
+
+
+def _check_order(bundle: ModelBundle) -> None:
+    """Raise ValueError for days, percentiles or grades that are not in their order or out of their range."""
+    days: tuple[Any, ...] = (*bundle.intervals_days, *bundle.horizons_days, bundle.horizon_days)
+    if not all(isinstance(day, int) and day > 0 for day in days) or not bundle.intervals_days:
+        msg = "expected days to be whole and above 0"
+        raise ValueError(msg)
+    rising = (bundle.intervals_days, bundle.horizons_days)
+    if (
+        any(list(some) != sorted(set(some)) for some in rising)
+        or bundle.horizon_days not in bundle.horizons_days
+    ):
+        msg = "expected intervals and horizons that rise, the own horizon among them"
+        raise ValueError(msg)
+    percentiles = bundle.percentiles
+    if not ((np.diff(percentiles) >= 0).all() and percentiles.min() >= 0 and percentiles.max() <= 1):
+        msg = "expected percentiles that rise from 0 to 1 at most"
+        raise ValueError(msg)
+    lowest: tuple[Any, ...] = bundle.grade_from
+    if len(lowest) != len(GRADES) - 1 or list(lowest) != sorted(lowest, reverse=True):
+        msg = f"expected {len(GRADES) - 1} lowest ranks of grades, from high to low"
+        raise ValueError(msg)
+    if not all(isinstance(rank, int) and 0 <= rank <= 100 for rank in lowest):
+        msg = "expected lowest ranks from 0 to 100"
         raise ValueError(msg)
 
 

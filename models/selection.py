@@ -214,6 +214,8 @@ def choose_recipe(
     best = trial.keep_scorecard_or(base)
     say("trying a shrunken logistic model")
     logistic = trial.best_logistic(base.recipe.level_days)
+    if best.recipe.rung is Rung.SCORECARD:
+        logistic = trial.hold_near_scorecard(best, logistic)
     best = trial.step_up(best, logistic)
     if trial.events_known >= FEWEST_EVENTS_FOR_TREES:
         for rung in SHAPES:
@@ -362,6 +364,16 @@ class _Trial:
         if self.asked.columns.prior is None:
             return found
         return self.plainest_of([found, self.run(replace(found.recipe, expert=True))], EXPERT)
+
+    def hold_near_scorecard(self, card: _Tried, logistic: _Tried) -> _Tried:
+        """Return a logistic model held close to the scorecard where only that one is surely better than it.
+
+        What moves little from the scorecard differs little from it by chance.
+        """
+        if self.clears(HIGHER_RUNG, card, logistic)[1]:
+            return logistic
+        near = self.run(replace(logistic.recipe, expert=True, penalty=PENALTIES[0]))
+        return near if self.clears(HIGHER_RUNG, card, near)[1] else logistic
 
     def plainest_penalty(self, start: _Tried) -> _Tried:
         """Walk from the first penalty towards more or less shrinkage for as long as that is better."""

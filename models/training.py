@@ -39,7 +39,7 @@ from models.guard import (
 from models.held_out import judge_held_out
 from models.in_the_end import NO_TIME_ORDER
 from models.judging import Bench, Judgement, judge
-from models.plots import draw_calibration, draw_lift
+from models.plots import draw_calibration, draw_importances, draw_lift, draw_periods
 from models.questions import Questions, answers, ask, first_instant
 from models.report import TrainingReport, flat_metrics
 from models.scoring import load_champion
@@ -401,6 +401,9 @@ def _files(report: dict[str, Any], outcome: _Outcome) -> dict[str, bytes]:
     if outcome.judgement is not None:
         files["calibration.svg"] = draw_calibration(outcome.judgement.main)
         files["lift.svg"] = draw_lift(outcome.judgement.main)
+        files["importances.svg"] = draw_importances(outcome.judgement)
+        drift = draw_periods(outcome.judgement.main)
+        files |= {"drift.svg": drift} if drift is not None else {}
     return files
 
 

@@ -37,7 +37,7 @@ from models.questions import Questions, answers, ask, first_instant
 from models.scoring import features_of
 from models.task import Task
 from models.tasks import get_task
-from models.worth import worth_of
+from models.worth import value_of
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -247,7 +247,7 @@ class _Watched:
         frame = build_frame(self.store, cohort, self.features)
         said = self.bundle.predict(frame).probability
         likely = np.minimum(said * ratio, 1.0)
-        return worth_of(self.store, cohort).total(np.nan_to_num(said - likely))
+        return value_of(self.store, cohort, said - likely)
 
 
 def _inputs(watched: _Watched) -> Finding:

@@ -13,11 +13,13 @@ import click
 from crm_core.errors import CRMError
 from crm_core.store import Store
 from serving.commands import (
+    backtest,
     declaring,
     duplicates,
     explain,
     forecast,
     person,
+    said,
     search,
     versions,
     watch,
@@ -424,7 +426,9 @@ for _command in (
     declaring.fields,
     declaring.types,
     explain.explain,
+    backtest.backtest,
     forecast.forecast,
+    said.said,
     watch.watch,
 ):
     main.add_command(_command)

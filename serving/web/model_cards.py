@@ -15,7 +15,8 @@ from crm_core.promotions import Promotion, find_champion
 from crm_core.records import User
 from serving.champions import RECORD_TYPE_OF, Champions, Trouble
 from serving.home import Home
-from serving.reports import in_order, read_report, shown_horizon
+from serving.reports import in_order, read_backtest, read_report, shown_horizon
+from serving.web.judgement_card import Detail, ReplayCard, read_detail, read_replay
 from serving.web.watch_card import Watch, read_watch_card
 
 COLUMNS: Mapping[str, object] = {
@@ -67,6 +68,8 @@ class Card:
     trained: Mapping[str, Any]
     estimator: str | None
     judged: Judged | None
+    detail: Detail | None
+    replay: ReplayCard | None
     watch: Watch | None
     says_probability: bool
     next_step: Mapping[str, Any] | None
@@ -89,6 +92,8 @@ def _card(session: Session, home: Home, champions: Champions, task: str) -> Card
         trained=_trained(home, promotion),
         estimator=(report or {}).get("estimator"),
         judged=_judged(report),
+        detail=read_detail(report),
+        replay=read_replay(read_backtest(home, task)),
         watch=read_watch_card(home, task, promotion.model_version) if promotion else None,
         says_probability=(report or {}).get("says_probability", True),
         next_step=_next_step(report),

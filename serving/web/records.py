@@ -21,6 +21,7 @@ from serving.activity_log import list_activities
 from serving.owners import list_owners
 from serving.paging import Listing, list_page
 from serving.web import reasons, sparkline
+from serving.web.outlook import Outlook, read_outlook
 
 Scored = Lead | Deal | Account
 
@@ -121,7 +122,7 @@ class Sheet:
     owner: str | None
     account: Account | None
     picture: reasons.Picture | None
-    horizon_days: int | None
+    outlook: Outlook
     labels: Mapping[str, FieldDeclaration]
     timeline: Sequence[Entry]
     history: Sequence[Mapping[str, Any]]
@@ -130,7 +131,7 @@ class Sheet:
     @property
     def in_the_end(self) -> bool:
         """Return whether the score is of how it ends, whenever that is."""
-        return self.horizon_days == IN_THE_END_DAYS
+        return self.outlook.horizon_days == IN_THE_END_DAYS
 
 
 def read_shelf(session: Session, user: User, kind: Kind, asked: Listing) -> Shelf:
@@ -159,8 +160,8 @@ def read_sheet(reader: Reader, kind: Kind, found: Scored) -> Sheet:
         before=_before(session, kind, [record]).get(record.id),
         owner=names.get(record.owner_id),
         account=_account(reader, record),
-        picture=reasons.draw(record.reasons),
-        horizon_days=predictions[0].horizon_days if predictions else None,
+        picture=reasons.draw(record.reasons) if record.probability is not None else None,
+        outlook=read_outlook(reader, record, predictions[0] if predictions else None),
         labels={field.name: field for field in list_fields(session, kind.record_type)},
         timeline=_timeline(reader, record, names),
         history=_history(predictions[:30]),
