@@ -353,6 +353,10 @@ class Reader:
         fields = reason.get("fields")
         if fields is None:
             return reason.get("group") == "base" or not self._is_restricted
+        return self.may_be_told_of(fields)
+
+    def may_be_told_of(self, fields: Iterable[str]) -> bool:
+        """Return whether the user may see all fields that something comes from, named as `deal.amount`."""
         return all(self._may_be_told(*field.split(".", 1)) for field in fields)
 
     def _may_be_told(self, record_type: str, field: str) -> bool:

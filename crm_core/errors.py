@@ -33,7 +33,8 @@ CRMError
 │   └── FeatureSetMismatchError    a model made for another feature set
 ├── TrainingError                  a training run that must not go on
 │   ├── LeakageError               an input that knows the outcome
-│   └── NotEnoughDataError         too few outcomes to say anything
+│   ├── NotEnoughDataError         too few outcomes to say anything
+│   └── ScorecardError             a scorecard that cannot be used
 └── ModelError                     a model that cannot serve
     ├── ModelNotFoundError         no such model or version
     ├── NoChampionError            no model promoted for the task
@@ -244,6 +245,10 @@ class LeakageError(TrainingError):
 
 class NotEnoughDataError(TrainingError):
     """Too few outcomes to say anything."""
+
+
+class ScorecardError(TrainingError):
+    """A scorecard that cannot be used."""
 
 
 class ModelError(CRMError):

@@ -155,19 +155,28 @@ def open_records_in(
     session: Session, record_type: str, as_of: datetime, *, kind: str | None = None
 ) -> Cohort:
     """Return the same from an open session."""
+    return _open_at(session, record_type, np.array([micros(as_of)]), kind)
+
+
+def open_records_at(store: Store, record_type: str, instants: Ints, *, kind: str | None = None) -> Cohort:
+    """Return what `open_records` gives for each of some instants (int64[k], microseconds), read once."""
+    with store.reading() as session:
+        return _open_at(session, record_type, instants, kind)
+
+
+def _open_at(session: Session, record_type: str, instants: Ints, kind: str | None) -> Cohort:
     if record_type == "account":
-        at = np.array([micros(as_of)])
-        return _active(session, at, kind or churn_kind_in(session), ACTIVE_DAYS)
+        return _active(session, instants, kind or churn_kind_in(session), ACTIVE_DAYS)
     if record_type == "lead":
         lives = _Lives(session, Lead, open_status=LeadStatus.OPEN)
     elif record_type == "deal":
         lives = _Lives(session, Deal, open_status=DealStatus.OPEN)
     else:
         raise FeatureError(f"{record_type}: expected lead, deal or account")
-    row = np.arange(lives.ids.size)
-    when = np.full(row.size, micros(as_of))
+    row = np.repeat(np.arange(lives.ids.size), instants.size)
+    when = np.tile(instants, lives.ids.size)
     asked = lives.askable(row, when)
-    return Cohort.of(record_type, lives.ids[asked], when[asked])
+    return Cohort.of(record_type, lives.ids[row[asked]], when[asked])
 
 
 def churn_kind(store: Store) -> str:
@@ -188,6 +197,12 @@ def month_ends(start: datetime, until: datetime) -> Ints:
     months = np.arange(first, last + 2)
     ends = months.astype("datetime64[us]").astype(np.int64) - 1
     return ends[(ends > micros(start)) & (ends <= micros(until))]
+
+
+def mondays(after: int, until: int) -> Ints:
+    """Return every Monday 00:00 UTC with after < instant <= until, in microseconds."""
+    first, last = (after - _MONDAY) // WEEK + 1, (until - _MONDAY) // WEEK
+    return np.arange(first, last + 1, dtype=np.int64) * WEEK + _MONDAY
 
 
 def _past(store: Store, until: datetime) -> datetime:

@@ -1,20 +1,21 @@
 """What a fitted model is: data that turns an encoded row into effects, and effects into contributions.
 
-A model adds up a linear part and trees, either of which may be absent; without both it knows the base rate
-only. The linear part has weights of what lasts, of what is news and fades, and of what holds only when a
-record is fresh. Trees are LightGBM's, kept as its text; what they say lasts.
+A model adds up a scorecard, a linear part and trees, each of which may be absent; without any it knows the
+base rate only. The scorecard is what people expect, or what outcomes have made of it. The linear part has
+weights of what lasts, of what is news and fades, and of what holds only when a record is fresh. Trees are
+LightGBM's, kept as its text; what they say lasts.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from models.forest import MOST_LEAVES, Forest, read_forest
-from models.hazard import Bools, Floats
+from models.hazard import Bools, Floats, Ints
 from models.logistic import Scale
 
 if TYPE_CHECKING:
@@ -138,6 +139,80 @@ class Linear:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Card:
+    """Conditions on columns, each with a weight that lasts; a scorecard, or what outcomes have made of it.
+
+    Condition i holds where the number in `column[i]` is in [at_least[i], below[i]), or where it is missing
+    if `missing[i]`. `mean` is the share of training rows for which it does, so that the average row has no
+    effect.
+    """
+
+    column: Ints
+    at_least: Floats
+    below: Floats
+    missing: Bools
+    weight: Floats
+    mean: Floats
+
+    def __len__(self) -> int:
+        """Return how many conditions there are."""
+        return len(self.column)
+
+    def rows(self, matrix: Floats) -> Floats:
+        """Return 1 where a condition holds and 0 where not, less its mean: float64[n, conditions]."""
+        values = matrix[:, self.column]
+        inside = (values >= self.at_least) & (values < self.below)
+        return np.asarray(np.where(self.missing, np.isnan(values), inside) - self.mean, dtype=np.float64)
+
+    def fitted_to(self, matrix: Floats, weight: Floats) -> Card:
+        """Return the card with the means of these rows, under weights."""
+        share = self.rows(matrix) + self.mean
+        total = weight.sum()
+        return replace(self, mean=weight @ share / total if total else np.zeros(len(self)))
+
+    def terms(self, matrix: Floats) -> Floats:
+        """Return what each column adds: float64[n, p]."""
+        terms = np.zeros(matrix.shape)
+        for at, added in zip(self.column.tolist(), (self.rows(matrix) * self.weight).T, strict=True):
+            terms[:, at] += added
+        return terms
+
+    def check(self, columns: int) -> None:
+        """Raise ValueError for conditions on columns that are not there, or for no numbers."""
+        parts = [self.at_least, self.below, self.missing, self.weight, self.mean]
+        fits = all(part.shape == self.column.shape for part in parts)
+        inside = ((self.column >= 0) & (self.column < columns)).all()
+        if not fits or not inside or not np.isfinite([self.weight, self.mean]).all():
+            msg = f"expected a scorecard with finite weights on {columns} columns"
+            raise ValueError(msg)
+
+    def to_json(self) -> dict[str, list[Any]]:
+        """Return it as plain data; no bound is None."""
+        return {
+            "column": self.column.tolist(),
+            "at_least": [None if bound == -np.inf else bound for bound in self.at_least.tolist()],
+            "below": [None if bound == np.inf else bound for bound in self.below.tolist()],
+            "missing": self.missing.tolist(),
+            "weight": self.weight.tolist(),
+            "mean": self.mean.tolist(),
+        }
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any] | None) -> Card | None:
+        """Return what `to_json` described."""
+        if data is None:
+            return None
+        return cls(
+            column=np.array(data["column"], dtype=np.int64),
+            at_least=np.array([-np.inf if x is None else x for x in data["at_least"]], dtype=np.float64),
+            below=np.array([np.inf if x is None else x for x in data["below"]], dtype=np.float64),
+            missing=np.array(data["missing"], dtype=np.bool_),
+            weight=np.array(data["weight"], dtype=np.float64),
+            mean=np.array(data["mean"], dtype=np.float64),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
 class Trees:
     """LightGBM's trees, as text; a NaN goes the way the trees learned."""
 
@@ -172,8 +247,9 @@ class Trees:
 
 @dataclass(frozen=True, kw_only=True)
 class Estimator:
-    """A linear part and trees, added up; without both, the base rate."""
+    """A scorecard, a linear part and trees, added up; without any, the base rate."""
 
+    card: Card | None = None
     linear: Linear | None = None
     trees: Trees | None = None
 
@@ -183,6 +259,8 @@ class Estimator:
         if self.linear is not None:
             lasting_terms, early_terms = self.linear.terms(matrix)
             lasting, early = lasting_terms.sum(axis=1), early_terms.sum(axis=1)
+        if self.card is not None:
+            lasting = lasting + (self.card.rows(matrix) * self.card.weight).sum(axis=1)
         if self.trees is not None:
             lasting = lasting + self.trees.score(matrix)
         return Effects(lasting=lasting, early=early)
@@ -193,6 +271,8 @@ class Estimator:
         average = 0.0
         if self.linear is not None:
             lasting, early = self.linear.terms(matrix)
+        if self.card is not None:
+            lasting = lasting + self.card.terms(matrix)
         if self.trees is not None:
             terms, average = self.trees.terms(matrix)
             lasting = lasting + terms
@@ -200,6 +280,8 @@ class Estimator:
 
     def check(self, columns: int) -> None:
         """Raise ValueError for parts that do not fit a matrix of so many columns, or for no numbers."""
+        if self.card is not None:
+            self.card.check(columns)
         if self.linear is not None:
             terms = self.linear.terms(np.full((1, columns), np.nan))
             if not all(np.isfinite(part).all() for part in terms):
@@ -212,6 +294,7 @@ class Estimator:
     def to_json(self) -> dict[str, Any]:
         """Return it as plain data."""
         return {
+            "card": None if self.card is None else self.card.to_json(),
             "linear": None if self.linear is None else self.linear.to_json(),
             "trees": None if self.trees is None else self.trees.text,
         }
@@ -221,6 +304,7 @@ class Estimator:
         """Return what `to_json` described."""
         linear, trees = data["linear"], data["trees"]
         return cls(
+            card=Card.from_json(data.get("card")),
             linear=None if linear is None else Linear.from_json(linear),
             trees=None if trees is None else Trees(text=str(trees)),
         )

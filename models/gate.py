@@ -116,7 +116,7 @@ def compare_models(
     except ModelError as error:
         reason = f"the champion cannot serve any more: {error}"
         return GateResult(passed=True, reason=reason, champion=champion.version)
-    days = challenger.horizon_days
+    days = min(challenger.horizon_days, champion.horizon_days)
     answer = answers(store, judged, days)
     rows = answer.over & _not_known(store, judged, champion, days)
     asked = judged.take(rows)

@@ -29,6 +29,9 @@ Bools = npt.NDArray[np.bool_]
 LOG_ODDS_LIMIT = 13.8
 """No probability nearer to 0 or 1 than one in a million is ever claimed."""
 
+_SMALL = 1e-3
+"""Cumulated rates below which a series is exact to 1e-12."""
+
 FADING_DAYS = 20.0
 """After so many days a third of what is news is left (exp(-1))."""
 
@@ -170,6 +173,35 @@ def slopes_within(hazards: Floats, share: Floats) -> Floats:
     """Return the derivatives of `log_odds_within`, before limits, by each hazard: float64[n, K]."""
     total = _cumulated(hazards, share)
     return expit(hazards) * share / -np.expm1(-total)[:, None]
+
+
+def expected_days(hazards: Floats, ends_days: Sequence[int]) -> Floats:
+    """Return the mean number of days until the event, given that it happens by the last end: float64[n].
+
+    `hazards` is float64[n, K], in log-odds, of the intervals that end at `ends_days`. Within an interval the
+    event comes at an even rate, as `share_of_intervals` has it. With S(t) the chance that nothing has
+    happened by day t, the mean is the integral of S(t) - S(end) over (1 - S(end)), between 0 and the end;
+    where hardly anything is expected, that is the mean of what little is. Hand check: one interval of 30 days
+    and a hazard near 0 give 15 days.
+    """
+    ends = np.asarray(ends_days, dtype=np.float64)
+    width = np.diff(np.concatenate([[0.0], ends]))
+    total = np.logaddexp(0.0, np.maximum(hazards, -2 * LOG_ODDS_LIMIT))
+    before = np.cumsum(total, axis=1) - total
+    happens = np.exp(-before) * -np.expm1(-total)
+    starts = np.concatenate([[0.0], ends[:-1]])
+    when = starts + width * _mean_place(total)
+    return np.asarray((happens * when).sum(axis=1) / happens.sum(axis=1), dtype=np.float64)
+
+
+def _mean_place(total: Floats) -> Floats:
+    """Return where in an interval, from 0 to 1, an event is on average that comes at an even rate.
+
+    That is 1 / c - 1 / (exp(c) - 1) of the cumulated rate c; near 0 a series stands in for the difference of
+    two large numbers.
+    """
+    safe = np.where(total < _SMALL, 1.0, total)
+    return np.where(total < _SMALL, 0.5 - total / 12, 1.0 / safe - 1.0 / np.expm1(safe))
 
 
 def _cumulated(hazards: Floats, share: Floats) -> Floats:

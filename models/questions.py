@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -56,15 +57,17 @@ class Questions:
             weight=self.weight[rows],
         )
 
-    def expose(self, store: Store, known_at: int | None) -> Exposure:
-        """Return what was known at an instant of what came of them (None: now)."""
+    def expose(
+        self, store: Store, known_at: int | None, *, ends_days: Sequence[int] | None = None
+    ) -> Exposure:
+        """Return what was known at an instant of what came of them (None: now), in the task's intervals."""
         labels = self.task.labels(store, self.cohort, known_at=known_at)
         return expose(
             as_of=self.as_of,
             event_at=labels.event_at,
             known_until=labels.known_until,
             weight=self.weight,
-            ends_days=self.task.intervals_days,
+            ends_days=ends_days or self.task.intervals_days,
             absence=self.task.absence,
         )
 
@@ -81,7 +84,11 @@ def ask(
     store: Store, task: Task, feature_set: FeatureSet, build: BuildCohort, *, start: datetime, until: datetime
 ) -> Questions:
     """Return the questions that `build` gives, with their features."""
-    cohort = build(store, start=start, until=until)
+    return questions_of(store, task, feature_set, build(store, start=start, until=until))
+
+
+def questions_of(store: Store, task: Task, feature_set: FeatureSet, cohort: Cohort) -> Questions:
+    """Return the questions of a cohort with their features."""
     frame = build_frame(store, cohort, feature_set)
     return Questions(
         task=task,

@@ -97,6 +97,7 @@ class Registry:
     def _client(self) -> MlflowClient:
         # Set before the import, which reads it: nothing is ever sent anywhere.
         os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+        os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
         with _quiet():
             from mlflow import MlflowClient
 

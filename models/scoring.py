@@ -6,10 +6,12 @@ Nothing that a model wrote is read here: features see what people and programs w
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,8 +24,9 @@ from crm_core.store import Store
 from features.cohort import Cohort, open_records
 from features.feature_set import FeatureSet, feature_set_for
 from features.frame import build_frame
-from models.bundle import ModelBundle
-from models.explain import explain_rows
+from features.worth import yearly_values
+from models.bundle import ModelBundle, Scores
+from models.explain import Reason, explain_rows, explain_unlike
 from models.kept import read_kept
 from models.tasks import get_task
 
@@ -42,7 +45,9 @@ def score_records(
 ) -> list[NewPrediction]:
     """Return a prediction for each of the records that the task is asked of, as they were known at `as_of`.
 
-    Who asks not to be scored is left out.
+    A model with too few outcomes behind it gives a place and reasons, and no probability.
+    Who asks not to be scored is left out. About a record unlike any that the model learned from nothing is
+    said but why: its probability, score and grade are None.
     Raises FeatureSetMismatchError where the store's features are not those that the model learned from.
     """
     willing = _willing(store, bundle.record_type, ids)
@@ -65,20 +70,54 @@ def answer_records(
         cohort, frame = cohort.take(kept), frame[kept].reset_index(drop=True)
     if len(cohort) == 0:
         return []
-    scores = bundle.predict(frame)
-    reasons = explain_rows(bundle, feature_set, frame)
+    unlike = bundle.familiar.unlike(frame)
+    worth = yearly_values(store, cohort.ids.tolist(), as_of) if bundle.record_type == "account" else {}
+    said = _Said(
+        bundle=bundle,
+        scores=bundle.predict(frame),
+        reasons=explain_rows(bundle, feature_set, frame),
+    )
     return [
-        NewPrediction(
-            record_id=record_id,
-            probability=probability,
-            score=rank,
-            grade=bundle.grade(rank),
-            reasons=why,
-        )
-        for record_id, probability, rank, why in zip(
-            cohort.ids.tolist(), scores.probability.tolist(), scores.rank.tolist(), reasons, strict=True
-        )
+        NewPrediction(record_id=record_id, yearly_value=worth.get(record_id), **said.of(row))
+        if not unlike[row]
+        else _not_enough(record_id, explain_unlike(bundle, feature_set, frame, row))
+        for row, record_id in enumerate(cohort.ids.tolist())
     ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Said:
+    """What a model says of the rows of a frame."""
+
+    bundle: ModelBundle
+    scores: Scores
+    reasons: list[list[Reason]]
+
+    def of(self, row: int) -> dict[str, Any]:
+        """Return what a prediction holds; without outcomes to go by there is a rank and no probability."""
+        scores, rank = self.scores, int(self.scores.rank[row])
+        held: dict[str, Any] = {
+            "probability": None,
+            "score": rank,
+            "grade": self.bundle.grade(rank),
+            "reasons": self.reasons[row],
+        }
+        if not getattr(self.bundle, "says_probability", True):
+            return held
+        within = {days: _number(values[row]) for days, values in scores.within.items()}
+        return held | {
+            "probability": float(scores.probability[row]),
+            "within": within | dict.fromkeys(self.bundle.not_reported),
+            "expected_days": _number(scores.expected_days[row]),
+        }
+
+
+def _number(value: float) -> float | None:
+    return None if math.isnan(value) else float(value)
+
+
+def _not_enough(record_id: int, reasons: list[Reason]) -> NewPrediction:
+    return NewPrediction(record_id=record_id, probability=None, score=None, grade=None, reasons=reasons)
 
 
 def _willing(store: Store, record_type: str, ids: Sequence[int]) -> list[int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Protocol
 
@@ -14,6 +14,8 @@ from models.hazard import Bools, Floats
 
 if TYPE_CHECKING:
     from pandas import DataFrame
+
+    from models.scorecard import Scorecard
 
 
 class BuildCohort(Protocol):
@@ -45,9 +47,10 @@ class Task:
     outcome_en, outcome_zh
         What the probability is of, as it stands after "chance to be" and "会".
     horizon_days, horizons_days
-        The horizon of the probability shown, and all that are reported.
+        The horizon of the probability shown, and all that are reported where enough is known of them.
     intervals_days
-        Ends of the intervals that the hazard is cut into.
+        Ends of the intervals that the hazard is cut into. A horizon beyond the last is told by one more
+        interval, which has no say in the others: see `models.later`.
     absence
         The outcome is that nothing happens within the horizon.
     high_is_good
@@ -66,6 +69,10 @@ class Task:
         A number, and the limit below which a record counts as new, so that other things may matter.
     structural
         Features that decide the outcome by what they are, as when a contract may end: no leak.
+    segments
+        Categories whose levels borrow strength from the whole, however few records they have.
+    scorecards
+        The company's own, by section, see `models.scorecard`; the one that comes with the program otherwise.
     """
 
     name: str
@@ -86,8 +93,16 @@ class Task:
     plan_weights: Callable[[DataFrame], Floats] | None = None
     structural: frozenset[str] = frozenset()
     fresh: tuple[str, float] | None = None
+    segments: tuple[str, ...] = ()
+    scorecards: Mapping[str, Scorecard] = field(default_factory=dict)
     variants: Mapping[str, Task] = field(default_factory=dict)
     find_variant: Callable[[Store], str] | None = None
+
+    @property
+    def later_days(self) -> int | None:
+        """Return the end of the interval after those that teach; None where there is none."""
+        last = max(self.horizons_days)
+        return last if last > self.intervals_days[-1] else None
 
     def in_store(self, store: Store) -> Task:
         """Return the variant that fits what the store holds."""
@@ -97,4 +112,4 @@ class Task:
 
     def of_variant(self, variant: str) -> Task:
         """Return a variant by its name."""
-        return self.variants.get(variant, self)
+        return replace(self.variants.get(variant, self), scorecards=self.scorecards)

@@ -24,7 +24,7 @@ from crm_core.errors import DamagedModelError, ModelNotFoundError, NoChampionErr
 from crm_core.store import Store
 from features.feature_set import FeatureSet, feature_set_for
 from models.baselines import build_baselines
-from models.building import Built, Material, build_bundle, check_enough, count_outcomes, gather
+from models.building import Built, Material, build_bundle, gather
 from models.bundle import ModelBundle
 from models.gate import GateResult, compare_models
 from models.guard import Suspicion, check_no_leaks, find_leaks
@@ -123,8 +123,9 @@ def train(
 
     Raises
     ------
-    NotEnoughDataError, LeakageError
-        Before anything is registered.
+    NotEnoughDataError, LeakageError, ScorecardError
+        Before anything is registered. Too few outcomes are no error: the scorecard is registered, which
+        ranks and says no probability. Nothing to ask about is one.
     """
     found = task.in_store(store)
     course = _Course(
@@ -155,7 +156,7 @@ def _train_as_of(course: _Course, until: int) -> _Outcome:
         judgement=judgement,
         judged=later if judgement is not None else None,
         judged_by=built.bundle,
-        not_judged=None if judgement else "nothing asked later has had its whole horizon yet",
+        not_judged=None if judgement else _why_not_judged(built.bundle),
         suspicions=suspicions,
     )
 
@@ -188,6 +189,12 @@ def _train_now(course: _Course, now: int) -> _Outcome:
     )
 
 
+def _why_not_judged(bundle: ModelBundle) -> str:
+    if not bundle.says_probability:
+        return "a model of that day had too few outcomes to say a probability"
+    return "nothing asked later has had its whole horizon yet"
+
+
 @dataclass(frozen=True, kw_only=True)
 class _PastModel:
     bundle: ModelBundle
@@ -206,7 +213,7 @@ def _judge_a_past_model(course: _Course, questions: Questions, until: int) -> tu
         later = later.take(later.as_of > origin)
         judgement = _judge(course, built, material, later)
     if judgement is None:
-        raise NotEnoughDataError("nothing asked lately has had its whole horizon yet")
+        raise NotEnoughDataError(_why_not_judged(built.bundle))
     return _PastModel(bundle=built.bundle, judgement=judgement), later
 
 
@@ -233,7 +240,6 @@ def _guard(course: _Course, material: Material) -> list[Suspicion]:
     with course.timed("looking for leaks"):
         questions = material.questions
         seen = material.expose_at(material.until)
-        check_enough(course.task, *count_outcomes(questions, seen))
         rows = seen.counted
         frame = questions.frame[rows].drop(columns=list(course.task.structural), errors="ignore")
         fields = {feature.name: feature.source_fields for feature in course.feature_set.features}
@@ -243,7 +249,7 @@ def _guard(course: _Course, material: Material) -> list[Suspicion]:
 
 
 def _judge(course: _Course, built: Built, material: Material, later: Questions) -> Judgement | None:
-    if len(later) == 0:
+    if len(later) == 0 or not built.bundle.says_probability:
         return None
     seen = material.expose_at(material.until)
     bench = Bench(
@@ -286,6 +292,8 @@ def _gate(course: _Course, outcome: _Outcome, registry: Registry) -> GateResult:
         return GateResult(passed=True, reason="first model of the task")
     except (DamagedModelError, ModelNotFoundError) as error:
         return GateResult(passed=True, reason=f"the champion cannot be read: {error}")
+    if not champion.says_probability:
+        return GateResult(passed=True, reason="the champion says no probability")
     if outcome.judged is None or outcome.judged_by is None:
         return GateResult(passed=False, reason=f"not judged: {outcome.not_judged}")
     if champion.variant != course.task.variant:
@@ -313,7 +321,7 @@ def _run(course: _Course, outcome: _Outcome, gate: GateResult) -> Any:  # noqa: 
     }
     parameters = built.choice.recipe.to_json() | {
         "variant": course.task.variant or None,
-        "horizon_days": course.task.horizon_days,
+        "horizon_days": built.bundle.horizon_days,
         "features": len(built.bundle.features),
         "without_outcome": trained["without_outcome"],
     }

@@ -12,7 +12,16 @@ import click
 
 from crm_core.errors import CRMError
 from crm_core.store import Store
-from serving.commands import declaring, duplicates, explain, person, search, versions
+from serving.commands import (
+    declaring,
+    duplicates,
+    explain,
+    forecast,
+    person,
+    search,
+    versions,
+    watch,
+)
 from serving.commands.options import read_instant
 from serving.console import answer, say, stage, table
 from serving.opening import open_store
@@ -242,13 +251,31 @@ def views_sql(role: str, home: Path | None, as_json: bool) -> None:  # noqa: FBT
 @click.option(
     "--as-of", callback=read_instant, help="Know only what was known then (a day or an instant, UTC)."
 )
+@click.option(
+    "--if-needed", is_flag=True, help="Only if none serves, or the one that does is not right any more."
+)
 @_home
 @_json
-def train(task: str, as_of: datetime | None, home: Path | None, as_json: bool) -> None:  # noqa: FBT001  click gives flags by name
+def train(
+    task: str,
+    as_of: datetime | None,
+    if_needed: bool,  # noqa: FBT001  click gives flags by name
+    home: Path | None,
+    as_json: bool,  # noqa: FBT001  click gives flags by name
+) -> None:
     """Train a model, judge it on what came later, register it, and promote it if it may serve."""
+    if if_needed and as_of is not None:
+        raise click.UsageError("--if-needed asks about now: leave out --as-of")
     settings = load_settings(home=home)
     store = open_store(settings)
     from serving.training_runs import show_reports, train_task
+
+    if if_needed:
+        from serving.watching import show_if_needed, train_if_needed
+
+        done = _each(task, lambda name: train_if_needed(settings.home_folder, store, name))
+        answer(done.told, as_json=as_json, show=lambda: show_if_needed(done.reports))
+        return
 
     done = _each(task, lambda name: train_task(settings.home_folder, store, name, as_of=as_of))
     answer(done.told, as_json=as_json, show=lambda: show_reports(done.reports))
@@ -274,19 +301,6 @@ def score(task: str, as_of: datetime | None, home: Path | None, as_json: bool) -
         table("Scored", columns, [[each[column] for column in columns] for each in done.reports])
 
     answer(done.told, as_json=as_json, show=show)
-
-
-@main.command()
-@_task
-@_home
-@_json
-def backtest(task: str, home: Path | None, as_json: bool) -> None:  # noqa: FBT001  click gives flags by name
-    """Replay the past: train at each cut-off on what was known then, and compare with what came."""
-    from serving.training_runs import backtest_task, show_backtest
-
-    settings = load_settings(home=home)
-    report = backtest_task(open_store(settings), task)
-    answer(report, as_json=as_json, show=lambda: show_backtest(report))
 
 
 @main.command()
@@ -389,9 +403,17 @@ def password(email: str, home: Path | None, as_json: bool) -> None:  # noqa: FBT
     answer({"email": email, "password": made}, as_json=as_json, show=lambda: click.echo(made))
 
 
-for _command in (search.search, duplicates.duplicates, person.person, declaring.fields, declaring.types):
+for _command in (
+    search.search,
+    duplicates.duplicates,
+    person.person,
+    declaring.fields,
+    declaring.types,
+    explain.explain,
+    forecast.forecast,
+    watch.watch,
+):
     main.add_command(_command)
-main.add_command(explain.explain)
 for _command in (versions.promote, versions.rollback, versions.history, versions.shadow):
     models.add_command(_command)
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+import click
 from sqlalchemy.orm import Session
 
 from crm_core.access import check_may_promote
@@ -18,7 +19,7 @@ from serving.console import table
 from serving.home import Home
 from serving.modelling import open_registry
 from serving.reports import save_report
-from serving.training_runs import show_judgement
+from serving.training_runs import ladder_lines, show_judgement
 
 
 def list_versions(home: Home, tasks: Sequence[str]) -> list[dict[str, Any]]:
@@ -77,6 +78,8 @@ def show_version(found: Mapping[str, Any]) -> None:
         *(("in charge since", f"{each['at'][:16]}: {each['reason']}") for each in found["promotions"]),
     ]
     table(found["version"], ("", ""), rows)
+    for line in ladder_lines(found):
+        click.echo(line)
     if found["judged"] is not None:
         show_judgement(found["judged"])
     gates = [each["gate"] for each in found["promotions"] if each["gate"] and "passed" in each["gate"]]

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from features.feature_set import FeatureSet
     from models.bundle import ModelBundle
     from models.registry import Registry
+    from models.what_if import WhatIf
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +44,12 @@ class BundleScorer:
         from models.scoring import score_records
 
         return score_records(store, self.bundle, ids, as_of)
+
+    def what_would_change(self, store: Store, record_id: int, as_of: datetime) -> WhatIf:
+        """Return what goes with another score of a record; nothing is written."""
+        from models.what_if import what_would_change
+
+        return what_would_change(store, self.bundle, record_id, as_of)
 
 
 def open_registry(home: Home) -> Registry:

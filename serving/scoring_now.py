@@ -17,7 +17,7 @@ from crm_core.store import Store
 from serving.champions import TASK_OF, Champions
 from serving.rescoring import write_as
 
-S = TypeVar("S", Lead, Deal)
+S = TypeVar("S", Lead, Deal, Account)
 
 
 def get_to_score(store: Store, user: User, model: type[S], record_id: int) -> S:
@@ -38,7 +38,7 @@ def score_now(store: Store, champions: Champions, record: Lead | Deal | Account)
     Raises NoChampionError without a model, LeadNotOpenError or DealNotOpenError for a closed record, and
     NotEnoughDataError for one that the task is not asked of.
     """
-    _check_open(record)
+    check_open(record)
     champion = champions.get(TASK_OF[record.record_type])
     record_id, as_of = record.id, settled_now(store)
     predictions = champion.scorer.score(store, [record_id], as_of)
@@ -67,7 +67,8 @@ def settled_now(store: Store) -> datetime:
         return transaction.now
 
 
-def _check_open(record: Lead | Deal | Account) -> None:
+def check_open(record: Lead | Deal | Account) -> None:
+    """Raise LeadNotOpenError or DealNotOpenError for a record that nothing can change any more."""
     if isinstance(record, Lead) and record.status != LeadStatus.OPEN:
         raise LeadNotOpenError(record.id, record.status)
     if isinstance(record, Deal) and record.status != DealStatus.OPEN:

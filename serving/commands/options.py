@@ -7,6 +7,18 @@ from pathlib import Path
 
 import click
 
+
+def read_instant(_context: click.Context, _parameter: click.Parameter, value: str | None) -> datetime | None:
+    """Read a day (its midnight, UTC) or an instant."""
+    if value is None:
+        return None
+    try:
+        read = datetime.fromisoformat(value)
+    except ValueError as error:
+        raise click.BadParameter(f"expected a day like 2018-04-01 or an instant, got {value!r}") from error
+    return read.replace(tzinfo=UTC) if read.tzinfo is None else read
+
+
 home_option = click.option(
     "--home",
     type=click.Path(file_okay=False, path_type=Path),
@@ -24,14 +36,3 @@ least_option = click.option(
     type=click.FloatRange(0.0, 1.0),
     help="Only pairs at least as likely to be the same, from 0 to 1.",
 )
-
-
-def read_instant(_context: click.Context, _parameter: click.Parameter, value: str | None) -> datetime | None:
-    """Read a day (its midnight, UTC) or an instant."""
-    if value is None:
-        return None
-    try:
-        read = datetime.fromisoformat(value)
-    except ValueError as error:
-        raise click.BadParameter(f"expected a day like 2018-04-01 or an instant, got {value!r}") from error
-    return read.replace(tzinfo=UTC) if read.tzinfo is None else read

@@ -14,7 +14,8 @@ from crm_core.promotions import Promotion, find_champion
 from crm_core.records import User
 from serving.champions import RECORD_TYPE_OF, Champions, Trouble
 from serving.home import Home
-from serving.reports import in_order, read_report
+from serving.reports import in_order, read_report, shown_horizon
+from serving.web.watch_card import Watch, read_watch_card
 
 COLUMNS: Mapping[str, object] = {
     "auc": _("AUC"),
@@ -59,6 +60,9 @@ class Card:
     trained: Mapping[str, Any]
     estimator: str | None
     judged: Judged | None
+    watch: Watch | None
+    says_probability: bool
+    next_step: Mapping[str, Any] | None
 
 
 def read_cards(session: Session, home: Home, champions: Champions) -> list[Card]:
@@ -78,7 +82,16 @@ def _card(session: Session, home: Home, champions: Champions, task: str) -> Card
         trained=_trained(home, promotion),
         estimator=(report or {}).get("estimator"),
         judged=_judged(report),
+        watch=read_watch_card(home, task, promotion.model_version) if promotion else None,
+        says_probability=(report or {}).get("says_probability", True),
+        next_step=_next_step(report),
     )
+
+
+def _next_step(report: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    """Return the step of the ladder above the one in use, and how many more outcomes it needs."""
+    ahead: Mapping[str, Any] | None = (report or {}).get("selection", {}).get("next_step")
+    return ahead if ahead and ahead["estimator"] else None
 
 
 def _trained(home: Home, promotion: Promotion | None) -> Mapping[str, Any]:
@@ -97,7 +110,7 @@ def _judged(report: Mapping[str, Any] | None) -> Judged | None:
     judged_on = (report or {}).get("judged")
     if not judged_on:
         return None
-    main = judged_on["horizons"][-1]
+    main = shown_horizon(judged_on)
     lines = [
         Line(name=name, cells=[main["metrics"][name].get(column) for column in COLUMNS])
         for name in in_order(main["metrics"])

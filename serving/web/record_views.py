@@ -20,6 +20,7 @@ from serving.activity_log import log_on
 from serving.paging import Listing
 from serving.personal_data import opt_out_for
 from serving.service import page_session, service, wake_rescoring, writing
+from serving.web.beside_score import read_beside
 from serving.web.language import choose_time_zone, gettext
 from serving.web.records import ROWS, Kind, read_sheet, read_shelf
 
@@ -86,11 +87,12 @@ def _score(kind: Kind, record_id: int) -> ResponseReturnValue:
 
 def _render(template: str, kind: Kind, record_id: int, **more: object) -> ResponseReturnValue:
     reader = Reader(page_session(), current_user.user)
-    record = reader.get(kind.model, record_id)
+    sheet = read_sheet(reader, kind, reader.get(kind.model, record_id))
     return render_template(
         template,
         kind=kind,
-        sheet=read_sheet(reader, kind, record),
+        sheet=sheet,
+        beside=read_beside(reader, sheet.record),
         kinds=LOGGED_KINDS,
         stages=open_stages(),
         **more,

@@ -77,7 +77,20 @@ WORDS: dict[str, dict[str, object]] = {
         "rep_probability": _("Rep's own probability"),
         "naive_bayes": _("Naive Bayes"),
     },
+    "finding": {
+        "inputs": _("Records asked about"),
+        "outcomes": _("How often it happens"),
+        "calibration": _("What came, per what was said"),
+        "performance": _("Stored predictions, as they were made (AUC)"),
+    },
+    "watch_state": {
+        "unknown": _("not known yet"),
+        "ok": _("as it was"),
+        "watch": _("worth a look"),
+        "act": _("act on it"),
+    },
     "estimator": {
+        "scorecard": _("scorecard (opinion)"),
         "base_rate": _("base rate"),
         "logistic": _("logistic regression"),
         "additive_trees": _("additive trees"),

@@ -237,7 +237,7 @@ def test_every_feature_says_itself_in_both_languages(feature: Feature) -> None:
 
 @pytest.mark.parametrize("feature", EVERY)
 def test_every_feature_states_unit_missing_value_and_group(feature: Feature) -> None:
-    units = {"count", "days", "hours", "currency", "ratio", "flag", "value", "category"}
+    units = {"count", "days", "hours", "currency", "ratio", "share", "flag", "value", "category"}
     assert feature.unit in units
     assert feature.nan_meaning
     assert feature.group
@@ -255,9 +255,9 @@ def test_a_rep_reads_plain_sentences() -> None:
     assert [calls.say(n, "zh") for n in (0, 2)] == ["近 30 天没有通话", "近 30 天 2 次通话"]
     assert DaysSinceLast(of=CALLS).say(None) == "no call yet"
     assert DaysSinceLast(of=CALLS).say(float("nan"), "zh") == "尚无通话"
-    assert DaysSinceLast(of=CALLS).say(3.25) == "3.2 days since the last call"
+    assert DaysSinceLast(of=CALLS).say(3.25) == "3 days since the last call"
     assert (
         EventSum(of=ORDERS, field="amount", noun=NOUN, lookback="90d")
         .say(12345.6)
-        .endswith("12,346 in the last 90 days")
+        .endswith("in the last 90 days with a total thing of 12,346")
     )
