@@ -450,14 +450,6 @@ def _check(bundle: ModelBundle) -> None:
         raise ValueError(msg)
 
 
-def _check_horizons(bundle: ModelBundle) -> None:
-    """Raise ValueError for horizons that the intervals do not reach."""
-    last = bundle.intervals_days[-1] if bundle.later is None else bundle.later.end_days
-    if bundle.horizon_days not in bundle.horizons_days or max(bundle.horizons_days) > last:
-        msg = f"expected horizons of at most {last} days, got {bundle.horizons_days}"
-        raise ValueError(msg)
-
-
 def _check_words(bundle: ModelBundle) -> None:
     """Raise ValueError for names that are none, or that do not fit one another."""
     words = (
@@ -506,6 +498,14 @@ def _check_order(bundle: ModelBundle) -> None:
         raise ValueError(msg)
     if not all(isinstance(rank, int) and 0 <= rank <= 100 for rank in lowest):
         msg = "expected lowest ranks from 0 to 100"
+        raise ValueError(msg)
+
+
+def _check_horizons(bundle: ModelBundle) -> None:
+    """Raise ValueError for horizons that the intervals do not reach."""
+    last = bundle.intervals_days[-1] if bundle.later is None else bundle.later.end_days
+    if bundle.horizon_days not in bundle.horizons_days or max(bundle.horizons_days) > last:
+        msg = f"expected horizons of at most {last} days, got {bundle.horizons_days}"
         raise ValueError(msg)
 
 
