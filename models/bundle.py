@@ -227,12 +227,19 @@ class ModelBundle:
             lasting=np.full(len(frame), found.average_lasting), early=np.full(len(frame), found.average_early)
         )
         lasting, early = found.lasting.sum(axis=1), found.early.sum(axis=1)
-        there = Effects(lasting=start.lasting + lasting, early=start.early + early)
+        there = Effects(
+            lasting=start.lasting + lasting,
+            early=start.early + early,
+            due=None if found.due is None else found.due.sum(axis=1),
+            falls=found.falls,
+        )
         share = self._share(self.horizon_days)
         base = log_odds_within(self._hazards(start), share)
         log_odds = log_odds_within(self._hazards(there), share)
         rates = self._rates_between(start, there, share)
         columns = found.lasting * rates.lasting[:, None] + found.early * rates.early[:, None]
+        if found.due is not None and rates.due is not None:
+            columns = columns + found.due * rates.due[:, None]
         parts = _scaled_to(self._by_feature(columns), log_odds - base)
         average = float(base[0]) if len(frame) else float("nan")
         return Explanation(base=average, parts=parts, features=self.encoder.features, log_odds=log_odds)
@@ -290,12 +297,14 @@ class ModelBundle:
         return expected_days(extended[:, :known], ends[:known])
 
     def _rates_between(self, start: Effects, there: Effects, share: Floats) -> Effects:
-        """Return the mean change of the log-odds by a lasting and an early effect along the way."""
+        """Return the mean change of the log-odds by a lasting, an early and a due effect along the way."""
         nodes, weights = _rule(_NODES_OVER_KNOTS if self.calibration.knots else _NODES)
         far = (nodes[:, None] + 1) / 2
         on_the_way = Effects(
             lasting=(start.lasting + far * (there.lasting - start.lasting)).ravel(),
             early=(start.early + far * (there.early - start.early)).ravel(),
+            due=None if there.due is None else (far * there.due).ravel(),
+            falls=None if there.falls is None else np.tile(there.falls, (len(nodes), 1)),
         )
         raw = self._raw(on_the_way)
         slopes = slopes_within(self.calibration.apply(raw), share) * self.calibration.rates(raw)
@@ -303,7 +312,9 @@ class ModelBundle:
         # Added up in one order, which a matrix product does not promise: alone as among others, to the bit.
         mean = np.cumsum(slopes * (weights / 2)[:, None, None], axis=0)[-1]
         return Effects(
-            lasting=np.cumsum(mean, axis=1)[:, -1], early=np.cumsum(mean * self.fading, axis=1)[:, -1]
+            lasting=np.cumsum(mean, axis=1)[:, -1],
+            early=np.cumsum(mean * self.fading, axis=1)[:, -1],
+            due=None if there.falls is None else np.cumsum(mean * there.falls, axis=1)[:, -1],
         )
 
     def _share(self, days: int) -> Floats:
@@ -361,6 +372,18 @@ def sha256_of(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
+_WRONG = (
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    IndexError,
+    ArithmeticError,
+    RecursionError,
+)
+"""What comes of reading a file that is no model, however it was made."""
+
+
 def load_bundle(data: bytes, sha256: str, *, version: str = "") -> ModelBundle:
     """Return the model in `data` if its SHA-256 is `sha256`; raise DamagedModelError otherwise."""
     found = sha256_of(data)
@@ -370,7 +393,7 @@ def load_bundle(data: bytes, sha256: str, *, version: str = "") -> ModelBundle:
     try:
         bundle = _from_json(json.loads(data), version or f"unregistered-{sha256[:8]}")
         _check(bundle)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except _WRONG as error:
         msg = f"the model file with SHA-256 {sha256} is not one this program reads: {error}"
         raise DamagedModelError(msg) from error
     return bundle
@@ -414,6 +437,8 @@ def _check(bundle: ModelBundle) -> None:
         if found.shape != (length,):
             msg = f"expected {length} {name}, got {found.shape}"
             raise ValueError(msg)
+    _check_words(bundle)
+    _check_order(bundle)
     bundle.estimator.check(len(bundle.encoder.columns))
     bundle.calibration.check()
     numbers = [bundle.levels, bundle.fading, bundle.percentiles]
@@ -422,6 +447,57 @@ def _check(bundle: ModelBundle) -> None:
     _check_horizons(bundle)
     if not all(np.isfinite(part).all() for part in numbers):
         msg = "expected finite numbers throughout"
+        raise ValueError(msg)
+
+
+def _check_words(bundle: ModelBundle) -> None:
+    """Raise ValueError for names that are none, or that do not fit one another."""
+    words = (
+        bundle.task,
+        bundle.variant,
+        bundle.record_type,
+        bundle.feature_set_fingerprint,
+        *bundle.features,
+    )
+    if not all(isinstance(word, str) for word in words) or not isinstance(bundle.high_is_good, bool):
+        msg = "expected names to be texts, and high_is_good to be true or false"
+        raise ValueError(msg)
+    columns = [column.name for column in bundle.encoder.columns]
+    for what, names in (("features", bundle.features), ("columns", columns)):
+        if len(set(names)) != len(names):
+            msg = f"expected {what} that are all different"
+            raise ValueError(msg)
+    if unread := set(bundle.encoder.features) - set(bundle.features):
+        msg = f"columns of features that it does not read: {', '.join(sorted(unread))}"
+        raise ValueError(msg)
+    if type(bundle.trained["as_of"]) is not int:
+        msg = "expected to be told as of when it was trained"
+        raise ValueError(msg)
+
+
+def _check_order(bundle: ModelBundle) -> None:
+    """Raise ValueError for days, percentiles or grades that are not in their order or out of their range."""
+    days: tuple[Any, ...] = (*bundle.intervals_days, *bundle.horizons_days, bundle.horizon_days)
+    if not all(isinstance(day, int) and day > 0 for day in days) or not bundle.intervals_days:
+        msg = "expected days to be whole and above 0"
+        raise ValueError(msg)
+    rising = (bundle.intervals_days, bundle.horizons_days)
+    if (
+        any(list(some) != sorted(set(some)) for some in rising)
+        or bundle.horizon_days not in bundle.horizons_days
+    ):
+        msg = "expected intervals and horizons that rise, the own horizon among them"
+        raise ValueError(msg)
+    percentiles = bundle.percentiles
+    if not ((np.diff(percentiles) >= 0).all() and percentiles.min() >= 0 and percentiles.max() <= 1):
+        msg = "expected percentiles that rise from 0 to 1 at most"
+        raise ValueError(msg)
+    lowest: tuple[Any, ...] = bundle.grade_from
+    if len(lowest) != len(GRADES) - 1 or list(lowest) != sorted(lowest, reverse=True):
+        msg = f"expected {len(GRADES) - 1} lowest ranks of grades, from high to low"
+        raise ValueError(msg)
+    if not all(isinstance(rank, int) and 0 <= rank <= 100 for rank in lowest):
+        msg = "expected lowest ranks from 0 to 100"
         raise ValueError(msg)
 
 

@@ -47,6 +47,10 @@ def read_kept(
     if not path.exists():
         keep_bytes(folder, registry_factory().fetch(named.run_id), named.sha256)
     bundle = load_bundle(path.read_bytes(), named.sha256, version=named.model_version)
+    told = named.model_version.split("-")
+    if len(told) == 3 and told[2] != named.sha256[:8]:
+        msg = f"{named.model_version} is to be read from a file with the SHA-256 {named.sha256}, not its own"
+        raise DamagedModelError(msg)
     if bundle.task != named.task:
         msg = f"{named.model_version} serves {named.task}, but its file is one of {bundle.task}"
         raise DamagedModelError(msg)

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 from crm_core.access import check_may_promote
 from crm_core.changes import Source
 from crm_core.clock import instant
-from crm_core.errors import ModelNotFoundError
+from crm_core.errors import DamagedModelError, ModelNotFoundError
 from crm_core.promotions import (
     Challenger,
     Promotion,
@@ -254,7 +254,7 @@ def promote(
     writes the row: if either fails, the row is not there and what served before serves on.
     """
     chosen = version if isinstance(version, Version) else registry.get_version(task, version)
-    keep_bytes(registry.models_folder, registry.fetch(chosen.run_id), chosen.sha256)
+    _keep(registry, chosen, task)
     put_aliases_right(store, registry, task)
     with store.transaction(source=Source.API, actor_id=actor_id) as transaction:
         session = transaction.session
@@ -283,7 +283,7 @@ def nominate(store: Store, registry: Registry, version: Version) -> Challenger:
 
     Its bytes are verified and laid beside the records first; the alias is moved inside the transaction.
     """
-    keep_bytes(registry.models_folder, registry.fetch(version.run_id), version.sha256)
+    _keep(registry, version, version.task)
     put_aliases_right(store, registry, version.task)
     with store.transaction(source=Source.API) as transaction:
         row = Challenger(
@@ -298,6 +298,15 @@ def nominate(store: Store, registry: Registry, version: Version) -> Challenger:
         registry.set_alias(version.task, CHALLENGER, version.number)
         transaction.session.expunge(row)
     return row
+
+
+def _keep(registry: Registry, version: Version, task: str) -> None:
+    """Lay a version's bytes beside the records, if they are a model of the task; raise DamagedModelError."""
+    data = registry.fetch(version.run_id)
+    bundle = load_bundle(data, version.sha256, version=version.name)
+    if bundle.task != task:
+        raise DamagedModelError(f"{version.name} is to serve {task}, but its file is one of {bundle.task}")
+    keep_bytes(registry.models_folder, data, version.sha256)
 
 
 def put_aliases_right(store: Store, registry: Registry, task: str) -> list[str]:

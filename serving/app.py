@@ -26,10 +26,10 @@ from serving.api import (
     forecast,
     health,
     leads,
-    models,
     people,
     predictions,
     specification,
+    versions,
     what_if,
 )
 from serving.api.blueprint import PREFIX, ApiRequest
@@ -99,7 +99,7 @@ def create_app(
     app.after_request(_finish)
     app.teardown_request(end_page_session)
     _handle_errors(app)
-    for part in (leads, deals, customers, forecast, what_if, finding, people, predictions, models, health):
+    for part in (leads, deals, customers, forecast, what_if, finding, people, predictions, versions, health):
         app.register_api(part.api)
     web.register(app)
     specification.register(app)

@@ -8,14 +8,16 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from crm_core.errors import DamagedModelError
 from crm_core.predictions import NewPrediction
 from crm_core.promotions import Challenger, Promotion
 from crm_core.store import Store
-from serving.champions import LoadScorer, Scorer
+from serving.champions import RECORD_TYPE_OF, LoadScorer, Scorer
 from serving.home import Home
 from serving.shadowing import LoadChallenger
 
 if TYPE_CHECKING:
+    from features.feature_set import FeatureSet
     from models.bundle import ModelBundle
     from models.registry import Registry
     from models.what_if import WhatIf
@@ -81,10 +83,36 @@ def scorer_loader(home: Home, store: Store) -> LoadScorer:
         compiled.warm()
         contributions.warm()
         bundle = read_kept(promotion, home.models, lambda: open_registry(home))
-        features_of(store, bundle)
+        _check_answers(bundle, features_of(store, bundle))
         return BundleScorer(bundle=bundle)
 
     return load
+
+
+def _check_answers(bundle: ModelBundle, features: FeatureSet) -> None:
+    """Raise DamagedModelError for a model that cannot answer about a record of whom nothing is known."""
+    import numpy as np
+    import pandas as pd
+
+    from models.explain import explain_rows
+
+    if bundle.record_type != RECORD_TYPE_OF.get(bundle.task):
+        raise DamagedModelError(
+            f"{bundle.version} answers about a {bundle.record_type!r}, not for {bundle.task}"
+        )
+    nothing = pd.DataFrame(
+        {
+            feature.name: pd.Series([None], dtype=object) if feature.unit == "category" else [np.nan]
+            for feature in features.features
+        }
+    )
+    try:
+        probability = bundle.predict(nothing).probability
+        explain_rows(bundle, features, nothing)
+    except Exception as error:  # whatever it fails on, the model before is to go on serving
+        raise DamagedModelError(f"{bundle.version} cannot answer: {type(error).__name__}: {error}") from error
+    if not ((probability > 0) & (probability < 1)).all():
+        raise DamagedModelError(f"{bundle.version} answers {probability[0]!r}, which is no probability")
 
 
 def challenger_loader(home: Home) -> LoadChallenger:
