@@ -21,8 +21,6 @@ from models.evaluation import (
     auc_of,
     estimate_of,
     loss_of,
-    measure,
-    measure_paired,
     ratio,
     resampled_sums_by,
 )
@@ -40,7 +38,7 @@ OTHER, NOT_GIVEN = "(other)", "(not given)"
 MOST_LEVELS = 8
 """Levels of a field that are told apart; the rarer ones are OTHER."""
 
-FEWEST_RECORDS = 20
+FEWEST_RECORDS = 10
 """Distinct records with the outcome, and without it, below which a part has no figures."""
 
 _RESAMPLES = 100
@@ -71,6 +69,8 @@ Labels = npt.NDArray[np.object_]
 class Part:
     """Questions of one level of a field: how many, about how many records, and how right each answer was.
 
+    `outcomes` are questions that came true, `records_with_outcome` the records that these were about.
+
     `metrics` has by name of who spoke the log loss and AUC, and of the model also what it said, what came
     and the gap (what came less what was said, above 0 too low); None where there were too few outcomes.
     """
@@ -80,6 +80,7 @@ class Part:
     questions: int
     records: int
     outcomes: int
+    records_with_outcome: int
     metrics: Mapping[str, Mapping[str, Estimate]] | None
 
     def to_json(self) -> dict[str, Any]:
@@ -91,6 +92,7 @@ class Part:
             "questions": self.questions,
             "records": self.records,
             "outcomes": self.outcomes,
+            "records_with_outcome": self.records_with_outcome,
             "metrics": None if told is None else {name: _json_of(found) for name, found in told.items()},
         }
 
@@ -171,6 +173,7 @@ def _parts_of_field(field: str, said: Mapping[str, Floats], judged: Judged, labe
             questions=len(inside),
             records=len(np.unique(inside.records)),
             outcomes=int(inside.happened.sum()),
+            records_with_outcome=len(np.unique(inside.records[inside.happened])),
             metrics=told,
         )
 
@@ -314,22 +317,6 @@ def _compared(field: str, level: str, judged: Judged, means: Floats) -> SegmentC
         challenger_gap=challenger,
         gap_growth=estimate_of(growth) if enough else None,
     )
-
-
-def compare_calibration(
-    champion_probability: Floats, challenger_probability: Floats, judged: Judged
-) -> dict[str, dict[str, Estimate]]:
-    """Return calibration of two models on the same questions and draws, by metric.
-
-    For "calibration_error" and "calibration_slope" each {"champion", "challenger", "growth"}: growth is how
-    much larger the challenger's error is, or how much further its slope is from 1; below 0 it is better.
-    """
-    both = measure_paired(champion_probability, challenger_probability, judged)
-    champion, challenger = (measure(said, judged) for said in (champion_probability, challenger_probability))
-    return {
-        name: {"champion": champion[name], "challenger": challenger[name], "growth": estimate_of(growth)}
-        for name, growth in both.items()
-    }
 
 
 def _json_of(metrics: Mapping[str, Estimate]) -> dict[str, Any]:

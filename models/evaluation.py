@@ -92,8 +92,12 @@ class _Ranked:
 
     @cached_property
     def recalibration(self) -> tuple[Floats, Floats]:
-        """Return intercept and slope for all rows alike."""
-        point = np.zeros(1), np.ones(1)
+        """Return intercept and slope for all rows alike; NaN where all said the same."""
+        if np.ptp(self.log_odds) < _TINY:
+            return np.full(1, np.nan), np.full(1, np.nan)
+        # From the base rate: from where a bad forecaster says things, a step may leap to where nothing moves.
+        mean = np.clip(self.happened.mean(), 1e-6, 1 - 1e-6)
+        point = np.full(1, np.log(mean / (1 - mean))), np.zeros(1)
         for _ in range(25):
             point = _newton_step(*point, self.log_odds, self.happened, np.ones((1, len(self.happened))))
         return point
@@ -169,8 +173,8 @@ def brier_parts(ranked: _Ranked, weight: Floats) -> dict[str, Floats]:
 def recalibration(ranked: _Ranked, weight: Floats) -> tuple[Floats, Floats]:
     """Intercept and slope of a logistic regression of the answers on the log-odds said (Cox).
 
-    0 and 1 are right; a slope below 1 says that what was said is too extreme. Solved for all rows alike,
-    then by two steps from there for each row of weights.
+    0 and 1 are right; a slope below 1 says that what was said is too extreme; NaN where one thing was said
+    of all. Solved for all rows alike, then by two steps from there for each row of weights.
     """
     said, point = ranked.log_odds, ranked.recalibration
     for _ in range(2):
@@ -258,28 +262,6 @@ def _measure_block(ranked: _Ranked, weight: Floats) -> dict[str, Floats]:
     values = {name: metric(ranked, weight) for name, metric in METRICS.items()}
     values["calibration_intercept"], values["calibration_slope"] = recalibration(ranked, weight)
     return values | brier_parts(ranked, weight)
-
-
-def measure_paired(first: Floats, second: Floats, judged: Judged) -> dict[str, Floats]:
-    """Return how much worse `second` is calibrated than `first` (float64[n] each), over the same draws.
-
-    "calibration_error": how much larger its error is; "calibration_slope": how much further its slope is from
-    1. float64[1 + RESAMPLES] each, the first of all questions.
-    """
-    errors, slopes = zip(*(_calibrations(said, judged) for said in (first, second)), strict=True)
-    away = [np.abs(slope - 1) for slope in slopes]
-    return {"calibration_error": errors[1] - errors[0], "calibration_slope": away[1] - away[0]}
-
-
-def _calibrations(probability: Floats, judged: Judged) -> tuple[Floats, Floats]:
-    order = np.argsort(-probability, kind="stable")
-    ranked = _rank(probability[order], judged.happened[order].astype(np.float64))
-    pairs = [
-        (calibration_error(ranked, weight), recalibration(ranked, weight)[1])
-        for weight in _draw_entities(judged.entity[order], RESAMPLES)
-    ]
-    errors, slopes = zip(*pairs, strict=True)
-    return np.concatenate(errors), np.concatenate(slopes)
 
 
 def compare_losses(

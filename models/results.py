@@ -154,7 +154,7 @@ def _parts(main: Mapping[str, Any]) -> Iterator[str]:
         head = part["field"], part["level"], f"{part['questions']:,}", f"{part['records']:,}"
         metrics = part["metrics"]
         if metrics is None:
-            told = f"{part['outcomes']:,} outcomes: too few"
+            told = f"too few: {part['records_with_outcome']:,} with the outcome"
             yield from _row((*head, told, *(_NOTHING,) * (3 + len(others))))
             continue
         model = metrics["model"]

@@ -27,7 +27,8 @@ class PartLine:
     field: str
     level: str
     questions: int
-    outcomes: int
+    records: int
+    records_with_outcome: int
     cells: Sequence[Estimate]
     base_rate_loss: float | None
 
@@ -104,7 +105,8 @@ def _part(part: Mapping[str, Any]) -> PartLine:
         field=part["field"],
         level=_level(part["field"], part["level"]),
         questions=part["questions"],
-        outcomes=part["outcomes"],
+        records=part["records"],
+        records_with_outcome=part.get("records_with_outcome", 0),
         cells=[model[name] for name in _PART_METRICS] if model else [],
         base_rate_loss=metrics.get("base_rate", {}).get("log_loss", {}).get("value"),
     )

@@ -17,7 +17,6 @@ from models.breakdown import (
     FEWEST_RECORDS,
     NOT_GIVEN,
     OTHER,
-    compare_calibration,
     compare_on_segments,
     judge_parts,
     parts_of,
@@ -138,16 +137,3 @@ def test_two_models_are_compared_on_the_same_draws() -> None:
     assert west.gap_growth is not None
     assert west.gap_growth.low > 0
     assert set(west.to_json()) >= {"field", "level", "gain", "champion_gap", "challenger_gap", "gap_growth"}
-
-
-def test_a_model_that_exaggerates_is_worse_calibrated_beyond_noise() -> None:
-    said, judged, _ = _answers()
-    log_odds = np.log(said["model"] / (1 - said["model"]))
-    extreme = 1 / (1 + np.exp(-2 * log_odds))
-    found = compare_calibration(said["model"], extreme, judged)
-    assert found["calibration_slope"]["challenger"].value == pytest.approx(
-        found["calibration_slope"]["champion"].value / 2, rel=1e-3
-    )
-    assert found["calibration_slope"]["growth"].low > 0
-    same = compare_calibration(said["model"], said["model"], judged)["calibration_error"]["growth"]
-    assert (same.value, same.low, same.high) == (0, 0, 0)

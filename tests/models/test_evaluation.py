@@ -44,13 +44,21 @@ def test_a_metric_is_that_of_scikit_learn(name: str, reference: Callable[..., fl
     assert measure(said, judged)[name].value == pytest.approx(reference(judged.happened, said), abs=1e-12)
 
 
-def test_slope_and_intercept_are_those_of_a_logistic_regression() -> None:
+@pytest.mark.parametrize("extreme", [1.0, -1.0, 3.0])
+def test_slope_and_intercept_are_those_of_a_logistic_regression(extreme: float) -> None:
     said, judged = _answers()
+    said = 1 / (1 + ((1 - said) / said) ** extreme)
     log_odds = np.log(said / (1 - said))[:, None]
     fitted = LogisticRegression(C=1e12, tol=1e-12, max_iter=1000).fit(log_odds, judged.happened)
     found = measure(said, judged)
     assert found["calibration_slope"].value == pytest.approx(fitted.coef_[0, 0], abs=1e-4)
     assert found["calibration_intercept"].value == pytest.approx(fitted.intercept_[0], abs=1e-4)
+
+
+def test_who_says_the_same_of_all_has_no_slope() -> None:
+    _, judged = _answers(300)
+    found = measure(np.full(300, 0.2), judged)["calibration_slope"]
+    assert found.to_json() == {"value": None, "low": None, "high": None}
 
 
 def test_an_auc_by_hand() -> None:

@@ -78,7 +78,7 @@ def _full() -> dict[str, Any]:
     metrics = _metrics(0.7) | {name: _estimate(0.4) for name in names}
     model = {"mean_probability": _estimate(0.2), "base_rate": _estimate(0.3), "auc": _estimate(0.7)}
     figures = {"model": model | {"log_loss": _estimate(0.5)}, "base_rate": {"log_loss": _estimate(0.6)}}
-    part = {"field": "source", "questions": 1240, "records": 310, "outcomes": 40}
+    part = {"field": "source", "questions": 1240, "records": 310, "outcomes": 40, "records_with_outcome": 7}
     shown = {
         "horizon_days": 60,
         "metrics": {"model": metrics, "base_rate": metrics},
@@ -111,7 +111,7 @@ def test_counts_parts_and_money_are_told_of_the_shown_horizon() -> None:
     page = render_report("Leads", _full())
     assert "| 60% to 70% | 240 | 90 | 63.0% | 6.0% |" in page
     assert "| source | web | 1,240 | 310 | 0.200 | 0.300 (0.200 to 0.400) | 0.700 (0.600 to 0.800) |" in page
-    assert "| source | fair | 1,240 | 310 | 7 outcomes: too few |" in page
+    assert "| source | fair | 1,240 | 310 | too few: 7 with the outcome |" in page
     assert "1,000 EUR expected" in page
     assert "0.230 (0.130 to 0.330) | 0.380 (0.280 to 0.480) |" in page
 
