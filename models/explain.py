@@ -14,6 +14,7 @@ from features.feature_set import FeatureSet
 from features.wording import show
 from models.bundle import Explanation, ModelBundle
 from models.hazard import Floats, expit
+from models.horizons import within, within_zh
 from models.tasks import get_task
 from models.usual import Usual
 
@@ -150,8 +151,11 @@ def _strongest(shares: list[float], total: float) -> int:
 def _base(bundle: ModelBundle, log_odds: float) -> Reason:
     task = get_task(bundle.task).of_variant(bundle.variant)
     average, days = float(expit(np.array(log_odds))), bundle.horizon_days
-    english = f"{average:.0%} of such records are {task.outcome_en} within {days} days on average"
-    chinese = f"这类记录平均 {average:.0%} 在 {days} 天内{task.outcome_zh}"
+    english = f"{average:.0%} of such records are {task.outcome_en} {within(days)} on average"
+    chinese = f"这类记录平均 {average:.0%} {within_zh(days)}{task.outcome_zh}"
+    if task.no_time_order:
+        english += "; learned from records without dates, so no time order was possible"
+        chinese += "；模型所学的记录没有日期，无法按时间顺序检验"
     if not bundle.says_probability:
         english = "Points by opinion: too few outcomes are known to say how likely it is"
         chinese = "按经验打分：已知结果太少，无法给出概率"

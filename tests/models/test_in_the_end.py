@@ -128,6 +128,21 @@ def test_an_undated_step_takes_no_dates() -> None:
         parse_mapping({**CUSTOMERS, "records": [{**step, "occurred_at": "since"}]})
 
 
+def test_only_a_closing_can_be_dated_by_a_limit() -> None:
+    event = {
+        "name": "ends",
+        "event": "update",
+        "record": "account",
+        "file": "customers",
+        "external_id": "id",
+        "undated": True,
+        "dated": "at_the_latest",
+        "fields": {"region": "plan"},
+    }
+    with pytest.raises(MappingError, match=r"dated.*only a close can be dated by a limit"):
+        parse_mapping({**CUSTOMERS, "events": [event]})
+
+
 def test_it_is_judged_on_records_set_aside_and_the_report_says_that_no_time_order_was_possible(
     trained: Trained,
 ) -> None:
