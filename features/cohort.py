@@ -40,6 +40,10 @@ With it, no sale in the next 60 days on the public Olist data is told by recency
 with 60 days it is 0.76, with 180 days 0.84, because those long gone are easy."""
 
 
+LONGEST_RHYTHM_DAYS = 180
+"""The same for those who are asked about by their own rhythm, whatever it is."""
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Cohort:
     """Questions: of which record, asked from when.
@@ -138,8 +142,8 @@ def account_cohort(
     """Return the questions about active customers at month ends with start < as_of <= until, in their order.
 
     A month ends with its last microsecond (UTC), so that what is dated by day counts for the month it is of.
-    `kind` says who is active: "orders", who ordered in the last `active_days`; "contracts", who has a running
-    contract. None follows `churn_kind`.
+    `kind` says who is active: "orders", who ordered in the last `active_days`; "rhythm", in the longest time
+    that any rhythm allows; "contracts", who has a running contract. None follows `churn_kind`.
     """
     with store.reading() as session:
         ends = month_ends(start, _past(store, until))
@@ -288,12 +292,13 @@ def _signs_of_life(
     if kind == UNDATED:
         ends = read_endings(session, "account")
         return _from_until(ends.ids, ends.known_from, ~ends.wanted), None
-    if kind == "orders":
-        return read_versions(session, Order, "account_id", accounts, ()), active_days * DAY
+    if kind in ("orders", "rhythm"):
+        lookback = (LONGEST_RHYTHM_DAYS if kind == "rhythm" else active_days) * DAY
+        return read_versions(session, Order, "account_id", accounts, ()), lookback
     if kind == "contracts":
         contracts = read_versions(session, Contract, "account_id", accounts, RUNNING_FIELDS)
         return running(contracts), None
-    raise FeatureError(f"churn of {kind!r}: expected orders, contracts or {UNDATED}")
+    raise FeatureError(f"churn of {kind!r}: expected orders, rhythm, contracts or {UNDATED}")
 
 
 def _from_until(ids: Ints, known_from: Ints, present: Flags) -> Versions:

@@ -151,8 +151,11 @@ def _strongest(shares: list[float], total: float) -> int:
 def _base(bundle: ModelBundle, log_odds: float) -> Reason:
     task = get_task(bundle.task).of_variant(bundle.variant)
     average, days = float(expit(np.array(log_odds))), bundle.horizon_days
-    english = f"{average:.0%} of such records are {task.outcome_en} {within(days)} on average"
-    chinese = f"这类记录平均 {average:.0%} {within_zh(days)}{task.outcome_zh}"
+    own = task.own_horizon is not None
+    in_time = "within the time that their rhythm allows" if own else within(days)
+    in_time_zh = "在自身节奏所允许的时间内" if own else within_zh(days)
+    english = f"{average:.0%} of such records are {task.outcome_en} {in_time} on average"
+    chinese = f"这类记录平均 {average:.0%} {in_time_zh}{task.outcome_zh}"
     if task.no_time_order:
         english += "; learned from records without dates, so no time order was possible"
         chinese += "；模型所学的记录没有日期，无法按时间顺序检验"

@@ -37,6 +37,8 @@ READS = (
     "GET /{type}/{id}/predictions",
     "POST /{type}/{id}/score",
 )
+HINTS = "GET /{type}/{id}/what-would-change"
+"""Its path takes leads, deals and customers."""
 CUSTOMER_READS = ("GET /customers/{id}/predictions", "POST /customers/{id}/score")
 WRITES = ("POST /{type}/{id}/activities", "POST /deals/{id}/stage")
 MERGES = ("POST /leads/{id}/merge", "POST /leads/{id}/distinct", "POST /leads/{id}/scoring-opt-out")
@@ -124,7 +126,7 @@ def test_every_operation_is_in_the_matrix(world: World) -> None:
         operation for kind in ("leads", "deals") for operation in of_type(READS + WRITES + COLLECTIONS, kind)
     }
     tried |= {operation.replace("/leads/", "/{type}/") for operation in MERGES}
-    assert declared == tried | {*SEEING, *PERSONAL, *ABOUT_MODELS, *CUSTOMER_READS} | UNGUARDED
+    assert declared == tried | {HINTS, *SEEING, *PERSONAL, *ABOUT_MODELS, *CUSTOMER_READS} | UNGUARDED
 
 
 @pytest.mark.parametrize("whose", WHOSE)
@@ -137,6 +139,14 @@ def test_reading(world: World, name: str, whose: str, record_type: str) -> None:
             409 if operation.endswith("score") else 200
         )  # there is no model, which only those who see it learn
         assert status == (seen if whose in SEES[name] else 404), operation
+
+
+@pytest.mark.parametrize("whose", WHOSE)
+@pytest.mark.parametrize("name", SEES)
+@pytest.mark.parametrize("record_type", ["leads", "deals", "customers"])
+def test_hints(world: World, name: str, whose: str, record_type: str) -> None:
+    status = world.call(name, HINTS.replace("{type}", record_type), world.ids[record_type][whose])
+    assert status == (409 if whose in SEES[name] else 404)  # there is no model
 
 
 @pytest.mark.parametrize("whose", WHOSE)
@@ -168,7 +178,7 @@ def test_without_a_key_every_operation_is_refused(world: World) -> None:
     for record_type in ("leads", "deals"):
         for operation in of_type(READS + WRITES + COLLECTIONS, record_type):
             assert world.call(None, operation, world.ids[record_type]["own"]) == 401, operation
-    for operation in (*MERGES, *SEEING, *PERSONAL):
+    for operation in (HINTS.replace("{type}", "leads"), *MERGES, *SEEING, *PERSONAL):
         assert world.call(None, operation, world.ids["leads"]["own"]) == 401, operation
 
 

@@ -88,21 +88,21 @@ def test_hints_come_as_they_are_ranked_with_what_they_do_not_promise(
     assert "fields" not in given["hints"][0]
 
 
-@pytest.mark.parametrize("collection", ["leads", "deals", "accounts"])
+@pytest.mark.parametrize("collection", ["leads", "deals", "customers"])
 def test_all_that_is_scored_may_be_asked_about(
     client: FlaskClient, store: Store, cast: Cast, promote: Promote, collection: str
 ) -> None:
     make: dict[str, Callable[..., Lead | Deal | Account]] = {
         "leads": make_lead,
         "deals": make_deal,
-        "accounts": make_account,
+        "customers": make_account,
     }
     with store.transaction() as transaction:
         made = make[collection](transaction, owner_id=cast["Ana"].id)
-    promote({"leads": "lead_scoring", "deals": "win_probability", "accounts": "churn"}[collection])
+    promote({"leads": "lead_scoring", "deals": "win_probability", "customers": "churn"}[collection])
     given = ask(client, cast, f"{collection}/{made.id}")
     assert given.status_code == 200
-    assert given.get_json()["high_is_good"] == (collection != "accounts")
+    assert given.get_json()["high_is_good"] == (collection != "customers")
 
 
 def test_a_hint_from_a_hidden_field_is_not_given(
