@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -37,7 +38,7 @@ from tests.models.conftest import NOW, open_registry
 
 ROWS = 420
 
-CUSTOMERS = {
+CUSTOMERS: dict[str, Any] = {
     "name": "customers",
     "files": {"customers": {"path": "customers.csv"}},
     "records": [
@@ -77,7 +78,7 @@ def write_customers(folder: Path) -> None:
 
 def believing(name: str, known: str) -> dict[str, object]:
     """Return the mapping with another belief about when a field is known."""
-    (step,) = CUSTOMERS["records"]  # type: ignore[misc]
+    (step,) = CUSTOMERS["records"]
     custom = {**step["custom"], name: {**step["custom"][name], "known": known}}
     return {**CUSTOMERS, "records": [{**step, "custom": custom}]}
 
@@ -123,7 +124,7 @@ def test_an_undated_import_says_so_in_the_store_and_twice_changes_nothing(
 
 
 def test_an_undated_step_takes_no_dates() -> None:
-    (step,) = CUSTOMERS["records"]  # type: ignore[misc]
+    (step,) = CUSTOMERS["records"]
     with pytest.raises(MappingError, match=r"occurred_at.*a step that is undated has no dates"):
         parse_mapping({**CUSTOMERS, "records": [{**step, "occurred_at": "since"}]})
 
