@@ -24,6 +24,7 @@ from models.bundle import ModelBundle
 from models.called import CalledBin
 from models.evaluation import Estimate, Judged, calibration_bins, measure
 from models.hazard import Bools, Floats, Ints
+from models.in_the_end import NO_TIME_ORDER
 from models.judging import measure_unseen
 from models.mondays import Monday, Weeks, ask_on_mondays, called_on_mondays, list_mondays
 from models.questions import Answers, Questions, answers, ask, first_instant
@@ -125,7 +126,10 @@ def backtest(
     Each model chooses, learns and is calibrated anew from what was known at its cut-off. Raises
     NotEnoughDataError if no cut-off can be replayed at all.
     """
-    history = _History.read(store, task.in_store(store), step_days=step_days)
+    found = task.in_store(store)
+    if found.no_time_order:
+        raise NotEnoughDataError(f"{task.name} cannot be replayed: {NO_TIME_ORDER}")
+    history = _History.read(store, found, step_days=step_days)
     replays: list[Replay] = []
     said: list[_Said] = []
     weeks: list[Weeks] = []

@@ -14,6 +14,7 @@ from features.feature_set import FeatureSet
 from features.wording import show
 from models.bundle import Explanation, ModelBundle
 from models.hazard import Floats, expit
+from models.horizons import within, within_zh
 from models.tasks import get_task
 from models.usual import Usual
 
@@ -151,10 +152,13 @@ def _base(bundle: ModelBundle, log_odds: float) -> Reason:
     task = get_task(bundle.task).of_variant(bundle.variant)
     average, days = float(expit(np.array(log_odds))), bundle.horizon_days
     own = task.own_horizon is not None
-    within_en = "within the time that their rhythm allows" if own else f"within {days} days"
-    within_zh = "在自身节奏所允许的时间内" if own else f"在 {days} 天内"
-    english = f"{average:.0%} of such records are {task.outcome_en} {within_en} on average"
-    chinese = f"这类记录平均 {average:.0%} {within_zh}{task.outcome_zh}"
+    in_time = "within the time that their rhythm allows" if own else within(days)
+    in_time_zh = "在自身节奏所允许的时间内" if own else within_zh(days)
+    english = f"{average:.0%} of such records are {task.outcome_en} {in_time} on average"
+    chinese = f"这类记录平均 {average:.0%} {in_time_zh}{task.outcome_zh}"
+    if task.no_time_order:
+        english += "; learned from records without dates, so no time order was possible"
+        chinese += "；模型所学的记录没有日期，无法按时间顺序检验"
     if not bundle.says_probability:
         english = "Points by opinion: too few outcomes are known to say how likely it is"
         chinese = "按经验打分：已知结果太少，无法给出概率"

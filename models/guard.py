@@ -201,7 +201,25 @@ def _evidence(values: np.ndarray[Any, Any], happened: Bools, entity: Ints) -> st
         return None
     area = area_under_curve(score[known], happened[known])
     area = max(area, 1 - area) if is_number else area
-    return f"its value alone tells the answers apart with an AUC of {area:.3f}" if area >= TOO_GOOD else None
+    if area < TOO_GOOD:
+        return None
+    return f"its value alone tells the answers apart with an AUC of {area:.3f}: " + _in_counts(
+        score[known],
+        happened[known],
+        entity[known],
+        "value" if is_number else "share among others of its kind",
+    )
+
+
+def _in_counts(score: Floats, happened: Bools, entity: Ints, what: str) -> str:
+    high = score > score.mean()
+    (many, yes), (few, also) = (
+        (_entities(entity[rows]), _entities(entity[rows & happened])) for rows in (high, ~high)
+    )
+    return (
+        f"of {many:,} records with a {what} above the mean {yes:,} had the outcome, "
+        f"of {few:,} with one below {also:,}"
+    )
 
 
 def _of_presence(missing: Bools, happened: Bools, entity: Ints) -> str | None:

@@ -46,6 +46,8 @@ def of_kind(task: Task, kind: str) -> Task:
         labels=ending_labels,
         simple_rules={},
         asked_of=None,
+        own_horizon=None,
+        decided=None,
         plan_weights=None,
         structural=frozenset(),
         fresh=None,

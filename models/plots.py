@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from models.breakdown import PERIOD
+from models.horizons import within
 from models.judging import HorizonJudgement, Judgement
 
 _MOST_GROUPS = 15
@@ -16,7 +17,7 @@ _INK, _PALE, _GUIDE = "#1f4e79", "#9db8d2", "#999999"
 
 def draw_calibration(judgement: HorizonJudgement) -> bytes:
     """Return a chart of what was said against what came, in bins of equal count."""
-    figure, axes = _figure(f"Said and came, within {judgement.horizon_days} days")
+    figure, axes = _figure(f"Said and came, {within(judgement.horizon_days)}")
     said = np.array([one.said for one in judgement.bins])
     came = np.array([one.happened for one in judgement.bins])
     error = np.array([one.give_or_take for one in judgement.bins])
@@ -29,7 +30,7 @@ def draw_calibration(judgement: HorizonJudgement) -> bytes:
 
 def draw_lift(judgement: HorizonJudgement) -> bytes:
     """Return a chart of the share of events found among the questions called most likely."""
-    figure, axes = _figure(f"Events found by working down the list, within {judgement.horizon_days} days")
+    figure, axes = _figure(f"Events found by working down the list, {within(judgement.horizon_days)}")
     axes.plot([0, 1], [0, 1], color=_GUIDE, linewidth=1)
     axes.plot(np.linspace(0, 1, len(judgement.found)), judgement.found, color=_INK)
     axes.set(xlim=(0, 1), ylim=(0, 1.01), xlabel="share of questions", ylabel="share of events")
@@ -45,7 +46,7 @@ def draw_periods(judgement: HorizonJudgement) -> bytes | None:
     ]
     if not told:
         return None
-    figure, axes = _figure(f"Said and came by time of asking, within {judgement.horizon_days} days")
+    figure, axes = _figure(f"Said and came by time of asking, {within(judgement.horizon_days)}")
     place = np.arange(len(told))
     came = [metrics["base_rate"] for _, metrics in told]
     middle = np.array([one.value for one in came])

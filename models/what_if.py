@@ -26,6 +26,7 @@ from models.actions import ACTIONS, Action, Situation
 from models.bundle import ModelBundle
 from models.explain import plain
 from models.hazard import Bools, Floats
+from models.horizons import within, within_zh
 from models.scoring import features_of
 from models.task import Task
 from models.tasks import get_task
@@ -208,18 +209,19 @@ def _sentence_en(action: Action, before: float, after: float, said: _Said) -> st
     records, _ = _RECORDS[said.bundle.record_type]
     old, new = percentages(before, after)
     such = f"{records.capitalize()} like this one with {action.en} are {said.task.outcome_en}"
-    within = f"within {said.bundle.horizon_days} days"
+    when = within(said.bundle.horizon_days)
     if _alike(before, after):
-        return f"{such} about as often {within}: {percentage(after)}"
+        return f"{such} about as often {when}: {percentage(after)}"
     often = "more often" if after > before else "less often"
-    return f"{such} {often} {within}: {new} instead of {old}"
+    return f"{such} {often} {when}: {new} instead of {old}"
 
 
 def _sentence_zh(action: Action, before: float, after: float, said: _Said) -> str:
     _, records = _RECORDS[said.bundle.record_type]
     old, new = percentages(before, after)
     outcome = said.task.outcome_zh.replace(", ", "、")
-    such = f"与此类似、{action.zh}的{records}，{said.bundle.horizon_days} 天内{outcome}"
+    when = within_zh(said.bundle.horizon_days).removeprefix("在 ")
+    such = f"与此类似、{action.zh}的{records}，{when}{outcome}"
     if _alike(before, after):
         return f"{such}的可能差别不大：{percentage(after)}"
     return f"{such}的可能{'更高' if after > before else '更低'}：{new}，而非 {old}"

@@ -12,8 +12,8 @@ import click
 
 from crm_core.changes import Source, newest_sequence
 from crm_core.errors import InvalidValueError
-from crm_core.predictions import IN_THE_END_DAYS
 from crm_core.store import Store
+from models.horizons import within as horizon_in_words
 from serving.console import Update, stage, table
 from serving.home import Home
 from serving.modelling import load_bundle_of, open_registry
@@ -170,11 +170,6 @@ def guard_lines(report: Mapping[str, Any]) -> list[str]:
         by = guard.get("overruled_by") or "nobody named"
         found.append(f"Overruled by {by}: {', '.join(guard['overruled'])}")
     return found
-
-
-def horizon_in_words(days: int) -> str:
-    """Return "within 90 days", or "in the end" where nobody knows when."""
-    return "in the end" if days == IN_THE_END_DAYS else f"within {days} days"
 
 
 def show_judgement(judged: Mapping[str, Any], *, no_time_order: bool = False) -> None:

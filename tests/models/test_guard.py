@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from crm_core.errors import LeakageError
-from models.guard import check_no_leaks, find_leaks
+from models.guard import Suspicion, check_no_leaks, find_leaks
 
 MANY = 3000
 
@@ -102,3 +102,25 @@ def test_few_records_asked_often_are_little_evidence() -> None:
     happened = (asked % 4 == 0) & (asked >= 17)
     region = _either(asked < 17, None, "north")
     assert _found(pd.DataFrame({"region": region}), happened, asked) == []
+
+
+def test_evidence_is_told_in_counts_of_records(world: World) -> None:
+    frame, happened, entity = world
+    frame["has_contract"] = np.where(happened, 1.0, 0.0)
+    (found,) = find_leaks(frame, happened, entity, {})
+    won = len(np.unique(entity[happened]))
+    rest = len(np.unique(entity)) - won
+    assert f"of {won:,} records with a value above the mean {won:,} had the outcome" in found.evidence
+    assert f"of {rest:,} with one below 0" in found.evidence
+
+
+def test_a_leak_may_be_overruled_by_its_field_and_doubts_refuse_nothing() -> None:
+    leak = Suspicion(feature="custom_days", fields=("deal.custom.days",), evidence="why")
+    doubt = Suspicion(
+        feature="custom_revenue", fields=("deal.custom.revenue",), evidence="why", doubtful=True
+    )
+    for name in ("custom_days", "days", "custom.days", "deal.custom.days"):
+        check_no_leaks([leak, doubt], overruled=[name])
+    with pytest.raises(LeakageError, match="custom_days") as raised:
+        check_no_leaks([leak, doubt], overruled=["deal"])
+    assert "custom_revenue" not in str(raised.value)

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -37,7 +38,7 @@ from tests.models.conftest import NOW, open_registry
 
 ROWS = 420
 
-CUSTOMERS = {
+CUSTOMERS: dict[str, Any] = {
     "name": "customers",
     "files": {"customers": {"path": "customers.csv"}},
     "records": [
@@ -77,7 +78,7 @@ def write_customers(folder: Path) -> None:
 
 def believing(name: str, known: str) -> dict[str, object]:
     """Return the mapping with another belief about when a field is known."""
-    (step,) = CUSTOMERS["records"]  # type: ignore[misc]
+    (step,) = CUSTOMERS["records"]
     custom = {**step["custom"], name: {**step["custom"][name], "known": known}}
     return {**CUSTOMERS, "records": [{**step, "custom": custom}]}
 
@@ -123,9 +124,24 @@ def test_an_undated_import_says_so_in_the_store_and_twice_changes_nothing(
 
 
 def test_an_undated_step_takes_no_dates() -> None:
-    (step,) = CUSTOMERS["records"]  # type: ignore[misc]
+    (step,) = CUSTOMERS["records"]
     with pytest.raises(MappingError, match=r"occurred_at.*a step that is undated has no dates"):
         parse_mapping({**CUSTOMERS, "records": [{**step, "occurred_at": "since"}]})
+
+
+def test_only_a_closing_can_be_dated_by_a_limit() -> None:
+    event = {
+        "name": "ends",
+        "event": "update",
+        "record": "account",
+        "file": "customers",
+        "external_id": "id",
+        "undated": True,
+        "dated": "at_the_latest",
+        "fields": {"region": "plan"},
+    }
+    with pytest.raises(MappingError, match=r"dated.*only a close can be dated by a limit"):
+        parse_mapping({**CUSTOMERS, "events": [event]})
 
 
 def test_it_is_judged_on_records_set_aside_and_the_report_says_that_no_time_order_was_possible(

@@ -12,9 +12,10 @@ from flask import Flask
 from crm_core.changes import Source
 from crm_core.predictions import IN_THE_END_DAYS, NewPrediction, write_predictions
 from crm_core.store import Store
+from models.horizons import within, within_zh
 from serving.reports import save_report
 from serving.settings import Settings
-from serving.training_runs import guard_lines, horizon_in_words, show_judgement
+from serving.training_runs import guard_lines, show_judgement
 from tests.factories import make_deal
 from tests.serving.conftest import Cast, logged_in
 from tests.serving.hand_made import HandMadeModel
@@ -79,7 +80,8 @@ def test_the_command_says_how_it_was_judged(capsys: pytest.CaptureFixture[str]) 
 
 
 def test_a_horizon_in_words() -> None:
-    assert (horizon_in_words(90), horizon_in_words(IN_THE_END_DAYS)) == ("within 90 days", "in the end")
+    assert (within(90), within_zh(90)) == ("within 90 days", "在 90 天内")
+    assert (within(IN_THE_END_DAYS), within_zh(IN_THE_END_DAYS)) == ("in the end", "最终")
 
 
 def test_what_was_doubted_and_what_was_let_through_is_printed_with_who_did_it() -> None:
