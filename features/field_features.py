@@ -333,6 +333,7 @@ class AgeDays(Feature):
                 en_none=f"{self.noun.one} less than a day old",
                 zh=f"{self.noun.zh}建档已有 {{value}} 天",
                 zh_none=f"{self.noun.zh}建档不到一天",
+                compared=False,
                 en_missing=f"age of the {self.noun.one} not known",
                 zh_missing=f"{self.noun.zh}时长未知",
             ),

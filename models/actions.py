@@ -127,7 +127,7 @@ ACTIONS: Mapping[str, tuple[Action, ...]] = {
         _CALL,
         Action(
             key="renewal_meeting",
-            en="a meeting today, as about the renewal",
+            en="a meeting today, for example about the renewal",
             zh="今天有一次会面（例如谈续约）",
             makes=_always(_activity("meeting", "held")),
         ),

@@ -316,11 +316,15 @@ def loss_of(probability: Floats, happened: Bools) -> Floats:
 
 @dataclass(frozen=True, kw_only=True)
 class CalibrationBin:
-    """Of `count` questions called `said` on average, `happened` came true."""
+    """Of `count` questions called `said` on average, `happened` came true.
+
+    `give_or_take` is 1.96 times the error of that share, found by drawing entities again.
+    """
 
     count: int
     said: float
     happened: float
+    give_or_take: float
 
 
 def calibration_bins(probability: Floats, judged: Judged) -> list[CalibrationBin]:
@@ -330,13 +334,19 @@ def calibration_bins(probability: Floats, judged: Judged) -> list[CalibrationBin
     order = np.argsort(probability, kind="stable")
     last = np.append(np.flatnonzero(np.diff(probability[order])), len(order) - 1)
     parts = np.split(order, _bin_starts(len(order), last)[1:])
+    place = np.empty(len(order), dtype=np.int64)
+    place[order] = np.repeat(np.arange(len(parts)), [part.size for part in parts])
+    columns = np.stack([judged.happened.astype(np.float64), np.ones(len(order))], axis=1)
+    drawn = resampled_sums_by(columns, judged.entity, place, len(parts))
+    spread = np.nanstd(ratio(drawn[1:, :, 0], drawn[1:, :, 1]), axis=0)
     return [
         CalibrationBin(
             count=part.size,
             said=float(probability[part].mean()),
             happened=float(judged.happened[part].mean()),
+            give_or_take=float(1.96 * spread[number]),
         )
-        for part in parts
+        for number, part in enumerate(parts)
     ]
 
 

@@ -85,12 +85,12 @@ def _strange(bundle: ModelBundle, feature: Feature, cell: object) -> Reason:
     seen = bundle.familiar.seen[feature.name]
     en, zh = feature.say(value, "en"), feature.say(value, "zh")
     if value is None:
-        en, zh = f"{en}: it never was missing before", f"{zh}: 以前从未缺失"
+        en, zh = f"{en}: it never was missing before", f"{zh}，以前从未缺失"
     elif seen.low is not None and seen.high is not None:
         low, high = show(seen.low, feature.unit), show(seen.high, feature.unit)
-        en, zh = f"{en}: only {low} to {high} were ever seen", f"{zh}: 以前只见过 {low} 至 {high}"
+        en, zh = f"{en}: only {low} to {high} were ever seen", f"{zh}，以前只见过 {low} 至 {high}"
     else:
-        en, zh = f"{en}: hardly ever seen before", f"{zh}: 以前几乎没有见过"
+        en, zh = f"{en}: hardly ever seen before", f"{zh}，以前几乎没有见过"
     return {
         "group": feature.group,
         "feature": feature.name,
@@ -150,11 +150,14 @@ def _strongest(shares: list[float], total: float) -> int:
 def _base(bundle: ModelBundle, log_odds: float) -> Reason:
     task = get_task(bundle.task).of_variant(bundle.variant)
     average, days = float(expit(np.array(log_odds))), bundle.horizon_days
-    english = f"{average:.0%} of such records are {task.outcome_en} within {days} days on average"
-    chinese = f"这类记录平均 {average:.0%} 在 {days} 天内{task.outcome_zh}"
+    own = task.own_horizon is not None
+    within_en = "within the time that their rhythm allows" if own else f"within {days} days"
+    within_zh = "在自身节奏所允许的时间内" if own else f"在 {days} 天内"
+    english = f"{average:.0%} of such records are {task.outcome_en} {within_en} on average"
+    chinese = f"这类记录平均 {average:.0%} {within_zh}{task.outcome_zh}"
     if not bundle.says_probability:
         english = "Points by opinion: too few outcomes are known to say how likely it is"
-        chinese = "按经验打分: 已知结果太少, 无法给出概率"
+        chinese = "按经验打分：已知结果太少，无法给出概率"
     return {
         "group": BASE,
         "feature": BASE,

@@ -24,6 +24,9 @@ Range = tuple[float, float]
 MOST_ROWS = 100_000
 """Rows looked at: more say the same."""
 
+MOST_MISSING = 0.2
+"""Share of missing values up to which a value is told beside the usual one."""
+
 REACH = (0.01, 0.99)
 """Quantiles between which a model is at home."""
 
@@ -40,9 +43,9 @@ _ALL = ""
 class Usual:
     """What the questions of a training looked like.
 
-    `middle`: by numeric feature, the value that a model calls neither high nor low. `reach`: by situation (a
-    deal's stage, a lead's age; "" is all of them) and feature, the range in which all but the outermost two
-    in a hundred lie. `records`: how many records were in each situation.
+    `middle`: by numeric feature that hardly misses, the value that a model calls neither high nor low.
+    `reach`: by situation (a deal's stage, a lead's age; "" is all of them) and feature, the range in which
+    all but the outermost two in a hundred lie. `records`: how many records were in each situation.
     """
 
     by: str | None = None
@@ -117,7 +120,8 @@ def _middle(names: list[str], matrix: Floats, weight: Floats) -> dict[str, float
     scale = fit_scale(matrix, weight, is_number=np.ones(len(names), dtype=np.bool_))
     held = np.where(scale.logarithmic, scale.mean, 0.0)
     mean = np.where(scale.logarithmic, np.sign(held) * np.expm1(np.abs(held)), scale.mean)
-    known = np.flatnonzero(~np.isnan(matrix).all(axis=0)).tolist()
+    # Where many have no value, having one at all tells more than which: beside it a reason reads backwards.
+    known = np.flatnonzero(scale.missing_share <= MOST_MISSING).tolist()
     return {names[column]: _short(mean[column]) for column in known}
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +25,7 @@ from features.supposing import suppose
 from models.actions import ACTIONS, Action, Situation
 from models.bundle import ModelBundle
 from models.explain import plain
-from models.hazard import Floats
+from models.hazard import Bools, Floats
 from models.scoring import features_of
 from models.task import Task
 from models.tasks import get_task
@@ -40,7 +40,7 @@ FEW_RECORDS = 20
 ALIKE = 0.05
 """Odds that differ by a smaller share are as good as the same."""
 
-_MARGIN = {"days": 1.0, "hours": 24.0, "share": 0.05, "ratio": 0.05}
+_MARGIN = {"days": 7.0, "hours": 48.0, "share": 0.05, "ratio": 0.05}
 """How far beyond its experience a model may be asked, by unit: what was just done is newer than most."""
 
 NOTE = {
@@ -97,10 +97,14 @@ def what_would_change(store: Store, bundle: ModelBundle, record_id: int, as_of: 
     cohort = Cohort.single(bundle.record_type, record_id, as_of)
     actions, frame = _asked_with(store, bundle, cohort, feature_set)
     task = get_task(bundle.task).of_variant(bundle.variant)
-    if task.asked_of is not None and not task.asked_of(frame)[0]:
-        raise NotEnoughDataError(f"{task.name} is not asked of {task.record_type} {record_id} at present")
+    unlike = bundle.familiar.unlike(frame)
+    _check_answers(bundle, task, frame, record_id, unlike=bool(unlike[0]))
     scores = bundle.predict(frame)
-    hints = _hints(actions, frame, (scores.probability, scores.log_odds), _Said(bundle, feature_set, task))
+    said = _Said(bundle, feature_set, task)
+    hints = [
+        _with_caution(hint) if strange else hint
+        for hint, strange in _hints(actions, frame, (scores.probability, scores.log_odds), unlike, said)
+    ]
     better = 1 if bundle.high_is_good else -1
     return WhatIf(
         task=bundle.task,
@@ -108,6 +112,27 @@ def what_would_change(store: Store, bundle: ModelBundle, record_id: int, as_of: 
         high_is_good=bundle.high_is_good,
         probability=float(scores.probability[0]),
         hints=tuple(sorted(hints, key=lambda hint: -better * hint.change)),
+    )
+
+
+def _check_answers(
+    bundle: ModelBundle, task: Task, frame: DataFrame, record_id: int, *, unlike: bool
+) -> None:
+    """Raise NotEnoughDataError where scoring gives no probability either, and say why."""
+    what = f"{task.record_type} {record_id}"
+    if task.asked_of is not None and not task.asked_of(frame)[0]:
+        raise NotEnoughDataError(f"{task.name} is not asked of {what} at present")
+    if not bundle.says_probability:
+        raise NotEnoughDataError(f"{bundle.version} knows too few outcomes to say how likely anything is")
+    if unlike:
+        raise NotEnoughDataError(f"{what} is unlike any record that {bundle.version} learned from")
+
+
+def _with_caution(hint: Hint) -> Hint:
+    return replace(
+        hint,
+        caution_en="the record would be unlike any that the model learned from",
+        caution_zh="那样的记录与模型学过的都不同",
     )
 
 
@@ -141,17 +166,19 @@ class _Said:
 
 
 def _hints(
-    actions: list[Action], frame: DataFrame, scores: tuple[Floats, Floats], said: _Said
-) -> Iterator[Hint]:
+    actions: list[Action], frame: DataFrame, scores: tuple[Floats, Floats], unlike: Bools, said: _Said
+) -> Iterator[tuple[Hint, bool]]:
+    """Yield a hint for each action that changes anything, and whether it leads beyond all that was seen."""
     probability, log_odds = (column.tolist() for column in scores)
     rows = _rows(frame)
-    for action, values, chance, odds in zip(actions, rows[1:], probability[1:], log_odds[1:], strict=True):
+    for place, action in enumerate(actions, start=1):
+        values, chance, odds = rows[place], probability[place], log_odds[place]
         changed = [name for name in said.bundle.encoder.features if values[name] != rows[0][name]]
         if not changed:
             continue
         caution_en, caution_zh = _caution(changed, values, said)
         fields = {field for name in changed for field in said.feature_set.get(name).source_fields}
-        yield Hint(
+        hint = Hint(
             action=action.key,
             done_en=action.en,
             done_zh=action.zh,
@@ -165,6 +192,7 @@ def _hints(
             caution_zh=caution_zh,
             fields=tuple(sorted(fields)),
         )
+        yield hint, bool(unlike[place])
 
 
 def _rows(frame: DataFrame) -> list[dict[str, Any]]:
@@ -182,7 +210,7 @@ def _sentence_en(action: Action, before: float, after: float, said: _Said) -> st
     such = f"{records.capitalize()} like this one with {action.en} are {said.task.outcome_en}"
     within = f"within {said.bundle.horizon_days} days"
     if _alike(before, after):
-        return f"{such} about as often {within}: {new}"
+        return f"{such} about as often {within}: {percentage(after)}"
     often = "more often" if after > before else "less often"
     return f"{such} {often} {within}: {new} instead of {old}"
 
@@ -193,7 +221,7 @@ def _sentence_zh(action: Action, before: float, after: float, said: _Said) -> st
     outcome = said.task.outcome_zh.replace(", ", "、")
     such = f"与此类似、{action.zh}的{records}，{said.bundle.horizon_days} 天内{outcome}"
     if _alike(before, after):
-        return f"{such}的可能差别不大：{new}"
+        return f"{such}的可能差别不大：{percentage(after)}"
     return f"{such}的可能{'更高' if after > before else '更低'}：{new}，而非 {old}"
 
 
@@ -205,11 +233,13 @@ def _alike(before: float, after: float) -> bool:
 
 def percentages(before: float, after: float) -> tuple[str, str]:
     """Return two probabilities in percent, with a decimal where they would look alike without."""
-    for digits in (0, 1):
-        old, new = (f"{value:.{digits}%}" for value in (before, after))
-        if old != new and min(before, after) >= 0.0095:
-            break
-    return old, new
+    old, new = percentage(before), percentage(after)
+    return (old, new) if old != new else (f"{before:.1%}", f"{after:.1%}")
+
+
+def percentage(value: float) -> str:
+    """Return a probability in whole percent, below one with a decimal."""
+    return f"{value:.0%}" if value >= 0.0095 else f"{value:.1%}"
 
 
 def _caution(changed: list[str], values: Mapping[str, Any], said: _Said) -> tuple[str | None, str | None]:

@@ -15,13 +15,13 @@ from serving.what_if import ask_what_if
 
 api: APIBlueprint = new_blueprint("what_if", "What goes with a higher chance.")
 
-_TYPES = {"leads": "lead", "deals": "deal", "accounts": "account"}
+_TYPES = {"leads": "lead", "deals": "deal", "customers": "account"}
 
 
 class ScoredPath(RecordPath):
     """Which record of a type that is scored."""
 
-    type: Literal["leads", "deals", "accounts"] = Field(description="The type, in the plural.")
+    type: Literal["leads", "deals", "customers"] = Field(description="The type, in the plural.")
 
 
 class HintOut(Given):

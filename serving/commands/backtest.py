@@ -13,7 +13,7 @@ from serving.settings import load_settings
 
 
 @click.command()
-@click.argument("task")
+@click.argument("task", type=click.Choice(("lead_scoring", "win_probability", "churn")))
 @click.option(
     "--models", type=click.IntRange(1, 40), default=8, show_default=True, help="Models to make, newest last."
 )

@@ -60,37 +60,35 @@ def read_beside(reader: Reader, record: Lead | Deal | Account) -> Beside:
     if record.probability is None or record.model_version is None:
         return Beside()
     report = read_report(service().settings.home_folder, record.model_version) or {}
-    horizon = _main_horizon(report)
     return Beside(
-        called=find_called(horizon, record.probability),
-        judged="called" in horizon,
+        called=_called(report, record.probability),
+        judged=_was_counted(report),
         no_time_order=bool(report.get("no_time_order")),
         hints=_hints(reader, record),
     )
 
 
-def find_called(horizon: Mapping[str, Any], probability: float) -> Called | None:
-    """Return what came of what was called about as likely, from the judgement of a horizon."""
-    for one in horizon.get("called") or ():
-        if one["low"] <= probability < one["high"] or probability == one["high"] == 1:
-            return Called(
-                low=one["low"],
-                high=one["high"],
-                records=one["records"],
-                happened=one["happened"],
-                give_or_take=one.get("give_or_take"),
-            )
-    return None
+def _called(report: Mapping[str, Any], probability: float) -> Called | None:
+    """Return what came of what was called about as likely, from the report of a training."""
+    from models.called import counts_for
+
+    found = counts_for(report, probability)
+    if found is None:
+        return None
+    return Called(
+        low=found["low"],
+        high=found["high"],
+        records=found["records"],
+        happened=found["happened"],
+        give_or_take=found.get("give_or_take"),
+    )
 
 
-def _main_horizon(report: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the judgement of the horizon that records show; nothing where a model was not judged."""
-    judged = report.get("judged")
-    if not judged:
-        return {}
-    horizons: list[Mapping[str, Any]] = judged["horizons"]
-    shown = judged.get("horizon_days", report.get("horizon_days", horizons[-1]["horizon_days"]))
-    return next((one for one in horizons if one["horizon_days"] == shown), horizons[-1])
+def _was_counted(report: Mapping[str, Any]) -> bool:
+    """Tell whether a training was judged in counts at all."""
+    from models.called import main_horizon
+
+    return bool((main_horizon(report.get("judged")) or {}).get("called"))
 
 
 def _hints(reader: Reader, record: Lead | Deal | Account) -> tuple[Hint, ...] | None:

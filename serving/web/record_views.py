@@ -24,6 +24,7 @@ from serving.web.beside_score import read_beside
 from serving.web.language import choose_time_zone, gettext
 from serving.web.records import ROWS, Kind, read_sheet, read_shelf
 
+TIMELINE = "_timeline.html"
 LOGGED_KINDS = ("call", "mail", "meeting", "visit", "note")
 View = Callable[..., ResponseReturnValue]
 
@@ -92,7 +93,7 @@ def _render(template: str, kind: Kind, record_id: int, **more: object) -> Respon
         template,
         kind=kind,
         sheet=sheet,
-        beside=read_beside(reader, sheet.record),
+        beside=read_beside(reader, sheet.record) if template != TIMELINE else None,
         kinds=LOGGED_KINDS,
         stages=open_stages(),
         **more,
@@ -108,7 +109,7 @@ def _log(kind: Kind, record_id: int) -> ResponseReturnValue:
     except InvalidValueError as error:
         return make_response(str(error) if by_script else _show(kind, record_id, refused=str(error)), 422)
     if by_script:
-        return make_response(_render("_timeline.html", kind, record_id), 201)
+        return make_response(_render(TIMELINE, kind, record_id), 201)
     flash(gettext("Logged. The score follows in a moment: reload the page to see it."))
     return redirect(url_for(f"{kind.collection}_pages.show", record_id=record_id))
 

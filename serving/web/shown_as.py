@@ -15,6 +15,7 @@ from crm_core.columns import MONEY_SCALE
 from crm_core.declared import plain_form
 from crm_core.fields import FieldKind
 from crm_core.records import Account, Deal, Lead
+from features.choices import choices_of, read_as
 from serving.service import service
 from serving.web.language import choose_language, gettext
 from serving.web.records import Sheet
@@ -193,6 +194,8 @@ def _fact(record: Lead | Deal | Account, name: str) -> str:
             return percent(value)
         case int():
             return number(value)
+    if name in {"industry", "region"}:
+        return read_as(str(value), choices_of(name), choose_language())
     return word(name, value) if name in {"source", "campaign", "lost_reason"} else str(value)
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from crm_core.clock import DAY
 from models.bundle import ModelBundle, load_bundle
-from models.hazard import Exposure, Floats, expected_days, expit
+from models.hazard import Bools, Exposure, Floats, expected_days, expit
 from models.later import Later, fit_later, going_on
 from tests.models.test_bundle import RECIPES, make_bundle, make_frame
 
@@ -92,7 +92,7 @@ def test_a_model_that_does_not_tell_when_gives_no_expected_time(bundle: ModelBun
     assert np.isnan(short.predict(make_frame(seed=9)).expected_days).all()
 
 
-def _followed(event: Floats, at_risk: Floats) -> Exposure:
+def _followed(event: Floats | Bools, at_risk: Floats) -> Exposure:
     return Exposure(
         at_risk=at_risk[:, None].astype(bool),
         event=(event * at_risk)[:, None].astype(bool),

@@ -98,7 +98,7 @@ def test_the_run_is_in_mlflow_with_its_files(registered: Registered) -> None:
         report.judged.main.metrics["model"]["auc"].value
     )
     assert json.loads(registry.read_file(version.run_id, "report.json"))["estimator"] == "logistic"
-    for chart in ("calibration.svg", "lift.svg"):
+    for chart in ("calibration.svg", "lift.svg", "importances.svg", "drift.svg"):
         assert b"<text" in registry.read_file(version.run_id, chart)
     assert {"data_sha256", "code_sha256", "feature_set"} <= set(version.tags)
 

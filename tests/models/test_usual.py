@@ -16,7 +16,7 @@ from features.feature_set import FEATURE_SETS
 from models.bundle import ModelBundle, load_bundle
 from models.encoding import fit_encoder
 from models.explain import _strongest, explain_rows
-from models.scoring import score_all, score_records
+from models.scoring import score_all
 from models.usual import Usual, find_usual
 from tests.models.conftest import NOW, Business
 from tests.models.test_scoring import _open_ids
@@ -48,6 +48,14 @@ def test_usual_is_the_mean_and_of_a_long_tail_the_mean_of_the_logarithm() -> Non
     assert usual.middle["meetings_count"] == pytest.approx(frame["meetings_count"].mean(), rel=1e-5)
     assert usual.middle["amount"] == pytest.approx(np.expm1(np.log1p(frame["amount"]).mean()), rel=1e-5)
     assert set(usual.middle) == {"meetings_count", "amount"}
+
+
+def test_what_often_misses_is_told_alone() -> None:
+    frame = deals()
+    frame.loc[::3, "amount"] = np.nan
+    usual = usual_of(frame)
+    assert set(usual.middle) == {"meetings_count"}
+    assert "amount" in usual.reach[""]
 
 
 def test_the_reach_of_a_stage_is_that_of_its_own_deals() -> None:
@@ -96,25 +104,6 @@ def test_a_reason_is_told_by_what_goes_the_way_of_all_together() -> None:
     assert _strongest([0.9, -0.6, -0.5], -0.2) == 1
     assert _strongest([0.9, -0.6, 0.1], 0.4) == 0
     assert _strongest([-0.1, -0.7], -0.8) == 1
-
-
-def test_numbers_are_told_beside_what_was_usual(business: Business, bundle: ModelBundle) -> None:
-    made = score_records(business.store, bundle, _open_ids(business.store)[:50], NOW)
-    numbers = [why for one in made for why in one.reasons if isinstance(why["value"], float)]
-    told = [why for why in numbers if why["usual"] is not None and why["group"] == "age"]
-    assert told
-    for why in told:
-        assert why["usual"] == bundle.usual.middle[why["feature"]]
-        assert "usual" in why["en"]
-        assert "通常" in why["zh"]
-
-
-def test_a_reason_without_a_usual_value_is_told_plainly(business: Business, bundle: ModelBundle) -> None:
-    from dataclasses import replace
-
-    plain = replace(bundle, usual=Usual())
-    made = score_records(business.store, plain, _open_ids(business.store)[:20], NOW)
-    assert not [why for one in made for why in one.reasons if "usual" in why["en"]]
 
 
 def test_reasons_as_they_are_stored_still_add_up(copied: Store, bundle: ModelBundle) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from datetime import timedelta
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,9 @@ from crm_core.bulk import Update
 from crm_core.changes import Source
 from crm_core.clock import FixedClock, micros
 from crm_core.predictions import NewPrediction, write_predictions
-from crm_core.records import Lead
+from crm_core.records import Account, Contract, Deal, Lead
 from crm_core.store import Store
+from features.cohort import Cohort, open_records
 from features.feature_set import feature_set_for
 from models.building import build_bundle, gather
 from models.bundle import ModelBundle
@@ -26,6 +28,7 @@ from models.lead_scoring import TASK
 from models.questions import ask, first_instant
 from models.scoring import score_records
 from models.watching import Finding, Promise, State, WatchReport, reasons_to_train, watch
+from models.worth import value_of
 from tests.models.conftest import CHANCES, DAYS, NOW
 
 MADE = NOW - timedelta(days=150)
@@ -163,8 +166,6 @@ def business_copy(tmp_path: Path, empty_database: Path) -> Iterator[Store]:
 
 def said_at(store: Store, bundle: ModelBundle, days_ago: int, *, turned: bool = False, late: int = 0) -> int:
     """Store what a model says, or its opposite, of all leads open so many days ago; return of how many."""
-    from features.cohort import open_records
-
     as_of = NOW - timedelta(days=days_ago)
     ids = open_records(store, "lead", as_of).ids.tolist()
     said = score_records(store, bundle, ids, as_of)
@@ -268,3 +269,37 @@ def test_a_ratio_is_as_sure_as_there_are_records() -> None:
     in_groups = ratio_by_entity(np.repeat(events[:40], 100), chance, np.repeat(np.arange(40), 100))
     assert alone.low < 1 < alone.high
     assert in_groups.high - in_groups.low > 3 * (alone.high - alone.low)
+
+
+def test_a_wrong_ratio_is_told_in_money(store: Store) -> None:
+    """Two won deals of converted leads, of 100 and 300 EUR: a lead is worth 200."""
+    now = store.clock.now()
+    with store.transaction(source=Source.IMPORT) as transaction:
+        for amount in (Decimal(100), Decimal(300)):
+            deal = transaction.create(
+                Deal(name="Deal", stage="paid", status="won", amount=amount, currency="EUR", closed_at=now)
+            )
+            transaction.create(Lead(company="Company", status="converted", converted_at=now, deal_id=deal.id))
+    cohort = Cohort.at("lead", [1, 2, 3], now)
+    assert value_of(store, cohort, np.array([0.1, 0.2, -0.05])) == {"EUR": 50.0}
+
+
+def test_deals_and_customers_are_worth_what_they_hold(store: Store) -> None:
+    now = store.clock.now()
+    with store.transaction(source=Source.IMPORT) as transaction:
+        account = transaction.create(Account(name="Customer"))
+        deal = transaction.create(Deal(name="Deal", stage="needs", amount=Decimal(500), currency="USD"))
+        empty = transaction.create(Deal(name="Deal", stage="needs"))
+        transaction.create(
+            Contract(
+                account_id=account.id,
+                starts_on=now.date() - timedelta(days=73),
+                ends_on=now.date() + timedelta(days=73),
+                value=Decimal(400),
+                currency="EUR",
+                occurred_at=now - timedelta(days=73),
+            )
+        )
+        deals, customer = [deal.id, empty.id], [account.id]
+    assert value_of(store, Cohort.at("deal", deals, now), np.array([0.5, 0.5])) == {"USD": 250.0}
+    assert value_of(store, Cohort.at("account", customer, now), np.array([0.1])) == {"EUR": 100.0}

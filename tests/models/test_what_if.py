@@ -28,6 +28,7 @@ from features.wording import is_missing
 from models.actions import ACTIONS, Action, Situation
 from models.building import build_bundle, gather
 from models.bundle import ModelBundle, load_bundle
+from models.familiar import Familiar, Seen
 from models.fitting import Recipe, Rung
 from models.questions import ask, first_instant
 from models.scoring import score_records
@@ -275,6 +276,26 @@ def test_hints_speak_of_what_goes_together_in_both_languages(
     assert "并非承诺" in NOTE["zh"]
 
 
+def test_reasons_are_told_beside_what_was_usual(company: Store, bundles: Mapping[str, ModelBundle]) -> None:
+    bundle, features = bundles["deal"], feature_set_for(company, "win_probability")
+    made = score_records(company, bundle, open_ids(company, "deal")[:30], NOW)
+    reasons = [why for one in made for why in one.reasons if why["usual"] is not None]
+    told = [why for why in reasons if features.get(why["feature"]).unit == "count" and why["value"] > 0]
+    assert len(told) > 30
+    for why in told:
+        assert why["usual"] == bundle.usual.middle[why["feature"]]
+        assert why["feature"] == "stage_index" or "usual" in why["en"]
+        assert why["feature"] == "stage_index" or "通常" in why["zh"]
+
+
+def test_reasons_of_a_model_from_before_are_told_plainly(
+    company: Store, bundles: Mapping[str, ModelBundle]
+) -> None:
+    plain = replace(bundles["deal"], usual=Usual())
+    made = score_records(company, plain, open_ids(company, "deal")[:30], NOW)
+    assert not [why for one in made for why in one.reasons if "usual" in why["en"]]
+
+
 def test_a_closed_question_is_not_asked(company: Store, bundles: Mapping[str, ModelBundle]) -> None:
     scored = {
         one.record_id for one in score_records(company, bundles["account"], open_ids(company, "account"), NOW)
@@ -282,6 +303,31 @@ def test_a_closed_question_is_not_asked(company: Store, bundles: Mapping[str, Mo
     gone = next(i for i in open_ids(company, "account") if i not in scored)
     with pytest.raises(NotEnoughDataError, match=f"churn is not asked of account {gone}"):
         what_would_change(company, bundles["account"], gone, NOW)
+
+
+def test_without_a_probability_nothing_is_compared(
+    company: Store, bundles: Mapping[str, ModelBundle]
+) -> None:
+    by_opinion = replace(bundles["deal"], trained={**bundles["deal"].trained, "says_probability": False})
+    with pytest.raises(NotEnoughDataError, match="too few outcomes"):
+        what_would_change(company, by_opinion, open_ids(company, "deal")[0], NOW)
+
+
+def test_a_record_unlike_any_seen_gets_no_hints_and_one_that_would_become_so_a_caution(
+    company: Store, bundles: Mapping[str, ModelBundle]
+) -> None:
+    bundle, deal = bundles["deal"], open_ids(company, "deal")[0]
+    calls = known_of(company, "deal", deal)["calls_count_14d"]
+    seen = Seen(field="calls", may_miss=True, low=calls, high=calls)
+    strict = replace(bundle, familiar=Familiar(seen={"calls_count_14d": seen}, most=0))
+    hints = {hint.action: hint for hint in what_would_change(company, strict, deal, NOW).hints}
+    assert "unlike any" in (hints["call"].caution_en or "")
+    assert hints["call"].caution_zh == "那样的记录与模型学过的都不同"
+    assert "unlike any" not in (hints["meeting"].caution_en or "")
+    odd = replace(seen, low=calls + 5, high=calls + 5)
+    unlike = replace(bundle, familiar=Familiar(seen={"calls_count_14d": odd}, most=0))
+    with pytest.raises(NotEnoughDataError, match=f"deal {deal} is unlike any record"):
+        what_would_change(company, unlike, deal, NOW)
 
 
 def test_the_past_can_be_asked_too(company: Store, bundles: Mapping[str, ModelBundle]) -> None:

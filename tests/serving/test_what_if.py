@@ -88,21 +88,21 @@ def test_hints_come_as_they_are_ranked_with_what_they_do_not_promise(
     assert "fields" not in given["hints"][0]
 
 
-@pytest.mark.parametrize("collection", ["leads", "deals", "accounts"])
+@pytest.mark.parametrize("collection", ["leads", "deals", "customers"])
 def test_all_that_is_scored_may_be_asked_about(
     client: FlaskClient, store: Store, cast: Cast, promote: Promote, collection: str
 ) -> None:
+    make: dict[str, Callable[..., Lead | Deal | Account]] = {
+        "leads": make_lead,
+        "deals": make_deal,
+        "customers": make_account,
+    }
     with store.transaction() as transaction:
-        owner = cast["Ana"].id
-        made = {
-            "leads": lambda: make_lead(transaction, owner_id=owner),
-            "deals": lambda: make_deal(transaction, owner_id=owner),
-            "accounts": lambda: make_account(transaction, owner_id=owner),
-        }[collection]()
-    promote({"leads": "lead_scoring", "deals": "win_probability", "accounts": "churn"}[collection])
+        made = make[collection](transaction, owner_id=cast["Ana"].id)
+    promote({"leads": "lead_scoring", "deals": "win_probability", "customers": "churn"}[collection])
     given = ask(client, cast, f"{collection}/{made.id}")
     assert given.status_code == 200
-    assert given.get_json()["high_is_good"] == (collection != "accounts")
+    assert given.get_json()["high_is_good"] == (collection != "customers")
 
 
 def test_a_hint_from_a_hidden_field_is_not_given(
@@ -233,7 +233,7 @@ def test_who_opted_out_gets_no_hints(
 
 # ------------------------------------------------------------------------------- calibration in counts
 
-CALLED = [
+CALLED: list[dict[str, Any]] = [
     {"low": 0.0, "high": 0.4, "questions": 900, "records": 600, "happened": 0.12, "give_or_take": 0.02},
     {"low": 0.4, "high": 0.5, "questions": 300, "records": 240, "happened": 0.634, "give_or_take": 0.061},
     {"low": 0.6, "high": 1.0, "questions": 9, "records": 7, "happened": 1.0, "give_or_take": None},
@@ -242,7 +242,10 @@ CALLED = [
 
 def report(called: list[dict[str, Any]] | None, **more: Any) -> dict[str, Any]:
     """A training's report with two horizons, of which records show the second."""
-    judged = [{"horizon_days": 30, "called": []}, {"horizon_days": 90, "called": called}]
+    judged: list[dict[str, Any]] = [
+        {"horizon_days": 30, "called": []},
+        {"horizon_days": 90, "called": called},
+    ]
     if called is None:
         del judged[1]["called"]
     return {"judged": {"horizons": judged}, "horizon_days": 90, **more}
