@@ -158,6 +158,7 @@ def _build(material: Material, recipe: Recipe | None, say: Callable[[str], None]
     say(f"fitting {choice.recipe.rung}")
     lesson = asked.lesson(seen, np.ones(len(questions), dtype=np.bool_), material.until)
     fitted = fit_recipe(choice.recipe, lesson)
+    say("calibrating")
     said = say_of_others(asked, seen, choice.recipe, material.until)
     calibration, reach = Calibration(), Reach.by_opinion(material.task)
     if _is_enough(material):

@@ -10,7 +10,10 @@ from typing import Any
 
 import lightgbm
 import numpy as np
+import pandas as pd
 
+from models.bundle import Calibration, ModelBundle
+from models.encoding import Column, ColumnKind, Encoder
 from models.estimators import Estimator, Trees
 from models.hazard import Floats
 from tests.bench.harness import Benchmark, Contest, seconds, timed
@@ -111,6 +114,48 @@ def explain_alone_within_a_millisecond(folder: Path) -> Contest:
     )
 
 
+def whole_model() -> ModelBundle:
+    """Return the same trees as a whole model: encoder, hazards, calibration, percentiles."""
+    encoder = Encoder(
+        columns=tuple(Column(feature=f"column_{at}", kind=ColumnKind.NUMBER) for at in range(COLUMNS))
+    )
+    return ModelBundle(
+        task="lead_scoring",
+        variant="",
+        record_type="lead",
+        horizon_days=90,
+        horizons_days=(30, 60, 90),
+        intervals_days=(7, 30, 60, 90),
+        high_is_good=True,
+        feature_set_fingerprint="",
+        features=encoder.features,
+        encoder=encoder,
+        estimator=ours(),
+        levels=np.full(4, -3.0),
+        fading=np.ones(4),
+        calibration=Calibration(),
+        percentiles=np.linspace(0, 1, 101),
+        grade_from=(90, 70, 40),
+        trained={"as_of": 0},
+    )
+
+
+def score_frame(folder: Path) -> Contest:
+    """Score a batch from its frame of features to probabilities and ranks, as the service does.
+
+    The peer is handed the matrix ready made and gives raw scores: it has less to do.
+    """
+    model, rows = whole_model(), make_rows(SCORED, seed=5)
+    frame = pd.DataFrame(rows, columns=list(model.features))
+    raw = np.asarray(booster().predict(rows, raw_score=True))
+    if not np.array_equal(model.estimator.effects(model.encoder.encode(frame)).lasting, raw):
+        raise AssertionError("scores differ")
+    return Contest(
+        ours=lambda: seconds(lambda: model.predict(frame)),
+        peer=lambda: seconds(lambda: booster().predict(rows, raw_score=True)),
+    )
+
+
 def score_batch(folder: Path) -> Contest:
     """Score a batch; both sides give the same bits."""
     estimator, rows = ours(), make_rows(SCORED, seed=5)
@@ -148,4 +193,7 @@ BENCHMARKS = (
         asked=1,
     ),
     Benchmark(name="score_batch", peer_name="Booster.predict", prepare=score_batch, asked=1),
+    Benchmark(
+        name="score_frame", peer_name="Booster.predict, the matrix given", prepare=score_frame, asked=1
+    ),
 )

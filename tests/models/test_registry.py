@@ -453,9 +453,11 @@ def wait_for(port: int, process: subprocess.Popen[bytes], log: Path, seconds: fl
     while time.monotonic() < until:
         assert process.poll() is None, log.read_text()
         try:
-            return call(port, "GET", "/ping")
+            call(port, "GET", "/ping")
         except OSError:
             time.sleep(0.2)
+        else:
+            return
     pytest.fail(log.read_text())
 
 

@@ -124,7 +124,8 @@ def test_only_the_newest_question_of_a_record_says_how_alike_they_are(
     store.clock.advance(timedelta(days=1))
     ask_both(store, ids, mine=CHANCE, theirs=CHANCE)
     found = report(store)
-    assert (found.questions, found.records, found.rank_correlation) == (2 * MANY, MANY, pytest.approx(1.0))
+    assert (found.questions, found.records) == (2 * MANY, MANY)
+    assert found.rank_correlation == pytest.approx(1.0)
 
 
 def test_asking_twice_keeps_one_answer_and_nothing_of_who_opted_out(
