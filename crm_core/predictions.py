@@ -39,6 +39,9 @@ from crm_core.opting_out import may_be_scored
 from crm_core.records import Account, Base, Deal, Id, Lead
 from crm_core.store import Transaction
 
+IN_THE_END_DAYS = 36_500
+"""Stands for "in the end" where a horizon in days is wanted: nothing takes a hundred years."""
+
 SCORED_TYPES: dict[str, type[Lead | Deal | Account]] = {"lead": Lead, "deal": Deal, "account": Account}
 """Record types that carry a score."""
 

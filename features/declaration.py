@@ -179,6 +179,8 @@ def _fields_of(need: Need) -> set[str]:
 
 
 def _decisive(value: object) -> Any:  # noqa: ANN401  any JSON value
+    if isinstance(value, tuple):
+        return [_decisive(each) for each in value]
     if not is_dataclass(value):
         return value
     return {

@@ -42,7 +42,7 @@ class Events:
     event: str
     noun: Noun = declared(metadata={"words": True})
     via: str | None = None
-    where: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    where: tuple[tuple[str, tuple[str | None, ...]], ...] = ()
     group: str | None = None
 
     def __post_init__(self) -> None:
@@ -53,7 +53,7 @@ class Events:
             choices = CHOICES.get((self.event, name))
             unknown = set(wanted) - set(choices or wanted)
             if unknown or not wanted:
-                raise FeatureError(f"{self.event}.{name} holds none of {sorted(unknown)}")
+                raise FeatureError(f"{self.event}.{name} holds none of {sorted(map(str, unknown))}")
 
     @property
     def reason(self) -> str:
@@ -78,9 +78,12 @@ def events(
     *,
     via: str | None = None,
     group: str | None = None,
-    where: Mapping[str, str | tuple[str, ...]] | None = None,
+    where: Mapping[str, str | tuple[str | None, ...]] | None = None,
 ) -> Events:
-    """Declare a kind of event; `where={"kind": "call"}` or `{"kind": ("call", "visit")}` keep only these."""
+    """Declare a kind of event; `where={"kind": "call"}` or `{"kind": ("call", "visit")}` keep only these.
+
+    `{"deal_id": (None,)}` keeps those in which the field is empty.
+    """
     chosen = tuple(
         (name, (wanted,) if isinstance(wanted, str) else tuple(wanted))
         for name, wanted in sorted((where or {}).items())

@@ -18,12 +18,12 @@ from features.frame import build_frame
 from models.bundle import Calibration, ModelBundle
 from models.calibration import choose_calibration
 from models.encoding import ColumnKind, Encoder, fit_encoder
-from models.estimators import Gate
+from models.estimators import Due, Gate
 from models.familiar import Familiar, fit_familiar
 from models.fitting import Columns, Fitted, Recipe, Rung, fit_recipe
 from models.hazard import Exposure, Floats, Ints, expit, fading_of, log_odds_within, share_of_intervals
 from models.later import Later, fit_later
-from models.questions import Questions
+from models.questions import Questions, asked_of
 from models.scorecard import scorecard_for
 from models.selection import Asked, Choice, NextStep, choose_recipe
 from models.splits import deal_accounts
@@ -150,6 +150,7 @@ def _build(material: Material, recipe: Recipe | None, say: Callable[[str], None]
         as_of=questions.as_of,
         account=questions.account,
         fading=fading_of(material.task.intervals_days),
+        no_time_order=material.task.no_time_order,
     )
     choice = _by_opinion(material, columns)
     if choice is None:
@@ -296,6 +297,7 @@ def columns_of(encoder: Encoder, material: Material) -> Columns:
         is_number=np.array([column.kind is ColumnKind.NUMBER for column in encoder.columns], dtype=np.bool_),
         is_seasonal=np.array([column.feature in seasonal for column in encoder.columns], dtype=np.bool_),
         gate=_gate(encoder, material.task),
+        due=_due(encoder, material.task),
         segments=_segments(encoder, material.task),
     )
 
@@ -306,6 +308,12 @@ def _segments(encoder: Encoder, task: Task) -> tuple[Ints, ...]:
         [at for at, column in enumerate(encoder.columns) if column.feature == name] for name in task.segments
     )
     return tuple(np.array(columns, dtype=np.int64) for columns in found if columns)
+
+
+def _due(encoder: Encoder, task: Task) -> Due | None:
+    """Return which day decides, where it is among the columns."""
+    found = [at for at, column in enumerate(encoder.columns) if column.name == task.decided]
+    return Due(column=found[0], ends_days=task.intervals_days) if found else None
 
 
 def _gate(encoder: Encoder, task: Task) -> Gate | None:
@@ -385,6 +393,8 @@ def _hazards_of_open(
     frame = material.questions.frame
     if len(cohort) >= _FEWEST_OPEN:
         frame = build_frame(material.store, cohort, material.feature_set)
+        if task.own_horizon is not None:
+            cohort, frame = asked_of(task, cohort, frame)
     return calibration.apply(fitted.log_odds(encoder.encode(frame)))
 
 

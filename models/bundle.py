@@ -227,12 +227,19 @@ class ModelBundle:
             lasting=np.full(len(frame), found.average_lasting), early=np.full(len(frame), found.average_early)
         )
         lasting, early = found.lasting.sum(axis=1), found.early.sum(axis=1)
-        there = Effects(lasting=start.lasting + lasting, early=start.early + early)
+        there = Effects(
+            lasting=start.lasting + lasting,
+            early=start.early + early,
+            due=None if found.due is None else found.due.sum(axis=1),
+            falls=found.falls,
+        )
         share = self._share(self.horizon_days)
         base = log_odds_within(self._hazards(start), share)
         log_odds = log_odds_within(self._hazards(there), share)
         rates = self._rates_between(start, there, share)
         columns = found.lasting * rates.lasting[:, None] + found.early * rates.early[:, None]
+        if found.due is not None and rates.due is not None:
+            columns = columns + found.due * rates.due[:, None]
         parts = _scaled_to(self._by_feature(columns), log_odds - base)
         average = float(base[0]) if len(frame) else float("nan")
         return Explanation(base=average, parts=parts, features=self.encoder.features, log_odds=log_odds)
@@ -290,12 +297,14 @@ class ModelBundle:
         return expected_days(extended[:, :known], ends[:known])
 
     def _rates_between(self, start: Effects, there: Effects, share: Floats) -> Effects:
-        """Return the mean change of the log-odds by a lasting and an early effect along the way."""
+        """Return the mean change of the log-odds by a lasting, an early and a due effect along the way."""
         nodes, weights = _rule(_NODES_OVER_KNOTS if self.calibration.knots else _NODES)
         far = (nodes[:, None] + 1) / 2
         on_the_way = Effects(
             lasting=(start.lasting + far * (there.lasting - start.lasting)).ravel(),
             early=(start.early + far * (there.early - start.early)).ravel(),
+            due=None if there.due is None else (far * there.due).ravel(),
+            falls=None if there.falls is None else np.tile(there.falls, (len(nodes), 1)),
         )
         raw = self._raw(on_the_way)
         slopes = slopes_within(self.calibration.apply(raw), share) * self.calibration.rates(raw)
@@ -303,7 +312,9 @@ class ModelBundle:
         # Added up in one order, which a matrix product does not promise: alone as among others, to the bit.
         mean = np.cumsum(slopes * (weights / 2)[:, None, None], axis=0)[-1]
         return Effects(
-            lasting=np.cumsum(mean, axis=1)[:, -1], early=np.cumsum(mean * self.fading, axis=1)[:, -1]
+            lasting=np.cumsum(mean, axis=1)[:, -1],
+            early=np.cumsum(mean * self.fading, axis=1)[:, -1],
+            due=None if there.falls is None else np.cumsum(mean * there.falls, axis=1)[:, -1],
         )
 
     def _share(self, days: int) -> Floats:
@@ -439,14 +450,6 @@ def _check(bundle: ModelBundle) -> None:
         raise ValueError(msg)
 
 
-def _check_horizons(bundle: ModelBundle) -> None:
-    """Raise ValueError for horizons that the intervals do not reach."""
-    last = bundle.intervals_days[-1] if bundle.later is None else bundle.later.end_days
-    if bundle.horizon_days not in bundle.horizons_days or max(bundle.horizons_days) > last:
-        msg = f"expected horizons of at most {last} days, got {bundle.horizons_days}"
-        raise ValueError(msg)
-
-
 def _check_words(bundle: ModelBundle) -> None:
     """Raise ValueError for names that are none, or that do not fit one another."""
     words = (
@@ -495,6 +498,14 @@ def _check_order(bundle: ModelBundle) -> None:
         raise ValueError(msg)
     if not all(isinstance(rank, int) and 0 <= rank <= 100 for rank in lowest):
         msg = "expected lowest ranks from 0 to 100"
+        raise ValueError(msg)
+
+
+def _check_horizons(bundle: ModelBundle) -> None:
+    """Raise ValueError for horizons that the intervals do not reach."""
+    last = bundle.intervals_days[-1] if bundle.later is None else bundle.later.end_days
+    if bundle.horizon_days not in bundle.horizons_days or max(bundle.horizons_days) > last:
+        msg = f"expected horizons of at most {last} days, got {bundle.horizons_days}"
         raise ValueError(msg)
 
 

@@ -24,14 +24,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Effects:
-    """What a model says of n records, in log-odds of the hazards: `lasting` and `early`, float64[n] each."""
+    """What a model says of n records, in log-odds of the hazards: `lasting` and `early`, float64[n] each.
+
+    `due` (float64[n]) holds only in the interval that a day falls into, `falls` (float64[n, K]) tells which.
+    """
 
     lasting: Floats
     early: Floats
+    due: Floats | None = None
+    falls: Floats | None = None
 
     def on_hazards(self, fading: Floats) -> Floats:
         """Return what is added to the level of each interval: float64[n, K]."""
-        return self.lasting[:, None] + self.early[:, None] * fading
+        added = self.lasting[:, None] + self.early[:, None] * fading
+        return added if self.due is None or self.falls is None else added + self.due[:, None] * self.falls
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +48,8 @@ class Contributions:
     early: Floats
     average_lasting: float
     average_early: float
+    due: Floats | None = None
+    falls: Floats | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +62,20 @@ class Gate:
     def is_open(self, matrix: Floats) -> Bools:
         """Return for which rows: bool[n]; a missing number is not below."""
         return np.asarray(matrix[:, self.column] < self.below, dtype=np.bool_)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Due:
+    """When something is decided: days from the question in one column, and the ends of the intervals."""
+
+    column: int
+    ends_days: tuple[int, ...]
+
+    def falls(self, matrix: Floats) -> Floats:
+        """Return 1 for the interval that the day falls into, half-open on the left: float64[n, K]."""
+        days = matrix[:, [self.column]]
+        starts = (0, *self.ends_days[:-1])
+        return np.asarray((days > starts) & (days <= self.ends_days), dtype=np.float64)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +113,7 @@ class Linear:
     """Weighted sums of scaled columns, which have mean 0, so that the average training row has no effect.
 
     `lasting` weighs on every interval, `early` fades over them, `fresh` is added to `lasting` where the
-    gate is open.
+    gate is open. `due` weighs on the interval alone that a day falls into, and `due_level` is added there.
     """
 
     scale: Scale
@@ -99,6 +121,17 @@ class Linear:
     early: Weights | None = None
     fresh: Weights | None = None
     gate: Gate | None = None
+    due: Weights | None = None
+    due_by: Due | None = None
+    due_level: float = 0.0
+
+    def due_terms(self, matrix: Floats) -> tuple[Floats, Floats] | None:
+        """Return each column's term where the day falls, float64[n, p], and where that is, float64[n, K]."""
+        if self.due is None or self.due_by is None:
+            return None
+        terms = self.due.terms(self.scale.apply(matrix), self.scale.may_miss)
+        terms[:, self.due_by.column] += self.due_level
+        return terms, self.due_by.falls(matrix)
 
     def terms(self, matrix: Floats) -> tuple[Floats, Floats]:
         """Return each column's lasting and early term: float64[n, p] each."""
@@ -120,12 +153,15 @@ class Linear:
             "early": None if self.early is None else self.early.to_json(),
             "fresh": None if self.fresh is None else self.fresh.to_json(),
             "gate": None if self.gate is None else [self.gate.column, self.gate.below],
+            "due": None if self.due is None else self.due.to_json(),
+            "due_by": None if self.due_by is None else [self.due_by.column, list(self.due_by.ends_days)],
+            "due_level": self.due_level,
         }
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Linear:
         """Return what `to_json` described."""
-        lasting, gate = Weights.from_json(data["lasting"]), data["gate"]
+        lasting, gate, due_by = Weights.from_json(data["lasting"]), data["gate"], data.get("due_by")
         if lasting is None:
             msg = "expected lasting weights, got none"
             raise ValueError(msg)
@@ -135,6 +171,9 @@ class Linear:
             early=Weights.from_json(data["early"]),
             fresh=Weights.from_json(data["fresh"]),
             gate=None if gate is None else Gate(column=gate[0], below=gate[1]),
+            due=Weights.from_json(data.get("due")),
+            due_by=None if due_by is None else Due(column=due_by[0], ends_days=tuple(due_by[1])),
+            due_level=float(data.get("due_level", 0.0)),
         )
 
 
@@ -263,7 +302,13 @@ class Estimator:
             lasting = lasting + (self.card.rows(matrix) * self.card.weight).sum(axis=1)
         if self.trees is not None:
             lasting = lasting + self.trees.score(matrix)
-        return Effects(lasting=lasting, early=early)
+        found = self._due_terms(matrix)
+        if found is None:
+            return Effects(lasting=lasting, early=early)
+        return Effects(lasting=lasting, early=early, due=found[0].sum(axis=1), falls=found[1])
+
+    def _due_terms(self, matrix: Floats) -> tuple[Floats, Floats] | None:
+        return None if self.linear is None else self.linear.due_terms(matrix)
 
     def contributions(self, matrix: Floats) -> Contributions:
         """Return the effects taken apart by column."""
@@ -276,14 +321,18 @@ class Estimator:
         if self.trees is not None:
             terms, average = self.trees.terms(matrix)
             lasting = lasting + terms
-        return Contributions(lasting=lasting, early=early, average_lasting=average, average_early=0.0)
+        due, falls = self._due_terms(matrix) or (None, None)
+        return Contributions(
+            lasting=lasting, early=early, average_lasting=average, average_early=0.0, due=due, falls=falls
+        )
 
     def check(self, columns: int) -> None:
         """Raise ValueError for parts that do not fit a matrix of so many columns, or for no numbers."""
         if self.card is not None:
             self.card.check(columns)
         if self.linear is not None:
-            terms = self.linear.terms(np.full((1, columns), np.nan))
+            nothing = np.full((1, columns), np.nan)
+            terms = (*self.linear.terms(nothing), *(self.linear.due_terms(nothing) or ()))
             if not all(np.isfinite(part).all() for part in terms):
                 msg = "expected finite weights"
                 raise ValueError(msg)

@@ -150,8 +150,11 @@ def _strongest(shares: list[float], total: float) -> int:
 def _base(bundle: ModelBundle, log_odds: float) -> Reason:
     task = get_task(bundle.task).of_variant(bundle.variant)
     average, days = float(expit(np.array(log_odds))), bundle.horizon_days
-    english = f"{average:.0%} of such records are {task.outcome_en} within {days} days on average"
-    chinese = f"这类记录平均 {average:.0%} 在 {days} 天内{task.outcome_zh}"
+    own = task.own_horizon is not None
+    within_en = "within the time that their rhythm allows" if own else f"within {days} days"
+    within_zh = "在自身节奏所允许的时间内" if own else f"在 {days} 天内"
+    english = f"{average:.0%} of such records are {task.outcome_en} {within_en} on average"
+    chinese = f"这类记录平均 {average:.0%} {within_zh}{task.outcome_zh}"
     if not bundle.says_probability:
         english = "Points by opinion: too few outcomes are known to say how likely it is"
         chinese = "按经验打分：已知结果太少，无法给出概率"

@@ -10,7 +10,7 @@ import numpy as np
 
 from crm_core.clock import DAY
 from crm_core.errors import ScorecardError
-from models.estimators import Card, Estimator, Gate, Linear, Weights
+from models.estimators import Card, Due, Estimator, Gate, Linear, Weights
 from models.hazard import Bools, Exposure, Floats, Ints
 from models.logistic import Block, Scale, fit_levels, fit_scale, fit_weights, spread_of
 from models.trees import ADDITIVE, FULL, TreeRows, TreeShape, fit_trees
@@ -29,6 +29,9 @@ class Rung(StrEnum):
 SHAPES: dict[Rung, TreeShape] = {Rung.ADDITIVE_TREES: ADDITIVE, Rung.FULL_TREES: FULL}
 
 TWO_YEARS = 730 * DAY
+
+_HARDLY = 0.1
+"""Strength of shrinkage of what is a level."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +93,7 @@ class Columns:
     is_number: Bools
     is_seasonal: Bools
     gate: Gate | None = None
+    due: Due | None = None
     prior: Prior | None = None
     segments: tuple[Ints, ...] = ()
 
@@ -194,6 +198,11 @@ def _fit_logistic(lesson: Lesson, penalty: float, strengths: Floats | None, *, e
     if columns.gate is not None:
         is_open = columns.gate.is_open(lesson.matrix)
         blocks["fresh"] = Block(rows=news * is_open[:, None], load=always)
+    if columns.due is not None:
+        # The level of the interval that decides is nobody's guess to shrink.
+        level = np.append(_HARDLY / penalty, np.ones(news.shape[1]))
+        falls = columns.due.falls(lesson.matrix)
+        blocks["due"] = Block(rows=np.column_stack([np.ones(len(news)), news]), load=falls, strength=level)
     card = None
     if expert:
         card = _prior_of(lesson).card.fitted_to(lesson.matrix, exposure.weight)
@@ -202,8 +211,11 @@ def _fit_logistic(lesson: Lesson, penalty: float, strengths: Floats | None, *, e
     found = dict(zip(blocks, fitted, strict=True))
     if card is not None:
         card = replace(card, weight=found.pop("card"))
+    due_level = 0.0
+    if "due" in found:
+        due_level, found["due"] = float(found["due"][0]), found["due"][1:]
     weights = {name: _weights(values, scale) for name, values in found.items()}
-    linear = Linear(scale=scale, gate=columns.gate, **weights)
+    linear = Linear(scale=scale, gate=columns.gate, due_by=columns.due, due_level=due_level, **weights)
     return Fitted(estimator=Estimator(card=card, linear=linear), levels=levels, fading=lesson.fading)
 
 

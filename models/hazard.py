@@ -74,6 +74,14 @@ class Exposure:
             weight=self.weight,
         )
 
+    def over_since(self, over_at: Ints) -> Exposure:
+        """Return the same questions with `over_at` (int64[n], microseconds) as the end of every interval.
+
+        For questions about the end of a record, which are over when it has ended and not after some days.
+        """
+        ends = np.repeat(over_at[:, None], self.at_risk.shape[1], axis=1)
+        return Exposure(at_risk=self.at_risk, event=self.event, closed_at=ends, weight=self.weight)
+
     def span(self) -> int:
         """Return the time between the first and the last end of an interval that counts, in microseconds."""
         ends = self.closed_at[self.at_risk]
@@ -98,6 +106,7 @@ def expose(
     weight: Floats,
     ends_days: Sequence[int],
     absence: bool = False,
+    own_days: Ints | None = None,
 ) -> Exposure:
     """Cut what is known of each question into intervals.
 
@@ -109,6 +118,8 @@ def expose(
     ends_days : K increasing numbers of days, the ends of the intervals.
     absence
         The event is that nothing happened until the last end; there is one interval then.
+    own_days : int64[n]
+        Of an absence: the last end of each question, where it is not the same for all.
 
     Notes
     -----
@@ -116,7 +127,8 @@ def expose(
     `as_of + end_k <= known_until`.
     """
     if absence:
-        return _expose_absence(as_of, event_at, known_until, weight, ends_days[-1])
+        days = np.full(as_of.shape, ends_days[-1], dtype=np.int64) if own_days is None else own_days
+        return _expose_absence(as_of, event_at, known_until, weight, days)
     ends = np.asarray(ends_days, dtype=np.int64) * DAY
     stop = as_of[:, None] + ends
     start = as_of[:, None] + np.concatenate([[0], ends[:-1]])
@@ -127,7 +139,7 @@ def expose(
     return Exposure(at_risk=at_risk, event=event, closed_at=stop, weight=weight)
 
 
-def _expose_absence(as_of: Ints, event_at: Ints, known_until: Ints, weight: Floats, days: int) -> Exposure:
+def _expose_absence(as_of: Ints, event_at: Ints, known_until: Ints, weight: Floats, days: Ints) -> Exposure:
     stop = as_of + days * DAY
     at_risk = stop <= known_until
     nothing = (event_at == NO_INSTANT) | (event_at > stop)

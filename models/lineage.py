@@ -27,7 +27,7 @@ from models.scoring import answer_records
 if TYPE_CHECKING:
     from models.registry import Registry
 
-_COMPARED = ("probability", "score", "grade")
+_COMPARED = ("probability", "score", "grade", "within", "expected_days", "yearly_value")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,13 +121,19 @@ def _differences(stored: Prediction, now: NewPrediction | None) -> Iterator[Diff
         yield Difference(what="answer", stored=stored.probability, recomputed="the task is not asked of it")
         return
     for name in _COMPARED:
-        before, after = getattr(stored, name), getattr(now, name)
-        if before != after:
+        before, after = _stored_form(getattr(stored, name)), _stored_form(getattr(now, name))
+        # As they are stored: a number is the same if it is written the same, to its last digit.
+        if dump_json(before) != dump_json(after):
             yield Difference(what=name, stored=before, recomputed=after)
     if stored.reasons is None:
         yield Difference(what="reasons", stored=None, recomputed=len(now.reasons))
         return
     yield from _different_reasons(stored.reasons, now.reasons)
+
+
+def _stored_form(value: Any) -> Any:  # noqa: ANN401  any column's value
+    """Return a value as JSON gives it back: keys are texts."""
+    return {str(key): each for key, each in value.items()} if isinstance(value, Mapping) else value
 
 
 def _different_reasons(
@@ -136,7 +142,6 @@ def _different_reasons(
     before, after = ({str(one["group"]): one for one in reasons} for reasons in (stored, now))
     for group in dict.fromkeys([*before, *after]):
         one, other = before.get(group), after.get(group)
-        # As they are stored: a number is the same if it is written the same, to its last digit.
         if dump_json(one) != dump_json(other):
             yield Difference(what=f"reason {group}", stored=_told(one), recomputed=_told(other))
     if list(before) != list(after) and before.keys() == after.keys():

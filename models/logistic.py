@@ -83,6 +83,7 @@ def spread_of(member: Floats, exposure: Exposure, offset: Floats) -> float:
 class Block:
     """Columns with weights of their own: float64[n, p] without NaN, and how much each interval heeds them.
 
+    `load` is float64[K], or float64[n, K] where that differs from question to question.
     `centre` (float64[p]) is what the weights are shrunk towards, by default 0; `strength` (float64[p]) how
     strongly beside the penalty, by default 1.
     """
@@ -162,7 +163,7 @@ class _Problem:
     def log_odds(self, point: Floats) -> Floats:
         said = self.offset + point[: self.exposure.at_risk.shape[1]]
         for block, place in zip(self.blocks, self.places, strict=True):
-            said = said + np.outer(block.rows @ point[place], block.load)
+            said = said + (block.rows @ point[place])[:, None] * block.load
         return said
 
     def loss(self, point: Floats) -> float:
@@ -174,7 +175,7 @@ class _Problem:
         chance = expit(self.log_odds(point))
         weight = np.where(self.exposure.at_risk, self.exposure.weight[:, None], 0.0)
         error = weight * (chance - self.exposure.event)
-        parts = [error.sum(axis=0), *((error @ block.load) @ block.rows for block in self.blocks)]
+        parts = [error.sum(axis=0), *(_heeded(error, block.load) @ block.rows for block in self.blocks)]
         gradient = np.concatenate(parts) + self.prior * (point - self.centre)
         return gradient, np.diag(self.prior) + self.curvature(weight * chance * (1.0 - chance))
 
@@ -186,7 +187,7 @@ class _Problem:
             full[:intervals, place] = (curve * block.load).T @ block.rows
             full[place, :intervals] = full[:intervals, place].T
             for other, beside in zip(self.blocks[: index + 1], self.places, strict=False):
-                joint = (curve @ (block.load * other.load)).astype(np.float32)
+                joint = _heeded(curve, block.load * other.load).astype(np.float32)
                 full[place, beside] = block.coarse.T @ (other.coarse * joint[:, None])
                 full[beside, place] = full[place, beside].T
         return full
@@ -201,6 +202,12 @@ class _Problem:
                 return there, reached, loss - reached
             size /= 2
         return point, loss, 0.0
+
+
+def _heeded(values: Floats, load: Floats) -> Floats:
+    """Return the sums of values over the intervals, as much as each heeds them: float64[n]."""
+    found = values @ load if load.ndim == 1 else np.einsum("nk,nk->n", values, load)
+    return np.asarray(found, dtype=np.float64)
 
 
 @dataclass(frozen=True, kw_only=True)

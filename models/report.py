@@ -38,6 +38,7 @@ class TrainingReport:
     promoted: bool
     registered: Mapping[str, Any]
     seconds: Mapping[str, float]
+    overruled_by: str | None = None
 
     @property
     def judged(self) -> Judgement:
@@ -58,6 +59,7 @@ class TrainingReport:
             "not_reported": {str(days): count for days, count in self.bundle.not_reported.items()},
             "as_of": instant(trained["as_of"]).isoformat(),
             **self.registered,
+            "no_time_order": self.task.no_time_order,
             "promoted": self.promoted,
             "estimator": str(self.choice.recipe.rung),
             "says_probability": self.bundle.says_probability,
@@ -79,6 +81,7 @@ class TrainingReport:
             "guard": {
                 "suspicions": [suspicion.to_json() for suspicion in self.suspicions],
                 "overruled": list(self.overruled),
+                "overruled_by": self.overruled_by,
             },
             "gate": self.gate.to_json(),
             "seconds": dict(self.seconds),

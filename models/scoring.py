@@ -27,7 +27,9 @@ from features.frame import build_frame
 from features.worth import yearly_values
 from models.bundle import ModelBundle, Scores
 from models.explain import Reason, explain_rows, explain_unlike
+from models.hazard import Ints
 from models.kept import read_kept
+from models.questions import asked_of, own_days
 from models.tasks import get_task
 
 if TYPE_CHECKING:
@@ -64,10 +66,8 @@ def answer_records(
     feature_set = features_of(store, bundle)
     cohort = Cohort.at(bundle.record_type, ids, as_of)
     frame = build_frame(store, cohort, feature_set)
-    asked_of = get_task(bundle.task).of_variant(bundle.variant).asked_of
-    if asked_of is not None:
-        kept = asked_of(frame)
-        cohort, frame = cohort.take(kept), frame[kept].reset_index(drop=True)
+    task = get_task(bundle.task).of_variant(bundle.variant)
+    cohort, frame = asked_of(task, cohort, frame)
     if len(cohort) == 0:
         return []
     unlike = bundle.familiar.unlike(frame)
@@ -76,6 +76,7 @@ def answer_records(
         bundle=bundle,
         scores=bundle.predict(frame),
         reasons=explain_rows(bundle, feature_set, frame),
+        own_days=own_days(task, frame),
     )
     return [
         NewPrediction(record_id=record_id, yearly_value=worth.get(record_id), **said.of(row))
@@ -92,6 +93,7 @@ class _Said:
     bundle: ModelBundle
     scores: Scores
     reasons: list[list[Reason]]
+    own_days: Ints | None
 
     def of(self, row: int) -> dict[str, Any]:
         """Return what a prediction holds; without outcomes to go by there is a rank and no probability."""
@@ -105,9 +107,13 @@ class _Said:
         if not getattr(self.bundle, "says_probability", True):
             return held
         within = {days: _number(values[row]) for days, values in scores.within.items()}
+        within |= dict.fromkeys(self.bundle.not_reported)
+        if self.own_days is not None:
+            held["horizon_days"] = int(self.own_days[row])
+            within = {held["horizon_days"]: float(scores.probability[row])}
         return held | {
             "probability": float(scores.probability[row]),
-            "within": within | dict.fromkeys(self.bundle.not_reported),
+            "within": within,
             "expected_days": _number(scores.expected_days[row]),
         }
 

@@ -30,8 +30,8 @@ from models.fitting import (
     tree_rows,
 )
 from models.hazard import Bools, Exposure, Floats, Ints, log_loss_of
-from models.splits import STEPS_DAYS, Split, list_origins, list_splits
-from models.trees import GrownTrees, fit_trees
+from models.splits import STEPS_DAYS, Split, list_origins, list_parts, list_splits
+from models.trees import MANY_EVENTS, GrownTrees, fit_trees
 
 LEVEL_DAYS: tuple[int | None, ...] = (None, 365, 180, 120, 90, 60)
 """How far back intervals may teach how high the hazards are, the longest first."""
@@ -71,6 +71,9 @@ HIGHER_RUNG = Bar(certainty=0.9, worth=0.01)
 ENOUGH_EVENTS = 40
 """Events to judge by from which on no longer time is looked at."""
 
+MANY_TIMES = 4
+"""So many times as many trees may be grown where there are many events, if they go on to help."""
+
 T = TypeVar("T")
 
 ExposeAt = Callable[[int], Exposure]
@@ -79,13 +82,17 @@ ExposeAt = Callable[[int], Exposure]
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
-    """All questions that may teach or judge: rows float64[n, p] with their instants and accounts."""
+    """All questions that may teach or judge: rows float64[n, p] with their instants and accounts.
+
+    Where there is no time order, parts of the accounts judge one another.
+    """
 
     matrix: Floats
     columns: Columns
     as_of: Ints
     account: Ints
     fading: Floats
+    no_time_order: bool = False
 
     def lesson(self, seen: Exposure, rows: Bools, until: int) -> Lesson:
         """Return some of the rows with what was seen of them up to an instant."""
@@ -201,11 +208,14 @@ def choose_recipe(
     if trial.events < FEWEST_EVENTS:
         return trial.nothing_to_judge_by()
     say(f"judging on {trial.judged.sum()} questions asked from {len(trial.origins)} instants in the past")
-    rates = [Recipe(rung=Rung.BASE_RATE, level_days=days) for days in LEVEL_DAYS]
+    levels = (None,) if asked.no_time_order else LEVEL_DAYS
+    rates = [Recipe(rung=Rung.BASE_RATE, level_days=days) for days in levels]
     base = trial.plainest(rates, NEWER_LEVEL)
     best = trial.keep_scorecard_or(base)
     say("trying a shrunken logistic model")
     logistic = trial.best_logistic(base.recipe.level_days)
+    if best.recipe.rung is Rung.SCORECARD:
+        logistic = trial.hold_near_scorecard(best, logistic)
     best = trial.step_up(best, logistic)
     if trial.events_known >= FEWEST_EVENTS_FOR_TREES:
         for rung in SHAPES:
@@ -237,6 +247,8 @@ class _Trial:
     @classmethod
     def prepare(cls, asked: Asked, expose_at: ExposeAt, until: int) -> _Trial:
         truth = expose_at(until)
+        if asked.no_time_order:
+            return cls.with_parts(asked, truth, until)
         for step_days in STEPS_DAYS:
             trial = cls.with_step(asked, expose_at, truth, until, step_days)
             if trial.events >= ENOUGH_EVENTS:
@@ -254,9 +266,16 @@ class _Trial:
             if len(np.unique(asked.account[known.happened])) < FEWEST_EVENTS:
                 continue
             for split in list_splits(asked.as_of, asked.account, origin, step_days):
+                if not (split.judges & truth.counted).any():
+                    continue
                 splits.append((split, known))
                 judged |= split.judges
         return cls(asked=asked, until=until, truth=truth, splits=splits, judged=judged & truth.counted)
+
+    @classmethod
+    def with_parts(cls, asked: Asked, truth: Exposure, until: int) -> _Trial:
+        splits = [(split, truth) for split in list_parts(asked.account, until)]
+        return cls(asked=asked, until=until, truth=truth, splits=splits, judged=truth.counted)
 
     @property
     def origins(self) -> tuple[int, ...]:
@@ -339,11 +358,22 @@ class _Trial:
 
     def best_logistic(self, level_days: int | None) -> _Tried:
         first = Recipe(rung=Rung.LOGISTIC, level_days=level_days, penalty=_FIRST_PENALTY)
-        windowed = self.plainest([replace(first, window_days=days) for days in WINDOWS_DAYS], LESS_HISTORY)
+        windows = (None,) if self.asked.no_time_order else WINDOWS_DAYS
+        windowed = self.plainest([replace(first, window_days=days) for days in windows], LESS_HISTORY)
         found = self.plainest_penalty(windowed)
         if self.asked.columns.prior is None:
             return found
         return self.plainest_of([found, self.run(replace(found.recipe, expert=True))], EXPERT)
+
+    def hold_near_scorecard(self, card: _Tried, logistic: _Tried) -> _Tried:
+        """Return a logistic model held close to the scorecard where only that one is surely better than it.
+
+        What moves little from the scorecard differs little from it by chance.
+        """
+        if self.clears(HIGHER_RUNG, card, logistic)[1]:
+            return logistic
+        near = self.run(replace(logistic.recipe, expert=True, penalty=PENALTIES[0]))
+        return near if self.clears(HIGHER_RUNG, card, near)[1] else logistic
 
     def plainest_penalty(self, start: _Tried) -> _Tried:
         """Walk from the first penalty towards more or less shrinkage for as long as that is better."""
@@ -380,7 +410,7 @@ class _Trial:
             trees = fit_trees(
                 tree_rows(start, lesson.recent(recipe.window_days).without_short_seasons()),
                 shape,
-                rounds=shape.most_rounds,
+                rounds=shape.most_rounds * (MANY_TIMES if self.events_known > MANY_EVENTS else 1),
                 watched=tree_rows(start, watched),
             )
             grown.append((split, lesson, start, trees))

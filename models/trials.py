@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,10 +19,19 @@ from crm_core.store import Store
 from features.feature_set import feature_set_for
 from models.baselines import build_baselines
 from models.building import Built, Material, build_bundle, gather
-from models.evaluation import Estimate, area_under_curve, compare_losses, loss_of
-from models.hazard import Bools, Exposure
+from models.called import called_bins
+from models.evaluation import Estimate, Judged, area_under_curve, compare_losses, loss_of
+from models.fitting import Columns, Lesson, fit_logistic
+from models.hazard import Bools, Exposure, Floats, Ints, expit
 from models.questions import Answers, Questions, answers, ask, first_instant
 from models.task import Task
+
+if TYPE_CHECKING:
+    from models.simulation import Truth
+
+
+_BEFORE, _WITH_SUCCESS, _WITH_FAILURE = 0.304, 0.5, 0.218
+"""Share of successes, and of either that has the signal: with it, half come true."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +92,7 @@ class Ground:
     def cut_to(self, outcomes: int, seed: int) -> Bools | None:
         """Return the questions of so many accounts, by chance, that `outcomes` records have had theirs.
 
-        None where there are not as many. Of 0 outcomes: the accounts before the first one that has any.
+        None where there are not as many. Of 0 outcomes: a tenth of all accounts, none of which had any.
         """
         accounts, place = np.unique(self.material.questions.account, return_inverse=True)
         ids = self.material.questions.cohort.ids
@@ -94,9 +103,11 @@ class Ground:
         upto = np.cumsum(each[order])
         if upto[-1] < outcomes:
             return None
-        many = int(np.searchsorted(upto, outcomes, side="left" if outcomes else "right")) + bool(outcomes)
+        many = int(np.searchsorted(upto, outcomes)) + 1
+        if outcomes == 0:
+            order, many = order[each[order] == 0], -(-len(order) // 10)
         kept = np.zeros(len(accounts), dtype=np.bool_)
-        kept[order[: max(many, 1)]] = True
+        kept[order[:many]] = True
         return np.asarray(kept[place])
 
     def build(self, rows: Bools) -> tuple[Material, Built]:
@@ -153,4 +164,80 @@ def told_of_cuts(trials: Sequence[CutTrial]) -> str:
     return (
         f"| {first.outcomes:,} | {steps} | {auc} | {model.mean():.4f} | {base.mean():.4f} "
         f"| {(base - model).mean():+.4f}{error} | {worse} of {len(losses)} |"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Coverage:
+    """How many of `bins` intervals held the true mean of their bin, over draws of `questions` outcomes."""
+
+    covered: int
+    bins: int
+    questions: int
+
+    @property
+    def share(self) -> float:
+        """Return the share that did."""
+        return self.covered / self.bins
+
+
+def cover_truth(ground: Ground, truth: Truth, *, draws: int) -> Coverage:
+    """Return how often intervals of called probabilities hold the truth, outcomes being drawn from it.
+
+    The questions and what a model says of them stay; only what came of them is drawn again, each question
+    for itself: to be asked of tasks that ask once about a record.
+    """
+    rows = np.ones(len(ground.material.questions), dtype=np.bool_)
+    task, judged = ground.material.task, ground.judged
+    said = ground.build(rows)[1].bundle.predict(judged.frame).probability
+    true = truth.probabilities(task.name, judged.cohort.ids, judged.as_of, task.horizon_days)
+    known = ~np.isnan(true)
+    return cover_drawn(said[known], true[known], judged.account[known], draws=draws)
+
+
+def cover_drawn(said: Floats, true: Floats, entity: Ints, *, draws: int) -> Coverage:
+    """Return how often intervals of what was said (float64[n]) hold the truth, each row drawn for itself."""
+    random = np.random.default_rng(1)
+    covered = bins = 0
+    for _ in range(draws):
+        judged = Judged(happened=random.random(len(true)) < true, entity=entity)
+        for one in called_bins(said, judged):
+            inside = (said >= one.low) & ((said < one.high) | (one.high == 1))
+            covered += abs(one.happened - float(true[inside].mean())) <= one.give_or_take
+            bins += 1
+    return Coverage(covered=covered, bins=bins, questions=len(said))
+
+
+@dataclass(frozen=True, kw_only=True)
+class SignalSaid:
+    """What is said of records with a signal that is in the data three times, and what came of them."""
+
+    naive_bayes: float
+    logistic: float
+    came: float
+
+
+def say_one_signal_thrice(many: int = 20_000, seed: int = 1) -> SignalSaid:
+    """Return what a naive Bayes and a shrunken logistic model make of one signal under three names."""
+    from sklearn.naive_bayes import CategoricalNB
+
+    random = np.random.default_rng(seed)
+    happened = random.random(many) < _BEFORE
+    signal = random.random(many) < np.where(happened, _WITH_SUCCESS, _WITH_FAILURE)
+    matrix = np.repeat(signal[:, None], 3, axis=1).astype(np.float64)
+    naive = CategoricalNB().fit(matrix.astype(np.int64), happened)
+    exposure = Exposure(
+        at_risk=np.ones((many, 1), dtype=np.bool_),
+        event=happened[:, None],
+        closed_at=np.zeros((many, 1), dtype=np.int64),
+        weight=np.ones(many),
+    )
+    is_number = np.zeros(3, dtype=np.bool_)
+    columns = Columns(is_number=is_number, is_seasonal=is_number)
+    lesson = Lesson(matrix=matrix, exposure=exposure, columns=columns, fading=np.ones(1), until=0)
+    with_it = np.ones((1, 3))
+    return SignalSaid(
+        naive_bayes=float(naive.predict_proba(with_it.astype(np.int64))[0, 1]),
+        logistic=float(expit(fit_logistic(lesson, penalty=10.0).log_odds(with_it))[0, 0]),
+        came=float(happened[signal].mean()),
     )

@@ -33,7 +33,7 @@ from models.bundle import ModelBundle
 from models.drift import Shift, ratio_by_entity, shift_of_numbers, shift_of_words
 from models.evaluation import Estimate, Judged, measure
 from models.hazard import Bools, Exposure, Floats, expit, expose
-from models.questions import Questions, answers, ask, first_instant
+from models.questions import Questions, answers, ask, first_instant, own_days
 from models.scoring import features_of
 from models.task import Task
 from models.tasks import get_task
@@ -154,6 +154,8 @@ def watch(store: Store, bundle: ModelBundle, *, promise: Promise | None = None) 
 
     Raises FeatureSetMismatchError where the store's features are not those that the model learned from.
     """
+    if get_task(bundle.task).of_variant(bundle.variant).no_time_order:
+        return _without_dates(store, bundle)
     watched = _Watched.read(store, bundle)
     return WatchReport(
         task=bundle.task,
@@ -168,6 +170,21 @@ def watch(store: Store, bundle: ModelBundle, *, promise: Promise | None = None) 
             _calibration(watched),
             _performance(watched, promise),
         ),
+    )
+
+
+def _without_dates(store: Store, bundle: ModelBundle) -> WatchReport:
+    """Return a report that nothing can be compared with what came since, where nothing has a date."""
+    why = "its records have no dates: there is no before and since"
+    kinds = ("inputs", "outcomes", "calibration", "performance")
+    return WatchReport(
+        task=bundle.task,
+        model_version=bundle.version,
+        made_as_of=int(bundle.trained["as_of"]),
+        asked_at=micros(store.clock.now()),
+        new_outcomes=0,
+        taught_outcomes=int(bundle.trained["outcomes"]),
+        findings=tuple(Finding(kind=kind, state=State.UNKNOWN, why=why) for kind in kinds),
     )
 
 
@@ -225,8 +242,11 @@ class _Watched:
 
     def outcomes(self, known_at: int) -> int:
         """Return how many records are known to have had the event by an instant, whoever was asked."""
-        start = first_instant(self.store, self.task)
-        cohort = self.task.ask(self.store, start=start, until=instant(known_at))
+        until, start = instant(known_at), first_instant(self.store, self.task)
+        if self.task.own_horizon is not None:  # how far ahead each question looks, only its features tell
+            asked = ask(self.store, self.task, self.features, self.task.ask, start=start, until=until)
+            return len(np.unique(asked.cohort.ids[asked.expose(self.store, known_at).happened]))
+        cohort = self.task.ask(self.store, start=start, until=until)
         labels = self.task.labels(self.store, cohort, known_at=known_at)
         seen = expose(
             as_of=cohort.as_of,
@@ -344,12 +364,16 @@ def _performance(watched: _Watched, promise: Promise | None) -> Finding:
     cohort, said = _predictions_as_made(watched)
     if len(cohort) == 0:
         return _too_few("performance", 0, "whose whole window is over among stored predictions")
+    frame = watched.asked.frame.iloc[:0]
+    if watched.task.own_horizon is not None:
+        frame = build_frame(watched.store, cohort, watched.features)
     asked = Questions(
         task=watched.task,
         cohort=cohort,
-        frame=watched.asked.frame.iloc[:0],
+        frame=frame,
         account=cohort.ids,
         weight=np.ones(len(cohort)),
+        own_days=own_days(watched.task, frame),
     )
     answer = answers(watched.store, asked, watched.bundle.horizon_days)
     happened = answer.happened[answer.over]

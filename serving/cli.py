@@ -256,18 +256,29 @@ def views_sql(role: str, home: Path | None, as_json: bool) -> None:  # noqa: FBT
 @click.option(
     "--if-needed", is_flag=True, help="Only if none serves, or the one that does is not right any more."
 )
+@click.option(
+    "--overrule",
+    multiple=True,
+    metavar="FIELD",
+    help="Let a field through that the guard refuses; needs --by. May be given again.",
+)
+@click.option("--by", help="Who overrules the guard; kept with the run.")
 @_home
 @_json
 def train(
     task: str,
     as_of: datetime | None,
     if_needed: bool,  # noqa: FBT001  click gives flags by name
+    overrule: tuple[str, ...],
+    by: str | None,
     home: Path | None,
     as_json: bool,  # noqa: FBT001  click gives flags by name
 ) -> None:
     """Train a model, judge it on what came later, register it, and promote it if it may serve."""
     if if_needed and as_of is not None:
         raise click.UsageError("--if-needed asks about now: leave out --as-of")
+    if overrule and not by:
+        raise click.UsageError("--overrule needs --by: the run records who let a field through")
     settings = load_settings(home=home)
     store = open_store(settings)
     from serving.training_runs import show_reports, train_task
@@ -279,7 +290,10 @@ def train(
         answer(done.told, as_json=as_json, show=lambda: show_if_needed(done.reports))
         return
 
-    done = _each(task, lambda name: train_task(settings.home_folder, store, name, as_of=as_of))
+    done = _each(
+        task,
+        lambda name: train_task(settings.home_folder, store, name, as_of=as_of, overrule=overrule, by=by),
+    )
     answer(done.told, as_json=as_json, show=lambda: show_reports(done.reports))
 
 

@@ -72,6 +72,10 @@ def show_version(found: Mapping[str, Any]) -> None:
         ("estimator", found["estimator"]),
         ("learned from", f"{training['questions']:,} questions, {training['features']} features"),
         ("outcomes", f"{training['outcomes']:,} {found['outcome']}, {training['without_outcome']:,} not"),
+        (
+            "time order",
+            "none was possible: the records have no dates" if found.get("no_time_order") else "yes",
+        ),
         ("aliases", ", ".join(found["aliases"]) or "none"),
         ("SHA-256", found["sha256"]),
         ("MLflow run", found["run_id"]),
@@ -81,7 +85,7 @@ def show_version(found: Mapping[str, Any]) -> None:
     for line in ladder_lines(found):
         click.echo(line)
     if found["judged"] is not None:
-        show_judgement(found["judged"])
+        show_judgement(found["judged"], no_time_order=bool(found.get("no_time_order")))
     gates = [each["gate"] for each in found["promotions"] if each["gate"] and "passed" in each["gate"]]
     for gate in gates[:1] or [found.get("gate")]:
         if gate:

@@ -33,11 +33,14 @@ def save_backtest(home: Home, task: str, report: dict[str, Any]) -> None:
 
 
 def read_backtest(home: Home, task: str) -> dict[str, Any] | None:
-    """Return the newest replay of a task, or None where there was none."""
+    """Return the newest replay of a task, or None where there was none or its file is damaged."""
     path = home.models / f"{task}.backtest.json"
     if not path.is_file():
         return None
-    report: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        report: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:  # it can be made again; the page goes on without it
+        return None
     return report
 
 

@@ -12,6 +12,7 @@ import click
 
 from crm_core.changes import Source, newest_sequence
 from crm_core.errors import InvalidValueError
+from crm_core.predictions import IN_THE_END_DAYS
 from crm_core.store import Store
 from serving.console import Update, stage, table
 from serving.home import Home
@@ -34,8 +35,16 @@ METRICS = {
 """The metrics in a report's table, with the titles of their columns."""
 
 
-def train_task(home: Home, store: Store, task: str, *, as_of: datetime | None = None) -> dict[str, Any]:
-    """Train, judge and register a model of a task; return the report."""
+def train_task(
+    home: Home,
+    store: Store,
+    task: str,
+    *,
+    as_of: datetime | None = None,
+    overrule: Sequence[str] = (),
+    by: str | None = None,
+) -> dict[str, Any]:
+    """Train, judge and register a model of a task; return the report. `by` lets fields past the guard."""
     from models.simulation import load_truth
     from models.training import train
 
@@ -48,6 +57,8 @@ def train_task(home: Home, store: Store, task: str, *, as_of: datetime | None = 
             registry=open_registry(home),
             truth=load_truth(home.truth),
             promote=True,
+            overruled=overrule,
+            overruled_by=by,
             progress=update,
         )
     report: dict[str, Any] = trained.to_json()
@@ -108,18 +119,21 @@ def _show_report(report: Mapping[str, Any]) -> None:
     training = report["training"]
     click.echo()
     click.echo(click.style(f"{report['task']}: {report['version']}", bold=True))
-    horizon, as_of = report["horizon_days"], report["as_of"][:10]
-    click.echo(f"Chance to be {report['outcome']} within {horizon} days; by {report['estimator']}")
+    as_of = report["as_of"][:10]
+    within = horizon_in_words(report["horizon_days"])
+    click.echo(f"Chance to be {report['outcome']} {within}; by {report['estimator']}")
     click.echo(
         f"As of {as_of}, from {training['questions']:,} questions and {training['features']} features: "
         f"{training['outcomes']:,} {report['outcome']}, {training['without_outcome']:,} not"
     )
     for line in ladder_lines(report):
         click.echo(line)
+    for line in guard_lines(report):
+        click.echo(line)
     if report["judged"] is None:
         click.echo(f"Not judged: {report['not_judged']}")
     else:
-        show_judgement(report["judged"])
+        show_judgement(report["judged"], no_time_order=bool(report.get("no_time_order")))
     gate = report["gate"]["reason"]
     click.echo(f"Promoted: {gate}" if report["promoted"] else f"Not promoted: {gate}")
 
@@ -144,14 +158,36 @@ def _named(estimator: str) -> str:
     return estimator.replace("_", " ")
 
 
-def show_judgement(judged: Mapping[str, Any]) -> None:
-    """Print how right a model was on later questions, with intervals."""
+def guard_lines(report: Mapping[str, Any]) -> list[str]:
+    """Return what the guard doubted, and what somebody let past it."""
+    guard = report["guard"]
+    found = [
+        f"Doubtful: {', '.join(each['fields']) or each['feature']}: {each['evidence']}"
+        for each in guard["suspicions"]
+        if each.get("doubtful")
+    ]
+    if guard["overruled"]:
+        by = guard.get("overruled_by") or "nobody named"
+        found.append(f"Overruled by {by}: {', '.join(guard['overruled'])}")
+    return found
+
+
+def horizon_in_words(days: int) -> str:
+    """Return "within 90 days", or "in the end" where nobody knows when."""
+    return "in the end" if days == IN_THE_END_DAYS else f"within {days} days"
+
+
+def show_judgement(judged: Mapping[str, Any], *, no_time_order: bool = False) -> None:
+    """Print how right a model was on later questions, with intervals; or, without dates, on other records."""
     main = shown_horizon(judged)
-    title = (
-        f"Judged on {main['questions']:,} questions asked later "
-        f"({judged['first_asked'][:10]} to {judged['last_asked'][:10]}), {main['outcomes']:,} came true; "
-        "95 % intervals"
+    asked = (
+        f"records, each by a model of other records (cross-validation: no time order was possible, the "
+        f"records have no dates), {main['outcomes']:,} had the outcome"
+        if no_time_order
+        else f"questions asked later ({judged['first_asked'][:10]} to {judged['last_asked'][:10]}), "
+        f"{main['outcomes']:,} came true"
     )
+    title = f"Judged on {main['questions']:,} {asked}; 95 % intervals"
     rows = [
         [name, *(_cell(main["metrics"][name].get(metric)) for metric in METRICS)]
         for name in in_order(main["metrics"])
@@ -166,8 +202,8 @@ def _show_called(called: Sequence[Mapping[str, Any]], days: int) -> None:
     for one in called:
         click.echo(
             f"Of {one['questions']:,} questions ({one['records']:,} records) called "
-            f"{one['low']:.0%} to {one['high']:.0%}, {one['happened']:.0%} came true within {days} days, "
-            f"give or take {one['give_or_take']:.0%}"
+            f"{one['low']:.0%} to {one['high']:.0%}, {one['happened']:.0%} came true "
+            f"{horizon_in_words(days)}, give or take {one['give_or_take']:.0%}"
         )
 
 
@@ -256,9 +292,8 @@ def backtest_task(
 
 def show_backtest(report: Mapping[str, Any]) -> None:
     """Print what was said at each cut-off and on each Monday beside what came."""
-    title = (
-        f"{report['task']}: chance to be {report['outcome']} within {report['horizon_days']} days, replayed"
-    )
+    within = horizon_in_words(report["horizon_days"])
+    title = f"{report['task']}: chance to be {report['outcome']} {within}, replayed"
     together = report["together"]
     replays = [(replay["cutoff"][:10], replay) for replay in report["cutoffs"]]
     rows = [

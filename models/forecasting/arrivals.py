@@ -88,7 +88,7 @@ class Arrivals:
         middle = np.array([(self.as_of + period.end) / 2.0])
         design = _design(middle, self.as_of, self.first)
         unknown = float((design @ self.covariance @ design.T)[0, 0]) * self.overdispersion
-        if not knows_season(self.as_of, self.first):
+        if not _knows_season(self.as_of, self.first):
             unknown += _SEASON_SPREAD**2
         coming = float(self.rate(middle)[0]) * max((period.end - self.as_of) / DAY, 1.0)
         return unknown + (self.overdispersion - 1.0) / max(coming, 1e-9)
@@ -139,13 +139,12 @@ def _design(at: Floats, as_of: int, first: int) -> Floats:
     The trend says where the level is at `as_of` and is not carried on: stores grow fastest when begun.
     """
     day = np.array([instant(int(one)).timetuple().tm_yday for one in at]) * (2 * np.pi / 365.25)
-    known = float(knows_season(as_of, first))
+    known = float(_knows_season(as_of, first))
     years = np.minimum((at - as_of) / _YEAR, 0.0)
     return np.stack([np.ones(at.size), years, np.sin(day) * known, np.cos(day) * known], axis=1)
 
 
-def knows_season(as_of: int, first: int) -> bool:
-    """Say whether there is enough history to tell a season from a trend."""
+def _knows_season(as_of: int, first: int) -> bool:
     return as_of - first >= SEASON_FROM_DAYS * DAY
 
 

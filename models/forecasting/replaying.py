@@ -24,7 +24,7 @@ from models.building import build_bundle, gather
 from models.bundle import ModelBundle
 from models.fitting import Recipe, Rung
 from models.forecasting.amounts import learn_ratios
-from models.forecasting.arrivals import knows_season, learn_arrivals
+from models.forecasting.arrivals import learn_arrivals
 from models.forecasting.book import DealBook, Snapshot
 from models.forecasting.chances import Chances, learn_tail
 from models.forecasting.outlook import DRAWS, Scene, draw_futures, place_of
@@ -154,6 +154,7 @@ class _Told:
         """Return what its wins, as known at `now`, say of the shock."""
         return Evidence(
             log_likelihood=log_likelihood_of(self.wins(now), self.mean, self.variance),
+            middle=middle_of(self.period, self.as_of),
             weight=self.weight,
             months_ago=(now.as_of - self.period.end) / (30.4 * DAY),
         )
@@ -186,12 +187,9 @@ class Past:
         over = [one for one in self.told[case] if one.period.end + LATE_DAYS * DAY <= at]
         places = [place_of(revenue_of(now, one.period, self.currency), one.futures) for one in over]
         return Correction(
-            shock=learn_shock([one.evidence(now) for one in over], knows_season=self._knows_season(at)),
+            shock=learn_shock([one.evidence(now) for one in over], middle_of(case.period(at), at)),
             widening=learn_widening(places, [one.weight for one in over]),
         )
-
-    def _knows_season(self, at: int) -> bool:
-        return knows_season(at, at if self.book.first_known is None else self.book.first_known)
 
     def replay_all(self) -> None:
         """Replay every case from every month's start, oldest first."""
@@ -253,6 +251,11 @@ class Past:
             quantiles={q: float(np.quantile(told.futures, widened(q, told.widening))) for q in levels},
             simple=told.simple,
         )
+
+
+def middle_of(period: Period, as_of: int) -> int:
+    """Return the middle of what is still to come of a period."""
+    return (max(period.start, as_of) + period.end) // 2
 
 
 def _months_in(told: _Told) -> int:

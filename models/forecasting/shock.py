@@ -2,36 +2,36 @@
 
 In a period every cumulated hazard, and the rate of new deals, is multiplied by exp(z), with one z for all.
 Deals drawn one by one would cancel out and make ranges far too narrow; z does not cancel out. z is normal
-with a centre (what forecasts get wrong again and again) and a spread, both unknown: the periods seen so far
-give a posterior over them, which is near the prior while they are few. All is on grids, so that what is
-expected can be computed exactly and is what the simulation converges to.
+around a centre (what forecasts get wrong again and again) and a season, with a spread. All of these are
+unknown: the periods seen so far give a posterior over them, which is near the prior while they are few, so
+that a season that cannot be told yet widens the ranges and one that was seen twice moves them. z is held on
+a grid, so that what is expected can be computed exactly and is what the simulation converges to.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from statistics import NormalDist
 
 import numpy as np
 
+from crm_core.clock import instant
 from models.hazard import Floats, Ints
 
 NODES = np.linspace(-1.6, 1.6, 129)
 """The values that z may have."""
 
-_CENTRES = np.linspace(-0.6, 0.6, 49)
 _SPREADS = np.array([0.03, 0.06, 0.09, 0.12, 0.16, 0.20, 0.25, 0.30, 0.36, 0.44, 0.54, 0.66, 0.80])
 
 CENTRE_SPREAD = 0.12
 """Prior: by how much the level may be off in the long run (standard deviation, in log)."""
 
-USUAL_SPREAD = 0.10
-"""Prior: the middle of what periods may share (in log) where seasons are known ..."""
+SEASON_SPREAD = 0.12
+"""Prior: how large each of the two waves of a season may be (standard deviation, in log)."""
 
-UNKNOWN_SEASON_SPREAD = 0.20
-"""... and where there is too little history to tell them: then a season is a shock as well ..."""
+USUAL_SPREAD = 0.10
+"""Prior: the middle of what the deals of a period share besides (in log) ..."""
 
 SPREAD_FACTOR = 2.0
 """... and by which factor it may be larger or smaller (one standard deviation)."""
@@ -50,13 +50,22 @@ HALF_LIFE_MONTHS = 18.0
 class Evidence:
     """One period that is over: how likely its number of wins was for each value of z.
 
-    `log_likelihood` float64[NODES]; `weight`: less than 1 for periods that overlap; `months_ago` since it
-    ended.
+    `log_likelihood` float64[NODES]; `middle`: an instant (microseconds) that tells its season; `weight`: less
+    than 1 for periods that overlap; `months_ago` since it ended.
     """
 
     log_likelihood: Floats
+    middle: int
     weight: float
     months_ago: float
+
+    @property
+    def moments(self) -> tuple[float, float]:
+        """Return the mean and the variance of z by this period alone."""
+        chance = np.exp(self.log_likelihood - self.log_likelihood.max())
+        chance /= chance.sum()
+        mean = float(chance @ NODES)
+        return mean, float(chance @ (NODES - mean) ** 2)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -83,17 +92,43 @@ class Shock:
         return np.minimum(found, NODES.size - 1)
 
 
-def learn_shock(evidence: Sequence[Evidence], *, knows_season: bool = True) -> Shock:
-    """Return what past periods say of z; with none, the prior."""
-    normals, log_prior = _grid(USUAL_SPREAD if knows_season else UNKNOWN_SEASON_SPREAD)
-    log_posterior = log_prior.copy()
-    for one in evidence:
-        scaled = one.log_likelihood - one.log_likelihood.max()
-        recent = one.weight * 0.5 ** (one.months_ago / HALF_LIFE_MONTHS)
-        log_posterior += recent * np.log(np.maximum(normals @ np.exp(scaled), 1e-300))
-    posterior = np.exp(log_posterior - log_posterior.max())
-    weights = (posterior / posterior.sum()) @ normals
-    return Shock(weights=weights / weights.sum(), periods=len(evidence))
+def learn_shock(evidence: Sequence[Evidence], middle: int) -> Shock:
+    """Return what past periods say of z in a period with that middle (microseconds); with none, the prior.
+
+    For each spread in turn, centre and season have a normal posterior; spreads are weighed by how well they
+    foretell what was seen.
+    """
+    design = np.array([_season(one.middle) for one in evidence]).reshape(-1, 3)
+    seen = np.array([one.moments for one in evidence]).reshape(-1, 2)
+    weight = np.array([one.weight * 0.5 ** (one.months_ago / HALF_LIFE_MONTHS) for one in evidence])
+    target = _season(middle)
+    weights, scores = np.zeros((_SPREADS.size, NODES.size)), np.zeros(_SPREADS.size)
+    for place, spread in enumerate(_SPREADS):
+        noise = (spread**2 + seen[:, 1]) / np.maximum(weight, 1e-9)
+        effects, covariance, score = _regress(design, seen[:, 0], noise)
+        scores[place] = score - 0.5 * (np.log(spread / USUAL_SPREAD) / np.log(SPREAD_FACTOR)) ** 2
+        variance = float(target @ covariance @ target) + spread**2
+        density = np.exp(-0.5 * (NODES - float(target @ effects)) ** 2 / variance)
+        weights[place] = density / density.sum()
+    chance = np.exp(scores - scores.max())
+    return Shock(weights=(chance / chance.sum()) @ weights, periods=len(evidence))
+
+
+def _season(at: int) -> Floats:
+    """Return what z is a sum of: the centre and two waves a year."""
+    turn = 2 * np.pi * instant(at).timetuple().tm_yday / 365.25
+    return np.array([1.0, np.sin(turn), np.cos(turn)])
+
+
+def _regress(design: Floats, seen: Floats, noise: Floats) -> tuple[Floats, Floats, float]:
+    """Return the posterior mean and covariance of centre and season, and the log-likelihood of all seen."""
+    prior = np.array([CENTRE_SPREAD, SEASON_SPREAD, SEASON_SPREAD]) ** 2
+    covariance = np.linalg.inv(np.diag(1 / prior) + (design.T / noise) @ design)
+    effects = covariance @ (design.T @ (seen / noise))
+    whole = np.diag(noise) + (design * prior) @ design.T
+    _, size = np.linalg.slogdet(whole)
+    score = -0.5 * float(size + seen @ np.linalg.solve(whole, seen)) if seen.size else 0.0
+    return effects, covariance, score
 
 
 def no_shock() -> Shock:
@@ -126,13 +161,3 @@ def widened(level: float, factor: float) -> float:
     """Return the quantile level that stands for `level` once a range is widened by a factor."""
     normal = NormalDist()
     return normal.cdf(factor * normal.inv_cdf(level))
-
-
-@cache
-def _grid(usual: float) -> tuple[Floats, Floats]:
-    """Return the distribution of z for each centre and spread, and the log-prior of these."""
-    centre, spread = (one.ravel() for one in np.meshgrid(_CENTRES, _SPREADS, indexing="ij"))
-    density = np.exp(-0.5 * ((NODES - centre[:, None]) / spread[:, None]) ** 2)
-    log_prior = -0.5 * (centre / CENTRE_SPREAD) ** 2
-    log_prior -= 0.5 * (np.log(spread / usual) / np.log(SPREAD_FACTOR)) ** 2
-    return density / density.sum(axis=1, keepdims=True), log_prior

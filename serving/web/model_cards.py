@@ -10,6 +10,7 @@ from typing import Any
 from flask_babel import lazy_gettext as _
 from sqlalchemy.orm import Session
 
+from crm_core.predictions import IN_THE_END_DAYS
 from crm_core.promotions import Promotion, find_champion
 from crm_core.records import User
 from serving.champions import RECORD_TYPE_OF, Champions, Trouble
@@ -40,7 +41,7 @@ class Line:
 
 @dataclass(frozen=True, kw_only=True)
 class Judged:
-    """How good a model was on questions asked later than all it knew."""
+    """How good a model was on questions asked later than all it knew, or on records set aside."""
 
     questions: int
     outcomes: int
@@ -48,6 +49,12 @@ class Judged:
     first_asked: str
     last_asked: str
     lines: Sequence[Line]
+    no_time_order: bool = False
+
+    @property
+    def in_the_end(self) -> bool:
+        """Return whether it was asked how a record ends, whenever that is."""
+        return self.horizon_days == IN_THE_END_DAYS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,4 +134,5 @@ def _judged(report: Mapping[str, Any] | None) -> Judged | None:
         first_asked=judged_on["first_asked"],
         last_asked=judged_on["last_asked"],
         lines=lines,
+        no_time_order=bool((report or {}).get("no_time_order")),
     )

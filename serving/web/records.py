@@ -15,7 +15,7 @@ from crm_core.access import Reader
 from crm_core.changes import Action, Change
 from crm_core.fields import FieldDeclaration, list_fields
 from crm_core.opting_out import list_opted_out
-from crm_core.predictions import Prediction, list_predictions
+from crm_core.predictions import IN_THE_END_DAYS, Prediction, list_predictions
 from crm_core.records import SCORE_COLUMNS, Account, Activity, Deal, Lead, Role, User
 from serving.activity_log import list_activities
 from serving.owners import list_owners
@@ -127,6 +127,11 @@ class Sheet:
     timeline: Sequence[Entry]
     history: Sequence[Mapping[str, Any]]
     line: sparkline.Line | None
+
+    @property
+    def in_the_end(self) -> bool:
+        """Return whether the score is of how it ends, whenever that is."""
+        return self.outlook.horizon_days == IN_THE_END_DAYS
 
 
 def read_shelf(session: Session, user: User, kind: Kind, asked: Listing) -> Shelf:

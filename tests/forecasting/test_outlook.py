@@ -24,7 +24,7 @@ def test_what_is_expected_is_what_the_draws_come_to() -> None:
         ratios=np.array([0.5, 1.0, 1.0, 1.2]),
         won=snapshot(2),
     )
-    shock = learn_shock([])
+    shock = learn_shock([], AS_OF)
     lines = list_deals(said, Correction(shock=shock, widening=1.0))
     expected = sum(line.probability * line.amount for line in lines) + said.new_amount(shock)
     futures = draw_futures(said, shock, draws=40_000).total
@@ -52,7 +52,7 @@ def test_of_the_next_period_only_wins_within_it_count() -> None:
 
 def test_the_same_question_gives_the_same_bytes() -> None:
     said = outlook(np.full(30, 0.4), new=new_wins(3.0, variance=0.1))
-    first, second = (draw_futures(said, learn_shock([])).by_owner for _ in range(2))
+    first, second = (draw_futures(said, learn_shock([], AS_OF)).by_owner for _ in range(2))
     assert first.tobytes() == second.tobytes()
 
 

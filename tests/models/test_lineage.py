@@ -207,13 +207,13 @@ def test_a_prediction_that_was_tampered_with_is_told_apart(small: Store) -> None
     with small.transaction() as transaction:
         for row, values in (
             (first, {"probability": np.nextafter(first.probability, 1)}),
-            (second, {"score": 101, "grade": "Z"}),
+            (second, {"score": 101, "grade": "Z", "within": {"30": 0.5}}),
             (third, {"reasons": moved}),
         ):
             transaction.session.execute(update(Prediction).where(Prediction.id == row.id).values(**values))
     found = {each.prediction_id: each for each in recomputed(small, model)}
     assert [one.what for one in found[first.id].differences] == ["probability"]
-    assert [one.what for one in found[second.id].differences] == ["score", "grade"]
+    assert [one.what for one in found[second.id].differences] == ["score", "grade", "within"]
     (reason,) = found[third.id].differences
     assert reason.what == f"reason {moved[0]['group']}"
     assert reason.stored["value"] == "poison"

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
+import re
+from pathlib import Path
 from typing import Any
+
+import pytest
 
 from models.results import render_report
 
@@ -124,3 +129,23 @@ def test_a_model_that_was_not_judged_says_why() -> None:
     page = render_report("Leads", _report(judged=None, not_judged="nothing is over yet"))
     assert "Not judged: nothing is over yet." in page
     assert "|" not in page
+
+
+def test_leaving_open_deals_out_lets_a_win_rate_of_a_fifth_read_37_percent() -> None:
+    lines = list(_results_script().closed_only())
+    shares = [float(found) for line in lines for found in re.findall(r"([\d.]+)%", line)]
+    closed_only, by_hazard, within_60_days, ever = shares
+    assert closed_only == pytest.approx(37, abs=0.5)
+    assert by_hazard == pytest.approx(within_60_days, abs=0.5)
+    assert ever == 20
+
+
+def _results_script() -> Any:
+    """Return the module that writes the page of results; it belongs to no package."""
+    path = Path(__file__).resolve().parents[2] / "docs" / "results.py"
+    spec = importlib.util.spec_from_file_location("results_script", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

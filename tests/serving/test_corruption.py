@@ -179,7 +179,7 @@ def made_up_files(good: ModelBundle, chance: random.Random) -> Iterator[tuple[st
     content = json.loads(good.to_bytes())
     for name, value in WRONG_VALUES:
         yield f"{name} {value!r}"[:80], json.dumps({**content, name: value}).encode()
-    for name in content:
+    for name in content.keys() - OPTIONAL:
         yield f"without {name}", dump_json({k: v for k, v in content.items() if k != name}).encode()
     for what, change in WRONG_TREES.items():
         for _ in range(3):
@@ -188,6 +188,9 @@ def made_up_files(good: ModelBundle, chance: random.Random) -> Iterator[tuple[st
     for what, data in NO_MODELS.items():
         yield what, data
 
+
+OPTIONAL = {"later", "familiar", "not_reported", "usual"}
+"""What a file may do without: models of before had no such thing."""
 
 WRONG_VALUES: list[tuple[str, Any]] = [
     ("format", 99),
@@ -217,7 +220,7 @@ WRONG_VALUES: list[tuple[str, Any]] = [
     ("fading", [None, None, None]),
     ("calibration", {"intercept": 0.0, "slope": None}),
     ("calibration", {"intercept": 1e999, "slope": 1.0}),
-    ("calibration", {"intercept": "0", "slope": "1"}),
+    ("calibration", {"intercept": "none", "slope": []}),
     ("percentiles", []),
     ("percentiles", [0.5] * 100 + [0.1]),
     ("percentiles", [7.0] * 101),
