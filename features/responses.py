@@ -76,7 +76,9 @@ class DaysSinceResponse(_Answering):
             sentence=Sentence(
                 en="{value} days since the last response",
                 en_one="1 day since the last response",
+                en_none="less than a day since the last response",
                 zh="距对方上次回应 {value} 天",
+                zh_none="距对方上次回应不到一天",
                 en_missing="no response yet",
                 zh_missing="对方尚无回应",
             ),
@@ -102,13 +104,14 @@ class TriesSinceResponse(_Answering):
             nan="never missing",
             group=self.of.reason,
             sentence=Sentence(
-                en=f"{{value}} {noun.many} without a response since",
-                en_one=f"1 {noun.one} without a response since",
-                en_none=f"no {noun.many} without a response since",
-                zh=f"对方上次回应后{noun.zh} {{value}} {noun.measure},未获回应",
-                zh_none=f"对方上次回应后没有未获回应的{noun.zh}",
+                en=f"{{value}} {noun.many} still without a response",
+                en_one=f"1 {noun.one} still without a response",
+                en_none=f"no {noun.many} without a response",
+                zh=f"{noun.zh} {{value}} {noun.measure}，尚未获回应",
+                zh_none=f"没有未获回应的{noun.zh}",
                 en_missing=f"no {noun.many}",
                 zh_missing=f"没有{noun.zh}",
+                measure=noun.measure,
             ),
         )
 
