@@ -113,10 +113,14 @@ def test_the_api_gives_all_horizons_and_says_which_are_not_known(
 
 
 def test_scoring_now_answers_with_all_horizons(
-    client: FlaskClient, cast: Cast, lead: Lead, promote: Callable[..., HandMadeModel]
+    client: FlaskClient,
+    cast: Cast,
+    lead: Lead,
+    promote: Callable[..., HandMadeModel],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     model = promote()
-    model.score = lambda store, ids, as_of: [full(one) for one in ids]  # type: ignore[method-assign]
+    monkeypatch.setattr(model, "score", lambda _store, ids, _as_of: [full(one) for one in ids])
     given = client.post(f"/api/v1/leads/{lead.id}/score", headers=cast.header("Ana")).get_json()
     assert [one["probability"] for one in given["within"]] == list(WITHIN.values())
     assert (given["expected_days"], given["money_at_risk"]) == (41.4, [])
@@ -187,10 +191,16 @@ def test_money_at_risk_is_told_as_far_as_its_source_may_be_seen(
 
 
 def test_a_customer_can_be_scored_over_http(
-    client: FlaskClient, cast: Cast, customer: Account, promote: Callable[..., HandMadeModel]
+    client: FlaskClient,
+    cast: Cast,
+    customer: Account,
+    promote: Callable[..., HandMadeModel],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     model = promote("churn")
-    model.score = lambda store, ids, as_of: [full(one, yearly_value=WORTH) for one in ids]  # type: ignore[method-assign]
+    monkeypatch.setattr(
+        model, "score", lambda _store, ids, _as_of: [full(i, yearly_value=WORTH) for i in ids]
+    )
     given = client.post(f"/api/v1/customers/{customer.id}/score", headers=cast.header("Ana")).get_json()
     assert given["money_at_risk"][0]["at_risk"] == "14400.00"
     assert (
