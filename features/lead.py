@@ -6,7 +6,6 @@ from features.declaration import Feature
 from features.event_features import DaysSinceLast, EventCount, Events, HoursToFirst, LastValue, events
 from features.field_features import AgeDays, ChangesCount, FieldValue, MissingCount, Season
 from features.field_measures import Filled, FreeMail
-from features.rates import HistoricalRate
 from features.responses import DaysSinceResponse, TriesSinceResponse
 from features.wording import Noun
 
@@ -41,7 +40,6 @@ _OWNER = Noun(one="owner", many="owners", zh="负责人")
 
 LEAD_FEATURES: tuple[Feature, ...] = (
     FieldValue(record="lead", field="source", noun=_SOURCE),
-    HistoricalRate(record="lead", field="source", noun=_SOURCE, horizon="30d", lookback="180d"),
     FieldValue(record="lead", field="campaign", noun=Noun(one="campaign", many="campaigns", zh="市场活动")),
     FieldValue(record="lead", field="industry", noun=Noun(one="industry", many="industries", zh="行业")),
     FieldValue(record="lead", field="region", noun=Noun(one="region", many="regions", zh="地区")),
@@ -52,7 +50,6 @@ LEAD_FEATURES: tuple[Feature, ...] = (
         fields=("name", "company", "email", "phone", "title", "source", "industry", "region", "employees"),
     ),
     ChangesCount(record="lead", field="owner_id", noun=_OWNER),
-    HistoricalRate(record="lead", field="owner_id", noun=_OWNER, horizon="30d"),
     Filled(record="lead", field="phone", noun=Noun(one="phone number", many="phone numbers", zh="电话")),
     FreeMail(record="lead", noun=Noun(one="mail address", many="mail addresses", zh="邮箱")),
     *(EventCount(of=ACTIVITIES, lookback=lookback) for lookback in _WINDOWS),

@@ -79,7 +79,7 @@ VARIANTS: dict[str, tuple[Feature, ...]] = {
             )
             for field, lookback, each in (
                 ("source", "60d", "record"),
-                ("owner_id", "45d", "record"),
+                ("owner_id", None, "record"),
                 ("owner_id", "90d", "entry"),
                 ("custom.landing_page", None, "record"),
             )
