@@ -353,6 +353,10 @@ class Reader:
         fields = reason.get("fields")
         if fields is None:
             return reason.get("group") == "base" or not self._is_restricted
+        return self.may_be_told_of(fields)
+
+    def may_be_told_of(self, fields: Iterable[str]) -> bool:
+        """Return whether the user may see all fields that something comes from, named as `deal.amount`."""
         return all(self._may_be_told(*field.split(".", 1)) for field in fields)
 
     def _may_be_told(self, record_type: str, field: str) -> bool:
@@ -492,9 +496,14 @@ def check_may_write(user: User) -> None:
         raise _denied(user, "change records")
 
 
+def may_promote(user: User) -> bool:
+    """Tell whether a user's role may choose which model serves."""
+    return user.role in {Role.ANALYST, Role.ADMIN}
+
+
 def check_may_promote(user: User) -> None:
     """Raise AccessDeniedError for a role that may not choose which model serves."""
-    if user.role not in {Role.ANALYST, Role.ADMIN}:
+    if not may_promote(user):
         raise _denied(user, "promote or roll back models")
 
 

@@ -33,10 +33,12 @@ CRMError
 │   └── FeatureSetMismatchError    a model made for another feature set
 ├── TrainingError                  a training run that must not go on
 │   ├── LeakageError               an input that knows the outcome
-│   └── NotEnoughDataError         too few outcomes to say anything
+│   ├── NotEnoughDataError         too few outcomes to say anything
+│   └── ScorecardError             a scorecard that cannot be used
 └── ModelError                     a model that cannot serve
     ├── ModelNotFoundError         no such model or version
     ├── NoChampionError            no model promoted for the task
+    ├── GateNotPassedError         the model is worse than the one that serves, or nothing tells yet
     └── DamagedModelError          the bytes are not those that were registered
 """
 
@@ -245,6 +247,10 @@ class NotEnoughDataError(TrainingError):
     """Too few outcomes to say anything."""
 
 
+class ScorecardError(TrainingError):
+    """A scorecard that cannot be used."""
+
+
 class ModelError(CRMError):
     """A model that cannot serve."""
 
@@ -259,6 +265,15 @@ class NoChampionError(ModelError):
     def __init__(self, task: str) -> None:
         super().__init__(f"no champion for {task}; train one with: crm train {task}")
         self.task = task
+
+
+class GateNotPassedError(ModelError):
+    """A model that is worse than the one that serves, or that nothing tells apart from it yet."""
+
+    def __init__(self, version: str, reason: str) -> None:
+        super().__init__(f"{version} was not promoted: {reason}; promote it all the same with --overrule")
+        self.version = version
+        self.reason = reason
 
 
 class DamagedModelError(ModelError):

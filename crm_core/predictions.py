@@ -7,7 +7,7 @@ by `as_of`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -31,13 +31,16 @@ from sqlalchemy import (
     text,
     update,
 )
-from sqlalchemy.orm import InstrumentedAttribute, Mapped, Session, mapped_column
+from sqlalchemy.orm import InstrumentedAttribute, Mapped, Session, defer, mapped_column
 
 from crm_core.clock import micros
 from crm_core.columns import Instant, Json, dump_json
 from crm_core.opting_out import may_be_scored
 from crm_core.records import Account, Base, Deal, Id, Lead
 from crm_core.store import Transaction
+
+IN_THE_END_DAYS = 36_500
+"""Stands for "in the end" where a horizon in days is wanted: nothing takes a hundred years."""
 
 SCORED_TYPES: dict[str, type[Lead | Deal | Account]] = {"lead": Lead, "deal": Deal, "account": Account}
 """Record types that carry a score."""
@@ -66,6 +69,15 @@ class Prediction(Base):
     score: Mapped[int | None]
     grade: Mapped[str | None] = mapped_column(String(1))
     reasons: Mapped[list[dict[str, Any]] | None] = mapped_column(Json)
+    within: Mapped[dict[str, float | None] | None] = mapped_column(
+        Json, comment="probability by horizon in days; null in it: too few were followed for so long"
+    )
+    expected_days: Mapped[float | None] = mapped_column(
+        comment="mean days until it happens, given that it does within the longest horizon"
+    )
+    yearly_value: Mapped[list[dict[str, str]] | None] = mapped_column(
+        Json, comment="of customers: what they bring in a year, by currency"
+    )
     cause_change_id: Mapped[int | None] = mapped_column(
         BigInteger, comment="the change that led to it; NULL: time or a new model"
     )
@@ -78,13 +90,23 @@ class Prediction(Base):
 
 @dataclass(frozen=True, kw_only=True)
 class NewPrediction:
-    """A prediction to be written."""
+    """A prediction to be written.
+
+    `within` has the probability of every horizon in days, None where the model cannot say; `expected_days` is
+    the mean time until it happens, given that it does within the longest of them. `yearly_value` is what a
+    customer brings in a year: {"currency", "amount", "of"} each, see `features.worth`. `horizon_days` is that
+    of this record, where it is not the same for all.
+    """
 
     record_id: int
     probability: float | None
     score: int | None
     grade: str | None
     reasons: list[dict[str, Any]]
+    within: Mapping[int, float | None] | None = None
+    expected_days: float | None = None
+    yearly_value: Sequence[Mapping[str, str]] | None = None
+    horizon_days: int | None = None
     cause_change_id: int | None = None
 
 
@@ -159,15 +181,18 @@ class _Said:
             "as_of": micros(self.as_of),
             "recorded_at": micros(self.transaction.now),
             "model_version": self.model_version,
-            "horizon_days": self.horizon_days,
         }
         rows = [
             (
                 new.record_id,
+                new.horizon_days or self.horizon_days,
                 new.probability,
                 new.score,
                 new.grade,
                 dump_json(new.reasons),
+                _json(None if new.within is None else {str(days): p for days, p in new.within.items()}),
+                new.expected_days,
+                _json(None if new.yearly_value is None else list(new.yearly_value)),
                 new.cause_change_id,
             )
             for new in fresh
@@ -201,22 +226,38 @@ class _Said:
         )
 
 
-_NAMES: Final = ("record_id", "probability", "score", "grade", "reasons", "cause_change_id")
+_NAMES: Final = (
+    "record_id",
+    "horizon_days",
+    "probability",
+    "score",
+    "grade",
+    "reasons",
+    "within",
+    "expected_days",
+    "yearly_value",
+    "cause_change_id",
+)
 
 _INSERT_ROWS: Final = (
-    "INSERT INTO predictions (task, record_type, as_of, recorded_at, model_version, horizon_days, "
-    "record_id, probability, score, grade, reasons, cause_change_id) "
-    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
+    "INSERT INTO predictions (task, record_type, as_of, recorded_at, model_version, record_id, horizon_days, "
+    "probability, score, grade, reasons, within, expected_days, yearly_value, cause_change_id) "
+    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
 )
 
 _INSERT_COLUMNS: Final = text(
-    "INSERT INTO predictions (task, record_type, as_of, recorded_at, model_version, horizon_days, "
-    "record_id, probability, score, grade, reasons, cause_change_id) "
-    "SELECT :task, :record_type, :as_of, :recorded_at, :model_version, :horizon_days, given.* FROM unnest("
-    "CAST(:record_id AS bigint[]), CAST(:probability AS float8[]), CAST(:score AS int[]), "
-    "CAST(:grade AS text[]), CAST(:reasons AS text[]), CAST(:cause_change_id AS bigint[])) AS given "
-    "ON CONFLICT DO NOTHING"
+    "INSERT INTO predictions (task, record_type, as_of, recorded_at, model_version, record_id, horizon_days, "
+    "probability, score, grade, reasons, within, expected_days, yearly_value, cause_change_id) "
+    "SELECT :task, :record_type, :as_of, :recorded_at, :model_version, given.* FROM unnest("
+    "CAST(:record_id AS bigint[]), CAST(:horizon_days AS int[]), CAST(:probability AS float8[]), "
+    "CAST(:score AS int[]), CAST(:grade AS text[]), CAST(:reasons AS text[]), CAST(:within AS text[]), "
+    "CAST(:expected_days AS float8[]), CAST(:yearly_value AS text[]), CAST(:cause_change_id AS bigint[])) "
+    "AS given ON CONFLICT DO NOTHING"
 )
+
+
+def _json(value: object) -> str | None:
+    return None if value is None else dump_json(value)
 
 
 def _trend(
@@ -241,3 +282,17 @@ def list_predictions(
         .limit(limit)
     )
     return session.scalars(query).all()
+
+
+def newest_predictions(session: Session, record_type: str, ids: Sequence[int]) -> dict[int, Prediction]:
+    """Return the prediction that each of these records shows, by record; those never scored are left out."""
+    model = SCORED_TYPES[record_type]
+    shown = and_(
+        Prediction.record_type == record_type,
+        Prediction.record_id == model.id,
+        Prediction.as_of == model.scored_at,
+        Prediction.model_version == model.model_version,
+    )
+    query = select(Prediction).join(model, shown).where(model.id.in_(ids)).order_by(Prediction.id)
+    query = query.options(defer(Prediction.reasons))  # they stand on the record too
+    return {found.record_id: found for found in session.scalars(query)} if ids else {}

@@ -20,6 +20,7 @@ from features.event_features import (
 from features.field_features import AgeDays, ChangesCount, FieldValue, MissingCount, Season
 from features.measures import EventShare
 from features.payments import OverdueCount, PaymentDelay
+from features.responses import DaysSinceResponse, TriesSinceResponse
 from features.wording import Noun
 
 ACCOUNT = Noun(one="customer", many="customers", zh="客户")
@@ -36,7 +37,7 @@ def _of_account(
     measure: str = "次",
     *,
     group: str | None = None,
-    **where: str | tuple[str, ...],
+    **where: str | tuple[str | None, ...],
 ) -> Events:
     return events(
         "account", event, Noun(one=one, many=many, zh=zh, measure=measure), group=group, where=where
@@ -63,6 +64,28 @@ UNANSWERED = _of_account(
     direction="outbound",
     outcome=NO_ANSWER,
 )
+OWN_CONTACTS, OWN_OUTBOUND, OWN_INBOUND, OWN_TALKS = (
+    _of_account(
+        "activity",
+        f"{noun.one} outside deals",
+        f"{noun.many} outside deals",
+        f"商机外{noun.zh}",
+        group="contacts",
+        deal_id=(None,),
+        **where,
+    )
+    for noun, where in (
+        (CONTACTS.noun, {"direction": ("inbound", "outbound")}),
+        (
+            Noun(one="outbound contact", many="outbound contacts", zh="主动联系客户"),
+            {"direction": "outbound"},
+        ),
+        (INBOUND.noun, {"direction": "inbound"}),
+        (Noun(one="conversation", many="conversations", zh="交谈"), {"outcome": ("connected", "held")}),
+    )
+)
+"""What is not about a deal: in a deal that is stuck nobody answers either, however content a customer is."""
+DEALS = _of_account("deal", "deal", "deals", "商机", "个")
 TALKS = _of_account(
     "activity",
     "conversation",
@@ -108,6 +131,11 @@ ACCOUNT_FEATURES: tuple[Feature, ...] = (
     EventShare(of=CONTACTS, part=INBOUND, lookback="90d"),
     EventShare(of=CONTACTS, part=TALKS, lookback="90d"),
     DaysSinceLast(of=TALKS),
+    DaysSinceResponse(of=OWN_CONTACTS, answers=(OWN_INBOUND, OWN_TALKS)),
+    TriesSinceResponse(of=OWN_OUTBOUND, answers=(OWN_INBOUND, OWN_TALKS)),
+    LastValue(of=OWN_CONTACTS, field="outcome", noun=Noun(one="outcome", many="outcomes", zh="结果")),
+    EventCount(of=OWN_OUTBOUND, lookback="90d"),
+    DaysSinceLast(of=DEALS),
     OverdueCount(of=PAYMENTS),
     PaymentDelay(of=PAYMENTS, lookback="365d"),
     FieldValue(record="account", field="industry", noun=Noun(one="industry", many="industries", zh="行业")),

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from crm_core.arrays import NO_INSTANT
-from features.columns import Columns, Values, Words, stored_in
+from features.columns import Columns, Values, Words, in_words, stored_in
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -44,7 +44,7 @@ class Kind(NamedTuple):
 
     via: str | None
     event: str
-    where: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    where: tuple[tuple[str, tuple[str | None, ...]], ...] = ()
 
 
 class Ask(NamedTuple):
@@ -71,7 +71,7 @@ class Panel:
     column: Ints
     scale: Floats
     fields: tuple[str, ...]
-    allowed: tuple[tuple[str, Mapping[str, int], int], ...]
+    allowed: tuple[tuple[str, Mapping[str | None, int], int], ...]
 
     @classmethod
     def of(cls, asks: Iterable[Ask]) -> Panel:
@@ -94,8 +94,7 @@ class Panel:
         """Return which kinds each event is of, as bits; an empty array: all are of every kind."""
         kinds: Ints = _NOTHING
         for field, bits, others in self.allowed:
-            column = stored_in(columns, field)
-            words = column if isinstance(column, Words) else Words.of(column)
+            words = in_words(stored_in(columns, field))
             known = np.array([bits.get(word, others) for word in words.words.tolist()], dtype=np.int64)
             allowed = known[words.codes] if words.size else _NOTHING
             kinds = allowed if kinds is _NOTHING else kinds & allowed
@@ -142,7 +141,7 @@ def _place(ask: Ask) -> tuple[str, ...]:
     return (repr(ask.kind), ask.field)
 
 
-def _allowed(kinds: list[Kind]) -> Iterable[tuple[str, Mapping[str, int], int]]:
+def _allowed(kinds: list[Kind]) -> Iterable[tuple[str, Mapping[str | None, int], int]]:
     """Yield for each field the kinds that each word of it allows, and those that any other word does."""
     wanted = [dict(kind.where) for kind in kinds]
     for field in sorted({field for fields in wanted for field in fields}):

@@ -31,6 +31,11 @@ class Words:
         return (cls._of_many(values) if values.size > _MANY else None) or cls._of_any(values.tolist())
 
     @classmethod
+    def of_filled(cls, column: Values) -> Words:
+        """Return of a column of whole numbers, as links are, only which are empty: None, or no word."""
+        return cls((column != NO_INSTANT).astype(np.int32), as_objects([None, ""]))
+
+    @classmethod
     def _of_any(cls, cells: list[Any]) -> Words:
         """Return a column of whatever JSON holds; lists stay apart."""
         try:
@@ -66,8 +71,8 @@ class Words:
         """Return the words themselves."""
         return self.words[self.codes]
 
-    def among(self, wanted: tuple[str, ...]) -> Flags:
-        """Tell which rows hold one of `wanted`."""
+    def among(self, wanted: tuple[str | None, ...]) -> Flags:
+        """Tell which rows hold one of `wanted`; None is an empty one."""
         chosen = np.array([word in wanted for word in self.words.tolist()], dtype=np.bool_)
         return chosen[self.codes]
 
@@ -134,6 +139,13 @@ def as_objects(values: list[Any]) -> npt.NDArray[np.object_]:
     array = np.empty(len(values), dtype=object)
     array[:] = values
     return array
+
+
+def in_words(column: Values | Words) -> Words:
+    """Return a column as words; of whole numbers, only which are empty."""
+    if isinstance(column, Words):
+        return column
+    return Words.of_filled(column) if column.dtype.kind == "i" else Words.of(column)
 
 
 def nothing_in(column: Values | Words) -> float | int | None:

@@ -68,7 +68,9 @@ class DaysToContractEnd(ContractFeature):
             sentence=Sentence(
                 en="contract ends in {value} days",
                 en_one="contract ends in 1 day",
+                en_none="contract ends today",
                 zh="合同 {value} 天后到期",
+                zh_none="合同今天到期",
                 en_missing="no running contract",
                 zh_missing="没有在期合同",
             ),

@@ -83,9 +83,9 @@ class LastLinkedValue(EventFeature):
             group=self.of.reason,
             sentence=Sentence(
                 en=f"{self.noun.one} of the last {noun.one}: {value_en}",
-                zh=f"最近一{noun.measure}{noun.zh}的{self.noun.zh}:{value_zh}",
-                en_missing=f"no {self.noun.one} of a last {noun.one}",
-                zh_missing=f"{zh}没有{noun.zh}的{self.noun.zh}",
+                zh=f"最近一{noun.measure}{noun.zh}的{self.noun.zh}：{value_zh}",
+                en_missing=f"no {noun.one}{en}, or its {self.noun.one} is not known",
+                zh_missing=f"{zh}没有{noun.zh}，或其{self.noun.zh}未知",
             ),
         )
 

@@ -32,6 +32,7 @@ from features.field_features import (
 from features.field_measures import ListLength
 from features.measures import EventDistinct, EventShare
 from features.rates import HistoricalRate
+from features.responses import DaysSinceResponse, TriesSinceResponse
 from features.wording import Noun
 
 DEAL = Noun(one="deal", many="deals", zh="商机")
@@ -64,6 +65,7 @@ MAILS_OUT = _of_deal(
 INBOUND = _of_deal("inbound contact", "inbound contacts", "客户主动联系", direction="inbound")
 OUTBOUND = _of_deal("outbound contact", "outbound contacts", "主动联系客户", direction="outbound")
 CONTACTS = _of_deal("contact", "contacts", "往来", direction=("inbound", "outbound"))
+TALKS = _of_deal("conversation", "conversations", "交谈", group="contacts", outcome=("connected", "held"))
 UNANSWERED = _of_deal(
     "unanswered call",
     "unanswered calls",
@@ -120,6 +122,9 @@ DEAL_FEATURES: tuple[Feature, ...] = (
     EventCount(of=MEETINGS),
     *(DaysSinceLast(of=kind) for kind in (ACTIVITIES, CALLS, MEETINGS, INBOUND, OUTBOUND)),
     LastValue(of=CONTACTS, field="direction", noun=_DIRECTION),
+    LastValue(of=CONTACTS, field="outcome", noun=Noun(one="outcome", many="outcomes", zh="结果")),
+    DaysSinceResponse(of=CONTACTS, answers=(INBOUND, TALKS)),
+    TriesSinceResponse(of=OUTBOUND, answers=(INBOUND, TALKS)),
     EventShare(of=CONTACTS, part=INBOUND, lookback="30d"),
     EventCount(of=UNANSWERED, lookback="14d"),
     EventDistinct(of=ACTIVITIES, field="contact_id", noun=_PERSON, lookback="90d"),

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from crm_core.errors import FeatureError, OutcomeFieldError
 from crm_core.records import OUTCOME_FIELDS, RECORD_TYPES, SCORE_COLUMNS
 from crm_core.validation import columns_of
-from features.wording import Sentence
+from features.wording import Sentence, Value
 
 if TYPE_CHECKING:
     from features.asks import Ask
@@ -37,7 +37,7 @@ class Meaning:
     name : str
         Its column in a frame; carries the unit.
     unit : str
-        count, days, hours, currency, ratio, flag, value or category.
+        count, days, hours, currency, ratio (times), share (of 1), flag, value or category.
     nan : str
         What a missing value means.
     group : str
@@ -133,9 +133,9 @@ class Feature(ABC):
         """Return the fields it reads, as `record.field`, sorted."""
         return tuple(sorted({field for need in self.needs() for field in _fields_of(need)}))
 
-    def say(self, value: float | str | None, language: str = "en") -> str:
-        """Return what a rep reads for `value`."""
-        return self.meaning.sentence.say(value, self.unit, language)
+    def say(self, value: Value, language: str = "en", usual: float | None = None) -> str:
+        """Return what a rep reads for `value`, beside what is `usual` for a number."""
+        return self.meaning.sentence.say(value, self.unit, language, usual)
 
     def without_fields(self, unusable: frozenset[str]) -> Feature | None:
         """Return what is left of it without the fields `unusable` (`record.field`); None for nothing."""
@@ -179,6 +179,8 @@ def _fields_of(need: Need) -> set[str]:
 
 
 def _decisive(value: object) -> Any:  # noqa: ANN401  any JSON value
+    if isinstance(value, tuple):
+        return [_decisive(each) for each in value]
     if not is_dataclass(value):
         return value
     return {

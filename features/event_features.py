@@ -18,6 +18,7 @@ from crm_core.errors import FeatureError
 from crm_core.records import RECORD_TYPES
 from crm_core.validation import CHOICES, columns_of
 from features.asks import Ask, Kind, Measure
+from features.choices import choices_of
 from features.columns import picked, stored_in
 from features.compiled import loops
 from features.declaration import Column, Feature, Meaning, Need, check_input, reached
@@ -41,7 +42,7 @@ class Events:
     event: str
     noun: Noun = declared(metadata={"words": True})
     via: str | None = None
-    where: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    where: tuple[tuple[str, tuple[str | None, ...]], ...] = ()
     group: str | None = None
 
     def __post_init__(self) -> None:
@@ -52,7 +53,7 @@ class Events:
             choices = CHOICES.get((self.event, name))
             unknown = set(wanted) - set(choices or wanted)
             if unknown or not wanted:
-                raise FeatureError(f"{self.event}.{name} holds none of {sorted(unknown)}")
+                raise FeatureError(f"{self.event}.{name} holds none of {sorted(map(str, unknown))}")
 
     @property
     def reason(self) -> str:
@@ -77,9 +78,12 @@ def events(
     *,
     via: str | None = None,
     group: str | None = None,
-    where: Mapping[str, str | tuple[str, ...]] | None = None,
+    where: Mapping[str, str | tuple[str | None, ...]] | None = None,
 ) -> Events:
-    """Declare a kind of event; `where={"kind": "call"}` or `{"kind": ("call", "visit")}` keep only these."""
+    """Declare a kind of event; `where={"kind": "call"}` or `{"kind": ("call", "visit")}` keep only these.
+
+    `{"deal_id": (None,)}` keeps those in which the field is empty.
+    """
     chosen = tuple(
         (name, (wanted,) if isinstance(wanted, str) else tuple(wanted))
         for name, wanted in sorted((where or {}).items())
@@ -177,6 +181,7 @@ class EventCount(_Answered):
                 zh_none=f"{zh}没有{noun.zh}",
                 en_missing=f"no {noun.many}{en}",
                 zh_missing=f"{zh}没有{noun.zh}",
+                measure=noun.measure,
             ),
         )
 
@@ -205,7 +210,7 @@ class EventSum(_Answered):
             nan="never missing",
             group=self.of.reason,
             sentence=Sentence(
-                en=f"{what.many} with {self.noun.many} of {{value}}{en}",
+                en=f"{what.many}{en} with a total {self.noun.one} of {{value}}",
                 en_none=f"no {what.many}{en}",
                 zh=f"{zh}{what.zh}{self.noun.zh}合计 {{value}}",
                 zh_none=f"{zh}没有{what.zh}",
@@ -240,10 +245,10 @@ class EventMean(EventSum):
             nan=f"no {self.noun.one} known{en}",
             group=self.of.reason,
             sentence=Sentence(
-                en=f"mean {self.noun.one} of {what.many} {{value}}{en}",
+                en=f"{what.many}{en} with a mean {self.noun.one} of {{value}}",
                 zh=f"{zh}{what.zh}平均{self.noun.zh} {{value}}",
-                en_missing=f"no {self.noun.one} of {what.many}{en}",
-                zh_missing=f"{zh}没有{what.zh}{self.noun.zh}",
+                en_missing=f"no {what.many}{en} with a known {self.noun.one}",
+                zh_missing=f"{zh}没有已知{self.noun.zh}的{what.zh}",
             ),
         )
 
@@ -267,7 +272,9 @@ class DaysSinceLast(_Answered):
             sentence=Sentence(
                 en=f"{{value}} days since the last {noun.one}",
                 en_one=f"1 day since the last {noun.one}",
+                en_none=f"less than a day since the last {noun.one}",
                 zh=f"距上次{noun.zh} {{value}} 天",
+                zh_none=f"距上次{noun.zh}不到一天",
                 en_missing=never,
                 zh_missing=f"尚无{noun.zh}" if self.length is None else f"{zh}没有{noun.zh}",
             ),
@@ -298,7 +305,9 @@ class DaysSinceFirst(_Answered):
             sentence=Sentence(
                 en=f"{{value}} days since the first {noun.one}",
                 en_one=f"1 day since the first {noun.one}",
+                en_none=f"less than a day since the first {noun.one}",
                 zh=f"距首次{noun.zh} {{value}} 天",
+                zh_none=f"距首次{noun.zh}不到一天",
                 en_missing=f"no {noun.one} yet",
                 zh_missing=f"尚无{noun.zh}",
             ),
@@ -323,7 +332,12 @@ class HoursToFirst(DaysSinceFirst):
             sentence=Sentence(
                 en=f"{{value}} hours to the first {noun.one}",
                 en_one=f"1 hour to the first {noun.one}",
+                en_none=f"first {noun.one} at once",
+                en_negative=f"first {noun.one} {{value}} hours before it was entered",
+                en_minus_one=f"first {noun.one} 1 hour before it was entered",
                 zh=f"{{value}} 小时后首次{noun.zh}",
+                zh_none=f"随即首次{noun.zh}",
+                zh_negative=f"录入前 {{value}} 小时首次{noun.zh}",
                 en_missing=f"no {noun.one} yet",
                 zh_missing=f"尚无{noun.zh}",
             ),
@@ -363,9 +377,10 @@ class LastValue(_Answered):
             group=self.of.reason,
             sentence=Sentence(
                 en=f"{self.noun.one} of the last {noun.one}: {{value}}",
-                zh=f"上次{noun.zh}的{self.noun.zh}:{{value}}",
-                en_missing=f"no {self.noun.one} of a last {noun.one}",
-                zh_missing=f"{zh}没有{noun.zh}的{self.noun.zh}",
+                zh=f"上次{noun.zh}的{self.noun.zh}：{{value}}",
+                choices=choices_of(self.field),
+                en_missing=f"no {noun.one}, or its {self.noun.one} is not known",
+                zh_missing=f"{zh}没有{noun.zh}，或其{self.noun.zh}未知",
             ),
         )
 
@@ -398,11 +413,11 @@ class MedianGap(_Answered):
             nan=f"fewer than two days with {noun.many}{en}",
             group=self.of.reason,
             sentence=Sentence(
-                en=f"usually {{value}} days between {noun.many}",
-                en_one=f"usually 1 day between {noun.many}",
-                zh=f"通常每 {{value}} 天一{noun.measure}{noun.zh}",
+                en=f"{{value}} days between {noun.many} as a rule",
+                en_one=f"1 day between {noun.many} as a rule",
+                zh=f"平均每 {{value}} 天一{noun.measure}{noun.zh}",
                 en_missing=f"too few {noun.many}{en} to tell a rhythm",
-                zh_missing=f"{zh}{noun.zh}太少,看不出规律",
+                zh_missing=f"{zh}{noun.zh}太少，看不出规律",
             ),
         )
 
@@ -421,10 +436,11 @@ class GapRatio(EventFeature):
             nan=f"fewer than two days with {noun.many}{en}",
             group=self.of.reason,
             sentence=Sentence(
-                en=f"the last {noun.one} is {{value}} times as long ago as usual",
-                zh=f"距上次{noun.zh}的时间是平时间隔的 {{value}} 倍",
+                en=f"time since the last {noun.one} is {{value}} times their own rhythm",
+                en_one=f"time since the last {noun.one} is their own rhythm",
+                zh=f"距上次{noun.zh}的时间是自身节奏的 {{value}} 倍",
                 en_missing=f"too few {noun.many}{en} to tell a rhythm",
-                zh_missing=f"{zh}{noun.zh}太少,看不出规律",
+                zh_missing=f"{zh}{noun.zh}太少，看不出规律",
             ),
         )
 

@@ -22,7 +22,7 @@ from crm_core.arrays import NO_INSTANT
 from crm_core.clock import DAY
 from crm_core.segments import end_within, expand_runs, runs_of
 from features.asks import Ask, Measure, Panel
-from features.columns import Columns, Words, stored_in
+from features.columns import Columns, in_words, stored_in
 from features.compiled import loops
 from features.windows import NEVER, Ints, leaves_window
 
@@ -82,10 +82,9 @@ class Versions:
         order = np.lexsort((self.start[rows], self.record_id[rows], self.occurred_at[rows], self.key[rows]))
         return self.take(rows[order])
 
-    def holding(self, field: str, wanted: tuple[str, ...]) -> npt.NDArray[np.bool_]:
-        """Tell which of them have one of `wanted` in a field of words."""
-        column = stored_in(self.columns, field)
-        return (column if isinstance(column, Words) else Words.of(column)).among(wanted)
+    def holding(self, field: str, wanted: tuple[str | None, ...]) -> npt.NDArray[np.bool_]:
+        """Tell which of them have one of `wanted` in a field of words; None is an empty field of any kind."""
+        return in_words(stored_in(self.columns, field)).among(wanted)
 
 
 class AskedEvents:
@@ -112,6 +111,12 @@ class AskedEvents:
         if self._longest > FEW:
             asked, _, many = self._many
             result[asked] = many.total(np.ones(many.size, dtype=np.int64), lookback)
+        return result
+
+    def count_after(self, after: Ints) -> Ints:
+        """Return how many events happened after an instant of each question (NO_INSTANT: of all time)."""
+        happened = self.versions.occurred_at
+        result: Ints = self._loops.count_after(*self._asked, happened, *self._seen, after)
         return result
 
     def total(self, weight: Ints, lookback: int | None = None) -> Ints:

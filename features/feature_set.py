@@ -172,5 +172,20 @@ def _custom_feature(field: FieldDeclaration) -> Feature | None:
     plain = field.name.removeprefix("custom.").replace("_", " ")
     english = field.label_en or plain
     noun = Noun(one=english, many=english, zh=field.label_zh or field.label_en or plain)
-    build = DaysUntil if kind in (FieldKind.INSTANT, FieldKind.DAY) else FieldValue
-    return build(record=field.record_type, field=field.name, kind=kind, noun=noun)
+    if kind in (FieldKind.INSTANT, FieldKind.DAY):
+        return DaysUntil(record=field.record_type, field=field.name, kind=kind, noun=noun)
+    return FieldValue(
+        record=field.record_type, field=field.name, kind=kind, noun=noun, labels=_labels_of(field)
+    )
+
+
+def _labels_of(field: FieldDeclaration) -> tuple[tuple[str, str, str], ...]:
+    """Return the words of a choice field with their English and Chinese labels."""
+    return tuple(
+        (
+            str(each["value"]),
+            str(each.get("label_en") or each["value"]),
+            str(each.get("label_zh") or each.get("label_en") or each["value"]),
+        )
+        for each in field.choices or ()
+    )

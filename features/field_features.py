@@ -18,6 +18,7 @@ from crm_core.fields import FieldKind
 from crm_core.pipelines import PIPELINES, Stage
 from crm_core.records import RECORD_TYPES
 from crm_core.validation import columns_of
+from features.choices import Choices, choices_of
 from features.compiled import loops
 from features.declaration import Column, Feature, Meaning, Need, check_input, reached
 from features.event_features import as_number, unit_of
@@ -65,9 +66,13 @@ class FieldFeature(Feature):
 
 @dataclass(frozen=True, kw_only=True)
 class FieldValue(FieldFeature):
-    """What a field held: a word or a number. `kind` is that of a custom field."""
+    """What a field held: a word or a number. `kind` is that of a custom field.
+
+    `labels` are the words of a choice field with what they are called in English and Chinese.
+    """
 
     kind: FieldKind | None = None
+    labels: tuple[tuple[str, str, str], ...] = declared(default=(), metadata={"words": True})
 
     def __post_init__(self) -> None:
         """Refuse a field that holds neither a word nor a number."""
@@ -91,9 +96,10 @@ class FieldValue(FieldFeature):
             group=self.key,
             sentence=Sentence(
                 en=f"{noun.one}: {{value}}",
-                zh=f"{noun.zh}:{{value}}",
+                zh=f"{noun.zh}：{{value}}",
                 en_missing=f"{noun.one} not given",
                 zh_missing=f"未填写{noun.zh}",
+                choices=self._choices(),
             ),
         )
 
@@ -103,6 +109,12 @@ class FieldValue(FieldFeature):
         if self.dtype == "category":
             return values
         return as_number(values, MONEY_SCALE if self.unit == "currency" else 1)
+
+    def _choices(self) -> Choices:
+        """Return how the words of the field are read: by their labels, where the company declared some."""
+        return {word: (en, zh) for word, en, zh in self.labels} or (
+            choices_of(self.field) if self.kind is None else {}
+        )
 
     def _unit(self) -> str:
         if self.kind is None:
@@ -137,7 +149,12 @@ class DaysUntil(FieldFeature):
             sentence=Sentence(
                 en=f"{{value}} days until the {noun.one}",
                 en_one=f"1 day until the {noun.one}",
+                en_none=f"{noun.one} today",
+                en_negative=f"{noun.one} passed {{value}} days ago",
+                en_minus_one=f"{noun.one} passed 1 day ago",
                 zh=f"距{noun.zh} {{value}} 天",
+                zh_none=f"{noun.zh}就在今天",
+                zh_negative=f"{noun.zh}已过 {{value}} 天",
                 en_missing=f"{noun.one} not given",
                 zh_missing=f"未填写{noun.zh}",
             ),
@@ -166,9 +183,11 @@ class FieldAge(FieldFeature):
             nan="never missing" if self.via is None else "no such record",
             group=self.key,
             sentence=Sentence(
-                en=f"{{value}} days with this {noun.one}",
-                en_one=f"1 day with this {noun.one}",
-                zh=f"{noun.zh}保持 {{value}} 天",
+                en=f"{noun.one} unchanged for {{value}} days",
+                en_one=f"{noun.one} unchanged for 1 day",
+                en_none=f"{noun.one} unchanged for less than a day",
+                zh=f"{noun.zh}已有 {{value}} 天未变",
+                zh_none=f"{noun.zh}不到一天前才变更",
                 en_missing=f"{noun.one} not known",
                 zh_missing=f"{noun.zh}未知",
             ),
@@ -195,7 +214,9 @@ class DaysSinceChange(FieldFeature):
             sentence=Sentence(
                 en=f"{noun.one} changed {{value}} days ago",
                 en_one=f"{noun.one} changed 1 day ago",
+                en_none=f"{noun.one} changed less than a day ago",
                 zh=f"{noun.zh}在 {{value}} 天前变更",
+                zh_none=f"{noun.zh}不到一天前变更",
                 en_missing=f"{noun.one} never changed",
                 zh_missing=f"{noun.zh}从未变更",
             ),
@@ -250,7 +271,9 @@ class ChangesCount(FieldFeature):
 
     def _counted(self, name: str, verb_en: str, verb_zh: str) -> Meaning:
         noun, en, zh = self.words, last_en(self.length), last_zh(self.length)
-        never_en, never_zh = f"{noun.one} never {verb_en}{en}", f"{zh}{noun.zh}没有{verb_zh}"
+        never_en, never_zh = f"{noun.one} not {verb_en}{en}", f"{zh}{noun.zh}没有{verb_zh}"
+        if self.length is None:
+            never_en, never_zh = f"{noun.one} never {verb_en}", f"{noun.zh}从未{verb_zh}"
         return Meaning(
             name=name,
             unit="count",
@@ -264,6 +287,7 @@ class ChangesCount(FieldFeature):
                 zh_none=never_zh,
                 en_missing=never_en,
                 zh_missing=never_zh,
+                measure="次",
             ),
         )
 
@@ -306,7 +330,10 @@ class AgeDays(Feature):
             sentence=Sentence(
                 en=f"{self.noun.one} {{value}} days old",
                 en_one=f"{self.noun.one} 1 day old",
-                zh=f"{self.noun.zh}已有 {{value}} 天",
+                en_none=f"{self.noun.one} less than a day old",
+                zh=f"{self.noun.zh}建档已有 {{value}} 天",
+                zh_none=f"{self.noun.zh}建档不到一天",
+                compared=False,
                 en_missing=f"age of the {self.noun.one} not known",
                 zh_missing=f"{self.noun.zh}时长未知",
             ),
@@ -341,13 +368,14 @@ class MissingCount(Feature):
             nan="never missing",
             group="missing_fields",
             sentence=Sentence(
-                en="{value} fields not filled in",
-                en_one="1 field not filled in",
-                en_none="every field filled in",
-                zh="{value} 个字段未填写",
-                zh_none="字段均已填写",
+                en="{value} fields left empty",
+                en_one="1 field left empty",
+                en_none="no field left empty",
+                zh="{value} 个字段留空",
+                zh_none="没有字段留空",
                 en_missing="fields not known",
                 zh_missing="字段未知",
+                measure="个",
             ),
         )
 
@@ -388,7 +416,11 @@ class Season(Feature):
             nan="never missing",
             group="season",
             sentence=Sentence(
-                en="the time of the year", zh="所处季节", en_missing="time not known", zh_missing="时间未知"
+                en="the time of the year",
+                zh="所处季节",
+                en_missing="time not known",
+                zh_missing="时间未知",
+                compared=False,
             ),
         )
 
@@ -416,13 +448,14 @@ class StageIndex(Feature):
             nan="a stage that its pipeline does not have",
             group="stage",
             sentence=Sentence(
-                en="{value} stages behind it",
-                en_one="1 stage behind it",
+                en="{value} stages passed",
+                en_one="1 stage passed",
                 en_none="in the first stage",
                 zh="已过 {value} 个阶段",
                 zh_none="处于首个阶段",
                 en_missing="stage not in its pipeline",
                 zh_missing="阶段不在流程中",
+                compared=False,
             ),
         )
 
@@ -450,8 +483,11 @@ class StageAgeRatio(Feature):
             nan="a stage that its pipeline does not have",
             group="stage",
             sentence=Sentence(
-                en="{value} times as long in this stage as it should be",
+                en="in this stage for {value} times its time limit",
+                en_one="in this stage for as long as its time limit",
+                en_none="new in this stage",
                 zh="停留时间为该阶段限期的 {value} 倍",
+                zh_none="刚进入该阶段",
                 en_missing="stage not in its pipeline",
                 zh_missing="阶段不在流程中",
             ),

@@ -14,6 +14,7 @@ from crm_core.errors import FeatureError
 from crm_core.pipelines import PIPELINES
 from crm_core.records import RECORD_TYPES
 from crm_core.validation import CHOICES, columns_of
+from features.choices import choices_of, read_as
 from features.declaration import Column, Meaning
 from features.event_features import as_number, unit_of
 from features.events import AskedEvents, Values
@@ -57,17 +58,18 @@ class DaysHeld(FieldFeature):
         """Return what it says."""
         noun, en, zh = self.words, last_en(self.length), last_zh(self.length)
         suffix = "" if self.lookback is None else f"_{self.lookback}"
+        word_en, word_zh = (read_as(self.value, choices_of(self.field), each) for each in ("en", "zh"))
         return Meaning(
             name=f"{self.key}_{self.value.replace(' ', '_')}_days{suffix}",
             unit="days",
             nan="never missing" if self.via is None else "no such record",
             group=self.key,
             sentence=Sentence(
-                en=f"{{value}} days with {noun.one} {self.value}{en}",
-                en_one=f"1 day with {noun.one} {self.value}{en}",
-                en_none=f"never {noun.one} {self.value}{en}",
-                zh=f"{zh}{noun.zh}为{self.value}共 {{value}} 天",
-                zh_none=f"{zh}{noun.zh}从未为{self.value}",
+                en=f"{{value}} days with {noun.one} {word_en}{en}",
+                en_one=f"1 day with {noun.one} {word_en}{en}",
+                en_none=f"hardly ever {noun.one} {word_en}{en}",
+                zh=f"{zh}{noun.zh}为{word_zh}共 {{value}} 天",
+                zh_none=f"{zh}{noun.zh}几乎从未为{word_zh}",
                 en_missing=f"{noun.one} not known",
                 zh_missing=f"{noun.zh}未知",
             ),
@@ -198,6 +200,7 @@ class ListLength(FieldFeature):
                 zh_none=f"没有已知{noun.zh}",
                 en_missing=f"no {noun.one} known",
                 zh_missing=f"没有已知{noun.zh}",
+                measure=noun.measure,
             ),
         )
 
@@ -230,6 +233,7 @@ class Growth(FieldFeature):
                 en=f"{noun.one} {{value}} times what it was at first",
                 en_one=f"{noun.one} as at first",
                 zh=f"{noun.zh}为最初的 {{value}} 倍",
+                compared=False,
                 en_missing=f"{noun.one} not given at first",
                 zh_missing=f"最初未填写{noun.zh}",
             ),

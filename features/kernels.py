@@ -392,6 +392,21 @@ def count(
 
 
 @_compiled
+def count_after(
+    start: Ints, stop: Ints, as_of: Ints, occurred: Ints, since: Ints, until: Ints, after: Ints
+) -> Ints:
+    """Return how many visible events of each question happened after an instant of its own."""
+    result = np.zeros(as_of.size, np.int64)
+    for i in range(as_of.size):
+        when, limit = as_of[i], after[i]
+        for j in range(stop[i] - 1, start[i] - 1, -1):
+            if occurred[j] <= limit:
+                break
+            result[i] += (since[j] <= when) & (when < until[j])
+    return result
+
+
+@_compiled
 def total(
     start: Ints,
     stop: Ints,
@@ -824,6 +839,7 @@ def warm() -> None:
     take(place, ints, ints, ints, ints, ints)
     window = (start, stop, ints, ints, ints, limits)
     count(*window, 1, 9)
+    count_after(*window, ints)
     total(*window, ints, 1, 9)
     newest(*window, 1, 9)
     oldest(start, stop, ints, ints, limits, 9)

@@ -54,10 +54,13 @@ class Labels:
         When the first event after `as_of` happened, in microseconds; NO_INSTANT for none by `known_until`.
     known_until : int64[n]
         Until when the outcome has been seen, in microseconds; may lie before `as_of`.
+    over_at : int64[n] or None
+        Of questions about the end of a record: when each was over, in microseconds, NO_INSTANT if it is not.
     """
 
     event_at: Ints
     known_until: Ints
+    over_at: Ints | None = None
 
     def __len__(self) -> int:
         """Return the number of questions."""

@@ -5,6 +5,9 @@ from __future__ import annotations
 from features.declaration import Feature
 from features.event_features import DaysSinceLast, EventCount, Events, HoursToFirst, LastValue, events
 from features.field_features import AgeDays, ChangesCount, FieldValue, MissingCount, Season
+from features.field_measures import Filled, FreeMail
+from features.rates import HistoricalRate
+from features.responses import DaysSinceResponse, TriesSinceResponse
 from features.wording import Noun
 
 LEAD = Noun(one="lead", many="leads", zh="线索")
@@ -31,9 +34,14 @@ WEB = _of_lead("web visit", "web visits", "网站访问", kind="web")
 INBOUND = _of_lead("inbound contact", "inbound contacts", "客户主动联系", direction="inbound")
 OUTBOUND = _of_lead("outbound contact", "outbound contacts", "主动联系客户", direction="outbound")
 CONTACTS = _of_lead("contact", "contacts", "往来", direction=("inbound", "outbound"))
+TALKS = _of_lead("conversation", "conversations", "交谈", group="contacts", outcome=("connected", "held"))
+
+_SOURCE = Noun(one="source", many="sources", zh="来源")
+_OWNER = Noun(one="owner", many="owners", zh="负责人")
 
 LEAD_FEATURES: tuple[Feature, ...] = (
-    FieldValue(record="lead", field="source", noun=Noun(one="source", many="sources", zh="来源")),
+    FieldValue(record="lead", field="source", noun=_SOURCE),
+    HistoricalRate(record="lead", field="source", noun=_SOURCE, horizon="30d", lookback="180d"),
     FieldValue(record="lead", field="campaign", noun=Noun(one="campaign", many="campaigns", zh="市场活动")),
     FieldValue(record="lead", field="industry", noun=Noun(one="industry", many="industries", zh="行业")),
     FieldValue(record="lead", field="region", noun=Noun(one="region", many="regions", zh="地区")),
@@ -43,7 +51,10 @@ LEAD_FEATURES: tuple[Feature, ...] = (
         record="lead",
         fields=("name", "company", "email", "phone", "title", "source", "industry", "region", "employees"),
     ),
-    ChangesCount(record="lead", field="owner_id", noun=Noun(one="owner", many="owners", zh="负责人")),
+    ChangesCount(record="lead", field="owner_id", noun=_OWNER),
+    HistoricalRate(record="lead", field="owner_id", noun=_OWNER, horizon="30d"),
+    Filled(record="lead", field="phone", noun=Noun(one="phone number", many="phone numbers", zh="电话")),
+    FreeMail(record="lead", noun=Noun(one="mail address", many="mail addresses", zh="邮箱")),
     *(EventCount(of=ACTIVITIES, lookback=lookback) for lookback in _WINDOWS),
     *(
         EventCount(of=kind, lookback=lookback)
@@ -56,6 +67,8 @@ LEAD_FEATURES: tuple[Feature, ...] = (
     EventCount(of=MEETINGS),
     *(DaysSinceLast(of=kind) for kind in (ACTIVITIES, CALLS, MEETINGS, WEB, INBOUND, OUTBOUND)),
     HoursToFirst(of=OUTBOUND),
+    DaysSinceResponse(of=CONTACTS, answers=(INBOUND, TALKS)),
+    TriesSinceResponse(of=OUTBOUND, answers=(INBOUND, TALKS)),
     LastValue(of=CONTACTS, field="direction", noun=Noun(one="direction", many="directions", zh="方向")),
     LastValue(of=ACTIVITIES, field="kind", noun=Noun(one="kind", many="kinds", zh="类型")),
     LastValue(of=CALLS, field="outcome", noun=Noun(one="outcome", many="outcomes", zh="结果")),

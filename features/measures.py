@@ -67,10 +67,10 @@ class EventLargest(EventFeature):
             nan=f"no {self.noun.one} known{window}",
             group=self.of.reason,
             sentence=Sentence(
-                en=f"{en} {self.noun.one} of {what.many} {{value}}{window}",
-                zh=f"{window_zh}{what.zh}{zh}{self.noun.zh} {{value}}",
-                en_missing=f"no {self.noun.one} of {what.many}{window}",
-                zh_missing=f"{window_zh}没有{what.zh}{self.noun.zh}",
+                en=f"{en} {self.noun.one} of {what.many}{window}: {{value}}",
+                zh=f"{window_zh}{what.zh}{zh}{self.noun.zh}：{{value}}",
+                en_missing=f"no {what.many}{window} with a known {self.noun.one}",
+                zh_missing=f"{window_zh}没有已知{self.noun.zh}的{what.zh}",
             ),
         )
 
@@ -124,6 +124,7 @@ class EventDistinct(EventFeature):
                 zh_none=f"{zh}{what.zh}没有{noun.zh}",
                 en_missing=f"no {noun.one} in {what.many}{en}",
                 zh_missing=f"{zh}{what.zh}没有{noun.zh}",
+                measure=noun.measure,
             ),
         )
 
@@ -162,12 +163,12 @@ class EventShare(EventFeature):
         whole, part, en, zh = self.of.noun, self.part.noun, last_en(self.length), last_zh(self.length)
         return Meaning(
             name=f"{part.key_many}_share_of_{whole.key_many}{self.suffix}",
-            unit="ratio",
+            unit="share",
             nan=f"no {whole.many}{en}",
             group=self.part.reason,
             sentence=Sentence(
-                en=f"{part.many} are {{value}} of all {whole.many}{en}",
-                en_one=f"all {whole.many} are {part.many}{en}",
+                en=f"{part.many} are {{value}} of the {whole.many}{en}",
+                en_one=f"all {whole.many}{en} are {part.many}",
                 en_none=f"no {part.many} among the {whole.many}{en}",
                 zh=f"{zh}{part.zh}占{whole.zh}的 {{value}}",
                 zh_none=f"{zh}{whole.zh}中没有{part.zh}",
@@ -237,11 +238,15 @@ class EventTrend(EventFeature):
             sentence=Sentence(
                 en=f"{{value}} more {noun.many}{en}",
                 en_one=f"1 more {noun.one}{en}",
+                en_negative=f"{{value}} fewer {noun.many}{en}",
+                en_minus_one=f"1 {noun.one} fewer{en}",
                 en_none=f"as many {noun.many}{en.replace(' than in', ' as in')}",
                 zh=f"{zh}多 {{value}} {noun.measure}",
+                zh_negative=f"{zh}少 {{value}} {noun.measure}",
                 zh_none=f"{zh}持平",
                 en_missing=f"no {noun.many}",
                 zh_missing=f"没有{noun.zh}",
+                compared=False,
             ),
         )
 

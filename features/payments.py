@@ -56,6 +56,7 @@ class OverdueCount(PaymentFeature):
                 zh_none=f"没有逾期{noun.zh}",
                 en_missing=f"no overdue {noun.many}",
                 zh_missing=f"没有逾期{noun.zh}",
+                measure=noun.measure,
             ),
         )
 

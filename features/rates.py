@@ -30,7 +30,7 @@ from features.facts import Facts
 from features.field_features import FieldFeature, is_empty
 from features.population import ENTRY, OUTCOMES, RECORD, SETTLED
 from features.windows import Ints, name_lookback, parse_lookback
-from features.wording import Sentence
+from features.wording import Sentence, length_en, length_zh
 
 STRENGTH = 20
 """How many records like all others a group is believed to have had before any of its own."""
@@ -77,17 +77,18 @@ class HistoricalRate(FieldFeature):
         rate = "conversion_rate" if self.record == "lead" else "win_rate"
         lately = "" if self.lookback is None else f"_over_{self.lookback}"
         missing = f"{noun.one} not given, or too few {self.record}s known for {self.horizon}"
+        within_en, within_zh = length_en(self.lengths[0]), length_zh(self.lengths[0])
         return Meaning(
             name=f"{self.key}_{rate}_{self.horizon}{lately}",
-            unit="ratio",
+            unit="share",
             nan=missing,
             group=self.key,
             sentence=Sentence(
-                en=f"of {self.record}s with this {noun.one}, {{value}} were {outcome.en} "
-                f"within {self.horizon}",
-                en_none=f"no {self.record} with this {noun.one} was {outcome.en} within {self.horizon}",
-                zh=f"相同{noun.zh}在 {self.horizon} 内{outcome.zh}的比例为 {{value}}",
-                en_missing=missing,
+                en=f"of {self.record}s with this {noun.one}, {{value}} were {outcome.en} within {within_en}",
+                en_one=f"of {self.record}s with this {noun.one}, all were {outcome.en} within {within_en}",
+                en_none=f"hardly any {self.record} with this {noun.one} was {outcome.en} within {within_en}",
+                zh=f"相同{noun.zh}在 {within_zh}内{outcome.zh}的比例为 {{value}}",
+                en_missing=f"too few {self.record}s with this {noun.one} known",
                 zh_missing=f"尚无相同{noun.zh}的历史{outcome.zh}数据",
             ),
         )

@@ -48,9 +48,7 @@ def build_baselines(material: Material, recipe: Recipe) -> dict[str, Baseline]:
         found[name] = _rule(material, recipe, features)
     if material.task.record_type == "deal":
         found["rep_probability"] = RepBelief(store=material.store)
-    if material.task.record_type == "lead":
-        found["naive_bayes"] = NaiveBayes(material=material)
-    return found
+    return found | {"naive_bayes": NaiveBayes(material=material)}
 
 
 def _rule(material: Material, recipe: Recipe, features: tuple[str, ...]) -> Rule:
@@ -94,15 +92,15 @@ class NaiveBayes:
     material: Material
 
     def __call__(self, questions: Questions, horizon_days: int) -> Floats:
-        """Return its probabilities; NaN throughout with fewer than two answers of a kind to learn from."""
+        """Return its probabilities; NaN throughout without categories, or with one answer of a kind only."""
         from sklearn.naive_bayes import CategoricalNB
 
         learned = self.material.questions
         answer = answers(self.material.store, learned, horizon_days, known_at=self.material.until)
         happened = answer.happened[answer.over]
-        if min(happened.sum(), (~happened).sum()) < 2:
-            return np.full(len(questions), np.nan)
         coder = _Codes(learned.frame)
+        if not coder.sizes or min(happened.sum(), (~happened).sum()) < 2:
+            return np.full(len(questions), np.nan)
         model = CategoricalNB(min_categories=coder.sizes)
         model.fit(coder.encode(learned.frame[answer.over]), happened)
         return np.asarray(model.predict_proba(coder.encode(questions.frame))[:, 1], dtype=np.float64)

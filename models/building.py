@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -16,18 +16,25 @@ from features.cohort import open_records
 from features.feature_set import FeatureSet
 from features.frame import build_frame
 from models.bundle import Calibration, ModelBundle
-from models.calibration import fit_calibration
+from models.calibration import choose_calibration
 from models.encoding import ColumnKind, Encoder, fit_encoder
-from models.estimators import Gate
-from models.fitting import Columns, Fitted, Recipe, fit_recipe
-from models.hazard import Exposure, Floats, expit, fading_of, log_odds_within, share_of_intervals
-from models.questions import Questions
-from models.selection import Asked, Choice, choose_recipe
+from models.estimators import Due, Gate
+from models.familiar import Familiar, fit_familiar
+from models.fitting import Columns, Fitted, Recipe, Rung, fit_recipe
+from models.hazard import Exposure, Floats, Ints, expit, fading_of, log_odds_within, share_of_intervals
+from models.later import Later, fit_later
+from models.questions import Questions, asked_of
+from models.scorecard import scorecard_for
+from models.selection import Asked, Choice, NextStep, choose_recipe
 from models.splits import deal_accounts
 from models.task import Task
+from models.usual import find_usual
 
 FEWEST_OUTCOMES = 20
-"""Records with the outcome, and without it, below which nothing is trained."""
+"""Records with the outcome, and without it, below which no probability is said: a scorecard ranks."""
+
+FEWEST_FOLLOWED = 50
+"""Records that must have been followed to the end of an interval, or no horizon that needs it is reported."""
 
 GRADE_FROM = (90, 70, 40)
 """Lowest ranks of grades A, B and C."""
@@ -66,6 +73,20 @@ class Material:
             self._seen[known_at] = self.questions.expose(self.store, known_at)
         return self._seen[known_at]
 
+    def expose_later(self) -> Exposure | None:
+        """Return what has been seen of the interval after those that teach; None where the task has none."""
+        task = self.task
+        if task.later_days is None:
+            return None
+        ends = (task.intervals_days[-1], task.later_days)
+        seen = self.questions.expose(self.store, self.until, ends_days=ends)
+        return Exposure(
+            at_risk=seen.at_risk[:, 1:],
+            event=seen.event[:, 1:],
+            closed_at=seen.closed_at[:, 1:],
+            weight=seen.weight,
+        )
+
 
 def gather(questions: Questions, store: Store, feature_set: FeatureSet, until: int) -> Material:
     """Return the material for a model of the instant `until`: nothing asked later."""
@@ -82,13 +103,17 @@ def count_outcomes(questions: Questions, seen: Exposure) -> tuple[int, int]:
 
 
 def check_enough(task: Task, yes: int, no: int) -> None:
-    """Raise NotEnoughDataError, naming what there is and what is needed."""
+    """Raise NotEnoughDataError, naming what there is and what is needed to say a probability."""
     if min(yes, no) < FEWEST_OUTCOMES:
-        msg = (
-            f"{task.name}: {yes} {task.record_type}s are known to be {task.outcome_en} and {no} not to be; "
-            f"at least {FEWEST_OUTCOMES} of each are needed"
-        )
-        raise NotEnoughDataError(msg)
+        raise NotEnoughDataError(too_few(task, yes, no))
+
+
+def too_few(task: Task, yes: int, no: int) -> str:
+    """Return how many outcomes there are, and how many are needed to say a probability."""
+    return (
+        f"{task.name}: {yes} {task.record_type}s are known to be {task.outcome_en} and {no} not to be; "
+        f"at least {FEWEST_OUTCOMES} of each are needed"
+    )
 
 
 def build_bundle(
@@ -107,31 +132,145 @@ def build_bundle(
 
 def _build(material: Material, recipe: Recipe | None, say: Callable[[str], None]) -> Built:
     questions = material.questions
+    if len(questions) == 0:
+        raise NotEnoughDataError(f"{too_few(material.task, 0, 0)}, and there is nothing to ask about")
     seen = material.expose_at(material.until)
-    check_enough(material.task, *count_outcomes(questions, seen))
-    encoder = fit_encoder(questions.frame, questions.cohort.ids)
-    columns = columns_of(encoder, material)
+    scorecard = scorecard_for(material.task, _kinds_of(questions))
+    encoder = fit_encoder(
+        questions.frame,
+        questions.cohort.ids,
+        forced=None if scorecard is None else scorecard.forced,
+        segments=material.task.segments,
+    )
+    prior = None if scorecard is None else scorecard.prior(encoder, material.task)
+    columns = replace(columns_of(encoder, material), prior=prior)
     asked = Asked(
         matrix=encoder.encode(questions.frame),
         columns=columns,
         as_of=questions.as_of,
         account=questions.account,
         fading=fading_of(material.task.intervals_days),
+        no_time_order=material.task.no_time_order,
     )
-    choice = choose_recipe(asked, material.expose_at, material.until, say=say, only=recipe)
+    choice = _by_opinion(material, columns)
+    if choice is None:
+        choice = choose_recipe(asked, material.expose_at, material.until, say=say, only=recipe)
     say(f"fitting {choice.recipe.rung}")
     lesson = asked.lesson(seen, np.ones(len(questions), dtype=np.bool_), material.until)
     fitted = fit_recipe(choice.recipe, lesson)
-    calibration = calibrate(asked, seen, choice.recipe, material.until)
-    bundle = _pack(material, encoder, fitted, calibration, seen)
+    said = say_of_others(asked, seen, choice.recipe, material.until)
+    calibration, reach = Calibration(), Reach.by_opinion(material.task)
+    if _is_enough(material):
+        calibration = choose_calibration(said, _newest(seen, asked, material.until), asked.account)
+        reach = Reach.of(material, seen, calibration.apply(said)[:, -1])
+    notes = {"step": str(choice.recipe.rung), "scorecard": None if scorecard is None else scorecard.origin}
+    bundle = _pack(material, encoder, fitted, calibration, reach, notes)
     return Built(bundle=bundle, choice=choice)
 
 
-def calibrate(asked: Asked, seen: Exposure, recipe: Recipe, until: int) -> Calibration:
-    """Return the correction that fits the newest intervals, said by models of other accounts.
+def _kinds_of(questions: Questions) -> dict[str, bool]:
+    """Return of each feature whether it is a number."""
+    frame = questions.frame
+    return {name: frame[name].dtype.kind in "fiub" for name in frame.columns}
 
-    What a model of the past got wrong is no guide here: after a jump in the level it would be corrected for
-    the jump a second time, since the final model has learned from the new level already.
+
+def _is_enough(material: Material) -> bool:
+    return min(count_outcomes(material.questions, material.expose_at(material.until))) >= FEWEST_OUTCOMES
+
+
+def _by_opinion(material: Material, columns: Columns) -> Choice | None:
+    """Return the scorecard where outcomes are too few to say a probability; None where they are enough."""
+    if _is_enough(material):
+        return None
+    yes, no = count_outcomes(material.questions, material.expose_at(material.until))
+    if columns.prior is None:
+        raise NotEnoughDataError(too_few(material.task, yes, no))
+    reason = too_few(material.task, yes, no)
+    lacking = max(FEWEST_OUTCOMES - yes, 0) or FEWEST_OUTCOMES - no
+    return Choice(
+        recipe=Recipe(rung=Rung.SCORECARD),
+        reason=f"{reason} to say a probability",
+        next_step=NextStep(rung=Rung.BASE_RATE, outcomes=lacking, reason=reason),
+        events=yes,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reach:
+    """How far ahead a model may speak.
+
+    `horizons` are the task's horizons for which enough records have been followed, `not_reported` the others
+    with how many have been; `shown` is the task's own, or the longest that is reported.
+    """
+
+    horizons: tuple[int, ...]
+    not_reported: dict[int, int]
+    shown: int
+    later: Later | None
+
+    @classmethod
+    def by_opinion(cls, task: Task) -> Reach:
+        """Return the reach of a scorecard, which says no probability of any horizon."""
+        return cls(horizons=(task.horizon_days,), not_reported={}, shown=task.horizon_days, later=None)
+
+    @classmethod
+    def of(cls, material: Material, seen: Exposure, last: Floats) -> Reach:
+        """Return how far the material reaches.
+
+        `last` is float64[n], the log-odds of the last hazard that teaches, said by models of other accounts.
+        Raises NotEnoughDataError where nobody has been followed even to the first horizon.
+        """
+        task, after = material.task, material.expose_later()
+        followed = _followed(material, seen, after)
+        reported = [days for days in task.horizons_days if followed[days] >= FEWEST_FOLLOWED]
+        if not reported:
+            raise NotEnoughDataError(_too_short(task, followed))
+        later = None
+        if after is not None and task.later_days in reported:
+            later = _fit_later(task, last, after)
+        return cls(
+            horizons=tuple(reported),
+            not_reported={days: count for days, count in followed.items() if days not in reported},
+            shown=max(days for days in reported if days <= max(task.horizon_days, reported[0])),
+            later=later,
+        )
+
+
+def _followed(material: Material, seen: Exposure, after: Exposure | None) -> dict[int, int]:
+    """Return how many records were followed through every interval that each horizon needs."""
+    task, ids = material.task, material.questions.cohort.ids
+    ends = list(task.intervals_days)
+    at_risk = seen.at_risk
+    if after is not None and task.later_days is not None:
+        ends, at_risk = [*ends, task.later_days], np.hstack([at_risk, after.at_risk])
+    counts = [len(np.unique(ids[column])) for column in at_risk.T]
+    starts = [0, *ends[:-1]]
+    return {
+        days: min(count for count, start in zip(counts, starts, strict=True) if start < days)
+        for days in task.horizons_days
+    }
+
+
+def _fit_later(task: Task, last: Floats, after: Exposure) -> Later:
+    *_, before, start = (0, *task.intervals_days)
+    end = task.later_days or start
+    return fit_later(last, after, start_days=start, end_days=end, last_days=start - before)
+
+
+def _too_short(task: Task, followed: dict[int, int]) -> str:
+    days = task.horizons_days[0]
+    return (
+        f"{task.name}: {followed[days]} {task.record_type}s have been followed for {days} days; "
+        f"at least {FEWEST_FOLLOWED} are needed"
+    )
+
+
+def say_of_others(asked: Asked, seen: Exposure, recipe: Recipe, until: int) -> Floats:
+    """Return the log-odds of the hazards as said by models of other accounts: float64[n, K].
+
+    They correct the final model. What a model of the past got wrong is no guide here: after a jump in the
+    level it would be corrected for the jump a second time, since the final model has learned from the new
+    level already.
     """
     part_of = deal_accounts(asked.account, _PARTS)
     log_odds = np.zeros(seen.at_risk.shape)
@@ -139,7 +278,7 @@ def calibrate(asked: Asked, seen: Exposure, recipe: Recipe, until: int) -> Calib
         held = part_of == part
         lesson = asked.lesson(seen, ~held, until)
         log_odds[held] = fit_recipe(recipe, lesson).log_odds(asked.matrix[held])
-    return fit_calibration(log_odds, _newest(seen, asked, until))
+    return log_odds
 
 
 def _newest(seen: Exposure, asked: Asked, until: int) -> Exposure:
@@ -158,7 +297,23 @@ def columns_of(encoder: Encoder, material: Material) -> Columns:
         is_number=np.array([column.kind is ColumnKind.NUMBER for column in encoder.columns], dtype=np.bool_),
         is_seasonal=np.array([column.feature in seasonal for column in encoder.columns], dtype=np.bool_),
         gate=_gate(encoder, material.task),
+        due=_due(encoder, material.task),
+        segments=_segments(encoder, material.task),
     )
+
+
+def _segments(encoder: Encoder, task: Task) -> tuple[Ints, ...]:
+    """Return the columns of each category whose levels borrow strength from the whole."""
+    found = (
+        [at for at, column in enumerate(encoder.columns) if column.feature == name] for name in task.segments
+    )
+    return tuple(np.array(columns, dtype=np.int64) for columns in found if columns)
+
+
+def _due(encoder: Encoder, task: Task) -> Due | None:
+    """Return which day decides, where it is among the columns."""
+    found = [at for at, column in enumerate(encoder.columns) if column.name == task.decided]
+    return Due(column=found[0], ends_days=task.intervals_days) if found else None
 
 
 def _gate(encoder: Encoder, task: Task) -> Gate | None:
@@ -171,9 +326,15 @@ def _gate(encoder: Encoder, task: Task) -> Gate | None:
 
 
 def _pack(
-    material: Material, encoder: Encoder, fitted: Fitted, calibration: Calibration, seen: Exposure
+    material: Material,
+    encoder: Encoder,
+    fitted: Fitted,
+    calibration: Calibration,
+    reach: Reach,
+    notes: dict[str, Any],
 ) -> ModelBundle:
     task, questions = material.task, material.questions
+    seen = material.expose_at(material.until)
     yes, no = count_outcomes(questions, seen)
     trained: dict[str, Any] = {
         "as_of": material.until,
@@ -181,14 +342,18 @@ def _pack(
         "outcomes": yes,
         "without_outcome": no,
         "data": fingerprint_of(questions, seen),
+        "minimum": FEWEST_OUTCOMES,
+        "says_probability": _is_enough(material),
+        **notes,
     }
-    probability = _probabilities_of_open(material, encoder, fitted, calibration)
+    hazards = _hazards_of_open(material, encoder, fitted, calibration)
+    probability = probability_within(hazards, task, reach.shown)
     return ModelBundle(
         task=task.name,
         variant=task.variant,
         record_type=task.record_type,
-        horizon_days=task.horizon_days,
-        horizons_days=task.horizons_days,
+        horizon_days=reach.shown,
+        horizons_days=reach.horizons,
         intervals_days=task.intervals_days,
         high_is_good=task.high_is_good,
         feature_set_fingerprint=material.feature_set.fingerprint,
@@ -201,13 +366,26 @@ def _pack(
         percentiles=np.quantile(probability, np.linspace(0, 1, 101)),
         grade_from=GRADE_FROM,
         trained=trained,
+        later=reach.later,
+        not_reported=reach.not_reported,
+        usual=find_usual(questions.frame, encoder, questions.cohort.ids, questions.weight, task.record_type),
+        familiar=_familiar(material),
     )
 
 
-def _probabilities_of_open(
+def _familiar(material: Material) -> Familiar:
+    questions = material.questions
+    field_of = {feature.name: feature.group for feature in material.feature_set.features}
+    return fit_familiar(questions.frame, questions.cohort.ids, questions.as_of, field_of)
+
+
+def _hazards_of_open(
     material: Material, encoder: Encoder, fitted: Fitted, calibration: Calibration
 ) -> Floats:
-    """Return what is said of the records open at the time; of all questions where hardly any were open."""
+    """Return what is said of the records open at the time; of all questions where hardly any were open.
+
+    In log-odds of the hazards: float64[n, K].
+    """
     task = material.task
     cohort = open_records(
         material.store, task.record_type, instant(material.until), kind=task.variant or None
@@ -215,8 +393,9 @@ def _probabilities_of_open(
     frame = material.questions.frame
     if len(cohort) >= _FEWEST_OPEN:
         frame = build_frame(material.store, cohort, material.feature_set)
-    hazards = calibration.intercept + calibration.slope * fitted.log_odds(encoder.encode(frame))
-    return probability_within(hazards, task, task.horizon_days)
+        if task.own_horizon is not None:
+            cohort, frame = asked_of(task, cohort, frame)
+    return calibration.apply(fitted.log_odds(encoder.encode(frame)))
 
 
 def probability_within(hazards: Floats, task: Task, horizon_days: int) -> Floats:

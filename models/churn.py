@@ -1,7 +1,8 @@
 """Which customers will leave: asked of active customers every month.
 
 A company with contracts loses a customer when the last contract ends without renewal; one without loses
-those who stop ordering.
+those who stop ordering: for longer than their own rhythm allows, or in a variant to compare with for a fixed
+number of days.
 """
 
 from __future__ import annotations
@@ -14,9 +15,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from crm_core.store import Store
-from features.cohort import ACTIVE_DAYS, Cohort, account_cohort, churn_kind
+from features.cohort import ACTIVE_DAYS, LONGEST_RHYTHM_DAYS, Cohort, account_cohort, churn_kind
 from features.labels import contract_labels, order_labels
-from models.hazard import Bools
+from models.hazard import Bools, Floats
 from models.task import Task
 
 if TYPE_CHECKING:
@@ -56,6 +57,48 @@ ORDERS = Task(
     asked_of=have_ordered,
 )
 
+TIMES_THE_GAP = 4.0
+"""Who usually orders every ten days is gone after forty without an order."""
+
+SHORTEST_DAYS, LONGEST_DAYS = 60, LONGEST_RHYTHM_DAYS
+"""But nobody before two months, and everybody after half a year."""
+
+UNKNOWN_DAYS = 90
+"""How long a customer may be silent who ordered on one day only."""
+
+
+def rhythm_days(frame: DataFrame) -> Floats:
+    """Return how long each customer may be silent before they are gone, in whole days: float64[n].
+
+    TIMES_THE_GAP times the median days between their days with an order in the last year, within bounds.
+    """
+    gap = frame["orders_gap_median_days_365d"].to_numpy()
+    allowed = np.clip(TIMES_THE_GAP * gap, SHORTEST_DAYS, LONGEST_DAYS)
+    days = np.round(np.where(np.isnan(gap), UNKNOWN_DAYS, allowed))
+    return np.asarray(days, dtype=np.float64)
+
+
+def not_gone_yet(frame: DataFrame) -> Bools:
+    """Tell who has not been silent for longer than their rhythm allows."""
+    return np.asarray(frame["days_since_last_order"].to_numpy() <= rhythm_days(frame))
+
+
+RHYTHM = replace(
+    ORDERS,
+    variant="rhythm",
+    horizon_days=UNKNOWN_DAYS,
+    horizons_days=(UNKNOWN_DAYS,),
+    intervals_days=(UNKNOWN_DAYS,),
+    ask=partial(ask_customers, kind="rhythm"),
+    ask_to_judge=partial(ask_customers, kind="rhythm"),
+    simple_rules={
+        "recency": ("days_since_last_order",),
+        "recency_by_rhythm": ("orders_gap_ratio_365d",),
+    },
+    own_horizon=rhythm_days,
+    asked_of=not_gone_yet,
+)
+
 CONTRACTS = Task(
     name="churn",
     record_type="account",
@@ -72,6 +115,15 @@ CONTRACTS = Task(
     simple_rules={"contract_end": ("days_to_contract_end",), "recency": ("days_since_last_activity",)},
     asked_of=have_contract,
     structural=frozenset({"days_to_contract_end"}),
+    decided="days_to_contract_end",
 )
 
-TASK = replace(ORDERS, variants={"orders": ORDERS, "contracts": CONTRACTS}, find_variant=churn_kind)
+
+def find_kind(store: Store) -> str:
+    """Return the variant of a company: by contracts where there are any, else by each customer's rhythm."""
+    return "contracts" if churn_kind(store) == "contracts" else "rhythm"
+
+
+TASK = replace(
+    ORDERS, variants={"orders": ORDERS, "rhythm": RHYTHM, "contracts": CONTRACTS}, find_variant=find_kind
+)

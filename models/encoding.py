@@ -7,7 +7,7 @@ had, one for all other levels and one for a missing value, each 0 or 1.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
@@ -24,6 +24,12 @@ FEWEST_OF_A_LEVEL = 20
 
 MOST_LEVELS = 100
 """Columns that one category may take; what is rarer counts as other."""
+
+
+Forced = Mapping[str, frozenset[str | None]]
+"""Features that get columns whatever the frame holds, with the levels that do (None: a missing value)."""
+
+_NONE: frozenset[str | None] = frozenset()
 
 
 class ColumnKind(StrEnum):
@@ -121,6 +127,8 @@ def fit_encoder(
     *,
     features: Sequence[str] | None = None,
     fewest: int = FEWEST_OF_A_LEVEL,
+    forced: Forced | None = None,
+    segments: Sequence[str] = (),
 ) -> Encoder:
     """Return the encoder for the features of a training frame; a feature that never varies gets no column.
 
@@ -132,27 +140,36 @@ def fit_encoder(
         int64[n], the entity asked about: a level counts once an entity.
     features
         Those to use; all columns by default.
+    forced
+        What gets a column of its own although it never varies or is rare.
+    segments
+        Categories of which every level gets a column: who fits them sees to it that rare ones say little.
     """
-    owners = np.asarray(entity)
+    owners, kept = np.asarray(entity), forced or {}
     columns: list[Column] = []
     for feature in features if features is not None else list(frame.columns):
         values = frame[feature]
         if values.dtype.kind in "fiub":
-            columns += _number(feature, values.to_numpy().astype(np.float64))
+            columns += _number(feature, values.to_numpy().astype(np.float64), forced=feature in kept)
         else:
-            columns += _category(feature, values.to_numpy(), owners, fewest)
+            least = 1 if feature in segments else fewest
+            columns += _category(feature, values.to_numpy(), owners, least, kept.get(feature, _NONE))
     return Encoder(columns=tuple(columns))
 
 
-def _number(feature: str, values: Floats) -> list[Column]:
+def _number(feature: str, values: Floats, *, forced: bool) -> list[Column]:
     missing = np.isnan(values)
     known = values[~missing]
     varies = known.size > 0 and (known.min() < known.max() or bool(missing.any()))
-    return [Column(feature=feature, kind=ColumnKind.NUMBER)] if varies else []
+    return [Column(feature=feature, kind=ColumnKind.NUMBER)] if varies or forced else []
 
 
 def _category(
-    feature: str, values: np.ndarray[Any, Any], owners: np.ndarray[Any, Any], fewest: int
+    feature: str,
+    values: np.ndarray[Any, Any],
+    owners: np.ndarray[Any, Any],
+    fewest: int,
+    forced: frozenset[str | None],
 ) -> list[Column]:
     pairs = {
         (None if is_missing(value) else str(value), owner)
@@ -161,11 +178,12 @@ def _category(
     count = Counter(level for level, _ in pairs)
     missing = count.pop(None, 0)
     ranked = sorted(count.items(), key=lambda item: (-item[1], str(item[0])))
-    kept = [str(level) for level, times in ranked[:MOST_LEVELS] if times >= fewest]
+    kept = {str(level) for level, times in ranked[:MOST_LEVELS] if times >= fewest}
+    kept |= {level for level in forced if level is not None}
     other = sum(count.values()) - sum(count[level] for level in kept)
     columns = [Column(feature=feature, kind=ColumnKind.LEVEL, level=level) for level in sorted(kept)]
     if other:
         columns.append(Column(feature=feature, kind=ColumnKind.OTHER))
-    if missing:
+    if missing or None in forced:
         columns.append(Column(feature=feature, kind=ColumnKind.MISSING))
-    return columns if len(columns) > 1 else []
+    return columns if len(columns) > 1 or forced else []

@@ -1,20 +1,21 @@
 """What a fitted model is: data that turns an encoded row into effects, and effects into contributions.
 
-A model adds up a linear part and trees, either of which may be absent; without both it knows the base rate
-only. The linear part has weights of what lasts, of what is news and fades, and of what holds only when a
-record is fresh. Trees are LightGBM's, kept as its text; what they say lasts.
+A model adds up a scorecard, a linear part and trees, each of which may be absent; without any it knows the
+base rate only. The scorecard is what people expect, or what outcomes have made of it. The linear part has
+weights of what lasts, of what is news and fades, and of what holds only when a record is fresh. Trees are
+LightGBM's, kept as its text; what they say lasts.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from models.forest import MOST_LEAVES, Forest, read_forest
-from models.hazard import Bools, Floats
+from models.hazard import Bools, Floats, Ints
 from models.logistic import Scale
 
 if TYPE_CHECKING:
@@ -23,14 +24,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Effects:
-    """What a model says of n records, in log-odds of the hazards: `lasting` and `early`, float64[n] each."""
+    """What a model says of n records, in log-odds of the hazards: `lasting` and `early`, float64[n] each.
+
+    `due` (float64[n]) holds only in the interval that a day falls into, `falls` (float64[n, K]) tells which.
+    """
 
     lasting: Floats
     early: Floats
+    due: Floats | None = None
+    falls: Floats | None = None
 
     def on_hazards(self, fading: Floats) -> Floats:
         """Return what is added to the level of each interval: float64[n, K]."""
-        return self.lasting[:, None] + self.early[:, None] * fading
+        added = self.lasting[:, None] + self.early[:, None] * fading
+        return added if self.due is None or self.falls is None else added + self.due[:, None] * self.falls
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +48,8 @@ class Contributions:
     early: Floats
     average_lasting: float
     average_early: float
+    due: Floats | None = None
+    falls: Floats | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +62,20 @@ class Gate:
     def is_open(self, matrix: Floats) -> Bools:
         """Return for which rows: bool[n]; a missing number is not below."""
         return np.asarray(matrix[:, self.column] < self.below, dtype=np.bool_)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Due:
+    """When something is decided: days from the question in one column, and the ends of the intervals."""
+
+    column: int
+    ends_days: tuple[int, ...]
+
+    def falls(self, matrix: Floats) -> Floats:
+        """Return 1 for the interval that the day falls into, half-open on the left: float64[n, K]."""
+        days = matrix[:, [self.column]]
+        starts = (0, *self.ends_days[:-1])
+        return np.asarray((days > starts) & (days <= self.ends_days), dtype=np.float64)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +113,7 @@ class Linear:
     """Weighted sums of scaled columns, which have mean 0, so that the average training row has no effect.
 
     `lasting` weighs on every interval, `early` fades over them, `fresh` is added to `lasting` where the
-    gate is open.
+    gate is open. `due` weighs on the interval alone that a day falls into, and `due_level` is added there.
     """
 
     scale: Scale
@@ -98,6 +121,17 @@ class Linear:
     early: Weights | None = None
     fresh: Weights | None = None
     gate: Gate | None = None
+    due: Weights | None = None
+    due_by: Due | None = None
+    due_level: float = 0.0
+
+    def due_terms(self, matrix: Floats) -> tuple[Floats, Floats] | None:
+        """Return each column's term where the day falls, float64[n, p], and where that is, float64[n, K]."""
+        if self.due is None or self.due_by is None:
+            return None
+        terms = self.due.terms(self.scale.apply(matrix), self.scale.may_miss)
+        terms[:, self.due_by.column] += self.due_level
+        return terms, self.due_by.falls(matrix)
 
     def terms(self, matrix: Floats) -> tuple[Floats, Floats]:
         """Return each column's lasting and early term: float64[n, p] each."""
@@ -119,12 +153,15 @@ class Linear:
             "early": None if self.early is None else self.early.to_json(),
             "fresh": None if self.fresh is None else self.fresh.to_json(),
             "gate": None if self.gate is None else [self.gate.column, self.gate.below],
+            "due": None if self.due is None else self.due.to_json(),
+            "due_by": None if self.due_by is None else [self.due_by.column, list(self.due_by.ends_days)],
+            "due_level": self.due_level,
         }
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Linear:
         """Return what `to_json` described."""
-        lasting, gate = Weights.from_json(data["lasting"]), data["gate"]
+        lasting, gate, due_by = Weights.from_json(data["lasting"]), data["gate"], data.get("due_by")
         if lasting is None:
             msg = "expected lasting weights, got none"
             raise ValueError(msg)
@@ -134,6 +171,83 @@ class Linear:
             early=Weights.from_json(data["early"]),
             fresh=Weights.from_json(data["fresh"]),
             gate=None if gate is None else Gate(column=gate[0], below=gate[1]),
+            due=Weights.from_json(data.get("due")),
+            due_by=None if due_by is None else Due(column=due_by[0], ends_days=tuple(due_by[1])),
+            due_level=float(data.get("due_level", 0.0)),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Card:
+    """Conditions on columns, each with a weight that lasts; a scorecard, or what outcomes have made of it.
+
+    Condition i holds where the number in `column[i]` is in [at_least[i], below[i]), or where it is missing
+    if `missing[i]`. `mean` is the share of training rows for which it does, so that the average row has no
+    effect.
+    """
+
+    column: Ints
+    at_least: Floats
+    below: Floats
+    missing: Bools
+    weight: Floats
+    mean: Floats
+
+    def __len__(self) -> int:
+        """Return how many conditions there are."""
+        return len(self.column)
+
+    def rows(self, matrix: Floats) -> Floats:
+        """Return 1 where a condition holds and 0 where not, less its mean: float64[n, conditions]."""
+        values = matrix[:, self.column]
+        inside = (values >= self.at_least) & (values < self.below)
+        return np.asarray(np.where(self.missing, np.isnan(values), inside) - self.mean, dtype=np.float64)
+
+    def fitted_to(self, matrix: Floats, weight: Floats) -> Card:
+        """Return the card with the means of these rows, under weights."""
+        share = self.rows(matrix) + self.mean
+        total = weight.sum()
+        return replace(self, mean=weight @ share / total if total else np.zeros(len(self)))
+
+    def terms(self, matrix: Floats) -> Floats:
+        """Return what each column adds: float64[n, p]."""
+        terms = np.zeros(matrix.shape)
+        for at, added in zip(self.column.tolist(), (self.rows(matrix) * self.weight).T, strict=True):
+            terms[:, at] += added
+        return terms
+
+    def check(self, columns: int) -> None:
+        """Raise ValueError for conditions on columns that are not there, or for no numbers."""
+        parts = [self.at_least, self.below, self.missing, self.weight, self.mean]
+        fits = all(part.shape == self.column.shape for part in parts)
+        inside = ((self.column >= 0) & (self.column < columns)).all()
+        if not fits or not inside or not np.isfinite([self.weight, self.mean]).all():
+            msg = f"expected a scorecard with finite weights on {columns} columns"
+            raise ValueError(msg)
+
+    def to_json(self) -> dict[str, list[Any]]:
+        """Return it as plain data; no bound is None."""
+        return {
+            "column": self.column.tolist(),
+            "at_least": [None if bound == -np.inf else bound for bound in self.at_least.tolist()],
+            "below": [None if bound == np.inf else bound for bound in self.below.tolist()],
+            "missing": self.missing.tolist(),
+            "weight": self.weight.tolist(),
+            "mean": self.mean.tolist(),
+        }
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any] | None) -> Card | None:
+        """Return what `to_json` described."""
+        if data is None:
+            return None
+        return cls(
+            column=np.array(data["column"], dtype=np.int64),
+            at_least=np.array([-np.inf if x is None else x for x in data["at_least"]], dtype=np.float64),
+            below=np.array([np.inf if x is None else x for x in data["below"]], dtype=np.float64),
+            missing=np.array(data["missing"], dtype=np.bool_),
+            weight=np.array(data["weight"], dtype=np.float64),
+            mean=np.array(data["mean"], dtype=np.float64),
         )
 
 
@@ -172,8 +286,9 @@ class Trees:
 
 @dataclass(frozen=True, kw_only=True)
 class Estimator:
-    """A linear part and trees, added up; without both, the base rate."""
+    """A scorecard, a linear part and trees, added up; without any, the base rate."""
 
+    card: Card | None = None
     linear: Linear | None = None
     trees: Trees | None = None
 
@@ -183,9 +298,17 @@ class Estimator:
         if self.linear is not None:
             lasting_terms, early_terms = self.linear.terms(matrix)
             lasting, early = lasting_terms.sum(axis=1), early_terms.sum(axis=1)
+        if self.card is not None:
+            lasting = lasting + (self.card.rows(matrix) * self.card.weight).sum(axis=1)
         if self.trees is not None:
             lasting = lasting + self.trees.score(matrix)
-        return Effects(lasting=lasting, early=early)
+        found = self._due_terms(matrix)
+        if found is None:
+            return Effects(lasting=lasting, early=early)
+        return Effects(lasting=lasting, early=early, due=found[0].sum(axis=1), falls=found[1])
+
+    def _due_terms(self, matrix: Floats) -> tuple[Floats, Floats] | None:
+        return None if self.linear is None else self.linear.due_terms(matrix)
 
     def contributions(self, matrix: Floats) -> Contributions:
         """Return the effects taken apart by column."""
@@ -193,15 +316,23 @@ class Estimator:
         average = 0.0
         if self.linear is not None:
             lasting, early = self.linear.terms(matrix)
+        if self.card is not None:
+            lasting = lasting + self.card.terms(matrix)
         if self.trees is not None:
             terms, average = self.trees.terms(matrix)
             lasting = lasting + terms
-        return Contributions(lasting=lasting, early=early, average_lasting=average, average_early=0.0)
+        due, falls = self._due_terms(matrix) or (None, None)
+        return Contributions(
+            lasting=lasting, early=early, average_lasting=average, average_early=0.0, due=due, falls=falls
+        )
 
     def check(self, columns: int) -> None:
         """Raise ValueError for parts that do not fit a matrix of so many columns, or for no numbers."""
+        if self.card is not None:
+            self.card.check(columns)
         if self.linear is not None:
-            terms = self.linear.terms(np.full((1, columns), np.nan))
+            nothing = np.full((1, columns), np.nan)
+            terms = (*self.linear.terms(nothing), *(self.linear.due_terms(nothing) or ()))
             if not all(np.isfinite(part).all() for part in terms):
                 msg = "expected finite weights"
                 raise ValueError(msg)
@@ -212,6 +343,7 @@ class Estimator:
     def to_json(self) -> dict[str, Any]:
         """Return it as plain data."""
         return {
+            "card": None if self.card is None else self.card.to_json(),
             "linear": None if self.linear is None else self.linear.to_json(),
             "trees": None if self.trees is None else self.trees.text,
         }
@@ -221,6 +353,7 @@ class Estimator:
         """Return what `to_json` described."""
         linear, trees = data["linear"], data["trees"]
         return cls(
+            card=Card.from_json(data.get("card")),
             linear=None if linear is None else Linear.from_json(linear),
             trees=None if trees is None else Trees(text=str(trees)),
         )

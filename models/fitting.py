@@ -1,4 +1,4 @@
-"""One rung of the ladder, fitted to questions: the base rate, a shrunken logistic hazard, or trees."""
+"""One rung of the ladder, fitted: a scorecard, the base rate, a shrunken logistic hazard, or trees."""
 
 from __future__ import annotations
 
@@ -9,15 +9,17 @@ from typing import Any
 import numpy as np
 
 from crm_core.clock import DAY
-from models.estimators import Estimator, Gate, Linear, Weights
-from models.hazard import Bools, Exposure, Floats
-from models.logistic import Block, Scale, fit_levels, fit_scale, fit_weights
+from crm_core.errors import ScorecardError
+from models.estimators import Card, Due, Estimator, Gate, Linear, Weights
+from models.hazard import Bools, Exposure, Floats, Ints
+from models.logistic import Block, Scale, fit_levels, fit_scale, fit_weights, spread_of
 from models.trees import ADDITIVE, FULL, TreeRows, TreeShape, fit_trees
 
 
 class Rung(StrEnum):
-    """The ladder, from the bottom up."""
+    """The ladder, from the bottom up: a scorecard needs no outcome, the base rate only counts them."""
 
+    SCORECARD = "scorecard"
     BASE_RATE = "base_rate"
     LOGISTIC = "logistic"
     ADDITIVE_TREES = "additive_trees"
@@ -28,14 +30,17 @@ SHAPES: dict[Rung, TreeShape] = {Rung.ADDITIVE_TREES: ADDITIVE, Rung.FULL_TREES:
 
 TWO_YEARS = 730 * DAY
 
+_HARDLY = 0.1
+"""Strength of shrinkage of what is a level."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
     """How a model is fitted.
 
     `window_days`: how far back intervals teach what matters; `level_days`: how far back they teach how high
-    the hazards are at present (None: all). `penalty` shrinks the linear part; None leaves it out. `rounds`
-    of trees.
+    the hazards are at present (None: all). `penalty` shrinks the linear part, with `expert` towards the
+    scorecard; None leaves it out. `rounds` of trees.
     """
 
     rung: Rung
@@ -43,6 +48,7 @@ class Recipe:
     level_days: int | None = None
     penalty: float | None = None
     rounds: int | None = None
+    expert: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Return the recipe as plain data."""
@@ -51,6 +57,7 @@ class Recipe:
             "window_days": self.window_days,
             "level_days": self.level_days,
             "penalty": self.penalty,
+            "expert": self.expert,
             "rounds": self.rounds,
         }
 
@@ -69,12 +76,26 @@ class Fitted:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Prior:
+    """What people expect: a scorecard, and the levels (float64[K]) where nothing is known yet."""
+
+    card: Card
+    levels: Floats
+
+
+@dataclass(frozen=True, kw_only=True)
 class Columns:
-    """What the columns of a matrix are, bool[p] each, and which of them tells fresh records, if any does."""
+    """What the columns of a matrix are, bool[p] each; which tells fresh records, and what people expect.
+
+    `segments` has the columns of each category whose levels borrow strength from the whole.
+    """
 
     is_number: Bools
     is_seasonal: Bools
     gate: Gate | None = None
+    due: Due | None = None
+    prior: Prior | None = None
+    segments: tuple[Ints, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,32 +133,95 @@ def fit_recipe(recipe: Recipe, lesson: Lesson) -> Fitted:
 
 def fit_shape(recipe: Recipe, lesson: Lesson) -> Fitted:
     """Fit what matters, to all of the recipe's window; the levels are those of that window."""
+    if recipe.rung is Rung.SCORECARD:
+        return _scorecard(lesson)
     taught = lesson.recent(recipe.window_days).without_short_seasons()
     fitted = Fitted(estimator=Estimator(), levels=fit_levels(taught.exposure), fading=lesson.fading)
     if recipe.penalty is not None:
-        fitted = fit_logistic(taught, penalty=recipe.penalty)
+        fitted = fit_logistic(taught, penalty=recipe.penalty, expert=recipe.expert)
     if recipe.rounds is not None:
         trees = fit_trees(tree_rows(fitted, taught), SHAPES[recipe.rung], rounds=recipe.rounds).trees
         fitted = replace(fitted, estimator=replace(fitted.estimator, trees=trees))
     return fitted
 
 
-def fit_logistic(lesson: Lesson, *, penalty: float) -> Fitted:
-    """Fit a shrunken logistic hazard to all rows of a lesson."""
+def _scorecard(lesson: Lesson) -> Fitted:
+    """Return what people expect, of which outcomes teach no more than the level."""
+    prior = _prior_of(lesson)
+    card = prior.card.fitted_to(lesson.matrix, lesson.exposure.weight)
+    return Fitted(estimator=Estimator(card=card), levels=prior.levels, fading=lesson.fading)
+
+
+def _prior_of(lesson: Lesson) -> Prior:
+    if lesson.columns.prior is None:
+        raise ScorecardError("there is no scorecard for this task")
+    return lesson.columns.prior
+
+
+def fit_logistic(lesson: Lesson, *, penalty: float, expert: bool = False) -> Fitted:
+    """Fit a shrunken logistic hazard to all rows of a lesson; with `expert`, shrunk towards the scorecard.
+
+    How strongly the levels of a segment are shrunk towards the whole, the segments themselves say, given
+    what is known of their records beside: see `spread_of`.
+    """
+    fitted = _fit_logistic(lesson, penalty, None, expert=expert)
+    if not lesson.columns.segments:
+        return fitted
+    strengths = _strengths_of_segments(lesson, fitted, penalty)
+    return _fit_logistic(lesson, penalty, strengths, expert=expert)
+
+
+def _strengths_of_segments(lesson: Lesson, fitted: Fitted, penalty: float) -> Floats:
+    """Return how strongly each column's weight is shrunk, as a multiple of the penalty: float64[p]."""
+    said = fitted.log_odds(lesson.matrix)
+    strengths = np.ones(lesson.matrix.shape[1])
+    linear = fitted.estimator.linear
+    for columns in lesson.columns.segments:
+        own = lesson.matrix[:, columns]
+        weights = np.zeros(len(columns)) if linear is None else linear.lasting.known[columns]
+        strengths[columns] = spread_of(own, lesson.exposure, said - (own @ weights)[:, None]) ** -2 / penalty
+    return strengths
+
+
+def _fit_logistic(lesson: Lesson, penalty: float, strengths: Floats | None, *, expert: bool) -> Fitted:
     exposure, columns = lesson.exposure, lesson.columns
     scale = fit_scale(lesson.matrix, exposure.weight, is_number=columns.is_number)
     rows = scale.apply(lesson.matrix)
     always = np.ones(len(lesson.fading))
-    blocks = {"lasting": Block(rows=rows, load=always)}
+    blocks = {"lasting": Block(rows=rows, load=always, strength=_widened(strengths, rows.shape[1]))}
+    news = rows
+    if columns.segments:  # a segment has one level of its own, which lasts
+        news = rows.copy()
+        news[:, np.concatenate(columns.segments)] = 0.0
     if len(always) > 1:
-        blocks["early"] = replace(blocks["lasting"], load=lesson.fading)
+        blocks["early"] = Block(rows=news, load=lesson.fading)
     if columns.gate is not None:
         is_open = columns.gate.is_open(lesson.matrix)
-        blocks["fresh"] = Block(rows=rows * is_open[:, None], load=always)
+        blocks["fresh"] = Block(rows=news * is_open[:, None], load=always)
+    if columns.due is not None:
+        # The level of the interval that decides is nobody's guess to shrink.
+        level = np.append(_HARDLY / penalty, np.ones(news.shape[1]))
+        falls = columns.due.falls(lesson.matrix)
+        blocks["due"] = Block(rows=np.column_stack([np.ones(len(news)), news]), load=falls, strength=level)
+    card = None
+    if expert:
+        card = _prior_of(lesson).card.fitted_to(lesson.matrix, exposure.weight)
+        blocks["card"] = Block(rows=card.rows(lesson.matrix), load=always, centre=card.weight)
     levels, fitted = fit_weights(list(blocks.values()), exposure, penalty=penalty)
-    weights = {name: _weights(values, scale) for name, values in zip(blocks, fitted, strict=True)}
-    linear = Linear(scale=scale, gate=columns.gate, **weights)
-    return Fitted(estimator=Estimator(linear=linear), levels=levels, fading=lesson.fading)
+    found = dict(zip(blocks, fitted, strict=True))
+    if card is not None:
+        card = replace(card, weight=found.pop("card"))
+    due_level = 0.0
+    if "due" in found:
+        due_level, found["due"] = float(found["due"][0]), found["due"][1:]
+    weights = {name: _weights(values, scale) for name, values in found.items()}
+    linear = Linear(scale=scale, gate=columns.gate, due_by=columns.due, due_level=due_level, **weights)
+    return Fitted(estimator=Estimator(card=card, linear=linear), levels=levels, fading=lesson.fading)
+
+
+def _widened(strengths: Floats | None, width: int) -> Floats | None:
+    """Return strengths for the columns that tell of missing numbers too."""
+    return None if strengths is None else np.pad(strengths, (0, width - len(strengths)), constant_values=1.0)
 
 
 def _weights(values: Floats, scale: Scale) -> Weights:

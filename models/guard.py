@@ -1,7 +1,8 @@
 """A gate before training: no input may know the outcome.
 
 Fields declared as written at the outcome are refused where features are declared. What is declared wrongly
-shows here: a single feature, or its mere presence, that tells the answers apart nearly alone.
+shows here: a single feature, or its mere presence, that tells the answers apart nearly alone; what the
+whole history tells of a field (`models.whole_history`); and rows that would teach and judge at once.
 """
 
 from __future__ import annotations
@@ -13,9 +14,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from crm_core.errors import LeakageError
+from crm_core.store import Store
+from features.declaration import Feature
+from features.feature_set import FeatureSet
 from models.encoding import is_missing
 from models.evaluation import area_under_curve
 from models.hazard import Bools, Floats, Ints
+from models.whole_history import find_telling_fields
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -29,20 +34,44 @@ FEWEST = 15
 TELLTALE_ODDS = 30.0
 """Odds of the answer with a value, as a multiple of those without one, from which on its presence tells."""
 
+REPEATED = "repeated_rows"
+"""The name by which repeated rows are overruled."""
+
+MANY_REPEATS = 0.01
+"""Share of accounts with rows that are those of others from which on something is wrong."""
+
+RARE_NUMBERS = 2
+"""Rare numbers that two rows must share before it is believed that one is a copy of the other."""
+
 _FOLDS = 5
 
 
 @dataclass(frozen=True, kw_only=True)
 class Suspicion:
-    """Why a feature is believed to know the outcome."""
+    """Why a feature is believed to know the outcome; a `doubtful` one is warned of and not refused."""
 
     feature: str
     fields: tuple[str, ...]
     evidence: str
+    check: str = "single feature"
+    doubtful: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Return it as plain data."""
-        return {"feature": self.feature, "fields": list(self.fields), "evidence": self.evidence}
+        return {
+            "feature": self.feature,
+            "fields": list(self.fields),
+            "check": self.check,
+            "evidence": self.evidence,
+            "doubtful": self.doubtful,
+        }
+
+    @property
+    def names(self) -> frozenset[str]:
+        """Return by what it may be overruled: the feature, or a field with or without its record."""
+        short = (field.split(".", 1)[-1] for field in self.fields)
+        bare = (field.rsplit(".", 1)[-1] for field in self.fields)
+        return frozenset({self.feature, *self.fields, *short, *bare})
 
 
 def find_leaks(
@@ -63,9 +92,91 @@ def find_leaks(
     return found
 
 
+def find_telling_features(store: Store, feature_set: FeatureSet) -> list[Suspicion]:
+    """Return the features that read a field against which the whole history of the store tells."""
+    return [
+        Suspicion(
+            feature=feature.name,
+            fields=(finding.field,),
+            evidence=finding.evidence,
+            check=finding.check,
+            doubtful=finding.doubtful,
+        )
+        for finding in find_telling_fields(store, feature_set.record_type)
+        for feature in _readers(feature_set, finding.field)
+    ]
+
+
+def _readers(feature_set: FeatureSet, field: str) -> list[Feature]:
+    """Return the first feature that reads a field, if any does: one name is enough to refuse it."""
+    return [feature for feature in feature_set.features if field in feature.source_fields][:1]
+
+
+def join_suspicions(*found: Sequence[Suspicion]) -> list[Suspicion]:
+    """Return all suspicions, one a field; what refuses comes before what only warns."""
+    ordered = sorted((each for some in found for each in some), key=lambda each: each.doubtful)
+    kept: dict[tuple[str, ...], Suspicion] = {}
+    for each in ordered:
+        kept.setdefault(each.fields or (each.feature,), each)
+    return list(kept.values())
+
+
+def find_repeats(frame: DataFrame, account: Ints) -> list[Suspicion]:
+    """Return a suspicion where many rows repeat those of other accounts throughout, in rare numbers too.
+
+    Such rows would teach and judge at once.
+    """
+    found = count_repeats(frame, account)
+    if found.accounts < FEWEST or found.accounts < MANY_REPEATS * found.of_accounts:
+        return []
+    evidence = (
+        f"{found.rows:,} rows, of {found.accounts:,} of {found.of_accounts:,} accounts or records, are those "
+        "of another one throughout, in rare numbers too: duplicates, which would teach and judge at once"
+    )
+    return [Suspicion(feature=REPEATED, fields=(), evidence=evidence, check="repeated rows")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Repeats:
+    """How many rows repeat one of another account throughout, and of how many accounts these are."""
+
+    rows: int
+    accounts: int
+    of_accounts: int
+
+
+def count_repeats(frame: DataFrame, account: Ints) -> Repeats:
+    """Count rows that are those of another account throughout and hold at least RARE_NUMBERS rare numbers.
+
+    Rare: held by at most one row in a thousand, or by three. Without them, that two records are alike is no
+    wonder: many leads came from the same page.
+    """
+    accounts = len(np.unique(account))
+    rare = _rare_numbers(frame) >= RARE_NUMBERS
+    if not rare.any():
+        return Repeats(rows=0, accounts=0, of_accounts=accounts)
+    kept = frame[rare]
+    rows = kept.groupby(list(kept.columns), dropna=False, sort=False, observed=True).ngroup().to_numpy()
+    pairs = np.unique(np.stack((rows, account[rare]), axis=1), axis=0)
+    row, times = np.unique(pairs[:, 0], return_counts=True)
+    twins = np.isin(rows, row[times > 1])
+    return Repeats(rows=int(twins.sum()), accounts=len(np.unique(account[rare][twins])), of_accounts=accounts)
+
+
+def _rare_numbers(frame: DataFrame) -> Ints:
+    count = np.zeros(len(frame), dtype=np.int64)
+    most = max(3, len(frame) // 1000)
+    for name in frame.columns:
+        values = frame[name].to_numpy()
+        if values.dtype.kind == "f":
+            _, place, times = np.unique(values, return_inverse=True, return_counts=True)
+            count += (times[place] <= most) & ~np.isnan(values)
+    return count
+
+
 def check_no_leaks(suspicions: Sequence[Suspicion], *, overruled: Sequence[str] = ()) -> None:
-    """Raise LeakageError naming every suspected feature that is not `overruled` by name."""
-    left = [found for found in suspicions if found.feature not in overruled]
+    """Raise LeakageError naming every suspicion that is not `overruled` by its or its field's name."""
+    left = [each for each in suspicions if not each.doubtful and not each.names.intersection(overruled)]
     if left:
         told = "; ".join(
             f"{found.feature} (reads {', '.join(found.fields) or 'nothing declared'}): {found.evidence}"

@@ -10,8 +10,12 @@ import numpy as np
 
 from crm_core.clock import instant
 from crm_core.store import Store
+from features.feature_set import feature_set_for
 from models.baselines import Baseline
+from models.breakdown import Part, judge_parts, parts_of
 from models.bundle import ModelBundle
+from models.called import CalledBin, called_bins
+from models.captured import Captured, amounts_of, judge_money
 from models.evaluation import (
     CalibrationBin,
     Estimate,
@@ -30,6 +34,7 @@ Metrics = dict[str, Estimate]
 
 _FEWEST_UNSEEN = 30
 _RESAMPLES_BESIDE = 100
+_ROWS_EXPLAINED = 2000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +44,8 @@ class HorizonJudgement:
     `metrics` has those of the model, of each baseline and of the truth by name; `unseen` those of the model
     on accounts that it had not learned from, if there are enough. `answered` says of how many questions
     each said anything. `found` is the share of outcomes among the first 0, 5, ... 100 % of questions by
-    probability.
+    probability. `called` says what came of what was called 0-10 %, 10-20 %, and so on. `parts` are periods
+    and segments, `money` what the first tenth held of it: of the horizon that is shown only.
     """
 
     horizon_days: int
@@ -51,6 +57,9 @@ class HorizonJudgement:
     unseen: Metrics | None
     bins: tuple[CalibrationBin, ...]
     found: tuple[float, ...]
+    called: tuple[CalledBin, ...] = ()
+    parts: tuple[Part, ...] = ()
+    money: Captured | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return it as plain data."""
@@ -66,32 +75,45 @@ class HorizonJudgement:
             },
             "bins": [vars(one) for one in self.bins],
             "found": [round(share, 4) for share in self.found],
+            "called": [one.to_json() for one in self.called],
+            "parts": [one.to_json() for one in self.parts],
+            "money": None if self.money is None else self.money.to_json(),
         }
 
 
 @dataclass(frozen=True, kw_only=True)
 class Judgement:
-    """How right a model was on questions asked, after it was made, from `first` to `last` (microseconds)."""
+    """How right a model was on questions asked, after it was made, from `first` to `last` (microseconds).
+
+    `horizon_days` is the horizon of the probability that is shown on records. `importances` are groups of
+    features with their mean absolute contribution to its log-odds, the largest first.
+    """
 
     estimator: str
+    horizon_days: int
     made_as_of: int
     first: int
     last: int
     horizons: tuple[HorizonJudgement, ...]
+    importances: tuple[tuple[str, float], ...] = ()
 
     @property
     def main(self) -> HorizonJudgement:
-        """Return the judgement of the longest horizon, the one that is shown on records."""
-        return self.horizons[-1]
+        """Return the judgement of the horizon that is shown on records."""
+        return next(one for one in self.horizons if one.horizon_days == self.horizon_days)
 
     def to_json(self) -> dict[str, Any]:
         """Return it as plain data."""
         return {
             "estimator": self.estimator,
+            "horizon_days": self.horizon_days,
             "model_as_of": instant(self.made_as_of).isoformat(),
             "first_asked": instant(self.first).isoformat(),
             "last_asked": instant(self.last).isoformat(),
             "horizons": [horizon.to_json() for horizon in self.horizons],
+            "importances": [
+                {"group": group, "mean_abs_log_odds": round(size, 6)} for group, size in self.importances
+            ],
         }
 
 
@@ -106,21 +128,33 @@ class Bench:
 
 
 def judge(bundle: ModelBundle, questions: Questions, bench: Bench, *, estimator: str) -> Judgement | None:
-    """Return how right the model is on the questions whose window is over by now; None if there are none."""
+    """Return how right the model is on the questions whose window is over by now; None if there are none.
+
+    On one thread, for the reasons of `models.building.build_bundle`.
+    """
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # ships no types
+
+    with threadpool_limits(limits=1, user_api="blas"):
+        return _judge(bundle, questions, bench, estimator)
+
+
+def _judge(bundle: ModelBundle, questions: Questions, bench: Bench, estimator: str) -> Judgement | None:
     horizons = [
         found
         for days in bundle.horizons_days
         if (found := _judge_horizon(bundle, questions, bench, days)) is not None
     ]
-    if not horizons or horizons[-1].horizon_days != bundle.horizon_days:
+    if not any(one.horizon_days == bundle.horizon_days for one in horizons):
         return None
     over = answers(bench.store, questions, bundle.horizon_days).over
     return Judgement(
         estimator=str(estimator),
+        horizon_days=bundle.horizon_days,
         made_as_of=bundle.trained["as_of"],
         first=int(questions.as_of[over].min()),
         last=int(questions.as_of[over].max()),
         horizons=tuple(horizons),
+        importances=_importances(bundle, questions.take(over), bench.store),
     )
 
 
@@ -131,14 +165,16 @@ def _judge_horizon(
     if not answer.over.any():
         return None
     asked = questions.take(answer.over)
-    judged = Judged(happened=answer.happened[answer.over], entity=asked.account)
+    judged = Judged(happened=answer.happened[answer.over], entity=asked.account, record=asked.cohort.ids)
     said = {"model": bundle.predict(asked.frame).within[days]}
-    if days == bundle.horizon_days:
+    shown = days == bundle.horizon_days
+    if shown:
         said |= {name: baseline(asked, days) for name, baseline in bench.baselines.items()}
     if bench.truth is not None:
         said["truth"] = bench.truth.probabilities(bundle.task, asked.cohort.ids, asked.as_of, days)
     said = {name: values for name, values in said.items() if not np.isnan(values).all()}
     unseen = ~np.isin(asked.account, bench.taught)
+    amounts = amounts_of(bench.store, asked) if shown else None
     return HorizonJudgement(
         horizon_days=days,
         questions=len(asked),
@@ -146,10 +182,26 @@ def _judge_horizon(
         metrics={name: _measure(name, values, judged) for name, values in said.items()},
         answered={name: int((~np.isnan(values)).sum()) for name, values in said.items()},
         unseen_questions=int(unseen.sum()),
-        unseen=_measure_unseen(said["model"], judged, unseen),
+        unseen=measure_unseen(said["model"], judged, unseen),
         bins=tuple(calibration_bins(said["model"], judged)),
         found=found_by_working_down(said["model"], judged),
+        called=called_bins(said["model"], judged),
+        parts=judge_parts(said, judged, parts_of(asked, bench.taught)) if shown else (),
+        money=None if amounts is None else judge_money(said, judged, amounts),
     )
+
+
+def _importances(bundle: ModelBundle, asked: Questions, store: Store) -> tuple[tuple[str, float], ...]:
+    """Return the mean absolute contribution of each group of features, over rows evenly taken."""
+    few = asked.frame.iloc[:: max(1, len(asked) // _ROWS_EXPLAINED)].reset_index(drop=True)
+    explained = bundle.explain(few)
+    feature_set = feature_set_for(store, bundle.task)
+    groups = np.array([feature_set.get(name).group for name in explained.features])
+    sizes = {
+        str(group): float(np.abs(explained.parts[:, groups == group].sum(axis=1)).mean())
+        for group in dict.fromkeys(groups.tolist())
+    }
+    return tuple(sorted(sizes.items(), key=lambda one: (-one[1], one[0])))
 
 
 def _measure(name: str, values: Floats, judged: Judged) -> Metrics:
@@ -158,7 +210,7 @@ def _measure(name: str, values: Floats, judged: Judged) -> Metrics:
     return measure(values[known], judged.take(known), **resamples)
 
 
-def _measure_unseen(values: Floats, judged: Judged, unseen: Bools) -> Metrics | None:
+def measure_unseen(values: Floats, judged: Judged, unseen: Bools) -> Metrics | None:
     """Return the metrics on unseen accounts; None where these are too few, or all."""
     rows = judged.happened[unseen]
     if unseen.all() or min(rows.sum(), (~rows).sum()) < _FEWEST_UNSEEN:

@@ -21,6 +21,11 @@ from models.hazard import Bools, Exposure, Floats, expit, log_loss_of
 LEVEL_PRIOR = 0.1
 """Weight, in questions, of the prior that holds a level near its centre where there are no events."""
 
+LIKELY_SPREAD = 0.3
+"""Standard deviation of the levels of segments (in log-odds) that is believed in before any was seen."""
+
+_SPREADS = (0.01, 3.0)
+_SPREAD_FOUND = 1e-6
 _MOST_STEPS = 40
 _CLOSE_ENOUGH = 1e-7
 """Relative gain of a step after which the next one, smaller by its square, would change nothing."""
@@ -45,12 +50,48 @@ def fit_levels(exposure: Exposure, offset: Floats | None = None, centre: Floats 
     return problem.solve()
 
 
+def spread_of(member: Floats, exposure: Exposure, offset: Floats) -> float:
+    """Return how far segments stand apart, as the standard deviation of their levels around the whole's.
+
+    Empirical Bayes: the deviation under which what was seen of the segments is likeliest, by MacKay's fixed
+    point, together with one segment more that stands LIKELY_SPREAD off. Segments that do not differ by more
+    than chance end close to 0, which pools them; the more they differ, the more each speaks for itself.
+
+    Parameters
+    ----------
+    member
+        float64[n, J], 1 where a question belongs to a segment; to one at most.
+    offset
+        float64[n, K], log-odds of the hazards without the segments.
+    """
+    own = np.zeros(member.shape[1])
+    precision = LIKELY_SPREAD**-2
+    at_risk = np.where(exposure.at_risk, exposure.weight[:, None], 0.0)
+    for _ in range(_MOST_STEPS):
+        chance = expit(offset + (member @ own)[:, None])
+        error = member.T @ (at_risk * (chance - exposure.event)).sum(axis=1)
+        seen = member.T @ (at_risk * chance * (1 - chance)).sum(axis=1)
+        own = own - np.clip((error + precision * own) / (seen + precision), -1.0, 1.0)
+        well_known = float((seen / (seen + precision)).sum())
+        before, precision = precision, (well_known + 1) / (float(own @ own) + LIKELY_SPREAD**2)
+        if abs(np.log(precision / before)) < _SPREAD_FOUND:
+            break
+    return float(np.clip(precision**-0.5, *_SPREADS))
+
+
 @dataclass(frozen=True, kw_only=True)
 class Block:
-    """Columns with weights of their own: float64[n, p] without NaN, and how much each interval heeds them."""
+    """Columns with weights of their own: float64[n, p] without NaN, and how much each interval heeds them.
+
+    `load` is float64[K], or float64[n, K] where that differs from question to question.
+    `centre` (float64[p]) is what the weights are shrunk towards, by default 0; `strength` (float64[p]) how
+    strongly beside the penalty, by default 1.
+    """
 
     rows: Floats
     load: Floats
+    centre: Floats | None = None
+    strength: Floats | None = None
 
     @cached_property
     def coarse(self) -> npt.NDArray[np.float32]:
@@ -64,20 +105,27 @@ def fit_weights(
     """Return the levels, float64[K], and the weights of each block, float64[p], of a logistic hazard.
 
     logit hazard_k = level_k + sum over blocks of load_k * (weights @ row). Minimises the weighted negative
-    log-likelihood plus `penalty / 2` times the sum of squared weights: weights have a normal prior of
-    variance 1 / penalty. Levels are not shrunk, but for a weak pull towards their common level.
+    log-likelihood plus `penalty / 2` times the sum of squared distances from the blocks' centres: weights
+    have a normal prior of variance 1 / penalty around them. Levels are not shrunk, but for a weak pull
+    towards their common level.
     """
     intervals = exposure.at_risk.shape[1]
     widths = [block.rows.shape[1] for block in blocks]
+    centres = [_or_full(block.centre, width, 0.0) for block, width in zip(blocks, widths, strict=True)]
+    strengths = [_or_full(block.strength, width, 1.0) for block, width in zip(blocks, widths, strict=True)]
     problem = _Problem(
         blocks=tuple(blocks),
         exposure=exposure,
         offset=np.zeros(exposure.at_risk.shape),
-        prior=np.concatenate([np.full(intervals, LEVEL_PRIOR), np.full(sum(widths), penalty)]),
-        centre=np.concatenate([np.full(intervals, _common_level(exposure)), np.zeros(sum(widths))]),
+        prior=np.concatenate([np.full(intervals, LEVEL_PRIOR), *(penalty * each for each in strengths)]),
+        centre=np.concatenate([np.full(intervals, _common_level(exposure)), *centres]),
     )
     point = problem.solve()
     return point[:intervals], [point[place] for place in problem.places]
+
+
+def _or_full(values: Floats | None, width: int, otherwise: float) -> Floats:
+    return np.full(width, otherwise) if values is None else values
 
 
 def _common_level(exposure: Exposure) -> float:
@@ -115,7 +163,7 @@ class _Problem:
     def log_odds(self, point: Floats) -> Floats:
         said = self.offset + point[: self.exposure.at_risk.shape[1]]
         for block, place in zip(self.blocks, self.places, strict=True):
-            said = said + np.outer(block.rows @ point[place], block.load)
+            said = said + (block.rows @ point[place])[:, None] * block.load
         return said
 
     def loss(self, point: Floats) -> float:
@@ -127,7 +175,7 @@ class _Problem:
         chance = expit(self.log_odds(point))
         weight = np.where(self.exposure.at_risk, self.exposure.weight[:, None], 0.0)
         error = weight * (chance - self.exposure.event)
-        parts = [error.sum(axis=0), *((error @ block.load) @ block.rows for block in self.blocks)]
+        parts = [error.sum(axis=0), *(_heeded(error, block.load) @ block.rows for block in self.blocks)]
         gradient = np.concatenate(parts) + self.prior * (point - self.centre)
         return gradient, np.diag(self.prior) + self.curvature(weight * chance * (1.0 - chance))
 
@@ -139,7 +187,7 @@ class _Problem:
             full[:intervals, place] = (curve * block.load).T @ block.rows
             full[place, :intervals] = full[:intervals, place].T
             for other, beside in zip(self.blocks[: index + 1], self.places, strict=False):
-                joint = (curve @ (block.load * other.load)).astype(np.float32)
+                joint = _heeded(curve, block.load * other.load).astype(np.float32)
                 full[place, beside] = block.coarse.T @ (other.coarse * joint[:, None])
                 full[beside, place] = full[place, beside].T
         return full
@@ -154,6 +202,12 @@ class _Problem:
                 return there, reached, loss - reached
             size /= 2
         return point, loss, 0.0
+
+
+def _heeded(values: Floats, load: Floats) -> Floats:
+    """Return the sums of values over the intervals, as much as each heeds them: float64[n]."""
+    found = values @ load if load.ndim == 1 else np.einsum("nk,nk->n", values, load)
+    return np.asarray(found, dtype=np.float64)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -29,6 +30,7 @@ class Questions:
 
     `frame` has their features, `account` int64[n] is what must not sit on both sides of a split, `weight`
     float64[n] says how much each counts: known when it was asked, and in sum as many as there are records.
+    `own_days` int64[n] is how far ahead each looks, where that is not the same for all.
     """
 
     task: Task
@@ -36,6 +38,7 @@ class Questions:
     frame: DataFrame
     account: Ints
     weight: Floats
+    own_days: Ints | None = None
 
     def __len__(self) -> int:
         """Return how many there are."""
@@ -54,19 +57,24 @@ class Questions:
             frame=self.frame[rows].reset_index(drop=True),
             account=self.account[rows],
             weight=self.weight[rows],
+            own_days=None if self.own_days is None else self.own_days[rows],
         )
 
-    def expose(self, store: Store, known_at: int | None) -> Exposure:
-        """Return what was known at an instant of what came of them (None: now)."""
+    def expose(
+        self, store: Store, known_at: int | None, *, ends_days: Sequence[int] | None = None
+    ) -> Exposure:
+        """Return what was known at an instant of what came of them (None: now), in the task's intervals."""
         labels = self.task.labels(store, self.cohort, known_at=known_at)
-        return expose(
+        exposure = expose(
             as_of=self.as_of,
             event_at=labels.event_at,
             known_until=labels.known_until,
             weight=self.weight,
-            ends_days=self.task.intervals_days,
+            ends_days=ends_days or self.task.intervals_days,
             absence=self.task.absence,
+            own_days=self.own_days,
         )
+        return exposure if labels.over_at is None else exposure.over_since(labels.over_at)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -81,15 +89,35 @@ def ask(
     store: Store, task: Task, feature_set: FeatureSet, build: BuildCohort, *, start: datetime, until: datetime
 ) -> Questions:
     """Return the questions that `build` gives, with their features."""
-    cohort = build(store, start=start, until=until)
+    return questions_of(store, task, feature_set, build(store, start=start, until=until))
+
+
+def questions_of(store: Store, task: Task, feature_set: FeatureSet, cohort: Cohort) -> Questions:
+    """Return the questions of a cohort with their features."""
     frame = build_frame(store, cohort, feature_set)
+    if task.own_horizon is not None:
+        cohort, frame = asked_of(task, cohort, frame)
     return Questions(
         task=task,
         cohort=cohort,
         frame=frame,
-        account=_accounts(store, cohort),
+        account=alike(frame) if task.no_time_order else accounts_of(store, cohort),
         weight=_weights(task, cohort, frame),
+        own_days=own_days(task, frame),
     )
+
+
+def asked_of(task: Task, cohort: Cohort, frame: DataFrame) -> tuple[Cohort, DataFrame]:
+    """Return the questions that make sense, as their features tell."""
+    if task.asked_of is None:
+        return cohort, frame
+    kept = task.asked_of(frame)
+    return cohort.take(kept), frame[kept].reset_index(drop=True)
+
+
+def own_days(task: Task, frame: DataFrame) -> Ints | None:
+    """Return how far ahead each question looks, int64[n]; None where that is the same for all."""
+    return None if task.own_horizon is None else task.own_horizon(frame).astype(np.int64)
 
 
 def first_instant(store: Store, task: Task) -> datetime:
@@ -111,8 +139,15 @@ def answers(store: Store, questions: Questions, horizon_days: int, *, known_at: 
         weight=questions.weight,
         ends_days=(horizon_days,),
         absence=task.absence,
+        own_days=questions.own_days,
     )
     return Answers(over=seen.at_risk[:, 0], happened=seen.event[:, 0])
+
+
+def alike(frame: DataFrame) -> Ints:
+    """Return a number for each row, the same for rows that hold the same throughout: int64[n]."""
+    groups = frame.groupby(list(frame.columns), dropna=False, sort=False, observed=True)
+    return np.asarray(groups.ngroup(), dtype=np.int64)
 
 
 def _weights(task: Task, cohort: Cohort, frame: DataFrame) -> Floats:
@@ -127,7 +162,7 @@ def _weights(task: Task, cohort: Cohort, frame: DataFrame) -> Floats:
     return planned * (len(np.unique(cohort.ids)) / total) if total else planned
 
 
-def _accounts(store: Store, cohort: Cohort) -> Ints:
+def accounts_of(store: Store, cohort: Cohort) -> Ints:
     """Return the account of each question; a record without one stands for itself, as a negative number."""
     if cohort.record_type != "deal":
         return cohort.ids

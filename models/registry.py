@@ -1,9 +1,10 @@
 """Trained models in MLflow, and which of them serves: the only module that imports MLflow.
 
 One experiment a task, one run a training, one registered model a task with the aliases champion, challenger
-and previous. What serves is decided by the newest row of `crm_core.promotions`; the aliases follow it. The
-bytes of every promoted model also lie in a folder beside the records, by their SHA-256, so that serving
-needs no MLflow.
+and previous. What serves is decided by the newest row of `crm_core.promotions`; the aliases follow it, and
+are put right by whatever is done next where a crash came between the two. The bytes of every promoted model,
+and of every challenger, also lie in a folder beside the records, by their SHA-256, so that serving needs no
+MLflow.
 """
 
 from __future__ import annotations
@@ -24,13 +25,20 @@ from typing import TYPE_CHECKING, Any
 from crm_core.access import check_may_promote
 from crm_core.changes import Source
 from crm_core.clock import instant
-from crm_core.errors import ModelNotFoundError
-from crm_core.promotions import Promotion, find_champion, list_promotions
+from crm_core.errors import DamagedModelError, ModelNotFoundError
+from crm_core.promotions import (
+    Challenger,
+    Promotion,
+    find_challenger,
+    find_champion,
+    list_promotions,
+)
 from crm_core.records import User
 from crm_core.store import Store
 from models.bundle import ModelBundle, load_bundle
 from models.kept import keep_bytes
 from models.served import probability_name
+from models.shipped import ENTRY, ship_code
 from models.tasks import TASKS
 
 if TYPE_CHECKING:
@@ -89,6 +97,7 @@ class Registry:
     def _client(self) -> MlflowClient:
         # Set before the import, which reads it: nothing is ever sent anywhere.
         os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+        os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
         with _quiet():
             from mlflow import MlflowClient
 
@@ -162,6 +171,18 @@ class Registry:
         """Point an alias of a task to a version."""
         self._client.set_registered_model_alias(task, alias, str(number))
 
+    def make_alias_say(self, task: str, alias: str, number: int | None) -> bool:
+        """Point an alias to a version, or take it away for None; tell whether it said anything else."""
+        versions = self.list_versions(task)
+        said = next((version.number for version in versions if alias in version.aliases), None)
+        if said == number:
+            return False
+        if number is None:
+            self.remove_alias(task, alias)
+        else:
+            self.set_alias(task, alias, number)
+        return True
+
     def remove_alias(self, task: str, alias: str) -> None:
         """Take an alias away, if it is there."""
         if alias in self._aliases(task):
@@ -233,7 +254,8 @@ def promote(
     writes the row: if either fails, the row is not there and what served before serves on.
     """
     chosen = version if isinstance(version, Version) else registry.get_version(task, version)
-    keep_bytes(registry.models_folder, registry.fetch(chosen.run_id), chosen.sha256)
+    _keep(registry, chosen, task)
+    put_aliases_right(store, registry, task)
     with store.transaction(source=Source.API, actor_id=actor_id) as transaction:
         session = transaction.session
         if actor_id is not None:
@@ -254,6 +276,66 @@ def promote(
         _move_aliases(registry, chosen, before)
         session.expunge(row)
     return row
+
+
+def nominate(store: Store, registry: Registry, version: Version) -> Challenger:
+    """Name a version the challenger of its task: it may score beside the champion, and be promoted later.
+
+    Its bytes are verified and laid beside the records first; the alias is moved inside the transaction.
+    """
+    _keep(registry, version, version.task)
+    put_aliases_right(store, registry, version.task)
+    with store.transaction(source=Source.API) as transaction:
+        row = Challenger(
+            task=version.task,
+            model_version=version.name,
+            sha256=version.sha256,
+            run_id=version.run_id,
+            named_at=transaction.now,
+        )
+        transaction.session.add(row)
+        transaction.session.flush()
+        registry.set_alias(version.task, CHALLENGER, version.number)
+        transaction.session.expunge(row)
+    return row
+
+
+def _keep(registry: Registry, version: Version, task: str) -> None:
+    """Lay a version's bytes beside the records, if they are a model of the task; raise DamagedModelError."""
+    data = registry.fetch(version.run_id)
+    bundle = load_bundle(data, version.sha256, version=version.name)
+    if bundle.task != task:
+        raise DamagedModelError(f"{version.name} is to serve {task}, but its file is one of {bundle.task}")
+    keep_bytes(registry.models_folder, data, version.sha256)
+
+
+def put_aliases_right(store: Store, registry: Registry, task: str) -> list[str]:
+    """Make the aliases of a task say what the records say; return those that did not.
+
+    A process that dies between moving an alias and its commit leaves one that is ahead.
+    """
+    with store.reading() as session:
+        standing = _still_standing(list_promotions(session, task))
+        newest, challenger = find_champion(session, task), find_challenger(session, task)
+        before = _served_before(list_promotions(session, task), newest)
+        wanted = {
+            CHAMPION: newest.run_id if newest and standing else None,
+            PREVIOUS: before.run_id if before else None,
+            CHALLENGER: challenger.run_id if challenger else None,
+        }
+    number_of = {version.run_id: version.number for version in registry.list_versions(task)}
+    return [
+        alias
+        for alias, run_id in wanted.items()
+        if registry.make_alias_say(task, alias, number_of.get(run_id or ""))
+    ]
+
+
+def _served_before(newest_first: Sequence[Promotion], champion: Promotion | None) -> Promotion | None:
+    """Return the newest promotion of another version than the champion's."""
+    if champion is None:
+        return None
+    return next((row for row in newest_first if row.run_id != champion.run_id), None)
 
 
 def rollback(store: Store, registry: Registry, task: str, *, actor_id: int | None, reason: str) -> Promotion:
@@ -314,20 +396,25 @@ def _save_model(folder: Path, bundle: ModelBundle) -> None:
             inputs=Schema([ColSpec("double", name) for name in columns]) if columns else None,
             outputs=Schema([ColSpec("double", name) for name in outputs]),
         )
-        with tempfile.TemporaryDirectory() as data_folder:
+        with tempfile.TemporaryDirectory() as data_folder, tempfile.TemporaryDirectory() as code_folder:
             path = Path(data_folder) / _BUNDLE_FILE
             path.write_bytes(bundle.to_bytes())
             mlflow.pyfunc.save_model(
                 str(folder),
-                loader_module="models.served",
+                loader_module=ENTRY,
                 data_path=str(path),
+                code_paths=[str(package) for package in ship_code(Path(code_folder))],
                 signature=signature,
                 pip_requirements=_requirements(),
             )
 
 
 def _requirements() -> list[str]:
-    return [f"{name}=={installed_version(name)}" for name in ("lightgbm", "mlflow", "numpy", "pandas")]
+    """Return what the shipped code imports, in the versions that made the model."""
+    return [f"{name}=={installed_version(name)}" for name in _IMPORTED]
+
+
+_IMPORTED = ("lightgbm", "mlflow", "numba", "numpy", "pandas", "sqlalchemy")
 
 
 @contextmanager

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
+
+from models.called import main_horizon
 
 Report = Mapping[str, Any]
 
@@ -20,6 +22,22 @@ _COLUMNS = {
 
 _WIDE = ("auc", "log_loss")
 """Metrics shown with their interval."""
+
+_MORE_COLUMNS = {
+    "average_precision": "average precision",
+    "brier_reliability": "reliability",
+    "brier_resolution": "resolution",
+    "brier_uncertainty": "uncertainty",
+    "calibration_slope": "calibration slope",
+}
+"""Metrics of the second table: Brier = reliability - resolution + uncertainty."""
+
+_WIDE_MORE = ("average_precision", "calibration_slope")
+
+_MONEY_COLUMNS_OF = ("by_probability", "by_expected")
+_MONEY_COLUMNS = ("money in the top tenth by probability", "by probability x amount")
+_PART_COLUMNS = ("mean_probability", "base_rate", "auc", "log_loss")
+_NOTHING = "–"  # noqa: RUF001  an en dash stands for nothing
 
 
 def render_report(title: str, report: Report) -> str:
@@ -70,25 +88,107 @@ def _tables(report: Report) -> Iterator[str]:
         unseen = horizon["unseen_accounts"]
         if unseen["metrics"] is not None:
             yield from _line(horizon, "model, new accounts", unseen["questions"], unseen["metrics"])
+    main = main_horizon(report["judged"]) or {}
+    yield from _more(main)
+    yield from _called(main)
+    yield from _parts(main)
+
+
+def _more(main: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the parts of the Brier score and, where there is any, the money in the first tenth."""
+    if not any("brier_reliability" in metrics for metrics in main["metrics"].values()):
+        return
+    money = main.get("money")
+    yield ""
+    if money is not None:
+        yield _of_money(money)
+        yield ""
+    yield from _row(("", *_MORE_COLUMNS.values(), *(_MONEY_COLUMNS if money else ())))
+    yield from _row(("---",) * (1 + len(_MORE_COLUMNS) + (len(_MONEY_COLUMNS) if money else 0)))
+    for name, metrics in main["metrics"].items():
+        cells = [
+            _figure(metrics[metric], wide=metric in _WIDE_MORE, digits=4 if "brier" in metric else 3)
+            for metric in _MORE_COLUMNS
+        ]
+        shares = money["top_tenth"].get(name, {}) if money else {}
+        cells += [_figure(shares.get(order), wide=True) for order in _MONEY_COLUMNS_OF] if money else []
+        yield from _row((_bold(name), *cells))
+
+
+def _of_money(money: Mapping[str, Any]) -> str:
+    currency = f" {money['currency']}" if money["currency"] else ""
+    alone = _figure(money["top_tenth"]["amount"]["by_amount"], wide=True)
+    times = _figure(money["came_to_expected"], wide=True)
+    return (
+        f"Money, as known when asked: {money['expected']:,.0f}{currency} expected (probability x amount, "
+        f"summed over questions), {money['came']:,.0f} came, {times} times as much. The tenth with the "
+        f"largest amounts held {alone} of it."
+    )
+
+
+def _called(main: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what came of what was called so likely, in counts."""
+    called: Sequence[Mapping[str, Any]] = main.get("called") or ()
+    if not called:
+        return
+    yield ""
+    yield from _row(("called", "questions", "records", "came true", "give or take"))
+    yield from _row(("---",) * 5)
+    for one in called:
+        span = f"{one['low']:.0%} to {one['high']:.0%}"
+        counts = f"{one['questions']:,}", f"{one['records']:,}"
+        yield from _row((span, *counts, f"{one['happened']:.1%}", f"{one['give_or_take']:.1%}"))
+
+
+def _parts(main: Mapping[str, Any]) -> Iterator[str]:
+    """Yield periods and segments, the model's log loss next to those of the others."""
+    parts: Sequence[Mapping[str, Any]] = main.get("parts") or ()
+    if not parts:
+        return
+    others = [name for name in main["metrics"] if name != "model"]
+    columns = ("", "", "questions", "records", "said", "came", "AUC", "log loss")
+    yield ""
+    yield from _row((*columns, *(name.replace("_", " ") for name in others)))
+    yield from _row(("---",) * (len(columns) + len(others)))
+    for part in parts:
+        head = part["field"], part["level"], f"{part['questions']:,}", f"{part['records']:,}"
+        metrics = part["metrics"]
+        if metrics is None:
+            told = f"{part['outcomes']:,} outcomes: too few"
+            yield from _row((*head, told, *(_NOTHING,) * (3 + len(others))))
+            continue
+        model = metrics["model"]
+        cells = [_figure(model[name], wide=name != "mean_probability") for name in _PART_COLUMNS]
+        beside = [_figure(metrics.get(name, {}).get("log_loss")) for name in others]
+        yield from _row((*head, *cells, *beside))
 
 
 def _line(
     horizon: Mapping[str, Any], name: str, questions: int, metrics: Mapping[str, Mapping[str, float | None]]
 ) -> Iterator[str]:
     cells = [_cell(metric, metrics[metric]) for metric in _COLUMNS]
-    shown = f"**{name}**" if name == "model" else name.replace("_", " ")
-    yield from _row((f"{horizon['horizon_days']} days", shown, f"{questions:,}", *cells))
+    yield from _row((f"{horizon['horizon_days']} days", _bold(name), f"{questions:,}", *cells))
+
+
+def _bold(name: str) -> str:
+    return f"**{name}**" if name == "model" else name.replace("_", " ")
 
 
 def _cell(metric: str, estimate: Mapping[str, float | None]) -> str:
-    value, low, high = (estimate[name] for name in ("value", "low", "high"))
-    if value is None:
-        return "–"  # noqa: RUF001  an en dash stands for nothing
-    if metric == "lift_top_decile":
+    value = estimate["value"]
+    if metric == "lift_top_decile" and value is not None:
         return f"{value:.1f}"
-    if metric in _WIDE and low is not None and high is not None:
-        return f"{value:.3f} ({low:.3f} to {high:.3f})"
-    return f"{value:.3f}"
+    return _figure(estimate, wide=metric in _WIDE)
+
+
+def _figure(estimate: Mapping[str, float | None] | None, *, wide: bool = False, digits: int = 3) -> str:
+    """Return a figure, with its interval if `wide`."""
+    if estimate is None or estimate["value"] is None:
+        return _NOTHING
+    value, low, high = (estimate[name] for name in ("value", "low", "high"))
+    if wide and low is not None and high is not None:
+        return f"{value:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
+    return f"{value:.{digits}f}"
 
 
 def _row(cells: Iterable[str]) -> Iterator[str]:

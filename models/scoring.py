@@ -6,25 +6,30 @@ Nothing that a model wrote is read here: features see what people and programs w
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from crm_core.changes import Source
-from crm_core.errors import DamagedModelError, FeatureSetMismatchError, NoChampionError
+from crm_core.errors import FeatureSetMismatchError, NoChampionError
 from crm_core.opting_out import list_opted_out
 from crm_core.predictions import SCORED_TYPES, NewPrediction, write_predictions
-from crm_core.promotions import Promotion, find_champion
+from crm_core.promotions import find_champion
 from crm_core.store import Store
 from features.cohort import Cohort, open_records
 from features.feature_set import FeatureSet, feature_set_for
 from features.frame import build_frame
-from models.bundle import ModelBundle, load_bundle
-from models.explain import explain_rows
-from models.kept import keep_bytes, kept_file
+from features.worth import yearly_values
+from models.bundle import ModelBundle, Scores
+from models.explain import Reason, explain_rows, explain_unlike
+from models.hazard import Ints
+from models.kept import read_kept
+from models.questions import asked_of, own_days
 from models.tasks import get_task
 
 if TYPE_CHECKING:
@@ -42,35 +47,83 @@ def score_records(
 ) -> list[NewPrediction]:
     """Return a prediction for each of the records that the task is asked of, as they were known at `as_of`.
 
-    Who asks not to be scored is left out.
+    A model with too few outcomes behind it gives a place and reasons, and no probability.
+    Who asks not to be scored is left out. About a record unlike any that the model learned from nothing is
+    said but why: its probability, score and grade are None.
     Raises FeatureSetMismatchError where the store's features are not those that the model learned from.
     """
-    ids = _willing(store, bundle.record_type, ids)
-    if not len(ids):
-        return []
+    willing = _willing(store, bundle.record_type, ids)
+    return answer_records(store, bundle, willing, as_of) if willing else []
+
+
+def answer_records(
+    store: Store, bundle: ModelBundle, ids: Sequence[int], as_of: datetime
+) -> list[NewPrediction]:
+    """Return the same for whoever is named, to be looked at and not to be written.
+
+    A record gets the same bits alone as among others.
+    """
     feature_set = features_of(store, bundle)
     cohort = Cohort.at(bundle.record_type, ids, as_of)
     frame = build_frame(store, cohort, feature_set)
-    asked_of = get_task(bundle.task).of_variant(bundle.variant).asked_of
-    if asked_of is not None:
-        kept = asked_of(frame)
-        cohort, frame = cohort.take(kept), frame[kept].reset_index(drop=True)
+    task = get_task(bundle.task).of_variant(bundle.variant)
+    cohort, frame = asked_of(task, cohort, frame)
     if len(cohort) == 0:
         return []
-    scores = bundle.predict(frame)
-    reasons = explain_rows(bundle, feature_set, frame)
+    unlike = bundle.familiar.unlike(frame)
+    worth = yearly_values(store, cohort.ids.tolist(), as_of) if bundle.record_type == "account" else {}
+    said = _Said(
+        bundle=bundle,
+        scores=bundle.predict(frame),
+        reasons=explain_rows(bundle, feature_set, frame),
+        own_days=own_days(task, frame),
+    )
     return [
-        NewPrediction(
-            record_id=record_id,
-            probability=probability,
-            score=rank,
-            grade=bundle.grade(rank),
-            reasons=why,
-        )
-        for record_id, probability, rank, why in zip(
-            cohort.ids.tolist(), scores.probability.tolist(), scores.rank.tolist(), reasons, strict=True
-        )
+        NewPrediction(record_id=record_id, yearly_value=worth.get(record_id), **said.of(row))
+        if not unlike[row]
+        else _not_enough(record_id, explain_unlike(bundle, feature_set, frame, row))
+        for row, record_id in enumerate(cohort.ids.tolist())
     ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Said:
+    """What a model says of the rows of a frame."""
+
+    bundle: ModelBundle
+    scores: Scores
+    reasons: list[list[Reason]]
+    own_days: Ints | None
+
+    def of(self, row: int) -> dict[str, Any]:
+        """Return what a prediction holds; without outcomes to go by there is a rank and no probability."""
+        scores, rank = self.scores, int(self.scores.rank[row])
+        held: dict[str, Any] = {
+            "probability": None,
+            "score": rank,
+            "grade": self.bundle.grade(rank),
+            "reasons": self.reasons[row],
+        }
+        if not getattr(self.bundle, "says_probability", True):
+            return held
+        within = {days: _number(values[row]) for days, values in scores.within.items()}
+        within |= dict.fromkeys(self.bundle.not_reported)
+        if self.own_days is not None:
+            held["horizon_days"] = int(self.own_days[row])
+            within = {held["horizon_days"]: float(scores.probability[row])}
+        return held | {
+            "probability": float(scores.probability[row]),
+            "within": within,
+            "expected_days": _number(scores.expected_days[row]),
+        }
+
+
+def _number(value: float) -> float | None:
+    return None if math.isnan(value) else float(value)
+
+
+def _not_enough(record_id: int, reasons: list[Reason]) -> NewPrediction:
+    return NewPrediction(record_id=record_id, probability=None, score=None, grade=None, reasons=reasons)
 
 
 def _willing(store: Store, record_type: str, ids: Sequence[int]) -> list[int]:
@@ -143,19 +196,4 @@ def load_champion(
         session.expunge_all()
     if promotion is None:
         raise NoChampionError(task_name)
-    bundle = load_bundle(
-        _bytes_of(promotion, home_models, registry_factory), promotion.sha256, version=promotion.model_version
-    )
-    if bundle.task != task_name:
-        raise DamagedModelError(
-            f"{promotion.model_version} serves {task_name}, but its file is one of {bundle.task}"
-        )
-    return bundle
-
-
-def _bytes_of(promotion: Promotion, home_models: Path, registry_factory: Callable[[], Registry]) -> bytes:
-    path = kept_file(home_models, promotion.sha256)
-    if path.exists():
-        return path.read_bytes()
-    data = registry_factory().fetch(promotion.run_id)
-    return keep_bytes(home_models, data, promotion.sha256).read_bytes()
+    return read_kept(promotion, home_models, registry_factory)

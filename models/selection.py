@@ -2,11 +2,13 @@
 
 From each origin every candidate learns what was known then and is judged on the questions asked next, by
 the log-likelihood of what has been seen of them since. Among candidates that cannot be told apart the
-plainer one is taken: more history, more shrinkage, a lower rung of the ladder.
+plainer one is taken: more history, more shrinkage, a lower rung of the ladder. The scorecard is plainer than
+the base rate, since it needs no outcome, but stays only where it would have been the better of the two.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
@@ -28,8 +30,8 @@ from models.fitting import (
     tree_rows,
 )
 from models.hazard import Bools, Exposure, Floats, Ints, log_loss_of
-from models.splits import STEPS_DAYS, Split, list_origins, list_splits
-from models.trees import GrownTrees, fit_trees
+from models.splits import STEPS_DAYS, Split, list_origins, list_parts, list_splits
+from models.trees import MANY_EVENTS, GrownTrees, fit_trees
 
 LEVEL_DAYS: tuple[int | None, ...] = (None, 365, 180, 120, 90, 60)
 """How far back intervals may teach how high the hazards are, the longest first."""
@@ -43,7 +45,7 @@ PENALTIES = (100.0, 30.0, 10.0, 3.0, 1.0)
 _FIRST_PENALTY = 10.0
 
 FEWEST_EVENTS = 20
-"""Events to learn from, and to judge by, below which nothing but the base rate is tried."""
+"""Events to learn from, and to judge by, below which nothing above the base rate is tried."""
 
 FEWEST_EVENTS_FOR_TREES = 50
 """Events below which trees are not tried."""
@@ -63,10 +65,14 @@ class Bar:
 NEWER_LEVEL = Bar(certainty=0.8, worth=0.001)
 LESS_HISTORY = Bar(certainty=0.8, worth=0.003)
 LESS_SHRINKAGE = Bar(certainty=0.5, worth=0.0)
+EXPERT = Bar(certainty=0.5, worth=0.0)
 HIGHER_RUNG = Bar(certainty=0.9, worth=0.01)
 
 ENOUGH_EVENTS = 40
 """Events to judge by from which on no longer time is looked at."""
+
+MANY_TIMES = 4
+"""So many times as many trees may be grown where there are many events, if they go on to help."""
 
 T = TypeVar("T")
 
@@ -76,13 +82,17 @@ ExposeAt = Callable[[int], Exposure]
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
-    """All questions that may teach or judge: rows float64[n, p] with their instants and accounts."""
+    """All questions that may teach or judge: rows float64[n, p] with their instants and accounts.
+
+    Where there is no time order, parts of the accounts judge one another.
+    """
 
     matrix: Floats
     columns: Columns
     as_of: Ints
     account: Ints
     fading: Floats
+    no_time_order: bool = False
 
     def lesson(self, seen: Exposure, rows: Bools, until: int) -> Lesson:
         """Return some of the rows with what was seen of them up to an instant."""
@@ -127,11 +137,32 @@ class Step:
 
 
 @dataclass(frozen=True, kw_only=True)
+class NextStep:
+    """The rung above the one in use, and about how many more outcomes it needs; None: that cannot be said."""
+
+    rung: Rung | None
+    outcomes: int | None
+    reason: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as plain data."""
+        return {
+            "estimator": None if self.rung is None else str(self.rung),
+            "more_outcomes": self.outcomes,
+            "reason": self.reason,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
 class Choice:
-    """What was chosen and why, what was tried, and on how many questions with how many events."""
+    """What was chosen and why, what was tried, and on how many questions with how many events.
+
+    `next_step` says what the rung above needs; None where the recipe was given.
+    """
 
     recipe: Recipe
     reason: str
+    next_step: NextStep | None = None
     candidates: tuple[Candidate, ...] = ()
     steps: tuple[Step, ...] = ()
     origins: tuple[int, ...] = ()
@@ -143,6 +174,7 @@ class Choice:
         return {
             "chosen": self.recipe.to_json(),
             "reason": self.reason,
+            "next_step": None if self.next_step is None else self.next_step.to_json(),
             "steps": [step.to_json() for step in self.steps],
             "tried": [candidate.to_json() for candidate in self.candidates],
             "origins": [instant(origin).date().isoformat() for origin in self.origins],
@@ -176,11 +208,15 @@ def choose_recipe(
     if trial.events < FEWEST_EVENTS:
         return trial.nothing_to_judge_by()
     say(f"judging on {trial.judged.sum()} questions asked from {len(trial.origins)} instants in the past")
-    rates = [Recipe(rung=Rung.BASE_RATE, level_days=days) for days in LEVEL_DAYS]
+    levels = (None,) if asked.no_time_order else LEVEL_DAYS
+    rates = [Recipe(rung=Rung.BASE_RATE, level_days=days) for days in levels]
     base = trial.plainest(rates, NEWER_LEVEL)
+    best = trial.keep_scorecard_or(base)
     say("trying a shrunken logistic model")
     logistic = trial.best_logistic(base.recipe.level_days)
-    best = trial.step_up(base, logistic)
+    if best.recipe.rung is Rung.SCORECARD:
+        logistic = trial.hold_near_scorecard(best, logistic)
+    best = trial.step_up(best, logistic)
     if trial.events_known >= FEWEST_EVENTS_FOR_TREES:
         for rung in SHAPES:
             say(f"trying {rung.replace('_', ' ')}")
@@ -211,6 +247,8 @@ class _Trial:
     @classmethod
     def prepare(cls, asked: Asked, expose_at: ExposeAt, until: int) -> _Trial:
         truth = expose_at(until)
+        if asked.no_time_order:
+            return cls.with_parts(asked, truth, until)
         for step_days in STEPS_DAYS:
             trial = cls.with_step(asked, expose_at, truth, until, step_days)
             if trial.events >= ENOUGH_EVENTS:
@@ -228,9 +266,16 @@ class _Trial:
             if len(np.unique(asked.account[known.happened])) < FEWEST_EVENTS:
                 continue
             for split in list_splits(asked.as_of, asked.account, origin, step_days):
+                if not (split.judges & truth.counted).any():
+                    continue
                 splits.append((split, known))
                 judged |= split.judges
         return cls(asked=asked, until=until, truth=truth, splits=splits, judged=judged & truth.counted)
+
+    @classmethod
+    def with_parts(cls, asked: Asked, truth: Exposure, until: int) -> _Trial:
+        splits = [(split, truth) for split in list_parts(asked.account, until)]
+        return cls(asked=asked, until=until, truth=truth, splits=splits, judged=truth.counted)
 
     @property
     def origins(self) -> tuple[int, ...]:
@@ -252,13 +297,56 @@ class _Trial:
         return self.asked.lesson(known, split.teaches, split.origin)
 
     def nothing_to_judge_by(self) -> Choice:
+        recipe = Recipe(rung=Rung.BASE_RATE)
+        if self.asked.columns.prior is not None and self.scorecard_fits_better():
+            recipe = Recipe(rung=Rung.SCORECARD)
+        reason = f"only {self.events} outcomes to judge by; {FEWEST_EVENTS} are needed to choose another"
+        more = max(FEWEST_EVENTS - self.events, 2 * FEWEST_EVENTS - self.events_known)
         return Choice(
-            recipe=Recipe(rung=Rung.BASE_RATE),
-            reason=f"only {self.events} outcomes to judge by; {FEWEST_EVENTS} are needed to choose another",
+            recipe=recipe,
+            reason=reason,
+            next_step=NextStep(rung=Rung.LOGISTIC, outcomes=more, reason=reason),
+            candidates=tuple(self.candidates),
+            steps=tuple(self.steps),
             origins=self.origins,
             questions=int(self.judged.sum()),
             events=self.events,
         )
+
+    def scorecard_fits_better(self) -> bool:
+        """Tell whether all that is known is likelier by the scorecard than by the base rate.
+
+        The scorecard was written before any of it was known. Both learn their levels from it, and nothing
+        else, so that neither is flattered.
+        """
+        rows = self.truth.counted
+        lesson = self.asked.lesson(self.truth, rows, self.until)
+        rate, card = (self.on_its_own(Recipe(rung=rung), lesson) for rung in (Rung.BASE_RATE, Rung.SCORECARD))
+        weight = lesson.exposure.weight
+        gain = compare_losses(rate, card, self.asked.account[rows], weight=weight, coverage=EXPERT.certainty)
+        self.note_scorecard(gain)
+        return gain.low > 0
+
+    def on_its_own(self, recipe: Recipe, lesson: Lesson) -> Floats:
+        """Return the losses of a recipe on what it learned from."""
+        loss = log_loss_of(fit_recipe(recipe, lesson).log_odds(lesson.matrix), lesson.exposure)
+        mean = float(np.average(loss, weights=lesson.exposure.weight))
+        self.candidates.append(Candidate(recipe=recipe, loss=mean))
+        return loss
+
+    def note_scorecard(self, gain: Estimate) -> None:
+        """Note whether the base rate took the scorecard's place; `gain` is that of the scorecard."""
+        lost = Estimate(value=-gain.value, low=-gain.high, high=-gain.low)
+        self.steps.append(Step(below=Rung.SCORECARD, above=Rung.BASE_RATE, gain=lost, taken=not gain.low > 0))
+
+    def keep_scorecard_or(self, base: _Tried) -> _Tried:
+        """Return the scorecard where it is better than the base rate, which takes its place otherwise."""
+        if self.asked.columns.prior is None:
+            return base
+        card = self.run(Recipe(rung=Rung.SCORECARD, level_days=base.recipe.level_days))
+        gain, better = self.clears(EXPERT, base, card)
+        self.note_scorecard(gain)
+        return card if better else base
 
     def plainest(self, recipes: Sequence[Recipe], bar: Bar) -> _Tried:
         """Try recipes, plainest first, and return the first over which the best does not clear the bar."""
@@ -270,8 +358,22 @@ class _Trial:
 
     def best_logistic(self, level_days: int | None) -> _Tried:
         first = Recipe(rung=Rung.LOGISTIC, level_days=level_days, penalty=_FIRST_PENALTY)
-        windowed = self.plainest([replace(first, window_days=days) for days in WINDOWS_DAYS], LESS_HISTORY)
-        return self.plainest_penalty(windowed)
+        windows = (None,) if self.asked.no_time_order else WINDOWS_DAYS
+        windowed = self.plainest([replace(first, window_days=days) for days in windows], LESS_HISTORY)
+        found = self.plainest_penalty(windowed)
+        if self.asked.columns.prior is None:
+            return found
+        return self.plainest_of([found, self.run(replace(found.recipe, expert=True))], EXPERT)
+
+    def hold_near_scorecard(self, card: _Tried, logistic: _Tried) -> _Tried:
+        """Return a logistic model held close to the scorecard where only that one is surely better than it.
+
+        What moves little from the scorecard differs little from it by chance.
+        """
+        if self.clears(HIGHER_RUNG, card, logistic)[1]:
+            return logistic
+        near = self.run(replace(logistic.recipe, expert=True, penalty=PENALTIES[0]))
+        return near if self.clears(HIGHER_RUNG, card, near)[1] else logistic
 
     def plainest_penalty(self, start: _Tried) -> _Tried:
         """Walk from the first penalty towards more or less shrinkage for as long as that is better."""
@@ -291,7 +393,7 @@ class _Trial:
 
     def best_trees(self, rung: Rung, logistic: Recipe, below: Recipe) -> _Tried:
         """Return the better of trees alone and trees that add to the logistic model."""
-        alone = replace(logistic, rung=rung, penalty=None)
+        alone = replace(logistic, rung=rung, penalty=None, expert=False)
         added = replace(logistic, rung=rung)
         if below.rung in SHAPES:  # which of the two is better was found out on the rung below
             return self.grow(added if below.penalty is not None else alone)
@@ -308,7 +410,7 @@ class _Trial:
             trees = fit_trees(
                 tree_rows(start, lesson.recent(recipe.window_days).without_short_seasons()),
                 shape,
-                rounds=shape.most_rounds,
+                rounds=shape.most_rounds * (MANY_TIMES if self.events_known > MANY_EVENTS else 1),
                 watched=tree_rows(start, watched),
             )
             grown.append((split, lesson, start, trees))
@@ -368,10 +470,40 @@ class _Trial:
             candidates=tuple(self.candidates),
             steps=tuple(self.steps),
             reason=self.reason(best.recipe.rung),
+            next_step=self.next_step(best),
             origins=self.origins,
             questions=int(self.judged.sum()),
             events=self.events,
         )
+
+    def next_step(self, best: _Tried) -> NextStep:
+        """Return what the next rung needs: what it was refused for, or the outcomes to be tried at all."""
+        rung = best.recipe.rung
+        refused = [step for step in self.steps if step.below is rung and not step.taken]
+        refused = [step for step in refused if step.above is not Rung.BASE_RATE]
+        if refused:
+            return self.what_lacks(refused[0], best)
+        if rung is Rung.FULL_TREES:
+            return NextStep(rung=None, outcomes=None, reason="there is no rung above")
+        lacking = FEWEST_EVENTS_FOR_TREES - self.events_known
+        reason = f"{self.events_known} outcomes to learn from; {FEWEST_EVENTS_FOR_TREES} are needed to try it"
+        return NextStep(rung=Rung.ADDITIVE_TREES, outcomes=lacking, reason=reason)
+
+    def what_lacks(self, step: Step, best: _Tried) -> NextStep:
+        """Return about how many more outcomes would lift a gain above its noise, were it to stay as it is.
+
+        Noise shrinks with the square root of the outcomes.
+        """
+        gain, worth = step.gain, HIGHER_RUNG.worth * self.mean_loss(best)
+        if gain.value <= 0:
+            return NextStep(rung=step.above, outcomes=None, reason="it has gained nothing so far")
+        if gain.value < worth:
+            reason = f"its gain of {gain.value:.4f} is less than the {worth:.4f} that it must be worth"
+            return NextStep(rung=step.above, outcomes=None, reason=reason)
+        times = ((gain.value - gain.low) / gain.value) ** 2
+        more = math.ceil(self.events_known * max(times - 1, 0.0)) + 1
+        reason = f"its gain of {gain.value:.4f} is within the noise of {gain.value - gain.low:.4f}"
+        return NextStep(rung=step.above, outcomes=_about(more), reason=reason)
 
     def reason(self, rung: Rung) -> str:
         if self.events_known < FEWEST_EVENTS_FOR_TREES:
@@ -379,9 +511,15 @@ class _Trial:
                 f"{rung}; trees were not tried: {self.events_known} outcomes to learn from, "
                 f"{FEWEST_EVENTS_FOR_TREES} are needed"
             )
-        beaten = [step for step in self.steps if not step.taken]
+        beaten = [step for step in self.steps if not step.taken and step.above is not Rung.BASE_RATE]
         told = ", ".join(f"{step.above} gained {step.gain.value:.4f} over {step.below}" for step in beaten)
         return f"{rung}; not worth a step: {told}" if told else f"{rung}; each rung beat the one below"
+
+
+def _about(count: int) -> int:
+    """Return a count to two figures."""
+    size = int(10 ** max(len(str(count)) - 2, 0))
+    return math.ceil(count / size) * size
 
 
 def _without(values: Sequence[T], place: int) -> Sequence[T]:

@@ -25,6 +25,10 @@ PARTS = 2
 """Parts that accounts are dealt into."""
 
 
+PARTS_WITHOUT_TIME = 3
+"""The same where there is no time order; none of the numbers of parts dealt elsewhere divides it."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Split:
     """`teaches` and `judges` are bool[n] over all questions; learn only what was known at `origin`."""
@@ -62,6 +66,13 @@ def list_splits(as_of: Ints, account: Ints, origin: int, step_days: int) -> Iter
     for part in range(PARTS):
         inside = part_of == part
         yield Split(origin=origin, part=part, teaches=(as_of <= origin) & ~inside, judges=judged & inside)
+
+
+def list_parts(account: Ints, until: int, parts: int = PARTS_WITHOUT_TIME) -> Iterator[Split]:
+    """Give one split for each part of the accounts, for questions that have no order in time."""
+    part_of = deal_accounts(account, parts)
+    for part in range(parts):
+        yield Split(origin=until, part=part, teaches=part_of != part, judges=part_of == part)
 
 
 def deal_accounts(account: Ints, parts: int = PARTS) -> Ints:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Protocol
 
+from crm_core.predictions import IN_THE_END_DAYS
 from crm_core.store import Store
 from features.cohort import Cohort
 from features.labels import Labels
@@ -14,6 +15,8 @@ from models.hazard import Bools, Floats
 
 if TYPE_CHECKING:
     from pandas import DataFrame
+
+    from models.scorecard import Scorecard
 
 
 class BuildCohort(Protocol):
@@ -45,9 +48,10 @@ class Task:
     outcome_en, outcome_zh
         What the probability is of, as it stands after "chance to be" and "会".
     horizon_days, horizons_days
-        The horizon of the probability shown, and all that are reported.
+        The horizon of the probability shown, and all that are reported where enough is known of them.
     intervals_days
-        Ends of the intervals that the hazard is cut into.
+        Ends of the intervals that the hazard is cut into. A horizon beyond the last is told by one more
+        interval, which has no say in the others: see `models.later`.
     absence
         The outcome is that nothing happens within the horizon.
     high_is_good
@@ -58,14 +62,28 @@ class Task:
         What came of them.
     simple_rules
         Baselines by name: the features each may look at.
+    own_horizon
+        How far ahead each record is looked at, in whole days, from its features: float64[n]. Only for an
+        absence; `horizon_days` stands for it where one number is needed. None: the same for all.
     asked_of
         Tells from a frame of which records the question makes sense; None: of all.
     plan_weights
         How much each question counts, from what was known when it was asked; None: all the same.
     fresh
         A number, and the limit below which a record counts as new, so that other things may matter.
+    only_at_creation
+        Look only at fields declared as known when a record is created.
+    no_time_order
+        The records have no dates: what is learned from one part of them is judged on another, and rows that
+        are the same throughout stay together.
+    decided
+        A number of days: what matters most may matter only in the interval that this day falls into.
     structural
         Features that decide the outcome by what they are, as when a contract may end: no leak.
+    segments
+        Categories whose levels borrow strength from the whole, however few records they have.
+    scorecards
+        The company's own, by section, see `models.scorecard`; the one that comes with the program otherwise.
     """
 
     name: str
@@ -82,12 +100,29 @@ class Task:
     ask_to_judge: BuildCohort
     labels: ReadLabels
     simple_rules: Mapping[str, tuple[str, ...]]
+    own_horizon: Callable[[DataFrame], Floats] | None = None
     asked_of: Callable[[DataFrame], Bools] | None = None
     plan_weights: Callable[[DataFrame], Floats] | None = None
     structural: frozenset[str] = frozenset()
     fresh: tuple[str, float] | None = None
+    only_at_creation: bool = False
+    no_time_order: bool = False
+    decided: str | None = None
+    segments: tuple[str, ...] = ()
+    scorecards: Mapping[str, Scorecard] = field(default_factory=dict)
     variants: Mapping[str, Task] = field(default_factory=dict)
     find_variant: Callable[[Store], str] | None = None
+
+    @property
+    def gap_days(self) -> int:
+        """Return how long an answer takes to come: questions about the end may be over at any time."""
+        return 0 if self.horizon_days == IN_THE_END_DAYS else self.horizon_days
+
+    @property
+    def later_days(self) -> int | None:
+        """Return the end of the interval after those that teach; None where there is none."""
+        last = max(self.horizons_days)
+        return last if last > self.intervals_days[-1] else None
 
     def in_store(self, store: Store) -> Task:
         """Return the variant that fits what the store holds."""
@@ -97,4 +132,4 @@ class Task:
 
     def of_variant(self, variant: str) -> Task:
         """Return a variant by its name."""
-        return self.variants.get(variant, self)
+        return replace(self.variants.get(variant, self), scorecards=self.scorecards)

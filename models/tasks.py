@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from crm_core.errors import ModelNotFoundError
 from models import churn, lead_scoring, win_probability
+from models.in_the_end import with_endings
 from models.task import Task
 
-TASKS: dict[str, Task] = {task.name: task for task in (lead_scoring.TASK, win_probability.TASK, churn.TASK)}
+TASKS: dict[str, Task] = {
+    task.name: with_endings(task) for task in (lead_scoring.TASK, win_probability.TASK, churn.TASK)
+}
 """Every task."""
 
 

@@ -22,14 +22,24 @@ import numpy as np
 from crm_core.clock import DAY, instant, micros
 from crm_core.errors import DamagedModelError, ModelNotFoundError, NoChampionError, NotEnoughDataError
 from crm_core.store import Store
+from features.asked_once import known_at_creation
 from features.feature_set import FeatureSet, feature_set_for
 from models.baselines import build_baselines
-from models.building import Built, Material, build_bundle, check_enough, count_outcomes, gather
+from models.building import Built, Material, build_bundle, gather
 from models.bundle import ModelBundle
 from models.gate import GateResult, compare_models
-from models.guard import Suspicion, check_no_leaks, find_leaks
+from models.guard import (
+    Suspicion,
+    check_no_leaks,
+    find_leaks,
+    find_repeats,
+    find_telling_features,
+    join_suspicions,
+)
+from models.held_out import judge_held_out
+from models.in_the_end import NO_TIME_ORDER
 from models.judging import Bench, Judgement, judge
-from models.plots import draw_calibration, draw_lift
+from models.plots import draw_calibration, draw_importances, draw_lift, draw_periods
 from models.questions import Questions, answers, ask, first_instant
 from models.report import TrainingReport, flat_metrics
 from models.scoring import load_champion
@@ -56,9 +66,10 @@ class _Course:
     store: Store
     task: Task
     feature_set: FeatureSet
-    truth: Truth | None
-    overruled: tuple[str, ...]
-    say: Progress
+    truth: Truth | None = None
+    overruled: tuple[str, ...] = ()
+    say: Progress = lambda _: None
+    overruled_by: str | None = None
     seconds: dict[str, float] = field(default_factory=dict)
 
     @contextmanager
@@ -95,7 +106,7 @@ class _Outcome:
     suspicions: list[Suspicion]
 
 
-def train(
+def train(  # noqa: PLR0913  one training has as many sides
     store: Store,
     task: Task,
     *,
@@ -104,6 +115,7 @@ def train(
     truth: Truth | None = None,
     promote: bool = False,
     overruled: Sequence[str] = (),
+    overruled_by: str | None = None,
     progress: Progress | None = None,
 ) -> TrainingReport:
     """Train, judge and register a model of a task, and promote it if asked to and if it may serve.
@@ -119,24 +131,23 @@ def train(
         Put the model in charge if there is no champion yet, or if it is no worse on rows that neither has
         learned from.
     overruled
-        Features that are let through although they seem to know the outcome; noted in the run.
+        Features, or fields, that are let through although they seem to know the outcome, and who says so;
+        noted in the run.
 
     Raises
     ------
-    NotEnoughDataError, LeakageError
-        Before anything is registered.
+    NotEnoughDataError, LeakageError, ScorecardError
+        Before anything is registered. Too few outcomes are no error: the scorecard is registered, which
+        ranks and says no probability. Nothing to ask about is one.
     """
-    found = task.in_store(store)
-    course = _Course(
-        store=store,
-        task=found,
-        feature_set=feature_set_for(store, task.name),
-        truth=truth,
-        overruled=tuple(overruled),
-        say=progress or (lambda _: None),
-    )
+    course = _course(store, task)
+    course.truth, course.overruled, course.overruled_by = truth, tuple(overruled), overruled_by
+    course.say = progress or course.say
     until = micros(as_of or store.clock.now())
-    outcome = _train_as_of(course, until) if as_of is not None else _train_now(course, until)
+    if course.task.no_time_order:
+        outcome = _train_undated(course, micros(store.clock.now()))
+    else:
+        outcome = _train_as_of(course, until) if as_of is not None else _train_now(course, until)
     return _conclude(course, outcome, registry, promote=promote)
 
 
@@ -155,7 +166,27 @@ def _train_as_of(course: _Course, until: int) -> _Outcome:
         judgement=judgement,
         judged=later if judgement is not None else None,
         judged_by=built.bundle,
-        not_judged=None if judgement else "nothing asked later has had its whole horizon yet",
+        not_judged=None if judgement else _why_not_judged(built.bundle),
+        suspicions=suspicions,
+    )
+
+
+def _train_undated(course: _Course, now: int) -> _Outcome:
+    """Learn from records without dates: an instant in the past means nothing to them."""
+    with course.timed("asking"):
+        questions = course.ask(until=now)
+    material = course.material(questions, now)
+    suspicions = _guard(course, material)
+    with course.timed("choosing and fitting"):
+        built = build_bundle(material, say=course.say)
+    with course.timed("judging"):
+        judgement = judge_held_out(material, built, course.say)
+    return _Outcome(
+        built=built,
+        judgement=judgement,
+        judged=None,
+        judged_by=None,
+        not_judged=NO_TIME_ORDER,
         suspicions=suspicions,
     )
 
@@ -188,6 +219,12 @@ def _train_now(course: _Course, now: int) -> _Outcome:
     )
 
 
+def _why_not_judged(bundle: ModelBundle) -> str:
+    if not bundle.says_probability:
+        return "a model of that day had too few outcomes to say a probability"
+    return "nothing asked later has had its whole horizon yet"
+
+
 @dataclass(frozen=True, kw_only=True)
 class _PastModel:
     bundle: ModelBundle
@@ -196,7 +233,7 @@ class _PastModel:
 
 def _judge_a_past_model(course: _Course, questions: Questions, until: int) -> tuple[_PastModel, Questions]:
     """Return a model made some months ago with its judgement; raise NotEnoughDataError if none can be."""
-    earliest = until - (course.task.horizon_days + HOLD_OUT_DAYS[-1]) * DAY
+    earliest = until - (course.task.gap_days + HOLD_OUT_DAYS[-1]) * DAY
     later = course.ask(until=until, after=earliest)
     origin = _hold_out_from(course, later, until)
     material = course.material(questions, origin)
@@ -206,7 +243,7 @@ def _judge_a_past_model(course: _Course, questions: Questions, until: int) -> tu
         later = later.take(later.as_of > origin)
         judgement = _judge(course, built, material, later)
     if judgement is None:
-        raise NotEnoughDataError("nothing asked lately has had its whole horizon yet")
+        raise NotEnoughDataError(_why_not_judged(built.bundle))
     return _PastModel(bundle=built.bundle, judgement=judgement), later
 
 
@@ -216,7 +253,7 @@ def _hold_out_from(course: _Course, questions: Questions, until: int) -> int:
     records = questions.cohort.ids
     origin = until
     for days in HOLD_OUT_DAYS:
-        origin = until - (course.task.horizon_days + days) * DAY
+        origin = until - (course.task.gap_days + days) * DAY
         held = answer.over & answer.happened & (questions.as_of > origin)
         if len(np.unique(records[held])) >= ENOUGH_TO_JUDGE:
             break
@@ -229,21 +266,48 @@ def _seen_until(course: _Course, questions: Questions) -> int:
     return int(labels.known_until.max()) if len(labels) else 0
 
 
+def look_for_leaks(store: Store, task: Task) -> list[Suspicion]:
+    """Return what the guard says of a task, from everything that is known by now, without training anything.
+
+    Raises NotEnoughDataError where there are too few outcomes to say anything.
+    """
+    course = _course(store, task)
+    now = micros(store.clock.now())
+    return _suspicions(course, course.material(course.ask(until=now), now))
+
+
+def _course(store: Store, task: Task) -> _Course:
+    found = task.in_store(store)
+    features = feature_set_for(store, task.name)
+    return _Course(
+        store=store,
+        task=found,
+        feature_set=known_at_creation(store, features) if found.only_at_creation else features,
+    )
+
+
 def _guard(course: _Course, material: Material) -> list[Suspicion]:
-    with course.timed("looking for leaks"):
-        questions = material.questions
-        seen = material.expose_at(material.until)
-        check_enough(course.task, *count_outcomes(questions, seen))
-        rows = seen.counted
-        frame = questions.frame[rows].drop(columns=list(course.task.structural), errors="ignore")
-        fields = {feature.name: feature.source_fields for feature in course.feature_set.features}
-        found = find_leaks(frame, seen.happened[rows], questions.cohort.ids[rows], fields)
-        check_no_leaks(found, overruled=course.overruled)
+    found = _suspicions(course, material)
+    check_no_leaks(found, overruled=course.overruled)
     return found
 
 
+def _suspicions(course: _Course, material: Material) -> list[Suspicion]:
+    with course.timed("looking for leaks"):
+        questions = material.questions
+        seen = material.expose_at(material.until)
+        rows = seen.counted
+        frame = questions.frame[rows].drop(columns=list(course.task.structural), errors="ignore")
+        fields = {feature.name: feature.source_fields for feature in course.feature_set.features}
+        return join_suspicions(
+            find_telling_features(course.store, course.feature_set),
+            find_leaks(frame, seen.happened[rows], questions.cohort.ids[rows], fields),
+            find_repeats(frame, questions.account[rows]),
+        )
+
+
 def _judge(course: _Course, built: Built, material: Material, later: Questions) -> Judgement | None:
-    if len(later) == 0:
+    if len(later) == 0 or not built.bundle.says_probability:
         return None
     seen = material.expose_at(material.until)
     bench = Bench(
@@ -261,8 +325,9 @@ def _conclude(course: _Course, outcome: _Outcome, registry: Registry, *, promote
     with course.timed("registering"):
         gate = _gate(course, outcome, registry)
         registered = registry.log_training(_run(course, outcome, gate), outcome.built.bundle)
-        registry.set_alias(course.task.name, registering.CHALLENGER, registered.number)
         promoted = promote and gate.passed
+        if not promoted:
+            registering.nominate(course.store, registry, registered)
         if promoted:
             registering.promote(
                 course.store,
@@ -285,6 +350,8 @@ def _gate(course: _Course, outcome: _Outcome, registry: Registry) -> GateResult:
         return GateResult(passed=True, reason="first model of the task")
     except (DamagedModelError, ModelNotFoundError) as error:
         return GateResult(passed=True, reason=f"the champion cannot be read: {error}")
+    if not champion.says_probability:
+        return GateResult(passed=True, reason="the champion says no probability")
     if outcome.judged is None or outcome.judged_by is None:
         return GateResult(passed=False, reason=f"not judged: {outcome.not_judged}")
     if champion.variant != course.task.variant:
@@ -309,10 +376,12 @@ def _run(course: _Course, outcome: _Outcome, gate: GateResult) -> Any:  # noqa: 
         "code_sha256": code_fingerprint(),
         "feature_set": built.bundle.feature_set_fingerprint,
         "overruled": ", ".join(course.overruled) or "nothing",
+        "overruled_by": course.overruled_by or "nobody",
+        "no_time_order": str(course.task.no_time_order).lower(),
     }
     parameters = built.choice.recipe.to_json() | {
         "variant": course.task.variant or None,
-        "horizon_days": course.task.horizon_days,
+        "horizon_days": built.bundle.horizon_days,
         "features": len(built.bundle.features),
         "without_outcome": trained["without_outcome"],
     }
@@ -332,6 +401,9 @@ def _files(report: dict[str, Any], outcome: _Outcome) -> dict[str, bytes]:
     if outcome.judgement is not None:
         files["calibration.svg"] = draw_calibration(outcome.judgement.main)
         files["lift.svg"] = draw_lift(outcome.judgement.main)
+        files["importances.svg"] = draw_importances(outcome.judgement)
+        drift = draw_periods(outcome.judgement.main)
+        files |= {"drift.svg": drift} if drift is not None else {}
     return files
 
 
@@ -349,6 +421,7 @@ def _report(
         not_judged=outcome.not_judged,
         suspicions=tuple(outcome.suspicions),
         overruled=course.overruled,
+        overruled_by=course.overruled_by,
         gate=gate,
         promoted=promoted,
         registered=registered,

@@ -12,10 +12,11 @@ TASK = Task(
     outcome_en="won",
     outcome_zh="赢单",
     horizon_days=90,
-    horizons_days=(30, 60, 90),
+    horizons_days=(30, 60, 90, 180),
     intervals_days=(7, 14, 30, 60, 90),
     ask=deal_cohort,
     ask_to_judge=deal_cohort,
     labels=deal_labels,
     simple_rules={"stage_rate": ("stage",)},
+    segments=("pipeline",),
 )

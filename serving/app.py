@@ -19,7 +19,19 @@ from werkzeug.exceptions import HTTPException
 from crm_core.errors import CRMError
 from crm_core.store import Store
 from serving import problems, web
-from serving.api import deals, finding, forecast, health, leads, people, specification
+from serving.api import (
+    customers,
+    deals,
+    finding,
+    forecast,
+    health,
+    leads,
+    people,
+    predictions,
+    specification,
+    versions,
+    what_if,
+)
 from serving.api.blueprint import PREFIX, ApiRequest
 from serving.champions import Champions
 from serving.home import session_secret
@@ -87,7 +99,7 @@ def create_app(
     app.after_request(_finish)
     app.teardown_request(end_page_session)
     _handle_errors(app)
-    for part in (leads, deals, forecast, finding, people, health):
+    for part in (leads, deals, customers, forecast, what_if, finding, people, predictions, versions, health):
         app.register_api(part.api)
     web.register(app)
     specification.register(app)

@@ -6,13 +6,16 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from crm_core.errors import CRMError, ModelError, NoChampionError
 from crm_core.predictions import NewPrediction
 from crm_core.promotions import Promotion, find_champion
 from crm_core.store import Store
 from serving.logs import get_log
+
+if TYPE_CHECKING:
+    from models.what_if import WhatIf
 
 TASK_OF: dict[str, str] = {"lead": "lead_scoring", "deal": "win_probability", "account": "churn"}
 """Which task scores which record type. Named here, so that a plain page need not import the models."""
@@ -40,6 +43,10 @@ class Scorer(Protocol):
 
     def score(self, store: Store, ids: Sequence[int], as_of: datetime) -> list[NewPrediction]:
         """Return a prediction for each record that the task is asked of; others may be left out."""
+        ...
+
+    def what_would_change(self, store: Store, record_id: int, as_of: datetime) -> WhatIf:
+        """Return what goes with another score of a record."""
         ...
 
 

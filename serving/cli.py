@@ -12,7 +12,18 @@ import click
 
 from crm_core.errors import CRMError
 from crm_core.store import Store
-from serving.commands import declaring, duplicates, forecast, person, search
+from serving.commands import (
+    backtest,
+    declaring,
+    duplicates,
+    explain,
+    forecast,
+    person,
+    said,
+    search,
+    versions,
+    watch,
+)
 from serving.commands.options import read_instant
 from serving.console import answer, say, stage, table
 from serving.opening import open_store
@@ -242,15 +253,47 @@ def views_sql(role: str, home: Path | None, as_json: bool) -> None:  # noqa: FBT
 @click.option(
     "--as-of", callback=read_instant, help="Know only what was known then (a day or an instant, UTC)."
 )
+@click.option(
+    "--if-needed", is_flag=True, help="Only if none serves, or the one that does is not right any more."
+)
+@click.option(
+    "--overrule",
+    multiple=True,
+    metavar="FIELD",
+    help="Let a field through that the guard refuses; needs --by. May be given again.",
+)
+@click.option("--by", help="Who overrules the guard; kept with the run.")
 @_home
 @_json
-def train(task: str, as_of: datetime | None, home: Path | None, as_json: bool) -> None:  # noqa: FBT001  click gives flags by name
+def train(
+    task: str,
+    as_of: datetime | None,
+    if_needed: bool,  # noqa: FBT001  click gives flags by name
+    overrule: tuple[str, ...],
+    by: str | None,
+    home: Path | None,
+    as_json: bool,  # noqa: FBT001  click gives flags by name
+) -> None:
     """Train a model, judge it on what came later, register it, and promote it if it may serve."""
+    if if_needed and as_of is not None:
+        raise click.UsageError("--if-needed asks about now: leave out --as-of")
+    if overrule and not by:
+        raise click.UsageError("--overrule needs --by: the run records who let a field through")
     settings = load_settings(home=home)
     store = open_store(settings)
     from serving.training_runs import show_reports, train_task
 
-    done = _each(task, lambda name: train_task(settings.home_folder, store, name, as_of=as_of))
+    if if_needed:
+        from serving.watching import show_if_needed, train_if_needed
+
+        done = _each(task, lambda name: train_if_needed(settings.home_folder, store, name))
+        answer(done.told, as_json=as_json, show=lambda: show_if_needed(done.reports))
+        return
+
+    done = _each(
+        task,
+        lambda name: train_task(settings.home_folder, store, name, as_of=as_of, overrule=overrule, by=by),
+    )
     answer(done.told, as_json=as_json, show=lambda: show_reports(done.reports))
 
 
@@ -274,19 +317,6 @@ def score(task: str, as_of: datetime | None, home: Path | None, as_json: bool) -
         table("Scored", columns, [[each[column] for column in columns] for each in done.reports])
 
     answer(done.told, as_json=as_json, show=show)
-
-
-@main.command()
-@_task
-@_home
-@_json
-def backtest(task: str, home: Path | None, as_json: bool) -> None:  # noqa: FBT001  click gives flags by name
-    """Replay the past: train at each cut-off on what was known then, and compare with what came."""
-    from serving.training_runs import backtest_task, show_backtest
-
-    settings = load_settings(home=home)
-    report = backtest_task(open_store(settings), task)
-    answer(report, as_json=as_json, show=lambda: show_backtest(report))
 
 
 @main.command()
@@ -322,7 +352,7 @@ def features(
 
 @main.group()
 def models() -> None:
-    """List, show, promote and roll back models."""
+    """List, show, compare, promote and roll back models, and tell what served when."""
 
 
 @models.command("list")
@@ -352,36 +382,6 @@ def show_(version: str, home: Path | None, as_json: bool) -> None:  # noqa: FBT0
     settings = load_settings(home=home)
     found = read_version(settings.home_folder, open_store(settings), version)
     answer(found, as_json=as_json, show=lambda: show_version(found))
-
-
-@models.command("promote")
-@click.argument("version")
-@click.option("--reason", default="promoted by hand", show_default=True, help="Why; kept with the promotion.")
-@_home
-@_json
-def promote_(version: str, reason: str, home: Path | None, as_json: bool) -> None:  # noqa: FBT001  click gives flags by name
-    """Put a version in charge of its task."""
-    from serving.model_versions import promote_version
-
-    settings = load_settings(home=home)
-    done = promote_version(settings.home_folder, open_store(settings), version, reason)
-    answer(done, as_json=as_json, show=lambda: click.echo(f"{done['task']}: {done['version']} serves now"))
-
-
-@models.command("rollback")
-@_task
-@click.option(
-    "--reason", default="rolled back by hand", show_default=True, help="Why; kept with the promotion."
-)
-@_home
-@_json
-def rollback_(task: str, reason: str, home: Path | None, as_json: bool) -> None:  # noqa: FBT001  click gives flags by name
-    """Put the version that served before in charge again."""
-    from serving.model_versions import roll_back
-
-    settings = load_settings(home=home)
-    done = roll_back(settings.home_folder, open_store(settings), task, reason)
-    answer(done, as_json=as_json, show=lambda: click.echo(f"{done['task']}: {done['version']} serves again"))
 
 
 @main.command()
@@ -425,9 +425,15 @@ for _command in (
     person.person,
     declaring.fields,
     declaring.types,
+    explain.explain,
+    backtest.backtest,
     forecast.forecast,
+    said.said,
+    watch.watch,
 ):
     main.add_command(_command)
+for _command in (versions.promote, versions.rollback, versions.history, versions.shadow):
+    models.add_command(_command)
 
 
 def _serve(settings: Settings, store: Store) -> None:

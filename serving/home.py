@@ -48,6 +48,11 @@ class Home:
         return self.folder / "simulation" / "truth.parquet"
 
     @property
+    def scorecard(self) -> Path:
+        """The company's own points for leads, deals and customers; there need be none."""
+        return self.folder / "scorecard.toml"
+
+    @property
     def company(self) -> Path:
         """Which company was simulated, and how far that came."""
         return self.folder / "simulation" / "company.json"

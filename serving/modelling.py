@@ -8,15 +8,19 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from crm_core.errors import DamagedModelError
 from crm_core.predictions import NewPrediction
-from crm_core.promotions import Promotion
+from crm_core.promotions import Challenger, Promotion
 from crm_core.store import Store
-from serving.champions import LoadScorer, Scorer
+from serving.champions import RECORD_TYPE_OF, LoadScorer, Scorer
 from serving.home import Home
+from serving.shadowing import LoadChallenger
 
 if TYPE_CHECKING:
+    from features.feature_set import FeatureSet
     from models.bundle import ModelBundle
     from models.registry import Registry
+    from models.what_if import WhatIf
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +45,12 @@ class BundleScorer:
 
         return score_records(store, self.bundle, ids, as_of)
 
+    def what_would_change(self, store: Store, record_id: int, as_of: datetime) -> WhatIf:
+        """Return what goes with another score of a record; nothing is written."""
+        from models.what_if import what_would_change
+
+        return what_would_change(store, self.bundle, record_id, as_of)
+
 
 def open_registry(home: Home) -> Registry:
     """Return the registry of models; using it imports MLflow."""
@@ -64,13 +74,55 @@ def scorer_loader(home: Home, store: Store) -> LoadScorer:
     With it come the loops that features and reasons are made of, so that the first score waits for nothing.
     """
 
-    def load(task: str, _promotion: Promotion) -> Scorer:
+    def load(_task: str, promotion: Promotion) -> Scorer:
         from features import compiled
         from models import contributions
+        from models.kept import read_kept
+        from models.scoring import features_of
 
         compiled.warm()
         contributions.warm()
-        return BundleScorer(bundle=load_bundle_of(home, store, task))
+        bundle = read_kept(promotion, home.models, lambda: open_registry(home))
+        _check_answers(bundle, features_of(store, bundle))
+        return BundleScorer(bundle=bundle)
+
+    return load
+
+
+def _check_answers(bundle: ModelBundle, features: FeatureSet) -> None:
+    """Raise DamagedModelError for a model that cannot answer about a record of whom nothing is known."""
+    import numpy as np
+    import pandas as pd
+
+    from models.explain import explain_rows
+
+    if bundle.record_type != RECORD_TYPE_OF.get(bundle.task):
+        raise DamagedModelError(
+            f"{bundle.version} answers about a {bundle.record_type!r}, not for {bundle.task}"
+        )
+    nothing = pd.DataFrame(
+        {
+            feature.name: pd.Series([None], dtype=object) if feature.unit == "category" else [np.nan]
+            for feature in features.features
+        }
+    )
+    try:
+        probability = bundle.predict(nothing).probability
+        explain_rows(bundle, features, nothing)
+    except Exception as error:  # whatever it fails on, the model before is to go on serving
+        raise DamagedModelError(f"{bundle.version} cannot answer: {type(error).__name__}: {error}") from error
+    if not ((probability > 0) & (probability < 1)).all():
+        raise DamagedModelError(f"{bundle.version} answers {probability[0]!r}, which is no probability")
+
+
+def challenger_loader(home: Home) -> LoadChallenger:
+    """Return what loads a challenger, verified, from the home folder or from where it is tracked."""
+
+    def load(challenger: Challenger) -> Scorer:
+        from models.kept import read_kept
+
+        bundle = read_kept(challenger, home.models, lambda: open_registry(home))
+        return BundleScorer(bundle=bundle)
 
     return load
 

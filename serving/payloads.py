@@ -12,9 +12,10 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 from crm_core.access import Reader
 from crm_core.declared import plain_custom
 from crm_core.opting_out import list_opted_out
-from crm_core.predictions import Prediction
-from crm_core.records import RECORD_TYPES, Activity, Deal, Lead
+from crm_core.predictions import Prediction, newest_predictions
+from crm_core.records import RECORD_TYPES, Account, Activity, Deal, Lead
 from crm_core.sources import LEAD_SOURCES
+from crm_core.worth import money_at_risk, readable_worth
 
 BIGGEST = 2**63 - 1
 
@@ -183,11 +184,48 @@ class Reason(Given):
     zh: str
 
 
-class Shown(Given):
+class Horizon(Given):
+    """The probability within so many days."""
+
+    days: int
+    probability: float | None = Field(description="Never less for a longer horizon; null: not known.")
+    why: str | None = Field(description="Why it is not known.")
+
+
+class MoneyAtRiskOut(Given):
+    """What a customer brings in a year in one currency, and the probability of leaving times that."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    currency: str
+    of: Literal["contract", "order"] = Field(description="What the yearly value was added up from.")
+    yearly: Decimal = Field(description="A decimal number, as text.")
+    at_risk: Decimal = Field(description="A decimal number, as text.")
+
+
+class Outlook(Given):
+    """How likely it is within several horizons, and when it is expected."""
+
+    within: list[Horizon] = Field(
+        description="All horizons, shortest first; empty for what was said before they were kept."
+    )
+    expected_days: float | None = Field(
+        description=(
+            "Mean days until it happens, given that it happens within the longest horizon known; null where "
+            "the model does not tell when."
+        )
+    )
+
+
+class Shown(Outlook):
     """The newest prediction of a record."""
 
-    state: Literal["scored", "not_enough_data", "opted_out"] = Field(
-        description="`opted_out`: somebody whom it is about asked not to be scored; nothing else is told."
+    state: Literal["scored", "rank_only", "not_enough_data", "opted_out"] = Field(
+        description=(
+            "`rank_only`: expert points give a score, but no outcomes are known yet to say a probability by. "
+            "`not_enough_data`: it is unlike anything the model learned from; `reasons` say in what. "
+            "`opted_out`: somebody whom it is about asked not to be scored; nothing else is told."
+        )
     )
     probability: float | None = Field(description="In [0, 1]; null if there is not enough data to say.")
     previous_probability: float | None
@@ -291,7 +329,7 @@ class ActivitiesPage(Given):
     items: list[ActivityOut]
 
 
-class PredictionOut(Given):
+class PredictionOut(Outlook):
     """One stored answer of one model."""
 
     id: int
@@ -304,6 +342,9 @@ class PredictionOut(Given):
     score: int | None
     grade: str | None
     reasons: list[Reason] | None
+    money_at_risk: list[MoneyAtRiskOut] = Field(
+        description="Of customers: by currency, without what comes from fields that you may not see."
+    )
     cause_change_id: int | None = Field(description="The change that led to it; null: time or a new model.")
 
 
@@ -354,6 +395,8 @@ OPTED_OUT = Shown(
     grade=None,
     trend=None,
     reasons=[],
+    within=[],
+    expected_days=None,
     scored_at=None,
     model_version=None,
 )
@@ -363,7 +406,11 @@ OPTED_OUT = Shown(
 def leads_out(reader: Reader, leads: Sequence[Lead]) -> list[LeadOut]:
     """Return what the API gives of leads to somebody who sees them: the fields that they may see."""
     silent = _silent(reader, Lead, leads)
-    return [LeadOut(**_plain(reader, lead, LeadOut, silent=lead.id in silent)) for lead in leads]
+    newest = newest_predictions(reader.session, "lead", [lead.id for lead in leads])
+    return [
+        LeadOut(**_plain(reader, lead, LeadOut, newest.get(lead.id), silent=lead.id in silent))
+        for lead in leads
+    ]
 
 
 def lead_out(reader: Reader, lead: Lead) -> LeadOut:
@@ -374,7 +421,11 @@ def lead_out(reader: Reader, lead: Lead) -> LeadOut:
 def deals_out(reader: Reader, deals: Sequence[Deal]) -> list[DealOut]:
     """Return what the API gives of deals to somebody who sees them: the fields that they may see."""
     silent = _silent(reader, Deal, deals)
-    return [DealOut(**_plain(reader, deal, DealOut, silent=deal.id in silent)) for deal in deals]
+    newest = newest_predictions(reader.session, "deal", [deal.id for deal in deals])
+    return [
+        DealOut(**_plain(reader, deal, DealOut, newest.get(deal.id), silent=deal.id in silent))
+        for deal in deals
+    ]
 
 
 def deal_out(reader: Reader, deal: Deal) -> DealOut:
@@ -389,7 +440,7 @@ def activity_out(reader: Reader, activity: Activity) -> ActivityOut:
 
 
 def predictions_out(
-    reader: Reader, record: Lead | Deal, predictions: Sequence[Prediction]
+    reader: Reader, record: Lead | Deal | Account, predictions: Sequence[Prediction]
 ) -> list[PredictionOut]:
     """Return what the API gives of stored predictions: none about somebody who asked not to be scored."""
     reader.check_may_see_scores(type(record))
@@ -401,8 +452,30 @@ def predictions_out(
 def prediction_out(reader: Reader, prediction: Prediction) -> PredictionOut:
     """Return what the API gives of a stored prediction, with the reasons that may be told."""
     reader.check_may_see_scores(RECORD_TYPES[prediction.record_type])
-    given = {name: getattr(prediction, name) for name in PredictionOut.model_fields if name != "reasons"}
-    return PredictionOut.model_validate({**given, "reasons": _reasons(reader, prediction)})
+    made = {"reasons", "within", "money_at_risk"}
+    given = {name: getattr(prediction, name) for name in PredictionOut.model_fields.keys() - made}
+    worth = readable_worth(reader, prediction.yearly_value or ())
+    return PredictionOut.model_validate(
+        {
+            **given,
+            "reasons": _reasons(reader, prediction),
+            "within": horizons_out(prediction),
+            "money_at_risk": money_at_risk(prediction.probability, worth),
+        }
+    )
+
+
+TOO_FEW_FOLLOWED = "Too few records have been followed for so long."
+
+
+def horizons_out(prediction: Prediction | None) -> list[Horizon]:
+    """Return all horizons of a prediction, shortest first, with those of which too little is known."""
+    said = (prediction.within if prediction is not None else None) or {}
+    known = {days: said[str(days)] for days in sorted(map(int, said))}
+    return [
+        Horizon(days=days, probability=chance, why=TOO_FEW_FOLLOWED if chance is None else None)
+        for days, chance in known.items()
+    ]
 
 
 def _reasons(reader: Reader, told: Prediction | Lead | Deal) -> list[Reason] | None:
@@ -411,12 +484,14 @@ def _reasons(reader: Reader, told: Prediction | Lead | Deal) -> list[Reason] | N
     return [Reason.model_validate(reason) for reason in reader.readable_reasons(told.reasons)]
 
 
-def _shown(reader: Reader, record: Lead | Deal) -> Shown | None:
+def _shown(reader: Reader, record: Lead | Deal, newest: Prediction | None) -> Shown | None:
     """Return the newest prediction of a record; None if it was never scored, or scores are hidden."""
     if record.scored_at is None or not reader.may_read_field(record.record_type, "probability"):
         return None
     return Shown(
-        state="not_enough_data" if record.probability is None else "scored",
+        state=_state(record),
+        within=horizons_out(newest),
+        expected_days=newest.expected_days if newest is not None else None,
         probability=record.probability,
         previous_probability=record.previous_probability,
         score=record.score,
@@ -428,17 +503,27 @@ def _shown(reader: Reader, record: Lead | Deal) -> Shown | None:
     )
 
 
-def _silent(reader: Reader, model: type[Lead | Deal], records: Sequence[Lead | Deal]) -> set[int]:
+def _state(record: Lead | Deal) -> Literal["scored", "rank_only", "not_enough_data"]:
+    if record.probability is not None:
+        return "scored"
+    return "rank_only" if record.score is not None else "not_enough_data"
+
+
+def _silent(
+    reader: Reader, model: type[Lead | Deal | Account], records: Sequence[Lead | Deal | Account]
+) -> set[int]:
     """Return which records may not be scored."""
     return set(list_opted_out(reader.session, model, [record.id for record in records])) if records else set()
 
 
-def _plain(reader: Reader, record: Lead | Deal, model: type[BaseModel], *, silent: bool) -> dict[str, Any]:
+def _plain(
+    reader: Reader, record: Lead | Deal, model: type[BaseModel], newest: Prediction | None, *, silent: bool
+) -> dict[str, Any]:
     seen = reader.shown(record)
     names = model.model_fields.keys() - {"prediction", "withheld"}
     return {
         **{name: seen.get(name) for name in names},
         "custom": plain_custom(reader.session, record.record_type, seen.get("custom")),
-        "prediction": OPTED_OUT if silent else _shown(reader, record),
+        "prediction": OPTED_OUT if silent else _shown(reader, record, newest),
         "withheld": sorted(names - seen.keys()),
     }

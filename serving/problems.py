@@ -67,9 +67,11 @@ KINDS: dict[type[errors.CRMError], Kind] = {
     errors.TrainingError: _kind(409, "training", "The training run must not go on"),
     errors.LeakageError: _kind(409, "leakage", "An input knows the outcome"),
     errors.NotEnoughDataError: _kind(409, "not-enough-data", "There is too little data to say anything"),
+    errors.ScorecardError: _kind(422, "scorecard", "The scorecard cannot be used"),
     errors.ModelError: _kind(503, "model", "The model cannot serve"),
     errors.ModelNotFoundError: _kind(404, "model-not-found", "There is no such model"),
     errors.NoChampionError: _kind(409, "no-champion", "No model has been promoted for the task"),
+    errors.GateNotPassedError: _kind(409, "gate-not-passed", "The model is not better, or nothing tells yet"),
     errors.DamagedModelError: _kind(503, "damaged-model", "The model's file is damaged"),
 }
 """What each error of the program means over HTTP; a test proves that none is missing."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from serving.home import Home
@@ -25,6 +25,32 @@ def read_report(home: Home, version: str) -> dict[str, Any] | None:
     return report
 
 
+def save_backtest(home: Home, task: str, report: dict[str, Any]) -> None:
+    """Keep the newest replay of a task."""
+    home.models.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path = home.models / f"{task}.backtest.json"
+    path.write_text(json.dumps(report, ensure_ascii=False, default=str), encoding="utf-8")
+
+
+def read_backtest(home: Home, task: str) -> dict[str, Any] | None:
+    """Return the newest replay of a task, or None where there was none or its file is damaged."""
+    path = home.models / f"{task}.backtest.json"
+    if not path.is_file():
+        return None
+    try:
+        report: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:  # it can be made again; the page goes on without it
+        return None
+    return report
+
+
 def in_order(names: Iterable[str]) -> list[str]:
     """Return the names of what was judged: the model first, what it had to beat, and the truth last."""
     return sorted(names, key=lambda name: (name != "model", name == "truth"))
+
+
+def shown_horizon(judged: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the judgement of the horizon that records show; of the longest where a report names none."""
+    found: list[Mapping[str, Any]] = judged["horizons"]
+    shown = judged.get("horizon_days", found[-1]["horizon_days"])
+    return next(one for one in found if one["horizon_days"] == shown)

@@ -41,6 +41,7 @@ from crm_core.store import Store, Transaction
 from serving.affected import Affected, find_affected
 from serving.champions import RECORD_TYPE_OF, Champion, Champions
 from serving.logs import get_log
+from serving.shadowing import Shadowing
 
 CURSOR = "rescoring"
 SWEEP = "sweep."
@@ -95,6 +96,7 @@ class Rescorer:
         changes_at_once: int = 500,
         records_at_once: int = 200,
         backlog: int = 20_000,
+        shadowing: Shadowing | None = None,
     ) -> None:
         self._store = store
         self._champions = champions
@@ -102,6 +104,7 @@ class Rescorer:
         self._changes_at_once = changes_at_once
         self._records_at_once = records_at_once
         self._backlog = backlog
+        self._shadowing = shadowing
         self._failures: dict[tuple[str, int], Failure] = {}
         self.lag_seconds: float | None = None
         """From the newest change of the last batch to its scores being on the records."""
@@ -258,6 +261,8 @@ class Rescorer:
             written = write_as(transaction, champion, predictions, as_of)
             self._checkpoint("writing")
         self._checkpoint("written")
+        if self._shadowing is not None:
+            self._shadowing.follow(champion, predictions, as_of)
         return written
 
     def _score(self, champion: Champion, ids: Sequence[int], as_of: datetime) -> list[NewPrediction]:

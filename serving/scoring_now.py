@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import TypeVar
 
 from sqlalchemy import select
@@ -16,7 +17,7 @@ from crm_core.store import Store
 from serving.champions import TASK_OF, Champions
 from serving.rescoring import write_as
 
-S = TypeVar("S", Lead, Deal)
+S = TypeVar("S", Lead, Deal, Account)
 
 
 def get_to_score(store: Store, user: User, model: type[S], record_id: int) -> S:
@@ -37,9 +38,9 @@ def score_now(store: Store, champions: Champions, record: Lead | Deal | Account)
     Raises NoChampionError without a model, LeadNotOpenError or DealNotOpenError for a closed record, and
     NotEnoughDataError for one that the task is not asked of.
     """
-    _check_open(record)
+    check_open(record)
     champion = champions.get(TASK_OF[record.record_type])
-    record_id, as_of = record.id, store.clock.now()
+    record_id, as_of = record.id, settled_now(store)
     predictions = champion.scorer.score(store, [record_id], as_of)
     if not predictions:
         raise NotEnoughDataError(
@@ -56,7 +57,18 @@ def score_now(store: Store, champions: Champions, record: Lead | Deal | Account)
         return transaction.session.scalars(query).one()
 
 
-def _check_open(record: Lead | Deal | Account) -> None:
+def settled_now(store: Store) -> datetime:
+    """Return an instant up to which nobody writes any more, so that the same can be asked again later.
+
+    On SQLite whoever writes has it alone. On PostgreSQL a transaction that is open now may still add what it
+    learned before; what it changes is scored again when it ends.
+    """
+    with store.transaction(source=Source.MODEL) as transaction:
+        return transaction.now
+
+
+def check_open(record: Lead | Deal | Account) -> None:
+    """Raise LeadNotOpenError or DealNotOpenError for a record that nothing can change any more."""
     if isinstance(record, Lead) and record.status != LeadStatus.OPEN:
         raise LeadNotOpenError(record.id, record.status)
     if isinstance(record, Deal) and record.status != DealStatus.OPEN:

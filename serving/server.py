@@ -18,9 +18,10 @@ from crm_core.store import Store
 from serving.app import LONGEST_BODY, create_app
 from serving.champions import Champions
 from serving.logs import get_log, start_logging
-from serving.modelling import scorer_loader
+from serving.modelling import challenger_loader, scorer_loader
 from serving.rescoring import Rescorer, RescoringThread
 from serving.settings import Settings
+from serving.shadowing import Shadowing
 
 DRAIN_SECONDS = 10.0
 """How long requests under way may take to end once the process is asked to stop."""
@@ -32,7 +33,7 @@ def serve(settings: Settings, store: Store, *, ready: Callable[[str], None]) -> 
     """Serve until SIGTERM or SIGINT, then finish what is under way; `ready` is told the address."""
     start_logging(settings.home_folder.logs, level=settings.log_level)
     champions = Champions(store, scorer_loader(settings.home_folder, store))
-    thread = RescoringThread(Rescorer(store, champions)) if settings.rescoring else None
+    thread = RescoringThread(_rescorer(settings, store, champions)) if settings.rescoring else None
     sockets: dict[int, Any] = {}
     server = _listen(create_app(settings, store, champions, thread), settings, sockets)
     _stop_on_signals(sockets)
@@ -49,6 +50,15 @@ def serve(settings: Settings, store: Store, *, ready: Callable[[str], None]) -> 
         server.close()
         store.close()
         _log.info("stopped")
+
+
+def _rescorer(settings: Settings, store: Store, champions: Champions) -> Rescorer:
+    shadowing = Shadowing(
+        store=store,
+        load=challenger_loader(settings.home_folder),
+        records_a_day=settings.shadow_records,
+    )
+    return Rescorer(store, champions, shadowing=shadowing)
 
 
 def _listen(app: Flask, settings: Settings, sockets: dict[int, Any]) -> Any:  # noqa: ANN401  waitress has no types

@@ -48,6 +48,11 @@ class Settings(BaseSettings):
     rescoring: bool = Field(
         default=True, description="Follow the change log and re-score inside `crm serve`."
     )
+    shadow_records: int = Field(
+        default=1000,
+        description="Records a day and task that a challenger scores beside the champion, unseen; 0: none.",
+        ge=0,
+    )
     session_hours: int = Field(
         default=12, description="Hours after which a person logs in again.", ge=1, le=720
     )

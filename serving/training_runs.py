@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from crm_core.changes import Source, newest_sequence
 from crm_core.errors import InvalidValueError
+from crm_core.predictions import IN_THE_END_DAYS
 from crm_core.store import Store
 from serving.console import Update, stage, table
 from serving.home import Home
 from serving.modelling import load_bundle_of, open_registry
-from serving.reports import in_order, save_report
+from serving.reports import in_order, save_backtest, save_report, shown_horizon
 from serving.rescoring import note_full_scoring
+
+if TYPE_CHECKING:
+    from models.task import Task
 
 METRICS = {
     "auc": "AUC>",
@@ -30,21 +35,30 @@ METRICS = {
 """The metrics in a report's table, with the titles of their columns."""
 
 
-def train_task(home: Home, store: Store, task: str, *, as_of: datetime | None = None) -> dict[str, Any]:
-    """Train, judge and register a model of a task; return the report."""
+def train_task(
+    home: Home,
+    store: Store,
+    task: str,
+    *,
+    as_of: datetime | None = None,
+    overrule: Sequence[str] = (),
+    by: str | None = None,
+) -> dict[str, Any]:
+    """Train, judge and register a model of a task; return the report. `by` lets fields past the guard."""
     from models.simulation import load_truth
-    from models.tasks import get_task
     from models.training import train
 
     _check_past(store, as_of)
     with stage(f"training {task}") as update:
         trained = train(
             store,
-            get_task(task),
+            task_of(home, task),
             as_of=as_of,
             registry=open_registry(home),
             truth=load_truth(home.truth),
             promote=True,
+            overruled=overrule,
+            overruled_by=by,
             progress=update,
         )
     report: dict[str, Any] = trained.to_json()
@@ -52,12 +66,21 @@ def train_task(home: Home, store: Store, task: str, *, as_of: datetime | None = 
     return report
 
 
+def task_of(home: Home, name: str) -> Task:
+    """Return a task with the company's own scorecards, if its home has any."""
+    from models.scorecard import load_scorecards
+    from models.tasks import get_task
+
+    own = load_scorecards(home.scorecard) if home.scorecard.is_file() else {}
+    return replace(get_task(name), scorecards=own)
+
+
 def score_task(home: Home, store: Store, task: str, *, as_of: datetime | None = None) -> dict[str, Any]:
     """Score every record that is open now, or was at `as_of`, with its champion; note it if it is now."""
     began = time.perf_counter()
     _check_past(store, as_of)
-    with store.reading() as session:
-        position, asked = newest_sequence(session), as_of or store.clock.now()
+    with store.transaction(source=Source.MODEL) as transaction:  # nobody writes between the two on SQLite
+        position, asked = newest_sequence(transaction.session), as_of or transaction.now
     with stage(f"scoring {task}") as update:
         model_version, scored = score_as_of(home, store, task, asked, update)
     if as_of is None:
@@ -96,33 +119,150 @@ def _show_report(report: Mapping[str, Any]) -> None:
     training = report["training"]
     click.echo()
     click.echo(click.style(f"{report['task']}: {report['version']}", bold=True))
-    horizon, as_of = report["horizon_days"], report["as_of"][:10]
-    click.echo(f"Chance to be {report['outcome']} within {horizon} days; by {report['estimator']}")
+    as_of = report["as_of"][:10]
+    within = horizon_in_words(report["horizon_days"])
+    click.echo(f"Chance to be {report['outcome']} {within}; by {report['estimator']}")
     click.echo(
         f"As of {as_of}, from {training['questions']:,} questions and {training['features']} features: "
         f"{training['outcomes']:,} {report['outcome']}, {training['without_outcome']:,} not"
     )
+    for line in ladder_lines(report):
+        click.echo(line)
+    for line in guard_lines(report):
+        click.echo(line)
     if report["judged"] is None:
         click.echo(f"Not judged: {report['not_judged']}")
     else:
-        show_judgement(report["judged"])
+        show_judgement(report["judged"], no_time_order=bool(report.get("no_time_order")))
     gate = report["gate"]["reason"]
     click.echo(f"Promoted: {gate}" if report["promoted"] else f"Not promoted: {gate}")
 
 
-def show_judgement(judged: Mapping[str, Any]) -> None:
-    """Print how right a model was on later questions, with intervals."""
-    main = judged["horizons"][-1]
-    title = (
-        f"Judged on {main['questions']:,} questions asked later "
-        f"({judged['first_asked'][:10]} to {judged['last_asked'][:10]}), {main['outcomes']:,} came true; "
-        "95 % intervals"
+def ladder_lines(report: Mapping[str, Any]) -> list[str]:
+    """Return which step of the ladder is in use, and about how many more outcomes the next one needs."""
+    found = [f"Step in use: {_named(report['estimator'])}"]
+    if not report.get("says_probability", True):
+        found.append(f"Not enough data to say a probability: {report['selection']['reason']}")
+    ahead = report["selection"].get("next_step")
+    if ahead is None or ahead["estimator"] is None:
+        return found
+    more = ahead["more_outcomes"]
+    needs = (
+        "how many more outcomes it needs cannot be said" if more is None else f"about {more:,} more outcomes"
     )
+    found.append(f"Next step: {_named(ahead['estimator'])}, {needs} ({ahead['reason']})")
+    return found
+
+
+def _named(estimator: str) -> str:
+    return estimator.replace("_", " ")
+
+
+def guard_lines(report: Mapping[str, Any]) -> list[str]:
+    """Return what the guard doubted, and what somebody let past it."""
+    guard = report["guard"]
+    found = [
+        f"Doubtful: {', '.join(each['fields']) or each['feature']}: {each['evidence']}"
+        for each in guard["suspicions"]
+        if each.get("doubtful")
+    ]
+    if guard["overruled"]:
+        by = guard.get("overruled_by") or "nobody named"
+        found.append(f"Overruled by {by}: {', '.join(guard['overruled'])}")
+    return found
+
+
+def horizon_in_words(days: int) -> str:
+    """Return "within 90 days", or "in the end" where nobody knows when."""
+    return "in the end" if days == IN_THE_END_DAYS else f"within {days} days"
+
+
+def show_judgement(judged: Mapping[str, Any], *, no_time_order: bool = False) -> None:
+    """Print how right a model was on later questions, with intervals; or, without dates, on other records."""
+    main = shown_horizon(judged)
+    asked = (
+        f"records, each by a model of other records (cross-validation: no time order was possible, the "
+        f"records have no dates), {main['outcomes']:,} had the outcome"
+        if no_time_order
+        else f"questions asked later ({judged['first_asked'][:10]} to {judged['last_asked'][:10]}), "
+        f"{main['outcomes']:,} came true"
+    )
+    title = f"Judged on {main['questions']:,} {asked}; 95 % intervals"
     rows = [
         [name, *(_cell(main["metrics"][name].get(metric)) for metric in METRICS)]
         for name in in_order(main["metrics"])
     ]
     table(title, ("", *METRICS.values()), rows)
+    _show_called(main.get("called") or (), main["horizon_days"])
+    _show_parts(main.get("parts") or ())
+    _show_money(main.get("money"))
+
+
+def _show_called(called: Sequence[Mapping[str, Any]], days: int) -> None:
+    for one in called:
+        click.echo(
+            f"Of {one['questions']:,} questions ({one['records']:,} records) called "
+            f"{one['low']:.0%} to {one['high']:.0%}, {one['happened']:.0%} came true "
+            f"{horizon_in_words(days)}, give or take {one['give_or_take']:.0%}"
+        )
+
+
+def _show_parts(parts: Sequence[Mapping[str, Any]]) -> None:
+    """Print periods and segments."""
+    if not parts:
+        return
+    columns = (
+        "",
+        "",
+        "questions>",
+        "came true>",
+        "mean said>",
+        "share came>",
+        "AUC>",
+        "log loss>",
+        "base rate's>",
+    )
+    table("Periods and segments", columns, [_part_cells(part) for part in parts])
+
+
+def _part_cells(part: Mapping[str, Any]) -> list[str]:
+    told = [part["field"], part["level"], f"{part['questions']:,}", f"{part['outcomes']:,}"]
+    metrics = part["metrics"]
+    if metrics is None:
+        return [*told, "", "", "too few", "", ""]
+    model = metrics["model"]
+    beside = metrics.get("base_rate", {}).get("log_loss")
+    return [
+        *told,
+        f"{model['mean_probability']['value']:.3f}",
+        *(_cell(model[name]) for name in ("base_rate", "auc", "log_loss")),
+        f"{beside['value']:.3f}" if beside else "",
+    ]
+
+
+def _show_money(money: Mapping[str, Any] | None) -> None:
+    if money is None:
+        return
+    currency = money["currency"] or ""
+    click.echo(
+        f"Money: {money['expected']:,.0f} {currency} expected, {money['came']:,.0f} came "
+        f"({_cell(money['came_to_expected'])} times as much)"
+    )
+    names = [name for name in in_order(money["top_tenth"]) if name != "amount"]
+    for name in names:
+        shares = money["top_tenth"][name]
+        click.echo(
+            f"The top tenth by {name.replace('_', ' ')} held {_percent(shares['by_probability'])} of it, "
+            f"by {name.replace('_', ' ')} times amount {_percent(shares['by_expected'])}"
+        )
+    click.echo(f"The top tenth by amount alone held {_percent(money['top_tenth']['amount']['by_amount'])}")
+
+
+def _percent(estimate: Mapping[str, float | None]) -> str:
+    value, low, high = (estimate[name] for name in ("value", "low", "high"))
+    if value is None or low is None or high is None:
+        return "an unknown share"
+    return f"{value:.0%} ({low:.0%}-{high:.0%})"
 
 
 def _cell(estimate: Mapping[str, float | None] | None) -> str:
@@ -134,37 +274,90 @@ def _cell(estimate: Mapping[str, float | None] | None) -> str:
     return f"{value} ({estimate['low']:.3f}-{estimate['high']:.3f})"
 
 
-def backtest_task(store: Store, task: str) -> dict[str, Any]:
-    """Replay a task at past cut-offs; return the report."""
-    from models.backtest import backtest
+def backtest_task(
+    home: Home, store: Store, task: str, *, models: int | None = None, every_days: int | None = None
+) -> dict[str, Any]:
+    """Replay a task at past cut-offs; keep and return the report."""
+    from models.backtest import MOST_CUTOFFS, backtest
     from models.tasks import get_task
 
     with stage(f"replaying {task}") as update:
-        report = backtest(store, get_task(task), progress=update)
+        report = backtest(
+            store, get_task(task), cutoffs=models or MOST_CUTOFFS, step_days=every_days, progress=update
+        )
     told: dict[str, Any] = report.to_json()
+    save_backtest(home, task, told)
     return told
 
 
 def show_backtest(report: Mapping[str, Any]) -> None:
-    """Print what was said at each cut-off beside what came."""
-    title = (
-        f"{report['task']}: chance to be {report['outcome']} within {report['horizon_days']} days, replayed"
-    )
-    replays = [*report["cutoffs"], *([report["together"]] if report["together"] else [])]
+    """Print what was said at each cut-off and on each Monday beside what came."""
+    within = horizon_in_words(report["horizon_days"])
+    title = f"{report['task']}: chance to be {report['outcome']} {within}, replayed"
+    together = report["together"]
+    replays = [(replay["cutoff"][:10], replay) for replay in report["cutoffs"]]
     rows = [
-        [
-            "together" if replay is report["together"] else replay["cutoff"][:10],
-            replay["estimator"],
-            f"{replay['questions']:,}",
-            f"{replay['outcomes']:,}",
-            f"{replay['said']:.1%}",
-            f"{replay['came']:.1%}",
-            _cell(replay["metrics"].get("auc")),
-            _cell(replay["metrics"].get("log_loss")),
-        ]
-        for replay in replays
+        _replay_cells(name, replay)
+        for name, replay in (*replays, *([("together", together)] if together else []))
     ]
-    columns = ("cut-off", "estimator", "questions>", "outcomes>", "said>", "came>", "AUC>", "log loss>")
+    columns = (
+        "model made",
+        "estimator",
+        "questions>",
+        "outcomes>",
+        "said>",
+        "came>",
+        "AUC>",
+        "log loss>",
+        "AUC, new accounts>",
+    )
     table(title, columns, rows)
+    if report["mondays"]:
+        _show_mondays(report)
+    _show_called(report["called"], report["horizon_days"])
     for reason in report["left_out"]:
         click.echo(f"Left out: {reason}")
+
+
+def _replay_cells(name: str, replay: Mapping[str, Any]) -> list[str]:
+    unseen = replay["unseen_accounts"]["metrics"]
+    return [
+        name,
+        replay["estimator"],
+        f"{replay['questions']:,}",
+        f"{replay['outcomes']:,}",
+        f"{replay['said']:.1%}",
+        f"{replay['came']:.1%}",
+        _cell(replay["metrics"].get("auc")),
+        _cell(replay["metrics"].get("log_loss")),
+        _cell(unseen["auc"]) if unseen else "too few",
+    ]
+
+
+def _show_mondays(report: Mapping[str, Any]) -> None:
+    """Print what the model made last said each Monday of all records open then."""
+    money = any(monday["money_expected"] is not None for monday in report["mondays"])
+    columns = ["Monday", "by model of", "open>", "said>", "came>", "came / said so far>"]
+    columns += ["money expected>", "money came>"] if money else []
+    table(
+        "Each Monday, all records open then",
+        columns,
+        [_monday_cells(one, money=money) for one in report["mondays"]],
+    )
+
+
+def _monday_cells(monday: Mapping[str, Any], *, money: bool) -> list[str]:
+    cells = [
+        monday["monday"],
+        monday["model_as_of"][:10],
+        f"{monday['asked']:,}",
+        f"{monday['said']:,.1f}",
+        "not yet" if monday["came"] is None else f"{monday['came']:,}",
+        _cell(monday["running"]),
+    ]
+    if money:
+        cells += [
+            "" if monday[name] is None else f"{monday[name]:,.0f}"
+            for name in ("money_expected", "money_came")
+        ]
+    return cells

@@ -22,6 +22,7 @@ from crm_core.importing.values import Kind
 from crm_core.predictions import Prediction
 from crm_core.records import RECORD_TYPES, CustomRecord, CustomRecordType, Record
 from crm_core.validation import columns_of
+from crm_core.worth import readable_worth
 
 CHUNK_ROWS = 2_000
 
@@ -301,11 +302,18 @@ def _log_chunks(
             reader.session.expunge(row)
 
 
+def _told(reader: Reader, name: str, value: Any) -> Any:  # noqa: ANN401  any JSON
+    """Return what a prediction says in a JSON column, as far as it may be told."""
+    if name == "reasons":
+        return reader.readable_reasons(value)
+    return readable_worth(reader, value) if name == "yearly_value" else value
+
+
 def _log_cell(reader: Reader, row: Change | Prediction, name: str, json: set[str]) -> Any:  # noqa: ANN401  any value
     value = getattr(row, name)
     if value is None or name not in json:
         return value
     if isinstance(row, Prediction):
-        return dump_json(reader.readable_reasons(value))
+        return dump_json(_told(reader, name, value))
     hidden = row.field is not None and not reader.may_read_field(row.record_type, row.field)
     return None if hidden else dump_json(value)

@@ -21,6 +21,7 @@ from crm_core.importing.encodings import DETECT
 from crm_core.importing.expressions import (
     LOOKUP_TAKES,
     Cell,
+    Constant,
     Expression,
     Link,
     cells_in,
@@ -30,6 +31,7 @@ from crm_core.importing.expressions import (
     parse_zone,
 )
 from crm_core.importing.specs import (
+    AT_THE_LATEST,
     EVENT_RECORDS,
     EVENTS,
     IMPLIED,
@@ -232,7 +234,8 @@ def _record_step(table: Table, zone: tzinfo, recorded: object, imported: Sequenc
         record_type=record_type,
         file=table.typed("file", str),
         external_id=parse_value(table, "external_id", Kind.TEXT, zone),
-        occurred_at=parse_value(table, "occurred_at", Kind.INSTANT, zone),
+        occurred_at=_occurred(table, zone),
+        undated=_is_undated(table),
         recorded_at=_recorded(table, zone, recorded),
         changed_at=parse_value(table, "changed_at", Kind.INSTANT, zone) if "changed_at" in table else None,
         fields=_fields(table, record_type, zone),
@@ -264,7 +267,9 @@ def _event_step(table: Table, zone: tzinfo, recorded: object, imported: Sequence
         event=event,
         file=table.typed("file", str),
         external_id=parse_value(table, "external_id", Kind.TEXT, zone),
-        occurred_at=parse_value(table, "occurred_at", Kind.INSTANT, zone),
+        occurred_at=_occurred(table, zone),
+        undated=_is_undated(table),
+        dated=_dated(table, event),
         recorded_at=_recorded(table, zone, recorded),
         fields=_fields(table, record_type, zone),
         won=parse_value(table, "won", Kind.FLAG, zone) if event == "close" else None,
@@ -276,6 +281,27 @@ def _event_step(table: Table, zone: tzinfo, recorded: object, imported: Sequence
     _check_takes(table, step)
     table.finish()
     return step
+
+
+def _is_undated(table: Table) -> bool:
+    return table.typed("undated", bool, default=False)
+
+
+def _occurred(table: Table, zone: tzinfo) -> Expression:
+    """Return when it happened; of an undated step, nothing."""
+    if not _is_undated(table):
+        return parse_value(table, "occurred_at", Kind.INSTANT, zone)
+    for name in ("occurred_at", "changed_at"):
+        if name in table:
+            raise table.refuse("a step that is undated has no dates", name)
+    return Constant(value=None)
+
+
+def _dated(table: Table, event: str) -> str:
+    said = table.choice("dated", ("when_it_happened", AT_THE_LATEST), "when_it_happened")
+    if said == AT_THE_LATEST and event != "close":
+        raise table.refuse("only a close can be dated by a limit", "dated")
+    return said
 
 
 def _step_name(table: Table) -> str:
@@ -292,6 +318,10 @@ def _record_type(table: Table, imported: Sequence[str]) -> str:
 
 
 def _recorded(table: Table, zone: tzinfo, default: object) -> str | Expression:
+    if _is_undated(table):
+        if "recorded_at" in table:
+            raise table.refuse("what is undated is learned when it is imported", "recorded_at")
+        return "now"
     if "recorded_at" not in table:
         if isinstance(default, dict):
             return parse_value(Table({"recorded_at": default}, ""), "recorded_at", Kind.INSTANT, zone)

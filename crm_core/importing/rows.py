@@ -135,7 +135,8 @@ class StepRows:
         return None
 
     def _read(self, line: int, cells: Any) -> Candidate:  # noqa: ANN401  a row or a group
-        occurred_at = _given(self._occurred_at(cells), "occurred_at", "a date")
+        happened = self._clock.now() if self._step.undated else self._occurred_at(cells)
+        occurred_at = _given(happened, "occurred_at", "a date")
         return Candidate(
             line=line,
             external_id=_given(self._external_id(cells), "external_id", "an external id"),

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from crm_core.fields import Choice, FieldKind, Known
-from crm_core.importing.expressions import Expression, columns_in
+from crm_core.importing.expressions import Constant, Expression, columns_in
 from crm_core.records import OUTCOME_FIELDS, RECORD_TYPES, CustomRecord, Record
 
 EVENTS = ("convert", "disqualify", "close", "update")
@@ -22,6 +22,10 @@ IMPLIED = {
     "close": ("status", "closed_at", "stage"),
     "update": (),
 }
+
+
+AT_THE_LATEST = "at_the_latest"
+"""How a closing is dated whose date is only a limit."""
 
 
 def model_named(record_type: str) -> type[Record]:
@@ -105,6 +109,9 @@ class Step:
     `event` is None for records. `if_known` says what happens to a record that exists: update, or keep as it
     is. `won` is given for `close`. `if_before_start` says what becomes of events that come before their
     record began. With `keep_rest`, columns that nothing reads become custom fields whose names begin so.
+
+    An `undated` step has no dates: `occurred_at` is the moment of reading and says nothing. Of a `close` that
+    is `dated` "at_the_latest", nobody knows when it happened, only that it was no later.
     """
 
     name: str
@@ -122,6 +129,8 @@ class Step:
     won: Expression | None = None
     if_before_start: str = "refuse"
     keep_rest: str | None = None
+    undated: bool = False
+    dated: str = "when_it_happened"
 
     @property
     def model(self) -> type[Record]:
@@ -191,12 +200,21 @@ class Mapping:
                 if said.known is None and (each.known is not None or each.name not in logged):
                     said = each
                 found[step.record_type, each.name] = said
-        return [
+        filled = [
             (record_type, field)
             for (record_type, name), field in found.items()
             if name not in OUTCOME_FIELDS.get(record_type, ())
             and (field.known is not None or name not in self.written_by_events(record_type))
         ]
+        return [*filled, *self._dates_not_known()]
+
+    def _dates_not_known(self) -> Iterator[tuple[str, FieldSpec]]:
+        """Yield the columns whose dates this mapping makes up, or knows as a limit only."""
+        for step in self.steps:
+            if step.undated and step.event is None:
+                yield step.record_type, _not_known("occurred_at")
+            elif step.dated == AT_THE_LATEST:
+                yield step.record_type, _not_known("closed_at")
 
     def _expressions_on(self, file: str) -> Iterator[tuple[str, Expression]]:
         for lookup in self.lookups:
@@ -207,3 +225,7 @@ class Mapping:
             if step.file == file:
                 for place, expression in step.expressions():
                     yield f"{step.name}.{place}", expression
+
+
+def _not_known(column: str) -> FieldSpec:
+    return FieldSpec(name=column, value=Constant(value=None), known=Known.UNKNOWN)

@@ -194,10 +194,12 @@ class StepWriter:
     def _changed_fields(self, each: Candidate, record_id: int, state: State, log: Log) -> dict[str, Any]:
         """Return the values that differ from what imports last said."""
         model = self.step.model
+        undated = {"closed_at", "converted_at"} if self.step.undated else frozenset()
         return {
             name: value
             for name, value in each.values.items()
             if name not in self.elsewhere
+            and name not in undated
             and stored_form(model, name, value) != _last_said(state, log, record_id, name)
         }
 
@@ -296,7 +298,7 @@ class RecordWriter(StepWriter):
         for each, record in pairs:
             each.values = self._changed_fields(each, record.record_id, state, log)
             owners[each.external_id] = record.record_id
-            if each.occurred_at != record.occurred_at:
+            if each.occurred_at != record.occurred_at and not self.step.undated:
                 self.report.notes[EARLIER_START] += 1
         changed = [each for each, _ in pairs if each.values]
         fitting = [each for each, _ in self._in_order([(e, r) for e, r in pairs if e.values], state)]

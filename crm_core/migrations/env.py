@@ -13,6 +13,7 @@ from crm_core import (  # noqa: F401  their tables belong to Base
     predictions,
     promotions,
     search_index,
+    shadows,
     tokens,
 )
 from crm_core.migrations import VERSION_TABLE

@@ -152,6 +152,8 @@ class _Export:
                 "probability": row.probability,
                 "score": row.score,
                 "grade": row.grade,
+                "within": row.within,
+                "expected_days": row.expected_days,
                 "reasons": self._reader.readable_reasons(row.reasons or ()),
             }
 

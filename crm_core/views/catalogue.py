@@ -328,12 +328,28 @@ def _scores() -> View:
                 "what the model said, in [0, 1]; empty: too little data",
                 "p.probability",
             ),
+            *(_within(days) for days in (30, 60, 90, 180)),
+            _text(
+                "expected_days",
+                "number",
+                "mean days until it happens, given that it does within the longest horizon",
+                "p.expected_days",
+            ),
             _text("score", "number", "rank among open records then, 0-100", "p.score"),
             _text("grade", "text", "A best to D", "p.grade"),
             _text("model_version", "text", "the model that said it", "p.model_version"),
             _at("recorded_at", "when it was written", "p.recorded_at"),
         ),
         source=lambda _: _SCORES,
+    )
+
+
+def _within(days: int) -> ViewColumn:
+    return ViewColumn(
+        name=f"probability_{days}d",
+        holds="number",
+        meaning=f"what the model said for {days} days; empty: it does not say",
+        sql=lambda spelling: spelling.number(f"({spelling.json('p.within')} ->> '{days}')"),
     )
 
 

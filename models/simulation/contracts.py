@@ -111,6 +111,8 @@ def _year(
     )
     course = Course.simulate(rng, world.CONTRACT, beginning, end).until(terms.ends_at)
     cancelled = course.first_arrival("cancelled")
+    # A renewal may be signed weeks after it has begun: nobody can cancel what is not signed.
+    cancelled = np.where(happened(cancelled), np.maximum(cancelled, terms.signed_at), cancelled)
     table = _table(terms)
     _note_cancellations(rng, table, cancelled, terms)
     due = np.flatnonzero(~happened(cancelled) & (terms.ends_at <= end))

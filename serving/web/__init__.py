@@ -30,7 +30,20 @@ OPEN_ENDPOINTS = frozenset(
 )
 """Pages and files that need no login."""
 
-API = frozenset({"leads", "deals", "forecast", "finding", "people", "health"})
+API = frozenset(
+    {
+        "customers",
+        "leads",
+        "deals",
+        "forecast",
+        "what_if",
+        "finding",
+        "people",
+        "predictions",
+        "models",
+        "health",
+    }
+)
 """Parts that answer for themselves: they take a key instead of a login, or nothing."""
 
 

@@ -10,11 +10,14 @@ from typing import Any
 from flask_babel import lazy_gettext as _
 from sqlalchemy.orm import Session
 
+from crm_core.predictions import IN_THE_END_DAYS
 from crm_core.promotions import Promotion, find_champion
 from crm_core.records import User
 from serving.champions import RECORD_TYPE_OF, Champions, Trouble
 from serving.home import Home
-from serving.reports import in_order, read_report
+from serving.reports import in_order, read_backtest, read_report, shown_horizon
+from serving.web.judgement_card import Detail, ReplayCard, read_detail, read_replay
+from serving.web.watch_card import Watch, read_watch_card
 
 COLUMNS: Mapping[str, object] = {
     "auc": _("AUC"),
@@ -38,7 +41,7 @@ class Line:
 
 @dataclass(frozen=True, kw_only=True)
 class Judged:
-    """How good a model was on questions asked later than all it knew."""
+    """How good a model was on questions asked later than all it knew, or on records set aside."""
 
     questions: int
     outcomes: int
@@ -46,6 +49,12 @@ class Judged:
     first_asked: str
     last_asked: str
     lines: Sequence[Line]
+    no_time_order: bool = False
+
+    @property
+    def in_the_end(self) -> bool:
+        """Return whether it was asked how a record ends, whenever that is."""
+        return self.horizon_days == IN_THE_END_DAYS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +68,11 @@ class Card:
     trained: Mapping[str, Any]
     estimator: str | None
     judged: Judged | None
+    detail: Detail | None
+    replay: ReplayCard | None
+    watch: Watch | None
+    says_probability: bool
+    next_step: Mapping[str, Any] | None
 
 
 def read_cards(session: Session, home: Home, champions: Champions) -> list[Card]:
@@ -78,7 +92,18 @@ def _card(session: Session, home: Home, champions: Champions, task: str) -> Card
         trained=_trained(home, promotion),
         estimator=(report or {}).get("estimator"),
         judged=_judged(report),
+        detail=read_detail(report),
+        replay=read_replay(read_backtest(home, task)),
+        watch=read_watch_card(home, task, promotion.model_version) if promotion else None,
+        says_probability=(report or {}).get("says_probability", True),
+        next_step=_next_step(report),
     )
+
+
+def _next_step(report: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    """Return the step of the ladder above the one in use, and how many more outcomes it needs."""
+    ahead: Mapping[str, Any] | None = (report or {}).get("selection", {}).get("next_step")
+    return ahead if ahead and ahead["estimator"] else None
 
 
 def _trained(home: Home, promotion: Promotion | None) -> Mapping[str, Any]:
@@ -97,7 +122,7 @@ def _judged(report: Mapping[str, Any] | None) -> Judged | None:
     judged_on = (report or {}).get("judged")
     if not judged_on:
         return None
-    main = judged_on["horizons"][-1]
+    main = shown_horizon(judged_on)
     lines = [
         Line(name=name, cells=[main["metrics"][name].get(column) for column in COLUMNS])
         for name in in_order(main["metrics"])
@@ -109,4 +134,5 @@ def _judged(report: Mapping[str, Any] | None) -> Judged | None:
         first_asked=judged_on["first_asked"],
         last_asked=judged_on["last_asked"],
         lines=lines,
+        no_time_order=bool((report or {}).get("no_time_order")),
     )

@@ -20,9 +20,11 @@ from serving.activity_log import log_on
 from serving.paging import Listing
 from serving.personal_data import opt_out_for
 from serving.service import page_session, service, wake_rescoring, writing
+from serving.web.beside_score import read_beside
 from serving.web.language import choose_time_zone, gettext
 from serving.web.records import ROWS, Kind, read_sheet, read_shelf
 
+TIMELINE = "_timeline.html"
 LOGGED_KINDS = ("call", "mail", "meeting", "visit", "note")
 View = Callable[..., ResponseReturnValue]
 
@@ -86,11 +88,12 @@ def _score(kind: Kind, record_id: int) -> ResponseReturnValue:
 
 def _render(template: str, kind: Kind, record_id: int, **more: object) -> ResponseReturnValue:
     reader = Reader(page_session(), current_user.user)
-    record = reader.get(kind.model, record_id)
+    sheet = read_sheet(reader, kind, reader.get(kind.model, record_id))
     return render_template(
         template,
         kind=kind,
-        sheet=read_sheet(reader, kind, record),
+        sheet=sheet,
+        beside=read_beside(reader, sheet.record) if template != TIMELINE else None,
         kinds=LOGGED_KINDS,
         stages=open_stages(),
         **more,
@@ -106,7 +109,7 @@ def _log(kind: Kind, record_id: int) -> ResponseReturnValue:
     except InvalidValueError as error:
         return make_response(str(error) if by_script else _show(kind, record_id, refused=str(error)), 422)
     if by_script:
-        return make_response(_render("_timeline.html", kind, record_id), 201)
+        return make_response(_render(TIMELINE, kind, record_id), 201)
     flash(gettext("Logged. The score follows in a moment: reload the page to see it."))
     return redirect(url_for(f"{kind.collection}_pages.show", record_id=record_id))
 

@@ -15,12 +15,13 @@ from crm_core.access import Reader
 from crm_core.changes import Action, Change
 from crm_core.fields import FieldDeclaration, list_fields
 from crm_core.opting_out import list_opted_out
-from crm_core.predictions import Prediction, list_predictions
+from crm_core.predictions import IN_THE_END_DAYS, Prediction, list_predictions
 from crm_core.records import SCORE_COLUMNS, Account, Activity, Deal, Lead, Role, User
 from serving.activity_log import list_activities
 from serving.owners import list_owners
 from serving.paging import Listing, list_page
 from serving.web import reasons, sparkline
+from serving.web.outlook import Outlook, read_outlook
 
 Scored = Lead | Deal | Account
 
@@ -121,11 +122,16 @@ class Sheet:
     owner: str | None
     account: Account | None
     picture: reasons.Picture | None
-    horizon_days: int | None
+    outlook: Outlook
     labels: Mapping[str, FieldDeclaration]
     timeline: Sequence[Entry]
     history: Sequence[Mapping[str, Any]]
     line: sparkline.Line | None
+
+    @property
+    def in_the_end(self) -> bool:
+        """Return whether the score is of how it ends, whenever that is."""
+        return self.outlook.horizon_days == IN_THE_END_DAYS
 
 
 def read_shelf(session: Session, user: User, kind: Kind, asked: Listing) -> Shelf:
@@ -154,8 +160,8 @@ def read_sheet(reader: Reader, kind: Kind, found: Scored) -> Sheet:
         before=_before(session, kind, [record]).get(record.id),
         owner=names.get(record.owner_id),
         account=_account(reader, record),
-        picture=reasons.draw(record.reasons),
-        horizon_days=predictions[0].horizon_days if predictions else None,
+        picture=reasons.draw(record.reasons) if record.probability is not None else None,
+        outlook=read_outlook(reader, record, predictions[0] if predictions else None),
         labels={field.name: field for field in list_fields(session, kind.record_type)},
         timeline=_timeline(reader, record, names),
         history=_history(predictions[:30]),

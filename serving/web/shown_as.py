@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import date, datetime, timedelta
 from decimal import Decimal
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import flask_babel
 
@@ -15,10 +15,14 @@ from crm_core.columns import MONEY_SCALE
 from crm_core.declared import plain_form
 from crm_core.fields import FieldKind
 from crm_core.records import Account, Deal, Lead
+from features.choices import choices_of, read_as
 from serving.service import service
 from serving.web.language import choose_language, gettext
 from serving.web.records import Sheet
 from serving.web.words import word
+
+if TYPE_CHECKING:
+    from models.what_if import Hint
 
 NOTHING = "–"  # noqa: RUF001  a dash, as one sets it
 
@@ -98,6 +102,16 @@ def iso(value: datetime | None) -> str:
 def said(reason: dict[str, Any]) -> str:
     """Return a reason in the page's language."""
     return str(reason.get(choose_language()) or reason.get("en") or "")
+
+
+def done(hint: Hint) -> str:
+    """Return what a hint is about, in the page's language."""
+    return hint.done_zh if choose_language() == "zh" else hint.done_en
+
+
+def caution(hint: Hint) -> str | None:
+    """Return what a model has hardly seen of a hint, in the page's language."""
+    return hint.caution_zh if choose_language() == "zh" else hint.caution_en
 
 
 def changed(change: Change, status_words: str) -> str:
@@ -180,6 +194,8 @@ def _fact(record: Lead | Deal | Account, name: str) -> str:
             return percent(value)
         case int():
             return number(value)
+    if name in {"industry", "region"}:
+        return read_as(str(value), choices_of(name), choose_language())
     return word(name, value) if name in {"source", "campaign", "lost_reason"} else str(value)
 
 
@@ -235,6 +251,8 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "age": age,
     "iso": iso,
     "said": said,
+    "done": done,
+    "caution": caution,
     "micros": lambda value: "" if value is None else micros(value),
     "changed": changed,
     "facts": facts,

@@ -16,6 +16,7 @@ from crm_core import (  # noqa: F401  their tables belong to Base
     logins,
     migrations,
     promotions,
+    shadows,
     tokens,
 )
 from crm_core.database import open_engine, without_foreign_keys

@@ -9,7 +9,14 @@ from sqlalchemy import func, select
 from crm_core.arrays import read_arrays
 from crm_core.changes import newest_sequence
 from crm_core.clock import FixedClock
-from crm_core.predictions import AT_ONCE, NewPrediction, Prediction, list_predictions, write_predictions
+from crm_core.predictions import (
+    AT_ONCE,
+    NewPrediction,
+    Prediction,
+    list_predictions,
+    newest_predictions,
+    write_predictions,
+)
 from crm_core.records import Lead
 from crm_core.store import Store
 from tests.factories import make_lead
@@ -140,3 +147,63 @@ def test_many_predictions_are_each_kept_and_shown_as_one_is(store: Store, clock:
     assert leads["probability"].tolist() == [*(each / count / 2 for each in ids[:-1]), 0.5]
     assert (leads["previous_probability"][0], leads["trend"][0]) == (0.5, "down")
     assert set(leads["trend"][1:].tolist()) == {None}
+
+
+def test_all_horizons_the_expected_time_and_the_yearly_value_are_kept(
+    store: Store, clock: FixedClock
+) -> None:
+    lead_id, other = make_one_lead(store), make_one_lead(store)
+    worth = [{"currency": "EUR", "amount": "1200.00", "of": "contract"}]
+    full = NewPrediction(
+        record_id=lead_id,
+        probability=0.25,
+        score=50,
+        grade="B",
+        reasons=REASONS,
+        within={30: 0.1, 90: 0.25, 180: None},
+        expected_days=41.5,
+        yearly_value=worth,
+        horizon_days=45,
+    )
+    silent = NewPrediction(record_id=other, probability=None, score=None, grade=None, reasons=REASONS)
+    with store.transaction() as transaction:
+        written = write_predictions(
+            transaction,
+            task="lead_scoring",
+            record_type="lead",
+            as_of=clock.now(),
+            model_version="1",
+            horizon_days=90,
+            predictions=[full, silent],
+        )
+    assert written == 2
+    with store.reading() as session:
+        found = newest_predictions(session, "lead", [lead_id, other, 999])
+        kept, nothing = found[lead_id], found[other]
+        assert (kept.within, kept.expected_days, kept.yearly_value, kept.horizon_days) == (
+            {"30": 0.1, "90": 0.25, "180": None},
+            41.5,
+            worth,
+            45,
+        )
+        assert (nothing.within, nothing.expected_days, nothing.yearly_value) == (None, None, None)
+        assert (nothing.horizon_days, nothing.probability) == (90, None)
+        assert sorted(found) == [lead_id, other]
+
+
+def test_the_newest_prediction_is_the_one_that_the_record_shows(store: Store, clock: FixedClock) -> None:
+    lead_id = make_one_lead(store)
+    say(store, lead_id, 0.4, as_of=clock.now(), version="2")
+    say(store, lead_id, 0.3, as_of=clock.now() - timedelta(days=3), version="1")
+    with store.reading() as session:
+        assert newest_predictions(session, "lead", [lead_id])[lead_id].probability == 0.4
+        assert newest_predictions(session, "lead", []) == {}
+
+
+def test_a_score_may_be_followed_by_nothing_and_nothing_by_a_score(store: Store, clock: FixedClock) -> None:
+    lead_id = make_one_lead(store)
+    for probability, shown in ((0.4, None), (None, None), (0.3, None), (0.6, "up")):
+        clock.advance(timedelta(hours=1))
+        say(store, lead_id, probability, as_of=clock.now())
+        lead = read_lead(store, lead_id)
+        assert (lead.probability, lead.trend) == (probability, shown)

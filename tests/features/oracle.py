@@ -30,6 +30,7 @@ from features import (
     payments,
     population,
     rates,
+    responses,
 )
 from features.declaration import Feature
 
@@ -169,6 +170,24 @@ def _(feature: Any, db: Database, record_id: int, as_of: int) -> Any:
     found = db.events(feature.of, record_id, as_of, feature.length)
     value = found[-1][feature.field] if found else None
     return value / 10_000 if value is not None and feature.field in MONEY else value
+
+
+def _last_response(feature: Any, db: Database, record_id: int, as_of: int) -> int | None:
+    found = [row for of in feature.answers for row in db.events(of, record_id, as_of, None)]
+    return max((row["occurred_at"] for row in found), default=None)
+
+
+@_on(responses.DaysSinceResponse)
+def _(feature: Any, db: Database, record_id: int, as_of: int) -> Any:
+    last = _last_response(feature, db, record_id, as_of)
+    return None if last is None else (as_of - last) / DAY
+
+
+@_on(responses.TriesSinceResponse)
+def _(feature: Any, db: Database, record_id: int, as_of: int) -> Any:
+    last = _last_response(feature, db, record_id, as_of)
+    found = db.events(feature.of, record_id, as_of, None)
+    return sum(last is None or row["occurred_at"] > last for row in found)
 
 
 def _median_gap(feature: Any, db: Database, record_id: int, as_of: int) -> float | None:
@@ -360,7 +379,7 @@ def _(feature: Any, db: Database, record_id: int, as_of: int) -> Any:
 @_on(field_measures.FreeMail)
 def _(feature: Any, db: Database, record_id: int, as_of: int) -> Any:
     address = db.held(feature.record, record_id, feature.field, as_of)
-    return None if not address else address.split("@")[-1].lower().startswith(("gmail.", "qq."))
+    return None if not address else address.split("@")[-1].lower().split(".")[0] in feature.providers
 
 
 @_on(field_measures.ListLength)

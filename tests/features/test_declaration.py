@@ -9,6 +9,7 @@ import pytest
 
 from crm_core.errors import FeatureError, OutcomeFieldError
 from crm_core.fields import FieldKind
+from features import deal, lead
 from features.account import CONTRACTS, ORDERS, TICKETS
 from features.declaration import Feature
 from features.event_features import (
@@ -16,6 +17,7 @@ from features.event_features import (
     DaysSinceLast,
     EventCount,
     EventMean,
+    Events,
     EventSum,
     LastValue,
     events,
@@ -34,6 +36,7 @@ from features.lead import ACTIVITIES, CALLS, INBOUND
 from features.measures import EventDistinct, EventLargest, EventShare, EventSmallest, EventTrend
 from features.payments import OverdueCount, PaymentDelay
 from features.rates import HistoricalRate
+from features.responses import DaysSinceResponse
 from features.windows import parse_lookback
 from features.wording import Noun
 
@@ -237,7 +240,7 @@ def test_every_feature_says_itself_in_both_languages(feature: Feature) -> None:
 
 @pytest.mark.parametrize("feature", EVERY)
 def test_every_feature_states_unit_missing_value_and_group(feature: Feature) -> None:
-    units = {"count", "days", "hours", "currency", "ratio", "flag", "value", "category"}
+    units = {"count", "days", "hours", "currency", "ratio", "share", "flag", "value", "category"}
     assert feature.unit in units
     assert feature.nan_meaning
     assert feature.group
@@ -255,9 +258,28 @@ def test_a_rep_reads_plain_sentences() -> None:
     assert [calls.say(n, "zh") for n in (0, 2)] == ["近 30 天没有通话", "近 30 天 2 次通话"]
     assert DaysSinceLast(of=CALLS).say(None) == "no call yet"
     assert DaysSinceLast(of=CALLS).say(float("nan"), "zh") == "尚无通话"
-    assert DaysSinceLast(of=CALLS).say(3.25) == "3.2 days since the last call"
+    assert DaysSinceLast(of=CALLS).say(3.25) == "3 days since the last call"
     assert (
         EventSum(of=ORDERS, field="amount", noun=NOUN, lookback="90d")
         .say(12345.6)
-        .endswith("12,346 in the last 90 days")
+        .endswith("in the last 90 days with a total thing of 12,346")
     )
+
+
+def test_what_counts_as_a_response_decides_the_fingerprint() -> None:
+    mails, calls = lead.MAILS_IN, lead.CONNECTED
+    one = DaysSinceResponse(of=lead.CONTACTS, answers=(mails,))
+    other = DaysSinceResponse(of=lead.CONTACTS, answers=(mails, calls))
+    sets = [FeatureSet(name="lead_scoring", record_type="lead", features=(each,)) for each in (one, other)]
+    assert sets[0].fingerprint != sets[1].fingerprint
+
+
+@pytest.mark.parametrize("answers", [(), (deal.INBOUND,)])
+def test_responses_are_events_of_the_same_record(answers: tuple[Events, ...]) -> None:
+    with pytest.raises(FeatureError, match="responses to contacts"):
+        DaysSinceResponse(of=lead.CONTACTS, answers=answers)
+
+
+def test_the_last_response_is_looked_for_without_a_lookback() -> None:
+    with pytest.raises(FeatureError, match="without a lookback"):
+        DaysSinceResponse(of=lead.CONTACTS, answers=(lead.INBOUND,), lookback="30d")

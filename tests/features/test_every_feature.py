@@ -33,7 +33,7 @@ from features.event_features import (
 )
 from features.feature_set import FEATURE_SETS, FeatureSet, feature_set_for
 from features.field_features import ChangesCount, FieldAge
-from features.field_measures import DaysHeld, Filled, FreeMail, Growth
+from features.field_measures import DaysHeld, Filled, Growth
 from features.frame import build_frame
 from features.measures import EventDistinct, EventLargest, EventShare, EventSmallest, EventTrend
 from features.norms import AgeAgainstNorm
@@ -73,14 +73,13 @@ VARIANTS: dict[str, tuple[Feature, ...]] = {
         DaysHeld(record="lead", field="region", value="n", lookback="60d"),
         DaysHeld(record="lead", field="custom.landing_page", value="a"),
         Filled(record="lead", field="region"),
-        FreeMail(record="lead", providers=("gmail", "qq")),
         *(
             HistoricalRate(
                 record="lead", field=field, horizon="30d", lookback=lookback, each=each, strength=2
             )
             for field, lookback, each in (
                 ("source", "60d", "record"),
-                ("owner_id", None, "record"),
+                ("owner_id", "45d", "record"),
                 ("owner_id", "90d", "entry"),
                 ("custom.landing_page", None, "record"),
             )

@@ -232,6 +232,37 @@ class TestContracts:
 
         assert event(contract_labels(store, Cohort.single("account", 1, MONDAY))) == on(1, 1, year=2027)
 
+    def test_a_renewal_signed_before_the_end_keeps_the_customer_from_then_on(self, store: Store) -> None:
+        with store.transaction(source=Source.IMPORT) as step:
+            signed = {"occurred_at": on(6, 15), "recorded_at": on(6, 15)}
+            make_contract(step, account_id=1, starts_on=date(2026, 9, 1), ends_on=date(2027, 3, 1), **signed)
+        cohort = Cohort.single("account", 1, MONDAY)
+
+        assert event(contract_labels(store, cohort)) == on(3, 1, year=2027)
+        assert event(contract_labels(store, cohort, known_at=micros(on(10, 15)))) is None
+
+    def test_after_an_early_cancellation_a_new_contract_in_the_grace_time_keeps_the_customer(
+        self, store: Store
+    ) -> None:
+        with store.transaction(source=Source.IMPORT) as step:
+            cancelled = {"occurred_at": on(5, 5), "recorded_at": on(5, 5)}
+            step.update(step.get(Contract, 1), {"status": "cancelled"}, **cancelled)
+            signed = {"occurred_at": on(5, 30), "recorded_at": on(5, 30)}
+            make_contract(step, account_id=1, starts_on=date(2026, 6, 1), ends_on=date(2027, 6, 1), **signed)
+
+        assert event(contract_labels(store, Cohort.single("account", 1, MONDAY))) == on(6, 1, year=2027)
+
+    def test_of_two_contracts_the_loss_is_the_end_of_the_last_even_when_one_is_cancelled(
+        self, store: Store
+    ) -> None:
+        with store.transaction(source=Source.IMPORT) as step:
+            signed = {"occurred_at": MONDAY, "recorded_at": MONDAY}
+            make_contract(step, account_id=1, starts_on=date(2026, 3, 1), ends_on=date(2026, 12, 1), **signed)
+            cancelled = {"occurred_at": on(5, 5), "recorded_at": on(5, 5)}
+            step.update(step.get(Contract, 1), {"status": "cancelled"}, **cancelled)
+
+        assert event(contract_labels(store, Cohort.single("account", 1, MONDAY))) == on(12, 1)
+
     def test_churn_follows_the_kind_of_the_store(self, store: Store) -> None:
         cohort = Cohort.single("account", 1, MONDAY)
 

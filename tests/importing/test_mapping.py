@@ -23,7 +23,17 @@ def load(tmp_path: Path, text: str) -> None:
 
 
 def test_the_shipped_mappings_can_be_loaded_by_name() -> None:
-    assert list_shipped() == ["dynamics", "eci", "hubspot", "olist", "pipedrive", "salesforce", "zoho"]
+    assert list_shipped() == [
+        "dynamics",
+        "eci",
+        "hubspot",
+        "ibm-win-loss",
+        "olist",
+        "pipedrive",
+        "salesforce",
+        "telco-churn",
+        "zoho",
+    ]
     for name in list_shipped():
         assert load_mapping(name).name == name
 

@@ -186,4 +186,4 @@ def test_nothing_written_after_the_fact_can_become_a_feature(olist: Imported, ec
     query = "SELECT count(*) FROM fields WHERE known = :known"
     assert olist.value(query, known="outcome") == 11
     assert eci.value(query, known="outcome") == 1
-    assert eci.value(query, known="unknown") == 7
+    assert eci.value(query, known="unknown") == 8

@@ -16,9 +16,14 @@ import pytest
 
 from crm_core.bulk import Update
 from crm_core.changes import Source
-from crm_core.clock import FixedClock
+from crm_core.clock import FixedClock, micros
 from crm_core.records import Lead
 from crm_core.store import Store
+from features.feature_set import feature_set_for
+from models.building import build_bundle, gather
+from models.bundle import ModelBundle, load_bundle
+from models.lead_scoring import TASK
+from models.questions import ask, first_instant
 from models.registry import Registry
 
 NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
@@ -123,3 +128,13 @@ def copied(business: Business, tmp_path: Path) -> Iterator[Store]:
     store = copy_store(business.store, tmp_path / "copy.db")
     yield store
     store.close()
+
+
+@pytest.fixture(scope="session")
+def bundle(business: Business) -> ModelBundle:
+    """A model of the business as of now."""
+    store = business.store
+    features = feature_set_for(store, TASK.name)
+    questions = ask(store, TASK, features, TASK.ask, start=first_instant(store, TASK), until=NOW)
+    made = build_bundle(gather(questions, store, features, micros(NOW))).bundle
+    return load_bundle(made.to_bytes(), made.sha256, version="lead_scoring-1-00000000")

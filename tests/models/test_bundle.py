@@ -14,7 +14,7 @@ from crm_core.errors import DamagedModelError
 from models.bundle import Calibration, ModelBundle, load_bundle, sha256_of
 from models.encoding import ColumnKind, Encoder, fit_encoder
 from models.fitting import Columns, Fitted, Lesson, Recipe, Rung, fit_recipe
-from models.hazard import Exposure, expit, fading_of
+from models.hazard import Exposure, Floats, expit, fading_of, share_of_intervals, slopes_within
 
 ENDS = (7, 30, 90)
 
@@ -34,11 +34,13 @@ def make_frame(many: int = 1500, seed: int = 1) -> pd.DataFrame:
     )
 
 
-def fit(frame: pd.DataFrame, recipe: Recipe) -> tuple[Encoder, Fitted]:
+def fit(frame: pd.DataFrame, recipe: Recipe, strength: Floats | None = None) -> tuple[Encoder, Fitted]:
     random = np.random.default_rng(2)
     encoder = fit_encoder(frame, np.arange(len(frame)))
-    strength = np.nan_to_num(frame["calls_count_30d"].to_numpy()) * 0.4 + (frame["source"] == "fair")
-    hazards = expit(-2.5 + strength.to_numpy()[:, None] * fading_of(ENDS))
+    if strength is None:
+        calls, source = frame["calls_count_30d"].to_numpy(), frame["source"].to_numpy()
+        strength = np.nan_to_num(calls) * 0.4 + (source == "fair")
+    hazards = expit(-2.5 + strength[:, None] * fading_of(ENDS))
     happens = random.random(hazards.shape) < hazards
     at_risk: np.ndarray = np.cumsum(happens, axis=1) - happens == 0
     exposure = Exposure(
@@ -67,7 +69,19 @@ RECIPES = {
 }
 
 
-def make_bundle(frame: pd.DataFrame, recipe: Recipe) -> ModelBundle:
+LINE = Calibration(intercept=-0.2, slope=0.9)
+
+STEPS = Calibration(
+    intercept=-0.2, slope=0.9, knots=((-4.0, -3.5), (-3.0, -3.4), (-2.5, -2.0), (-1.0, -1.2), (0.5, -0.9))
+)
+
+MODELS = {name: (recipe, LINE) for name, recipe in RECIPES.items()} | {
+    "logistic, corrected by steps": (RECIPES["logistic"], STEPS),
+    "trees on logistic, corrected by steps": (RECIPES["trees on logistic"], STEPS),
+}
+
+
+def make_bundle(frame: pd.DataFrame, recipe: Recipe, calibration: Calibration = LINE) -> ModelBundle:
     encoder, fitted = fit(frame, recipe)
     return ModelBundle(
         task="lead_scoring",
@@ -83,16 +97,16 @@ def make_bundle(frame: pd.DataFrame, recipe: Recipe) -> ModelBundle:
         estimator=fitted.estimator,
         levels=fitted.levels,
         fading=fitted.fading,
-        calibration=Calibration(intercept=-0.2, slope=0.9),
+        calibration=calibration,
         percentiles=np.linspace(0.05, 0.6, 101),
         grade_from=(90, 70, 40),
         trained={"as_of": 90 * DAY, "questions": 1500, "outcomes": 300},
     )
 
 
-@pytest.fixture(params=RECIPES, scope="module")
+@pytest.fixture(params=MODELS, scope="module")
 def bundle(request: pytest.FixtureRequest) -> ModelBundle:
-    return make_bundle(make_frame(), RECIPES[request.param])
+    return make_bundle(make_frame(), *MODELS[request.param])
 
 
 def test_a_model_read_back_says_the_same_to_the_bit(bundle: ModelBundle) -> None:
@@ -130,6 +144,23 @@ def test_contributions_follow_the_path_so_that_a_feature_without_effect_adds_not
     named = dict(zip(bundle.explain(frame).features, bundle.explain(frame).parts.T, strict=True))
     assert np.abs(named["age_days"]).max() < 0.25
     assert np.abs(named["calls_count_30d"]).max() > 1
+
+
+def test_where_steps_correct_contributions_are_the_integral_along_the_way() -> None:
+    bundle = make_bundle(make_frame(), RECIPES["logistic"], STEPS)
+    frame = make_frame(seed=9).iloc[:40].reset_index(drop=True)
+    found = bundle.estimator.contributions(bundle.encoder.encode(frame))
+    lasting, early = (part.sum(axis=1)[:, None] for part in (found.lasting, found.early))
+    share, many = share_of_intervals(ENDS, 90), 2000
+    rates = np.zeros((len(frame), len(ENDS)))
+    for far in (np.arange(many) + 0.5) / many:
+        raw = bundle.levels + far * (lasting + early * bundle.fading)
+        rates += slopes_within(STEPS.apply(raw), share) * STEPS.rates(raw) / many
+    columns = found.lasting * rates.sum(axis=1)[:, None] + found.early * (rates @ bundle.fading)[:, None]
+    by_hand = bundle.explain(frame).parts
+    for place, name in enumerate(bundle.encoder.features):
+        mine = [at for at, column in enumerate(bundle.encoder.columns) if column.feature == name]
+        np.testing.assert_allclose(by_hand[:, place], columns[:, mine].sum(axis=1), atol=0.02)
 
 
 def test_longer_horizons_are_never_less_likely(bundle: ModelBundle) -> None:
@@ -180,6 +211,8 @@ def test_damaged_files_are_refused_whatever_the_damage(bundle: ModelBundle) -> N
         ("percentiles", []),
         ("estimator", {}),
         ("calibration", {"intercept": 1e999, "slope": 1.0}),
+        ("calibration", {"intercept": 0.0, "slope": 1.0, "knots": [[0.0, 1.0], [1.0, 0.0]]}),
+        ("calibration", {"intercept": 0.0, "slope": 1.0, "knots": [[0.0]]}),
         ("encoder", [["a", "colour", None]]),
     ],
 )

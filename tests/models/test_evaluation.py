@@ -14,9 +14,11 @@ from models.evaluation import (
     area_under_curve,
     calibration_bins,
     compare_losses,
+    estimate_of,
     found_by_working_down,
     loss_of,
     measure,
+    resampled_sums,
 )
 
 
@@ -68,10 +70,46 @@ def test_calibration_error_by_hand() -> None:
     judged = Judged(
         happened=np.array([True] * 20 + [False] * 30 + [True] * 25 + [False] * 25), entity=np.arange(100)
     )
-    # Ties keep their order, so bins of ten hold runs of one answer; the two halves would show 0.2 and 0.1.
-    found = measure(said, judged)["calibration_error"].value
-    expected = np.mean([abs(part.happened - part.said) for part in calibration_bins(said, judged)])
-    assert found == pytest.approx(expected)
+    # Ties share a bin: 0.4 came of 0.2 said, 0.5 of 0.6.
+    assert measure(said, judged)["calibration_error"].value == pytest.approx((0.2 + 0.1) / 2)
+    assert [(one.count, one.happened) for one in calibration_bins(said, judged)] == [(50, 0.4), (50, 0.5)]
+
+
+def test_the_order_of_rows_does_not_matter_to_a_constant() -> None:
+    happened = np.arange(100) < 20
+    found = measure(np.full(100, 0.2), Judged(happened=happened, entity=np.arange(100)))
+    assert found["calibration_error"].value == pytest.approx(0)
+    assert found["brier_resolution"].value == pytest.approx(0, abs=1e-12)
+
+
+@pytest.mark.parametrize("digits", [1, 2, 9])
+def test_the_parts_of_the_brier_score_add_up(digits: int) -> None:
+    said, judged = _answers()
+    found = measure(np.round(said + 0.01 * np.sin(np.arange(len(said))), digits).clip(0, 1), judged)
+    parts = (found[f"brier_{part}"].value for part in ("reliability", "resolution", "uncertainty"))
+    reliability, resolution, uncertainty = parts
+    assert reliability - resolution + uncertainty == pytest.approx(found["brier"].value, abs=1e-12)
+    assert uncertainty == pytest.approx(found["base_rate"].value * (1 - found["base_rate"].value))
+    assert min(reliability, resolution) > 0
+
+
+def test_the_parts_of_the_brier_score_by_hand() -> None:
+    # Said 0.2 of which half came, and 0.6 of which all came; 0.75 came of all.
+    found = measure(
+        np.array([0.2, 0.2, 0.6, 0.6]),
+        Judged(happened=np.array([True, False, True, True]), entity=np.arange(4)),
+    )
+    assert found["brier_reliability"].value == pytest.approx((0.3**2 + 0.4**2) / 2)
+    assert found["brier_resolution"].value == pytest.approx(0.25**2)
+    assert found["brier_uncertainty"].value == pytest.approx(0.75 * 0.25)
+
+
+def test_sums_are_drawn_as_weights_are() -> None:
+    said, judged = _answers(300)
+    loss = loss_of(said, judged.happened)
+    drawn = resampled_sums(np.stack([loss, np.ones(300)], axis=1), judged.entity)
+    ours, theirs = estimate_of(drawn[:, 0] / drawn[:, 1]), measure(said, judged)["log_loss"]
+    assert (ours.value, ours.low, ours.high) == pytest.approx((theirs.value, theirs.low, theirs.high))
 
 
 def test_one_answer_only_has_no_auc_and_raises_nothing() -> None:

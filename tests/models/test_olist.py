@@ -110,7 +110,7 @@ def test_sellers_who_stop_selling(
 ) -> None:
     store = _import(real_data, empty_database, tmp_path)
     registry = open_registry(tmp_path_factory.mktemp("home"), tracking_template)
-    report = train(store, get_task("churn"), as_of=END_OF_MAY, registry=registry)
+    report = train(store, get_task("churn").of_variant("orders"), as_of=END_OF_MAY, registry=registry)
     store.close()
     told = report.to_json()
     assert (told["variant"], told["horizon_days"]) == ("orders", 60)

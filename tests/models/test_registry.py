@@ -2,19 +2,40 @@
 
 from __future__ import annotations
 
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
 import pytest
+from sqlalchemy import update
 
-from crm_core.clock import micros
+from crm_core.clock import FixedClock, micros
 from crm_core.errors import AccessDeniedError, DamagedModelError, ModelNotFoundError, NoChampionError
-from crm_core.promotions import find_champion, list_promotions
+from crm_core.promotions import Promotion, find_champion, find_served, list_promotions
 from crm_core.store import Store
 from models.bundle import ModelBundle
 from models.kept import keep_bytes, kept_file
-from models.registry import CHALLENGER, CHAMPION, PREVIOUS, Registry, Run, Version, promote, rollback
+from models.registry import (
+    CHALLENGER,
+    CHAMPION,
+    PREVIOUS,
+    Registry,
+    Run,
+    Version,
+    nominate,
+    promote,
+    put_aliases_right,
+    rollback,
+)
 from models.scoring import load_champion
 from tests.factories import make_user
 from tests.models.conftest import NOW
@@ -214,10 +235,14 @@ def test_a_model_damaged_in_mlflow_is_neither_promoted_nor_kept(
     assert not kept_file(registry.models_folder, versions[0].sha256).exists()
 
 
-def test_a_model_of_another_task_does_not_serve(
+def test_a_model_of_another_task_is_not_promoted_and_does_not_serve(
     store: Store, registry: Registry, versions: list[Version]
 ) -> None:
-    promote(store, registry, "churn", versions[0], actor_id=None, reason="a mistake")
+    with pytest.raises(DamagedModelError, match="is to serve churn, but its file is one of lead_scoring"):
+        promote(store, registry, "churn", versions[0], actor_id=None, reason="a mistake")
+    _serve(store, registry, versions[0])
+    with store.transaction() as transaction:
+        transaction.session.execute(update(Promotion).values(task="churn"))
     with pytest.raises(DamagedModelError, match="serves churn, but its file is one of lead_scoring"):
         load_champion(store, "churn", registry.models_folder, lambda: registry)
 
@@ -243,6 +268,226 @@ def test_mlflow_loads_the_model_and_answers_as_we_do(
     expected = bundle.predict(frame).within
     for days in (30, 60, 90):
         np.testing.assert_allclose(answered[f"probability_{days}d"], expected[days], rtol=0, atol=1e-12)
+
+
+def test_a_crash_between_the_alias_and_the_row_is_put_right_by_what_is_done_next(
+    store: Store, registry: Registry, versions: list[Version], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _serve(store, registry, versions[0])
+    _serve(store, registry, versions[1])
+    with monkeypatch.context() as patch:
+        patch.setattr(registry, "remove_alias", _fail)  # the last step, after the aliases were moved
+        registry.set_alias(TASK, CHALLENGER, 3)
+        with pytest.raises(RuntimeError):
+            promote(store, registry, TASK, registry.get_version(TASK, 3), actor_id=None, reason="a test")
+    registry.set_alias(TASK, CHAMPION, 3)
+    registry.set_alias(TASK, PREVIOUS, 2)
+    assert _serving(store) == versions[1].name
+    assert put_aliases_right(store, registry, TASK) == [CHAMPION, PREVIOUS, CHALLENGER]
+    assert _aliases(registry) == {CHAMPION: 2, PREVIOUS: 1}
+    assert put_aliases_right(store, registry, TASK) == []
+
+
+def test_a_challenger_is_a_row_an_alias_and_a_file_until_it_serves(
+    store: Store, registry: Registry, versions: list[Version]
+) -> None:
+    _serve(store, registry, versions[0])
+    row = nominate(store, registry, versions[1])
+    assert (row.model_version, row.sha256) == (versions[1].name, versions[1].sha256)
+    assert _aliases(registry) == {CHAMPION: 1, CHALLENGER: 2}
+    assert kept_file(registry.models_folder, versions[1].sha256).exists()
+    _serve(store, registry, registry.get_version(TASK, 2))
+    assert _aliases(registry) == {CHAMPION: 2, PREVIOUS: 1}
+    rollback(store, registry, TASK, actor_id=None, reason="worse")
+    assert _aliases(registry) == {CHAMPION: 1, PREVIOUS: 2}
+
+
+def test_the_history_tells_what_served_at_any_instant(
+    store: Store, registry: Registry, versions: list[Version], clock: FixedClock
+) -> None:
+    began = clock.now()
+    for version in versions[:2]:
+        clock.advance(timedelta(days=1))
+        _serve(store, registry, version)
+    clock.advance(timedelta(days=1))
+    rollback(store, registry, TASK, actor_id=None, reason="worse")
+    served = []
+    with store.reading() as session:
+        for days in (0.9, 1, 1.5, 2, 2.9, 3, 9):
+            found = find_served(session, TASK, began + timedelta(days=days))
+            served.append(None if found is None else found.model_version)
+    first, second = versions[0].name, versions[1].name
+    assert served == [None, first, first, second, second, first, first]
+
+
+UNPICKLERS = """
+import pickle, _pickle, joblib, cloudpickle, sys
+def refuse(*given, **named):
+    raise AssertionError("something was unpickled")
+for module in (pickle, _pickle, cloudpickle):
+    module.load = module.loads = refuse
+pickle.Unpickler = _pickle.Unpickler = joblib.load = refuse
+try:
+    import skops.io
+    skops.io.load = skops.io.loads = refuse
+except ImportError:
+    pass
+"""
+
+ELSEWHERE = (
+    UNPICKLERS
+    + """
+import json, math
+import mlflow.pyfunc, pandas
+model = mlflow.pyfunc.load_model(sys.argv[1])
+import models.bundle
+asked = json.load(open(sys.argv[2]))
+rows = pandas.DataFrame([[math.nan if cell is None else cell for cell in row] for row in asked["data"]],
+                        columns=asked["columns"])
+told = model.predict(rows)
+print(json.dumps({"file": models.bundle.__file__, "told": told.to_dict("list"),
+                  "scikit": "sklearn" in sys.modules}))
+"""
+)
+
+
+def asked_of(bundle: ModelBundle, many: int = 40) -> dict[str, Any]:
+    """Return encoded rows as MLflow's server takes them; a missing number is null."""
+    matrix = bundle.encoder.encode(make_frame(many, seed=9))
+    rows = [[None if np.isnan(cell) else cell for cell in row] for row in matrix.tolist()]
+    return {"columns": [column.name for column in bundle.encoder.columns], "data": rows}
+
+
+def check_answers(bundle: ModelBundle, told: dict[str, list[float]], many: int = 40) -> None:
+    expected = bundle.predict(make_frame(many, seed=9)).within
+    assert set(told) == {f"probability_{days}d" for days in expected}
+    for days, values in expected.items():
+        np.testing.assert_allclose(told[f"probability_{days}d"], values, rtol=0, atol=1e-12)
+
+
+def folder_of(registry: Registry, version: Version) -> Path:
+    (found,) = Path(registry.artifact_root).glob(f"**/{version.run_id}/**/MLmodel")
+    return found.parent
+
+
+def environment() -> dict[str, str]:
+    """Return an environment in which the checkout is not on the path."""
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    programs = f"{Path(sys.executable).parent}{os.pathsep}{kept.get('PATH', '')}"
+    return kept | {"MLFLOW_DISABLE_TELEMETRY": "true", "PATH": programs}
+
+
+def test_a_process_that_knows_nothing_of_the_checkout_loads_it_and_unpickles_nothing(
+    registry: Registry, versions: list[Version], bundles: dict[str, ModelBundle], tmp_path: Path
+) -> None:
+    bundle = bundles["trees"]
+    (tmp_path / "rows.json").write_text(json.dumps(asked_of(bundle)))
+    program = [sys.executable, "-P", "-c", WITHOUT_CHECKOUT + ELSEWHERE]
+    done = subprocess.run(
+        [*program, str(folder_of(registry, versions[2])), str(tmp_path / "rows.json")],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=environment(),
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout.splitlines()[-1])
+    assert told["file"].startswith(str(folder_of(registry, versions[2])))
+    check_answers(bundle, told["told"])
+
+
+WITHOUT_CHECKOUT = """
+import sys
+from pathlib import Path
+sys.path = [place for place in sys.path if not Path(place, "models", "bundle.py").exists()]
+try:
+    import models.bundle
+except ImportError:
+    pass
+else:
+    raise AssertionError("the checkout is on the path: nothing would be shown")
+"""
+
+
+def test_mlflow_serves_the_model_and_answers_as_we_do(
+    registry: Registry, versions: list[Version], bundles: dict[str, ModelBundle], tmp_path: Path
+) -> None:
+    bundle, port = bundles["logistic"], free_port()
+    command = [str(Path(sys.executable).parent / "mlflow"), "models", "serve", "--env-manager", "local"]
+    command += ["-m", str(folder_of(registry, versions[1])), "-p", str(port), "-h", "127.0.0.1"]
+    with (tmp_path / "log").open("w") as log:
+        serving = subprocess.Popen(
+            command, cwd=tmp_path, env=environment(), stdout=log, stderr=log, start_new_session=True
+        )
+    try:
+        wait_for(port, serving, tmp_path / "log")
+        rows = call(port, "POST", "/invocations", json.dumps({"dataframe_split": asked_of(bundle)}))
+    finally:
+        if serving.poll() is None:
+            os.killpg(serving.pid, signal.SIGTERM)
+            serving.wait(30)
+    check_answers(bundle, {name: [row[name] for row in rows] for name in rows[0]})
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+def call(port: int, method: str, path: str, body: str | None = None) -> Any:
+    """Return what the server says: of /invocations the predictions."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    connection.request(method, path, body, {"Content-Type": "application/json"})
+    answer = connection.getresponse()
+    told = answer.read()
+    connection.close()
+    assert answer.status == 200, told
+    return json.loads(told)["predictions"] if body else None
+
+
+def wait_for(port: int, process: subprocess.Popen[bytes], log: Path, seconds: float = 180) -> None:
+    """Wait until the server answers."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        assert process.poll() is None, log.read_text()
+        try:
+            return call(port, "GET", "/ping")
+        except OSError:
+            time.sleep(0.2)
+    pytest.fail(log.read_text())
+
+
+def test_the_model_is_stored_with_the_code_that_reads_it_and_no_more(
+    registry: Registry, versions: list[Version]
+) -> None:
+    code = folder_of(registry, versions[1]) / "code"
+    shipped = {path.relative_to(code).as_posix() for path in code.rglob("*.py")}
+    assert {"models/served.py", "models/bundle.py", "crm_core/errors.py"} <= shipped
+    assert not [name for name in shipped if "registry" in name or "store" in name or "serving" in name]
+    assert sum(path.stat().st_size for path in code.rglob("*.py")) < 400_000
+
+
+def test_two_runs_of_one_training_store_the_same_bytes(
+    registry: Registry, bundles: dict[str, ModelBundle]
+) -> None:
+    stored = []
+    for _ in range(2):
+        version = _register(registry, bundles["trees"])
+        (run,) = Path(registry.artifact_root).glob(f"*/{version.run_id}")
+        files = {path.relative_to(run): path.read_bytes() for path in run.rglob("*") if path.is_file()}
+        stored.append({str(name): without_when(data) for name, data in files.items()})
+    assert stored[0].keys() == stored[1].keys()
+    assert [name for name in stored[0] if stored[0][name] != stored[1][name]] == []
+    assert "artifacts/model/data/bundle.json" in stored[0]
+
+
+def without_when(data: bytes) -> bytes:
+    """Return a file of MLflow's without what says when and by which run it was written."""
+    lines = data.splitlines(keepends=True)
+    told = (b"utc_time_created", b"model_uuid", b"run_id", b"model_id", b"artifact_path")
+    return b"".join(line for line in lines if not line.strip().startswith(told))
 
 
 def test_nothing_that_is_stored_could_be_unpickled(registry: Registry, versions: list[Version]) -> None:

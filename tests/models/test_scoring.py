@@ -6,6 +6,7 @@ import math
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import timedelta
 
 import numpy as np
@@ -13,29 +14,15 @@ import pytest
 from sqlalchemy import select, text
 
 from crm_core.changes import Source
-from crm_core.clock import micros
+from crm_core.clock import FixedClock
 from crm_core.errors import FeatureSetMismatchError
 from crm_core.fields import FieldKind, Known, declare_field
 from crm_core.predictions import Prediction
 from crm_core.records import Lead
 from crm_core.store import Store
-from features.feature_set import feature_set_for
-from models.building import build_bundle, gather
-from models.bundle import ModelBundle, load_bundle
-from models.lead_scoring import TASK
-from models.questions import ask, first_instant
-from models.scoring import features_of, score_all, score_records
+from models.bundle import ModelBundle
+from models.scoring import features_of, score_all, score_records, write_scores
 from tests.models.conftest import NOW, Business
-
-
-@pytest.fixture(scope="module")
-def bundle(business: Business) -> ModelBundle:
-    """A model of the business as of now."""
-    store = business.store
-    features = feature_set_for(store, TASK.name)
-    questions = ask(store, TASK, features, TASK.ask, start=first_instant(store, TASK), until=NOW)
-    made = build_bundle(gather(questions, store, features, micros(NOW))).bundle
-    return load_bundle(made.to_bytes(), made.sha256, version="lead_scoring-1-00000000")
 
 
 def _open_ids(store: Store) -> list[int]:
@@ -59,7 +46,7 @@ def test_reasons_are_sentences_in_both_languages_with_the_records_own_values(
     reasons = {reason["group"]: reason for reason in made[wanted].reasons}
     assert reasons["source"]["value"] == "referral"
     assert "referral" in reasons["source"]["en"]
-    assert re.search(r"[\u4e00-\u9fff].*referral", reasons["source"]["zh"])
+    assert reasons["source"]["zh"] == "来源：转介绍"
     assert reasons["source"]["log_odds"] > 0.3
     assert re.fullmatch(
         r"\d+% of such records are converted within 90 days on average", reasons["base"]["en"]
@@ -74,7 +61,7 @@ def test_a_group_is_one_reason_and_the_heaviest_comes_first(business: Business, 
     sizes = [abs(reason["log_odds"]) for reason in made.reasons]
     assert sizes == sorted(sizes, reverse=True)
     assert all(
-        set(reason) == {"group", "feature", "value", "log_odds", "en", "zh", "fields"}
+        set(reason) == {"group", "feature", "value", "usual", "log_odds", "en", "zh", "fields"}
         for reason in made.reasons
     )
 
@@ -174,3 +161,82 @@ def test_scoring_imports_neither_mlflow_nor_scikit_learn_nor_lightgbm_nor_numba(
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
+
+
+def _make_strange(store: Store, record_id: int) -> None:
+    """Give a lead a source and a region that nobody ever had."""
+    with store.transaction() as transaction:
+        transaction.update(transaction.get(Lead, record_id), {"source": "other", "region": "the moon"})
+
+
+def test_all_horizons_and_the_expected_time_are_stored(copied: Store, bundle: ModelBundle) -> None:
+    score_all(copied, bundle, NOW)
+    with copied.reading() as session:
+        for one in session.scalars(select(Prediction)):
+            assert one.within is not None
+            chances = [one.within[str(days)] or 0.0 for days in (30, 60, 90, 180)]
+            assert chances == sorted(chances)
+            assert one.within["90"] == one.probability
+            assert one.expected_days is not None
+            assert 0 < one.expected_days < 180
+
+
+def test_about_a_record_unlike_any_nothing_is_said_but_why(copied: Store, bundle: ModelBundle) -> None:
+    strange, ordinary = _open_ids(copied)[:2]
+    _make_strange(copied, strange)
+    made = {one.record_id: one for one in score_records(copied, bundle, [strange, ordinary], NOW)}
+    assert made[ordinary].probability is not None
+    nothing = made[strange]
+    assert (nothing.probability, nothing.score, nothing.grade, nothing.within, nothing.expected_days) == (
+        None,
+        None,
+        None,
+        None,
+        None,
+    )
+    first, *strange_fields = nothing.reasons
+    told = {reason["group"]: reason for reason in strange_fields}
+    assert (first["group"], set(told)) == ("not_enough_data", {"source", "region"})
+    assert "the moon" in told["region"]["en"]
+    assert told["region"]["fields"] == ["lead.region"]
+    assert all(reason["zh"] for reason in nothing.reasons)
+
+
+def test_a_record_unlike_any_is_scored_again_once_it_is_ordinary(copied: Store, bundle: ModelBundle) -> None:
+    strange = _open_ids(copied)[0]
+    shown: list[tuple[bool, bool, str | None]] = []
+    for change in ({"source": "other", "region": "the moon"}, {"source": "web", "region": "north"}):
+        with copied.transaction() as transaction:
+            transaction.update(transaction.get(Lead, strange), change)
+        as_of = NOW + timedelta(minutes=len(shown) + 1)
+        copied.clock = FixedClock(as_of)
+        write_scores(copied, bundle, score_records(copied, bundle, [strange], as_of), as_of)
+        with copied.reading() as session:
+            lead = session.get_one(Lead, strange)
+            shown.append((lead.probability is None, lead.score is None, lead.trend))
+    assert shown == [(True, True, None), (False, False, None)]
+
+
+def test_a_horizon_that_is_not_reported_is_stored_as_not_known(
+    business: Business, bundle: ModelBundle
+) -> None:
+    short = replace(bundle, horizons_days=(30, 60, 90), later=None, not_reported={180: 7})
+    (made,) = score_records(business.store, short, _open_ids(business.store)[:1], NOW)
+    assert made.within is not None
+    assert made.within[180] is None
+    assert made.within[90] == made.probability
+
+
+class _PointsOnly(ModelBundle):
+    """Expert points before any outcome is known."""
+
+    says_probability = False
+
+
+def test_expert_points_give_a_rank_and_no_probability(business: Business, bundle: ModelBundle) -> None:
+    held = {name: getattr(bundle, name) for name in bundle.__dataclass_fields__}
+    ids = _open_ids(business.store)[:20]
+    plain = score_records(business.store, bundle, ids, NOW)
+    for said, one in zip(score_records(business.store, _PointsOnly(**held), ids, NOW), plain, strict=True):
+        assert (said.probability, said.within, said.expected_days) == (None, None, None)
+        assert (said.score, said.grade, said.reasons) == (one.score, one.grade, one.reasons)

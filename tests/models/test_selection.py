@@ -10,7 +10,8 @@ import pytest
 
 from crm_core.arrays import NO_INSTANT
 from crm_core.clock import DAY
-from models.fitting import Columns, Rung
+from models.estimators import Card
+from models.fitting import Columns, Prior, Rung
 from models.hazard import Exposure, expit, expose, fading_of
 from models.selection import Asked, Choice, choose_recipe
 from models.splits import deal_accounts, list_origins, list_splits
@@ -31,8 +32,8 @@ class _World:
         when = self.as_of + random.integers(1, 30 * DAY, many)
         self.event_at = np.where(happens, when, NO_INSTANT)
 
-    def asked(self) -> Asked:
-        columns = Columns(is_number=np.ones(3, dtype=bool), is_seasonal=np.zeros(3, dtype=bool))
+    def asked(self, prior: Prior | None = None) -> Asked:
+        columns = Columns(is_number=np.ones(3, dtype=bool), is_seasonal=np.zeros(3, dtype=bool), prior=prior)
         return Asked(
             matrix=self.matrix,
             columns=columns,
@@ -51,8 +52,22 @@ class _World:
             ends_days=ENDS,
         )
 
-    def choose(self) -> Choice:
-        return choose_recipe(self.asked(), self.expose_at, UNTIL)
+    def choose(self, prior: Prior | None = None) -> Choice:
+        return choose_recipe(self.asked(prior), self.expose_at, UNTIL)
+
+
+def _opinion(*weights: float) -> Prior:
+    """Return a scorecard that gives log-odds to each column from 1 on."""
+    many = len(weights)
+    card = Card(
+        column=np.arange(many),
+        at_least=np.ones(many),
+        below=np.full(many, np.inf),
+        missing=np.zeros(many, dtype=bool),
+        weight=np.array(weights),
+        mean=np.zeros(many),
+    )
+    return Prior(card=card, levels=np.array([-2.0, -2.0]))
 
 
 def test_where_nothing_matters_the_base_rate_is_used_with_all_history() -> None:
@@ -84,6 +99,47 @@ def test_without_outcomes_to_judge_by_nothing_but_the_base_rate_is_tried() -> No
     assert found.recipe.rung is Rung.BASE_RATE
     assert "20 are needed" in found.reason
     assert found.candidates == ()
+
+
+def _steps(matrix: Any, day: Any) -> Any:
+    return expit(-2.2 + 1.5 * (matrix[:, 0] >= 1))
+
+
+def test_with_few_outcomes_a_right_opinion_is_kept_and_a_wrong_one_gives_way_to_the_base_rate() -> None:
+    world = _World(_steps, many=220)
+    right, wrong = world.choose(_opinion(1.5)), world.choose(_opinion(-2.0))
+    assert right.recipe.rung is Rung.SCORECARD
+    assert wrong.recipe.rung is Rung.BASE_RATE
+    for choice, taken in ((right, False), (wrong, True)):
+        (step,) = [each for each in choice.steps if each.above is Rung.BASE_RATE]
+        assert (step.below, step.taken) == (Rung.SCORECARD, taken)
+
+
+def test_with_many_outcomes_the_logistic_model_takes_the_place_of_any_opinion() -> None:
+    world = _World(lambda matrix, day: expit(-2 + matrix[:, 0] + 0.7 * matrix[:, 1]))
+    for prior in (_opinion(1.0), _opinion(-1.0, -1.0)):
+        assert world.choose(prior).recipe.rung is Rung.LOGISTIC
+
+
+def test_a_step_that_was_refused_for_noise_says_how_many_outcomes_would_lift_it_above() -> None:
+    world = _World(lambda matrix, day: expit(-1.8 + 0.5 * matrix[:, 0]), many=600)
+    found = world.choose()
+    ahead, (step, *_) = found.next_step, found.steps
+    assert ahead is not None
+    assert (found.recipe.rung, ahead.rung) == (Rung.BASE_RATE, Rung.LOGISTIC)
+    noise = step.gain.value - step.gain.low
+    assert 0 < step.gain.value < noise
+    known = int((world.event_at != NO_INSTANT).sum())
+    assert ahead.outcomes is not None
+    assert 0 < ahead.outcomes < 1.2 * known * ((noise / step.gain.value) ** 2 - 1)
+    assert "within the noise" in ahead.reason
+
+
+def test_a_step_that_gained_nothing_promises_nothing() -> None:
+    found = _World(lambda matrix, day: np.full(len(matrix), 0.15)).choose()
+    assert found.next_step is not None
+    assert found.next_step.outcomes is None
+    assert found.to_json()["next_step"]["more_outcomes"] is None
 
 
 def test_questions_teach_before_the_origin_and_judge_from_it_on() -> None:

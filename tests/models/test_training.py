@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -16,7 +17,8 @@ from crm_core.fields import FieldKind, Known, declare_field
 from crm_core.records import Lead
 from crm_core.store import Store
 from features.feature_set import feature_set_for
-from models.building import build_bundle, gather
+from models.building import FEWEST_FOLLOWED, build_bundle, gather
+from models.fitting import Recipe, Rung
 from models.lead_scoring import TASK, ask_new_leads
 from models.questions import ask, first_instant
 from models.registry import Registry
@@ -80,7 +82,8 @@ def test_the_report_says_what_was_tried_and_which_won(registered: Registered) ->
     told = json.loads(json.dumps(report.to_json(), allow_nan=False))
     assert told["estimator"] == "logistic"
     assert {tried["estimator"] for tried in told["selection"]["tried"]} >= {"base_rate", "logistic"}
-    assert told["selection"]["steps"][0]["taken"]
+    (step,) = [each for each in told["selection"]["steps"] if each["above"] == "logistic"]
+    assert step["taken"]
     assert told["training"]["outcomes"] > 100
     assert told["not_judged"] is None
 
@@ -95,7 +98,7 @@ def test_the_run_is_in_mlflow_with_its_files(registered: Registered) -> None:
         report.judged.main.metrics["model"]["auc"].value
     )
     assert json.loads(registry.read_file(version.run_id, "report.json"))["estimator"] == "logistic"
-    for chart in ("calibration.svg", "lift.svg"):
+    for chart in ("calibration.svg", "lift.svg", "importances.svg", "drift.svg"):
         assert b"<text" in registry.read_file(version.run_id, chart)
     assert {"data_sha256", "code_sha256", "feature_set"} <= set(version.tags)
 
@@ -132,13 +135,18 @@ def test_a_conversion_known_at_the_cut_off_does_count(registered: Registered, co
     assert _bundle_as_of(copied, AS_OF) != report.bundle.to_bytes()
 
 
-def test_too_few_outcomes_are_counted_out(store: Store, registry: Registry) -> None:
+def test_too_few_outcomes_are_counted_and_leave_a_scorecard(store: Store, registry: Registry) -> None:
     start_business(store, leads=60)
-    with pytest.raises(
-        NotEnoughDataError, match=r"\d+ leads are known to be converted .* at least 20 of each"
-    ):
-        train(store, TASK, registry=registry)
-    assert registry.list_versions("lead_scoring") == []
+    told = train(store, TASK, registry=registry).to_json()
+    assert (told["estimator"], told["says_probability"]) == ("scorecard", False)
+    assert told["judged"] is None
+    chosen = told["selection"]
+    assert re.match(
+        r"lead_scoring: \d+ leads are known to be converted .* at least 20 of each", chosen["reason"]
+    )
+    assert chosen["next_step"]["estimator"] == "base_rate"
+    assert chosen["next_step"]["more_outcomes"] == 20 - told["training"]["outcomes"]
+    assert len(registry.list_versions("lead_scoring")) == 1
 
 
 def test_an_empty_store_has_not_enough_data(store: Store, registry: Registry) -> None:
@@ -219,3 +227,38 @@ def test_a_deleted_lead_teaches_only_until_it_was_deleted(copied: Store, registe
         for lead_id in range(1, 20):
             transaction.delete(transaction.get(Lead, lead_id))
     assert _bundle_as_of(copied, AS_OF) == report.bundle.to_bytes()
+
+
+def _horizons_as_of(store: Store, days: int) -> tuple[int, tuple[int, ...], dict[int, int]]:
+    """Return what is shown, what is reported and what is not by a model made so many days after the first."""
+    features = feature_set_for(store, TASK.name)
+    until = NOW - timedelta(days=400 - days)
+    questions = ask(store, TASK, features, TASK.ask, start=first_instant(store, TASK), until=until)
+    made = build_bundle(gather(questions, store, features, micros(until)), recipe=PLAIN).bundle
+    assert set(made.horizons_days) | set(made.not_reported) == {30, 60, 90, 180}
+    return made.horizon_days, made.horizons_days, made.not_reported
+
+
+PLAIN = Recipe(rung=Rung.LOGISTIC, penalty=30.0)
+
+
+def test_a_horizon_that_nobody_was_followed_to_is_not_reported(business: Business) -> None:
+    shown, reported, missing = _horizons_as_of(business.store, 260)
+    assert (shown, reported, missing) == (90, (30, 60, 90, 180), {})
+    shown, reported, missing = _horizons_as_of(business.store, 150)
+    assert (shown, reported, missing) == (90, (30, 60, 90), {180: 0})
+
+
+def test_with_a_short_history_the_longest_horizon_known_is_shown(business: Business) -> None:
+    shown, reported, missing = _horizons_as_of(business.store, 88)
+    assert (shown, reported) == (60, (30, 60))
+    assert missing[180] == 0
+    assert missing[90] < FEWEST_FOLLOWED
+
+
+def test_with_too_few_followed_to_the_first_horizon_nothing_is_trained(
+    business: Business, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("models.building.FEWEST_FOLLOWED", 10_000)
+    with pytest.raises(NotEnoughDataError, match="followed for 30 days; at least 10000 are needed"):
+        _horizons_as_of(business.store, 150)

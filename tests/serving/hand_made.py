@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from crm_core.errors import NotEnoughDataError
 from crm_core.predictions import NewPrediction
 from crm_core.store import Store
+
+if TYPE_CHECKING:
+    from models.what_if import Hint, WhatIf
 
 
 @dataclass
@@ -19,10 +23,26 @@ class HandMadeModel:
     horizon_days: int = 90
     probability: Callable[[int], float | None] = lambda record_id: 0.5
     asked: list[tuple[tuple[int, ...], datetime]] = field(default_factory=list)
+    hints: tuple[Hint, ...] = ()
 
     def score(self, store: Store, ids: Sequence[int], as_of: datetime) -> list[NewPrediction]:
         self.asked.append((tuple(ids), as_of))
         return [prediction(record_id, self.probability(record_id)) for record_id in ids]
+
+    def what_would_change(self, store: Store, record_id: int, as_of: datetime) -> WhatIf:
+        from models.what_if import WhatIf
+
+        self.asked.append(((record_id,), as_of))
+        probability = self.probability(record_id)
+        if probability is None:
+            raise NotEnoughDataError("it is not asked of this record at present")
+        return WhatIf(
+            task=self.model_version.rpartition("-")[0],
+            horizon_days=self.horizon_days,
+            high_is_good=not self.model_version.startswith("churn"),
+            probability=probability,
+            hints=self.hints,
+        )
 
 
 def prediction(record_id: int, probability: float | None) -> NewPrediction:

@@ -1,6 +1,6 @@
 """Pictures of every page, at both widths, in both languages, light and dark, for people to look at.
 
-    .venv/bin/python -m tests.serving.screenshots HOME FOLDER
+    .venv/bin/python -m tests.serving.screenshots HOME FOLDER [--only PAGE ...]
 
 HOME is the home folder of a demo; nothing in it is changed. Sessions are made here, without a password.
 """
@@ -24,15 +24,12 @@ from crm_core.store import Store
 from serving.app import create_app
 from serving.auth import Person
 from serving.champions import Champions
+from serving.modelling import scorer_loader
 from serving.settings import Settings
 from tests.serving.browser import FLAGS, chromium, serving
 
 WIDTHS = {"phone": (390, 844), "desk": (1440, 900)}
 LANGUAGES = {"en": "en-GB", "zh": "zh-CN"}
-
-
-def no_model(task: str, promotion: object) -> Any:
-    raise OSError("screenshots load no models")
 
 
 def cookie_of(app: Flask, user: User) -> str:
@@ -123,14 +120,18 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Pictures of every page.")
     parser.add_argument("home", type=Path)
     parser.add_argument("folder", type=Path)
+    parser.add_argument("--only", nargs="*", help="Names of pages, as in pages_of.")
     chosen = parser.parse_args()
     chosen.folder.mkdir(parents=True, exist_ok=True)
     settings = Settings(home=chosen.home)
     store = Store(settings.home_folder.database_url)
-    app = create_app(settings, store, Champions(store, no_model))
+    champions = Champions(store, scorer_loader(settings.home_folder, store))
+    champions.refresh()
+    app = create_app(settings, store, champions)
     with store.reading() as session:
         cast = people(session)
         pages = pages_of(session, cast)
+        pages = {name: page for name, page in pages.items() if not chosen.only or name in chosen.only}
         session.expunge_all()
     with serving(app) as address, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium(), args=list(FLAGS))

@@ -37,11 +37,21 @@ READS = (
     "GET /{type}/{id}/predictions",
     "POST /{type}/{id}/score",
 )
+HINTS = "GET /{type}/{id}/what-would-change"
+"""Its path takes leads, deals and customers."""
+CUSTOMER_READS = ("GET /customers/{id}/predictions", "POST /customers/{id}/score")
 WRITES = ("POST /{type}/{id}/activities", "POST /deals/{id}/stage")
 MERGES = ("POST /leads/{id}/merge", "POST /leads/{id}/distinct", "POST /leads/{id}/scoring-opt-out")
 """Their paths take contacts and accounts as well."""
 SEEING = ("GET /search", "GET /duplicates")
 PERSONAL = ("POST /people/find", "POST /people/export", "POST /people/erase")
+ABOUT_MODELS = (
+    "GET /models/{task}/history",
+    "GET /models/{task}/shadow",
+    "GET /predictions/{id}",
+    "POST /predictions/{id}/recompute",
+)
+"""Who may ask is tested with what they answer, in test_explaining."""
 COLLECTIONS = ("GET /{type}", "POST /leads")
 UNGUARDED = {"GET /healthz", "GET /readyz"}
 
@@ -116,7 +126,7 @@ def test_every_operation_is_in_the_matrix(world: World) -> None:
         operation for kind in ("leads", "deals") for operation in of_type(READS + WRITES + COLLECTIONS, kind)
     }
     tried |= {operation.replace("/leads/", "/{type}/") for operation in MERGES}
-    assert declared == tried | {*SEEING, *PERSONAL} | UNGUARDED
+    assert declared == tried | {HINTS, *SEEING, *PERSONAL, *ABOUT_MODELS, *CUSTOMER_READS} | UNGUARDED
 
 
 @pytest.mark.parametrize("whose", WHOSE)
@@ -129,6 +139,14 @@ def test_reading(world: World, name: str, whose: str, record_type: str) -> None:
             409 if operation.endswith("score") else 200
         )  # there is no model, which only those who see it learn
         assert status == (seen if whose in SEES[name] else 404), operation
+
+
+@pytest.mark.parametrize("whose", WHOSE)
+@pytest.mark.parametrize("name", SEES)
+@pytest.mark.parametrize("record_type", ["leads", "deals", "customers"])
+def test_hints(world: World, name: str, whose: str, record_type: str) -> None:
+    status = world.call(name, HINTS.replace("{type}", record_type), world.ids[record_type][whose])
+    assert status == (409 if whose in SEES[name] else 404)  # there is no model
 
 
 @pytest.mark.parametrize("whose", WHOSE)
@@ -160,7 +178,7 @@ def test_without_a_key_every_operation_is_refused(world: World) -> None:
     for record_type in ("leads", "deals"):
         for operation in of_type(READS + WRITES + COLLECTIONS, record_type):
             assert world.call(None, operation, world.ids[record_type]["own"]) == 401, operation
-    for operation in (*MERGES, *SEEING, *PERSONAL):
+    for operation in (HINTS.replace("{type}", "leads"), *MERGES, *SEEING, *PERSONAL):
         assert world.call(None, operation, world.ids["leads"]["own"]) == 401, operation
 
 
@@ -217,6 +235,16 @@ def test_a_session_of_the_pages_is_no_key(world: World) -> None:
     with world.client.session_transaction() as session:
         session["_user_id"] = "1:whatever"
     assert world.client.get("/api/v1/leads").status_code == 401
+
+
+@pytest.mark.parametrize("whose", WHOSE)
+@pytest.mark.parametrize("name", SEES)
+def test_what_models_say_of_customers(world: World, name: str, whose: str) -> None:
+    for operation in CUSTOMER_READS:
+        status = world.call(name, operation, world.ids["customers"][whose])
+        seen = 409 if operation.endswith("score") else 200
+        assert status == (seen if whose in SEES[name] else 404), operation
+        assert world.call(None, operation, world.ids["customers"][whose]) == 401
 
 
 @pytest.mark.parametrize("whose", WHOSE)

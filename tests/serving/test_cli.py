@@ -70,6 +70,7 @@ def test_a_home_without_records_is_refused_in_one_line(tmp_path: Path) -> None:
         ["import", "olist"],
         ["import", "olist", "--from", "/nowhere/at/all"],
         ["train", "churn", "--as-of", "yesterday"],
+        ["train", "churn", "--overrule", "days"],
         ["demo", "--size", "gigantic"],
         ["models", "promote"],
     ],

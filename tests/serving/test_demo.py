@@ -18,6 +18,7 @@ from serving.demo import BEFORE_DAYS, make_demo
 from serving.home import Home
 from serving.modelling import scorer_loader
 from serving.settings import Settings
+from serving.watching import read_watch, train_if_needed
 from tests.serving.conftest import csrf_of
 from tests.serving.http import Http
 from tests.serving.test_server import Served
@@ -32,6 +33,7 @@ def test_the_demonstration(tmp_path: Path) -> None:
     leads_are_scored_now_and_as_of_earlier_days(store)
     again = make_demo(settings)
     nothing_was_made_twice(store, again)
+    a_model_made_today_is_not_trained_again(home, store)
     served = Served(tmp_path, again["key"])
     try:
         assert Http(served.address, made["key"]).get("/api/v1/leads").status == 401, (
@@ -54,6 +56,15 @@ def leads_are_scored_now_and_as_of_earlier_days(store: Store) -> None:
         assert session.scalar(unscored) == 0
         asked = select(Prediction.as_of).distinct().where(Prediction.task == "lead_scoring")
         assert len(session.scalars(asked).all()) == len(BEFORE_DAYS) + 1
+
+
+def a_model_made_today_is_not_trained_again(home: Home, store: Store) -> None:
+    done = train_if_needed(home, store, "lead_scoring")
+    assert not done["trained"]
+    assert done["reasons"] == []
+    watched = read_watch(home, "lead_scoring")
+    assert watched is not None
+    assert watched["new_outcomes"] == 0
 
 
 def nothing_was_made_twice(store: Store, again: dict[str, Any]) -> None:

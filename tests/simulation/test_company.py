@@ -45,8 +45,9 @@ from crm_core.records import (
 from crm_core.store import Store
 from crm_core.validation import columns_of
 from models.simulation import simulate_company
+from models.simulation.table import happened
 from tests.factories import make_lead
-from tests.simulation.conftest import END, NOW, Written
+from tests.simulation.conftest import END, NOW, Imagined, Written
 
 WRITTEN = {
     model.record_type: model
@@ -277,6 +278,14 @@ def test_a_contract_is_renewed_or_known_as_ended_when_the_grace_time_is_over(wri
             case _:
                 assert contract.ended_at is None
     assert set(Counter(one.status for one in contracts.values())) == set(ContractStatus)
+
+
+def test_no_contract_is_cancelled_before_it_is_signed(imagined: Imagined) -> None:
+    contracts = imagined.company.contracts
+    cancelled = happened(contracts.cancelled_at)
+    late = contracts.terms.signed_at > contracts.terms.starts_at
+    assert (cancelled & late).sum() > 50
+    assert (contracts.cancelled_at >= contracts.terms.signed_at)[cancelled].all()
 
 
 def test_what_is_done_for_somebody_is_done_by_who_was_responsible(written: Written) -> None:

@@ -1,0 +1,45 @@
+"""Customers over HTTP: how likely they are to leave, and how much money that puts at risk."""
+
+from __future__ import annotations
+
+from flask import Response
+from flask_openapi.blueprint import APIBlueprint
+
+from crm_core.access import Reader
+from crm_core.predictions import list_predictions
+from crm_core.records import Account
+from serving.api.blueprint import answer, caller, documented, new_blueprint
+from serving.payloads import (
+    HistoryQuery,
+    PredictionOut,
+    PredictionsPage,
+    RecordPath,
+    prediction_out,
+    predictions_out,
+)
+from serving.scoring_now import get_to_score, score_now
+from serving.service import service
+
+api: APIBlueprint = new_blueprint("customers", "Who may leave, and how much money that puts at risk.")
+
+
+@api.post("/customers/<int:id>/score", responses={"200": PredictionOut, **documented(403, 404, 409, 503)})
+def score_customer(path: RecordPath) -> Response:
+    """Score a customer now and show the score on it."""
+    running = service()
+    customer = get_to_score(running.store, caller(), Account, path.id)
+    made = score_now(running.store, running.champions, customer)
+    with running.store.reading() as session:
+        given = prediction_out(Reader(session, caller()), made)
+    return answer(given)
+
+
+@api.get("/customers/<int:id>/predictions", responses={"200": PredictionsPage, **documented(403, 404)})
+def list_customer_predictions(path: RecordPath, query: HistoryQuery) -> Response:
+    """List what models said of a customer, newest first."""
+    with service().store.reading() as session:
+        reader = Reader(session, caller())
+        customer = reader.get(Account, path.id)
+        found = list_predictions(session, "account", customer.id, limit=query.limit)
+        items = predictions_out(reader, customer, found)
+    return answer(PredictionsPage(items=items))

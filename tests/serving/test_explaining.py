@@ -1,0 +1,241 @@
+"""A stored prediction is explained and recomputed, what served when is told, to whom it concerns."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from sqlalchemy import select, update
+
+from crm_core.access import FieldRight
+from crm_core.clock import FixedClock
+from crm_core.predictions import Prediction
+from crm_core.promotions import Challenger, Promotion
+from crm_core.records import Lead
+from crm_core.shadows import Match, Shadow, write_shadows
+from crm_core.store import Store
+from models.bundle import ModelBundle
+from models.kept import keep_bytes
+from serving.app import create_app
+from serving.champions import Champions
+from serving.cli import main
+from serving.home import Home
+from serving.modelling import scorer_loader
+from serving.rescoring import Rescorer
+from serving.settings import Settings
+from tests.factories import make_activity, make_lead
+from tests.features.worlds import fill_store
+from tests.models.test_lineage import WORLD, make_model
+from tests.serving.conftest import Cast, make_cast
+
+TASK = "lead_scoring"
+
+
+class Office:
+    """A home with a real model that serves, a lead of Ana's, and its prediction after a call."""
+
+    def __init__(self, home: Home, store: Store, cast: Cast, model: ModelBundle) -> None:
+        self.home, self.store, self.cast, self.model = home, store, cast, model
+        with store.transaction() as transaction:
+            self.lead = make_lead(transaction, owner_id=cast["Ana"].id).id
+            transaction.session.add(
+                Promotion(
+                    task=TASK,
+                    model_version=model.version,
+                    sha256=model.sha256,
+                    run_id="nowhere",
+                    promoted_at=transaction.now,
+                    actor_id=cast["Dana"].id,
+                    reason="it was better",
+                    gate={"passed": True, "reason": "no worse than the champion"},
+                )
+            )
+        keep_bytes(home.models, model.to_bytes(), model.sha256)
+        self.champions = Champions(store, scorer_loader(home, store))
+        self.follow()
+        self.advance(1)
+        with store.transaction() as transaction:
+            make_activity(transaction, lead_id=self.lead)
+        self.follow()
+        self.client = create_app(Settings(home=home.folder), store, self.champions).test_client()
+
+    def advance(self, hours: float) -> None:
+        assert isinstance(self.store.clock, FixedClock)
+        self.store.clock.advance(timedelta(hours=hours))
+
+    def follow(self) -> None:
+        rescorer = Rescorer(self.store, self.champions)
+        while rescorer.run_once():
+            pass
+
+    @property
+    def newest(self) -> Prediction:
+        with self.store.reading() as session:
+            query = select(Prediction).where(
+                Prediction.record_type == "lead", Prediction.record_id == self.lead
+            )
+            return session.scalars(query.order_by(Prediction.id.desc()).limit(1)).one()
+
+    def run(self, *arguments: str | int, who: str = "dana@example.com") -> Result:
+        home = str(self.home.folder)
+        given = [*map(str, arguments), "--home", home]
+        return CliRunner().invoke(main, [*given, "--as", who] if who else given)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory, empty_database: Path) -> ModelBundle:
+    """A model that reads every feature."""
+    path = tmp_path_factory.mktemp("model") / "crm.db"
+    path.write_bytes(empty_database.read_bytes())
+    store = fill_store(WORLD, f"sqlite:///{path}")
+    made = make_model(store, TASK)
+    store.close()
+    return made
+
+
+@pytest.fixture
+def office(tmp_path: Path, empty_database: Path, password_hash: str, model: ModelBundle) -> Iterator[Office]:
+    home = Home.at(tmp_path / "home")
+    home.create()
+    home.database.write_bytes(empty_database.read_bytes())
+    store = fill_store(WORLD, home.database_url)
+    yield Office(home, store, make_cast(store, password_hash), model)
+    store.close()
+
+
+def test_it_is_told_with_its_model_its_instant_its_cause_and_comes_out_the_same(office: Office) -> None:
+    newest = office.newest
+    told = office.run("explain", newest.id, "--recompute", "--json")
+    assert told.exit_code == 0, told.output
+    found = json.loads(told.stdout)
+    assert (found["model_version"], found["sha256"]) == (office.model.version, office.model.sha256)
+    assert (found["as_of"], found["probability"]) == (newest.as_of.isoformat(), newest.probability)
+    assert (found["cause"]["record_type"], found["cause"]["action"]) == ("activity", "created")
+    assert found["recomputed"]["same"] is True
+    assert found["recomputed"]["features"] == len(office.model.features)
+    by_record = office.run("explain", f"lead:{office.lead}", "--recompute")
+    assert by_record.exit_code == 0
+    assert "the same to the bit" in by_record.stdout
+
+
+def test_what_does_not_come_out_the_same_is_shown_and_ends_with_1(office: Office) -> None:
+    with office.store.transaction() as transaction:
+        tampered = update(Prediction).where(Prediction.id == office.newest.id).values(grade="Z")
+        transaction.session.execute(tampered)
+    told = office.run("explain", office.newest.id, "--recompute")
+    assert told.exit_code == 1
+    assert "not the same" in told.stdout
+    assert "'Z'" in told.stdout
+    assert office.run("explain", office.newest.id).exit_code == 0, "telling is not comparing"
+
+
+@pytest.mark.parametrize("which", ["999999", "lead:999999", "ticket:1", "lead:", "x", "-1", "1e3", "9" * 30])
+def test_a_prediction_that_is_not_there_is_not_found(office: Office, which: str) -> None:
+    told = office.run("explain", "--", which) if which.startswith("-") else office.run("explain", which)
+    assert told.exit_code != 0
+    assert told.stdout == ""
+
+
+def test_a_rep_reads_own_predictions_and_recomputes_none(office: Office) -> None:
+    path = f"/api/v1/predictions/{office.newest.id}"
+    statuses = {
+        name: (
+            office.client.get(path, headers=office.cast.header(name)).status_code,
+            office.client.post(f"{path}/recompute", headers=office.cast.header(name)).status_code,
+        )
+        for name in ("Ana", "Ben", "Mara", "Dana", "Adam")
+    }
+    assert statuses == {
+        "Ana": (200, 403),
+        "Ben": (404, 403),
+        "Mara": (200, 403),
+        "Dana": (200, 200),
+        "Adam": (200, 200),
+    }
+    assert office.client.get(path).status_code == 401
+    same = office.client.post(f"{path}/recompute", headers=office.cast.header("Dana")).get_json()
+    assert (same["same"], same["differences"]) == (True, [])
+
+
+def test_hidden_fields_are_in_no_reason_and_no_cause(office: Office) -> None:
+    office.advance(1)
+    with office.store.transaction() as transaction:
+        transaction.update(transaction.get(Lead, office.lead), {"region": "secret valley"})
+        transaction.session.add(
+            FieldRight(role="rep", record_type="lead", field="region", read=False, write=False)
+        )
+    office.follow()
+    path = f"/api/v1/predictions/{office.newest.id}"
+    hers = office.client.get(path, headers=office.cast.header("Ana"))
+    assert hers.status_code == 200
+    assert "secret valley" not in hers.text
+    assert hers.get_json()["cause"]["field"] is None
+    assert "secret valley" in office.client.get(path, headers=office.cast.header("Dana")).text
+
+
+def test_what_was_said_of_a_deleted_record_is_explained_to_who_answers_for_models(office: Office) -> None:
+    which = office.newest.id
+    office.advance(1)
+    with office.store.transaction() as transaction:
+        transaction.delete(transaction.get(Lead, office.lead))
+    assert office.run("explain", which, "--recompute").exit_code == 0
+    assert office.run("explain", which, who="ana@example.com").exit_code == 1
+
+
+def test_the_history_names_who_and_why_and_what_served_at_an_instant(office: Office) -> None:
+    (served,) = json.loads(office.run("models", "history", TASK, "--json", who="").stdout)["served"]
+    assert (served["version"], served["by"]) == (office.model.version, "dana@example.com")
+    assert (served["reason"], served["until"]) == ("it was better", None)
+    before = json.loads(office.run("models", "history", TASK, "--at", "2020-01-01", "--json", who="").stdout)
+    assert before["served"] == []
+    path = f"/api/v1/models/{TASK}/history"
+    assert office.client.get(path, headers=office.cast.header("Ana")).status_code == 403
+    assert office.client.get(path, headers=office.cast.header("Dana")).get_json()["served"][0]["gate"][
+        "passed"
+    ]
+    at = office.client.get(f"{path}?at=2020-01-01T00:00:00Z", headers=office.cast.header("Dana"))
+    assert at.get_json()["served"] == []
+    unknown = office.client.get("/api/v1/models/fortune/history", headers=office.cast.header("Dana"))
+    assert unknown.status_code == 422
+
+
+def test_the_comparison_in_the_shadow_is_told_to_who_may_promote(office: Office) -> None:
+    path = f"/api/v1/models/{TASK}/shadow"
+    assert office.client.get(path, headers=office.cast.header("Dana")).status_code == 404
+    name_a_challenger(office)
+    told = json.loads(office.run("models", "shadow", TASK, "--json", who="").stdout)
+    assert (told["challenger"], told["champion"], told["questions"]) == ("next", office.model.version, 1)
+    assert told["mean_difference"] == pytest.approx(0.4)
+    assert "beside the champion, unseen" in office.run("models", "shadow", TASK, who="").stdout
+    assert office.client.get(path, headers=office.cast.header("Dana")).get_json()["questions"] == 1
+    assert office.client.get(path, headers=office.cast.header("Mara")).status_code == 403
+
+
+def name_a_challenger(office: Office) -> None:
+    match = Match(
+        task=TASK,
+        record_type="lead",
+        as_of=office.store.clock.now(),
+        horizon_days=90,
+        challenger="next",
+        champion=office.model.version,
+    )
+    both = Shadow(
+        record_id=office.lead, probability=0.9, champion_probability=0.5, grade="A", champion_grade="B"
+    )
+    with office.store.transaction() as transaction:
+        row = {"task": TASK, "model_version": "next", "sha256": "1" * 64, "run_id": "r"}
+        transaction.session.add(Challenger(**row, named_at=transaction.now))
+        assert write_shadows(transaction, match, [both]) == 1
+
+
+def test_what_was_seen_in_the_shadow_is_in_no_answer_about_the_lead(office: Office) -> None:
+    name_a_challenger(office)
+    for path in (f"/api/v1/leads/{office.lead}", f"/api/v1/leads/{office.lead}/predictions", "/api/v1/leads"):
+        answer = office.client.get(path, headers=office.cast.header("Ana"))
+        assert answer.status_code == 200
+        assert '"next"' not in answer.text
