@@ -161,7 +161,8 @@ def forecast_for(
     store: Store, learned: Learned, bundle: ModelBundle | None, question: Question
 ) -> dict[str, Any]:
     """Return the forecast that a person may see, with what moved it in the last days, as plain data."""
-    from models.forecasting.forecast import make_forecast
+    from models.forecasting.book import DealBook
+    from models.forecasting.forecast import make_forecast, usable_model
     from models.forecasting.moves import what_moved
     from models.forecasting.periods import Span
 
@@ -170,18 +171,12 @@ def forecast_for(
     with store.reading() as session:
         seen = seen_by(session, question.user, question.part)
     spans = [Span(span) for span in question.spans]
-    made = make_forecast(store, learned, question.as_of, bundle=bundle, spans=spans, seen=seen)
-    since = timedelta(days=SINCE_DAYS)
-    moved = []
-    if learned.as_of <= micros(question.as_of):
-        moved = [
-            one.to_json()
-            for span in spans
-            for one in what_moved(
-                store, learned, question.as_of, days=since.days, bundle=bundle, span=span, seen=seen
-            )
-        ]
-    told = made.to_json() | {"moved": moved}
+    bundle, book = usable_model(store, bundle, micros(question.as_of)), DealBook.read(store)
+    made = make_forecast(store, learned, question.as_of, bundle=bundle, spans=spans, seen=seen, book=book)
+    moved = what_moved(
+        store, learned, question.as_of, days=SINCE_DAYS, bundle=bundle, spans=spans, seen=seen, book=book
+    )
+    told = made.to_json() | {"moved": [one.to_json() for one in moved]}
     told["past"] = learned.replays if seen.deals is None and seen.owners is None else {}
     return told
 
@@ -214,7 +209,7 @@ def show_forecast(told: Mapping[str, Any]) -> None:
     for moved in told["moved"]:
         _show_moved(moved)
     for reason in told["left_out"]:
-        click.echo(f"Not replayed: {reason}")
+        click.echo(f"Left out: {reason}")
     if any(period["periods_learned_from"] == 0 for period in told["periods"]):
         click.echo("No past forecast could be replayed yet: ranges without a count follow a prior.")
 

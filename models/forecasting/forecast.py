@@ -178,6 +178,7 @@ def make_forecast(
     bundle: ModelBundle | None = None,
     spans: Sequence[Span] = tuple(Span),
     seen: Seen | None = None,
+    book: DealBook | None = None,
 ) -> Forecast:
     """Return the forecast from an instant; the same each time.
 
@@ -188,16 +189,18 @@ def make_forecast(
     bundle
         The model of win probability; if it learned from what came after `as_of`, or without one, a model is
         made of what was known then.
+    seen, book
+        The part asked about (None: all); and the deals, where they have been read already.
 
     Raises
     ------
     NotEnoughDataError
-        Too few deals are won or lost for any model, or amounts are missing throughout a currency.
+        Too few deals are won or lost for any model.
     """
     at = micros(as_of)
     if learned.as_of > at:
         raise InvalidValueError("learned", instant(learned.as_of).isoformat(), f"an instant up to {as_of}")
-    book = DealBook.read(store)
+    book = book or DealBook.read(store)
     bundle = usable_model(store, bundle, at)
     scene = scene_of(store, book, learned, bundle, at)
     people = _People.read(store)
@@ -206,13 +209,17 @@ def make_forecast(
         for case in CASES
         if case.span in spans
         for currency in scene.currencies()
+        if scene.can_say(currency)
+    ]
+    silent = [
+        f"{currency}: no deal has an amount" for currency in scene.currencies() if not scene.can_say(currency)
     ]
     return Forecast(
         as_of=at,
         model_version=bundle.version or f"made for this forecast from what was known on {instant(at).date()}",
         learned_at=learned.as_of,
         periods=tuple(one for one in found if _says_anything(one, learned)),
-        left_out=learned.left_out,
+        left_out=(*learned.left_out, *silent),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -14,8 +14,9 @@ from models.bundle import ModelBundle
 from models.forecasting.book import DealBook
 from models.forecasting.forecast import DealLine, Seen, list_deals, outlook_of, scene_of, usable_model
 from models.forecasting.learned import Learned
+from models.forecasting.outlook import Scene
 from models.forecasting.periods import Period, Span
-from models.forecasting.replaying import Case
+from models.forecasting.replaying import Case, Correction
 
 CAUSES = ("won", "lost", "new_deals", "amounts", "probabilities", "reopened", "not_yet_created")
 """Deals won; deals lost, deleted or won outside the period; deals that came; amounts and probabilities that
@@ -69,26 +70,36 @@ def what_moved(
     *,
     days: int = 7,
     bundle: ModelBundle | None = None,
-    span: Span = Span.QUARTER,
+    spans: Sequence[Span] = tuple(Span),
     seen: Seen | None = None,
+    book: DealBook | None = None,
 ) -> list[Moves]:
-    """Return what moved the forecast of the period at hand in the last days, for each currency.
+    """Return what moved the forecasts of the periods at hand in the last days, for each currency.
 
-    Both forecasts are made by one model with one set of corrections, so that only the records moved it.
+    Both forecasts are made by one model with one set of corrections, so that only the records moved them.
+    `book` saves reading the deals again.
     """
-    book = DealBook.read(store)
+    book = book or DealBook.read(store)
     at, since = micros(as_of), micros(as_of - timedelta(days=days))
     bundle = usable_model(store, bundle, at)
-    case = Case(span=span, ahead=0)
-    correction, period = learned.correction(case), case.period(at)
-    scenes = [scene_of(store, book, learned, bundle, when) for when in (since, at)]
-    found = []
-    for currency in scenes[1].currencies():
-        outlooks = [outlook_of(scene, period, currency, seen or Seen()) for scene in scenes]
-        lines = [{line.deal_id: line for line in list_deals(one, correction)} for one in outlooks]
-        new = [one.new_amount(correction.shock) for one in outlooks]
-        found.append(_compare(period, currency, (since, at), (lines[0], lines[1]), (new[0], new[1])))
-    return found
+    before, now = (scene_of(store, book, learned, bundle, when) for when in (since, at))
+    cases = [Case(span=span, ahead=0) for span in spans]
+    return [
+        _moves(before, now, case.period(at), currency, learned.correction(case), seen or Seen())
+        for case in cases
+        for currency in now.currencies()
+        if before.can_say(currency) and now.can_say(currency)
+    ]
+
+
+def _moves(
+    before: Scene, now: Scene, period: Period, currency: str, correction: Correction, seen: Seen
+) -> Moves:
+    outlooks = [outlook_of(scene, period, currency, seen) for scene in (before, now)]
+    lines = [{line.deal_id: line for line in list_deals(one, correction)} for one in outlooks]
+    new = [one.new_amount(correction.shock) for one in outlooks]
+    at = (before.now.as_of, now.now.as_of)
+    return _compare(period, currency, at, (lines[0], lines[1]), (new[0], new[1]))
 
 
 def _compare(

@@ -142,6 +142,11 @@ class Scene:
         names = sorted({str(one) for one in self.now.currency})
         return sorted(names, key=lambda name: (-int(np.sum(won == name)), name))
 
+    def can_say(self, currency: str) -> bool:
+        """Say whether any deal in a currency has an amount, by which the others could be guessed."""
+        here = np.asarray(self.now.currency == currency, dtype=np.bool_)
+        return bool((here & (self.now.amount > 0)).any())
+
     def outlook(self, period: Period, currency: str | None = None) -> Outlook:
         """Return the outlook on a period, in one currency; None counts all wins together."""
         now = self.now

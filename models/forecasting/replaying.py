@@ -195,8 +195,9 @@ class Past:
         """Replay every case from every month's start, oldest first."""
         for case in CASES:
             self.told[case] = []
-            for as_of in sorted(self.scenes):
-                self.told[case].append(self._tell(case, self.scenes[as_of]))
+            for scene in (self.scenes[as_of] for as_of in sorted(self.scenes)):
+                if scene.can_say(self.currency):
+                    self.told[case].append(self._tell(case, scene))
 
     def _tell(self, case: Case, scene: Scene) -> _Told:
         as_of = scene.now.as_of

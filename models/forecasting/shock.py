@@ -30,13 +30,13 @@ CENTRE_SPREAD = 0.12
 SEASON_SPREAD = 0.12
 """Prior: how large each of the two waves of a season may be (standard deviation, in log)."""
 
-USUAL_SPREAD = 0.10
+USUAL_SPREAD = 0.08
 """Prior: the middle of what the deals of a period share besides (in log) ..."""
 
-SPREAD_FACTOR = 2.0
+SPREAD_FACTOR = 2.2
 """... and by which factor it may be larger or smaller (one standard deviation)."""
 
-NO_CHANGE_WEIGHT = 12.0
+NO_CHANGE_WEIGHT = 8.0
 """Periods that were spread just as said, added to those seen."""
 
 WIDEST, NARROWEST = 1.6, 0.8
@@ -123,8 +123,9 @@ def _season(at: int) -> Floats:
 def _regress(design: Floats, seen: Floats, noise: Floats) -> tuple[Floats, Floats, float]:
     """Return the posterior mean and covariance of centre and season, and the log-likelihood of all seen."""
     prior = np.array([CENTRE_SPREAD, SEASON_SPREAD, SEASON_SPREAD]) ** 2
-    covariance = np.linalg.inv(np.diag(1 / prior) + (design.T / noise) @ design)
-    effects = covariance @ (design.T @ (seen / noise))
+    precision = np.diag(1 / prior) + (design.T / noise) @ design
+    covariance = np.asarray(np.linalg.inv(precision), dtype=np.float64)
+    effects: Floats = covariance @ (design.T @ (seen / noise))
     whole = np.diag(noise) + (design * prior) @ design.T
     _, size = np.linalg.slogdet(whole)
     score = -0.5 * float(size + seen @ np.linalg.solve(whole, seen)) if seen.size else 0.0

@@ -13,7 +13,7 @@ from flask_wtf.csrf import CSRFError, CSRFProtect
 from crm_core.records import User
 from serving.auth import Person, find_person
 from serving.service import service
-from serving.web import customers, deals, entry, finding, home, leads, models_page, shown_as
+from serving.web import customers, deals, entry, finding, forecast, home, leads, models_page, shown_as
 from serving.web.language import LANGUAGES, choose_language, choose_time_zone, gettext
 from serving.web.words import word
 
@@ -60,7 +60,7 @@ def register(app: OpenAPI) -> None:
     protection = CSRFProtect(app)
     for name in API:
         protection.exempt(app.blueprints[name])
-    for part in (home, entry, leads, deals, customers, finding, models_page):
+    for part in (home, entry, leads, deals, customers, forecast, finding, models_page):
         app.register_blueprint(part.pages)
     app.before_request(_require_login)
     app.register_error_handler(CSRFError, _on_expired_form)

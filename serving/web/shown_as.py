@@ -243,6 +243,7 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "points": points,
     "number": number,
     "money": money,
+    "whole": lambda value: Decimal(round(value)),
     "moment": moment,
     "day": day,
     "day_of": day_of_instant,
