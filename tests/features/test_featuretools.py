@@ -69,7 +69,9 @@ def read(store: Store, columns: str, table: str, known_at: datetime) -> pd.DataF
 def chosen(activities: pd.DataFrame, kind: Events) -> pd.DataFrame:
     """The activities of a declared kind."""
     for field, wanted in kind.where:
-        activities = activities[activities[field].isin(wanted)]
+        held = activities[field]
+        empty = held.isna() if None in wanted else False
+        activities = activities[held.isin([word for word in wanted if word is not None]) | empty]
     return activities
 
 
@@ -111,7 +113,8 @@ def test_activity_features_equal_those_of_featuretools(company: Store, task: str
     tested = 0
     for as_of in INSTANTS:
         records = read(company, "recorded_at", f"{record}s", as_of)
-        activities = read(company, f"kind, direction, outcome, {LINKS[record]}", "activities", as_of)
+        columns = dict.fromkeys(("kind", "direction", "outcome", "deal_id", LINKS[record]))
+        activities = read(company, ", ".join(columns), "activities", as_of)
         activities = activities[activities[LINKS[record]].isin(records["id"])]
         ids = records["id"].to_numpy(dtype=np.int64)
         cohort = Cohort.of(record, ids, np.full(ids.size, micros(as_of)))
