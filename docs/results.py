@@ -109,6 +109,9 @@ def main() -> None:
     parts = [HEAD]
     if asked.real is not None:
         parts += [REAL, *real_data(asked.real)]
+        from results_flat import flat_exports  # beside this file; reads what the tests know of the data
+
+        parts += flat_exports(asked.real)
     parts += [SIMULATED, *(part for size in asked.sizes for part in simulated(size))]
     parts += [CUT, *outcomes_cut(asked.sizes[-1]), "", COVERAGE, *coverage(asked.sizes[0]), ""]
     parts += [ONE_SIGNAL, *one_signal(), ""]

@@ -11,7 +11,7 @@ from models.bundle import Calibration, ModelBundle, load_bundle
 from models.encoding import ColumnKind, fit_encoder
 from models.estimators import Due
 from models.fitting import Columns, Fitted, Lesson, Recipe, Rung, fit_recipe
-from models.hazard import Exposure, Floats, expit, fading_of, log_loss_of
+from models.hazard import Bools, Exposure, Floats, expit, fading_of, log_loss_of
 
 ENDS = (30, 60, 90)
 BY_THE_DAY = Due(column=0, ends_days=ENDS)
@@ -26,7 +26,7 @@ def _contracts(many: int = 4000, seed: int = 1) -> tuple[pd.DataFrame, Exposure,
     falls = BY_THE_DAY.falls(frame.to_numpy())
     hazards = falls * expit(-1.0 + 1.5 * frame["tickets_count"].to_numpy())[:, None] + 0.002
     happens = random.random(hazards.shape) < hazards
-    at_risk = np.cumsum(happens, axis=1) - happens == 0
+    at_risk: Bools = np.cumsum(happens, axis=1) - happens == 0
     exposure = Exposure(
         at_risk=at_risk,
         event=happens & at_risk,
