@@ -100,7 +100,7 @@ def make_bundle(frame: pd.DataFrame, recipe: Recipe, calibration: Calibration = 
         calibration=calibration,
         percentiles=np.linspace(0.05, 0.6, 101),
         grade_from=(90, 70, 40),
-        trained={"as_of": 90 * DAY, "questions": 1500, "outcomes": 300},
+        trained={"as_of": 90 * DAY, "questions": 1500, "outcomes": 300, "without_outcome": 1200},
     )
 
 

@@ -30,9 +30,19 @@ from serving.settings import Settings
 from tests.factories import make_activity, make_lead
 from tests.features.worlds import fill_store
 from tests.models.test_lineage import WORLD, make_model
-from tests.serving.conftest import Cast, make_cast
+from tests.serving.conftest import Cast, logged_in, make_cast
 
 TASK = "lead_scoring"
+GATE = {
+    "passed": True,
+    "reason": "no worse than the champion",
+    "champion": "lead_scoring-0",
+    "questions": 1200,
+    "outcomes": 300,
+    "gain": {"value": 0.0123, "low": 0.004, "high": 0.02},
+    "calibration": {"value": 0.0, "low": -0.01, "high": 0.01},
+    "segments": [],
+}
 
 
 class Office:
@@ -51,7 +61,7 @@ class Office:
                     promoted_at=transaction.now,
                     actor_id=cast["Dana"].id,
                     reason="it was better",
-                    gate={"passed": True, "reason": "no worse than the champion"},
+                    gate=GATE,
                 )
             )
         keep_bytes(home.models, model.to_bytes(), model.sha256)
@@ -239,3 +249,12 @@ def test_what_was_seen_in_the_shadow_is_in_no_answer_about_the_lead(office: Offi
         answer = office.client.get(path, headers=office.cast.header("Ana"))
         assert answer.status_code == 200
         assert '"next"' not in answer.text
+
+
+def test_the_page_of_models_tells_what_the_gate_found(office: Office) -> None:
+    client = logged_in(office.client.application, office.cast["Dana"])
+    shown = client.get("/models").get_data(as_text=True)
+    assert "against lead_scoring-0, on 1,200 questions" in shown
+    assert "log loss lower by 0.0123 (0.0040 to 0.0200)" in shown
+    chinese = logged_in(office.client.application, office.cast["Adam"], language="zh")
+    assert "上线检验" in chinese.get("/models").get_data(as_text=True)
