@@ -90,7 +90,8 @@ class Material:
 
 def gather(questions: Questions, store: Store, feature_set: FeatureSet, until: int) -> Material:
     """Return the material for a model of the instant `until`: nothing asked later."""
-    earlier = questions.take(questions.as_of <= until)
+    asked = questions.as_of <= until
+    earlier = questions if asked.all() else questions.take(asked)
     return Material(store=store, task=questions.task, feature_set=feature_set, questions=earlier, until=until)
 
 

@@ -8,6 +8,7 @@ LightGBM's, kept as its text; what they say lasts.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ import numpy as np
 
 from models.forest import MOST_LEAVES, Forest, read_forest
 from models.hazard import Bools, Floats, Ints
-from models.logistic import Scale
+from models.logistic import ROWS_AT_ONCE, Scale, parts_of_rows
 
 if TYPE_CHECKING:
     import lightgbm
@@ -38,6 +39,18 @@ class Effects:
         """Return what is added to the level of each interval: float64[n, K]."""
         added = self.lasting[:, None] + self.early[:, None] * fading
         return added if self.due is None or self.falls is None else added + self.due[:, None] * self.falls
+
+
+def _one_after_another(parts: Sequence[Effects]) -> Effects:
+    """Return the effects of the rows of all parts."""
+    due = [part.due for part in parts if part.due is not None]
+    falls = [part.falls for part in parts if part.falls is not None]
+    return Effects(
+        lasting=np.concatenate([part.lasting for part in parts]),
+        early=np.concatenate([part.early for part in parts]),
+        due=np.concatenate(due) if due else None,
+        falls=np.concatenate(falls) if falls else None,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -294,6 +307,11 @@ class Estimator:
 
     def effects(self, matrix: Floats) -> Effects:
         """Return the effects of each encoded row."""
+        if len(matrix) <= ROWS_AT_ONCE:
+            return self._effects(matrix)
+        return _one_after_another([self._effects(matrix[rows]) for rows in parts_of_rows(len(matrix))])
+
+    def _effects(self, matrix: Floats) -> Effects:
         lasting, early = np.zeros(len(matrix)), np.zeros(len(matrix))
         if self.linear is not None:
             lasting_terms, early_terms = self.linear.terms(matrix)

@@ -117,6 +117,8 @@ class Lesson:
         after = 0 if window_days is None else self.until - window_days * DAY
         exposure = self.exposure.closed_within(after, self.until)
         kept = exposure.counted
+        if kept.all():
+            return replace(self, exposure=exposure)
         return replace(self, matrix=self.matrix[kept], exposure=exposure.take(kept))
 
     def without_short_seasons(self) -> Lesson:
@@ -196,8 +198,7 @@ def _fit_logistic(lesson: Lesson, penalty: float, strengths: Floats | None, *, e
     if len(always) > 1:
         blocks["early"] = Block(rows=news, load=lesson.fading)
     if columns.gate is not None:
-        is_open = columns.gate.is_open(lesson.matrix)
-        blocks["fresh"] = Block(rows=news * is_open[:, None], load=always)
+        blocks["fresh"] = Block(rows=news, load=always, is_open=columns.gate.is_open(lesson.matrix))
     if columns.due is not None:
         # The level of the interval that decides is nobody's guess to shrink.
         level = np.append(_HARDLY / penalty, np.ones(news.shape[1]))

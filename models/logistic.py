@@ -7,8 +7,8 @@ intervals.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 from typing import Any
@@ -17,6 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from models.hazard import Bools, Exposure, Floats, expit, log_loss_of
+
+Coarse = npt.NDArray[np.float32]
 
 LEVEL_PRIOR = 0.1
 """Weight, in questions, of the prior that holds a level near its centre where there are no events."""
@@ -31,6 +33,16 @@ _CLOSE_ENOUGH = 1e-7
 """Relative gain of a step after which the next one, smaller by its square, would change nothing."""
 _LONG_TAIL = 2.0
 """Skewness above which a number is read on a logarithmic scale."""
+
+ROWS_AT_ONCE = 100_000
+"""Rows that are worked on together, so that what is needed beside them in between stays small; sums over more
+rows are taken part by part."""
+
+
+def parts_of_rows(count: int) -> Iterator[slice]:
+    """Give the parts, in order, that so many rows are worked on in; one where they are few."""
+    for start in range(0, max(count, 1), ROWS_AT_ONCE):
+        yield slice(start, min(start + ROWS_AT_ONCE, count))
 
 
 def fit_levels(exposure: Exposure, offset: Floats | None = None, centre: Floats | None = None) -> Floats:
@@ -83,20 +95,42 @@ def spread_of(member: Floats, exposure: Exposure, offset: Floats) -> float:
 class Block:
     """Columns with weights of their own: float64[n, p] without NaN, and how much each interval heeds them.
 
-    `load` is float64[K], or float64[n, K] where that differs from question to question.
+    `load` is float64[K], or float64[n, K] where that differs from question to question. Of rows that are not
+    `is_open` (bool[n]; None: all are) nothing is heeded: blocks can share rows without a copy.
     `centre` (float64[p]) is what the weights are shrunk towards, by default 0; `strength` (float64[p]) how
     strongly beside the penalty, by default 1.
     """
 
     rows: Floats
     load: Floats
+    is_open: Bools | None = None
     centre: Floats | None = None
     strength: Floats | None = None
 
     @cached_property
-    def coarse(self) -> npt.NDArray[np.float32]:
+    def coarse(self) -> Coarse:
         """Return the rows in single precision: enough for curvature, which only guides, and twice as fast."""
-        return self.rows.astype(np.float32)
+        coarse = self.rows.astype(np.float32)
+        return coarse if self.is_open is None else coarse * self.is_open[:, None]
+
+    def said(self, weights: Floats) -> Floats:
+        """Return what the weights say of each row: float64[n]."""
+        return self.heeded(self.rows @ weights)
+
+    def heeded(self, values: Floats) -> Floats:
+        """Return values (float64[n] or float64[n, K]), 0 where a row is not open."""
+        if self.is_open is None:
+            return values
+        return values * (self.is_open if values.ndim == 1 else self.is_open[:, None])
+
+    def part(self, rows: slice) -> Block:
+        """Return the block of some of the rows, which are not copied."""
+        return replace(
+            self,
+            rows=self.rows[rows],
+            load=self.load if self.load.ndim == 1 else self.load[rows],
+            is_open=None if self.is_open is None else self.is_open[rows],
+        )
 
 
 def fit_weights(
@@ -163,7 +197,7 @@ class _Problem:
     def log_odds(self, point: Floats) -> Floats:
         said = self.offset + point[: self.exposure.at_risk.shape[1]]
         for block, place in zip(self.blocks, self.places, strict=True):
-            said = said + (block.rows @ point[place])[:, None] * block.load
+            said = said + block.said(point[place])[:, None] * block.load
         return said
 
     def loss(self, point: Floats) -> float:
@@ -175,7 +209,8 @@ class _Problem:
         chance = expit(self.log_odds(point))
         weight = np.where(self.exposure.at_risk, self.exposure.weight[:, None], 0.0)
         error = weight * (chance - self.exposure.event)
-        parts = [error.sum(axis=0), *(_heeded(error, block.load) @ block.rows for block in self.blocks)]
+        heeded = (block.heeded(_heeded(error, block.load)) @ block.rows for block in self.blocks)
+        parts = [error.sum(axis=0), *heeded]
         gradient = np.concatenate(parts) + self.prior * (point - self.centre)
         return gradient, np.diag(self.prior) + self.curvature(weight * chance * (1.0 - chance))
 
@@ -183,14 +218,24 @@ class _Problem:
         intervals = curve.shape[1]
         full = np.zeros((len(self.prior), len(self.prior)))
         full[:intervals, :intervals] = np.diag(curve.sum(axis=0))
-        for index, (block, place) in enumerate(zip(self.blocks, self.places, strict=True)):
-            full[:intervals, place] = (curve * block.load).T @ block.rows
+        for block, place in zip(self.blocks, self.places, strict=True):
+            full[:intervals, place] = block.heeded(curve * block.load).T @ block.rows
             full[place, :intervals] = full[:intervals, place].T
-            for other, beside in zip(self.blocks[: index + 1], self.places, strict=False):
-                joint = _heeded(curve, block.load * other.load).astype(np.float32)
-                full[place, beside] = block.coarse.T @ (other.coarse * joint[:, None])
+        few = len(curve) <= ROWS_AT_ONCE
+        for rows in parts_of_rows(len(curve)):
+            blocks = self.blocks if few else [block.part(rows) for block in self.blocks]
+            self.add_joint(full, blocks, curve[rows])
+        for index, place in enumerate(self.places):
+            for beside in self.places[: index + 1]:
                 full[beside, place] = full[place, beside].T
         return full
+
+    def add_joint(self, full: Floats, blocks: Sequence[Block], curve: Floats) -> None:
+        """Add how much the weights of each two blocks bend together, as some rows have it."""
+        for index, (block, place) in enumerate(zip(blocks, self.places, strict=True)):
+            for other, beside in zip(blocks[: index + 1], self.places, strict=False):
+                joint = _heeded(curve, block.load * other.load).astype(np.float32)
+                full[place, beside] += block.coarse.T @ (other.coarse * joint[:, None])
 
     def descend(self, point: Floats, step: Floats, loss: float) -> tuple[Floats, float, float]:
         """Return the next point, halving the step while it leads uphill."""
@@ -230,11 +275,15 @@ class Scale:
 
     def apply(self, matrix: Floats) -> Floats:
         """Return the scaled columns, then those that tell of missing numbers: float64[n, p + those]."""
-        missing = np.isnan(matrix)
-        held = np.clip(np.where(self.logarithmic, _signed_log(matrix), matrix), self.low, self.high)
-        scaled = np.where(missing, 0.0, (held - self.mean) / self.size)
-        told = missing[:, self.may_miss] - self.missing_share[self.may_miss]
-        return np.hstack([scaled, told])
+        width = matrix.shape[1]
+        found = np.empty((len(matrix), width + int(self.may_miss.sum())))
+        for rows in parts_of_rows(len(matrix)):
+            part = matrix[rows]
+            missing = np.isnan(part)
+            held = np.clip(np.where(self.logarithmic, _signed_log(part), part), self.low, self.high)
+            found[rows, :width] = np.where(missing, 0.0, (held - self.mean) / self.size)
+            found[rows, width:] = missing[:, self.may_miss] - self.missing_share[self.may_miss]
+        return found
 
     def to_json(self) -> dict[str, list[Any]]:
         """Return the arrays as plain lists."""
@@ -256,6 +305,19 @@ class Scale:
 
 def fit_scale(matrix: Floats, weight: Floats, *, is_number: Bools) -> Scale:
     """Return the scale of a training matrix, float64[n, p] with NaN for missing numbers, under weights."""
+    if len(matrix) <= ROWS_AT_ONCE:
+        return _scale_of(matrix, weight, is_number)
+    width = max(2, ROWS_AT_ONCE * matrix.shape[1] // len(matrix))
+    groups = [slice(start, start + width) for start in range(0, matrix.shape[1], width)]
+    return _side_by_side([_scale_of(matrix[:, group], weight, is_number[group]) for group in groups])
+
+
+def _side_by_side(scales: Sequence[Scale]) -> Scale:
+    names = Scale.__dataclass_fields__
+    return Scale(**{name: np.concatenate([getattr(one, name) for one in scales]) for name in names})
+
+
+def _scale_of(matrix: Floats, weight: Floats, is_number: Bools) -> Scale:
     missing = np.isnan(matrix)
     filled = np.where(missing, 0.0, matrix)
     known = ~missing * weight[:, None]

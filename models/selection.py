@@ -30,6 +30,7 @@ from models.fitting import (
     tree_rows,
 )
 from models.hazard import Bools, Exposure, Floats, Ints, log_loss_of
+from models.sample import MOST_TO_CHOOSE_ON, draw_sample
 from models.splits import STEPS_DAYS, Split, list_origins, list_parts, list_splits
 from models.trees import MANY_EVENTS, GrownTrees, fit_trees
 
@@ -96,13 +97,18 @@ class Asked:
 
     def lesson(self, seen: Exposure, rows: Bools, until: int) -> Lesson:
         """Return some of the rows with what was seen of them up to an instant."""
+        every = bool(rows.all())  # all rows need no copy
         return Lesson(
-            matrix=self.matrix[rows],
-            exposure=seen.take(rows),
+            matrix=self.matrix if every else self.matrix[rows],
+            exposure=seen if every else seen.take(rows),
             columns=self.columns,
             fading=self.fading,
             until=until,
         )
+
+    def take(self, rows: Bools) -> Asked:
+        """Return some of the questions."""
+        return replace(self, matrix=self.matrix[rows], as_of=self.as_of[rows], account=self.account[rows])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,10 +160,23 @@ class NextStep:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Sampled:
+    """So many questions were looked at, of so many."""
+
+    questions: int
+    of: int
+
+    def __str__(self) -> str:
+        """Return it in words."""
+        return f"chosen on {self.questions:,} of {self.of:,} questions"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Choice:
     """What was chosen and why, what was tried, and on how many questions with how many events.
 
-    `next_step` says what the rung above needs; None where the recipe was given.
+    `next_step` says what the rung above needs; None where the recipe was given. `sampled` has of how many
+    questions how many were looked at, where that was not all of them.
     """
 
     recipe: Recipe
@@ -168,6 +187,7 @@ class Choice:
     origins: tuple[int, ...] = ()
     questions: int = 0
     events: int = 0
+    sampled: Sampled | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return it as plain data."""
@@ -180,6 +200,7 @@ class Choice:
             "origins": [instant(origin).date().isoformat() for origin in self.origins],
             "questions": self.questions,
             "outcomes": self.events,
+            "sampled": None if self.sampled is None else vars(self.sampled),
         }
 
 
@@ -204,6 +225,31 @@ def choose_recipe(
     """
     if only is not None:
         return Choice(recipe=only, reason="chosen before")
+    if len(asked.as_of) > MOST_TO_CHOOSE_ON:
+        return _choose_on_sample(asked, expose_at, until, say)
+    return _choose(asked, expose_at, until, say)
+
+
+def _choose_on_sample(asked: Asked, expose_at: ExposeAt, until: int, say: Callable[[str], None]) -> Choice:
+    happened = expose_at(until).happened
+    sample = draw_sample(asked.account, asked.as_of, happened, MOST_TO_CHOOSE_ON)
+    sampled = Sampled(questions=int(sample.rows.sum()), of=len(asked.as_of))
+    say(f"choosing: {sampled}")
+    choice = _choose(asked.take(sample.rows), lambda at: sample.take(expose_at(at)), until, say)
+    return replace(
+        choice,
+        reason=f"{choice.reason}; {sampled}",
+        next_step=_without_count(choice.next_step),
+        sampled=sampled,
+    )
+
+
+def _without_count(step: NextStep | None) -> NextStep | None:
+    """Return what the rung above needs, but no number of outcomes: those of a sample are fewer."""
+    return None if step is None else replace(step, outcomes=None)
+
+
+def _choose(asked: Asked, expose_at: ExposeAt, until: int, say: Callable[[str], None]) -> Choice:
     trial = _Trial.prepare(asked, expose_at, until)
     if trial.events < FEWEST_EVENTS:
         return trial.nothing_to_judge_by()

@@ -46,17 +46,23 @@ STAGES: dict[str, tuple[str, ...]] = {
 
 @dataclass
 class Watch:
-    """Notes how long each stage took, by what the training says when it begins something."""
+    """Notes how long each stage took, by what the training says when it begins something.
+
+    `processor` counts the seconds of all cores that this process had, whatever else the machine was doing.
+    """
 
     seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
+    processor: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
     _stage: str = "asking"
     _since: float = field(default_factory=time.perf_counter)
+    _used: float = field(default_factory=time.process_time)
 
     def hear(self, said: str, *_: Any) -> None:
         """Count the time until now to the stage before."""
-        now = time.perf_counter()
+        now, used = time.perf_counter(), time.process_time()
         self.seconds[self._stage] += now - self._since
-        self._since, self._stage = now, stage_of(said) or self._stage
+        self.processor[self._stage] += used - self._used
+        self._since, self._used, self._stage = now, used, stage_of(said) or self._stage
 
 
 def stage_of(said: str) -> str | None:
@@ -111,6 +117,8 @@ def run(rows: int, folder: Path) -> dict[str, Any]:
         "rows": rows,
         "features": len(report.bundle.features),
         "estimator": str(report.choice.recipe.rung),
+        "sampled": None if report.choice.sampled is None else vars(report.choice.sampled),
+        "processor_seconds": {"whole": sum(watch.processor.values()), **watch.processor},
         "seconds": {"whole": whole, **watch.seconds},
         "peak_mib": peak_mib(),
         "before_mib": before,
