@@ -34,7 +34,7 @@ from models.usual import Usual
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-FORMAT = 1
+FORMAT = 2
 """Raised when a file written before can no longer be read."""
 
 GRADES = "ABCD"
@@ -107,7 +107,7 @@ class Calibration:
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Calibration:
         """Return what `to_json` described."""
-        knots = tuple((float(said), float(found)) for said, found in data.get("knots", ()))
+        knots = tuple((float(said), float(found)) for said, found in data["knots"])
         return cls(intercept=float(data["intercept"]), slope=float(data["slope"]), knots=knots)
 
 
@@ -181,7 +181,7 @@ class ModelBundle:
     @property
     def says_probability(self) -> bool:
         """Tell whether outcomes are behind it; without, it ranks by opinion, and claims no probability."""
-        return bool(self.trained.get("says_probability", True))
+        return bool(self.trained["says_probability"])
 
     @property
     def step(self) -> str | None:
@@ -401,7 +401,7 @@ def load_bundle(data: bytes, sha256: str, *, version: str = "") -> ModelBundle:
 
 def _from_json(data: dict[str, Any], version: str) -> ModelBundle:
     if data["format"] != FORMAT:
-        msg = f"expected format {FORMAT}, got {data['format']!r}"
+        msg = f"expected format {FORMAT}, got {data['format']!r}: train again (crm train)"
         raise ValueError(msg)
     return ModelBundle(
         task=data["task"],
@@ -421,10 +421,10 @@ def _from_json(data: dict[str, Any], version: str) -> ModelBundle:
         percentiles=np.array(data["percentiles"], dtype=np.float64),
         grade_from=tuple(data["grade_from"]),
         trained=data["trained"],
-        later=Later.from_json(data.get("later")),
-        not_reported={int(days): records for days, records in data.get("not_reported", {}).items()},
-        usual=Usual.from_json(data.get("usual")),
-        familiar=Familiar.from_json(data.get("familiar")),
+        later=Later.from_json(data["later"]),
+        not_reported={int(days): records for days, records in data["not_reported"].items()},
+        usual=Usual.from_json(data["usual"]),
+        familiar=Familiar.from_json(data["familiar"]),
         version=version,
     )
 
@@ -470,8 +470,9 @@ def _check_words(bundle: ModelBundle) -> None:
     if unread := set(bundle.encoder.features) - set(bundle.features):
         msg = f"columns of features that it does not read: {', '.join(sorted(unread))}"
         raise ValueError(msg)
-    if type(bundle.trained["as_of"]) is not int:
-        msg = "expected to be told as of when it was trained"
+    told = {"as_of": int, "says_probability": bool}
+    if any(type(bundle.trained[name]) is not kind for name, kind in told.items()):
+        msg = "expected to be told as of when it was trained, and whether it says a probability"
         raise ValueError(msg)
 
 

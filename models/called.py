@@ -15,6 +15,7 @@ import numpy as np
 
 from models.evaluation import Judged, ratio, resampled_sums
 from models.hazard import Floats, Ints
+from models.shown_horizon import shown_horizon
 
 TENTHS = 10
 """Bins before any are merged: 0-10 %, ..., 90-100 %."""
@@ -121,18 +122,9 @@ def counts_for(report: Mapping[str, Any], probability: float) -> dict[str, Any] 
     days, give or take `give_or_take`". None where the training was not judged, was reported before this was
     counted, or where nothing was called so.
     """
-    horizon = main_horizon(report.get("judged"))
-    called: Sequence[Mapping[str, Any]] = (horizon or {}).get("called") or ()
+    horizon = shown_horizon(report.get("judged"))
+    called: Sequence[Mapping[str, Any]] = horizon.get("called") or ()
     for one in called:
         if one["low"] <= probability < one["high"] or probability == one["high"] == 1:
-            return {**one, "horizon_days": (horizon or {})["horizon_days"]}
+            return {**one, "horizon_days": horizon["horizon_days"]}
     return None
-
-
-def main_horizon(judged: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
-    """Return the judgement, from a report's `judged`, of the horizon that is shown on records."""
-    if not judged:
-        return None
-    horizons: Sequence[Mapping[str, Any]] = judged["horizons"]
-    shown = judged.get("horizon_days", horizons[-1]["horizon_days"])
-    return next(one for one in horizons if one["horizon_days"] == shown)

@@ -26,7 +26,11 @@ if TYPE_CHECKING:
 BY_PROBABILITY, BY_EXPECTED, BY_AMOUNT = "by_probability", "by_expected", "by_amount"
 """Orders of a list: by probability, by probability times the amount known, and by that amount alone."""
 
-_AMOUNT_OF = {"contracts": "running_contracts_value", "orders": "orders_amount_sum_365d"}
+_AMOUNT_OF = {
+    "contracts": "running_contracts_value",
+    "orders": "orders_amount_sum_365d",
+    "rhythm": "orders_amount_sum_365d",
+}
 """What a customer is worth, by the kind of churn."""
 
 _RESAMPLES_BESIDE = 100

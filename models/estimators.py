@@ -174,7 +174,7 @@ class Linear:
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Linear:
         """Return what `to_json` described."""
-        lasting, gate, due_by = Weights.from_json(data["lasting"]), data["gate"], data.get("due_by")
+        lasting, gate, due_by = Weights.from_json(data["lasting"]), data["gate"], data["due_by"]
         if lasting is None:
             msg = "expected lasting weights, got none"
             raise ValueError(msg)
@@ -184,9 +184,9 @@ class Linear:
             early=Weights.from_json(data["early"]),
             fresh=Weights.from_json(data["fresh"]),
             gate=None if gate is None else Gate(column=gate[0], below=gate[1]),
-            due=Weights.from_json(data.get("due")),
+            due=Weights.from_json(data["due"]),
             due_by=None if due_by is None else Due(column=due_by[0], ends_days=tuple(due_by[1])),
-            due_level=float(data.get("due_level", 0.0)),
+            due_level=float(data["due_level"]),
         )
 
 
@@ -371,7 +371,7 @@ class Estimator:
         """Return what `to_json` described."""
         linear, trees = data["linear"], data["trees"]
         return cls(
-            card=Card.from_json(data.get("card")),
+            card=Card.from_json(data["card"]),
             linear=None if linear is None else Linear.from_json(linear),
             trees=None if trees is None else Trees(text=str(trees)),
         )

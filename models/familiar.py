@@ -124,10 +124,8 @@ class Familiar:
         return {"most": self.most, "seen": {name: seen.to_json() for name, seen in self.seen.items()}}
 
     @classmethod
-    def from_json(cls, data: dict[str, Any] | None) -> Familiar:
-        """Return what `to_json` described; from nothing, what finds nothing strange."""
-        if data is None:
-            return cls()
+    def from_json(cls, data: dict[str, Any]) -> Familiar:
+        """Return what `to_json` described."""
         seen = {name: Seen.from_json(part) for name, part in data["seen"].items()}
         return cls(seen=seen, most=int(data["most"]))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from models.called import main_horizon
+from models.shown_horizon import shown_horizon
 
 Report = Mapping[str, Any]
 
@@ -88,7 +88,7 @@ def _tables(report: Report) -> Iterator[str]:
         unseen = horizon["unseen_accounts"]
         if unseen["metrics"] is not None:
             yield from _line(horizon, "model, new accounts", unseen["questions"], unseen["metrics"])
-    main = main_horizon(report["judged"]) or {}
+    main = shown_horizon(report["judged"])
     yield from _more(main)
     yield from _called(main)
     yield from _parts(main)

@@ -69,10 +69,8 @@ class Usual:
         }
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any] | None) -> Usual:
-        """Return what `to_json` described; nothing is known of a model from before."""
-        if not data:
-            return cls()
+    def from_json(cls, data: Mapping[str, Any]) -> Usual:
+        """Return what `to_json` described."""
         return cls(
             by=data["by"],
             middle={name: float(value) for name, value in data["middle"].items()},

@@ -203,7 +203,8 @@ class _Watched:
 
     @classmethod
     def read(cls, store: Store, bundle: ModelBundle) -> _Watched:
-        task = get_task(bundle.task).of_variant(bundle.variant)
+        # A model answers by its own intervals; the task's may have been changed since it was made.
+        task = replace(get_task(bundle.task).of_variant(bundle.variant), intervals_days=bundle.intervals_days)
         features = features_of(store, bundle)
         made, now = int(bundle.trained["as_of"]), micros(store.clock.now())
         asked = ask(

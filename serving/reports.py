@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 from serving.home import Home
@@ -47,10 +47,3 @@ def read_backtest(home: Home, task: str) -> dict[str, Any] | None:
 def in_order(names: Iterable[str]) -> list[str]:
     """Return the names of what was judged: the model first, what it had to beat, and the truth last."""
     return sorted(names, key=lambda name: (name != "model", name == "truth"))
-
-
-def shown_horizon(judged: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the judgement of the horizon that records show; of the longest where a report names none."""
-    found: list[Mapping[str, Any]] = judged["horizons"]
-    shown = judged.get("horizon_days", found[-1]["horizon_days"])
-    return next(one for one in found if one["horizon_days"] == shown)

@@ -14,10 +14,11 @@ from crm_core.changes import Source, newest_sequence
 from crm_core.errors import InvalidValueError
 from crm_core.store import Store
 from models.horizons import within as horizon_in_words
+from models.shown_horizon import shown_horizon
 from serving.console import Update, stage, table
 from serving.home import Home
 from serving.modelling import load_bundle_of, open_registry
-from serving.reports import in_order, save_backtest, save_report, shown_horizon
+from serving.reports import in_order, save_backtest, save_report
 from serving.rescoring import note_full_scoring
 
 if TYPE_CHECKING:

@@ -12,6 +12,7 @@ import click
 
 from crm_core.errors import DamagedModelError, FeatureSetMismatchError, ModelNotFoundError, NoChampionError
 from crm_core.store import Store
+from models.shown_horizon import shown_horizon
 from serving.console import stage, table
 from serving.home import Home
 from serving.modelling import load_bundle_of, open_registry
@@ -171,17 +172,10 @@ def _promise_of(home: Home, version: str) -> Promise | None:
     judged = (read_report(home, version) or {}).get("judged")
     if not judged:
         return None
-    shown = next((one for one in judged["horizons"] if one["horizon_days"] == _shown(home, version)), None)
-    metrics = (shown or judged["horizons"][-1])["metrics"]["model"]
+    metrics = shown_horizon(judged)["metrics"]["model"]
     if metrics["auc"]["low"] is None:
         return None
     return Promise(auc=Estimate(**metrics["auc"]), log_loss=Estimate(**metrics["log_loss"]))
-
-
-def _shown(home: Home, version: str) -> int | None:
-    """Return the horizon of the probability on records."""
-    days: int | None = (read_report(home, version) or {}).get("horizon_days")
-    return days
 
 
 def _kept_at(home: Home, task: str) -> Path:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from crm_core.access import Reader
 from crm_core.errors import CRMError
 from crm_core.records import Account, Deal, Lead
+from models.shown_horizon import shown_horizon
 from serving.champions import TASK_OF
 from serving.reports import read_report
 from serving.scoring_now import check_open
@@ -86,9 +87,7 @@ def _called(report: Mapping[str, Any], probability: float) -> Called | None:
 
 def _was_counted(report: Mapping[str, Any]) -> bool:
     """Tell whether a training was judged in counts at all."""
-    from models.called import main_horizon
-
-    return bool((main_horizon(report.get("judged")) or {}).get("called"))
+    return bool(shown_horizon(report.get("judged")).get("called"))
 
 
 def _hints(reader: Reader, record: Lead | Deal | Account) -> tuple[Hint, ...] | None:

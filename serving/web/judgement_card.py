@@ -9,7 +9,8 @@ from decimal import Decimal
 from itertools import groupby
 from typing import Any
 
-from serving.reports import in_order, shown_horizon
+from models.shown_horizon import shown_horizon
+from serving.reports import in_order
 from serving.web.shown_as import money
 from serving.web.words import WORDS, word
 
@@ -83,7 +84,7 @@ class ReplayCard:
 def read_detail(report: Mapping[str, Any] | None) -> Detail | None:
     """Return what a report says beyond the metrics; None for one that was not judged, or long ago."""
     judged: Mapping[str, Any] = (report or {}).get("judged") or {}
-    main = shown_horizon(judged) if judged else {}
+    main = shown_horizon(judged)
     if not main.get("called"):
         return None
     metrics = main["metrics"]["model"]

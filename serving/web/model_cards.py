@@ -13,9 +13,10 @@ from sqlalchemy.orm import Session
 from crm_core.predictions import IN_THE_END_DAYS
 from crm_core.promotions import Promotion, find_champion
 from crm_core.records import User
+from models.shown_horizon import shown_horizon
 from serving.champions import RECORD_TYPE_OF, Champions, Trouble
 from serving.home import Home
-from serving.reports import in_order, read_backtest, read_report, shown_horizon
+from serving.reports import in_order, read_backtest, read_report
 from serving.web.judgement_card import Detail, ReplayCard, read_detail, read_replay
 from serving.web.watch_card import Watch, read_watch_card
 

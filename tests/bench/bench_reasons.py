@@ -136,7 +136,7 @@ def whole_model() -> ModelBundle:
         calibration=Calibration(),
         percentiles=np.linspace(0, 1, 101),
         grade_from=(90, 70, 40),
-        trained={"as_of": 0},
+        trained={"as_of": 0, "says_probability": True},
     )
 
 

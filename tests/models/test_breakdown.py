@@ -17,7 +17,6 @@ from models.breakdown import (
     FEWEST_RECORDS,
     NOT_GIVEN,
     OTHER,
-    compare_on_segments,
     judge_parts,
     parts_of,
     periods_of,
@@ -124,16 +123,3 @@ def test_who_said_nothing_of_some_is_judged_on_the_others() -> None:
     alone = measure(believed[rows], judged.take(rows))["log_loss"].value
     assert east.metrics is not None
     assert east.metrics["rep_probability"]["log_loss"].value == pytest.approx(alone)
-
-
-def test_two_models_are_compared_on_the_same_draws() -> None:
-    said, judged, region = _answers()
-    worse = np.where(region == "west", 0.05, said["model"])
-    east, west = compare_on_segments(said["model"], worse, judged, {"region": region})
-    assert east.gain is not None
-    assert (east.gain.value, east.gain.low, east.gain.high) == (0, 0, 0)
-    assert west.gain is not None
-    assert west.gain.high < 0
-    assert west.gap_growth is not None
-    assert west.gap_growth.low > 0
-    assert set(west.to_json()) >= {"field", "level", "gain", "champion_gap", "challenger_gap", "gap_growth"}

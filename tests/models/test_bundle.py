@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -100,7 +102,13 @@ def make_bundle(frame: pd.DataFrame, recipe: Recipe, calibration: Calibration = 
         calibration=calibration,
         percentiles=np.linspace(0.05, 0.6, 101),
         grade_from=(90, 70, 40),
-        trained={"as_of": 90 * DAY, "questions": 1500, "outcomes": 300, "without_outcome": 1200},
+        trained={
+            "as_of": 90 * DAY,
+            "says_probability": True,
+            "questions": 1500,
+            "outcomes": 300,
+            "without_outcome": 1200,
+        },
     )
 
 
@@ -224,7 +232,36 @@ def test_a_file_with_the_right_sum_but_the_wrong_content_is_refused(field: str, 
         load_bundle(data, sha256_of(data))
 
 
-@pytest.mark.parametrize("data", [b"", b"[]", b"null", b'{"format": 1}', b"\x80\x04K\x01."])
+def test_a_file_of_the_format_before_is_refused_and_says_to_train_again() -> None:
+    content = json.loads(make_bundle(make_frame(), RECIPES["logistic"]).to_bytes())
+    data = dump_json(content | {"format": 1}).encode()
+    with pytest.raises(DamagedModelError, match=r"expected format 2, got 1: train again \(crm train\)"):
+        load_bundle(data, sha256_of(data))
+
+
+FREE = {"trained", "not_reported", "middle", "reach", "records", "seen"}
+"""Parts whose keys are not those of the format, but features, days, situations or remarks."""
+
+
+def _dropped(content: dict[str, Any], way: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield (what was dropped, the rest) for every key of the format."""
+    for name, value in content.items():
+        yield f"{way}{name}", {kept: each for kept, each in content.items() if kept != name}
+        if isinstance(value, dict) and name not in FREE:
+            for what, rest in _dropped(value, f"{way}{name}."):
+                yield what, content | {name: rest}
+
+
+def test_a_file_without_any_one_of_its_keys_is_damaged(bundle: ModelBundle) -> None:
+    dropped = dict(_dropped(json.loads(bundle.to_bytes())))
+    assert {"later", "usual.by", "calibration.knots", "estimator.card", "familiar.most"} <= dropped.keys()
+    for content in dropped.values():
+        data = dump_json(content).encode()
+        with pytest.raises(DamagedModelError):
+            load_bundle(data, sha256_of(data))
+
+
+@pytest.mark.parametrize("data", [b"", b"[]", b"null", b'{"format": 2}', b"\x80\x04K\x01."])
 def test_a_file_that_is_no_model_at_all_is_refused(data: bytes) -> None:
     with pytest.raises(DamagedModelError):
         load_bundle(data, sha256_of(data))

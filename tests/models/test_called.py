@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from models.called import called_bins, counts_for, main_horizon
+from models.called import called_bins, counts_for
 from models.evaluation import Judged
+from models.shown_horizon import shown_horizon
 
 
 def _asked_weekly(
@@ -98,8 +99,8 @@ def test_nothing_is_said_where_nothing_was_called_so_or_judged() -> None:
 
 
 def test_the_shown_horizon_need_not_be_the_longest() -> None:
-    shown = main_horizon(_report()["judged"])
-    assert shown is not None
+    shown = shown_horizon(_report()["judged"])
     assert shown["horizon_days"] == 90
-    older = main_horizon({"horizons": [{"horizon_days": 30}, {"horizon_days": 60}]})
+    older = shown_horizon({"horizons": [{"horizon_days": 30}, {"horizon_days": 60}]})
     assert older == {"horizon_days": 60}
+    assert shown_horizon(None) == {}

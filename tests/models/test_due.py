@@ -101,7 +101,7 @@ def test_contributions_add_up_and_the_model_survives_its_file(recipe: Recipe) ->
         calibration=Calibration(intercept=0.1, slope=0.9),
         percentiles=np.linspace(0.0, 0.6, 101),
         grade_from=(90, 70, 40),
-        trained={"as_of": 90 * DAY, "questions": 200, "outcomes": 20},
+        trained={"as_of": 90 * DAY, "says_probability": True, "questions": 200, "outcomes": 20},
     )
     found = bundle.explain(frame)
     said = bundle.predict(frame)

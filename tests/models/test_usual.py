@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 
 import numpy as np
@@ -91,13 +90,10 @@ def test_many_rows_are_looked_at_in_part(monkeypatch: pytest.MonkeyPatch) -> Non
     assert usual.middle["meetings_count"] == pytest.approx(frame["meetings_count"][::4].mean(), rel=1e-5)
 
 
-def test_it_is_part_of_the_file_and_one_without_it_is_still_read(bundle: ModelBundle) -> None:
+def test_it_is_part_of_the_file(bundle: ModelBundle) -> None:
     assert bundle.usual.middle
     again = load_bundle(bundle.to_bytes(), bundle.sha256)
     assert again.usual == bundle.usual
-    old = json.loads(bundle.to_bytes())
-    del old["usual"]
-    assert Usual.from_json(old.get("usual")) == Usual()
 
 
 def test_a_reason_is_told_by_what_goes_the_way_of_all_together() -> None:

@@ -179,8 +179,11 @@ def made_up_files(good: ModelBundle, chance: random.Random) -> Iterator[tuple[st
     content = json.loads(good.to_bytes())
     for name, value in WRONG_VALUES:
         yield f"{name} {value!r}"[:80], json.dumps({**content, name: value}).encode()
-    for name in content.keys() - OPTIONAL:
-        yield f"without {name}", dump_json({k: v for k, v in content.items() if k != name}).encode()
+    yield "of the format before", dump_json({**content, "format": 1}).encode()
+    for path in KEYS_WITHIN:
+        yield f"without {'.'.join(path)}", dump_json(without(content, path)).encode()
+    for name in content:
+        yield f"without {name}", dump_json(without(content, (name,))).encode()
     for what, change in WRONG_TREES.items():
         for _ in range(3):
             estimator = {**content["estimator"], "trees": change(content["estimator"]["trees"], chance)}
@@ -189,8 +192,21 @@ def made_up_files(good: ModelBundle, chance: random.Random) -> Iterator[tuple[st
         yield what, data
 
 
-OPTIONAL = {"later", "familiar", "not_reported", "usual"}
-"""What a file may do without: models of before had no such thing."""
+def without(content: dict[str, Any], path: tuple[str, ...]) -> dict[str, Any]:
+    """Return a copy of a file's content from which one key was dropped."""
+    first, *rest = path
+    kept = {name: value for name, value in content.items() if rest or name != first}
+    return {**kept, first: without(content[first], tuple(rest))} if rest else kept
+
+
+KEYS_WITHIN = [
+    *(("calibration", name) for name in ("intercept", "slope", "knots")),
+    *(("estimator", name) for name in ("card", "linear", "trees")),
+    *(("usual", name) for name in ("by", "middle", "reach", "records")),
+    *(("familiar", name) for name in ("most", "seen")),
+    *(("trained", name) for name in ("as_of", "says_probability")),
+]
+"""Keys below the first level without which a file is damaged, whatever the kind of model."""
 
 WRONG_VALUES: list[tuple[str, Any]] = [
     ("format", 99),
