@@ -40,6 +40,7 @@ _STAGE = Noun(one="stage", many="stages", zh="阶段")
 _AMOUNT = Noun(one="amount", many="amounts", zh="金额")
 _CLOSE = Noun(one="expected close", many="expected closes", zh="预计成交日")
 _OWNER = Noun(one="owner", many="owners", zh="负责人")
+_TEAM = Noun(one="owner's team", many="teams", zh="负责人所在团队")
 _COMPETITOR = Noun(one="competitor", many="competitors", zh="竞争对手", measure="个")
 
 _DIRECTION = Noun(one="direction", many="directions", zh="方向")
@@ -106,6 +107,7 @@ DEAL_FEATURES: tuple[Feature, ...] = (
     DaysSinceChange(record="deal", field="expected_close_on", noun=_CLOSE),
     FieldValue(record="deal", field="source", noun=Noun(one="source", many="sources", zh="来源")),
     ChangesCount(record="deal", field="owner_id", noun=_OWNER),
+    FieldValue(record="deal", field="name", via="owner_id.team_id", noun=_TEAM),
     HistoricalRate(record="deal", field="owner_id", noun=_OWNER, horizon="90d"),
     ListLength(record="deal", field="competitors", noun=_COMPETITOR),
     AgeDays(record="deal", noun=DEAL),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields, is_dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,8 +21,11 @@ if TYPE_CHECKING:
 
 Column = npt.NDArray[np.float64] | npt.NDArray[np.object_]
 
-VIA = {"account_id": "account"}
-"""Fields that lead from a record to another whose features it may borrow."""
+VIA = {"account_id": "account", "owner_id": "user", "owner_id.team_id": "team"}
+"""Fields that lead from a record to another whose features it may borrow, step by step."""
+
+_OF_USERS = frozenset({"team_id"})
+"""What may be read of the people who own records: no model looks at who somebody is."""
 
 _BOOKKEEPING = frozenset(
     {"id", "external_id", "occurred_at", "recorded_at", "deleted_at", "version", "custom"}
@@ -154,20 +158,30 @@ def check_input(record: str, field: str) -> None:
         raise OutcomeFieldError(f"{record}.{field} is written at or after the outcome and can be no input")
     if field in SCORE_COLUMNS:
         raise OutcomeFieldError(f"{record}.{field} is written by models and can be no input of one")
+    if record == "user" and field not in _OF_USERS:
+        raise FeatureError(f"user.{field} says who somebody is: of owners only their team can be an input")
     if field in _BOOKKEEPING:
         raise FeatureError(f"{record}.{field} is bookkeeping and says nothing about the {record}")
     if not field.startswith("custom.") and field not in columns_of(RECORD_TYPES[record]):
         raise FeatureError(f"{record} has no field {field!r}")
 
 
+@cache
 def reached(record: str, via: str | None) -> str:
-    """Return the record type that a feature of `record` reads through the field `via`."""
+    """Return the record type that a feature of `record` reads through the fields `via`."""
     if via is None:
         return record
-    if via not in VIA or via not in columns_of(RECORD_TYPES[record]):
+    if via not in VIA or via.split(".")[0] not in columns_of(RECORD_TYPES[record]):
         raise FeatureError(f"{record}.{via} leads to no record; expected {' or '.join(VIA)}")
-    check_input(record, via)
+    for before, field in steps_to(via):
+        check_input(record if before is None else VIA[before], field)
     return VIA[via]
+
+
+def steps_to(via: str | None) -> list[tuple[str | None, str]]:
+    """Return (what leads to the record that names the next one, the field that names it) of each step."""
+    fields = [] if via is None else via.split(".")
+    return [(".".join(fields[:at]) or None, field) for at, field in enumerate(fields)]
 
 
 def _fields_of(need: Need) -> set[str]:
@@ -175,7 +189,7 @@ def _fields_of(need: Need) -> set[str]:
     found = {f"{need.event or owner}.{field}" for field in need.fields}
     if need.event is not None:
         found.add(f"{need.event}.occurred_at")
-    return found if need.via is None else found | {f"{need.record}.{need.via}"}
+    return found | {f"{reached(need.record, before)}.{field}" for before, field in steps_to(need.via)}
 
 
 def _decisive(value: object) -> Any:  # noqa: ANN401  any JSON value

@@ -96,6 +96,8 @@ def check_linked(record: str, via: str | None, event: str) -> None:
     owner = reached(record, via)
     if event not in RECORD_TYPES or f"{owner}_id" not in columns_of(RECORD_TYPES[event]):
         linked = [name for name, model in RECORD_TYPES.items() if f"{owner}_id" in columns_of(model)]
+        if not linked:
+            raise FeatureError(f"{record}.{via} leads to no record that events are linked to")
         raise FeatureError(f"{event!r} is linked to no {owner}; expected one of {', '.join(linked)}")
 
 

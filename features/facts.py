@@ -13,7 +13,7 @@ import numpy as np
 from crm_core.clock import instant
 from crm_core.errors import FeatureError, RecordNotFoundError
 from features.asks import Ask, Kind, Measure, Panel, panels_of, places_of
-from features.declaration import Need, reached
+from features.declaration import Need, reached, steps_to
 from features.events import AskedEvents, Floats, Versions, among
 from features.tables import AskedRecords, PopulationKey, Table, Tables
 from features.windows import Ints
@@ -45,8 +45,8 @@ class Plan:
         for need in needs:
             if need.each is not None:
                 populations.update((record_type, name, need.each) for name in need.fields)
-            if need.via is not None:
-                fields[None].add(need.via)
+            for before, name in steps_to(need.via):
+                fields[before].add(name)
             if need.event is None:
                 fields[need.via].update(need.fields)
             else:
@@ -90,10 +90,13 @@ class Facts:
         return self.as_of.astype("datetime64[us]").astype("datetime64[M]").astype(np.int64)
 
     def records(self, via: str | None) -> AskedRecords:
-        """Return the records asked about, or those they name in the field `via` as known at each instant."""
+        """Return the records asked about, or those they name in the fields `via` as known at each instant."""
         found = self._records.get(via)
         if found is None:
-            ids = self._ids if via is None else self.records(None).values(via)
+            ids = self._ids
+            if via is not None:
+                before, _, field = via.rpartition(".")
+                ids = self.records(before or None).values(field)
             found = AskedRecords(self._tables[reached(self._record_type, via)], ids, self.as_of)
             self._records[via] = found
         return found

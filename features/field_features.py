@@ -51,7 +51,10 @@ class FieldFeature(Feature):
         plain = self.field.replace("custom.", "custom_")
         if plain == self.field:
             plain = plain.removesuffix("_id").removesuffix("_on")
-        return plain if self.via is None else f"{self.owner}_{plain}"
+        if self.via is None:
+            return plain
+        way = "_".join(step.removesuffix("_id") for step in self.via.split("."))
+        return way if plain == "name" else f"{way}_{plain}"
 
     @property
     def words(self) -> Noun:

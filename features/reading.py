@@ -17,7 +17,7 @@ from crm_core.record_types import get_record_type
 from crm_core.records import RECORD_TYPES, CustomRecord, Record
 from crm_core.validation import columns_of
 from features.columns import Values, as_objects
-from features.declaration import reached
+from features.declaration import reached, steps_to
 from features.events import Versions
 from features.facts import Fields, Plan
 from features.tables import Table
@@ -33,8 +33,9 @@ def read_tables(session: Session, plan: Plan, ids: Ints) -> dict[str, Table]:
     reader = _Reader(session)
     asked: dict[str | None, Ints] = {None: _present(ids)}
     reader.read(plan.record_type, plan.fields[None], {"id": asked[None]})
-    for via in sorted(via for via in plan.fields if via is not None):
-        asked[via] = _ever_held(reader.tables[plan.record_type], via)
+    for via in sorted(via for via in plan.fields if via is not None):  # each step before the next
+        before, field = steps_to(via)[-1]
+        asked[via] = _ever_held(reader.tables[reached(plan.record_type, before)], field)
         reader.read(reached(plan.record_type, via), plan.fields[via], {"id": asked[via]})
     for event in sorted({event for _, event in plan.events}):
         vias = [via for via, other in plan.events if other == event]

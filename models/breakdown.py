@@ -51,6 +51,7 @@ _FIELDS: Mapping[str, Mapping[str, str]] = {
         "size": "account_employees",
         "stage": "stage",
         "amount": "amount",
+        "team": "owner_team",
     },
     "account": {"region": "region", "size": "employees", "industry": "industry"},
 }

@@ -42,7 +42,7 @@ NEGLIGIBLE_CALIBRATION = 0.01
 FALSE_ALARMS = 0.05
 """The chance that any segment is called worse where none is."""
 
-SEGMENTS = ("source", "region", "industry", "stage", "account_region", "account_industry")
+SEGMENTS = ("source", "region", "industry", "stage", "account_region", "account_industry", "owner_team")
 """Features whose values are segments, where a model's questions have them."""
 
 _MOST_SEGMENTS = 12

@@ -54,4 +54,5 @@ TASK = Task(
     simple_rules={"source_rate": ("source",)},
     plan_weights=weigh_ages,
     fresh=("age_days", NEW_DAYS),
+    segments=("owner_team",),
 )

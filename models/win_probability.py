@@ -18,5 +18,5 @@ TASK = Task(
     ask_to_judge=deal_cohort,
     labels=deal_labels,
     simple_rules={"stage_rate": ("stage",)},
-    segments=("pipeline",),
+    segments=("pipeline", "owner_team"),
 )

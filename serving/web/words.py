@@ -104,6 +104,7 @@ WORDS: dict[str, dict[str, object]] = {
         "industry": _("Industry"),
         "stage": _("Stage"),
         "amount": _("Amount"),
+        "team": _("Team"),
         "account": _("Account"),
     },
     "level": {
@@ -136,6 +137,7 @@ WORDS: dict[str, dict[str, object]] = {
         "orders": _("Orders"),
         "outbound_contacts": _("Contacts by us"),
         "owner": _("Owner"),
+        "owner_team": _("Team"),
         "payments": _("Payments"),
         "pipeline": _("Pipeline"),
         "region": _("Region"),

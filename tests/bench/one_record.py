@@ -33,7 +33,14 @@ WORDS: dict[str, tuple[str | None, ...]] = {
     "stage": ("needs", "proposal", "negotiation"),
     "pipeline": ("default",),
 }
-CHANGING = {"lead": ("owner_id",), "deal": ("stage", "amount", "expected_close_on"), "account": ("owner_id",)}
+CHANGING = {
+    "lead": ("owner_id",),
+    "deal": ("stage", "amount", "expected_close_on"),
+    "account": ("owner_id",),
+    "user": (),
+    "team": (),
+}
+LINKS = ("account_id", "owner_id", "team_id")
 
 
 def arrays(feature_set: FeatureSet) -> Arrays:
@@ -43,8 +50,7 @@ def arrays(feature_set: FeatureSet) -> Arrays:
     for via, fields in plan.fields.items():
         record_type = reached(plan.record_type, via)
         columns = _records(source, record_type, (BORN,), fields)
-        if "account_id" in columns:
-            columns["account_id"] = RECORD.copy()
+        columns |= {link: RECORD.copy() for link in LINKS if link in columns}
         changing = [field for field in CHANGING[record_type] if field in fields]
         found[record_type] = columns, {field: _history(source, record_type, field) for field in changing}
     for (via, event), fields in plan.events.items():

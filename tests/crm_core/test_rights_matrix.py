@@ -580,5 +580,20 @@ def test_a_reason_from_a_hidden_field_keeps_its_weight_and_loses_its_words(
     assert shown[1] == reasons[1]
 
 
+def test_a_reason_about_a_team_is_told_to_those_who_may_see_whose_a_record_is(
+    store: Store, company: Company
+) -> None:
+    fields = ["deal.owner_id", "team.name", "user.team_id"]
+    reasons = [{"group": "owner_team", "log_odds": 0.3, "en": "team: North", "zh": "团队", "fields": fields}]
+    with store.reading() as session:
+        assert Reader(session, company.people["ana"]).readable_reasons(reasons) == reasons
+    with store.transaction() as transaction:
+        transaction.session.add(
+            FieldRight(role="rep", record_type="deal", field="owner_id", read=False, write=False)
+        )
+    with store.reading() as session:
+        assert "North" not in str(Reader(session, company.people["ana"]).readable_reasons(reasons))
+
+
 def test_the_defaults_name_every_role_and_type() -> None:
     assert {record_type for _, record_type in DEFAULT_RIGHTS} == set(RECORD_TYPES)

@@ -50,7 +50,10 @@ class Database:
                 row["id"]: dict(row)
                 for row in connection.execute(f"SELECT * FROM {TABLES.get(kind, kind + 's')}")
             }
-            for kind in ("account", "lead", "deal", "activity", "order", "ticket", "contract", "payment")
+            for kind in (
+                *("user", "team", "account", "lead", "deal"),
+                *("activity", "order", "ticket", "contract", "payment"),
+            )
         }
         self.changes: dict[tuple[str, int, str], list[dict[str, Any]]] = defaultdict(list)
         for row in connection.execute("SELECT * FROM changes ORDER BY id"):
@@ -102,9 +105,18 @@ class Database:
 
     def values(self, feature: Any, record_id: int, as_of: int) -> tuple[str, int | None]:
         """The type and id of the record whose field a feature reads."""
-        if feature.via is None:
-            return feature.record, record_id
-        return "account", self.held(feature.record, record_id, feature.via, as_of)
+        kind, found = feature.record, record_id
+        for field in feature.via.split(".") if feature.via else ():
+            found = self.held(kind, found, field, as_of)
+            kind = {"account_id": "account", "owner_id": "user", "team_id": "team"}[field]
+            if found is None or not self.is_known(kind, found, as_of):
+                return kind, None
+        return kind, found
+
+    def is_known(self, kind: str, record_id: int, as_of: int) -> bool:
+        """Whether a record had come to exist, and that was known."""
+        row = self.tables[kind][record_id]
+        return bool(row["recorded_at"] <= as_of and row["occurred_at"] <= as_of)
 
 
 _PLAIN = frozenset({"id", "external_id", "occurred_at", "recorded_at", "deleted_at", "version", "custom"})

@@ -80,6 +80,13 @@ def test_a_leads_account_leads_nowhere_since_only_converted_leads_have_one() -> 
         FieldValue(record="lead", field="industry", via="account_id")
 
 
+def test_the_team_of_an_owner_is_reached_in_two_steps_and_says_what_it_reads() -> None:
+    team = FEATURE_SETS["win_probability"].get("owner_team")
+    assert team.source_fields == ("deal.owner_id", "team.name", "user.team_id")
+    assert team.say("North", "en") == "owner's team: North"
+    assert team.say("North", "zh") == "负责人所在团队：North"
+
+
 def test_an_unknown_field_record_or_link_is_refused_by_name() -> None:
     with pytest.raises(FeatureError, match="colour"):
         FieldValue(record="lead", field="colour")
@@ -89,6 +96,8 @@ def test_an_unknown_field_record_or_link_is_refused_by_name() -> None:
         events("lead", "order", NOUN)
     with pytest.raises(FeatureError, match=r"deal\.owner_id leads to no record"):
         events("deal", "order", NOUN, via="owner_id")
+    with pytest.raises(FeatureError, match=r"user\.email says who somebody is"):
+        FieldValue(record="deal", field="email", via="owner_id")
 
 
 def test_a_word_that_the_field_cannot_hold_is_refused() -> None:

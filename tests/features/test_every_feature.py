@@ -32,7 +32,7 @@ from features.event_features import (
     MedianGap,
 )
 from features.feature_set import FEATURE_SETS, FeatureSet, feature_set_for
-from features.field_features import ChangesCount, FieldAge
+from features.field_features import ChangesCount, FieldAge, FieldValue
 from features.field_measures import DaysHeld, Filled, Growth
 from features.frame import build_frame
 from features.measures import EventDistinct, EventLargest, EventShare, EventSmallest, EventTrend
@@ -73,6 +73,7 @@ VARIANTS: dict[str, tuple[Feature, ...]] = {
         DaysHeld(record="lead", field="region", value="n", lookback="60d"),
         DaysHeld(record="lead", field="custom.landing_page", value="a"),
         Filled(record="lead", field="region"),
+        FieldValue(record="lead", field="name", via="owner_id.team_id"),
         *(
             HistoricalRate(
                 record="lead", field=field, horizon="30d", lookback=lookback, each=each, strength=2
@@ -109,6 +110,7 @@ VARIANTS: dict[str, tuple[Feature, ...]] = {
         EventSmallest(of=account.TICKETS, field="satisfaction", noun=account.ACCOUNT),
         OverdueCount(of=account.PAYMENTS, lookback="180d"),
         PaymentDelay(of=account.PAYMENTS),
+        FieldValue(record="account", field="name", via="owner_id.team_id"),
     ),
 }
 """What may be declared and is not yet: other measures and windows."""

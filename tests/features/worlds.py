@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session
 from crm_core.changes import Source
 from crm_core.clock import DAY, FixedClock, instant
 from crm_core.fields import FieldKind, Known, declare_field
-from crm_core.records import RECORD_TYPES, Contact, Record, User
+from crm_core.records import RECORD_TYPES, Contact, Record, Team, User
 from crm_core.store import Store, Transaction
 
 T = TypeVar("T")
@@ -33,6 +33,8 @@ END = BEGIN + (LENGTH + 1) * DAY
 BUSY = (60, 150, 290, 400)
 """Days before which much happens: good ones to ask from."""
 
+PEOPLE = ("ana", "ben")
+TEAMS = ("north", "south")
 ENTITIES = {"account": 2, "lead": 2, "deal": 2}
 OTHERS = ("lead", "deal")
 """Records that nobody asks about, from whose outcomes rates are counted."""
@@ -94,6 +96,7 @@ def make_world(choose: Choose, size: int, others: int = 28) -> World:
         writes.append(_write(choose, number, [*entities, *writes]))
     writes += _others(choose, others)
     in_order = choose((True, True, False))
+    writes += _moves(choose)
     if in_order:
         writes.sort(key=lambda write: write.visible_at)
     else:
@@ -115,6 +118,9 @@ def poison(as_of: int) -> list[Write]:
         for number, happened in itertools.product(range(count), (as_of - DAY, as_of, later)):
             values = _absurd(entity)
             writes.append(Write("update", entity, f"{entity}{number}", happened, later, values))
+    for happened in (as_of - DAY, as_of, later):
+        writes += [Write("update", "user", name, happened, later, {"team_id": 1}) for name in PEOPLE]
+        writes += [Write("update", "team", name, happened, later, {"name": "poison"}) for name in TEAMS]
     for record_type, wanted in (("lead", "converted"), ("deal", "won")):
         for number, happened in itertools.product(range(3), (as_of - 30 * DAY, as_of - DAY)):
             changed = {"status": wanted, "owner_id": 2, "source": "b"}
@@ -140,8 +146,10 @@ def fill_store(world: World, url: str) -> Store:
     records: dict[str, Record] = {}
     with store.transaction(source=Source.IMPORT) as opened:
         _declare(opened.session)
-        for name in ("ana", "ben"):
-            opened.create(User(name=name, email=name, role="rep"))
+        for name, team in zip(PEOPLE, TEAMS, strict=True):
+            born = {"occurred_at": instant(BEGIN), "recorded_at": instant(BEGIN)}
+            records[team] = opened.create(Team(name=team, **born))
+            records[name] = opened.create(User(name=name, email=name, role="rep", **born))
             opened.create(Contact(name=name))
         for write in world.writes:
             clock.set(instant(write.visible_at if world.in_order else END))
@@ -219,6 +227,22 @@ def _others(choose: Choose, count: int) -> list[Write]:
             if choose((False,) * 9 + (True,)):
                 gone = max(write.visible_at for write in writes if write.label == label) + DAY
                 writes.append(Write("delete", record_type, label, gone, gone))
+    return writes
+
+
+def _moves(choose: Choose) -> list[Write]:
+    """People who come to another team, and teams that are renamed: learned late, or told ahead."""
+    writes = []
+    for name in PEOPLE:
+        for busy in BUSY[:3]:
+            happened = BEGIN + (2 * busy - choose((-1, 0, 1, 90))) * DAY // 2
+            learned = max(happened + choose((0, 0, 60, -3)) * DAY, BEGIN)
+            team = {"team_id": choose((None, 1, 1, 2, 2))}
+            writes.append(Write("update", "user", name, happened, learned, team))
+    renamed = BEGIN + BUSY[2] * DAY + choose((-1, 0, 1)) * DAY // 2
+    writes.append(
+        Write("update", "team", choose(TEAMS), renamed, renamed + choose((0, 30)) * DAY, {"name": "丁"})
+    )
     return writes
 
 

@@ -12,10 +12,14 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
-from crm_core.clock import FixedClock
+from crm_core.clock import FixedClock, micros
 from crm_core.predictions import Prediction
-from crm_core.records import Account
+from crm_core.records import Account, Team
 from crm_core.store import Store
+from features.feature_set import feature_set_for
+from models.building import columns_of, gather
+from models.encoding import fit_encoder
+from models.questions import ask
 from models.report import TrainingReport
 from models.scoring import score_all, score_records
 from models.simulation import Truth, simulate_company
@@ -110,6 +114,19 @@ def test_customers_who_are_gone_are_not_asked_about(company: Company, trained: T
         everybody = list(session.scalars(select(Account.id).where(Account.recorded_at <= NOW)))
     scored = score_records(company.store, trained.bundle, everybody, NOW)
     assert 0 < len(scored) < len(everybody)
+
+
+def test_the_teams_of_a_company_are_segments_that_borrow_strength(company: Company) -> None:
+    task, store = get_task("win_probability"), company.store
+    features = feature_set_for(store, task.name).select(["owner_team", "age_days"])
+    questions = ask(store, task, features, task.ask, start=NOW - timedelta(days=120), until=NOW)
+    encoder = fit_encoder(questions.frame, questions.cohort.ids, segments=task.segments)
+    (teams,) = columns_of(encoder, gather(questions, store, features, micros(NOW))).segments
+    with store.reading() as session:
+        names = set(session.scalars(select(Team.name)))
+    levels = {encoder.columns[at].level for at in teams.tolist()}
+    assert len(levels) > 1
+    assert levels <= names
 
 
 def test_every_task_is_there_by_name() -> None:

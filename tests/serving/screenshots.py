@@ -76,6 +76,7 @@ def pages_of(session: Session, cast: dict[str, User]) -> dict[str, tuple[str, st
         "search-nothing": ("rep", "/search?q=nothing+like+this"),
         "duplicates": ("manager", "/duplicates?type=lead"),
         "duplicates-customers": ("analyst", "/duplicates?type=account"),
+        "forecast": ("manager", "/forecast"),
         "models": ("analyst", "/models"),
         "api": ("analyst", "/api/docs"),
         "missing": ("rep", "/leads/999999999"),
