@@ -17,7 +17,7 @@ import numpy as np
 
 from models.forest import MOST_LEAVES, Forest, read_forest
 from models.hazard import Bools, Floats, Ints
-from models.logistic import ROWS_AT_ONCE, Scale, parts_of_rows
+from models.logistic import ROWS_IN_CACHE, Scale, parts_of_rows
 
 if TYPE_CHECKING:
     import lightgbm
@@ -307,7 +307,7 @@ class Estimator:
 
     def effects(self, matrix: Floats) -> Effects:
         """Return the effects of each encoded row."""
-        if len(matrix) <= ROWS_AT_ONCE:
+        if len(matrix) <= ROWS_IN_CACHE:
             return self._effects(matrix)
         return _one_after_another([self._effects(matrix[rows]) for rows in parts_of_rows(len(matrix))])
 

@@ -1,8 +1,9 @@
 """One training on many questions, stage by stage: `python -m tests.bench.training_run ROWS`.
 
-The questions are those of a small simulated company, asked again and again as if of other companies, until
-there are enough; each is answered from the store by the feature engine and labelled as any other. What is
-told are the seconds of each stage and the highest memory, from a process of its own.
+The questions are those of a small simulated company, drawn again and again until there are enough; each is
+answered from the store by the feature engine and labelled as any other. They are of few accounts, so that
+the sample to choose on keeps every account and asks it less often. What is told are the seconds of each
+stage, on the clock and of the processor, and the highest memory, from a process of its own.
 """
 
 from __future__ import annotations

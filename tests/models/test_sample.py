@@ -91,7 +91,8 @@ def test_a_model_fitted_part_by_part_says_the_same(rung: Rung, monkeypatch: pyte
     recipe = Recipe(rung=rung, penalty=10.0, rounds=5 if rung is Rung.FULL_TREES else None)
     whole = fit_recipe(recipe, lesson).log_odds(lesson.matrix)
     for module in (logistic, estimators):
-        monkeypatch.setattr(module, "ROWS_AT_ONCE", 300)
+        monkeypatch.setattr(module, "ROWS_IN_CACHE", 300)
+    monkeypatch.setattr(logistic, "ROWS_AT_ONCE", 300)
     monkeypatch.setattr(trees, "AT_ONCE", 300)
     assert np.allclose(fit_recipe(recipe, lesson).log_odds(lesson.matrix), whole, atol=1e-6)
 
