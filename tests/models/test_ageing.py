@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 import numpy as np
@@ -10,9 +11,10 @@ import pytest
 from crm_core.clock import micros
 from features.cohort import mondays, open_records_at
 from features.feature_set import feature_set_for
+from models.ages import judge_ages
 from models.building import build_bundle, gather
 from models.bundle import ModelBundle, load_bundle
-from models.estimators import Ageing, Steps
+from models.estimators import Ageing, Estimator, Steps
 from models.fitting import Recipe, Rung
 from models.lead_scoring import TASK
 from models.logistic import LIKELY_STEP, spreads_of_steps
@@ -94,3 +96,33 @@ def test_a_model_read_from_its_file_ages_its_records_to_the_bit(
     again = load_bundle(earlier.to_bytes(), earlier.sha256)
     rows = open_later.frame.iloc[::50].reset_index(drop=True)
     assert (again.predict(rows).log_odds == earlier.predict(rows).log_odds).all()
+
+
+def test_reports_judge_open_leads_of_all_ages(business: Business, earlier: ModelBundle) -> None:
+    """So that what is said of old ones cannot hide behind what is said of new ones."""
+    found = judge_ages(business.store, TASK, earlier, after=micros(MADE), until=micros(NOW))
+    assert [(band.from_days, band.to_days) for band in found] == [
+        (0, 7), (7, 30), (30, 60), (60, 90), (90, 180), (180, None)
+    ]  # fmt: skip
+    for band in found:
+        assert abs(band.said - band.came) < 2 * band.give_or_take + 0.02 * band.questions
+    assert sum(band.came for band in found[3:]) == 0
+    assert min(band.records for band in found) > 20
+
+
+def test_old_leads_called_as_likely_as_new_ones_are_seen_in_the_report(
+    business: Business, earlier: ModelBundle
+) -> None:
+    linear = earlier.estimator.linear
+    assert linear is not None
+    blind = replace(earlier, estimator=Estimator(linear=replace(linear, ageing=None)))
+    found = judge_ages(business.store, TASK, blind, after=micros(MADE), until=micros(NOW))
+    old = [band for band in found if band.from_days >= 60]
+    assert all(band.said > band.came + 3 * band.give_or_take for band in old)
+
+
+def test_records_that_do_not_age_are_not_judged_by_age(business: Business, earlier: ModelBundle) -> None:
+    never = replace(TASK, ages=None)
+    assert judge_ages(business.store, never, earlier, after=micros(MADE), until=micros(NOW)) == ()
+    nothing = judge_ages(business.store, TASK, earlier, after=micros(NOW), until=micros(NOW))
+    assert nothing == ()
