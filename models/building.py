@@ -16,9 +16,9 @@ from features.cohort import open_records
 from features.feature_set import FeatureSet
 from features.frame import build_frame
 from models.bundle import Calibration, ModelBundle
-from models.calibration import choose_calibration
+from models.calibration import choose_calibration, stretched
 from models.encoding import ColumnKind, Encoder, fit_encoder
-from models.estimators import Due, Gate
+from models.estimators import Due, Gate, Steps
 from models.familiar import Familiar, fit_familiar
 from models.fitting import Columns, Fitted, Recipe, Rung, fit_recipe
 from models.hazard import Exposure, Floats, Ints, expit, fading_of, log_odds_within, share_of_intervals
@@ -160,10 +160,14 @@ def _build(material: Material, recipe: Recipe | None, say: Callable[[str], None]
     lesson = asked.lesson(seen, np.ones(len(questions), dtype=np.bool_), material.until)
     fitted = fit_recipe(choice.recipe, lesson)
     say("calibrating")
-    said = say_of_others(asked, seen, choice.recipe, material.until)
+    said, base = say_of_others(asked, seen, choice.recipe, material.until)
     calibration, reach = Calibration(), Reach.by_opinion(material.task)
     if _is_enough(material):
-        calibration = choose_calibration(said, _newest(seen, asked, material.until), asked.account)
+        newest = _newest(seen, asked, material.until)
+        calibration = choose_calibration(said, newest, asked.account, base)
+        if not calibration.knots:
+            fitted = fitted.stretched(calibration.slope)
+        said = stretched(said, calibration, base)
         reach = Reach.of(material, seen, calibration.apply(said)[:, -1])
     notes = {"step": str(choice.recipe.rung), "scorecard": None if scorecard is None else scorecard.origin}
     bundle = _pack(material, encoder, fitted, calibration, reach, notes)
@@ -267,20 +271,25 @@ def _too_short(task: Task, followed: dict[int, int]) -> str:
     )
 
 
-def say_of_others(asked: Asked, seen: Exposure, recipe: Recipe, until: int) -> Floats:
-    """Return the log-odds of the hazards as said by models of other accounts: float64[n, K].
+def say_of_others(asked: Asked, seen: Exposure, recipe: Recipe, until: int) -> tuple[Floats, Floats | None]:
+    """Return the log-odds of the hazards as said by models of other accounts, and their base: float64[n, K].
 
     They correct the final model. What a model of the past got wrong is no guide here: after a jump in the
     level it would be corrected for the jump a second time, since the final model has learned from the new
     level already.
     """
     part_of = deal_accounts(asked.account, _PARTS)
-    log_odds = np.zeros(seen.at_risk.shape)
+    log_odds, base = np.zeros(seen.at_risk.shape), np.zeros(seen.at_risk.shape)
+    aged = False
     for part in range(_PARTS):
         held = part_of == part
         lesson = asked.lesson(seen, ~held, until)
-        log_odds[held] = fit_recipe(recipe, lesson).log_odds(asked.matrix[held])
-    return log_odds
+        fitted = fit_recipe(recipe, lesson)
+        log_odds[held] = fitted.log_odds(asked.matrix[held])
+        own = fitted.base(asked.matrix[held])
+        if own is not None:
+            base[held], aged = own, True
+    return log_odds, base if aged else None
 
 
 def _newest(seen: Exposure, asked: Asked, until: int) -> Exposure:
@@ -300,6 +309,7 @@ def columns_of(encoder: Encoder, material: Material) -> Columns:
         is_seasonal=np.array([column.feature in seasonal for column in encoder.columns], dtype=np.bool_),
         gate=_gate(encoder, material.task),
         due=_due(encoder, material.task),
+        steps=_steps(encoder, material.task),
         segments=_segments(encoder, material.task),
     )
 
@@ -316,6 +326,15 @@ def _due(encoder: Encoder, task: Task) -> Due | None:
     """Return which day decides, where it is among the columns."""
     found = [at for at, column in enumerate(encoder.columns) if column.name == task.decided]
     return Due(column=found[0], ends_days=task.intervals_days) if found else None
+
+
+def _steps(encoder: Encoder, task: Task) -> Steps | None:
+    """Return what ages, where that is among the columns."""
+    if task.ages is None:
+        return None
+    name, limits = task.ages
+    found = [at for at, column in enumerate(encoder.columns) if column.name == name]
+    return Steps(column=found[0], limits_days=limits, ends_days=task.intervals_days) if found else None
 
 
 def _gate(encoder: Encoder, task: Task) -> Gate | None:

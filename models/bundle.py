@@ -232,6 +232,7 @@ class ModelBundle:
             early=start.early + early,
             due=None if found.due is None else found.due.sum(axis=1),
             falls=found.falls,
+            aged=found.aged,
         )
         share = self._share(self.horizon_days)
         base = log_odds_within(self._hazards(start), share)
@@ -240,6 +241,8 @@ class ModelBundle:
         columns = found.lasting * rates.lasting[:, None] + found.early * rates.early[:, None]
         if found.due is not None and rates.due is not None:
             columns = columns + found.due * rates.due[:, None]
+        if found.aged is not None and rates.aged is not None:
+            columns[:, found.aged_by] += np.cumsum(found.aged * rates.aged, axis=1)[:, -1]
         parts = _scaled_to(self._by_feature(columns), log_odds - base)
         average = float(base[0]) if len(frame) else float("nan")
         return Explanation(base=average, parts=parts, features=self.encoder.features, log_odds=log_odds)
@@ -305,6 +308,7 @@ class ModelBundle:
             early=(start.early + far * (there.early - start.early)).ravel(),
             due=None if there.due is None else (far * there.due).ravel(),
             falls=None if there.falls is None else np.tile(there.falls, (len(nodes), 1)),
+            aged=None if there.aged is None else np.concatenate(list(far[:, :, None] * there.aged)),
         )
         raw = self._raw(on_the_way)
         slopes = slopes_within(self.calibration.apply(raw), share) * self.calibration.rates(raw)
@@ -315,6 +319,7 @@ class ModelBundle:
             lasting=np.cumsum(mean, axis=1)[:, -1],
             early=np.cumsum(mean * self.fading, axis=1)[:, -1],
             due=None if there.falls is None else np.cumsum(mean * there.falls, axis=1)[:, -1],
+            aged=mean,
         )
 
     def _share(self, days: int) -> Floats:

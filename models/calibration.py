@@ -30,10 +30,15 @@ _LIKE_THE_LINE = 10.0
 _CERTAINTY = 0.8
 """Coverage of the interval of the gain of steps over the line that must lie above 0."""
 
+_LEAST_SLOPE = 0.1
+"""A base is never divided by less."""
+
 _ITERATIONS = 30
 
 
-def choose_calibration(log_odds: Floats, exposure: Exposure, account: Ints) -> Calibration:
+def choose_calibration(
+    log_odds: Floats, exposure: Exposure, account: Ints, base: Floats | None = None
+) -> Calibration:
     """Return the correction that would have been right later: a line, or steps where they beat it.
 
     Parameters
@@ -44,8 +49,10 @@ def choose_calibration(log_odds: Floats, exposure: Exposure, account: Ints) -> C
         What came of them; the intervals that ended first teach both corrections, the later ones judge.
     account
         int64[n], what is drawn again to tell a gain from noise.
+    base
+        float64[n, K], what a line leaves as it is, see `fit_calibration`.
     """
-    line = fit_calibration(log_odds, exposure)
+    line = fit_calibration(log_odds, exposure, base)
     if int(exposure.counted.sum()) < FEWEST_FOR_STEPS or not exposure.event.any():
         return line
     middle = int(np.median(exposure.closed_at[exposure.event]))
@@ -53,9 +60,8 @@ def choose_calibration(log_odds: Floats, exposure: Exposure, account: Ints) -> C
     later = exposure.closed_within(middle, int(exposure.closed_at.max()))
     if not earlier.event.any() or not later.event.any():
         return line
-    losses = [
-        log_loss_of(fit(log_odds, earlier).apply(log_odds), later) for fit in (fit_calibration, fit_isotonic)
-    ]
+    tried = [fit_calibration(log_odds, earlier, base), fit_isotonic(log_odds, earlier)]
+    losses = [log_loss_of(one.apply(stretched(log_odds, one, base)), later) for one in tried]
     rows = later.counted
     gain = compare_losses(
         losses[0][rows], losses[1][rows], account[rows], weight=later.weight[rows], coverage=_CERTAINTY
@@ -63,7 +69,14 @@ def choose_calibration(log_odds: Floats, exposure: Exposure, account: Ints) -> C
     return fit_isotonic(log_odds, exposure) if gain.low > 0 else line
 
 
-def fit_calibration(log_odds: Floats, exposure: Exposure) -> Calibration:
+def stretched(log_odds: Floats, correction: Calibration, base: Floats | None) -> Floats:
+    """Return the log-odds that a correction is for: with their base divided by the slope of a line."""
+    if base is None or correction.knots:
+        return log_odds
+    return log_odds + base * (1 / correction.slope - 1)
+
+
+def fit_calibration(log_odds: Floats, exposure: Exposure, base: Floats | None = None) -> Calibration:
     """Return the line that fits hazards which the model said of intervals it had not seen.
 
     Parameters
@@ -72,21 +85,26 @@ def fit_calibration(log_odds: Floats, exposure: Exposure) -> Calibration:
         float64[n, K], log-odds of the hazards, of a model that had not learned from these questions.
     exposure
         What came of them. Few outcomes leave the correction near none.
+    base
+        float64[n, K], the part of `log_odds` that many outcomes tell, as what the age adds: the slope acts on
+        the rest alone, and the line is for log-odds as `stretched` returns them.
 
     Notes
     -----
-    Shift and slope act around the mean log-odds of what is judged, where they can be told apart: a slope
-    does not move the level.
+    Shift and slope act around the base, or the mean log-odds of what is judged, where they can be told apart:
+    a slope does not move the level. Where it would, a slope below 1, which features of few outcomes ask for,
+    would call the records likelier again of which age has told that hardly any come.
     """
     weight = np.where(exposure.at_risk, exposure.weight[:, None], 0.0)
     if weight.sum() == 0:
         return Calibration()
     centre = float((weight * log_odds).sum() / weight.sum())
-    away = log_odds - centre
+    start = np.full(log_odds.shape, centre) if base is None else base
+    away = log_odds - start
     precision = np.full(2, PRIOR_DEVIATION**-2)
     point, prior = np.array([0.0, 1.0]), np.array([0.0, 1.0])
     for _ in range(_ITERATIONS):
-        chance = expit(centre + point[0] + point[1] * away)
+        chance = expit(start + point[0] + point[1] * away)
         error = weight * (chance - exposure.event)
         curve = weight * chance * (1 - chance)
         gradient = np.array([error.sum(), (error * away).sum()]) + precision * (point - prior)
@@ -94,6 +112,8 @@ def fit_calibration(log_odds: Floats, exposure: Exposure) -> Calibration:
         curvature = np.array([[curve.sum(), cross], [cross, (curve * away**2).sum()]]) + np.diag(precision)
         point = point - np.clip(np.linalg.solve(curvature, gradient), -1, 1)
     shift, slope = float(point[0]), float(point[1])
+    if base is not None:
+        return Calibration(intercept=shift, slope=max(slope, _LEAST_SLOPE))
     return Calibration(intercept=centre + shift - slope * centre, slope=slope)
 
 

@@ -97,11 +97,11 @@ def _bin(span: tuple[int, int], said: Floats, judged: Judged, drawn: Floats) -> 
         records=records,
         said=float(said.mean()),
         happened=share,
-        give_or_take=_give_or_take(share, float(np.nanstd(drawn[1:])), len(judged), records),
+        give_or_take=give_or_take(share, float(np.nanstd(drawn[1:])), len(judged), records),
     )
 
 
-def _give_or_take(share: float, error: float, questions: int, records: int) -> float:
+def give_or_take(share: float, error: float, questions: int, records: int) -> float:
     """Return how far the truth may be from a share whose error was found by drawing entities again.
 
     Where all answers were the same, drawing again shows no error: as many answers as records are believed.

@@ -28,16 +28,20 @@ class Effects:
     """What a model says of n records, in log-odds of the hazards: `lasting` and `early`, float64[n] each.
 
     `due` (float64[n]) holds only in the interval that a day falls into, `falls` (float64[n, K]) tells which.
+    `aged` (float64[n, K]) is what the age makes of each interval.
     """
 
     lasting: Floats
     early: Floats
     due: Floats | None = None
     falls: Floats | None = None
+    aged: Floats | None = None
 
     def on_hazards(self, fading: Floats) -> Floats:
         """Return what is added to the level of each interval: float64[n, K]."""
         added = self.lasting[:, None] + self.early[:, None] * fading
+        if self.aged is not None:
+            added = added + self.aged
         return added if self.due is None or self.falls is None else added + self.due[:, None] * self.falls
 
 
@@ -45,17 +49,22 @@ def _one_after_another(parts: Sequence[Effects]) -> Effects:
     """Return the effects of the rows of all parts."""
     due = [part.due for part in parts if part.due is not None]
     falls = [part.falls for part in parts if part.falls is not None]
+    aged = [part.aged for part in parts if part.aged is not None]
     return Effects(
         lasting=np.concatenate([part.lasting for part in parts]),
         early=np.concatenate([part.early for part in parts]),
         due=np.concatenate(due) if due else None,
         falls=np.concatenate(falls) if falls else None,
+        aged=np.concatenate(aged) if aged else None,
     )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Contributions:
-    """Effects taken apart: what each column adds, float64[n, p], to the effects of the average row."""
+    """Effects taken apart: what each column adds, float64[n, p], to the effects of the average row.
+
+    `aged` (float64[n, K]) is all that of one column, `aged_by`.
+    """
 
     lasting: Floats
     early: Floats
@@ -63,6 +72,8 @@ class Contributions:
     average_early: float
     due: Floats | None = None
     falls: Floats | None = None
+    aged: Floats | None = None
+    aged_by: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +100,73 @@ class Due:
         days = matrix[:, [self.column]]
         starts = (0, *self.ends_days[:-1])
         return np.asarray((days > starts) & (days <= self.ends_days), dtype=np.float64)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Steps:
+    """An age in days in one column, the limits beyond which a hazard is another, the ends of intervals."""
+
+    column: int
+    limits_days: tuple[float, ...]
+    ends_days: tuple[int, ...]
+
+    def age(self, matrix: Floats) -> Floats:
+        """Return the age of each row: float64[n]; a missing one is 0."""
+        return np.nan_to_num(matrix[:, self.column])
+
+    def reached(self, ages: Floats) -> Floats:
+        """Return which share of each interval lies beyond each limit of age: float64[n, K, limits].
+
+        What counts is the age reached in the interval, not that at the question: a lead of 10 days in its
+        third week and a new one in its fifth are of the same age then.
+        """
+        age = ages[:, None, None]
+        ends = np.array(self.ends_days, dtype=np.float64)[:, None]
+        width = np.diff(ends, axis=0, prepend=0.0)
+        return np.asarray(np.clip((age + ends - self.limits_days) / width, 0.0, 1.0), dtype=np.float64)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ageing:
+    """What is added to the log-odds of a hazard beyond each limit of age.
+
+    `weight` is float64[limits]; `mean` (float64[K, limits]) is how far the training rows had got, so that
+    the average row has no effect.
+    """
+
+    steps: Steps
+    weight: Floats
+    mean: Floats
+
+    def on_hazards(self, matrix: Floats) -> Floats:
+        """Return what is added in each interval: float64[n, K]."""
+        added = np.zeros((len(matrix), len(self.mean)))
+        away = self.steps.reached(self.steps.age(matrix)) - self.mean
+        for weight, part in zip(self.weight.tolist(), np.moveaxis(away, 2, 0), strict=True):
+            added += weight * part  # in one order: a row gets the same alone as among others
+        return added
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as plain data."""
+        return {
+            "column": self.steps.column,
+            "limits_days": list(self.steps.limits_days),
+            "ends_days": list(self.steps.ends_days),
+            "weight": self.weight.tolist(),
+            "mean": self.mean.tolist(),
+        }
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any] | None) -> Ageing | None:
+        """Return what `to_json` described."""
+        if data is None:
+            return None
+        limits, ends = tuple(data["limits_days"]), tuple(data["ends_days"])
+        return cls(
+            steps=Steps(column=data["column"], limits_days=limits, ends_days=ends),
+            weight=np.array(data["weight"], dtype=np.float64),
+            mean=np.array(data["mean"], dtype=np.float64),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,6 +205,7 @@ class Linear:
 
     `lasting` weighs on every interval, `early` fades over them, `fresh` is added to `lasting` where the
     gate is open. `due` weighs on the interval alone that a day falls into, and `due_level` is added there.
+    `ageing` is what the age reached in each interval adds.
     """
 
     scale: Scale
@@ -137,6 +216,7 @@ class Linear:
     due: Weights | None = None
     due_by: Due | None = None
     due_level: float = 0.0
+    ageing: Ageing | None = None
 
     def due_terms(self, matrix: Floats) -> tuple[Floats, Floats] | None:
         """Return each column's term where the day falls, float64[n, p], and where that is, float64[n, K]."""
@@ -169,6 +249,7 @@ class Linear:
             "due": None if self.due is None else self.due.to_json(),
             "due_by": None if self.due_by is None else [self.due_by.column, list(self.due_by.ends_days)],
             "due_level": self.due_level,
+            "ageing": None if self.ageing is None else self.ageing.to_json(),
         }
 
     @classmethod
@@ -187,6 +268,7 @@ class Linear:
             due=Weights.from_json(data["due"]),
             due_by=None if due_by is None else Due(column=due_by[0], ends_days=tuple(due_by[1])),
             due_level=float(data["due_level"]),
+            ageing=Ageing.from_json(data["ageing"]),
         )
 
 
@@ -320,10 +402,16 @@ class Estimator:
             lasting = lasting + (self.card.rows(matrix) * self.card.weight).sum(axis=1)
         if self.trees is not None:
             lasting = lasting + self.trees.score(matrix)
+        aged = None if self.ageing is None else self.ageing.on_hazards(matrix)
         found = self._due_terms(matrix)
         if found is None:
-            return Effects(lasting=lasting, early=early)
-        return Effects(lasting=lasting, early=early, due=found[0].sum(axis=1), falls=found[1])
+            return Effects(lasting=lasting, early=early, aged=aged)
+        return Effects(lasting=lasting, early=early, due=found[0].sum(axis=1), falls=found[1], aged=aged)
+
+    @property
+    def ageing(self) -> Ageing | None:
+        """Return what age adds, where it was fitted."""
+        return None if self.linear is None else self.linear.ageing
 
     def _due_terms(self, matrix: Floats) -> tuple[Floats, Floats] | None:
         return None if self.linear is None else self.linear.due_terms(matrix)
@@ -341,7 +429,14 @@ class Estimator:
             lasting = lasting + terms
         due, falls = self._due_terms(matrix) or (None, None)
         return Contributions(
-            lasting=lasting, early=early, average_lasting=average, average_early=0.0, due=due, falls=falls
+            lasting=lasting,
+            early=early,
+            average_lasting=average,
+            average_early=0.0,
+            due=due,
+            falls=falls,
+            aged=None if self.ageing is None else self.ageing.on_hazards(matrix),
+            aged_by=0 if self.ageing is None else self.ageing.steps.column,
         )
 
     def check(self, columns: int) -> None:
@@ -351,6 +446,8 @@ class Estimator:
         if self.linear is not None:
             nothing = np.full((1, columns), np.nan)
             terms = (*self.linear.terms(nothing), *(self.linear.due_terms(nothing) or ()))
+            if self.ageing is not None:
+                terms = (*terms, self.ageing.on_hazards(nothing))
             if not all(np.isfinite(part).all() for part in terms):
                 msg = "expected finite weights"
                 raise ValueError(msg)

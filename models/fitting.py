@@ -10,9 +10,9 @@ import numpy as np
 
 from crm_core.clock import DAY
 from crm_core.errors import ScorecardError
-from models.estimators import Card, Due, Estimator, Gate, Linear, Weights
+from models.estimators import Ageing, Card, Due, Estimator, Gate, Linear, Steps, Weights
 from models.hazard import Bools, Exposure, Floats, Ints
-from models.logistic import Block, Scale, fit_levels, fit_scale, fit_weights, spread_of
+from models.logistic import Block, Scale, fit_levels, fit_scale, fit_weights, spread_of, spreads_of_steps
 from models.trees import ADDITIVE, FULL, TreeRows, TreeShape, fit_trees
 
 
@@ -32,6 +32,9 @@ TWO_YEARS = 730 * DAY
 
 _HARDLY = 0.1
 """Strength of shrinkage of what is a level."""
+
+_AGED = "aged "
+"""What the names of the blocks of steps of age begin with."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +77,20 @@ class Fitted:
         """Return the log-odds of the hazards: float64[n, K]."""
         return self.levels + self.estimator.effects(matrix).on_hazards(self.fading)
 
+    def base(self, matrix: Floats) -> Floats | None:
+        """Return what age and the levels alone make of the hazards: float64[n, K]; None without ageing."""
+        ageing = self.estimator.ageing
+        return None if ageing is None else self.levels + ageing.on_hazards(matrix)
+
+    def stretched(self, slope: float) -> Fitted:
+        """Return the model with its base divided by the slope of a line that is for such log-odds."""
+        linear = self.estimator.linear
+        if linear is None or linear.ageing is None:
+            return self
+        ageing = replace(linear.ageing, weight=linear.ageing.weight / slope)
+        estimator = replace(self.estimator, linear=replace(linear, ageing=ageing))
+        return replace(self, estimator=estimator, levels=self.levels / slope)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Prior:
@@ -85,7 +102,7 @@ class Prior:
 
 @dataclass(frozen=True, kw_only=True)
 class Columns:
-    """What the columns of a matrix are, bool[p] each; which tells fresh records, and what people expect.
+    """What the columns of a matrix are, bool[p] each; which tell what is fresh, what ages, what is expected.
 
     `segments` has the columns of each category whose levels borrow strength from the whole.
     """
@@ -94,6 +111,7 @@ class Columns:
     is_seasonal: Bools
     gate: Gate | None = None
     due: Due | None = None
+    steps: Steps | None = None
     prior: Prior | None = None
     segments: tuple[Ints, ...] = ()
 
@@ -204,6 +222,9 @@ def _fit_logistic(lesson: Lesson, penalty: float, strengths: Floats | None, *, e
         level = np.append(_HARDLY / penalty, np.ones(news.shape[1]))
         falls = columns.due.falls(lesson.matrix)
         blocks["due"] = Block(rows=np.column_stack([np.ones(len(news)), news]), load=falls, strength=level)
+    begun = None if columns.steps is None else _begin_ageing(columns.steps, lesson)
+    if begun is not None:
+        blocks |= _blocks_of_ageing(begun, lesson, penalty)
     card = None
     if expert:
         card = _prior_of(lesson).card.fitted_to(lesson.matrix, exposure.weight)
@@ -215,9 +236,50 @@ def _fit_logistic(lesson: Lesson, penalty: float, strengths: Floats | None, *, e
     due_level = 0.0
     if "due" in found:
         due_level, found["due"] = float(found["due"][0]), found["due"][1:]
+    ageing = None
+    if begun is not None:
+        parts = [name for name in found if name.startswith(_AGED)]
+        ageing = replace(begun, weight=np.concatenate([found.pop(name) for name in parts]))
     weights = {name: _weights(values, scale) for name, values in found.items()}
-    linear = Linear(scale=scale, gate=columns.gate, due_by=columns.due, due_level=due_level, **weights)
+    linear = Linear(
+        scale=scale, gate=columns.gate, due_by=columns.due, due_level=due_level, ageing=ageing, **weights
+    )
     return Fitted(estimator=Estimator(card=card, linear=linear), levels=levels, fading=lesson.fading)
+
+
+def _begin_ageing(steps: Steps, lesson: Lesson) -> Ageing:
+    """Return steps of no height, with how far the rows have got."""
+    far = np.average(steps.reached(steps.age(lesson.matrix)), axis=0, weights=lesson.exposure.weight)
+    return Ageing(steps=steps, weight=np.zeros(len(steps.limits_days)), mean=far)
+
+
+def _blocks_of_ageing(begun: Ageing, lesson: Lesson, penalty: float) -> dict[str, Block]:
+    """Return a block for each step, which itself says how strongly it is shrunk."""
+    steps = begun.steps
+    age = steps.age(lesson.matrix)
+    away = steps.reached(age) - begun.mean
+    strength = _spreads_of_steps(steps, age, lesson.exposure) ** -2 / penalty
+    ones = np.ones((len(age), 1))
+    return {
+        f"{_AGED}{place}": Block(rows=ones, load=away[:, :, place], strength=strength[[place]])
+        for place in range(away.shape[2])
+    }
+
+
+def _spreads_of_steps(steps: Steps, age: Floats, exposure: Exposure) -> Floats:
+    """Return how large each step is, of questions put together by whole days of age."""
+    days, place = np.unique(np.round(age), return_inverse=True)
+    at_risk, event = (
+        _sums_by(place, len(days), exposure.weight[:, None] * seen)
+        for seen in (exposure.at_risk, exposure.event)
+    )
+    return spreads_of_steps(steps.reached(days), at_risk, event)
+
+
+def _sums_by(place: Ints, groups: int, values: Floats) -> Floats:
+    """Return the sums of rows by group: float64[groups, K]."""
+    columns = [np.bincount(place, weights=column, minlength=groups) for column in values.T]
+    return np.stack(columns, axis=1)
 
 
 def _widened(strengths: Floats | None, width: int) -> Floats | None:

@@ -51,6 +51,7 @@ def of_kind(task: Task, kind: str) -> Task:
         plan_weights=None,
         structural=frozenset(),
         fresh=None,
+        ages=None,
         only_at_creation=kind == UNDATED,
         no_time_order=kind == UNDATED,
         variants={},

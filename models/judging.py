@@ -11,6 +11,7 @@ import numpy as np
 from crm_core.clock import instant
 from crm_core.store import Store
 from features.feature_set import feature_set_for
+from models.ages import AgeBand, judge_ages
 from models.baselines import Baseline
 from models.breakdown import Part, judge_parts, parts_of
 from models.bundle import ModelBundle
@@ -86,7 +87,8 @@ class Judgement:
     """How right a model was on questions asked, after it was made, from `first` to `last` (microseconds).
 
     `horizon_days` is the horizon of the probability that is shown on records. `importances` are groups of
-    features with their mean absolute contribution to its log-odds, the largest first.
+    features with their mean absolute contribution to its log-odds, the largest first. `ages` has what was
+    said of all open records, old ones too, where records age.
     """
 
     estimator: str
@@ -96,6 +98,7 @@ class Judgement:
     last: int
     horizons: tuple[HorizonJudgement, ...]
     importances: tuple[tuple[str, float], ...] = ()
+    ages: tuple[AgeBand, ...] = ()
 
     @property
     def main(self) -> HorizonJudgement:
@@ -114,6 +117,7 @@ class Judgement:
             "importances": [
                 {"group": group, "mean_abs_log_odds": round(size, 6)} for group, size in self.importances
             ],
+            "ages": [band.to_json() for band in self.ages],
         }
 
 
@@ -147,14 +151,16 @@ def _judge(bundle: ModelBundle, questions: Questions, bench: Bench, estimator: s
     if not any(one.horizon_days == bundle.horizon_days for one in horizons):
         return None
     over = answers(bench.store, questions, bundle.horizon_days).over
+    made, last = bundle.trained["as_of"], int(questions.as_of[over].max())
     return Judgement(
         estimator=str(estimator),
         horizon_days=bundle.horizon_days,
-        made_as_of=bundle.trained["as_of"],
+        made_as_of=made,
         first=int(questions.as_of[over].min()),
-        last=int(questions.as_of[over].max()),
+        last=last,
         horizons=tuple(horizons),
         importances=_importances(bundle, questions.take(over), bench.store),
+        ages=judge_ages(bench.store, questions.task, bundle, after=made, until=last),
     )
 
 

@@ -24,6 +24,11 @@ NEW_DAYS = 3.5
 """Younger leads are judged by where they came from; of older ones it tells more what they did since."""
 
 
+AGE_LIMITS_DAYS = (7.0, 30.0, 60.0, 90.0, 180.0)
+"""Ages beyond each of which leads may be converted at another rate. Nine limits tell
+the public Olist leads no better than these, and those of a small company worse."""
+
+
 def ask_leads(store: Store, *, start: datetime, until: datetime) -> Cohort:
     """Return open leads at creation and at fixed ages."""
     return lead_cohort(store, start=start, until=until, ages_days=AGES_DAYS)
@@ -55,4 +60,5 @@ TASK = Task(
     plan_weights=weigh_ages,
     fresh=("age_days", NEW_DAYS),
     segments=("owner_team",),
+    ages=("age_days", AGE_LIMITS_DAYS),
 )

@@ -26,6 +26,9 @@ LEVEL_PRIOR = 0.1
 LIKELY_SPREAD = 0.3
 """Standard deviation of the levels of segments (in log-odds) that is believed in before any was seen."""
 
+LIKELY_STEP = 1.0
+"""The same of the steps that a hazard takes as records grow older: the odds may fall to a third at any."""
+
 _SPREADS = (0.01, 3.0)
 _SPREAD_FOUND = 1e-6
 _MOST_STEPS = 40
@@ -92,6 +95,40 @@ def spread_of(member: Floats, exposure: Exposure, offset: Floats) -> float:
         if abs(np.log(precision / before)) < _SPREAD_FOUND:
             break
     return float(np.clip(precision**-0.5, *_SPREADS))
+
+
+def spreads_of_steps(reached: Floats, at_risk: Floats, event: Floats) -> Floats:
+    """Return how large each step of a hazard is, as the deviation of its weight from 0: float64[steps].
+
+    Empirical Bayes, as in `spread_of`, for each step alone, beside levels and nothing else, and together
+    with one step more of LIKELY_STEP: where a hazard ends at some age, that step may fall as deep as it does
+    without the others growing with it.
+
+    Parameters
+    ----------
+    reached
+        float64[g, K, steps], how far groups of questions are beyond each step in each interval.
+    at_risk, event
+        float64[g, K], the weights of their questions that were at risk, and of those with the event.
+    """
+    groups, intervals, steps = reached.shape
+    levels = np.broadcast_to(np.eye(intervals), (groups, intervals, intervals))
+    rows = np.concatenate([levels, reached], axis=2).reshape(groups * intervals, -1)
+    seen, happened = at_risk.ravel(), event.ravel()
+    start = float(np.log((happened.sum() + 0.5) / max(seen.sum() - happened.sum(), 0.5)))
+    centre = np.concatenate([np.full(intervals, start), np.zeros(steps)])
+    point, precision = centre.copy(), np.full(steps, LIKELY_STEP**-2)
+    for _ in range(_MOST_STEPS):
+        chance = expit(rows @ point)
+        prior = np.concatenate([np.full(intervals, LEVEL_PRIOR), precision])
+        curvature = (rows.T * (seen * chance * (1 - chance))) @ rows + np.diag(prior)
+        gradient = rows.T @ (seen * chance - happened) + prior * (point - centre)
+        point = point - np.clip(np.linalg.solve(curvature, gradient), -1.0, 1.0)
+        well_known = 1 - precision * np.diag(np.linalg.inv(curvature))[intervals:]
+        before, precision = precision, (well_known + 1) / (point[intervals:] ** 2 + LIKELY_STEP**2)
+        if np.abs(np.log(precision / before)).max() < _SPREAD_FOUND:
+            break
+    return np.clip(precision**-0.5, *_SPREADS)
 
 
 @dataclass(frozen=True, kw_only=True)

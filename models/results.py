@@ -92,6 +92,7 @@ def _tables(report: Report) -> Iterator[str]:
     yield from _more(main)
     yield from _called(main)
     yield from _parts(main)
+    yield from _ages(report["judged"])
 
 
 def _more(main: Mapping[str, Any]) -> Iterator[str]:
@@ -161,6 +162,28 @@ def _parts(main: Mapping[str, Any]) -> Iterator[str]:
         cells = [_figure(model[name], wide=name != "mean_probability") for name in _PART_COLUMNS]
         beside = [_figure(metrics.get(name, {}).get("log_loss")) for name in others]
         yield from _row((*head, *cells, *beside))
+
+
+def _ages(judged: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what was said of all open records by their age, and what came."""
+    bands: Sequence[Mapping[str, Any]] = judged.get("ages") or ()
+    if not bands:
+        return
+    yield ""
+    within = f"within {judged['horizon_days']} days"
+    yield f"All open records on Mondays, by age; sums of what was said, and of what came {within}:"
+    yield ""
+    yield from _row(("days old", "questions", "records", "said", "came", "give or take"))
+    yield from _row(("---",) * 6)
+    for band in bands:
+        counts = f"{band['questions']:,}", f"{band['records']:,}"
+        sums = f"{band['said']:,.0f}", f"{band['came']:,}", f"{band['give_or_take']:,.0f}"
+        yield from _row((_span_of(band), *counts, *sums))
+
+
+def _span_of(band: Mapping[str, Any]) -> str:
+    start, end = band["from_days"], band["to_days"]
+    return f"{start:g} and more" if end is None else f"{start:g} to {end:g}"
 
 
 def _line(

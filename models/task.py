@@ -78,6 +78,9 @@ class Task:
         are the same throughout stay together.
     decided
         A number of days: what matters most may matter only in the interval that this day falls into.
+    ages
+        A number of days since something, and the limits beyond which, reached in an interval, its hazard is
+        another.
     structural
         Features that decide the outcome by what they are, as when a contract may end: no leak.
     segments
@@ -108,6 +111,7 @@ class Task:
     only_at_creation: bool = False
     no_time_order: bool = False
     decided: str | None = None
+    ages: tuple[str, tuple[float, ...]] | None = None
     segments: tuple[str, ...] = ()
     scorecards: Mapping[str, Scorecard] = field(default_factory=dict)
     variants: Mapping[str, Task] = field(default_factory=dict)

@@ -191,6 +191,7 @@ def show_judgement(judged: Mapping[str, Any], *, no_time_order: bool = False) ->
     table(title, ("", *METRICS.values()), rows)
     _show_called(main.get("called") or (), main["horizon_days"])
     _show_parts(main.get("parts") or ())
+    _show_ages(judged.get("ages") or ())
     _show_money(main.get("money"))
 
 
@@ -201,6 +202,29 @@ def _show_called(called: Sequence[Mapping[str, Any]], days: int) -> None:
             f"{one['low']:.0%} to {one['high']:.0%}, {one['happened']:.0%} came true "
             f"{horizon_in_words(days)}, give or take {one['give_or_take']:.0%}"
         )
+
+
+def _show_ages(bands: Sequence[Mapping[str, Any]]) -> None:
+    """Print what was said of all open records by their age, and what came."""
+    if not bands:
+        return
+    rows = [
+        [
+            f"{band['from_days']:g}+"
+            if band["to_days"] is None
+            else f"{band['from_days']:g}-{band['to_days']:g}",
+            f"{band['questions']:,}",
+            f"{band['said']:,.0f}",
+            f"{band['came']:,}",
+            f"{band['give_or_take']:,.0f}",
+        ]
+        for band in bands
+    ]
+    table(
+        "All open records on Mondays, by age",
+        ("days old", "questions>", "said>", "came>", "give or take>"),
+        rows,
+    )
 
 
 def _show_parts(parts: Sequence[Mapping[str, Any]]) -> None:

@@ -56,6 +56,7 @@ class Detail:
     parts: Sequence[PartLine]
     money: MoneyCard | None
     importances: Sequence[tuple[str, float, int]]
+    ages: Sequence[Mapping[str, Any]] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +97,7 @@ def read_detail(report: Mapping[str, Any] | None) -> Detail | None:
         parts=[_part(part) for part in main.get("parts") or ()],
         money=_money(main["money"]) if main.get("money") else None,
         importances=_importances(judged.get("importances") or ()),
+        ages=judged.get("ages") or (),
     )
 
 

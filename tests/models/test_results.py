@@ -102,6 +102,10 @@ def _full() -> dict[str, Any]:
             },
         },
     }
+    band = {"from_days": 180.0, "to_days": None, "questions": 1200, "records": 300, "said": 40.4, "came": 12}
+    report["judged"]["ages"] = [band | {"from_days": 7.0, "to_days": 30.0}, band]
+    for one in report["judged"]["ages"]:
+        one["give_or_take"] = 5.6
     report["judged"]["horizons"].append(shown)
     report["judged"]["horizon_days"] = 60
     return report
@@ -113,6 +117,8 @@ def test_counts_parts_and_money_are_told_of_the_shown_horizon() -> None:
     assert "| source | web | 1,240 | 310 | 0.200 | 0.300 (0.200 to 0.400) | 0.700 (0.600 to 0.800) |" in page
     assert "| source | fair | 1,240 | 310 | too few: 7 with the outcome |" in page
     assert "1,000 EUR expected" in page
+    assert "| 7 to 30 | 1,200 | 300 | 40 | 12 | 6 |" in page
+    assert "| 180 and more | 1,200 | 300 | 40 | 12 | 6 |" in page
     assert "0.230 (0.130 to 0.330) | 0.380 (0.280 to 0.480) |" in page
 
 
@@ -120,7 +126,7 @@ def test_every_table_is_as_wide_as_its_head() -> None:
     tables = [
         block for block in render_report("Leads", _full()).split("\n\n") if block.lstrip().startswith("|")
     ]
-    assert len(tables) == 4
+    assert len(tables) == 5
     for table in tables:
         assert len({line.count("|") for line in table.strip().splitlines()}) == 1
 

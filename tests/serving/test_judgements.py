@@ -11,6 +11,7 @@ import pytest
 from flask import Flask
 
 from crm_core.clock import DAY, micros
+from models.ages import AgeBand
 from models.breakdown import judge_parts
 from models.called import called_bins
 from models.captured import Amounts, judge_money
@@ -60,6 +61,11 @@ def judged() -> dict[str, Any]:
         "last_asked": "2025-09-01T00:00:00+00:00",
         "horizons": [horizon, longer],
         "importances": [{"group": "stage", "mean_abs_log_odds": 0.65}],
+        "ages": [
+            AgeBand(
+                from_days=60.0, to_days=None, questions=900, records=90, said=37.2, came=14, give_or_take=6.1
+            ).to_json()
+        ],
     }
 
 
@@ -105,6 +111,9 @@ def replayed() -> dict[str, Any]:
                 "others",
                 "too few for figures",
                 "Parts of the Brier",
+                "Open records by age",
+                "≥ 60",
+                "± 6",
             ],
         ),
         (
@@ -115,6 +124,7 @@ def replayed() -> dict[str, Any]:
                 "其他",
                 "数量太少",
                 "Brier 分数的构成",
+                "按时长看未结记录",
                 "历史回放",
                 "影响最大的因素",
             ],
@@ -134,7 +144,7 @@ def test_the_page_of_models_tells_counts_money_segments_and_mondays(
     assert f"{outcomes}" in page
     monday = replayed()["mondays"][0]
     assert f"{monday['asked']}" in page
-    assert page.count("<details") == 5
+    assert page.count("<details") == 6
 
 
 def test_a_report_from_before_these_figures_is_shown_without_them(
