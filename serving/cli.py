@@ -24,7 +24,7 @@ from serving.commands import (
     versions,
     watch,
 )
-from serving.commands.options import read_instant
+from serving.commands.options import home_option, json_option, read_instant
 from serving.console import answer, say, stage, table
 from serving.opening import open_store
 from serving.settings import Settings, load_settings
@@ -53,14 +53,6 @@ def main() -> None:
     """A CRM whose records say what is likely to happen next, and how sure it is."""
 
 
-_home = click.option(
-    "--home",
-    type=click.Path(file_okay=False, path_type=Path),
-    help="Folder below which everything is kept (default: CRM_HOME, or home in the checkout).",
-)
-_json = click.option(
-    "--json", "as_json", is_flag=True, help="Print one JSON object; progress is on standard error."
-)
 _task = click.argument("task", type=click.Choice(TASKS))
 _task_or_all = click.argument("task", type=click.Choice((*TASKS, "all")))
 
@@ -98,8 +90,8 @@ def _chosen(task: str) -> tuple[str, ...]:
 @click.option("--size", type=click.Choice(SIZES), help="How large the company is (default: small).")
 @click.option("--seed", type=int, help="Another seed is another company (default: 1).")
 @click.option("--no-serve", is_flag=True, help="Stop when everything is ready instead of serving.")
-@_home
-@_json
+@home_option
+@json_option
 def demo(size: str | None, seed: int | None, no_serve: bool, home: Path | None, as_json: bool) -> None:  # noqa: FBT001  click gives flags by name
     """Make a simulated company, train on it, score it, and serve it."""
     from serving.demo import make_demo, show_demo
@@ -115,8 +107,8 @@ def demo(size: str | None, seed: int | None, no_serve: bool, home: Path | None, 
 @click.option(
     "--admin", default="admin@example.com", show_default=True, help="Address of the first administrator."
 )
-@_home
-@_json
+@home_option
+@json_option
 def init(admin: str, home: Path | None, as_json: bool) -> None:  # noqa: FBT001  click gives flags by name
     """Make the home folder and its database, and an administrator whose password is shown once."""
     from serving.people import init_home
@@ -143,8 +135,8 @@ def init(admin: str, home: Path | None, as_json: bool) -> None:  # noqa: FBT001 
     help="Folder with the files that the mapping names.",
 )
 @click.option("--dry-run", is_flag=True, help="Report what an import would do, and write nothing.")
-@_home
-@_json
+@home_option
+@json_option
 def import_(mapping: str, folder: Path, dry_run: bool, home: Path | None, as_json: bool) -> None:  # noqa: FBT001  click gives flags by name
     """Import an export of another system; MAPPING is the name of a shipped mapping, a TOML file, or auto.
 
@@ -193,8 +185,8 @@ def import_(mapping: str, folder: Path, dry_run: bool, home: Path | None, as_jso
 )
 @click.option("--as", "email", help="Address of a user: write only what that user may see.")
 @click.option("--raw", is_flag=True, help="CSV for programs: no apostrophe before texts like =1+1.")
-@_home
-@_json
+@home_option
+@json_option
 def export(
     record: tuple[str, ...],
     folder: Path,
@@ -235,8 +227,8 @@ def views() -> None:
 
 @views.command("sql")
 @click.option("--role", default="bi_reader", show_default=True, help="Name of the PostgreSQL role.")
-@_home
-@_json
+@home_option
+@json_option
 def views_sql(role: str, home: Path | None, as_json: bool) -> None:  # noqa: FBT001  click gives flags by name
     """Print the SQL that makes a PostgreSQL role which reads the views, or how to open a SQLite file.
 
@@ -263,8 +255,8 @@ def views_sql(role: str, home: Path | None, as_json: bool) -> None:  # noqa: FBT
     help="Let a field through that the guard refuses; needs --by. May be given again.",
 )
 @click.option("--by", help="Who overrules the guard; kept with the run.")
-@_home
-@_json
+@home_option
+@json_option
 def train(
     task: str,
     as_of: datetime | None,
@@ -302,8 +294,8 @@ def train(
 @click.option(
     "--as-of", callback=read_instant, help="Ask from then, by what was known then (a day or an instant, UTC)."
 )
-@_home
-@_json
+@home_option
+@json_option
 def score(task: str, as_of: datetime | None, home: Path | None, as_json: bool) -> None:  # noqa: FBT001  click gives flags by name
     """Score every open record with the champion, and show the scores on the records."""
     settings = load_settings(home=home)
@@ -326,8 +318,8 @@ def score(task: str, as_of: datetime | None, home: Path | None, as_json: bool) -
     "--as-of", callback=read_instant, help="Ask from then (a day or an instant, UTC; default: now)."
 )
 @click.option("--feature", "name", help="Only this feature, with every row behind it.")
-@_home
-@_json
+@home_option
+@json_option
 def features(
     task: str,
     entity: int | None,
@@ -357,8 +349,8 @@ def models() -> None:
 
 @models.command("list")
 @click.argument("task", type=click.Choice((*TASKS, "all")), default="all")
-@_home
-@_json
+@home_option
+@json_option
 def list_(task: str, home: Path | None, as_json: bool) -> None:  # noqa: FBT001  click gives flags by name
     """List the versions of a task's models, the newest first."""
     from serving.model_versions import list_versions
@@ -373,8 +365,8 @@ def list_(task: str, home: Path | None, as_json: bool) -> None:  # noqa: FBT001 
 
 @models.command("show")
 @click.argument("version")
-@_home
-@_json
+@home_option
+@json_option
 def show_(version: str, home: Path | None, as_json: bool) -> None:  # noqa: FBT001  click gives flags by name
     """Show what is known of one version: its training, its metrics, its promotions."""
     from serving.model_versions import read_version, show_version
@@ -387,7 +379,7 @@ def show_(version: str, home: Path | None, as_json: bool) -> None:  # noqa: FBT0
 @main.command()
 @click.option("--host", help="Address to listen on (default: CRM_HOST, or 127.0.0.1).")
 @click.option("--port", type=click.IntRange(0, 65535), help="Port to listen on (default: CRM_PORT, or 8000).")
-@_home
+@home_option
 def serve(host: str | None, port: int | None, home: Path | None) -> None:
     """Serve the API and the pages, and keep scores fresh."""
     settings = load_settings(home=home, host=host, port=port)
@@ -397,8 +389,8 @@ def serve(host: str | None, port: int | None, home: Path | None) -> None:
 @main.command()
 @click.argument("email")
 @click.option("--name", default="command line", show_default=True, help="What the key is for.")
-@_home
-@_json
+@home_option
+@json_option
 def token(email: str, name: str, home: Path | None, as_json: bool) -> None:  # noqa: FBT001  click gives flags by name
     """Make an API key that acts as the user with this address; it is shown once."""
     from serving.people import make_token
@@ -409,8 +401,8 @@ def token(email: str, name: str, home: Path | None, as_json: bool) -> None:  # n
 
 @main.command()
 @click.argument("email")
-@_home
-@_json
+@home_option
+@json_option
 def password(email: str, home: Path | None, as_json: bool) -> None:  # noqa: FBT001  click gives flags by name
     """Give the user with this address a new random password; it is shown once."""
     from serving.people import reset_password

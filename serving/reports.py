@@ -11,9 +11,7 @@ from serving.home import Home
 
 def save_report(home: Home, version: str, report: dict[str, Any]) -> None:
     """Keep the report of a version's training."""
-    home.models.mkdir(mode=0o700, parents=True, exist_ok=True)
-    path = home.models / f"{version}.report.json"
-    path.write_text(json.dumps(report, ensure_ascii=False, default=str), encoding="utf-8")
+    _save(home, f"{version}.report.json", report)
 
 
 def read_report(home: Home, version: str) -> dict[str, Any] | None:
@@ -27,9 +25,7 @@ def read_report(home: Home, version: str) -> dict[str, Any] | None:
 
 def save_backtest(home: Home, task: str, report: dict[str, Any]) -> None:
     """Keep the newest replay of a task."""
-    home.models.mkdir(mode=0o700, parents=True, exist_ok=True)
-    path = home.models / f"{task}.backtest.json"
-    path.write_text(json.dumps(report, ensure_ascii=False, default=str), encoding="utf-8")
+    _save(home, f"{task}.backtest.json", report)
 
 
 def read_backtest(home: Home, task: str) -> dict[str, Any] | None:
@@ -42,6 +38,11 @@ def read_backtest(home: Home, task: str) -> dict[str, Any] | None:
     except ValueError:  # it can be made again; the page goes on without it
         return None
     return report
+
+
+def _save(home: Home, name: str, report: dict[str, Any]) -> None:
+    home.models.mkdir(mode=0o700, parents=True, exist_ok=True)
+    (home.models / name).write_text(json.dumps(report, ensure_ascii=False, default=str), encoding="utf-8")
 
 
 def in_order(names: Iterable[str]) -> list[str]:
