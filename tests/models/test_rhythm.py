@@ -19,6 +19,7 @@ from crm_core.store import Store
 from features.feature_set import feature_set_for
 from models.building import build_bundle, gather
 from models.bundle import ModelBundle
+from models.captured import amounts_of
 from models.churn import CONTRACTS, ORDERS, RHYTHM, TASK, not_gone_yet, rhythm_days
 from models.fitting import Recipe, Rung
 from models.hazard import expose
@@ -140,13 +141,19 @@ def test_a_prediction_tells_its_own_horizon_and_what_is_at_risk(
     store.close()
 
 
+def test_customers_by_rhythm_are_judged_in_money_too(shop: Store, questions: Questions) -> None:
+    found = amounts_of(shop, questions)
+    assert found is not None
+    assert (found.known == questions.frame["orders_amount_sum_365d"]).all()
+
+
 def test_a_company_is_asked_by_contracts_where_there_are_any_and_by_rhythm_else(
     shop: Store, tmp_path: Path
 ) -> None:
-    assert TASK.in_store(shop) is RHYTHM
-    assert ORDERS.in_store(shop) is ORDERS, "the fixed time can still be chosen"
+    assert TASK.in_store(shop) == RHYTHM
+    assert ORDERS.in_store(shop) == ORDERS, "the fixed time can still be chosen"
     store = copy_store(shop, tmp_path / "contracts.db")
     with store.transaction() as transaction:
         make_contract(transaction, account_id=make_account(transaction).id)
-    assert TASK.in_store(store) is CONTRACTS
+    assert TASK.in_store(store) == CONTRACTS
     store.close()
