@@ -113,7 +113,10 @@ def main() -> None:
 
         parts += flat_exports(asked.real)
     parts += [SIMULATED, *(part for size in asked.sizes for part in simulated(size))]
-    parts += [CUT, *outcomes_cut(asked.sizes[-1]), "", COVERAGE, *coverage(asked.sizes[0]), ""]
+    parts += [CUT, *outcomes_cut("small", (0, 20, 60, 200), (1, 2, 3))]
+    if "medium" in asked.sizes:
+        parts += outcomes_cut("medium", (1000,), (1,))
+    parts += ["", COVERAGE, *coverage(asked.sizes[0]), ""]
     parts += [ONE_SIGNAL, *one_signal(), ""]
     parts += [FORECASTS.format(companies=asked.companies), *forecasts(asked.companies), ""]
     parts += [CLOSED_ONLY, *closed_only(), "", WEIGHTS, *weights()]
@@ -148,8 +151,8 @@ def simulated(size: str) -> Iterator[str]:
         store.close()
 
 
-def outcomes_cut(size: str, seeds: Sequence[int] = (1, 2, 3)) -> Iterator[str]:
-    """Yield a table a task: the ladder with few outcomes, over companies."""
+def outcomes_cut(size: str, cuts: Sequence[int], seeds: Sequence[int]) -> Iterator[str]:
+    """Yield a table a task: the ladder with so many outcomes, over companies."""
     trials: dict[str, dict[int, list[CutTrial]]] = {task: {} for task in ("lead_scoring", "win_probability")}
     for seed in seeds:
         with tempfile.TemporaryDirectory() as home:
@@ -158,7 +161,7 @@ def outcomes_cut(size: str, seeds: Sequence[int] = (1, 2, 3)) -> Iterator[str]:
             for task, found in trials.items():
                 print(f"few outcomes: {task}, company {seed}", file=sys.stderr, flush=True)
                 ground = Ground.of(store, get_task(task), NOW - timedelta(days=270))
-                for trial in try_outcomes(ground, (0, 20, 60, 200, 1000), seed=seed):
+                for trial in try_outcomes(ground, cuts, seed=seed):
                     found.setdefault(trial.outcomes, []).append(trial)
             store.close()
     for task, found in trials.items():
