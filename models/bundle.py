@@ -90,6 +90,9 @@ class Calibration:
         if not all(map(np.isfinite, (self.intercept, self.slope))):
             msg = "expected finite numbers throughout"
             raise ValueError(msg)
+        if self.slope <= 0:
+            msg = f"expected a calibration that rises, got a slope of {self.slope:g}"
+            raise ValueError(msg)
         if self.knots and not (
             np.isfinite(self._axes).all() and all((np.diff(axis) > 0).all() for axis in self._axes)
         ):

@@ -31,7 +31,7 @@ _CERTAINTY = 0.8
 """Coverage of the interval of the gain of steps over the line that must lie above 0."""
 
 _LEAST_SLOPE = 0.1
-"""A base is never divided by less."""
+"""A correction never rises by less, and a base is never divided by less."""
 
 _ITERATIONS = 30
 
@@ -111,9 +111,9 @@ def fit_calibration(log_odds: Floats, exposure: Exposure, base: Floats | None = 
         cross = (curve * away).sum()
         curvature = np.array([[curve.sum(), cross], [cross, (curve * away**2).sum()]]) + np.diag(precision)
         point = point - np.clip(np.linalg.solve(curvature, gradient), -1, 1)
-    shift, slope = float(point[0]), float(point[1])
+    shift, slope = float(point[0]), max(float(point[1]), _LEAST_SLOPE)
     if base is not None:
-        return Calibration(intercept=shift, slope=max(slope, _LEAST_SLOPE))
+        return Calibration(intercept=shift, slope=slope)
     return Calibration(intercept=centre + shift - slope * centre, slope=slope)
 
 

@@ -87,6 +87,8 @@ def ask_on_mondays(
     if not len(cohort):
         return None
     asked = questions_of(store, task, feature_set, cohort)
+    if not len(asked):
+        return None
     said = bundle.predict(asked.frame).probability
     answer = answers(store, asked, bundle.horizon_days)
     amounts = amounts_of(store, asked)
@@ -97,7 +99,7 @@ def ask_on_mondays(
         over=answer.over,
         happened=answer.happened,
         account=asked.account,
-        record=cohort.ids,
+        record=asked.cohort.ids,
         expected=None if amounts is None else said * np.nan_to_num(amounts.known),
         came=None if amounts is None else np.where(answer.happened, np.nan_to_num(amounts.final), 0.0),
         currency=None if amounts is None else amounts.currency,

@@ -104,7 +104,7 @@ class _Said:
             "grade": self.bundle.grade(rank),
             "reasons": self.reasons[row],
         }
-        if not getattr(self.bundle, "says_probability", True):
+        if not self.bundle.says_probability:
             return held
         within = {days: _number(values[row]) for days, values in scores.within.items()}
         within |= dict.fromkeys(self.bundle.not_reported)

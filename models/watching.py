@@ -19,7 +19,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from sqlalchemy import func, select
+from sqlalchemy import func, select, true
 
 from crm_core.arrays import read_arrays
 from crm_core.clock import DAY, instant, micros
@@ -32,8 +32,8 @@ from models.building import SEASON
 from models.bundle import ModelBundle
 from models.drift import Shift, ratio_by_entity, shift_of_numbers, shift_of_words
 from models.evaluation import Estimate, Judged, measure
-from models.hazard import Bools, Exposure, Floats, expit, expose
-from models.questions import Questions, answers, ask, first_instant, own_days
+from models.hazard import Bools, Exposure, Floats, Ints, expit, expose
+from models.questions import Questions, answers, ask, asked_of, first_instant, own_days
 from models.scoring import features_of
 from models.task import Task
 from models.tasks import get_task
@@ -265,7 +265,7 @@ class _Watched:
         cohort = open_records(self.store, self.bundle.record_type, self.store.clock.now(), kind=kind)
         if len(cohort) == 0:
             return {}
-        frame = build_frame(self.store, cohort, self.features)
+        cohort, frame = asked_of(self.task, cohort, build_frame(self.store, cohort, self.features))
         said = self.bundle.predict(frame).probability
         likely = np.minimum(said * ratio, 1.0)
         return value_of(self.store, cohort, said - likely)
@@ -362,7 +362,7 @@ def _ratio(kind: str, asked: Questions, seen: Exposure, expected: Floats) -> Fin
 
 def _performance(watched: _Watched, promise: Promise | None) -> Finding:
     """Judge the stored predictions whose whole window is over, as they were made."""
-    cohort, said = _predictions_as_made(watched)
+    cohort, said, days = _predictions_as_made(watched)
     if len(cohort) == 0:
         return _too_few("performance", 0, "whose whole window is over among stored predictions")
     frame = watched.asked.frame.iloc[:0]
@@ -377,12 +377,13 @@ def _performance(watched: _Watched, promise: Promise | None) -> Finding:
         own_days=own_days(watched.task, frame),
     )
     answer = answers(watched.store, asked, watched.bundle.horizon_days)
-    happened = answer.happened[answer.over]
+    over = answer.over if asked.own_days is None else answer.over & (asked.own_days == days)
+    happened = answer.happened[over]
     if min(happened.sum(), (~happened).sum()) < FEWEST_OUTCOMES:
         return _too_few(
             "performance", int(happened.sum()), "whose whole window is over among stored predictions"
         )
-    found = measure(said[answer.over], Judged(happened=happened, entity=cohort.ids[answer.over]))
+    found = measure(said[over], Judged(happened=happened, entity=cohort.ids[over]))
     return Finding(
         kind="performance",
         state=_kept(found, promise),
@@ -390,7 +391,7 @@ def _performance(watched: _Watched, promise: Promise | None) -> Finding:
         watch_from=None if promise is None else promise.auc.value,
         act_from=None if promise is None else promise.auc.low,
         evidence={
-            "predictions": int(answer.over.sum()),
+            "predictions": int(over.sum()),
             "outcomes": int(happened.sum()),
             "metrics": {name: estimate.to_json() for name, estimate in found.items()},
         },
@@ -410,14 +411,19 @@ def _kept(found: Mapping[str, Estimate], promise: Promise | None) -> State:
     return State.WATCH if found["auc"].value < promise.auc.low else State.OK
 
 
-def _predictions_as_made(watched: _Watched) -> tuple[Cohort, Floats]:
-    """Return the first prediction of each record in each month, whichever model made it; asked when made."""
+def _predictions_as_made(watched: _Watched) -> tuple[Cohort, Floats, Ints]:
+    """Return the first prediction of each record in each month, whichever model made it; asked when made.
+
+    The probability, and of how many days it is: of the model's horizon, or of each record's own.
+    """
     latest = watched.now - watched.bundle.horizon_days * DAY
+    same = Prediction.horizon_days == watched.bundle.horizon_days
+    asked_for = same if watched.task.own_horizon is None else true()
     newest = (
         select(func.min(Prediction.id).label("id"))
         .where(
             Prediction.task == watched.bundle.task,
-            Prediction.horizon_days == watched.bundle.horizon_days,
+            asked_for,
             Prediction.probability.is_not(None),
             Prediction.as_of <= instant(latest),
         )
@@ -425,7 +431,13 @@ def _predictions_as_made(watched: _Watched) -> tuple[Cohort, Floats]:
         .subquery()
     )
     query = (
-        select(Prediction.record_id, Prediction.as_of, Prediction.recorded_at, Prediction.probability)
+        select(
+            Prediction.record_id,
+            Prediction.as_of,
+            Prediction.recorded_at,
+            Prediction.probability,
+            Prediction.horizon_days,
+        )
         .join(newest, newest.c.id == Prediction.id)
         .order_by(Prediction.record_id, Prediction.as_of)
     )
@@ -436,7 +448,8 @@ def _predictions_as_made(watched: _Watched) -> tuple[Cohort, Floats]:
     month = rows["as_of"].astype("datetime64[us]").astype("datetime64[M]").astype(np.int64)
     _, first = np.unique(np.stack([rows["record_id"], month]), axis=1, return_index=True)
     cohort = Cohort.of(watched.bundle.record_type, rows["record_id"][first], rows["as_of"][first])
-    return cohort, np.asarray(rows["probability"][first], dtype=np.float64)
+    said = np.asarray(rows["probability"][first], dtype=np.float64)
+    return cohort, said, rows["horizon_days"][first]
 
 
 def _shares_of_what_is_said(bundle: ModelBundle, frame: DataFrame) -> dict[str, float]:

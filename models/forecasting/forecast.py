@@ -27,16 +27,15 @@ from models.forecasting.outlook import Draws, Outlook, Scene, draw_futures
 from models.forecasting.periods import Period, Span
 from models.forecasting.replaying import (
     CASES,
-    TASK,
     Case,
     Correction,
     ask_some,
+    dated_task,
     light_model,
     ranges_of,
 )
 from models.forecasting.simple import Simple, simple_rules
 from models.hazard import Bools, Floats, Ints
-from models.tasks import get_task
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -224,10 +223,13 @@ def make_forecast(
 
 
 def usable_model(store: Store, bundle: ModelBundle | None, at: int) -> ModelBundle:
-    """Return the model given, unless it knows what came after an instant; then one made of what was known."""
-    if bundle is not None and bundle.trained["as_of"] <= at:
+    """Return the model given, unless it says no probability or knows what came after an instant.
+
+    Then one made of what was known. Raises NotEnoughDataError where that is too little, or has no dates.
+    """
+    task = dated_task(store)
+    if bundle is not None and bundle.says_probability and bundle.trained["as_of"] <= at:
         return bundle
-    task = get_task(TASK).in_store(store)
     features = feature_set_for(store, task.name)
     return light_model(store, ask_some(store, task, features, at), features, at)
 

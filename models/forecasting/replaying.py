@@ -16,11 +16,12 @@ import numpy as np
 
 from crm_core.clock import DAY, instant, micros
 from crm_core.errors import NotEnoughDataError
+from crm_core.predictions import IN_THE_END_DAYS
 from crm_core.store import Store
 from features.cohort import Cohort, open_records
 from features.feature_set import FeatureSet, feature_set_for
 from features.frame import build_frame
-from models.building import build_bundle, gather
+from models.building import build_bundle, check_enough, count_outcomes, gather
 from models.bundle import ModelBundle
 from models.fitting import Recipe, Rung
 from models.forecasting.amounts import learn_ratios
@@ -283,7 +284,7 @@ def read_past(store: Store, as_of: datetime, *, compare: bool = False, say: Say 
     """
     until = micros(as_of)
     book = DealBook.read(store)
-    task = get_task(TASK).in_store(store)
+    task = dated_task(store)
     features = feature_set_for(store, task.name)
     now = book.at(until)
     check_any_wins(now)
@@ -302,6 +303,15 @@ def read_past(store: Store, as_of: datetime, *, compare: bool = False, say: Say 
     say("replaying past periods")
     past.replay_all()
     return past
+
+
+def dated_task(store: Store) -> Task:
+    """Return the task of deals; raise NotEnoughDataError where it asks how they end and not when."""
+    task = get_task(TASK).in_store(store)
+    if task.horizon_days == IN_THE_END_DAYS:
+        msg = f"{task.name} ({task.variant}): the ends of deals have no dates, so no period can be foretold"
+        raise NotEnoughDataError(msg)
+    return task
 
 
 def check_any_wins(now: Snapshot) -> None:
@@ -376,8 +386,13 @@ def ask_some(store: Store, task: Task, features: FeatureSet, until: int) -> Ques
 
 
 def light_model(store: Store, questions: Questions, features: FeatureSet, as_of: int) -> ModelBundle:
-    """Return a model of an instant, made by the one recipe from what was known then."""
-    return build_bundle(gather(questions, store, features, as_of), recipe=RECIPE).bundle
+    """Return a model of an instant, made by the one recipe from what was known then.
+
+    Raises NotEnoughDataError for too few outcomes: what a scorecard expects is no chance to be added up.
+    """
+    material = gather(questions, store, features, as_of)
+    check_enough(material.task, *count_outcomes(material.questions, material.expose_at(as_of)))
+    return build_bundle(material, recipe=RECIPE).bundle
 
 
 def scene_at(book: DealBook, as_of: int, bundle: ModelBundle, ids: Any, frame: Any) -> Scene:  # noqa: ANN401  arrays and a frame

@@ -47,6 +47,14 @@ def test_few_outcomes_hardly_correct() -> None:
     assert -0.9 < moved < 0
 
 
+def test_a_correction_rises_even_where_hazards_were_turned_around() -> None:
+    right = np.random.default_rng(6).normal(-2, 1, (20_000, 1))
+    found = fit_calibration(-right, _seen(expit(right)))
+    assert found.slope > 0
+    with pytest.raises(ValueError, match="rises, got a slope of -1"):
+        replace(found, slope=-1.0).check()
+
+
 def test_nothing_seen_corrects_nothing() -> None:
     said = np.zeros((5, 2))
     nothing = Exposure(

@@ -16,6 +16,7 @@ from crm_core.changes import Source
 from crm_core.clock import DAY, FixedClock, micros
 from crm_core.records import Account, Order
 from crm_core.store import Store
+from features.cohort import open_records, open_records_at
 from features.feature_set import feature_set_for
 from models.building import build_bundle, gather
 from models.bundle import ModelBundle
@@ -23,8 +24,10 @@ from models.captured import amounts_of
 from models.churn import CONTRACTS, ORDERS, RHYTHM, TASK, not_gone_yet, rhythm_days
 from models.fitting import Recipe, Rung
 from models.hazard import expose
+from models.mondays import ask_on_mondays, list_mondays
 from models.questions import Questions, answers, ask, first_instant
-from models.scoring import score_all, score_records
+from models.scoring import score_all, score_records, write_scores
+from models.watching import watch
 from tests.factories import make_account, make_contract
 from tests.models.conftest import copy_store
 
@@ -145,6 +148,38 @@ def test_customers_by_rhythm_are_judged_in_money_too(shop: Store, questions: Que
     found = amounts_of(shop, questions)
     assert found is not None
     assert (found.known == questions.frame["orders_amount_sum_365d"]).all()
+
+
+def test_who_is_gone_by_their_own_rhythm_is_not_asked_about_on_mondays(
+    shop: Store, bundle: ModelBundle
+) -> None:
+    features = feature_set_for(shop, TASK.name)
+    weeks = ask_on_mondays(shop, features, bundle, after=micros(NOW) - 200 * DAY, until=micros(NOW))
+    assert weeks is not None
+    assert len(weeks.record) == len(weeks.probability)
+    active = open_records_at(shop, "account", np.unique(weeks.as_of), kind="rhythm")
+    assert len(weeks.record) < len(active)
+    assert list_mondays([weeks])[-1].asked == (weeks.as_of == weeks.as_of.max()).sum()
+
+
+def test_predictions_of_every_rhythm_are_judged_in_their_own_time(
+    shop: Store, bundle: ModelBundle, tmp_path: Path
+) -> None:
+    store = copy_store(shop, tmp_path / "watched.db")
+    said = []
+    for days_ago in range(200, 700, 60):
+        as_of = NOW - timedelta(days=days_ago)
+        ids = open_records(store, "account", as_of, kind="rhythm").ids.tolist()
+        answered = score_records(store, bundle, ids, as_of)
+        then = Store(str(store.engine.url), clock=FixedClock(as_of))
+        write_scores(then, bundle, answered, as_of)
+        then.close()
+        said += answered
+    assert {one.horizon_days for one in said} > {60, 180}
+    (found,) = (one for one in watch(store, bundle).findings if one.kind == "performance")
+    assert found.evidence is not None, found.why
+    assert found.evidence["predictions"] == len(said)
+    store.close()
 
 
 def test_a_company_is_asked_by_contracts_where_there_are_any_and_by_rhythm_else(

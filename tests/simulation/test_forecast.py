@@ -6,7 +6,7 @@ import json
 import math
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -19,12 +19,13 @@ from sqlalchemy import select
 from crm_core.access import FieldRight
 from crm_core.clock import DAY, micros
 from crm_core.errors import AccessDeniedError, InvalidValueError, NotEnoughDataError
+from crm_core.fields import Known, declare_field
 from crm_core.promotions import Promotion
 from crm_core.records import Deal, Team, User
 from crm_core.store import Store
 from crm_core.tokens import create_token
 from models.bundle import ModelBundle
-from models.forecasting.forecast import Forecast, make_forecast
+from models.forecasting.forecast import Forecast, make_forecast, usable_model
 from models.forecasting.judging import ASKED, render, sum_up
 from models.forecasting.learned import Learned, learn, lessons_of
 from models.forecasting.moves import what_moved
@@ -138,6 +139,23 @@ def test_with_too_few_outcomes_it_is_said_how_many_are_needed(store: Store) -> N
     assert {one.shock.periods for one in learned.corrections.values()} == {0}
     with pytest.raises(NotEnoughDataError, match="at least 20 of each are needed"):
         make_forecast(store, learned, store.clock.now())
+
+
+def test_a_scorecard_is_no_model_to_add_chances_up_by(
+    store: Store, written: Written, learned: Learned, bundle: ModelBundle
+) -> None:
+    opinion = replace(bundle, trained={**bundle.trained, "says_probability": False})
+    with pytest.raises(NotEnoughDataError, match="0 deals are known to be won"):
+        usable_model(store, opinion, micros(THEN))
+    assert usable_model(written.store, bundle, micros(THEN)) is bundle
+
+
+def test_where_deals_have_no_dates_of_their_end_no_period_is_foretold(store: Store) -> None:
+    with store.transaction() as transaction:
+        make_deal(transaction, status="won", closed_at=store.clock.now())
+        declare_field(transaction.session, record_type="deal", name="closed_at", known=Known.UNKNOWN)
+    with pytest.raises(NotEnoughDataError, match="the ends of deals have no dates"):
+        learn(store, store.clock.now())
 
 
 def test_the_figures_of_many_companies_are_put_into_tables(past: Past) -> None:
