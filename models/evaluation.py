@@ -450,3 +450,17 @@ def found_by_working_down(probability: Floats, judged: Judged) -> tuple[float, .
     looked_at = np.append(0.0, events[0] + others[0]) / len(probability)
     shares = np.append(0.0, events[0]) / max(events[0, -1], 1.0)
     return tuple(np.interp(np.linspace(0, 1, 21), looked_at, shares).tolist())
+
+
+def rank_correlation(first: Floats, second: Floats) -> float | None:
+    """Return Spearman's correlation, in [-1, 1]; ties have their mean rank; None where one never varies."""
+    ranks = [_ranks(values) for values in (first, second)]
+    if any(np.ptp(values) == 0 for values in ranks):
+        return None
+    return float(np.corrcoef(ranks[0], ranks[1])[0, 1])
+
+
+def _ranks(values: Floats) -> Floats:
+    _, place, count = np.unique(values, return_inverse=True, return_counts=True)
+    last = np.cumsum(count)
+    return np.asarray((last - (count - 1) / 2)[place], dtype=np.float64)

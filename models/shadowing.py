@@ -14,10 +14,13 @@ from crm_core.promotions import find_challenger, find_champion
 from crm_core.shadows import ShadowPrediction, list_shadows
 from crm_core.store import Store
 from features.cohort import Cohort
-from models.evaluation import Estimate, Judged, compare_losses, loss_of
+from features.feature_set import feature_set_for
+from features.frame import build_frame
+from models.evaluation import Estimate, Judged, compare_losses, loss_of, rank_correlation
 from models.gate import FEWEST_OUTCOMES
-from models.hazard import Floats, expose
-from models.questions import accounts_of
+from models.hazard import Floats, Ints, expose
+from models.questions import accounts_of, own_days
+from models.task import Task
 from models.tasks import get_task
 
 
@@ -82,7 +85,7 @@ def _with_agreement(found: ShadowReport, rows: Sequence[ShadowPrediction]) -> Sh
         records=len(newest),
         first=rows[0].as_of.isoformat(),
         last=rows[-1].as_of.isoformat(),
-        rank_correlation=_rank_correlation(mine, theirs),
+        rank_correlation=rank_correlation(mine, theirs),
         mean_difference=float((mine - theirs).mean()),
         mean_distance=float(np.abs(mine - theirs).mean()),
         grades_changed=float(np.mean([row.grade != row.champion_grade for row in newest])),
@@ -94,20 +97,6 @@ def _probabilities(rows: Sequence[ShadowPrediction]) -> tuple[Floats, Floats]:
         np.array([row.probability for row in rows], dtype=np.float64),
         np.array([row.champion_probability for row in rows], dtype=np.float64),
     )
-
-
-def _rank_correlation(first: Floats, second: Floats) -> float | None:
-    """Return Spearman's correlation, ties at their mean rank; None where one of the two never varies."""
-    ranks = [_ranks(values) for values in (first, second)]
-    if any(np.ptp(values) == 0 for values in ranks):
-        return None
-    return float(np.corrcoef(ranks[0], ranks[1])[0, 1])
-
-
-def _ranks(values: Floats) -> Floats:
-    _, place, count = np.unique(values, return_inverse=True, return_counts=True)
-    last = np.cumsum(count)
-    return np.asarray((last - (count - 1) / 2)[place], dtype=np.float64)
 
 
 def _with_outcomes(store: Store, found: ShadowReport, rows: Sequence[ShadowPrediction]) -> ShadowReport:
@@ -125,6 +114,7 @@ def _with_outcomes(store: Store, found: ShadowReport, rows: Sequence[ShadowPredi
         weight=np.ones(len(rows)),
         ends_days=(days,),
         absence=task.absence,
+        own_days=_own_days(store, task, cohort),
     )
     over, happened = seen.at_risk[:, 0], seen.event[:, 0]
     outcomes = int(happened[over].sum())
@@ -136,3 +126,10 @@ def _with_outcomes(store: Store, found: ShadowReport, rows: Sequence[ShadowPredi
         losses = loss_of(theirs, judged.happened), loss_of(mine, judged.happened)
         gain = compare_losses(*losses, judged.entity)
     return replace(found, matured=matured, outcomes=outcomes, gain=gain)
+
+
+def _own_days(store: Store, task: Task, cohort: Cohort) -> Ints | None:
+    """Return how far ahead each question looks, as its features tell; None where all look as far."""
+    if task.own_horizon is None:
+        return None
+    return own_days(task, build_frame(store, cohort, feature_set_for(store, task.name)))

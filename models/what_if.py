@@ -27,6 +27,7 @@ from models.bundle import ModelBundle
 from models.explain import plain
 from models.hazard import Bools, Floats
 from models.horizons import within, within_zh
+from models.questions import own_days
 from models.scoring import features_of
 from models.task import Task
 from models.tasks import get_task
@@ -101,7 +102,8 @@ def what_would_change(store: Store, bundle: ModelBundle, record_id: int, as_of: 
     unlike = bundle.familiar.unlike(frame)
     _check_answers(bundle, task, frame, record_id, unlike=bool(unlike[0]))
     scores = bundle.predict(frame)
-    said = _Said(bundle, feature_set, task)
+    days = own_days(task, frame)
+    said = _Said(bundle, feature_set, task, bundle.horizon_days if days is None else int(days[0]))
     hints = [
         _with_caution(hint) if strange else hint
         for hint, strange in _hints(actions, frame, (scores.probability, scores.log_odds), unlike, said)
@@ -109,7 +111,7 @@ def what_would_change(store: Store, bundle: ModelBundle, record_id: int, as_of: 
     better = 1 if bundle.high_is_good else -1
     return WhatIf(
         task=bundle.task,
-        horizon_days=bundle.horizon_days,
+        horizon_days=said.horizon_days,
         high_is_good=bundle.high_is_good,
         probability=float(scores.probability[0]),
         hints=tuple(sorted(hints, key=lambda hint: -better * hint.change)),
@@ -164,6 +166,7 @@ class _Said:
     bundle: ModelBundle
     feature_set: FeatureSet
     task: Task
+    horizon_days: int
 
 
 def _hints(
@@ -209,7 +212,7 @@ def _sentence_en(action: Action, before: float, after: float, said: _Said) -> st
     records, _ = _RECORDS[said.bundle.record_type]
     old, new = percentages(before, after)
     such = f"{records.capitalize()} like this one with {action.en} are {said.task.outcome_en}"
-    when = within(said.bundle.horizon_days)
+    when = within(said.horizon_days)
     if _alike(before, after):
         return f"{such} about as often {when}: {percentage(after)}"
     often = "more often" if after > before else "less often"
@@ -220,7 +223,7 @@ def _sentence_zh(action: Action, before: float, after: float, said: _Said) -> st
     _, records = _RECORDS[said.bundle.record_type]
     old, new = percentages(before, after)
     outcome = said.task.outcome_zh.replace(", ", "、")
-    when = within_zh(said.bundle.horizon_days).removeprefix("在 ")
+    when = within_zh(said.horizon_days).removeprefix("在 ")
     such = f"与此类似、{action.zh}的{records}，{when}{outcome}"
     if _alike(before, after):
         return f"{such}的可能差别不大：{percentage(after)}"

@@ -28,6 +28,7 @@ from crm_core.records import RECORD_TYPES
 from crm_core.store import Store
 from crm_core.validation import columns_of
 from features.endings import Endings, is_undated_in, read_endings
+from models.evaluation import rank_correlation
 from models.hazard import Bools, Floats, Ints
 
 FEWEST = 15
@@ -256,8 +257,8 @@ def _duration(field: _Field, world: _World) -> str | None:
     if rows.sum() < CLOSED_FEWEST:
         return None
     took = (world.ends.ended_at - world.ends.occurred_at)[rows]
-    found = _rank_correlation(field.numbers[rows], took.astype(np.float64))
-    if abs(found) < SAME:
+    found = rank_correlation(field.numbers[rows], took.astype(np.float64))
+    if found is None or abs(found) < SAME:
         return None
     return (
         f"on {rows.sum():,} ended {world.record_type}s it goes with the time they took "
@@ -296,8 +297,8 @@ def _counts_a_group(field: _Field, world: _World) -> str | None:
         _, group, sizes = np.unique(codes[known], return_inverse=True, return_counts=True)
         if len(sizes) < FEWEST_GROUPS or not _constant_within(field.numbers[known], group, len(sizes)):
             continue
-        found = _rank_correlation(field.numbers[known], sizes[group].astype(np.float64))
-        if found >= SAME:
+        found = rank_correlation(field.numbers[known], sizes[group].astype(np.float64))
+        if found is not None and found >= SAME:
             return (
                 f"it is the same for all {world.record_type}s with the same {name}, in all {len(sizes)} "
                 f"groups, and goes with their number in the end (rank correlation {found:.3f}): it counts "
@@ -318,8 +319,8 @@ def _tells_when(field: _Field, world: _World) -> str | None:
     rows = ~np.isnan(field.numbers)
     if rows.sum() < CLOSED_FEWEST or _is_date(field) or len(np.unique(field.numbers[rows])) < CLOSED_FEWEST:
         return None
-    found = _rank_correlation(field.numbers[rows], world.ends.occurred_at[rows].astype(np.float64))
-    if abs(found) < 0.9999:
+    found = rank_correlation(field.numbers[rows], world.ends.occurred_at[rows].astype(np.float64))
+    if found is None or abs(found) < 0.9999:
         return None
     return (
         f"on {rows.sum():,} {world.record_type}s it is when they were made, as a number (rank correlation "
@@ -399,18 +400,3 @@ def _shares_by_fifth(numbers: Floats, wanted: Bools) -> list[float]:
     """Return the share of the outcome in each fifth of a number, the lowest first; ties stay together."""
     fifth = np.searchsorted(np.unique(np.quantile(numbers, [0.2, 0.4, 0.6, 0.8])), numbers, side="left")
     return [float(wanted[fifth == each].mean()) for each in np.unique(fifth)]
-
-
-def _rank_correlation(left: Floats, right: Floats) -> float:
-    """Return Spearman's rank correlation, in [-1, 1]; 0 where one of the two does not vary."""
-    ranks = [_ranks(left), _ranks(right)]
-    if min(np.ptp(each) for each in ranks) == 0:
-        return 0.0
-    return float(np.corrcoef(ranks[0], ranks[1])[0, 1])
-
-
-def _ranks(values: Floats) -> Floats:
-    """Return ranks, equal values sharing their mean."""
-    _, place, count = np.unique(values, return_inverse=True, return_counts=True)
-    last = np.cumsum(count)
-    return (last - (count - 1) / 2)[place]

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from scipy.stats import spearmanr
 from sklearn import metrics as peer
 from sklearn.linear_model import LogisticRegression
 
@@ -18,6 +19,7 @@ from models.evaluation import (
     found_by_working_down,
     loss_of,
     measure,
+    rank_correlation,
     resampled_sums,
 )
 
@@ -138,6 +140,14 @@ def test_intervals_resample_entities_and_so_are_wider_when_one_entity_answers_of
     together = measure(np.repeat(said, 9), again)["log_loss"]
     assert together.value == pytest.approx(alone.value)
     assert together.high - together.low == pytest.approx(alone.high - alone.low, rel=0.35)
+
+
+def test_rank_correlation_with_ties_is_that_of_another_library() -> None:
+    random = np.random.default_rng(3)
+    first = random.integers(0, 6, 50).astype(np.float64)
+    second = first + random.integers(0, 9, 50)
+    assert rank_correlation(first, second) == pytest.approx(spearmanr(first, second).statistic)
+    assert rank_correlation(first, np.ones(50)) is None
 
 
 def test_an_interval_covers_the_truth_as_often_as_it_says() -> None:

@@ -15,6 +15,7 @@ from crm_core.arrays import NO_INSTANT
 from crm_core.changes import Source
 from crm_core.clock import DAY, FixedClock, micros
 from crm_core.records import Account, Order
+from crm_core.shadows import Match, Shadow, write_shadows
 from crm_core.store import Store
 from features.cohort import open_records, open_records_at
 from features.feature_set import feature_set_for
@@ -27,7 +28,9 @@ from models.hazard import expose
 from models.mondays import ask_on_mondays, list_mondays
 from models.questions import Questions, answers, ask, first_instant
 from models.scoring import score_all, score_records, write_scores
+from models.shadowing import compare_shadows
 from models.watching import watch
+from models.what_if import what_would_change
 from tests.factories import make_account, make_contract
 from tests.models.conftest import copy_store
 
@@ -180,6 +183,42 @@ def test_predictions_of_every_rhythm_are_judged_in_their_own_time(
     assert found.evidence is not None, found.why
     assert found.evidence["predictions"] == len(said)
     store.close()
+
+
+def test_who_was_right_is_asked_once_each_rhythm_has_had_its_time(
+    shop: Store, bundle: ModelBundle, tmp_path: Path
+) -> None:
+    store = copy_store(shop, tmp_path / "shadows.db")
+    as_of = NOW - timedelta(days=100)
+    ids = open_records(store, "account", as_of, kind="rhythm").ids.tolist()
+    said = score_records(store, bundle, ids, as_of)
+    match = Match(
+        task="churn", record_type="account", as_of=as_of, horizon_days=90, challenger="new", champion="old"
+    )
+    shadows = [
+        Shadow(
+            record_id=one.record_id,
+            probability=one.probability or 0.0,
+            champion_probability=0.5,
+            grade="A",
+            champion_grade="A",
+        )
+        for one in said
+    ]
+    with store.transaction(source=Source.MODEL) as transaction:
+        write_shadows(transaction, match, shadows)
+    found = compare_shadows(store, "churn", challenger="new", champion="old")
+    assert found.matured == sum((one.horizon_days or 0) <= 100 for one in said) < len(said)
+    store.close()
+
+
+def test_what_goes_with_another_score_is_told_of_the_customers_own_time(
+    shop: Store, bundle: ModelBundle
+) -> None:
+    ids = open_records(shop, "account", NOW, kind="rhythm").ids.tolist()
+    (said, *_) = score_records(shop, bundle, ids, NOW)
+    found = what_would_change(shop, bundle, said.record_id, NOW)
+    assert (found.horizon_days, found.probability) == (said.horizon_days, said.probability)
 
 
 def test_a_company_is_asked_by_contracts_where_there_are_any_and_by_rhythm_else(
