@@ -109,13 +109,19 @@ def compare_models(
     """Compare two models on questions asked after one, and answered after the other, was made.
 
     The challenger passes unless it is worse, calibrated worse, or worse in a segment, by more than noise and
-    by more than is negligible.
+    by more than is negligible. Where one of them is a scorecard there is no probability to compare: the
+    other one is preferred, and of two scorecards the challenger.
     """
     try:
         features_of(store, champion)
     except ModelError as error:
         reason = f"the champion cannot serve any more: {error}"
         return GateResult(passed=True, reason=reason, champion=champion.version)
+    if not champion.says_probability:
+        return GateResult(passed=True, reason="the champion says no probability", champion=champion.version)
+    if not challenger.says_probability:
+        reason = "it says no probability, and the champion does"
+        return GateResult(passed=False, reason=reason, champion=champion.version)
     days = min(challenger.horizon_days, champion.horizon_days)
     answer = answers(store, judged, days)
     rows = answer.over & _not_known(store, judged, champion, days)

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import timedelta
+
 import numpy as np
 import pytest
 
+from features.feature_set import feature_set_for
+from models.bundle import ModelBundle
 from models.evaluation import Judged
-from models.gate import FEWEST_OUTCOMES, GateResult, compare_answers
+from models.gate import FEWEST_OUTCOMES, GateResult, compare_answers, compare_models
 from models.hazard import Floats, expit
+from models.lead_scoring import TASK
+from models.questions import ask
+from tests.models.conftest import NOW, Business
 
 MANY = 4_000
 SOURCES = ("web", "fair", "list", "friend")
@@ -113,3 +121,14 @@ def test_an_interval_counts_customers_and_not_questions() -> None:
         np.tile(one, copies), np.tile(other, copies), judged, {"all": ["x"] * MANY * copies}
     )
     assert repeated.segments[0].p == pytest.approx(alone.segments[0].p, abs=1e-6)
+
+
+def test_a_scorecard_gives_way_to_a_probability_and_never_takes_its_place(
+    business: Business, bundle: ModelBundle
+) -> None:
+    store, features = business.store, feature_set_for(business.store, TASK.name)
+    asked = ask(store, TASK, features, TASK.ask_to_judge, start=NOW - timedelta(days=200), until=NOW)
+    opinion = replace(bundle, trained={**bundle.trained, "says_probability": False})
+    told = [compare_models(store, *pair, asked) for pair in ((bundle, opinion), (opinion, bundle))]
+    assert [(one.passed, one.decided) for one in told] == [(True, False), (False, False)]
+    assert told[1].reason == "it says no probability, and the champion does"
