@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import Any
 
 from serving.home import Home
-from serving.watching import read_watch
+from serving.reports import read_watch
 from serving.web.language import gettext as _
 from serving.web.shown_as import money, percent
 
