@@ -18,6 +18,7 @@ from crm_core.store import Store
 from features.cohort import open_records
 from features.feature_set import feature_set_for
 from features.frame import build_frame
+from models.building import check_enough
 from models.bundle import ModelBundle
 from models.forecasting.arrivals import learn_arrivals
 from models.forecasting.book import NOBODY, DealBook
@@ -225,9 +226,11 @@ def make_forecast(
 
 def usable_model(store: Store, bundle: ModelBundle | None, at: int) -> ModelBundle:
     """Return the model given, unless it knows what came after an instant; then one made of what was known."""
-    if bundle is not None and bundle.trained["as_of"] <= at:
-        return bundle
     task = get_task(TASK).in_store(store)
+    if bundle is not None and bundle.trained["as_of"] <= at:
+        if not bundle.says_probability:
+            check_enough(task, bundle.trained["outcomes"], bundle.trained["without_outcome"])
+        return bundle
     features = feature_set_for(store, task.name)
     return light_model(store, ask_some(store, task, features, at), features, at)
 

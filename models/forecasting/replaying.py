@@ -20,7 +20,7 @@ from crm_core.store import Store
 from features.cohort import Cohort, open_records
 from features.feature_set import FeatureSet, feature_set_for
 from features.frame import build_frame
-from models.building import build_bundle, gather
+from models.building import build_bundle, check_enough, count_outcomes, gather
 from models.bundle import ModelBundle
 from models.fitting import Recipe, Rung
 from models.forecasting.amounts import learn_ratios
@@ -376,8 +376,13 @@ def ask_some(store: Store, task: Task, features: FeatureSet, until: int) -> Ques
 
 
 def light_model(store: Store, questions: Questions, features: FeatureSet, as_of: int) -> ModelBundle:
-    """Return a model of an instant, made by the one recipe from what was known then."""
-    return build_bundle(gather(questions, store, features, as_of), recipe=RECIPE).bundle
+    """Return a model of an instant, made by the one recipe from what was known then.
+
+    Raises NotEnoughDataError where outcomes are too few to say a probability.
+    """
+    material = gather(questions, store, features, as_of)
+    check_enough(material.task, *count_outcomes(material.questions, material.expose_at(as_of)))
+    return build_bundle(material, recipe=RECIPE).bundle
 
 
 def scene_at(book: DealBook, as_of: int, bundle: ModelBundle, ids: Any, frame: Any) -> Scene:  # noqa: ANN401  arrays and a frame
