@@ -348,6 +348,20 @@ def test_who_may_not_see_amounts_or_scores_is_refused(office: Office) -> None:
     assert office.ask("dana@example.com").status_code == 200
 
 
+def test_who_may_not_see_the_reps_own_probabilities_is_not_told_their_sum(office: Office) -> None:
+    period = office.ask("dana@example.com", "?period=month").get_json()["periods"][0]
+    assert period["simple_rules"]["reps"] is not None
+    with office.store.transaction() as transaction:
+        right = FieldRight(
+            role="analyst", record_type="deal", field="rep_probability", read=False, write=False
+        )
+        transaction.session.add(right)
+    period = office.ask("dana@example.com", "?period=month").get_json()["periods"][0]
+    assert period["simple_rules"]["reps"] is None
+    with office.store.transaction() as transaction:
+        transaction.session.delete(transaction.session.merge(right))
+
+
 def test_money_is_text_and_a_wrong_question_is_refused(office: Office) -> None:
     told = office.ask("alex@example.com", "?period=quarter").get_json()
     assert [one["span"] for one in told["periods"]] == ["quarter", "quarter"]
