@@ -47,14 +47,8 @@ class Endings:
     wanted: Flags
 
 
-def is_undated(store: Store, record_type: str) -> bool:
-    """Return whether an import brought records of this type without dates."""
-    with store.reading() as session:
-        return is_undated_in(session, record_type)
-
-
 def is_undated_in(session: Session, record_type: str) -> bool:
-    """Return the same from an open session."""
+    """Return whether an import brought records of this type without dates."""
     return _is_unknown(session, record_type, "occurred_at")
 
 

@@ -151,7 +151,7 @@ def _different_reasons(
 def _told(reason: Mapping[str, Any] | None) -> dict[str, Any] | None:
     if reason is None:
         return None
-    return {name: reason.get(name) for name in ("feature", "value", "log_odds", "en")}
+    return {name: reason.get(name) for name in ("group", "feature", "fields", "value", "log_odds", "en")}
 
 
 def _since(session: Session, prediction: Prediction) -> Iterator[str]:

@@ -212,8 +212,13 @@ def _codes(values: npt.NDArray[np.object_]) -> Ints:
 
 
 def _presence(field: _Field, world: _World) -> str | None:
-    """Return evidence that a field is filled on records with the outcome alone, or without it alone."""
-    present, wanted = field.present[world.over], world.ends.wanted[world.over]
+    """Return evidence that a field is filled on records with the outcome alone, or without it alone.
+
+    Records are compared from the time in which the field was in use: one that is filled since yesterday is
+    on new records, which have had no time for an outcome.
+    """
+    in_use = world.over & _alive_while_used(field, world)
+    present, wanted = field.present[in_use], world.ends.wanted[in_use]
     if min(present.sum(), (~present).sum()) < FEWEST:
         return None
     odds = [_odds(wanted[rows]) for rows in (present, ~present)]
@@ -223,6 +228,15 @@ def _presence(field: _Field, world: _World) -> str | None:
         f"of {present.sum():,} {world.record_type}s with a value {wanted[present].sum():,} had the outcome, "
         f"of {(~present).sum():,} without one {wanted[~present].sum():,}"
     )
+
+
+def _alive_while_used(field: _Field, world: _World) -> Bools:
+    """Return the records that became known between the first and the last that have a value."""
+    if world.undated or not field.present.any():
+        return np.ones_like(field.present)
+    known = world.ends.known_from
+    first, last = known[field.present].min(), known[field.present].max()
+    return np.asarray((known >= first) & (known <= last), dtype=np.bool_)
 
 
 def _odds(wanted: Bools) -> float:

@@ -10,11 +10,14 @@ from sqlalchemy.orm import Session
 
 from crm_core.access import Reader, check_may_promote, may_promote
 from crm_core.changes import Change
-from crm_core.errors import RecordNotFoundError
+from crm_core.errors import RecordNotFoundError, ScoringOptOutError
+from crm_core.opting_out import list_opted_out
 from crm_core.predictions import SCORED_TYPES, Prediction, list_predictions
 from crm_core.promotions import find_origin
 from crm_core.records import User
 from crm_core.store import Store
+from crm_core.worth import readable_worth
+from models.horizons import within as horizon_in_words
 from serving.console import table
 from serving.home import Home
 
@@ -29,7 +32,8 @@ def explain_prediction(store: Store, user: User, which: str | int) -> dict[str, 
         prediction = get_prediction(session, user, which)
         reader = Reader(session, user)
         origin = find_origin(session, prediction.task, prediction.model_version)
-        reasons = None if prediction.reasons is None else reader.readable_reasons(prediction.reasons)
+        told = prediction.reasons is not None and reader.may_read_field(prediction.record_type, "reasons")
+        reasons = reader.readable_reasons(prediction.reasons or ()) if told else None
         return {
             "id": prediction.id,
             "task": prediction.task,
@@ -49,7 +53,10 @@ def explain_prediction(store: Store, user: User, which: str | int) -> dict[str, 
 
 
 def get_prediction(session: Session, user: User, which: str | int) -> Prediction:
-    """Return a stored prediction about a record that `user` may see; any other does not exist for them."""
+    """Return a stored prediction about a record that `user` may see; any other does not exist for them.
+
+    Raises ScoringOptOutError where somebody whom it is about asked not to be scored.
+    """
     prediction = _find(session, which)
     reader = Reader(session, user)
     if prediction is None:
@@ -61,6 +68,8 @@ def get_prediction(session: Session, user: User, which: str | int) -> Prediction
         seen = seen.where(model.deleted_at.is_(None))
     if session.scalar(seen) is None:
         raise RecordNotFoundError("prediction", which)
+    if list_opted_out(session, model, [prediction.record_id]):
+        raise ScoringOptOutError(prediction.record_type, prediction.record_id)
     return prediction
 
 
@@ -80,7 +89,7 @@ def _cause(reader: Reader, prediction: Prediction) -> dict[str, Any] | None:
     change = reader.session.get(Change, prediction.cause_change_id)
     if change is None:
         return None
-    told = change.field is None or reader.may_read_field(change.record_type, change.field)
+    told = change.field is None or reader.may_be_told_of([f"{change.record_type}.{change.field}"])
     return {
         "change_id": change.id,
         "record_type": change.record_type,
@@ -104,7 +113,22 @@ def recompute_prediction(home: Home, store: Store, user: User, which: str | int)
         prediction = get_prediction(session, user, which)
         session.expunge_all()
     bundle = load_model_of(store, prediction, home.models, lambda: open_registry(home))
-    return recompute(store, bundle, prediction).to_json()
+    found = recompute(store, bundle, prediction).to_json()
+    with store.reading() as session:
+        reader = Reader(session, user)
+        differences = [_readable(reader, one) for one in found["differences"]]
+    return {**found, "differences": differences}
+
+
+def _readable(reader: Reader, difference: dict[str, Any]) -> dict[str, Any]:
+    """Return a difference without what comes from fields that `reader` may not see."""
+    return {name: _seen(reader, difference["what"], value) for name, value in difference.items()}
+
+
+def _seen(reader: Reader, what: str, value: Any) -> Any:  # noqa: ANN401  any JSON
+    if isinstance(value, dict) and what.startswith("reason "):
+        return reader.readable_reasons([value])[0]
+    return readable_worth(reader, value) if what == "yearly_value" and isinstance(value, list) else value
 
 
 def show_explanation(told: dict[str, Any]) -> None:
@@ -131,8 +155,9 @@ def show_explanation(told: dict[str, Any]) -> None:
 
 def _said(told: dict[str, Any]) -> str:
     if told["probability"] is None:
-        return "not enough data"
-    within = f"within {told['horizon_days']} days"
+        points = told["score"]
+        return "not enough data" if points is None else f"expert points: {points} of 100, no outcomes yet"
+    within = horizon_in_words(told["horizon_days"])
     return f"{told['probability']!r} {within}, score {told['score']}, grade {told['grade']}"
 
 

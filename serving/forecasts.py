@@ -178,6 +178,15 @@ def forecast_for(
     )
     told = made.to_json() | {"moved": [one.to_json() for one in moved]}
     told["past"] = learned.replays if seen.deals is None and seen.owners is None else {}
+    with store.reading() as session:
+        return _readable(Reader(session, question.user), told)
+
+
+def _readable(reader: Reader, told: dict[str, Any]) -> dict[str, Any]:
+    """Return a forecast without what the reps' own numbers would say, for whoever may not see these."""
+    if not reader.may_read_field("deal", "rep_probability"):
+        for period in told["periods"]:
+            period["simple_rules"]["reps"] = None
     return told
 
 

@@ -118,6 +118,7 @@ def roll_back(home: Home, store: Store, user: User, task: str, reason: str) -> d
     """Put the version that served before in charge again."""
     from models.registry import rollback
 
+    check_may_promote(user)
     row = rollback(store, open_registry(home), task, actor_id=user.id, reason=reason)
     _keep_report(home, store, row.model_version)
     return {"task": row.task, "version": row.model_version, "reason": row.reason}

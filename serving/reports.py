@@ -15,12 +15,8 @@ def save_report(home: Home, version: str, report: dict[str, Any]) -> None:
 
 
 def read_report(home: Home, version: str) -> dict[str, Any] | None:
-    """Return the report of a version's training, or None where it was trained elsewhere."""
-    path = home.models / f"{version}.report.json"
-    if not path.is_file():
-        return None
-    report: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return report
+    """Return the report of a version's training, or None where it was trained elsewhere or is damaged."""
+    return _read(home, f"{version}.report.json")
 
 
 def save_backtest(home: Home, task: str, report: dict[str, Any]) -> None:
@@ -30,19 +26,36 @@ def save_backtest(home: Home, task: str, report: dict[str, Any]) -> None:
 
 def read_backtest(home: Home, task: str) -> dict[str, Any] | None:
     """Return the newest replay of a task, or None where there was none or its file is damaged."""
-    path = home.models / f"{task}.backtest.json"
+    return _read(home, f"{task}.backtest.json")
+
+
+def save_watch(home: Home, task: str, report: dict[str, Any]) -> None:
+    """Keep the newest report on the champion of a task."""
+    _save(home, f"{task}.watch.json", report)
+
+
+def read_watch(home: Home, task: str) -> dict[str, Any] | None:
+    """Return the newest report on the champion of a task, or None without one or where it is damaged."""
+    return _read(home, f"{task}.watch.json")
+
+
+def _read(home: Home, name: str) -> dict[str, Any] | None:
+    path = home.models / name
     if not path.is_file():
         return None
     try:
         report: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:  # it can be made again; the page goes on without it
+    except ValueError:  # it can be made again; pages go on without it
         return None
     return report
 
 
 def _save(home: Home, name: str, report: dict[str, Any]) -> None:
+    """Write a report beside the old one and then in its place, so that no page reads half of it."""
     home.models.mkdir(mode=0o700, parents=True, exist_ok=True)
-    (home.models / name).write_text(json.dumps(report, ensure_ascii=False, default=str), encoding="utf-8")
+    beside = home.models / f"{name}.new"
+    beside.write_text(json.dumps(report, ensure_ascii=False, default=str), encoding="utf-8")
+    beside.replace(home.models / name)
 
 
 def in_order(names: Iterable[str]) -> list[str]:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -16,7 +14,7 @@ from models.shown_horizon import shown_horizon
 from serving.console import stage, table
 from serving.home import Home
 from serving.modelling import load_bundle_of, open_registry
-from serving.reports import read_report
+from serving.reports import read_report, save_watch
 
 if TYPE_CHECKING:
     from models.watching import Promise
@@ -46,16 +44,7 @@ def watch_task(home: Home, store: Store, task: str) -> dict[str, Any]:
         bundle = load_bundle_of(home, store, task)
         found = watch(store, bundle, promise=_promise_of(home, bundle.version))
     report = found.to_json() | {"reasons_to_train": list(reasons_to_train(found))}
-    _kept_at(home, task).write_text(json.dumps(report, ensure_ascii=False), encoding="utf-8")
-    return report
-
-
-def read_watch(home: Home, task: str) -> dict[str, Any] | None:
-    """Return the newest report on a task; None if nobody has watched yet."""
-    path = _kept_at(home, task)
-    if not path.is_file():
-        return None
-    report: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    save_watch(home, task, report)
     return report
 
 
@@ -176,8 +165,3 @@ def _promise_of(home: Home, version: str) -> Promise | None:
     if metrics["auc"]["low"] is None:
         return None
     return Promise(auc=Estimate(**metrics["auc"]), log_loss=Estimate(**metrics["log_loss"]))
-
-
-def _kept_at(home: Home, task: str) -> Path:
-    home.models.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return home.models / f"{task}.watch.json"

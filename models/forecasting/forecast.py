@@ -18,6 +18,7 @@ from crm_core.store import Store
 from features.cohort import open_records
 from features.feature_set import feature_set_for
 from features.frame import build_frame
+from models.building import check_enough
 from models.bundle import ModelBundle
 from models.forecasting.arrivals import learn_arrivals
 from models.forecasting.book import NOBODY, DealBook
@@ -223,12 +224,15 @@ def make_forecast(
 
 
 def usable_model(store: Store, bundle: ModelBundle | None, at: int) -> ModelBundle:
-    """Return the model given, unless it says no probability or knows what came after an instant.
+    """Return the model given, unless it knows what came after an instant; then one made of what was known.
 
-    Then one made of what was known. Raises NotEnoughDataError where that is too little, or has no dates.
+    Raises NotEnoughDataError where too few outcomes are behind either to say a probability, or where the ends
+    of deals have no dates.
     """
     task = dated_task(store)
-    if bundle is not None and bundle.says_probability and bundle.trained["as_of"] <= at:
+    if bundle is not None and bundle.trained["as_of"] <= at:
+        if not bundle.says_probability:
+            check_enough(task, bundle.trained["outcomes"], bundle.trained["without_outcome"])
         return bundle
     features = feature_set_for(store, task.name)
     return light_model(store, ask_some(store, task, features, at), features, at)

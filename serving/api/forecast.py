@@ -46,7 +46,9 @@ class SimpleRules(Given):
     """What others would say; null where there is nothing to say it by."""
 
     stages: Decimal = Field(description="The stage's past win rate times amount, of deals due in the period.")
-    reps: Decimal = Field(description="The reps' own probability times amount, of deals due in the period.")
+    reps: Decimal | None = Field(
+        description="The reps' own probability times amount, of deals due in the period; null: hidden."
+    )
     last_period: Decimal | None = Field(description="What the last whole period brought.")
     last_year: Decimal | None = Field(description="What the same period brought a year ago.")
 

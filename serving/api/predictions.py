@@ -55,14 +55,16 @@ class RecomputedOut(Given):
     since: list[str] = Field(description="What has happened since that may be why.")
 
 
-@api.get("/predictions/<int:id>", responses={"200": ExplainedOut, **documented(403, 404)})
+@api.get("/predictions/<int:id>", responses={"200": ExplainedOut, **documented(403, 404, 409)})
 def get_explained_prediction(path: RecordPath) -> Response:
     """Read a stored prediction: which model said it, as of when, why, and what led to it."""
     told = explain_prediction(service().store, caller(), path.id)
     return answer(ExplainedOut.model_validate(told))
 
 
-@api.post("/predictions/<int:id>/recompute", responses={"200": RecomputedOut, **documented(403, 404, 503)})
+@api.post(
+    "/predictions/<int:id>/recompute", responses={"200": RecomputedOut, **documented(403, 404, 409, 503)}
+)
 def recompute_stored_prediction(path: RecordPath) -> Response:
     """Ask the model of a prediction the same again, and tell whether every bit is the same."""
     running = service()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from models.horizons import within
 from serving.commands.options import as_option, home_option, json_option
 from serving.console import answer, table
 from serving.opening import open_store
@@ -64,13 +65,14 @@ def _show(newest: PredictionOut | None) -> None:
 
 
 def _show_outlook(newest: PredictionOut) -> None:
-    shown = newest.within
-    rows = [(one.days, "not known" if one.probability is None else f"{one.probability:.1%}") for one in shown]
-    table(
-        "Chances", ("within days>", "chance>"), rows or [(newest.horizon_days, f"{newest.probability:.1%}")]
-    )
-    if newest.expected_days is not None:
-        longest = max(one.days for one in shown if one.probability is not None)
+    shown = [(one.days, one.probability) for one in newest.within]
+    rows = [
+        (within(days), "not known" if chance is None else f"{chance:.1%}")
+        for days, chance in shown or [(newest.horizon_days, newest.probability)]
+    ]
+    table("Chances", ("", "chance>"), rows)
+    longest = max((days for days, chance in shown if chance is not None), default=None)
+    if newest.expected_days is not None and longest is not None:
         click.echo(f"If it happens within {longest} days: after {newest.expected_days:.0f} days on average")
     for money in newest.money_at_risk:
         click.echo(f"Money at risk: {money.at_risk} of {money.yearly} {money.currency} a year")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -9,11 +10,15 @@ from decimal import Decimal
 from typing import Any
 
 from serving.home import Home
-from serving.watching import read_watch
+from serving.reports import read_watch
 from serving.web.language import gettext as _
 from serving.web.shown_as import money, percent
+from serving.web.words import word
 
 _MOST_FEATURES = 3
+_LEVELS = {"missing": "(not given)", "other": "(other)"}
+_NUMBER = r"[-+.e\d]+"
+_RANGE = re.compile(rf"(?:up to |({_NUMBER}) to )({_NUMBER})|above ({_NUMBER})")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,11 +100,23 @@ def _shift(shift: Mapping[str, Any]) -> str:
     place = moved.index(max(moved))
     return _(
         "%(feature)s, %(bin)s: from %(before)s to %(after)s of the records",
-        feature=shift["feature"],
-        bin=shift["bins"][place],
+        feature=word("feature_group", shift["feature"]),
+        bin=_bin(shift["bins"][place]),
         before=percent(shift["before"][place]),
         after=percent(shift["after"][place]),
     )
+
+
+def _bin(name: str) -> str:
+    """Return a bin of a feature as both languages read it."""
+    if name in _LEVELS:
+        return word("level", _LEVELS[name])
+    if match := _RANGE.fullmatch(name):
+        low, high, least = match.groups()
+        if least is not None:
+            return f"> {least}"
+        return f"≤ {high}" if low is None else f"{low} – {high}"  # noqa: RUF001  a dash, as one sets it
+    return name
 
 
 def _advice(kind: str) -> str:

@@ -12,7 +12,7 @@ import pytest
 from crm_core.bulk import Update
 from crm_core.changes import Source
 from crm_core.fields import FieldKind, Known, declare_field
-from crm_core.records import Deal, User
+from crm_core.records import Deal, Lead, User
 from crm_core.store import Store
 from models.whole_history import Finding, find_telling_fields
 from tests.factories import make_user
@@ -131,6 +131,31 @@ def test_a_number_that_is_nothing_but_the_day_of_creation_is_named(store: Store,
         look(store, deals, FieldKind.NUMBER, lambda row: (deals.made[row] - START).total_seconds())
     )
     assert found.check == "tells when"
+
+
+def test_a_field_that_came_into_use_lately_is_honest(store: Store) -> None:
+    """It is on new leads alone, which have had no time to be converted."""
+    with store.transaction(source=Source.IMPORT) as transaction:
+        declare_field(
+            transaction.session,
+            record_type="lead",
+            name="custom.told",
+            known=Known.CREATION,
+            kind=FieldKind.TEXT,
+        )
+        rows = [
+            {
+                "company": f"Company {row}",
+                "status": "converted" if row < 200 else "open",
+                "converted_at": START + timedelta(days=90) if row < 200 else None,
+                "custom": None if row < 300 else {"told": "yes"},
+                "occurred_at": START + timedelta(days=0 if row < 300 else 100),
+                "recorded_at": START + timedelta(days=0 if row < 300 else 100),
+            }
+            for row in range(360)
+        ]
+        transaction.create_many(Lead, rows)
+    assert find_telling_fields(store, "lead") == []
 
 
 @pytest.mark.parametrize("kind", [FieldKind.NUMBER, FieldKind.TEXT, FieldKind.FLAG, FieldKind.DAY])

@@ -53,6 +53,9 @@ ABOUT_MODELS = (
 )
 """Who may ask is tested with what they answer, in test_explaining."""
 COLLECTIONS = ("GET /{type}", "POST /leads")
+FORECAST = "GET /forecast"
+"""Who sees what of it is tested with the forecast."""
+
 UNGUARDED = {"GET /healthz", "GET /readyz"}
 
 BODIES = {
@@ -126,7 +129,9 @@ def test_every_operation_is_in_the_matrix(world: World) -> None:
         operation for kind in ("leads", "deals") for operation in of_type(READS + WRITES + COLLECTIONS, kind)
     }
     tried |= {operation.replace("/leads/", "/{type}/") for operation in MERGES}
-    assert declared == tried | {HINTS, *SEEING, *PERSONAL, *ABOUT_MODELS, *CUSTOMER_READS} | UNGUARDED
+    assert (
+        declared == tried | {HINTS, FORECAST, *SEEING, *PERSONAL, *ABOUT_MODELS, *CUSTOMER_READS} | UNGUARDED
+    )
 
 
 @pytest.mark.parametrize("whose", WHOSE)

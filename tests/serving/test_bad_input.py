@@ -42,7 +42,12 @@ ABOUT_PEOPLE: dict[str, dict[str, Any]] = {
 }
 """Write endpoints whose bodies have no text and no instant, with a body that is accepted."""
 
-WITHOUT_BODY = {"/api/v1/leads/{id}/score", "/api/v1/deals/{id}/score"}
+WITHOUT_BODY = {
+    "/api/v1/leads/{id}/score",
+    "/api/v1/deals/{id}/score",
+    "/api/v1/customers/{id}/score",
+    "/api/v1/predictions/{id}/recompute",
+}
 
 TEXT = {"/api/v1/leads": "name", "/api/v1/deals/1/stage": "stage"}
 """The text field of each endpoint; elsewhere it is the subject."""

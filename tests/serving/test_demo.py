@@ -17,8 +17,9 @@ from serving.champions import Champions
 from serving.demo import BEFORE_DAYS, make_demo
 from serving.home import Home
 from serving.modelling import scorer_loader
+from serving.reports import read_watch
 from serving.settings import Settings
-from serving.watching import read_watch, train_if_needed
+from serving.watching import train_if_needed
 from tests.serving.conftest import csrf_of
 from tests.serving.http import Http
 from tests.serving.test_server import Served

@@ -11,11 +11,12 @@ import pytest
 from click.testing import CliRunner, Result
 from sqlalchemy import select, update
 
-from crm_core.access import FieldRight
+from crm_core.access import NEVER_HIDDEN, FieldRight, RoleRight
 from crm_core.clock import FixedClock
+from crm_core.personal import set_scoring_opt_out
 from crm_core.predictions import Prediction
 from crm_core.promotions import Challenger, Promotion
-from crm_core.records import Lead
+from crm_core.records import Activity, Lead
 from crm_core.shadows import Match, Shadow, write_shadows
 from crm_core.store import Store
 from models.bundle import ModelBundle
@@ -194,6 +195,63 @@ def test_what_was_said_of_a_deleted_record_is_explained_to_who_answers_for_model
         transaction.delete(transaction.get(Lead, office.lead))
     assert office.run("explain", which, "--recompute").exit_code == 0
     assert office.run("explain", which, who="ana@example.com").exit_code == 1
+
+
+def test_what_was_said_of_who_opted_out_is_told_to_nobody(office: Office) -> None:
+    which = office.newest.id
+    with office.store.transaction() as transaction:
+        set_scoring_opt_out(transaction, transaction.get(Lead, office.lead), opted_out=True)
+    path = f"/api/v1/predictions/{which}"
+    for name in ("Ana", "Dana", "Adam"):
+        assert office.client.get(path, headers=office.cast.header(name)).status_code == 409
+    again = office.client.post(f"{path}/recompute", headers=office.cast.header("Dana"))
+    assert again.status_code == 409
+    assert office.run("explain", which).exit_code == 1
+
+
+def test_a_cause_of_a_type_out_of_sight_is_told_without_its_values(office: Office) -> None:
+    office.advance(1)
+    with office.store.transaction() as transaction:
+        call = transaction.session.scalars(select(Activity).where(Activity.lead_id == office.lead)).first()
+        assert call is not None
+        transaction.update(call, {"duration_seconds": 4321})
+    office.follow()
+    path = f"/api/v1/predictions/{office.newest.id}"
+    seen = office.client.get(path, headers=office.cast.header("Ana")).get_json()["cause"]
+    assert (seen["record_type"], seen["new"]) == ("activity", 4321)
+    with office.store.transaction() as transaction:
+        transaction.session.add(RoleRight(role="rep", record_type="activity", read="none", write="none"))
+    told = office.client.get(path, headers=office.cast.header("Ana")).get_json()["cause"]
+    assert (told["record_type"], told["field"], told["new"]) == ("activity", None, None)
+
+
+def test_a_recomputation_tells_no_reason_from_a_field_out_of_sight(office: Office) -> None:
+    newest = office.newest
+    path = f"/api/v1/predictions/{newest.id}/recompute"
+    fields = sorted({field for reason in newest.reasons or () for field in reason["fields"]})
+    with office.store.transaction() as transaction:
+        tampered = [{**reason, "value": "secret", "en": "secret"} for reason in newest.reasons or ()]
+        transaction.session.execute(
+            update(Prediction).where(Prediction.id == newest.id).values(reasons=tampered)
+        )
+    told = office.client.post(path, headers=office.cast.header("Dana"))
+    assert "secret" in told.text
+    with office.store.transaction() as transaction:
+        for record_type, name in (field.split(".", 1) for field in fields):
+            right = {"role": "analyst", "record_type": record_type, "field": name}
+            transaction.session.add(FieldRight(**right, read=False, write=False))
+    hidden = office.client.post(path, headers=office.cast.header("Dana"))
+    assert hidden.status_code == 200
+    told_of = [one["stored"] for one in hidden.get_json()["differences"] if one["what"].startswith("reason")]
+    assert any(reason["group"] == "hidden" for reason in told_of)
+    left = {field.split(".", 1)[1] for reason in told_of for field in reason["fields"]}
+    assert left <= NEVER_HIDDEN
+
+
+def test_who_may_not_choose_models_rolls_none_back(office: Office) -> None:
+    refused = office.run("models", "rollback", TASK, who="ana@example.com")
+    assert refused.exit_code == 1
+    assert "may not" in refused.stderr
 
 
 def test_the_history_names_who_and_why_and_what_served_at_an_instant(office: Office) -> None:

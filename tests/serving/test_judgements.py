@@ -170,6 +170,18 @@ def test_a_damaged_replay_is_none(settings: Settings) -> None:
     assert read_backtest(home, "churn") is None
 
 
+def test_pages_go_on_without_a_report_that_is_damaged(
+    app: Flask, cast: Cast, settings: Settings, promote: Callable[..., Any]
+) -> None:
+    model, folder = promote("win_probability"), settings.home_folder.models
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in (f"{model.model_version}.report.json", "win_probability.watch.json"):
+        (folder / name).write_text('{"model_version": ', encoding="utf-8")
+    page = logged_in(app, cast["Dana"]).get("/models")
+    assert page.status_code == 200
+    assert "Nobody has asked yet" in page.text
+
+
 def test_the_command_line_tells_counts_segments_and_money(capsys: pytest.CaptureFixture[str]) -> None:
     show_judgement(judged())
     told = capsys.readouterr().out

@@ -150,7 +150,7 @@ def test_whoever_may_not_see_the_probability_sees_no_horizon(
     ("language", "words"),
     [
         ("en", ("30 days 12%", "60 days 21%", "180 days –", "too few have been followed", "after 41 days")),
-        ("zh", ("30 天 12%", "60 天 21%", "180 天 –", "跟踪到这么久的记录太少", "平均在 41 天后")),
+        ("zh", ("30 天 12%", "60 天 21%", "180 天 –", "跟踪时间足够长的记录太少", "平均在 41 天后")),
     ],
 )
 def test_a_page_shows_all_horizons_and_when(

@@ -14,6 +14,7 @@ from crm_core.promotions import Promotion
 from serving import watching
 from serving.cli import main
 from serving.home import Home
+from serving.reports import read_watch
 from tests.features.worlds import fill_store
 from tests.models.test_lineage import WORLD, make_model
 from tests.serving.test_corruption import named
@@ -120,4 +121,4 @@ def test_a_real_model_is_watched_and_the_report_kept_for_the_page(folder: Path) 
     assert shown.exit_code == (3 if told["state"] == "act" else 0)
     assert told["model_version"] == named(data)
     assert {finding["kind"] for finding in told["findings"]} == set(watching.WHAT)
-    assert watching.read_watch(home, TASK) == told
+    assert read_watch(home, TASK) == told

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from datetime import timedelta
+from html import unescape
 from typing import Any
 
 import pytest
@@ -87,6 +88,29 @@ def test_the_page_of_models_says_what_has_moved_and_what_it_comes_to(
     page = logged_in(app, cast["Dana"], language).get("/models").get_data(as_text=True)
     for each in said:
         assert each in page
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("up to 3.5", "≤ 3.5"),
+        ("-2 to 1e+04", "-2 – 1e+04"),
+        ("above 7", "> 7"),
+        ("missing", "未填写"),
+        ("other", "其他"),
+        ("above all", "above all"),
+    ],
+)
+def test_bins_are_read_in_both_languages(
+    app: Flask, cast: Cast, settings: Settings, promote: Callable[..., Any], name: str, shown: str
+) -> None:
+    promote("lead_scoring")
+    told = report()
+    (moved,) = told["findings"][0]["evidence"]["features"]
+    moved["bins"] = [name, "fair", "web"]
+    keep(settings.home_folder, told)
+    page = unescape(logged_in(app, cast["Dana"], "zh").get("/models").get_data(as_text=True))
+    assert f"来源，{shown}：占比由 70% 变为 10%" in page
 
 
 def test_a_report_on_an_earlier_version_is_not_shown(

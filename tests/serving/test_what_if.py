@@ -178,7 +178,7 @@ def test_the_page_speaks_chinese_too(
 ) -> None:
     promote("win_probability", hints=HINTS)
     page = scored(app, cast, champions, f"deals/{deal.id}", "zh")
-    assert "与更高可能相伴的做法" in page
+    assert "与更高概率相关的做法" in page
     assert "今天做meeting" in page
     assert "谨慎参考：商机中几乎未见" in page
     assert "并非承诺" in page

@@ -141,12 +141,10 @@ def test_with_too_few_outcomes_it_is_said_how_many_are_needed(store: Store) -> N
         make_forecast(store, learned, store.clock.now())
 
 
-def test_a_scorecard_is_no_model_to_add_chances_up_by(
-    store: Store, written: Written, learned: Learned, bundle: ModelBundle
-) -> None:
-    opinion = replace(bundle, trained={**bundle.trained, "says_probability": False})
-    with pytest.raises(NotEnoughDataError, match="0 deals are known to be won"):
-        usable_model(store, opinion, micros(THEN))
+def test_a_scorecard_is_no_model_to_add_chances_up_by(written: Written, bundle: ModelBundle) -> None:
+    opinion = replace(bundle, trained={**bundle.trained, "says_probability": False, "outcomes": 3})
+    with pytest.raises(NotEnoughDataError, match="3 deals are known to be won"):
+        usable_model(written.store, opinion, micros(THEN))
     assert usable_model(written.store, bundle, micros(THEN)) is bundle
 
 
@@ -364,6 +362,20 @@ def test_who_may_not_see_amounts_or_scores_is_refused(office: Office) -> None:
         with office.store.transaction() as transaction:
             transaction.session.delete(transaction.session.merge(right))
     assert office.ask("dana@example.com").status_code == 200
+
+
+def test_who_may_not_see_the_reps_own_probabilities_is_not_told_their_sum(office: Office) -> None:
+    period = office.ask("dana@example.com", "?period=month").get_json()["periods"][0]
+    assert period["simple_rules"]["reps"] is not None
+    with office.store.transaction() as transaction:
+        right = FieldRight(
+            role="analyst", record_type="deal", field="rep_probability", read=False, write=False
+        )
+        transaction.session.add(right)
+    period = office.ask("dana@example.com", "?period=month").get_json()["periods"][0]
+    assert period["simple_rules"]["reps"] is None
+    with office.store.transaction() as transaction:
+        transaction.session.delete(transaction.session.merge(right))
 
 
 def test_money_is_text_and_a_wrong_question_is_refused(office: Office) -> None:
