@@ -68,6 +68,9 @@ LESS_HISTORY = Bar(certainty=0.8, worth=0.003)
 LESS_SHRINKAGE = Bar(certainty=0.5, worth=0.0)
 EXPERT = Bar(certainty=0.5, worth=0.0)
 HIGHER_RUNG = Bar(certainty=0.9, worth=0.01)
+OFF_OPINION = Bar(certainty=0.5, worth=0.01)
+"""From a scorecard to a model that outcomes have taught: opinion need not be disproved beyond doubt."""
+
 
 ENOUGH_EVENTS = 40
 """Events to judge by from which on no longer time is looked at."""
@@ -416,10 +419,10 @@ class _Trial:
 
         What moves little from the scorecard differs little from it by chance.
         """
-        if self.clears(HIGHER_RUNG, card, logistic)[1]:
+        if self.clears(OFF_OPINION, card, logistic)[1]:
             return logistic
         near = self.run(replace(logistic.recipe, expert=True, penalty=PENALTIES[0]))
-        return near if self.clears(HIGHER_RUNG, card, near)[1] else logistic
+        return near if self.clears(OFF_OPINION, card, near)[1] else logistic
 
     def plainest_penalty(self, start: _Tried) -> _Tried:
         """Walk from the first penalty towards more or less shrinkage for as long as that is better."""
@@ -506,7 +509,8 @@ class _Trial:
 
     def step_up(self, below: _Tried, above: _Tried) -> _Tried:
         """Return the upper rung if it is better by more than noise, and by enough to be worth it."""
-        gain, taken = self.clears(HIGHER_RUNG, below, above)
+        bar = OFF_OPINION if below.recipe.rung is Rung.SCORECARD else HIGHER_RUNG
+        gain, taken = self.clears(bar, below, above)
         self.steps.append(Step(below=below.recipe.rung, above=above.recipe.rung, gain=gain, taken=taken))
         return above if taken else below
 
