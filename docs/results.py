@@ -165,7 +165,8 @@ def outcomes_cut(size: str, cuts: Sequence[int], seeds: Sequence[int]) -> Iterat
                     found.setdefault(trial.outcomes, []).append(trial)
             store.close()
     for task, found in trials.items():
-        yield f"{task.replace('_', ' ').capitalize()}, {len(seeds)} companies of size {size}:\n"
+        companies = "company" if len(seeds) == 1 else "companies"
+        yield f"{task.replace('_', ' ').capitalize()}, {len(seeds)} {companies} of size {size}:\n"
         yield "| outcomes | steps in use | AUC | log loss | of the base rate | gain | worse than noise |"
         yield "|---|---|---|---|---|---|---|"
         yield from (told_of_cuts(found[outcomes]) for outcomes in sorted(found))
