@@ -17,6 +17,9 @@ from crm_core.access import Reader, Scope
 SOURCES: Final = {"contract": "value", "order": "amount"}
 """What a yearly value is added up from: the field of a record type."""
 
+NO_CURRENCY: Final = ""
+"""Stands for the currency of amounts that name none."""
+
 _CENT = Decimal("0.01")
 
 

@@ -22,6 +22,7 @@ from crm_core.clock import DAY, micros
 from crm_core.columns import MONEY_SCALE
 from crm_core.records import Contract, Order
 from crm_core.store import Store
+from crm_core.worth import NO_CURRENCY
 from features.contracts import RUNNING_FIELDS, running
 from features.events import Versions
 from features.reading import read_versions
@@ -80,7 +81,7 @@ def _rows(found: Versions, field: str, days: np.ndarray) -> list[tuple[int, Deci
     values = found.columns[field].tolist()
     currencies = found.columns["currency"].tolist()
     return [
-        (key, Decimal(value) / MONEY_SCALE, currency or "", length)
+        (key, Decimal(value) / MONEY_SCALE, currency or NO_CURRENCY, length)
         for key, value, currency, length in zip(
             found.key.tolist(), values, currencies, days.tolist(), strict=True
         )

@@ -12,12 +12,10 @@ from crm_core.columns import MONEY_SCALE
 from crm_core.history import values_as_of
 from crm_core.records import Deal, DealStatus, Lead
 from crm_core.store import Store
+from crm_core.worth import NO_CURRENCY
 from features.cohort import Cohort
 from features.worth import yearly_values
 from models.hazard import Floats
-
-NO_CURRENCY = ""
-"""Stands for records without a currency."""
 
 Part = tuple[str, float]
 """A currency and an amount in it."""

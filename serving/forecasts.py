@@ -228,7 +228,7 @@ def _show_period(period: Mapping[str, Any]) -> None:
     wide = ", ".join(
         f"{level} % {_money(low)} to {_money(high)}" for level, (low, high) in period["ranges"].items()
     )
-    click.echo(f"{period['period']}, {period['currency']}: {_money(period['expected'])} expected; {wide}")
+    click.echo(f"{_headed(period)}: {_money(period['expected'])} expected; {wide}")
     if held := coverage_in_words(period):
         click.echo(held)
     rows = [_row(period, "all"), *(_row(one, one["name"] or "nobody") for one in period["by_team"])]
@@ -237,6 +237,11 @@ def _show_period(period: Mapping[str, Any]) -> None:
     simple = {name: value for name, value in period["simple_rules"].items() if value is not None}
     others = ", ".join(f"{name.replace('_', ' ')} {_money(value)}" for name, value in simple.items())
     click.echo(f"Others would say: {others}.")
+
+
+def _headed(told: Mapping[str, Any]) -> str:
+    """Return a period with its currency, if its deals name one."""
+    return ", ".join(filter(None, (told["period"], told["currency"])))
 
 
 def coverage_in_words(period: Mapping[str, Any]) -> str:
@@ -259,7 +264,7 @@ def _show_moved(moved: Mapping[str, Any]) -> None:
     causes = {name: amount for name, amount in moved["causes"].items() if round(amount)}
     told = ", ".join(f"{name.replace('_', ' ')} {amount:+,.0f}" for name, amount in causes.items())
     click.echo(
-        f"{moved['period']}, {moved['currency']}, since {moved['since'][:10]}: {_money(moved['before'])} "
+        f"{_headed(moved)}, since {moved['since'][:10]}: {_money(moved['before'])} "
         f"is now {_money(moved['now'])} ({told or 'nothing moved'})"
     )
 

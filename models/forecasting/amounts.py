@@ -89,7 +89,7 @@ def worthless(deals: int) -> Worth:
 def _guess(known: Snapshot, pipeline: object, currency: object) -> tuple[float, float]:
     here = (known.amount > 0) & _equal(known.currency, currency)
     if not here.any():
-        msg = f"no deal in {currency} has an amount, so those without one cannot be guessed"
+        msg = f"no deal in {currency or 'no currency'} has an amount, so those without one cannot be guessed"
         raise NotEnoughDataError(msg)
     logs = np.log(known.amount[here])
     own = logs[_equal(known.pipeline[here], pipeline)]

@@ -15,6 +15,7 @@ from crm_core.columns import MONEY_SCALE
 from crm_core.history import FieldHistory, current_values, newest_known, read_histories, resolve_as_of
 from crm_core.records import Deal, DealStatus
 from crm_core.store import Store
+from crm_core.worth import NO_CURRENCY
 from features.windows import visible_from, visible_until
 from models.hazard import Bools, Floats, Ints
 
@@ -22,9 +23,6 @@ Objects = npt.NDArray[np.object_]
 
 NOBODY = 0
 """Stands for no owner; ids begin with 1."""
-
-NO_CURRENCY = "XXX"
-"""ISO 4217's word for none, where no deal names a currency."""
 
 _FIELDS = (
     "status",

@@ -212,7 +212,9 @@ def make_forecast(
         if scene.can_say(currency)
     ]
     silent = [
-        f"{currency}: no deal has an amount" for currency in scene.currencies() if not scene.can_say(currency)
+        f"{currency or 'no currency'}: no deal has an amount"
+        for currency in scene.currencies()
+        if not scene.can_say(currency)
     ]
     return Forecast(
         as_of=at,

@@ -11,8 +11,9 @@ import pytest
 from crm_core.clock import FixedClock, micros
 from crm_core.records import Deal
 from crm_core.store import Store
+from crm_core.worth import NO_CURRENCY
 from models.forecasting.arrivals import learn_arrivals
-from models.forecasting.book import NO_CURRENCY, NOBODY, DealBook
+from models.forecasting.book import NOBODY, DealBook
 from models.forecasting.chances import Chances
 from models.forecasting.outlook import Scene
 from models.forecasting.periods import Span, month_starts, period_at

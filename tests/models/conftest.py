@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -18,7 +18,7 @@ from crm_core.bulk import Update
 from crm_core.changes import Source
 from crm_core.clock import FixedClock, micros
 from crm_core.records import Lead
-from crm_core.store import Store
+from crm_core.store import Store, Transaction
 from features.feature_set import feature_set_for
 from models.building import build_bundle, gather
 from models.bundle import ModelBundle, load_bundle
@@ -68,18 +68,23 @@ def start_business(store: Store, *, leads: int = 1500, seed: int = 3, **custom: 
     ]
     with store.transaction(source=Source.IMPORT) as transaction:
         ids = transaction.create_many(Lead, rows)
-        updates = [
-            Update(
-                record_id=record_id,
-                values={"status": "converted", "converted_at": when},
-                occurred_at=when,
-                recorded_at=when,
-            )
-            for record_id, when in zip(ids, converted, strict=True)
-            if when is not None and when <= NOW
-        ]
-        transaction.update_many(Lead, updates)
+        convert(transaction, ids, [when if when is not None and when <= NOW else None for when in converted])
     return Business(store=store, ids=ids, sources=sources)
+
+
+def convert(transaction: Transaction, ids: Sequence[int], converted: Sequence[datetime | None]) -> None:
+    """Convert leads, each when it says; None leaves one open."""
+    updates = [
+        Update(
+            record_id=record_id,
+            values={"status": "converted", "converted_at": when},
+            occurred_at=when,
+            recorded_at=when,
+        )
+        for record_id, when in zip(ids, converted, strict=True)
+        if when is not None
+    ]
+    transaction.update_many(Lead, updates)
 
 
 def copy_store(store: Store, path: Path) -> Store:

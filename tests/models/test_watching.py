@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from crm_core.bulk import Update
 from crm_core.changes import Source
 from crm_core.clock import FixedClock, micros
 from crm_core.predictions import NewPrediction, write_predictions
@@ -29,7 +29,7 @@ from models.questions import ask, first_instant
 from models.scoring import score_records
 from models.watching import Finding, Promise, State, WatchReport, reasons_to_train, watch
 from models.worth import value_of
-from tests.models.conftest import CHANCES, DAYS, NOW
+from tests.models.conftest import CHANCES, DAYS, NOW, convert
 
 MADE = NOW - timedelta(days=150)
 CHANGED = MADE
@@ -40,27 +40,18 @@ def live(store: Store, chances: dict[str, float], *, sources: dict[str, float] |
     """Fill a store as `conftest.start_business` does, with other chances, or sources, after CHANGED."""
     random = np.random.default_rng(5)
     born = [NOW - timedelta(days=float(days)) for days in np.sort(random.uniform(0, DAYS, 1500))[::-1]]
-    rows, updates = [], []
+    rows: list[dict[str, Any]] = []
+    converted: list[datetime | None] = []
     for when in born:
         shares = sources if sources and when > CHANGED else dict.fromkeys(CHANCES, 1 / 3)
         source = str(random.choice(list(shares), p=list(shares.values())))
         chance = (chances if when > CHANGED else CHANCES)[source]
         rows.append({"company": "Company", "source": source, "occurred_at": when, "recorded_at": when})
         won = when + timedelta(days=float(random.uniform(0, 60)))
-        updates.append(won if random.random() < chance and won <= NOW else None)
+        converted.append(won if random.random() < chance and won <= NOW else None)
     with store.transaction(source=Source.IMPORT) as transaction:
         ids = transaction.create_many(Lead, rows)
-        won_by = [
-            Update(
-                record_id=record_id,
-                values={"status": "converted", "converted_at": won},
-                occurred_at=won,
-                recorded_at=won,
-            )
-            for record_id, won in zip(ids, updates, strict=True)
-            if won is not None
-        ]
-        transaction.update_many(Lead, won_by)
+        convert(transaction, ids, converted)
 
 
 def model_of(store: Store) -> ModelBundle:

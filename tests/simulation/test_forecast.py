@@ -34,7 +34,7 @@ from models.forecasting.periods import Span
 from models.forecasting.replaying import CASES, Case, Past, ask_some, light_model, read_past
 from serving.app import create_app
 from serving.champions import Champions
-from serving.forecasts import Part, find_lessons, learn_lessons, lessons_file, seen_by
+from serving.forecasts import Part, find_lessons, learn_lessons, lessons_file, seen_by, show_forecast
 from serving.home import Home
 from serving.modelling import BundleScorer
 from serving.settings import Settings
@@ -426,6 +426,25 @@ def test_the_command_line_answers_as_a_person_reads_it_and_as_json(office: Offic
     refused = run(*asked, "--team", "No such team")
     assert refused.exit_code == 1
     assert "no team with id No such team" in refused.stderr
+
+
+@pytest.mark.parametrize(("currency", "head"), [("CNY", "2026-Q1, CNY: "), ("", "2026-Q1: ")])
+def test_a_company_whose_deals_name_no_currency_is_shown_none(
+    capsys: pytest.CaptureFixture[str], currency: str, head: str
+) -> None:
+    figures = {"won": 1.0, "open": 2.0, "new": 3.0, "expected": 6.0, "ranges": {"80": [4.0, 8.0]}}
+    period = figures | {
+        "period": "2026-Q1",
+        "span": "quarter",
+        "currency": currency,
+        "coverage": {},
+        "by_team": [],
+        "simple_rules": {},
+        "periods_learned_from": 8,
+    }
+    told = {"as_of": "2026-01-01", "model_version": "it", "periods": [period], "moved": [], "left_out": []}
+    show_forecast(told)
+    assert f"\n{head}6 expected" in capsys.readouterr().out
 
 
 def test_lessons_are_kept_until_they_are_old_or_cannot_be_read(office: Office, tmp_path: Path) -> None:
