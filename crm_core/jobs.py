@@ -147,18 +147,20 @@ def renew(store: Store, job: Job, *, lease: timedelta) -> bool:
         return _set(transaction.session, job, {"leased_until": transaction.now + lease})
 
 
-def complete(session: Session, job: Job, *, now: datetime) -> bool:
+def complete(session: Session, job: Job, *, now: datetime, forget: bool = False) -> bool:
     """End a claimed job well in the session's transaction; False if it is not the caller's any more.
 
+    With `forget` its payload is emptied.
     A handler that calls this beside its effect undoes the effect (by raising) where it gets False.
     """
-    return _set(session, job, _ended(JobState.DONE, now))
+    forgotten: dict[str, Any] = {"payload": {}} if forget else {}
+    return _set(session, job, {**_ended(JobState.DONE, now), **forgotten})
 
 
-def finish(store: Store, job: Job) -> bool:
+def finish(store: Store, job: Job, *, forget: bool = False) -> bool:
     """End a claimed job well; False if it has ended already, or another runner has it by now."""
     with store.transaction() as transaction:
-        return complete(transaction.session, job, now=transaction.now)
+        return complete(transaction.session, job, now=transaction.now, forget=forget)
 
 
 def fail(store: Store, job: Job, error: str, *, retry_at: datetime | None) -> bool:

@@ -14,7 +14,6 @@ from __future__ import annotations
 import os
 import random
 import socket
-import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -31,14 +30,17 @@ LEASE = timedelta(minutes=5)
 KEPT_DONE = timedelta(days=30)
 KEPT_DEAD = timedelta(days=365)
 PURGE_EVERY = timedelta(hours=1)
-POLL_SECONDS = 1.0
-LONGEST_PAUSE_SECONDS = 30.0
 
 _log = get_log("serving.jobs")
 
 
 def _nowhere(_name: str) -> None:
     """Do nothing at a checkpoint."""
+
+
+def name_of_process() -> str:
+    """Return what tells this process from others that claim jobs."""
+    return f"{socket.gethostname()[:50]}:{os.getpid()}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +81,7 @@ Schedule = Backoff | Steps
 class JobRunner:
     """Does jobs of the kinds that it has handlers for.
 
+    Of kinds in `forgotten` the payload is emptied when the job is done: it holds what nobody needs to keep.
     `checkpoint` is called with the name of every boundary between two steps; tests kill the process there.
     """
 
@@ -91,14 +94,16 @@ class JobRunner:
         name: str | None = None,
         lease: timedelta = LEASE,
         at_once: int = 1,
+        forgotten: Collection[str] = (),
         checkpoint: Callable[[str], None] = _nowhere,
     ) -> None:
         self.store = store
-        self.name = name or f"{socket.gethostname()}:{os.getpid()}:{threading.get_native_id()}"
+        self.name = name or name_of_process()
         self._handlers = handlers
         self._schedules = schedules or {}
         self._lease = lease
         self._at_once = at_once
+        self._forgotten = frozenset(forgotten)
         self._checkpoint = checkpoint
         self._random = random.Random()  # noqa: S311  spreads retries, hides nothing
         self._purged_at: datetime | None = None
@@ -129,7 +134,7 @@ class JobRunner:
             self._failed(job, error)
             return
         self._checkpoint("done")
-        finish(self.store, job)
+        finish(self.store, job, forget=job.kind in self._forgotten)
         self._checkpoint("finished")
 
     def _failed(self, job: Job, error: Exception) -> None:
@@ -173,42 +178,3 @@ class JobRunner:
 
 
 _USUAL = Backoff()
-
-
-class JobThread(threading.Thread):
-    """Runs a runner until told to stop; `wake` makes it look at once."""
-
-    def __init__(self, runner: JobRunner, *, poll_seconds: float = POLL_SECONDS) -> None:
-        super().__init__(name="jobs", daemon=True)
-        self.runner = runner
-        self.poll_seconds = poll_seconds
-        self.last_error: str | None = None
-        self._wake = threading.Event()
-        self._stopping = threading.Event()
-
-    def run(self) -> None:
-        """Work while there is work, then wait; after an error wait longer each time."""
-        failed = 0
-        while not self._stopping.is_set():
-            try:
-                done = self.runner.run_once()
-            except Exception as error:  # noqa: BLE001  the edge of the thread: it must not die of one bad day
-                failed += 1
-                self.last_error = type(error).__name__
-                _log.error("jobs failed", error=self.last_error, failed=failed, exc_info=error)
-                self._stopping.wait(min(self.poll_seconds * 2**failed, LONGEST_PAUSE_SECONDS))
-                continue
-            failed, self.last_error = 0, None
-            if not done:
-                self._wake.wait(self.poll_seconds)
-                self._wake.clear()
-
-    def wake(self) -> None:
-        """Look for jobs now."""
-        self._wake.set()
-
-    def stop(self, timeout: float = 10.0) -> None:
-        """Finish the job at hand and end."""
-        self._stopping.set()
-        self._wake.set()
-        self.join(timeout)
