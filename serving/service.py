@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import cast
 
 from flask import current_app, g
@@ -14,6 +15,7 @@ from crm_core.changes import Source
 from crm_core.records import User
 from crm_core.store import Store, Transaction
 from serving.champions import Champions
+from serving.pings import Pings
 from serving.rescoring import RescoringThread
 from serving.settings import Settings
 
@@ -28,6 +30,11 @@ class Service:
     store: Store
     champions: Champions
     rescoring: RescoringThread | None = None
+
+    @cached_property
+    def pings(self) -> Pings:
+        """What asks the parts around this process."""
+        return Pings(self.settings.home_folder)
 
     def install(self) -> None:
         """Put this on the current application."""
