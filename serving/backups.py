@@ -4,9 +4,9 @@ A backup is a compressed tar archive. Its last member, `manifest.json`, names ev
 and SHA-256: a file that was cut short, or in which a bit has flipped, is refused before anything is written.
 
 Copied are the records as they are at one instant, then what they point at: models are kept under their
-SHA-256 and written before the promotion that names them, so that every model in charge is in the backup. Not copied
-are logs, and what the settings keep elsewhere (a tracking server, artifacts on it): their operators have
-backups of their own.
+SHA-256 and written before the promotion that names them, so that every model in charge is in the backup.
+Not copied are logs, and what the settings keep elsewhere (a tracking server, artifacts on it): their
+operators have backups of their own.
 """
 
 from __future__ import annotations
