@@ -1,18 +1,41 @@
-"""API keys: shown once, kept as a hash, each acting as one user."""
+"""API keys: shown once, kept as a hash, each acting as one user within what the key was made for."""
 
 from __future__ import annotations
 
 import hashlib
 import secrets
-from datetime import datetime
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
 
-from sqlalchemy import ForeignKey, String, select
+from sqlalchemy import ForeignKey, String, or_, select, update
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
-from crm_core.columns import Instant
+from crm_core.columns import Instant, check_text
+from crm_core.errors import InvalidValueError
 from crm_core.records import Base, Id, User
 
 PREFIX = "crm_"
+
+LONGEST_NAME = 120
+
+NOTED_EVERY = timedelta(minutes=1)
+"""How much older than its last use what a key says of it may be: reading must not mean writing."""
+
+
+class Scope(StrEnum):
+    """Something that a key may be made for; it never gives more than its user may do."""
+
+    READ = "read"
+    WRITE = "write"
+    SCORE = "score"
+    MODELS = "models"
+    PEOPLE = "people"
+    ADMIN = "admin"
+
+
+EVERYTHING = frozenset(Scope)
 
 
 class Token(Base):
@@ -22,32 +45,101 @@ class Token(Base):
 
     id: Mapped[int] = mapped_column(Id, primary_key=True, autoincrement=True)
     user_id: Mapped[int] = mapped_column(ForeignKey("users.id"), index=True)
-    name: Mapped[str] = mapped_column(String(120))
+    name: Mapped[str] = mapped_column(String(LONGEST_NAME))
     hash: Mapped[str] = mapped_column(String(64), unique=True, comment="SHA-256 of the 256-bit key")
+    scopes: Mapped[str | None] = mapped_column(
+        String(80), comment="what it was made for, with spaces between; null: everything"
+    )
     created_at: Mapped[datetime] = mapped_column(Instant)
+    last_used_at: Mapped[datetime | None] = mapped_column(Instant, comment="to about a minute")
     expires_at: Mapped[datetime | None] = mapped_column(Instant)
     revoked_at: Mapped[datetime | None] = mapped_column(Instant)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Holder:
+    """Who calls with a key, and what the key was made for."""
+
+    user: User
+    token_id: int
+    scopes: frozenset[Scope]
+    last_used_at: datetime | None
+
+    def was_noted(self, now: datetime) -> bool:
+        """Tell whether the key's last use is known well enough."""
+        return self.last_used_at is not None and now - self.last_used_at < NOTED_EVERY
+
+
 def create_token(
-    session: Session, *, user_id: int, name: str, now: datetime, expires_at: datetime | None = None
+    session: Session,
+    *,
+    user_id: int,
+    name: str,
+    now: datetime,
+    expires_at: datetime | None = None,
+    scopes: Collection[Scope] | None = None,
 ) -> str:
-    """Store a new key and return it; it cannot be read again."""
+    """Store a new key and return it; it cannot be read again. Without scopes it is for everything."""
+    check_text("name", name, longest=LONGEST_NAME)
+    if expires_at is not None and expires_at <= now:
+        raise InvalidValueError("expires_at", expires_at, "an instant that is yet to come")
+    if scopes is not None and not scopes:
+        raise InvalidValueError("scopes", "nothing", f"at least one of {', '.join(Scope)}")
     key = PREFIX + secrets.token_urlsafe(32)
-    session.add(Token(user_id=user_id, name=name, hash=_hash(key), created_at=now, expires_at=expires_at))
+    session.add(
+        Token(
+            user_id=user_id,
+            name=name,
+            hash=_hash(key),
+            created_at=now,
+            expires_at=expires_at,
+            scopes=None if scopes is None else _as_text(scopes),
+        )
+    )
     session.flush()
     return key
 
 
+def find_holder(session: Session, key: str, *, now: datetime) -> Holder | None:
+    """Return who a valid key belongs to and what it is for, or None; the user must be working here."""
+    query = select(Token, User).join(User, User.id == Token.user_id).where(Token.hash == _hash(key))
+    found = session.execute(query).one_or_none()
+    if found is None:
+        return None
+    token, user = found
+    if not _is_valid(token, now) or not works_here(user):
+        return None
+    return Holder(user=user, token_id=token.id, scopes=scopes_of(token), last_used_at=token.last_used_at)
+
+
 def find_user_by_token(session: Session, key: str, *, now: datetime) -> User | None:
     """Return the active user a valid key belongs to, or None."""
-    token = session.scalars(select(Token).where(Token.hash == _hash(key))).one_or_none()
-    if token is None or token.revoked_at is not None:
-        return None
-    if token.expires_at is not None and token.expires_at <= now:
-        return None
-    user = session.get(User, token.user_id)
-    return user if user is not None and user.active and user.deleted_at is None else None
+    holder = find_holder(session, key, now=now)
+    return None if holder is None else holder.user
+
+
+def note_use(session: Session, token_id: int, *, now: datetime) -> None:
+    """Write down that a key was used, unless that is known well enough already."""
+    stale = or_(Token.last_used_at.is_(None), Token.last_used_at <= now - NOTED_EVERY)
+    session.execute(update(Token).where(Token.id == token_id, stale).values(last_used_at=now))
+
+
+def scopes_of(token: Token) -> frozenset[Scope]:
+    """Return what a key was made for; one that says nothing is for everything."""
+    return EVERYTHING if token.scopes is None else frozenset(map(Scope, token.scopes.split()))
+
+
+def works_here(user: User) -> bool:
+    """Tell whether a user may come in at all."""
+    return user.active and user.deleted_at is None and user.left_at is None
+
+
+def _is_valid(token: Token, now: datetime) -> bool:
+    return token.revoked_at is None and (token.expires_at is None or token.expires_at > now)
+
+
+def _as_text(scopes: Collection[Scope]) -> str:
+    return " ".join(scope for scope in Scope if scope in scopes)
 
 
 def _hash(key: str) -> str:

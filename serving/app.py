@@ -69,6 +69,11 @@ class Application(OpenAPI):
 
     request_class = ApiRequest
 
+    def generate_spec_json(self) -> None:
+        """Make the document, and add to every operation what is decided in one place for all."""
+        super().generate_spec_json()  # type: ignore[no-untyped-call] # as the framework has it
+        specification.complete(self, self.spec_json)
+
 
 def create_app(
     settings: Settings,

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
 
-from flask import Request, Response, g, request
+from flask import Request, Response, current_app, g, request
 from flask_openapi.blueprint import APIBlueprint
 from flask_openapi.models.tag import Tag
 from flask_openapi.types import ResponseDict
@@ -12,12 +13,18 @@ from pydantic import BaseModel
 from werkzeug.exceptions import BadRequest, UnsupportedMediaType
 
 from crm_core.records import User
+from crm_core.tokens import Holder, Scope
 from serving import problems
 from serving.auth import find_caller
 from serving.payloads import Problem
 from serving.service import service
 
 PREFIX = "/api/v1"
+
+View = TypeVar("View", bound=Callable[..., Any])
+
+_SCOPE = "required_scope"
+_READING = frozenset({"GET", "HEAD", "OPTIONS"})
 
 _PROBLEM = {
     "content": {problems.MEDIA_TYPE: {"schema": {"$ref": f"#/components/schemas/{Problem.__name__}"}}}
@@ -26,7 +33,26 @@ _PROBLEM = {
 
 def documented(*statuses: int) -> ResponseDict:
     """Return the documentation of answers that tell of a problem."""
-    return {str(status): {**_PROBLEM} for status in sorted({*statuses, 401, 422})}
+    return {str(status): {**_PROBLEM} for status in sorted({*statuses, 401, 403, 422})}
+
+
+def requires(scope: Scope) -> Callable[[View], View]:
+    """Say what a key must be made for to call an operation; stands below the decorator with the path.
+
+    Without it, `GET` takes a key that may read, everything else one that may write.
+    """
+
+    def mark(view: View) -> View:
+        view.__dict__[_SCOPE] = scope
+        return view
+
+    return mark
+
+
+def scope_of(view: Callable[..., Any], method: str) -> Scope:
+    """Return what a key must be made for to call a view with a method."""
+    declared: Scope | None = getattr(view, _SCOPE, None)
+    return declared or (Scope.READ if method in _READING else Scope.WRITE)
 
 
 def new_blueprint(name: str, description: str) -> APIBlueprint:
@@ -45,6 +71,11 @@ def new_blueprint(name: str, description: str) -> APIBlueprint:
 def caller() -> User:
     """Return the user whose key the request carries."""
     return cast("User", g.caller)
+
+
+def key_holder() -> Holder:
+    """Return the caller with what their key is for."""
+    return cast("Holder", g.key_holder)
 
 
 def answer(model: BaseModel, status: int = 200) -> Response:
@@ -72,8 +103,9 @@ class ApiRequest(Request):
 def _authenticate() -> Response | None:
     if "Authorization" not in request.headers:
         return problems.not_authenticated("expected the header Authorization: Bearer KEY")
-    user = find_caller(service().store)
-    if user is None:
-        return problems.not_authenticated("the key is unknown, expired or revoked")
-    g.caller = user
-    return None
+    holder = find_caller(service().store)
+    if holder is None:
+        return problems.invalid_key("the key is unknown, expired or revoked")
+    g.caller, g.key_holder = holder.user, holder
+    scope = scope_of(current_app.view_functions[str(request.endpoint)], request.method)
+    return None if scope in holder.scopes else problems.insufficient_scope(scope)

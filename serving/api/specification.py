@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, cast
 
 from flask import Blueprint, Flask, Response, current_app, json, render_template
 from flask_openapi.openapi import OpenAPI
+
+from serving.api.blueprint import PREFIX, scope_of
 
 DESCRIPTION = (
     "Records of a predictive CRM with what is likely to happen to them. Probabilities are numbers in [0, 1], "
@@ -13,6 +16,7 @@ DESCRIPTION = (
     "`application/problem+json`."
 )
 
+_CONVERTED = re.compile(r"<(?:\w+:)?(\w+)>")
 _METHODS = ("get", "post", "put", "patch", "delete")
 
 pages = Blueprint("specification", __name__)
@@ -39,6 +43,16 @@ def show_document() -> str:
 def document(app: Flask) -> dict[str, Any]:
     """Return the OpenAPI document of the application."""
     return cast("OpenAPI", app).api_doc
+
+
+def complete(app: Flask, spec: dict[str, Any]) -> None:
+    """Say of every operation below the prefix which scope its key needs."""
+    for rule in app.url_map.iter_rules():
+        path = _CONVERTED.sub(r"{\1}", rule.rule)
+        for method in (rule.methods or set()) if path.startswith(PREFIX) else ():
+            operation = spec["paths"].get(path, {}).get(method.lower())
+            if operation is not None:
+                operation["security"] = [{"key": [scope_of(app.view_functions[rule.endpoint], method)]}]
 
 
 def list_operations(spec: dict[str, Any]) -> list[dict[str, Any]]:

@@ -233,7 +233,7 @@ def test_a_wrong_key_is_refused(world: World, header: str) -> None:
         "/api/v1/leads", headers={"Authorization": header.encode("utf-8", "replace").decode()}
     )
     assert answer.status_code == 401
-    assert answer.headers["WWW-Authenticate"] == 'Bearer realm="crm"'
+    assert answer.headers["WWW-Authenticate"] == 'Bearer realm="crm", error="invalid_token"'
 
 
 def test_a_session_of_the_pages_is_no_key(world: World) -> None:
