@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -13,7 +13,7 @@ from sqlalchemy import ForeignKey, String, or_, select, update
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from crm_core.columns import Instant, check_text
-from crm_core.errors import InvalidValueError
+from crm_core.errors import InvalidValueError, RecordNotFoundError
 from crm_core.records import Base, Id, User
 
 PREFIX = "crm_"
@@ -64,10 +64,48 @@ class Holder:
     token_id: int
     scopes: frozenset[Scope]
     last_used_at: datetime | None
+    expires_at: datetime | None
 
     def was_noted(self, now: datetime) -> bool:
         """Tell whether the key's last use is known well enough."""
         return self.last_used_at is not None and now - self.last_used_at < NOTED_EVERY
+
+
+@dataclass(frozen=True, kw_only=True)
+class Issued:
+    """A new key, which cannot be read again, and what is kept of it."""
+
+    token: Token
+    key: str
+
+
+def issue_token(
+    session: Session,
+    *,
+    user_id: int,
+    name: str,
+    now: datetime,
+    expires_at: datetime | None = None,
+    scopes: Collection[Scope] | None = None,
+) -> Issued:
+    """Make a key and store what is kept of it. Without scopes it is for everything."""
+    check_text("name", name, longest=LONGEST_NAME)
+    if expires_at is not None and expires_at <= now:
+        raise InvalidValueError("expires_at", expires_at.isoformat(), "an instant that is yet to come")
+    if scopes is not None and not scopes:
+        raise InvalidValueError("scopes", "nothing", f"at least one of {', '.join(Scope)}")
+    key = PREFIX + secrets.token_urlsafe(32)
+    token = Token(
+        user_id=user_id,
+        name=name,
+        hash=_hash(key),
+        created_at=now,
+        expires_at=expires_at,
+        scopes=None if scopes is None else _as_text(scopes),
+    )
+    session.add(token)
+    session.flush()
+    return Issued(token=token, key=key)
 
 
 def create_token(
@@ -79,25 +117,8 @@ def create_token(
     expires_at: datetime | None = None,
     scopes: Collection[Scope] | None = None,
 ) -> str:
-    """Store a new key and return it; it cannot be read again. Without scopes it is for everything."""
-    check_text("name", name, longest=LONGEST_NAME)
-    if expires_at is not None and expires_at <= now:
-        raise InvalidValueError("expires_at", expires_at, "an instant that is yet to come")
-    if scopes is not None and not scopes:
-        raise InvalidValueError("scopes", "nothing", f"at least one of {', '.join(Scope)}")
-    key = PREFIX + secrets.token_urlsafe(32)
-    session.add(
-        Token(
-            user_id=user_id,
-            name=name,
-            hash=_hash(key),
-            created_at=now,
-            expires_at=expires_at,
-            scopes=None if scopes is None else _as_text(scopes),
-        )
-    )
-    session.flush()
-    return key
+    """Return a new key, as `issue_token` makes it."""
+    return issue_token(session, user_id=user_id, name=name, now=now, expires_at=expires_at, scopes=scopes).key
 
 
 def find_holder(session: Session, key: str, *, now: datetime) -> Holder | None:
@@ -109,7 +130,13 @@ def find_holder(session: Session, key: str, *, now: datetime) -> Holder | None:
     token, user = found
     if not _is_valid(token, now) or not works_here(user):
         return None
-    return Holder(user=user, token_id=token.id, scopes=scopes_of(token), last_used_at=token.last_used_at)
+    return Holder(
+        user=user,
+        token_id=token.id,
+        scopes=scopes_of(token),
+        last_used_at=token.last_used_at,
+        expires_at=token.expires_at,
+    )
 
 
 def find_user_by_token(session: Session, key: str, *, now: datetime) -> User | None:
@@ -122,6 +149,27 @@ def note_use(session: Session, token_id: int, *, now: datetime) -> None:
     """Write down that a key was used, unless that is known well enough already."""
     stale = or_(Token.last_used_at.is_(None), Token.last_used_at <= now - NOTED_EVERY)
     session.execute(update(Token).where(Token.id == token_id, stale).values(last_used_at=now))
+
+
+def revoke_token(session: Session, token_id: int, *, now: datetime, user_id: int | None = None) -> Token:
+    """End a key for good; with `user_id` only one of that user. Revoking again changes nothing."""
+    token = session.get(Token, token_id, with_for_update=True)
+    if token is None or user_id not in {None, token.user_id}:
+        raise RecordNotFoundError("token", token_id)
+    token.revoked_at = token.revoked_at or now
+    return token
+
+
+def list_tokens(
+    session: Session, *, user_id: int | None = None, before: int | None = None, limit: int = 200
+) -> Sequence[Token]:
+    """Return keys, newest first: those of a user, or everybody's; those with smaller ids than `before`."""
+    query = select(Token).order_by(Token.id.desc()).limit(limit)
+    if user_id is not None:
+        query = query.where(Token.user_id == user_id)
+    if before is not None:
+        query = query.where(Token.id < before)
+    return session.scalars(query).all()
 
 
 def scopes_of(token: Token) -> frozenset[Scope]:

@@ -29,6 +29,7 @@ from serving.api import (
     people,
     predictions,
     specification,
+    tokens,
     versions,
     what_if,
 )
@@ -104,7 +105,19 @@ def create_app(
     app.after_request(_finish)
     app.teardown_request(end_page_session)
     _handle_errors(app)
-    for part in (leads, deals, customers, forecast, what_if, finding, people, predictions, versions, health):
+    for part in (
+        leads,
+        deals,
+        customers,
+        forecast,
+        what_if,
+        finding,
+        people,
+        predictions,
+        versions,
+        tokens,
+        health,
+    ):
         app.register_api(part.api)
     web.register(app)
     specification.register(app)
