@@ -62,6 +62,21 @@ HEADERS = {
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
 }
 
+_PARTS = (
+    leads,
+    deals,
+    customers,
+    forecast,
+    what_if,
+    finding,
+    people,
+    predictions,
+    versions,
+    tokens,
+    health,
+)
+"""What the API consists of, in the order of its document."""
+
 _log = get_log("serving.requests")
 
 
@@ -105,19 +120,7 @@ def create_app(
     app.after_request(_finish)
     app.teardown_request(end_page_session)
     _handle_errors(app)
-    for part in (
-        leads,
-        deals,
-        customers,
-        forecast,
-        what_if,
-        finding,
-        people,
-        predictions,
-        versions,
-        tokens,
-        health,
-    ):
+    for part in _PARTS:
         app.register_api(part.api)
     web.register(app)
     specification.register(app)

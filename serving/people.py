@@ -57,7 +57,7 @@ def make_token(
 
 
 def list_keys(store: Store, email: str | None) -> list[dict[str, Any]]:
-    """Return the keys of the user with this address, or everybody's, newest first; never the keys themselves."""
+    """Return what is kept of the keys of the user with this address, or of everybody's, newest first."""
     with store.reading() as session:
         user_id = None if email is None else _get_user(session, email).id
         emails = {each.id: each.email for each in session.scalars(select(User))}

@@ -153,9 +153,7 @@ def _check_within(holder: Holder, asked: NewToken) -> None:
         raise AccessDeniedError(f"the key may not make one with the scopes {', '.join(sorted(beyond))}")
     ends: datetime | None = asked.expires_at
     if holder.expires_at is not None and ends is not None and ends > holder.expires_at:
-        raise AccessDeniedError(
-            f"the key may not make one that lasts longer than {holder.expires_at:%F %T} UTC"
-        )
+        raise AccessDeniedError(f"the key may not make one that lasts beyond {holder.expires_at:%F %T} UTC")
 
 
 def _token_out(token: Token) -> TokenOut:

@@ -54,7 +54,7 @@ def test_a_key_needs_the_scope_admin_and_makes_none_with_more_than_it_has(
     client: FlaskClient, store: Store, cast: Cast
 ) -> None:
     with store.transaction() as transaction:
-        given = {"user_id": cast["Adam"].id, "name": "x", "now": transaction.now}
+        given: dict[str, Any] = {"user_id": cast["Adam"].id, "name": "x", "now": transaction.now}
         reading = create_token(transaction.session, **given, scopes=[Scope.READ])
         limited = create_token(transaction.session, **given, scopes=[Scope.READ, Scope.ADMIN])
     assert make(client, bearer(reading)).status_code == 403
