@@ -33,7 +33,7 @@ from serving.api import (
     versions,
     what_if,
 )
-from serving.api.blueprint import PREFIX, ApiRequest
+from serving.api.blueprint import PREFIX, ApiRequest, answer_once
 from serving.champions import Champions
 from serving.home import session_secret
 from serving.logs import get_log
@@ -84,6 +84,10 @@ class Application(OpenAPI):
     """A Flask application with an OpenAPI document."""
 
     request_class = ApiRequest
+
+    def dispatch_request(self) -> ResponseReturnValue:
+        """Answer the request; with an Idempotency-Key, only once."""
+        return answer_once(lambda: self.make_response(super(Application, self).dispatch_request()))
 
     def generate_spec_json(self) -> None:
         """Make the document, and add to every operation what is decided in one place for all."""

@@ -82,6 +82,9 @@ REQUEST_KINDS: dict[str, Kind] = {
         _kind(400, "invalid-json", "The body is no JSON"),
         _kind(401, "not-authenticated", "A valid API key is needed"),
         _kind(403, "insufficient-scope", "The API key was not made for that"),
+        _kind(400, "invalid-idempotency-key", "The Idempotency-Key cannot be read"),
+        _kind(409, "answer-not-kept", "It was done before, and its answer is not kept"),
+        _kind(422, "idempotency-key-reused", "The Idempotency-Key was used for another request"),
         _kind(422, "invalid-request", "The request does not have the form asked for"),
     )
 }
@@ -148,6 +151,11 @@ def of_http(error: HTTPException) -> Response:
     if allowed := getattr(error, "valid_methods", None):
         answer.headers["Allow"] = ", ".join(sorted(allowed))
     return answer
+
+
+def of_request(slug: str, detail: str) -> Response:
+    """Return the answer to a request that is refused without an error of the program."""
+    return problem(REQUEST_KINDS[slug], detail)
 
 
 def not_authenticated(detail: str) -> Response:

@@ -16,8 +16,9 @@ from crm_core.records import User
 from crm_core.tokens import Holder, Scope
 from serving import problems
 from serving.auth import find_caller
+from serving.once import HEADER, Once, fingerprint_of, read_key
 from serving.payloads import Problem
-from serving.service import service
+from serving.service import current_once, service, wake_rescoring
 
 PREFIX = "/api/v1"
 
@@ -83,6 +84,43 @@ def answer(model: BaseModel, status: int = 200) -> Response:
     return Response(model.model_dump_json(), status=status, content_type="application/json")
 
 
+def is_keyed(view: Callable[..., Any], method: str) -> bool:
+    """Tell whether an operation takes an Idempotency-Key: it writes, and in one transaction.
+
+    What scores, or handles a person's data, takes none: sent again, it does no harm.
+    """
+    return method not in _READING and scope_of(view, method) not in {Scope.SCORE, Scope.PEOPLE}
+
+
+def answer_once(view: Callable[[], Response]) -> Response:
+    """Return what the current request's view answers; with an Idempotency-Key, only once."""
+    sent = request.headers.get(HEADER)
+    if sent is None or "key_holder" not in g or not is_keyed(_asked_view(), request.method):
+        return view()
+    key = read_key(sent)
+    if key is None:
+        return problems.of_request("invalid-idempotency-key", "expected 1 to 255 visible ASCII characters")
+    once = g.once = Once(service().store, user_id=caller().id, key=key, fingerprint=fingerprint_of(request))
+    try:
+        given = once.answer(view)
+    finally:
+        del g.once
+    if once.wrote:
+        wake_rescoring()
+    return given
+
+
+def keep_no_body() -> None:
+    """Have the answer at hand not be kept for an Idempotency-Key: it holds a secret."""
+    once = current_once()
+    if once is not None:
+        once.keeps_body = False
+
+
+def _asked_view() -> Callable[..., Any]:
+    return current_app.view_functions[str(request.endpoint)]
+
+
 class ApiRequest(Request):
     """A request whose JSON body reaches pydantic as text, to be parsed strictly and only once.
 
@@ -107,5 +145,5 @@ def _authenticate() -> Response | None:
     if holder is None:
         return problems.invalid_key("the key is unknown, expired or revoked")
     g.caller, g.key_holder = holder.user, holder
-    scope = scope_of(current_app.view_functions[str(request.endpoint)], request.method)
+    scope = scope_of(_asked_view(), request.method)
     return None if scope in holder.scopes else problems.insufficient_scope(scope)

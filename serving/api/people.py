@@ -11,12 +11,14 @@ from flask import Response
 from flask_openapi.blueprint import APIBlueprint
 from pydantic import Field, model_validator
 
+from crm_core.changes import Source
+from crm_core.personal import set_scoring_opt_out_as
 from crm_core.tokens import Scope
 from serving.api.blueprint import answer, caller, documented, new_blueprint, requires
 from serving.api.finding import TypedPath
 from serving.payloads import Given, Id, Taken
-from serving.personal_data import Who, erase_for, export_for, find_for, opt_out_for
-from serving.service import service, wake_rescoring
+from serving.personal_data import Who, erase_for, export_for, find_for
+from serving.service import service, wake_rescoring, writing
 
 api: APIBlueprint = new_blueprint("people", "What is held about a person, and what they ask of us.")
 
@@ -138,7 +140,8 @@ def erase_person(body: PersonIn) -> Response:
 )
 def set_scoring_opt_out(path: TypedPath, body: OptOutIn) -> Response:
     """Write down whether a person or company asks not to be scored; on all records that stand for them."""
-    noted = opt_out_for(service().store, caller(), (path.record_type, path.id), opted_out=body.opted_out)
-    wake_rescoring()
-    records = [RecordOut.model_validate(each) for each in noted]
+    user = caller()
+    with writing(user, Source.API) as transaction:
+        noted = set_scoring_opt_out_as(transaction, user, path.record_type, path.id, opted_out=body.opted_out)
+    records = [RecordOut(record_type=kind, id=each) for kind, each in noted]
     return answer(OptOutOut(opted_out=body.opted_out, records=records))

@@ -23,7 +23,15 @@ from crm_core.tokens import (
     revoke_token,
     scopes_of,
 )
-from serving.api.blueprint import answer, caller, documented, key_holder, new_blueprint, requires
+from serving.api.blueprint import (
+    answer,
+    caller,
+    documented,
+    keep_no_body,
+    key_holder,
+    new_blueprint,
+    requires,
+)
 from serving.payloads import Asked, Given, Id, Past, RecordPath, Taken, Utc
 from serving.service import service, writing
 
@@ -122,6 +130,7 @@ def create_own_token(body: NewToken) -> Response:
     """Make a key for yourself, which may do no more and lasts no longer than the one it is made with."""
     holder = key_holder()
     _check_within(holder, body)
+    keep_no_body()
     with writing(caller(), Source.API) as transaction:
         made = issue_token(
             transaction.session,
