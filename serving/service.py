@@ -15,8 +15,9 @@ from crm_core.changes import Source
 from crm_core.records import User
 from crm_core.store import Store, Transaction
 from serving.champions import Champions
-from serving.pings import Pings
+from serving.job_handlers import Jobs
 from serving.once import Once
+from serving.pings import Pings
 from serving.rescoring import RescoringThread
 from serving.settings import Settings
 
@@ -31,6 +32,7 @@ class Service:
     store: Store
     champions: Champions
     rescoring: RescoringThread | None = None
+    jobs: Jobs | None = None
 
     @cached_property
     def pings(self) -> Pings:
