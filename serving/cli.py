@@ -15,6 +15,7 @@ from crm_core.store import Store
 from serving.commands import (
     backtest,
     backup,
+    connectors,
     declaring,
     duplicates,
     explain,
@@ -414,6 +415,7 @@ for _command in (
     watch.watch,
     backup.backup,
     backup.restore,
+    connectors.connectors,
     tokens.token,
     tokens.tokens,
     jobs.jobs,
