@@ -21,7 +21,7 @@ Json = Any
 Reply = tuple[int, Json]
 
 
-@dataclass
+@dataclass(kw_only=True)
 class StandIn:
     """A system: its objects by kind and id, who may come in, and what went wrong."""
 
@@ -36,13 +36,17 @@ class StandIn:
     """How many of the next requests are told to come back later."""
     scheme: str = "Bearer"
     url: str = ""
+    instead: Callable[[str], tuple[int, bytes] | None] = lambda _path: None
+    """What is answered to a path, in place of what it should be."""
 
     def check(self, holds: object, what: str) -> None:
         if not holds:
             self.faults.append(what)
             raise ValueError(what)
 
-    def answer(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> tuple[int, bytes, str]:
+    def answer(
+        self, method: str, path: str, headers: Mapping[str, str], body: bytes
+    ) -> tuple[int, bytes, str]:
         """Return status, body and its type."""
         if "oauth" in path:
             return self._log_in(method, headers, body)
@@ -51,7 +55,9 @@ class StandIn:
         if self.busy:
             self.busy -= 1
             return 429, b'{"message": "slow down"}', "application/json"
-        self.asked.append((method, path.split("?")[0]))
+        self.asked.append((method, path.split("?", maxsplit=1)[0]))
+        if (given := self.instead(path)) is not None:
+            return *given, "application/json"
         try:
             return self.handle(method, path, headers, body)
         except ValueError as error:
@@ -107,7 +113,9 @@ class SalesforceStandIn(StandIn):
         if changed := re.fullmatch(
             r"SystemModstamp > (\S+) OR \(SystemModstamp = (\S+) AND Id > '(\w+)'\)", where
         ):
-            self.check(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", changed[1]), "a literal instant")
+            self.check(
+                re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", changed[1]), "a literal instant"
+            )
             since = (_at(changed[1]), changed[3])
             rows = [row for row in rows if (_at(row["SystemModstamp"]), row["Id"]) > since]
         elif listed := re.fullmatch(r"OpportunityId IN \((.+)\)", where):
@@ -147,6 +155,7 @@ class SalesforceStandIn(StandIn):
         return {"id": identifier, "success": True, "errors": []}
 
 
+@dataclass(kw_only=True)
 class HubSpotStandIn(StandIn):
     """Searches with sorting and paging, and batches."""
 
@@ -162,7 +171,10 @@ class HubSpotStandIn(StandIn):
             return 200, self._search(held, body)
         self.check(1 <= len(body["inputs"]) <= 100, "at most 100 inputs")
         if found[2] == "batch/read":
-            return 200, {"status": "COMPLETE", "results": [self._history(held, each) for each in body["inputs"]]}
+            return 200, {
+                "status": "COMPLETE",
+                "results": [self._history(held, each) for each in body["inputs"]],
+            }
         return self._write(held, found[2], body["inputs"])
 
     def _search(self, held: Mapping[str, dict[str, Any]], body: Json) -> Json:
@@ -268,6 +280,7 @@ class ZohoStandIn(StandIn):
 _GRADES = {None, 0, 1, 2, 3}
 
 
+@dataclass(kw_only=True)
 class DynamicsStandIn(StandIn):
     """Pages with links to the next, and batches of requests in multipart/mixed."""
 
@@ -298,7 +311,8 @@ class DynamicsStandIn(StandIn):
         names = asked["$select"].split(",")
         given: Json = {"value": [{name: row.get(name) for name in names} for row in page]}
         if start + len(page) < len(rows):
-            given["@odata.nextLink"] = f"{self.url}{path.split('&$skiptoken')[0]}&$skiptoken={start + len(page)}"
+            here = path.split("&$skiptoken", maxsplit=1)[0]
+            given["@odata.nextLink"] = f"{self.url}{here}&$skiptoken={start + len(page)}"
         return 200, given
 
     def _batch(self, headers: Mapping[str, str], body: bytes) -> tuple[int, bytes, str]:
@@ -308,7 +322,8 @@ class DynamicsStandIn(StandIn):
         )
         self.check(message.get_content_type() == "multipart/mixed", "multipart/mixed")
         answers = []
-        for part in message.get_payload():
+        parts: Any = message.get_payload()
+        for part in parts:
             self.check(part.get_content_type() == "application/http", "parts of application/http")
             head, _, sent = part.get_payload(decode=True).partition(b"\r\n\r\n")
             line = head.split(b"\r\n")[0].decode().split(" ")
@@ -339,7 +354,9 @@ class DynamicsStandIn(StandIn):
         bind = sent.pop("msdyn_PredictiveScoreId@odata.bind", None)
         if bind is not None:
             points = re.fullmatch(r"/msdyn_predictivescores\(([0-9a-f-]{36})\)", bind)
-            self.check(points and points[1] in self.objects["msdyn_predictivescores"], "a score that there is")
+            self.check(
+                points and points[1] in self.objects["msdyn_predictivescores"], "a score that there is"
+            )
             sent["score"] = bind
         self.objects.setdefault(found[1], {}).setdefault(found[2], {}).update(sent)
         return 204, ""
@@ -376,6 +393,3 @@ def served(stand_in: StandIn) -> Iterator[StandIn]:
 
 def _at(text: str) -> datetime:
     return datetime.fromisoformat(text)
-
-
-Make = Callable[[], StandIn]
