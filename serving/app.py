@@ -29,10 +29,11 @@ from serving.api import (
     people,
     predictions,
     specification,
+    tokens,
     versions,
     what_if,
 )
-from serving.api.blueprint import PREFIX, ApiRequest
+from serving.api.blueprint import PREFIX, ApiRequest, answer_once
 from serving.champions import Champions
 from serving.home import session_secret
 from serving.logs import get_log
@@ -61,6 +62,21 @@ HEADERS = {
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
 }
 
+_PARTS = (
+    leads,
+    deals,
+    customers,
+    forecast,
+    what_if,
+    finding,
+    people,
+    predictions,
+    versions,
+    tokens,
+    health,
+)
+"""What the API consists of, in the order of its document."""
+
 _log = get_log("serving.requests")
 
 
@@ -68,6 +84,15 @@ class Application(OpenAPI):
     """A Flask application with an OpenAPI document."""
 
     request_class = ApiRequest
+
+    def dispatch_request(self) -> ResponseReturnValue:
+        """Answer the request; with an Idempotency-Key, only once."""
+        return answer_once(lambda: self.make_response(super(Application, self).dispatch_request()))
+
+    def generate_spec_json(self) -> None:
+        """Make the document, and add to every operation what is decided in one place for all."""
+        super().generate_spec_json()  # type: ignore[no-untyped-call] # as the framework has it
+        specification.complete(self, self.spec_json)
 
 
 def create_app(
@@ -99,7 +124,7 @@ def create_app(
     app.after_request(_finish)
     app.teardown_request(end_page_session)
     _handle_errors(app)
-    for part in (leads, deals, customers, forecast, what_if, finding, people, predictions, versions, health):
+    for part in _PARTS:
         app.register_api(part.api)
     web.register(app)
     specification.register(app)
