@@ -28,6 +28,7 @@ from serving.api import (
     leads,
     people,
     predictions,
+    records,
     specification,
     tokens,
     versions,
@@ -126,6 +127,9 @@ def create_app(
     _handle_errors(app)
     for part in _PARTS:
         app.register_api(part.api)
+    for api in records.blueprints().values():
+        if api.name not in app.blueprints:
+            app.register_api(api)
     web.register(app)
     specification.register(app)
     return app

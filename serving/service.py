@@ -15,8 +15,8 @@ from crm_core.changes import Source
 from crm_core.records import User
 from crm_core.store import Store, Transaction
 from serving.champions import Champions
-from serving.pings import Pings
 from serving.once import Once
+from serving.pings import Pings
 from serving.rescoring import RescoringThread
 from serving.settings import Settings
 

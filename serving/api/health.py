@@ -50,11 +50,11 @@ def get_metrics() -> Response:
     """Measure the service, in Prometheus's form; for administrators and analysts, or all if so set."""
     running = service()
     if not running.settings.metrics_open:
-        user = find_caller(running.store)
-        if user is None:
+        holder = find_caller(running.store)
+        if holder is None:
             return problems.not_authenticated("expected the header Authorization: Bearer KEY")
-        if user.role not in {Role.ADMIN, Role.ANALYST}:
-            raise AccessDeniedError(f"the role {user.role} may not read metrics")
+        if holder.user.role not in {Role.ADMIN, Role.ANALYST}:
+            raise AccessDeniedError(f"the role {holder.user.role} may not read metrics")
     text = metrics.render(running.store, running.champions, running.settings.home_folder)
     return Response(text, content_type=metrics.MEDIA_TYPE)
 
