@@ -29,6 +29,8 @@ from serving.api import (
     people,
     predictions,
     records,
+    records_batch,
+    records_verbs,
     specification,
     tokens,
     versions,
@@ -66,6 +68,8 @@ HEADERS = {
 _PARTS = (
     leads,
     deals,
+    records_verbs,
+    records_batch,
     customers,
     forecast,
     what_if,
@@ -125,11 +129,8 @@ def create_app(
     app.after_request(_finish)
     app.teardown_request(end_page_session)
     _handle_errors(app)
-    for part in _PARTS:
-        app.register_api(part.api)
-    for api in records.blueprints().values():
-        if api.name not in app.blueprints:
-            app.register_api(api)
+    for api in dict.fromkeys([*(part.api for part in _PARTS), *records.blueprints().values()]):
+        app.register_api(api)
     web.register(app)
     specification.register(app)
     return app

@@ -106,6 +106,12 @@ class Editor:
 
     def create(self, kind: Kind, values: Mapping[str, Any]) -> Record:
         """Create a record of `values`, custom ones in their plain form; what is None is not given."""
+        written = self._write_new(self.prepare(kind, values))
+        self._check_theirs(kind, written)
+        return written
+
+    def prepare(self, kind: Kind, values: Mapping[str, Any]) -> Record:
+        """Return a record of `values` that the user may create, to be written by a verb."""
         given = {name: value for name, value in values.items() if value is not None}
         self._check_may_write(kind)
         self.reader.check_may_create(kind.model, kind.name)
@@ -113,9 +119,7 @@ class Editor:
         self._check_unique(kind, given, None)
         record = kind.model(**self._filled(kind, given))
         self._check_links(kind, self._links(kind, given))
-        written = self._write_new(record)
-        self._check_theirs(kind, written)
-        return written
+        return record
 
     def update(
         self,

@@ -13,8 +13,8 @@ from urllib.parse import urlencode
 
 from flask import Response, request
 from flask_openapi.blueprint import APIBlueprint
-from flask_openapi.models.header import Header
 from flask_openapi.models.data_type import DataType
+from flask_openapi.models.header import Header
 from flask_openapi.models.schema import Schema
 from flask_openapi.types import ResponseDict
 from pydantic import BaseModel, Field

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
 from enum import StrEnum
-from typing import Annotated, Any, Final, Literal, TypeVar
+from typing import Annotated, Any, Final, Literal, TypeVar, cast
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, WithJsonSchema, create_model
 from pydantic.fields import FieldInfo
@@ -254,10 +254,13 @@ def _taken_field(model: type[Record], name: str, column: Column[Any]) -> tuple[A
 
 
 def _optional(name: str, about: str | None) -> FieldInfo:
-    info: FieldInfo = Field(
-        default=None, description=about, json_schema_extra=_plainly(name.replace("_", " ").capitalize())
+    # Its overloads speak of the default's type; what comes back is always this.
+    return cast(
+        "FieldInfo",
+        Field(
+            default=None, description=about, json_schema_extra=_plainly(name.replace("_", " ").capitalize())
+        ),
     )
-    return info
 
 
 def _taken(model: type[Record], noun: str) -> type[BaseModel]:

@@ -20,3 +20,12 @@ def operations_of(record_type: str) -> set[str]:
 
 
 OF_RECORDS = {operation for record_type in PATHS for operation in operations_of(record_type)}
+
+OF_RECORDS |= {
+    "POST /batch",
+    "POST /leads/{id}/convert",
+    "POST /leads/{id}/disqualify",
+    "POST /leads/{id}/reopen",
+    "POST /deals/{id}/close",
+    "POST /deals/{id}/reopen",
+}

@@ -10,21 +10,10 @@ from flask.testing import FlaskClient
 from crm_core.records import RECORD_TYPES
 from crm_core.store import Store
 from serving.api.records_schemas import COLLECTIONS
+from tests.serving.api import Api
 from tests.serving.both_databases import *  # noqa: F403  its fixtures
 from tests.serving.conftest import Cast
 from tests.serving.record_bodies import Sample, make_samples, path_of
-
-
-class Api:
-    """The API as one person calls it."""
-
-    def __init__(self, client: FlaskClient, cast: Cast, name: str) -> None:
-        self._client, self._headers = client, cast.header(name)
-
-    def __call__(self, method: str, path: str, body: Any = None, **headers: str) -> Any:
-        more = {name.replace("_", "-"): value for name, value in headers.items()}
-        path = path if path.startswith("/api") else f"/api/v1/{path}"
-        return self._client.open(path, method=method, json=body, headers={**self._headers, **more})
 
 
 @pytest.fixture
