@@ -20,6 +20,7 @@ from crm_core.errors import CRMError
 from crm_core.store import Store
 from serving import metrics, problems, web
 from serving.api import (
+    changes,
     customers,
     deals,
     finding,
@@ -70,6 +71,7 @@ _PARTS = (
     deals,
     records_verbs,
     records_batch,
+    changes,
     customers,
     forecast,
     what_if,

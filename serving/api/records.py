@@ -35,10 +35,12 @@ from serving.api.records_schemas import (
     article,
     plural_of,
 )
+from serving.api.records_timeline import TimelinePage, TimelineQuery, timeline_out
 from serving.editing import Editor, Kind, get_as, kind_of
 from serving.paging import Listing, list_page, newest_page
 from serving.payloads import Asked, Id, NewActivity, RecordPath
 from serving.service import service, writing
+from serving.timeline import read_timeline
 
 _BODY: Final = (400, 413, 415)
 """What may be wrong with a body before it is read."""
@@ -197,6 +199,16 @@ def _list_activities(collection: Collection, path: Any, query: LogQuery) -> Resp
     return link_next(answer(given), page.next_cursor)
 
 
+def _timeline(collection: Collection, path: Any, query: TimelineQuery) -> Response:  # noqa: ANN401  as above
+    with service().store.reading() as session:
+        reader, kind = Reader(session, caller()), kind_at(session, collection, path)
+        record = get_as(reader, kind, path.id)
+        kinds = query.kinds.split(",") if query.kinds else ()
+        found = read_timeline(reader, record, limit=query.limit, cursor=query.cursor, kinds=kinds)
+        given = timeline_out(reader, record, found)
+    return link_next(answer(given), given.next_cursor)
+
+
 # ------------------------------------------------------------------------------------------------ operations
 
 LOGGED_ON: Final = frozenset(
@@ -309,6 +321,16 @@ class _Maker:
             path=self.external_path,
             body=self.collection.taken,
             header=WriteHeaders,
+        )
+        self.add(
+            "get",
+            f"{self.one_rule}/timeline",
+            f"list_{self.name}_timeline",
+            f"List what happened with {a}, newest first.",
+            _timeline,
+            {"200": TimelinePage, **documented(404)},
+            path=self.one_path,
+            query=TimelineQuery,
         )
         self._add_activities()
         return self.api

@@ -14,6 +14,7 @@ def operations_of(record_type: str) -> set[str]:
     path = PATHS[record_type]
     found = {f"GET /{path}", f"POST /{path}", f"PUT /{path}/by-external-id/{{external_id}}"}
     found |= {f"{method} /{path}/{{id}}" for method in ("GET", "PATCH", "DELETE")}
+    found.add(f"GET /{path}/{{id}}/timeline")
     if record_type in LOGGED_ON:
         found |= {f"{method} /{path}/{{id}}/activities" for method in ("GET", "POST")}
     return found
@@ -23,6 +24,7 @@ OF_RECORDS = {operation for record_type in PATHS for operation in operations_of(
 
 OF_RECORDS |= {
     "POST /batch",
+    "GET /changes",
     "POST /leads/{id}/convert",
     "POST /leads/{id}/disqualify",
     "POST /leads/{id}/reopen",
