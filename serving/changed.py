@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from datetime import date, datetime
 from decimal import Decimal
-from typing import Any, Final
+from typing import Any
 
 from sqlalchemy import ColumnElement, and_, literal, or_, select
 from sqlalchemy.orm import Session
@@ -18,9 +18,6 @@ from crm_core.declared import declarations, plain_form, type_of
 from crm_core.fields import CUSTOM
 from crm_core.records import RECORD_TYPES, CustomRecord, Role
 from crm_core.validation import columns_of
-
-CREDENTIALS: Final = frozenset({"password_hash"})
-"""Fields that nobody is told of, whatever rights were set."""
 
 
 def plain_value(session: Session, record_type: str, field: str | None, stored: Any) -> Any:  # noqa: ANN401  any JSON value
@@ -52,11 +49,7 @@ def told_fields(reader: Reader, record_type: str) -> ColumnElement[bool]:
     """Return the condition that a change of a record of a type is of a field that may be seen."""
     model = RECORD_TYPES.get(record_type, CustomRecord)
     custom = (f"{CUSTOM}{name}" for name in declarations(reader.session).fields(record_type))
-    hidden = [
-        name
-        for name in (*columns_of(model), *custom)
-        if name in CREDENTIALS or not reader.may_read_field(record_type, name)
-    ]
+    hidden = [name for name in (*columns_of(model), *custom) if not reader.may_read_field(record_type, name)]
     seen: ColumnElement[bool] = Change.field.not_in(hidden)
     if "custom" in hidden:
         seen = and_(seen, Change.field.not_like(f"{CUSTOM}%"))
@@ -80,9 +73,7 @@ def list_told(reader: Reader, changes: Sequence[Change]) -> list[tuple[str, Chan
 def _may_know(reader: Reader, record_type: str, change: Change) -> bool:
     if change.action == Action.EXPORTED:
         return reader.user.role == Role.ADMIN
-    if change.field is None:
-        return True
-    return change.field not in CREDENTIALS and reader.may_read_field(record_type, change.field)
+    return change.field is None or reader.may_read_field(record_type, change.field)
 
 
 def _types(reader: Reader, changes: Iterable[Change]) -> dict[tuple[str, int], str]:

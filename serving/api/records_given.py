@@ -15,7 +15,7 @@ from crm_core.fields import CUSTOM
 from crm_core.predictions import Prediction, newest_predictions
 from crm_core.records import Account, CustomRecord, Deal, Lead, Record
 from crm_core.validation import columns_of
-from serving.api.records_schemas import ALWAYS_GIVEN, COLLECTIONS, CREDENTIALS, Collection
+from serving.api.records_schemas import ALWAYS_GIVEN, COLLECTIONS, Collection
 from serving.payloads import OPTED_OUT, list_silent, shown_of
 
 _ALWAYS = frozenset({*ALWAYS_GIVEN, "withheld", "record_type"})
@@ -109,7 +109,7 @@ def _given(
 ) -> dict[str, Any]:
     seen = reader.shown(record)
     kind = logical_type(reader.session, record)
-    names = columns_of(type(record)).keys() & collection.given.model_fields.keys() - CREDENTIALS
+    names = columns_of(type(record)).keys() & collection.given.model_fields.keys()
     given = {name: seen.get(name) for name in names}
     given["custom"] = plain_custom(reader.session, kind, seen.get("custom"))
     given["withheld"] = sorted((names | {"custom"}) - seen.keys())

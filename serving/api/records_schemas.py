@@ -18,7 +18,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, WithJson
 from pydantic.fields import FieldInfo
 from sqlalchemy import BigInteger, Boolean, Column, Float, Integer
 
-from crm_core.access import SUBJECT_TYPES
+from crm_core.access import CREDENTIALS, SUBJECT_TYPES
 from crm_core.columns import Day, Instant, Json, Money
 from crm_core.pipelines import PIPELINES
 from crm_core.records import OUTCOME_FIELDS, RECORD_TYPES, SCORE_COLUMNS, CustomRecord, Owned, Record, Scored
@@ -29,9 +29,6 @@ from serving.editing import FIXED
 from serving.payloads import Asked, CustomValue, Given, Id, Past, Shown, Taken, Utc
 
 M = TypeVar("M", bound=BaseModel)
-
-CREDENTIALS: Final = frozenset({"password_hash"})
-"""Neither read nor written over HTTP, whatever rights were set."""
 
 _OF_THE_STORE = SCORE_COLUMNS | {
     "id",
