@@ -34,7 +34,7 @@ KINDS: dict[type[errors.CRMError], Kind] = {
     errors.UnsafeTextError: _kind(422, "unsafe-text", "A text holds what no database can keep"),
     errors.RecordNotFoundError: _kind(404, "record-not-found", "There is no such record"),
     errors.DuplicateExternalIdError: _kind(409, "duplicate-external-id", "The external id is taken"),
-    errors.StaleRecordError: _kind(409, "stale-record", "The record has changed since it was read"),
+    errors.StaleRecordError: _kind(412, "stale-record", "The record has changed since it was read"),
     errors.FutureEventError: _kind(422, "future-event", "It cannot have happened yet"),
     errors.UnknownFieldError: _kind(422, "unknown-field", "There is no such field"),
     errors.FieldRetiredError: _kind(422, "field-retired", "The field takes no values any more"),
