@@ -36,6 +36,7 @@ from serving.api import (
 from serving.api.blueprint import PREFIX, ApiRequest, answer_once
 from serving.champions import Champions
 from serving.home import session_secret
+from serving.limits import Limits
 from serving.logs import get_log
 from serving.modelling import scorer_loader
 from serving.payloads import Problem
@@ -119,7 +120,13 @@ def create_app(
     app.openapi_version = "3.1.0"
     _configure(app, settings)
     with app.app_context():
-        Service(settings=settings, store=store, champions=champions, rescoring=rescoring).install()
+        Service(
+            settings=settings,
+            store=store,
+            champions=champions,
+            rescoring=rescoring,
+            limits=Limits.of(settings),
+        ).install()
     app.before_request(_begin)
     app.after_request(_finish)
     app.teardown_request(end_page_session)
@@ -158,6 +165,8 @@ def _finish(response: Response) -> Response:
     for name, value in HEADERS.items():
         response.headers.setdefault(name, value)
     response.headers["X-Request-ID"] = g.request_id
+    if "standing" in g:
+        response.headers.update(g.standing.headers())
     if request.endpoint is None or not request.endpoint.endswith("static"):
         response.headers.setdefault("Cache-Control", "no-store")
     caller = g.get("caller")

@@ -85,6 +85,7 @@ REQUEST_KINDS: dict[str, Kind] = {
         _kind(400, "invalid-idempotency-key", "The Idempotency-Key cannot be read"),
         _kind(409, "answer-not-kept", "It was done before, and its answer is not kept"),
         _kind(422, "idempotency-key-reused", "The Idempotency-Key was used for another request"),
+        _kind(429, "too-many-requests", "That was asked too often"),
         _kind(422, "invalid-request", "The request does not have the form asked for"),
     )
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import cast
 
 from flask import current_app, g
@@ -14,6 +14,7 @@ from crm_core.changes import Source
 from crm_core.records import User
 from crm_core.store import Store, Transaction
 from serving.champions import Champions
+from serving.limits import Limits
 from serving.once import Once
 from serving.rescoring import RescoringThread
 from serving.settings import Settings
@@ -29,6 +30,7 @@ class Service:
     store: Store
     champions: Champions
     rescoring: RescoringThread | None = None
+    limits: Limits = field(default_factory=Limits)
 
     def install(self) -> None:
         """Put this on the current application."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import zoneinfo
 from pathlib import Path
@@ -56,6 +57,25 @@ class Settings(BaseSettings):
     session_hours: int = Field(
         default=12, description="Hours after which a person logs in again.", ge=1, le=720
     )
+    api_rate: int = Field(
+        default=60_000, description="Requests a minute that one API key may make; 0: any number.", ge=0
+    )
+    anonymous_rate: int = Field(
+        default=600,
+        description="Requests a minute to the API from one address without a valid key; 0: any number.",
+        ge=0,
+    )
+    login_rate: int = Field(
+        default=60, description="Attempts a minute to log in from one address; 0: any number.", ge=0
+    )
+    trusted_proxy: str | None = Field(
+        default=None,
+        description="Address of the proxy in front, whose `X-Forwarded-For`, `-Proto` and `-Host` are "
+        "believed; nobody's by default.",
+    )
+    trusted_proxy_count: int = Field(
+        default=1, description="How many proxies stand in a row in front.", ge=1, le=10
+    )
     language: Literal["en", "zh"] = Field(
         default="en", description="Language of the pages where neither the person nor the browser names one."
     )
@@ -63,6 +83,13 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="Least important message that goes to the log."
     )
+
+    @field_validator("trusted_proxy")
+    @classmethod
+    def _an_address(cls, value: str | None) -> str | None:
+        if value is not None:
+            ipaddress.ip_address(value)
+        return value
 
     @field_validator("time_zone")
     @classmethod
