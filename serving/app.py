@@ -18,7 +18,7 @@ from werkzeug.exceptions import HTTPException
 
 from crm_core.errors import CRMError
 from crm_core.store import Store
-from serving import problems, web
+from serving import metrics, problems, web
 from serving.api import (
     customers,
     deals,
@@ -169,13 +169,16 @@ def _finish(response: Response) -> Response:
         response.headers.update(g.standing.headers())
     if request.endpoint is None or not request.endpoint.endswith("static"):
         response.headers.setdefault("Cache-Control", "no-store")
+    seconds = time.perf_counter() - g.began
+    rule = str(request.url_rule) if request.url_rule else None
+    metrics.note_request(request.method, rule, response.status_code, seconds)
     caller = g.get("caller")
     _log.info(
         "request",
         method=request.method,
-        rule=str(request.url_rule) if request.url_rule else None,
+        rule=rule,
         status=response.status_code,
-        milliseconds=round((time.perf_counter() - g.began) * 1000, 1),
+        milliseconds=round(seconds * 1000, 1),
         user=caller.id if caller else None,
     )
     return response
@@ -192,7 +195,7 @@ def _handle_errors(app: Flask) -> None:
 
 
 def _wants_page() -> bool:
-    return not request.path.startswith((PREFIX, "/healthz", "/readyz"))
+    return not request.path.startswith((PREFIX, "/healthz", "/readyz", "/metrics"))
 
 
 def _on_error(error: CRMError) -> ResponseReturnValue:

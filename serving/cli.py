@@ -14,6 +14,7 @@ from crm_core.errors import CRMError
 from crm_core.store import Store
 from serving.commands import (
     backtest,
+    backup,
     declaring,
     duplicates,
     explain,
@@ -410,6 +411,8 @@ for _command in (
     forecast.forecast,
     said.said,
     watch.watch,
+    backup.backup,
+    backup.restore,
     tokens.token,
     tokens.tokens,
 ):

@@ -54,6 +54,7 @@ KINDS: dict[type[errors.CRMError], Kind] = {
     errors.StoreBusyError: _kind(503, "store-busy", "The record store is in use elsewhere"),
     errors.SettingsError: _kind(500, "settings", "A setting cannot be used"),
     errors.HomeInUseError: _kind(409, "home-in-use", "The home folder holds other data"),
+    errors.BackupError: _kind(500, "backup", "The backup cannot be used"),
     errors.MappingError: _kind(422, "mapping", "The import mapping cannot be used"),
     errors.SourceFileError: _kind(422, "source-file", "A file to import cannot be used"),
     errors.ExportFolderError: _kind(500, "export-folder", "The export cannot be written"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import cast
 
 from flask import current_app, g
@@ -16,6 +17,7 @@ from crm_core.store import Store, Transaction
 from serving.champions import Champions
 from serving.limits import Limits
 from serving.once import Once
+from serving.pings import Pings
 from serving.rescoring import RescoringThread
 from serving.settings import Settings
 
@@ -31,6 +33,11 @@ class Service:
     champions: Champions
     rescoring: RescoringThread | None = None
     limits: Limits = field(default_factory=Limits)
+
+    @cached_property
+    def pings(self) -> Pings:
+        """What asks the parts around this process."""
+        return Pings(self.settings.home_folder)
 
     def install(self) -> None:
         """Put this on the current application."""

@@ -54,6 +54,10 @@ class Settings(BaseSettings):
         description="Records a day and task that a challenger scores beside the champion, unseen; 0: none.",
         ge=0,
     )
+    metrics_open: bool = Field(
+        default=False,
+        description="Whoever reaches the service may read `/metrics`, without a key.",
+    )
     session_hours: int = Field(
         default=12, description="Hours after which a person logs in again.", ge=1, le=720
     )
