@@ -25,6 +25,7 @@ from serving.api import (
     finding,
     forecast,
     health,
+    job_queue,
     leads,
     people,
     predictions,
@@ -36,7 +37,7 @@ from serving.api import (
 from serving.api.blueprint import PREFIX, ApiRequest, answer_once
 from serving.champions import Champions
 from serving.home import session_secret
-from serving.limits import Limits
+from serving.job_handlers import Jobs
 from serving.logs import get_log
 from serving.modelling import scorer_loader
 from serving.payloads import Problem
@@ -74,6 +75,7 @@ _PARTS = (
     predictions,
     versions,
     tokens,
+    job_queue,
     health,
 )
 """What the API consists of, in the order of its document."""
@@ -101,6 +103,7 @@ def create_app(
     store: Store,
     champions: Champions | None = None,
     rescoring: RescoringThread | None = None,
+    jobs: Jobs | None = None,
 ) -> OpenAPI:
     """Return the application that serves `store`, with the models promoted in it unless others are given.
 
@@ -120,13 +123,7 @@ def create_app(
     app.openapi_version = "3.1.0"
     _configure(app, settings)
     with app.app_context():
-        Service(
-            settings=settings,
-            store=store,
-            champions=champions,
-            rescoring=rescoring,
-            limits=Limits.of(settings),
-        ).install()
+        Service(settings=settings, store=store, champions=champions, rescoring=rescoring, jobs=jobs).install()
     app.before_request(_begin)
     app.after_request(_finish)
     app.teardown_request(end_page_session)

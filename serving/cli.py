@@ -19,6 +19,7 @@ from serving.commands import (
     duplicates,
     explain,
     forecast,
+    jobs,
     person,
     said,
     search,
@@ -415,6 +416,7 @@ for _command in (
     backup.restore,
     tokens.token,
     tokens.tokens,
+    jobs.jobs,
 ):
     main.add_command(_command)
 for _command in (versions.promote, versions.rollback, versions.history, versions.shadow):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
@@ -80,9 +80,9 @@ class Limit:
 class Limits:
     """The limits of an application."""
 
-    keys: Limit = field(default_factory=lambda: Limit(60_000))
-    anonymous: Limit = field(default_factory=lambda: Limit(600))
-    logins: Limit = field(default_factory=lambda: Limit(60))
+    keys: Limit
+    anonymous: Limit
+    logins: Limit
 
     @classmethod
     def of(cls, settings: Settings) -> Limits:

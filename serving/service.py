@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import cast
 
@@ -15,6 +15,7 @@ from crm_core.changes import Source
 from crm_core.records import User
 from crm_core.store import Store, Transaction
 from serving.champions import Champions
+from serving.job_handlers import Jobs
 from serving.limits import Limits
 from serving.once import Once
 from serving.pings import Pings
@@ -32,7 +33,12 @@ class Service:
     store: Store
     champions: Champions
     rescoring: RescoringThread | None = None
-    limits: Limits = field(default_factory=Limits)
+    jobs: Jobs | None = None
+
+    @cached_property
+    def limits(self) -> Limits:
+        """How often somebody may ask."""
+        return Limits.of(self.settings)
 
     @cached_property
     def pings(self) -> Pings:
