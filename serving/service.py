@@ -16,6 +16,7 @@ from crm_core.records import User
 from crm_core.store import Store, Transaction
 from serving.champions import Champions
 from serving.job_handlers import Jobs
+from serving.journal import Journal
 from serving.limits import Limits
 from serving.once import Once
 from serving.pings import Pings
@@ -39,6 +40,11 @@ class Service:
     def limits(self) -> Limits:
         """How often somebody may ask."""
         return Limits.of(self.settings)
+
+    @cached_property
+    def journal(self) -> Journal:
+        """What writes down who came in and who read what."""
+        return Journal(self.store, kept_days=self.settings.operations_days)
 
     @cached_property
     def pings(self) -> Pings:

@@ -108,6 +108,11 @@ class Settings(BaseSettings):
     login_rate: int = Field(
         default=60, description="Attempts a minute to log in from one address; 0: any number.", ge=0
     )
+    operations_days: int = Field(
+        default=365,
+        description="Days for which it is kept who logged in and who read what about people.",
+        ge=1,
+    )
     trusted_proxy: str | None = Field(
         default=None,
         description="Address of the proxy in front, whose `X-Forwarded-For`, `-Proto` and `-Host` are "

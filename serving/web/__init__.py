@@ -68,7 +68,7 @@ def _add_login(app: Flask) -> None:
 
 
 def _load_person(session_id: str) -> Person | None:
-    person = find_person(service().store, session_id)
+    person = find_person(service().store, session_id, lasts=current_app.permanent_session_lifetime)
     if person is not None:
         g.caller = person.user
     return person

@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 
 from flask import (
     Blueprint,
+    current_app,
     flash,
     make_response,
     redirect,
@@ -18,8 +19,11 @@ from flask.typing import ResponseReturnValue
 from flask_login import current_user, login_user, logout_user
 
 from crm_core.changes import Source
+from crm_core.operations import Done, Operation, write_operations
 from crm_core.records import User
-from serving.auth import Person
+from crm_core.sessions import end_session, end_sessions
+from serving.auth import Person, let_in
+from serving.journal import origin_of_request
 from serving.limits import Standing
 from serving.logins import try_password
 from serving.logs import get_log
@@ -46,7 +50,9 @@ def log_in() -> ResponseReturnValue:
     standing = service().limits.logins.ask(request.remote_addr, service().store.clock.now())
     if standing is not None and standing.refused:
         return _too_often(email, standing)
-    outcome = try_password(service().store, email, request.form.get("password", ""))
+    outcome = try_password(
+        service().store, email, request.form.get("password", ""), address=request.remote_addr
+    )
     if outcome.user is None:
         _log.warning("login refused", locked=outcome.locked)
         refused = (
@@ -56,14 +62,19 @@ def log_in() -> ResponseReturnValue:
         )
         shown = render_template("login.html", email=email, next=request.form.get("next", ""), refused=refused)
         return make_response(shown, 429 if outcome.locked else 401)
+    enter(outcome.user)
+    return redirect(_safe(request.form.get("next", "")))
+
+
+def enter(user: User) -> None:
+    """Log a user in, in a session of their own."""
     language = session.get("language")
     session.clear()  # a session that somebody planted before must not become this person's
     if language:
         session["language"] = language
     session.permanent = True
-    login_user(Person(outcome.user))
-    _log.info("logged in", user=outcome.user.id)
-    return redirect(_safe(request.form.get("next", "")))
+    login_user(let_in(service().store, user, lasts=current_app.permanent_session_lifetime))
+    _log.info("logged in", user=user.id)
 
 
 def _too_often(email: str, standing: Standing) -> ResponseReturnValue:
@@ -74,11 +85,34 @@ def _too_often(email: str, standing: Standing) -> ResponseReturnValue:
 
 @pages.post("/logout")
 def log_out() -> ResponseReturnValue:
-    """End the session."""
+    """End the session, here and wherever a copy of it is kept."""
+    if current_user.is_authenticated:
+        _leave(Done.LOGGED_OUT)
     logout_user()
     session.clear()
     flash(gettext("You are logged out."))
     return redirect(url_for("entry.show_login"))
+
+
+@pages.post("/logout/everywhere")
+def log_out_everywhere() -> ResponseReturnValue:
+    """End all sessions of the person."""
+    _leave(Done.LOGGED_OUT_EVERYWHERE)
+    logout_user()
+    session.clear()
+    flash(gettext("You are logged out everywhere."))
+    return redirect(url_for("entry.show_login"))
+
+
+def _leave(how: Done) -> None:
+    person: Person = current_user._get_current_object()  # noqa: SLF001  the only way past the proxy
+    origin = origin_of_request(person.user)
+    with service().store.transaction() as transaction:
+        if how is Done.LOGGED_OUT:
+            end_session(transaction.session, person.key)
+        else:
+            end_sessions(transaction.session, person.user.id)
+        write_operations(transaction.session, [Operation(at=transaction.now, done=how, origin=origin)])
 
 
 @pages.post("/language")
