@@ -25,6 +25,8 @@ class Done(StrEnum):
     """What somebody did."""
 
     LOGGED_IN = "logged_in"
+    LOGGED_IN_BY_PROVIDER = "logged_in_by_provider"
+    PROVIDER_REFUSED = "provider_refused"
     LOGIN_FAILED = "login_failed"
     LOGIN_LOCKED = "login_locked"
     LOGGED_OUT = "logged_out"

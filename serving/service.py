@@ -18,6 +18,7 @@ from serving.champions import Champions
 from serving.job_handlers import Jobs
 from serving.journal import Journal
 from serving.limits import Limits
+from serving.oidc import Provider
 from serving.once import Once
 from serving.pings import Pings
 from serving.rescoring import RescoringThread
@@ -40,6 +41,11 @@ class Service:
     def limits(self) -> Limits:
         """How often somebody may ask."""
         return Limits.of(self.settings)
+
+    @cached_property
+    def provider(self) -> Provider:
+        """The identity provider; raises LoginRefusedError where none is configured."""
+        return Provider(self.settings, self.store.clock)
 
     @cached_property
     def journal(self) -> Journal:

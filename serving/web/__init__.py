@@ -22,6 +22,8 @@ OPEN_ENDPOINTS = frozenset(
     {
         "entry.log_in",
         "entry.show_login",
+        "entry.go_to_provider",
+        "entry.come_from_provider",
         "entry.choose_language",
         "specification.get_document",
         "specification.show_document",
