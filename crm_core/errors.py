@@ -21,6 +21,7 @@ CRMError
 ├── StageNotInPipelineError        no such stage in the deal's pipeline
 ├── MissingFieldsError             the deal lacks fields that the stage requires
 ├── AccessDeniedError              the role may not do that
+├── LoginRefusedError              an identity provider does not vouch for somebody who works here
 ├── StoreNotInitialisedError       the database is missing or of another version
 ├── StoreBusyError                 somebody else keeps the database in use
 ├── SettingsError                  a setting that is unknown or has a bad value
@@ -202,6 +203,10 @@ class MissingFieldsError(CRMError):
 
 class AccessDeniedError(CRMError):
     """The role may not do that."""
+
+
+class LoginRefusedError(CRMError):
+    """An identity provider does not vouch for somebody who works here."""
 
 
 class StoreNotInitialisedError(CRMError):

@@ -28,6 +28,7 @@ from serving.api import (
     health,
     job_queue,
     leads,
+    operations,
     people,
     predictions,
     records,
@@ -42,11 +43,12 @@ from serving.api.blueprint import PREFIX, ApiRequest, answer_once
 from serving.champions import Champions
 from serving.home import session_secret
 from serving.job_handlers import Jobs
+from serving.journal import people_told
 from serving.logs import get_log
 from serving.modelling import scorer_loader
 from serving.payloads import Problem
 from serving.rescoring import RescoringThread
-from serving.service import Service, end_page_session
+from serving.service import Service, end_page_session, service
 from serving.settings import Settings
 
 LONGEST_BODY = 2**20
@@ -82,6 +84,7 @@ _PARTS = (
     predictions,
     versions,
     tokens,
+    operations,
     job_queue,
     health,
 )
@@ -169,6 +172,9 @@ def _finish(response: Response) -> Response:
     for name, value in HEADERS.items():
         response.headers.setdefault(name, value)
     response.headers["X-Request-ID"] = g.request_id
+    if "standing" in g:
+        response.headers.update(g.standing.headers())
+    _write_down_reads(response)
     if request.endpoint is None or not request.endpoint.endswith("static"):
         response.headers.setdefault("Cache-Control", "no-store")
     seconds = time.perf_counter() - g.began
@@ -184,6 +190,13 @@ def _finish(response: Response) -> Response:
         user=caller.id if caller else None,
     )
     return response
+
+
+def _write_down_reads(response: Response) -> None:
+    if "people_told" in g:
+        running = service()
+        if told := people_told(response, running.store.clock.now()):
+            running.journal.note(told)
 
 
 def _invalid(error: ValidationError) -> Response:

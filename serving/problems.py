@@ -50,6 +50,7 @@ KINDS: dict[type[errors.CRMError], Kind] = {
     errors.StageNotInPipelineError: _kind(422, "stage-not-in-pipeline", "The pipeline has no such stage"),
     errors.MissingFieldsError: _kind(422, "missing-fields", "The stage requires more of the deal"),
     errors.AccessDeniedError: _kind(403, "access-denied", "Your role may not do that"),
+    errors.LoginRefusedError: _kind(401, "login-refused", "The identity provider does not vouch for you"),
     errors.StoreNotInitialisedError: _kind(503, "store-not-initialised", "The record store is not ready"),
     errors.StoreBusyError: _kind(503, "store-busy", "The record store is in use elsewhere"),
     errors.SettingsError: _kind(500, "settings", "A setting cannot be used"),
@@ -92,6 +93,7 @@ REQUEST_KINDS: dict[str, Kind] = {
         _kind(400, "invalid-idempotency-key", "The Idempotency-Key cannot be read"),
         _kind(409, "answer-not-kept", "It was done before, and its answer is not kept"),
         _kind(422, "idempotency-key-reused", "The Idempotency-Key was used for another request"),
+        _kind(429, "too-many-requests", "That was asked too often"),
         _kind(422, "invalid-request", "The request does not have the form asked for"),
     )
 }

@@ -13,9 +13,11 @@ from crm_core import (  # noqa: F401  their tables belong to Base
     idempotency,
     jobs,
     logins,
+    operations,
     predictions,
     promotions,
     search_index,
+    sessions,
     shadows,
     tokens,
 )
