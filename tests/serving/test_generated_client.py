@@ -57,7 +57,7 @@ def test_a_generated_client_writes_and_reads(
     client = load("client").AuthenticatedClient(
         base_url="http://crm",
         token=cast.keys["Ana"],
-        httpx_args={"transport": httpx.WSGITransport(app=app)},  # type: ignore[arg-type]  # an application is one
+        httpx_args={"transport": httpx.WSGITransport(app=app)},
     )
     models = load("models")
     body = models.LeadIn(company="Fangda", occurred_at=store.clock.now())
