@@ -530,6 +530,18 @@ def check_may_see_keys(user: User) -> None:
         raise _denied(user, "see the API keys of others")
 
 
+def check_may_operate(user: User) -> None:
+    """Raise AccessDeniedError for a role that may not look after jobs, webhooks and mail."""
+    if user.role != Role.ADMIN:
+        raise _denied(user, "look after jobs and webhooks")
+
+
+def check_may_see_operations(user: User) -> None:
+    """Raise AccessDeniedError for a role that may not see who came in and who read what."""
+    if user.role != Role.ADMIN:
+        raise _denied(user, "see who came in and who read what")
+
+
 def check_may_merge_by_rule(user: User) -> None:
     """Raise AccessDeniedError for a role that may not merge records of everybody at once."""
     if user.role != Role.ADMIN:

@@ -21,14 +21,21 @@ CRMError
 ├── StageNotInPipelineError        no such stage in the deal's pipeline
 ├── MissingFieldsError             the deal lacks fields that the stage requires
 ├── AccessDeniedError              the role may not do that
+├── LoginRefusedError              an identity provider does not vouch for somebody who works here
 ├── StoreNotInitialisedError       the database is missing or of another version
 ├── StoreBusyError                 somebody else keeps the database in use
 ├── SettingsError                  a setting that is unknown or has a bad value
 ├── HomeInUseError                 the home folder holds other data
 ├── BackupError                    a backup that cannot be taken, or is damaged
+├── ConnectorError                 another system refused, or says what cannot be understood
 ├── MappingError                   an import mapping that cannot be used
 │   └── SourceFileError            a file to import that is missing, damaged or not what the mapping says
 ├── ExportFolderError              a folder that an export cannot write to
+├── JobError                       a job that was not done this time
+│   └── HopelessJobError           a job that no further attempt can do
+├── OutboundError                  a request to another system that went wrong
+│   ├── AddressRefusedError        an address that requests must not go to
+│   └── NoAnswerError              the other system cannot be reached, or does not speak HTTP
 ├── FeatureError                   a declaration of a feature that cannot hold
 │   ├── OutcomeFieldError          a field written at the outcome used as an input
 │   └── FeatureSetMismatchError    a model made for another feature set
@@ -44,6 +51,8 @@ CRMError
 """
 
 from __future__ import annotations
+
+from datetime import timedelta
 
 
 class CRMError(Exception):
@@ -196,6 +205,10 @@ class AccessDeniedError(CRMError):
     """The role may not do that."""
 
 
+class LoginRefusedError(CRMError):
+    """An identity provider does not vouch for somebody who works here."""
+
+
 class StoreNotInitialisedError(CRMError):
     """The database is missing, empty or of another version."""
 
@@ -216,6 +229,14 @@ class BackupError(CRMError):
     """A backup that cannot be taken, or one that is damaged or of another kind."""
 
 
+class ConnectorError(CRMError):
+    """Another system refused what it was asked, or its answer cannot be understood."""
+
+    def __init__(self, message: str, *, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+
+
 class MappingError(CRMError):
     """An import mapping that cannot be used."""
 
@@ -226,6 +247,30 @@ class SourceFileError(MappingError):
 
 class ExportFolderError(CRMError):
     """A folder that an export cannot write to."""
+
+
+class JobError(CRMError):
+    """A job that was not done this time; it may say how long to wait before the next."""
+
+    def __init__(self, message: str, *, retry_after: timedelta | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class HopelessJobError(JobError):
+    """A job that no further attempt can do."""
+
+
+class OutboundError(CRMError):
+    """A request to another system that went wrong."""
+
+
+class AddressRefusedError(OutboundError):
+    """An address that requests must not go to: inside our own network, or written to look like another."""
+
+
+class NoAnswerError(OutboundError):
+    """The other system cannot be reached, takes too long, or does not speak HTTP."""
 
 
 class FeatureError(CRMError):

@@ -26,7 +26,9 @@ from serving.api import (
     finding,
     forecast,
     health,
+    job_queue,
     leads,
+    operations,
     people,
     predictions,
     records,
@@ -40,11 +42,13 @@ from serving.api import (
 from serving.api.blueprint import PREFIX, ApiRequest, answer_once
 from serving.champions import Champions
 from serving.home import session_secret
+from serving.job_handlers import Jobs
+from serving.journal import people_told
 from serving.logs import get_log
 from serving.modelling import scorer_loader
 from serving.payloads import Problem
 from serving.rescoring import RescoringThread
-from serving.service import Service, end_page_session
+from serving.service import Service, end_page_session, service
 from serving.settings import Settings
 
 LONGEST_BODY = 2**20
@@ -80,6 +84,8 @@ _PARTS = (
     predictions,
     versions,
     tokens,
+    operations,
+    job_queue,
     health,
 )
 """What the API consists of, in the order of its document."""
@@ -107,6 +113,7 @@ def create_app(
     store: Store,
     champions: Champions | None = None,
     rescoring: RescoringThread | None = None,
+    jobs: Jobs | None = None,
 ) -> OpenAPI:
     """Return the application that serves `store`, with the models promoted in it unless others are given.
 
@@ -126,7 +133,7 @@ def create_app(
     app.openapi_version = "3.1.0"
     _configure(app, settings)
     with app.app_context():
-        Service(settings=settings, store=store, champions=champions, rescoring=rescoring).install()
+        Service(settings=settings, store=store, champions=champions, rescoring=rescoring, jobs=jobs).install()
     app.before_request(_begin)
     app.after_request(_finish)
     app.teardown_request(end_page_session)
@@ -165,6 +172,9 @@ def _finish(response: Response) -> Response:
     for name, value in HEADERS.items():
         response.headers.setdefault(name, value)
     response.headers["X-Request-ID"] = g.request_id
+    if "standing" in g:
+        response.headers.update(g.standing.headers())
+    _write_down_reads(response)
     if request.endpoint is None or not request.endpoint.endswith("static"):
         response.headers.setdefault("Cache-Control", "no-store")
     seconds = time.perf_counter() - g.began
@@ -180,6 +190,13 @@ def _finish(response: Response) -> Response:
         user=caller.id if caller else None,
     )
     return response
+
+
+def _write_down_reads(response: Response) -> None:
+    if "people_told" in g:
+        running = service()
+        if told := people_told(response, running.store.clock.now()):
+            running.journal.note(told)
 
 
 def _invalid(error: ValidationError) -> Response:

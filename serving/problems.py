@@ -50,14 +50,21 @@ KINDS: dict[type[errors.CRMError], Kind] = {
     errors.StageNotInPipelineError: _kind(422, "stage-not-in-pipeline", "The pipeline has no such stage"),
     errors.MissingFieldsError: _kind(422, "missing-fields", "The stage requires more of the deal"),
     errors.AccessDeniedError: _kind(403, "access-denied", "Your role may not do that"),
+    errors.LoginRefusedError: _kind(401, "login-refused", "The identity provider does not vouch for you"),
     errors.StoreNotInitialisedError: _kind(503, "store-not-initialised", "The record store is not ready"),
     errors.StoreBusyError: _kind(503, "store-busy", "The record store is in use elsewhere"),
     errors.SettingsError: _kind(500, "settings", "A setting cannot be used"),
     errors.HomeInUseError: _kind(409, "home-in-use", "The home folder holds other data"),
     errors.BackupError: _kind(500, "backup", "The backup cannot be used"),
+    errors.ConnectorError: _kind(503, "connector", "Another system refused"),
     errors.MappingError: _kind(422, "mapping", "The import mapping cannot be used"),
     errors.SourceFileError: _kind(422, "source-file", "A file to import cannot be used"),
     errors.ExportFolderError: _kind(500, "export-folder", "The export cannot be written"),
+    errors.JobError: _kind(503, "job", "The work was not done this time"),
+    errors.HopelessJobError: _kind(409, "hopeless-job", "The work cannot be done"),
+    errors.OutboundError: _kind(502, "outbound", "Another system did not do its part"),
+    errors.AddressRefusedError: _kind(422, "address-refused", "Requests must not go to that address"),
+    errors.NoAnswerError: _kind(502, "no-answer", "Another system does not answer"),
     errors.FeatureError: _kind(500, "feature", "A feature is declared wrongly"),
     errors.OutcomeFieldError: _kind(
         422, "outcome-field", "A field written at the outcome cannot be an input"
@@ -86,6 +93,7 @@ REQUEST_KINDS: dict[str, Kind] = {
         _kind(400, "invalid-idempotency-key", "The Idempotency-Key cannot be read"),
         _kind(409, "answer-not-kept", "It was done before, and its answer is not kept"),
         _kind(422, "idempotency-key-reused", "The Idempotency-Key was used for another request"),
+        _kind(429, "too-many-requests", "That was asked too often"),
         _kind(422, "invalid-request", "The request does not have the form asked for"),
     )
 }
