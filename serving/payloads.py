@@ -7,7 +7,15 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, PlainSerializer
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+)
 
 from crm_core.access import Reader
 from crm_core.opting_out import list_opted_out
@@ -18,7 +26,21 @@ from crm_core.worth import money_at_risk, readable_worth
 
 BIGGEST = 2**63 - 1
 
-Id = Annotated[int, Field(ge=1, le=BIGGEST)]
+
+def as_whole(value: object) -> object:
+    """JSON knows one kind of number: 1.0 is a whole one."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def whole(least: int, most: int) -> Any:  # noqa: ANN401  a type, made at run time
+    """Return the type of a whole number, however it is written, between two bounds."""
+    return Annotated[int, Field(ge=least, le=most), BeforeValidator(as_whole)]
+
+
+Id = Annotated[int, Field(ge=1, le=BIGGEST), BeforeValidator(as_whole)]
+MAIL_PATTERN = r"^[^@\x00-\x20]+@[^@\x00-\x20]+$"
+"""What every language reads alike; whether mail arrives there, nobody can tell from an address."""
+
 Text = Annotated[str, Field(min_length=1, max_length=300)]
 CustomValue = str | bool | Annotated[int, Field(ge=-BIGGEST, le=BIGGEST)] | float | None
 
@@ -74,7 +96,7 @@ class NewLead(Taken):
 
     name: Annotated[str, Field(min_length=1, max_length=200)] | None = None
     company: Text | None = None
-    email: Annotated[str, Field(min_length=3, max_length=320, pattern=r"^[^@\s]+@[^@\s]+$")] | None = None
+    email: Annotated[str, Field(min_length=3, max_length=320, pattern=MAIL_PATTERN)] | None = None
     phone: Annotated[str, Field(min_length=1, max_length=64)] | None = None
     title: Annotated[str, Field(min_length=1, max_length=200)] | None = None
     source: Annotated[str, Field(min_length=1, max_length=120)] | None = Field(
@@ -85,7 +107,7 @@ class NewLead(Taken):
     campaign: Annotated[str, Field(min_length=1, max_length=200)] | None = None
     industry: Annotated[str, Field(min_length=1, max_length=120)] | None = None
     region: Annotated[str, Field(min_length=1, max_length=120)] | None = None
-    employees: Annotated[int, Field(ge=0, le=100_000_000)] | None = None
+    employees: Annotated[int, Field(ge=0, le=100_000_000), BeforeValidator(as_whole)] | None = None
     owner_id: Id | None = Field(default=None, description="Who is responsible; default the caller if a rep.")
     external_id: Annotated[str, Field(min_length=1, max_length=200)] | None = Field(
         default=None, description="Key in the system it comes from; unique."
@@ -110,7 +132,7 @@ class NewActivity(Taken):
     subject: Text | None = None
     body: Annotated[str, Field(max_length=20_000)] | None = None
     outcome: Annotated[str, Field(min_length=1, max_length=120)] | None = None
-    duration_seconds: Annotated[int, Field(ge=0, le=30 * 86_400)] | None = None
+    duration_seconds: Annotated[int, Field(ge=0, le=30 * 86_400), BeforeValidator(as_whole)] | None = None
     occurred_at: Past | None = Field(default=None, description="When it happened; default now.")
 
 
