@@ -283,6 +283,12 @@ class Reader:
 
     def may_read_field(self, record_type: str, field: str) -> bool:
         """Return whether the user may see a field, where the record itself may be seen."""
+        found = self._may_read.get((record_type, field))
+        if found is None:
+            found = self._may_read[record_type, field] = self._decide(record_type, field)
+        return found
+
+    def _decide(self, record_type: str, field: str) -> bool:
         if field in NEVER_HIDDEN or field in CREDENTIALS:
             return field in NEVER_HIDDEN
         whole = _WHOLE_OF.get(field) or ("custom" if field.startswith("custom.") else None)
@@ -322,11 +328,7 @@ class Reader:
     def shown(self, record: Record) -> dict[str, Any]:
         """Return the columns of a record that may be seen, custom fields included, by name."""
         model, record_type = type(record), logical_type(self.session, record)
-        values = {
-            field: getattr(record, field)
-            for field in self.readable_fields(model)
-            if self.may_read_field(record_type, field)
-        }
+        values = {field: getattr(record, field) for field in self._fields_shown(model, record_type)}
         if values.get("custom"):
             values["custom"] = {
                 name: value
@@ -336,6 +338,14 @@ class Reader:
         if values.get("reasons"):
             values["reasons"] = self.readable_reasons(values["reasons"])
         return values
+
+    def _fields_shown(self, model: type[Record], record_type: str) -> tuple[str, ...]:
+        found = self._shown_fields.get((model, record_type))
+        if found is None:
+            readable = self.readable_fields(model)
+            found = tuple(field for field in readable if self.may_read_field(record_type, field))
+            self._shown_fields[model, record_type] = found
+        return found
 
     def masked(self, record: R) -> R:
         """Return a copy of a record that holds only what may be seen, and belongs to no session."""
@@ -441,6 +451,15 @@ class Reader:
         seen = self.right(record_type).read
         reach = seen if record_type in _SHARED else scope.within(seen)
         return select(model.id).where(model.deleted_at.is_(None), self._within(model, reach))
+
+    @cached_property
+    def _may_read(self) -> dict[tuple[str, str], bool]:
+        """What was decided: it is asked of every field of every record on a page."""
+        return {}
+
+    @cached_property
+    def _shown_fields(self) -> dict[tuple[type[Record], str], tuple[str, ...]]:
+        return {}
 
     @cached_property
     def _set_rights(self) -> dict[str, Right]:

@@ -28,7 +28,7 @@ from serving.api.blueprint import answer, caller, documented, new_blueprint
 from serving.api.records import sent
 from serving.api.records_given import records_out
 from serving.api.records_schemas import COLLECTIONS, Collection
-from serving.editing import Editor, Kind, kind_of
+from serving.editing import Editor, Kind, declared_kind, kind_of
 from serving.payloads import Given, Id, Problem, Taken, as_whole
 from serving.service import writing
 
@@ -149,9 +149,7 @@ def _do(editor: Editor, operation: BatchOperation) -> _Done:
 def _kind(editor: Editor, name: str) -> Kind:
     session = editor.transaction.session
     if name.startswith(_CUSTOM):
-        kind = kind_of(session, name.removeprefix(_CUSTOM))
-        if kind.model is CustomRecord:
-            return kind
+        return declared_kind(session, name.removeprefix(_CUSTOM))
     if name not in _BY_PATH:
         raise UnknownRecordTypeError(name)
     return kind_of(session, _BY_PATH[name].record_type)

@@ -210,3 +210,18 @@ def test_what_points_at_a_deleted_record_stays(ana: Api, adam: Api, store: Store
     assert again.json["account_id"] is None
     back = ana("PATCH", f"deals/{deal}", {"account_id": account})
     assert (back.status_code, back.json["field"]) == (422, "deal.account_id")
+
+
+@pytest.mark.parametrize("name", ["leads", "lead", "order", "castle"])
+def test_only_declared_types_are_below_custom(adam: Api, name: str) -> None:
+    calls = [
+        ("GET", f"custom/{name}"),
+        ("POST", f"custom/{name}"),
+        ("PUT", f"custom/{name}/by-external-id/x"),
+    ]
+    for method, path in (*calls, ("GET", f"custom/{name}/1"), ("DELETE", f"custom/{name}/1")):
+        refused = adam(method, path, {"name": "x"} if method in {"POST", "PUT"} else None)
+        assert (refused.status_code, refused.json["type"]) == (422, "urn:crm:problem:unknown-record-type")
+    operation = {"op": "create", "type": f"custom/{name}", "record": {"name": "x"}}
+    (result,) = adam("POST", "batch", {"operations": [operation]}).json["results"]
+    assert result["status"] == 422
