@@ -28,6 +28,7 @@ from serving.api import (
     leads,
     people,
     predictions,
+    scores,
     specification,
     versions,
     what_if,
@@ -43,6 +44,22 @@ from serving.service import Service, end_page_session
 from serving.settings import Settings
 
 LONGEST_BODY = 2**20
+
+_PARTS = (
+    leads,
+    deals,
+    customers,
+    forecast,
+    what_if,
+    scores,
+    finding,
+    people,
+    predictions,
+    versions,
+    health,
+)
+"""The parts of the API."""
+
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 POLICY = (
@@ -99,7 +116,7 @@ def create_app(
     app.after_request(_finish)
     app.teardown_request(end_page_session)
     _handle_errors(app)
-    for part in (leads, deals, customers, forecast, what_if, finding, people, predictions, versions, health):
+    for part in _PARTS:
         app.register_api(part.api)
     web.register(app)
     specification.register(app)

@@ -40,6 +40,7 @@ API = frozenset(
         "finding",
         "people",
         "predictions",
+        "scores",
         "models",
         "health",
     }
