@@ -15,6 +15,7 @@ from crm_core.store import Store
 from serving.logs import get_log
 
 if TYPE_CHECKING:
+    from features.supposed import Supposed
     from models.what_if import WhatIf
 
 TASK_OF: dict[str, str] = {"lead": "lead_scoring", "deal": "win_probability", "account": "churn"}
@@ -43,6 +44,10 @@ class Scorer(Protocol):
 
     def score(self, store: Store, ids: Sequence[int], as_of: datetime) -> list[NewPrediction]:
         """Return a prediction for each record that the task is asked of; others may be left out."""
+        ...
+
+    def score_supposed(self, store: Store, supposed: Supposed, as_of: datetime) -> NewPrediction | None:
+        """Return what a record that does not exist would get; None if the task is not asked of it."""
         ...
 
     def what_would_change(self, store: Store, record_id: int, as_of: datetime) -> WhatIf:

@@ -458,7 +458,7 @@ def prediction_out(reader: Reader, prediction: Prediction) -> PredictionOut:
     return PredictionOut.model_validate(
         {
             **given,
-            "reasons": _reasons(reader, prediction),
+            "reasons": reasons_out(reader, prediction),
             "within": horizons_out(prediction),
             "money_at_risk": money_at_risk(prediction.probability, worth),
         }
@@ -478,7 +478,8 @@ def horizons_out(prediction: Prediction | None) -> list[Horizon]:
     ]
 
 
-def _reasons(reader: Reader, told: Prediction | Lead | Deal) -> list[Reason] | None:
+def reasons_out(reader: Reader, told: Prediction | Lead | Deal) -> list[Reason] | None:
+    """Return the reasons that may be told; None where there are none, or they are hidden."""
     if told.reasons is None or not reader.may_read_field(told.record_type, "reasons"):
         return None
     return [Reason.model_validate(reason) for reason in reader.readable_reasons(told.reasons)]
@@ -489,7 +490,7 @@ def _shown(reader: Reader, record: Lead | Deal, newest: Prediction | None) -> Sh
     if record.scored_at is None or not reader.may_read_field(record.record_type, "probability"):
         return None
     return Shown(
-        state=_state(record),
+        state=state_of(record),
         within=horizons_out(newest),
         expected_days=newest.expected_days if newest is not None else None,
         probability=record.probability,
@@ -497,13 +498,14 @@ def _shown(reader: Reader, record: Lead | Deal, newest: Prediction | None) -> Sh
         score=record.score,
         grade=record.grade,
         trend=record.trend,
-        reasons=_reasons(reader, record) or [],
+        reasons=reasons_out(reader, record) or [],
         scored_at=record.scored_at,
         model_version=record.model_version,
     )
 
 
-def _state(record: Lead | Deal) -> Literal["scored", "rank_only", "not_enough_data"]:
+def state_of(record: Lead | Deal | Prediction) -> Literal["scored", "rank_only", "not_enough_data"]:
+    """Return in a word what is known of a record that was scored."""
     if record.probability is not None:
         return "scored"
     return "rank_only" if record.score is not None else "not_enough_data"

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Sequence
+from datetime import date
+from decimal import Decimal
+from typing import Annotated, Any, Literal
 
 from flask import Response
 from flask_openapi.blueprint import APIBlueprint
@@ -11,12 +14,34 @@ from pydantic import Field
 from crm_core.access import Reader
 from crm_core.changes import Source
 from crm_core.errors import CRMError
-from crm_core.records import Account, Deal, Lead
+from crm_core.predictions import Prediction
+from crm_core.records import Account, Activity, Contract, Deal, Lead, Order
+from crm_core.worth import money_at_risk, readable_worth
 from serving.api.blueprint import answer, caller, documented, new_blueprint
-from serving.payloads import Asked, Given, Id, PredictionOut, Taken, prediction_out
+from serving.payloads import (
+    Asked,
+    CustomValue,
+    Given,
+    Id,
+    MoneyAtRiskOut,
+    NewActivity,
+    NewLead,
+    Outlook,
+    Past,
+    PredictionOut,
+    Reason,
+    Taken,
+    Text,
+    Utc,
+    horizons_out,
+    prediction_out,
+    reasons_out,
+    state_of,
+)
 from serving.problems import PREFIX, kind_of
 from serving.scoring_many import ask_many, write_many
 from serving.service import service, writing
+from serving.supposed import Draft, ask_supposed
 
 api: APIBlueprint = new_blueprint("scores", "What models say of records, real or supposed.")
 
@@ -37,6 +62,96 @@ class ManyIds(Taken):
     """Which records."""
 
     ids: Annotated[list[Id], Field(min_length=1, max_length=AT_ONCE, description="Their ids, in any order.")]
+
+
+Word = Annotated[str, Field(min_length=1, max_length=120)]
+Amount = Annotated[Decimal, Field(description="A decimal number, as text.")]
+Currency = Annotated[str, Field(min_length=3, max_length=3)]
+
+
+class SupposedActivities(Taken):
+    """What is supposed to have been done with a record, in the order in which it is logged."""
+
+    activities: Annotated[list[NewActivity], Field(max_length=AT_ONCE)] = Field(
+        default_factory=list, description="What was done with it; each may say when it happened."
+    )
+
+
+class SupposedLead(NewLead, SupposedActivities):
+    """A lead as one would create it, and what was done with it."""
+
+
+class SupposedDeal(SupposedActivities):
+    """A deal as one would create it, and what was done with it."""
+
+    stage: Annotated[str, Field(min_length=1, max_length=80)]
+    pipeline: Annotated[str, Field(min_length=1, max_length=80)] | None = None
+    name: Text | None = None
+    account_id: Id | None = Field(default=None, description="Whose deal it is: an account that you see.")
+    contact_id: Id | None = None
+    campaign_id: Id | None = None
+    amount: Amount | None = None
+    currency: Currency | None = None
+    source: Word | None = None
+    expected_close_on: date | None = None
+    rep_probability: Annotated[float, Field(ge=0, le=1)] | None = None
+    owner_id: Id | None = Field(default=None, description="Who is responsible; default the caller if a rep.")
+    occurred_at: Past | None = Field(default=None, description="When it came to be; default now.")
+    custom: dict[Annotated[str, Field(max_length=100)], CustomValue] | None = None
+
+
+class SupposedOrder(Taken):
+    """Something that a customer is supposed to have bought."""
+
+    amount: Amount | None = None
+    currency: Currency | None = None
+    occurred_at: Past | None = Field(default=None, description="When it was placed; default now.")
+    custom: dict[Annotated[str, Field(max_length=100)], CustomValue] | None = None
+
+
+class SupposedContract(Taken):
+    """An agreement that a customer is supposed to have."""
+
+    starts_on: date
+    ends_on: date
+    value: Amount | None = None
+    currency: Currency | None = None
+    occurred_at: Past | None = Field(default=None, description="When it was signed; default now.")
+    custom: dict[Annotated[str, Field(max_length=100)], CustomValue] | None = None
+
+
+class SupposedCustomer(SupposedActivities):
+    """A customer as one would create it, with what they bought and what was done with them."""
+
+    name: Text | None = None
+    industry: Word | None = None
+    region: Word | None = None
+    employees: Annotated[int, Field(ge=0, le=100_000_000)] | None = None
+    parent_id: Id | None = None
+    owner_id: Id | None = Field(default=None, description="Who is responsible; default the caller if a rep.")
+    occurred_at: Past | None = Field(default=None, description="When it came to be; default now.")
+    custom: dict[Annotated[str, Field(max_length=100)], CustomValue] | None = None
+    orders: Annotated[list[SupposedOrder], Field(max_length=AT_ONCE)] = Field(default_factory=list)
+    contracts: Annotated[list[SupposedContract], Field(max_length=AT_ONCE)] = Field(default_factory=list)
+
+
+class SupposedScore(Outlook):
+    """What the champion would say of a record if it were created now. Nothing of it is stored."""
+
+    task: str
+    as_of: Utc = Field(description="The instant it was asked from.")
+    model_version: str
+    horizon_days: int
+    state: Literal["scored", "rank_only", "not_enough_data"] = Field(
+        description="As that of a record's prediction."
+    )
+    probability: float | None = Field(description="In [0, 1]; null if there is not enough data to say.")
+    score: int | None
+    grade: str | None
+    reasons: list[Reason] = Field(description="They sum, in log-odds, to the probability.")
+    money_at_risk: list[MoneyAtRiskOut] = Field(
+        description="Of customers: by currency, without what comes from fields that you may not see."
+    )
 
 
 class RowProblem(Given):
@@ -83,3 +198,60 @@ def _row(record_id: int, prediction: PredictionOut | None, error: CRMError | Non
     detail = str(error) if kind.status < 500 else "The cause is in the log, under the request id."
     problem = RowProblem(type=PREFIX + kind.slug, title=kind.title, status=kind.status, detail=detail)
     return ScoreRow(id=record_id, status=kind.status, prediction=None, problem=problem)
+
+
+_SUPPOSED = {"200": SupposedScore, **documented(400, 403, 404, 409, 413, 415, 503)}
+
+
+@api.post("/leads/score-hypothetical", responses=_SUPPOSED)
+def score_hypothetical_lead(body: SupposedLead) -> Response:
+    """Score a lead that does not exist, as if created now with these activities; nothing is stored."""
+    return _score_supposed(Lead, body)
+
+
+@api.post("/deals/score-hypothetical", responses=_SUPPOSED)
+def score_hypothetical_deal(body: SupposedDeal) -> Response:
+    """Score a deal that does not exist, as if created now with these activities; nothing is stored."""
+    return _score_supposed(Deal, body)
+
+
+@api.post("/customers/score-hypothetical", responses=_SUPPOSED)
+def score_hypothetical_customer(body: SupposedCustomer) -> Response:
+    """Score a customer who does not exist, with these orders, contracts and activities; nothing is stored."""
+    linked = [(Order, each) for each in body.orders], [(Contract, each) for each in body.contracts]
+    return _score_supposed(Account, body, [*linked[0], *linked[1]])
+
+
+def _score_supposed(
+    model: type[Lead | Deal | Account],
+    body: SupposedLead | SupposedDeal | SupposedCustomer,
+    linked: Sequence[tuple[type[Order | Contract], Taken]] = (),
+) -> Response:
+    running, user = service(), caller()
+    apart = {"owner_id", "activities", "orders", "contracts"}
+    parts = [*((Activity, each) for each in body.activities), *linked]
+    draft = Draft(
+        model=model,
+        values=body.model_dump(exclude_none=True, exclude=apart),
+        owner_id=body.owner_id,
+        linked=[(kind, each.model_dump(exclude_none=True)) for kind, each in parts],
+    )
+    made = ask_supposed(running.store, running.champions, user, draft)
+    with running.store.reading() as session:
+        given = _supposed_out(Reader(session, user), made)
+    return answer(given)
+
+
+def _supposed_out(reader: Reader, made: Prediction) -> SupposedScore:
+    worth = readable_worth(reader, made.yearly_value or ())
+    same = ("task", "as_of", "model_version", "horizon_days", "probability", "score", "grade")
+    plain: dict[str, Any] = {name: getattr(made, name) for name in (*same, "expected_days")}
+    return SupposedScore.model_validate(
+        {
+            **plain,
+            "state": state_of(made),
+            "within": horizons_out(made),
+            "reasons": reasons_out(reader, made) or [],
+            "money_at_risk": money_at_risk(made.probability, worth),
+        }
+    )
