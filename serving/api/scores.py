@@ -20,8 +20,10 @@ from crm_core.worth import money_at_risk, readable_worth
 from serving.api.blueprint import answer, caller, documented, new_blueprint
 from serving.payloads import (
     Asked,
+    CauseOut,
     CustomValue,
     Given,
+    HistoryEntry,
     Id,
     MoneyAtRiskOut,
     NewActivity,
@@ -30,6 +32,7 @@ from serving.payloads import (
     Past,
     PredictionOut,
     Reason,
+    ScoreHistory,
     Taken,
     Text,
     Utc,
@@ -39,6 +42,7 @@ from serving.payloads import (
     state_of,
 )
 from serving.problems import PREFIX, kind_of
+from serving.score_history import PARTS_AT_ONCE, read_score_history
 from serving.scoring_many import ask_many, write_many
 from serving.service import service, writing
 from serving.supposed import Draft, ask_supposed
@@ -56,6 +60,26 @@ class ScoredTypePath(Asked):
     """Which type of record that is scored."""
 
     type: Literal["leads", "deals", "customers"] = Field(description="The type, in the plural.")
+
+
+class ScoredPath(ScoredTypePath):
+    """Which record of a type that is scored."""
+
+    id: Id = Field(description="The record's id.")
+
+
+class ScoreHistoryQuery(Asked):
+    """How much history, and how closely it is looked at."""
+
+    limit: int = Field(default=50, ge=1, le=200, description="Entries on a page, newest first.")
+    cursor: str | None = Field(default=None, max_length=200, description="`next_cursor` of the page before.")
+    parts: bool = Field(
+        default=False,
+        description=(
+            "Tell by how much time, data and model each moved the probability, by asking the model of before "
+            f"again; a page has at most {PARTS_AT_ONCE} entries then."
+        ),
+    )
 
 
 class ManyIds(Taken):
@@ -198,6 +222,30 @@ def _row(record_id: int, prediction: PredictionOut | None, error: CRMError | Non
     detail = str(error) if kind.status < 500 else "The cause is in the log, under the request id."
     problem = RowProblem(type=PREFIX + kind.slug, title=kind.title, status=kind.status, detail=detail)
     return ScoreRow(id=record_id, status=kind.status, prediction=None, problem=problem)
+
+
+@api.get("/<type>/<int:id>/predictions", responses={"200": ScoreHistory, **documented(403, 404)})
+def list_score_history(path: ScoredPath, query: ScoreHistoryQuery) -> Response:
+    """List what models said of a record, newest first, with the cause of each change."""
+    running, user = service(), caller()
+    page = read_score_history(
+        running.store,
+        user,
+        (MODELS[path.type], path.id),
+        limit=min(query.limit, PARTS_AT_ONCE) if query.parts else query.limit,
+        cursor=query.cursor,
+        home=running.settings.home_folder if query.parts else None,
+    )
+    with running.store.reading() as session:
+        reader = Reader(session, user)
+        items = [
+            HistoryEntry(
+                **prediction_out(reader, entry.prediction).model_dump(),
+                cause=CauseOut.model_validate(entry.cause),
+            )
+            for entry in page.entries
+        ]
+    return answer(ScoreHistory(items=items, next_cursor=page.next_cursor))
 
 
 _SUPPOSED = {"200": SupposedScore, **documented(400, 403, 404, 409, 413, 415, 503)}

@@ -20,7 +20,6 @@ from crm_core.records import Account, Activity, Base, Contract, Deal, Lead, Orde
 from crm_core.store import Store
 from features.supposed import FIRST_ID, Supposed
 from tests.factories import declare_custom, make_account, make_contract, make_lead, make_order
-from tests.serving.both_databases import *  # noqa: F403  fixtures
 from tests.serving.conftest import Cast
 from tests.serving.hand_made import HandMadeModel
 
