@@ -18,24 +18,27 @@ from werkzeug.exceptions import HTTPException
 
 from crm_core.errors import CRMError
 from crm_core.store import Store
-from serving import problems, web
+from serving import metrics, problems, web
 from serving.api import (
     customers,
     deals,
     finding,
     forecast,
     health,
+    job_queue,
     leads,
     people,
     predictions,
     scores,
     specification,
+    tokens,
     versions,
     what_if,
 )
-from serving.api.blueprint import PREFIX, ApiRequest
+from serving.api.blueprint import PREFIX, ApiRequest, answer_once
 from serving.champions import Champions
 from serving.home import session_secret
+from serving.job_handlers import Jobs
 from serving.logs import get_log
 from serving.modelling import scorer_loader
 from serving.payloads import Problem
@@ -44,21 +47,6 @@ from serving.service import Service, end_page_session
 from serving.settings import Settings
 
 LONGEST_BODY = 2**20
-
-_PARTS = (
-    leads,
-    deals,
-    customers,
-    forecast,
-    what_if,
-    scores,
-    finding,
-    people,
-    predictions,
-    versions,
-    health,
-)
-"""The parts of the API."""
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
@@ -78,6 +66,23 @@ HEADERS = {
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
 }
 
+_PARTS = (
+    leads,
+    deals,
+    customers,
+    forecast,
+    what_if,
+    scores,
+    finding,
+    people,
+    predictions,
+    versions,
+    tokens,
+    job_queue,
+    health,
+)
+"""What the API consists of, in the order of its document."""
+
 _log = get_log("serving.requests")
 
 
@@ -86,12 +91,22 @@ class Application(OpenAPI):
 
     request_class = ApiRequest
 
+    def dispatch_request(self) -> ResponseReturnValue:
+        """Answer the request; with an Idempotency-Key, only once."""
+        return answer_once(lambda: self.make_response(super(Application, self).dispatch_request()))
+
+    def generate_spec_json(self) -> None:
+        """Make the document, and add to every operation what is decided in one place for all."""
+        super().generate_spec_json()  # type: ignore[no-untyped-call] # as the framework has it
+        specification.complete(self, self.spec_json)
+
 
 def create_app(
     settings: Settings,
     store: Store,
     champions: Champions | None = None,
     rescoring: RescoringThread | None = None,
+    jobs: Jobs | None = None,
 ) -> OpenAPI:
     """Return the application that serves `store`, with the models promoted in it unless others are given.
 
@@ -111,7 +126,7 @@ def create_app(
     app.openapi_version = "3.1.0"
     _configure(app, settings)
     with app.app_context():
-        Service(settings=settings, store=store, champions=champions, rescoring=rescoring).install()
+        Service(settings=settings, store=store, champions=champions, rescoring=rescoring, jobs=jobs).install()
     app.before_request(_begin)
     app.after_request(_finish)
     app.teardown_request(end_page_session)
@@ -150,15 +165,20 @@ def _finish(response: Response) -> Response:
     for name, value in HEADERS.items():
         response.headers.setdefault(name, value)
     response.headers["X-Request-ID"] = g.request_id
+    if "standing" in g:
+        response.headers.update(g.standing.headers())
     if request.endpoint is None or not request.endpoint.endswith("static"):
         response.headers.setdefault("Cache-Control", "no-store")
+    seconds = time.perf_counter() - g.began
+    rule = str(request.url_rule) if request.url_rule else None
+    metrics.note_request(request.method, rule, response.status_code, seconds)
     caller = g.get("caller")
     _log.info(
         "request",
         method=request.method,
-        rule=str(request.url_rule) if request.url_rule else None,
+        rule=rule,
         status=response.status_code,
-        milliseconds=round((time.perf_counter() - g.began) * 1000, 1),
+        milliseconds=round(seconds * 1000, 1),
         user=caller.id if caller else None,
     )
     return response
@@ -175,7 +195,7 @@ def _handle_errors(app: Flask) -> None:
 
 
 def _wants_page() -> bool:
-    return not request.path.startswith((PREFIX, "/healthz", "/readyz"))
+    return not request.path.startswith((PREFIX, "/healthz", "/readyz", "/metrics"))
 
 
 def _on_error(error: CRMError) -> ResponseReturnValue:

@@ -16,8 +16,9 @@ from crm_core.changes import Source
 from crm_core.errors import CRMError
 from crm_core.predictions import Prediction
 from crm_core.records import Account, Activity, Contract, Deal, Lead, Order
+from crm_core.tokens import Scope
 from crm_core.worth import money_at_risk, readable_worth
-from serving.api.blueprint import answer, caller, documented, new_blueprint
+from serving.api.blueprint import answer, caller, documented, new_blueprint, requires
 from serving.payloads import (
     Asked,
     CauseOut,
@@ -44,7 +45,7 @@ from serving.payloads import (
 from serving.problems import PREFIX, kind_of
 from serving.score_history import PARTS_AT_ONCE, read_score_history
 from serving.scoring_many import ask_many, write_many
-from serving.service import service, writing
+from serving.service import service
 from serving.supposed import Draft, ask_supposed
 
 api: APIBlueprint = new_blueprint("scores", "What models say of records, real or supposed.")
@@ -203,11 +204,12 @@ class ScoreRows(Given):
 
 
 @api.post("/<type>/scores", responses={"200": ScoreRows, **documented(400, 403, 409, 413, 415, 503)})
+@requires(Scope.SCORE)
 def score_many(path: ScoredTypePath, body: ManyIds) -> Response:
     """Score up to 200 records now and show the scores on them; one that cannot be scored stops no other."""
     running, user, model = service(), caller(), MODELS[path.type]
     asked = ask_many(running.store, running.champions, user, model, body.ids)
-    with writing(user, Source.MODEL) as transaction:
+    with running.store.transaction(source=Source.MODEL) as transaction:
         stored = write_many(transaction, asked)
         reader = Reader(transaction.session, user)
         given = {record_id: prediction_out(reader, made) for record_id, made in stored.items()}
@@ -252,18 +254,21 @@ _SUPPOSED = {"200": SupposedScore, **documented(400, 403, 404, 409, 413, 415, 50
 
 
 @api.post("/leads/score-hypothetical", responses=_SUPPOSED)
+@requires(Scope.SCORE)
 def score_hypothetical_lead(body: SupposedLead) -> Response:
     """Score a lead that does not exist, as if created now with these activities; nothing is stored."""
     return _score_supposed(Lead, body)
 
 
 @api.post("/deals/score-hypothetical", responses=_SUPPOSED)
+@requires(Scope.SCORE)
 def score_hypothetical_deal(body: SupposedDeal) -> Response:
     """Score a deal that does not exist, as if created now with these activities; nothing is stored."""
     return _score_supposed(Deal, body)
 
 
 @api.post("/customers/score-hypothetical", responses=_SUPPOSED)
+@requires(Scope.SCORE)
 def score_hypothetical_customer(body: SupposedCustomer) -> Response:
     """Score a customer who does not exist, with these orders, contracts and activities; nothing is stored."""
     linked = [(Order, each) for each in body.orders], [(Contract, each) for each in body.contracts]
