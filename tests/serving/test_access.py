@@ -54,7 +54,12 @@ MERGES = ("POST /leads/{id}/merge", "POST /leads/{id}/distinct", "POST /leads/{i
 SEEING = ("GET /search", "GET /duplicates")
 PERSONAL = ("POST /people/find", "POST /people/export", "POST /people/erase")
 ABOUT_MODELS = (
+    "GET /models",
     "GET /models/{task}/history",
+    "GET /models/{task}/versions",
+    "GET /models/{task}/versions/{version}",
+    "POST /models/{task}/promote",
+    "POST /models/{task}/rollback",
     "GET /models/{task}/shadow",
     "GET /predictions/{id}",
     "POST /predictions/{id}/recompute",
