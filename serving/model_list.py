@@ -12,6 +12,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from crm_core.errors import ModelNotFoundError
+from crm_core.feedback import count_verdicts
 from crm_core.promotions import Challenger, find_challenger, find_champion, list_promotions
 from crm_core.store import Store
 from serving.champions import RECORD_TYPE_OF, Champions, Trouble
@@ -135,9 +136,12 @@ def read_card(home: Home, store: Store, task: str, version: str, *, registry: bo
     states = _states(store, task)
     if report is None and version not in states:
         raise ModelNotFoundError(f"no version {version!r} of {task} here; registry=true asks MLflow")
+    with store.reading() as session:
+        verdicts = count_verdicts(session, task, version)
     served = [each for each in read_history(store, task)["served"] if each["version"] == version]
     return {**_card(report or {}), "task": task, "version": version, "served": served} | {
-        "state": states.get(version, "trained")
+        "state": states.get(version, "trained"),
+        "feedback": verdicts,
     }
 
 

@@ -383,6 +383,18 @@ class PartsOut(Given):
     model: float = Field(description="The other model, asked the same.")
 
 
+class NewestOut(Given):
+    """The newest score of a record as it is stored, and whether it would be another one now."""
+
+    state: Literal["scored", "rank_only", "not_enough_data", "never_scored", "opted_out"]
+    prediction: PredictionOut | None = Field(description="Null where there is none, or none is told.")
+    age_seconds: float | None = Field(description="Since the instant it was asked from.")
+    fresh: bool = Field(description="Nothing is known that makes it another one now, but for time.")
+    stale_because: list[Literal["data", "model"]] = Field(
+        description="`data`: something that a feature reads was learned since; `model`: another one serves."
+    )
+
+
 class CauseOut(Given):
     """Why a prediction is what it is, next to the one before it."""
 

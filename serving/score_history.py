@@ -148,6 +148,42 @@ def read_score_history(
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class Newest:
+    """The newest prediction of a record, how old it is, and why it would be another one now.
+
+    `stale_because` has `data` where something that a feature reads was learned since, `model` where another
+    version serves; time moves every score, and is not named.
+    """
+
+    prediction: Prediction | None
+    opted_out: bool
+    age_seconds: float | None
+    stale_because: tuple[Literal["data", "model"], ...]
+
+
+def read_newest(store: Store, user: User, record: tuple[type[Scored], int], serving: str | None) -> Newest:
+    """Return what was said last of a record that `user` sees; `serving` is the version that serves now."""
+    model, record_id = record
+    with store.reading() as session:
+        reader = Reader(session, user)
+        found = reader.get(model, record_id)
+        reader.check_may_see_scores(model)
+        silent = bool(list_opted_out(session, model, [record_id]))
+        said = [] if silent else list_predictions(session, model.record_type, record_id, limit=1)
+        if not said:
+            return Newest(prediction=None, opted_out=silent, age_seconds=None, stale_because=())
+        now, newest = store.clock.now(), said[0]
+        because: list[Literal["data", "model"]] = []
+        if any(one.known_at > newest.as_of for one in _Causes(reader, found, said).seen(newest.as_of, now)):
+            because.append("data")
+        if serving is not None and serving != newest.model_version:
+            because.append("model")
+        session.expunge_all()
+    age = (now - newest.as_of).total_seconds()
+    return Newest(prediction=newest, opted_out=False, age_seconds=age, stale_because=tuple(because))
+
+
 @dataclass(frozen=True)
 class _Seen:
     """A change in few words: enough to tell whether it matters, and when it was known."""
@@ -185,13 +221,13 @@ class _Causes:
         if len(self.said) < 2:
             return []
         span = self.said[-1].as_of, self.said[0].as_of
-        seen = sorted(self._seen(*span), key=lambda one: (one.known_at, one.id), reverse=True)
+        seen = sorted(self.seen(*span), key=lambda one: (one.known_at, one.id), reverse=True)
         return [
             [one for one in seen if older.as_of < one.known_at <= newer.as_of]
             for newer, older in pairwise(self.said)
         ]
 
-    def _seen(self, after: datetime, until: datetime) -> Iterator[_Seen]:
+    def seen(self, after: datetime, until: datetime) -> Iterator[_Seen]:
         """Yield changes that may have moved the score and were learned in a span of time."""
         session, read = self.reader.session, fields_read(self.reader.session, self.said[0].task)
         wanted = (Change.id, Change.record_type, Change.record_id, Change.action, Change.field)

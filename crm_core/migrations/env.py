@@ -8,6 +8,7 @@ from crm_core import (  # noqa: F401  their tables belong to Base
     access,
     changes,
     duplicates,
+    feedback,
     fields,
     idempotency,
     jobs,

@@ -19,6 +19,7 @@ from crm_core.records import Account, Activity, Contract, Deal, Lead, Order
 from crm_core.tokens import Scope
 from crm_core.worth import money_at_risk, readable_worth
 from serving.api.blueprint import answer, caller, documented, new_blueprint, requires
+from serving.champions import TASK_OF
 from serving.payloads import (
     Asked,
     CauseOut,
@@ -28,6 +29,7 @@ from serving.payloads import (
     Id,
     MoneyAtRiskOut,
     NewActivity,
+    NewestOut,
     NewLead,
     Outlook,
     Past,
@@ -43,7 +45,7 @@ from serving.payloads import (
     state_of,
 )
 from serving.problems import PREFIX, kind_of
-from serving.score_history import PARTS_AT_ONCE, read_score_history
+from serving.score_history import PARTS_AT_ONCE, read_newest, read_score_history
 from serving.scoring_many import ask_many, write_many
 from serving.service import service
 from serving.supposed import Draft, ask_supposed
@@ -55,6 +57,9 @@ AT_ONCE = 200
 
 MODELS: dict[str, type[Lead | Deal | Account]] = {"leads": Lead, "deals": Deal, "customers": Account}
 """What carries a score, by the name that paths have for it."""
+
+
+NewestState = Literal["scored", "rank_only", "not_enough_data", "never_scored", "opted_out"]
 
 
 class ScoredTypePath(Asked):
@@ -224,6 +229,31 @@ def _row(record_id: int, prediction: PredictionOut | None, error: CRMError | Non
     detail = str(error) if kind.status < 500 else "The cause is in the log, under the request id."
     problem = RowProblem(type=PREFIX + kind.slug, title=kind.title, status=kind.status, detail=detail)
     return ScoreRow(id=record_id, status=kind.status, prediction=None, problem=problem)
+
+
+@api.get("/<type>/<int:id>/score", responses={"200": NewestOut, **documented(403, 404)})
+def get_newest_score(path: ScoredPath) -> Response:
+    """Read the newest stored score of a record, with its age and whether it is fresh; scores nothing."""
+    running, user, model = service(), caller(), MODELS[path.type]
+    running.champions.look()
+    champion = running.champions.find(TASK_OF[model.record_type])
+    serving = None if champion is None else champion.scorer.model_version
+    newest = read_newest(running.store, user, (model, path.id), serving)
+    if newest.prediction is None:
+        state: NewestState = "opted_out" if newest.opted_out else "never_scored"
+        return answer(
+            NewestOut(state=state, prediction=None, age_seconds=None, fresh=False, stale_because=[])
+        )
+    with running.store.reading() as session:
+        told = prediction_out(Reader(session, user), newest.prediction)
+    given = NewestOut(
+        state=state_of(newest.prediction),
+        prediction=told,
+        age_seconds=newest.age_seconds,
+        fresh=not newest.stale_because,
+        stale_because=list(newest.stale_because),
+    )
+    return answer(given)
 
 
 @api.get("/<type>/<int:id>/predictions", responses={"200": ScoreHistory, **documented(403, 404)})

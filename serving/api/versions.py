@@ -156,6 +156,14 @@ class HorizonFigures(Given):
     segments: list[Any] = Field(description="The same by segment.")
 
 
+class FeedbackCounts(Given):
+    """How often people said that scores of a version were right or wrong; never an input of a model."""
+
+    right: int
+    wrong: int
+    by_reason: dict[str, int] = Field(description="Of those that were called wrong; `none` without a reason.")
+
+
 class CardOut(Given):
     """What a version learned from, how right it was, what the gate said, and when it served."""
 
@@ -181,6 +189,7 @@ class CardOut(Given):
     gate: dict[str, Any] | None = Field(description="What was compared at its training, and the result.")
     selection: Any = Field(description="Which estimators were tried, and why this one was chosen.")
     served: list[ServedOut]
+    feedback: FeedbackCounts
 
 
 class Promote(Taken):

@@ -38,7 +38,7 @@ READS = (
 )
 HINTS = "GET /{type}/{id}/what-would-change"
 """Its path takes leads, deals and customers."""
-SAID = ("GET /{type}/{id}/predictions",)
+SAID = ("GET /{type}/{id}/predictions", "GET /{type}/{id}/score")
 """So do these."""
 CUSTOMER_READS = ("POST /customers/{id}/score",)
 SCORES = (
@@ -46,6 +46,8 @@ SCORES = (
     "POST /leads/score-hypothetical",
     "POST /deals/score-hypothetical",
     "POST /customers/score-hypothetical",
+    "POST /predictions/{id}/feedback",
+    "GET /feedback",
 )
 """Who may ask is tested with what they answer."""
 WRITES = ("POST /{type}/{id}/activities", "POST /deals/{id}/stage")

@@ -184,3 +184,35 @@ def test_nothing_is_told_of_who_opted_out_or_to_who_may_not_see_it(
     with store.transaction() as transaction:
         set_scoring_opt_out(transaction, transaction.get(Lead, lead.id), opted_out=True)
     assert history(client, cast, f"leads/{lead.id}/predictions") == []
+
+
+# ------------------------------------------------------------------------------- the newest, as it is stored
+
+
+def newest(client: FlaskClient, cast: Cast, path: str, who: str = "Ana") -> dict[str, Any]:
+    answer = client.get(f"/api/v1/{path}/score", headers=cast.header(who))
+    assert answer.status_code == 200, answer.get_json()
+    given: dict[str, Any] = answer.get_json()
+    return given
+
+
+def test_the_newest_score_tells_its_age_and_why_it_would_be_another_one(
+    client: FlaskClient, store: Store, cast: Cast, lead: Lead, promote: Promote, score: Callable[..., Any]
+) -> None:
+    model, path = promote(), f"leads/{lead.id}"
+    assert newest(client, cast, path)["state"] == "never_scored"
+    made = score("leads", lead.id)
+    asked = len(model.asked)
+    given = newest(client, cast, path)
+    assert (given["prediction"], given["state"], given["age_seconds"]) == (made, "scored", 3600.0)
+    assert (given["fresh"], given["stale_because"]) == (True, [])
+    with store.transaction() as transaction:
+        transaction.update(transaction.get(Lead, lead.id), {"source": "referral"})
+    promote(version="lead_scoring-2")
+    given = newest(client, cast, path)
+    assert (given["fresh"], given["stale_because"]) == (False, ["data", "model"])
+    assert len(model.asked) == asked, "nothing was scored"
+    with store.transaction() as transaction:
+        set_scoring_opt_out(transaction, transaction.get(Lead, lead.id), opted_out=True)
+    given = newest(client, cast, path)
+    assert (given["state"], given["prediction"]) == ("opted_out", None)
