@@ -237,3 +237,18 @@ def test_a_bad_model_is_told_everywhere_while_the_one_before_serves_and_no_longe
     broken.clear()
     clock.advance(TRY_AGAIN_AFTER + timedelta(seconds=1))
     assert serving() == (f"{TASK}-2", None, "ready")
+
+
+def test_readiness_is_told_where_the_store_cannot_be_read(store: Store, cast: Cast, home: Path) -> None:
+    champions = Champions(store, lambda _task, promotion: Numbered(promotion.model_version), look_seconds=0)
+    client = create_app(Settings(home=home), store, champions).test_client()
+    put_in_charge(store, 1)
+    assert client.get("/readyz").status_code == 200
+    store.engine.dispose()
+    database = Path(store.url.removeprefix("sqlite:///"))
+    database.write_bytes(b"no database at all, and long enough to be looked at as one" * 40)
+    for beside in database.parent.glob(f"{database.name}-*"):
+        beside.unlink()
+    answer = client.get("/readyz")
+    assert (answer.status_code, answer.get_json()["status"]) == (503, "not_ready")
+    assert f"{TASK}-1" in [part["detail"] for part in answer.get_json()["parts"]]
