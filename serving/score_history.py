@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 CHANGES_TOLD = 10
 """Changes that are told with a prediction; more are counted."""
 
-PARTS_AT_ONCE = 25
+PARTS_AT_ONCE = 10
 """Entries of which the parts are worked out in one request: each asks a model twice."""
 
 Kind = Literal["first", "data", "model", "time"]
