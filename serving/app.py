@@ -34,6 +34,7 @@ from serving.api import (
     records,
     records_batch,
     records_verbs,
+    scores,
     specification,
     tokens,
     versions,
@@ -52,6 +53,7 @@ from serving.service import Service, end_page_session, service
 from serving.settings import Settings
 
 LONGEST_BODY = 2**20
+
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 POLICY = (
@@ -79,6 +81,7 @@ _PARTS = (
     customers,
     forecast,
     what_if,
+    scores,
     finding,
     people,
     predictions,

@@ -9,6 +9,7 @@ from crm_core import (  # noqa: F401  their tables belong to Base
     changes,
     connections,
     duplicates,
+    feedback,
     fields,
     idempotency,
     jobs,

@@ -17,6 +17,7 @@ from crm_core.addresses import mail_key, phone_key
 from crm_core.bulk import refresh_held
 from crm_core.changes import Action, Change
 from crm_core.errors import StoreBusyError
+from crm_core.feedback import ScoreFeedback, forget_texts
 from crm_core.idempotency import forget_bodies
 from crm_core.opting_out import hide_scores
 from crm_core.personal.people import ERASED, PERSON_TYPES, Person, find_person, get_record
@@ -163,6 +164,8 @@ class _Eraser:
         self._empty(people)
         changes = self._empty_log(add_ids(people, self._own)) + self._scrub_log(add_ids(others, people))
         predictions = self._empty_reasons(people) + self._scrub_reasons(others)
+        forget_texts(self._session, "lead", self._person.leads)
+        self._scrub_feedback()
         forget_bodies(self._session)
         self._finish()
         return Erasure(
@@ -356,6 +359,19 @@ class _Eraser:
                         )
                         count += 1
         return count
+
+    def _scrub_feedback(self) -> None:
+        """Take the person out of what was said of scores, whatever it is about."""
+        told = ScoreFeedback.text.is_not(None)
+        query = select(
+            ScoreFeedback.id, ScoreFeedback.text, ScoreFeedback.record_type, ScoreFeedback.record_id
+        )
+        for feedback_id, said, record_type, record_id in self._session.execute(query.where(told)).all():
+            near = record_id in self._near.get(record_type, ())
+            scrubbed = self._scrubber.scrub_value(said, near=near)
+            if scrubbed != said:
+                changed = update(ScoreFeedback).where(ScoreFeedback.id == feedback_id)
+                self._session.execute(changed.values(text=scrubbed))
 
     def _finish(self) -> None:
         """Leave a row in the log for each record concerned, and take what it said out of the index."""
