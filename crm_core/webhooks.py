@@ -250,10 +250,15 @@ def tell_one(
         "event_id": event.id,
         "type": event.type,
         "record": None if event.record is None else list(event.record),
-        "body": dump_json({"type": event.type, "timestamp": _iso(event.at), "data": dict(data)}),
+        "content": {"type": event.type, "timestamp": _iso(event.at), "data": dict(data)},
     }
     topic = topic_of(endpoint.id)
     return enqueue(session, WEBHOOK, payload, now=now, key=f"{topic}:{event.id}", topic=topic)
+
+
+def body_of(job: Job) -> str:
+    """Return what a delivery says, the same text for every attempt."""
+    return dump_json(job.payload["content"])
 
 
 def event_of(payload: Mapping[str, Any]) -> Event:

@@ -32,7 +32,7 @@ from serving.api.blueprint import answer, caller, documented, keep_no_body, new_
 from serving.outbound import OutboundClient
 from serving.payloads import Asked, Given, Id, RecordPath, Taken, Utc
 from serving.service import service, writing
-from serving.webhooks import Secrets, body_of, rotate, send_again, send_test
+from serving.webhooks import Secrets, rotate, send_again, send_test
 
 api: APIBlueprint = new_blueprint("webhooks", "Other systems that are told of events (docs/webhooks.md).")
 
@@ -135,7 +135,7 @@ class DeliveryOut(Given):
     last_error: str | None
     created_at: Utc
     ended_at: Utc | None
-    body: dict[str, Any] = Field(description="What is sent.")
+    content: dict[str, Any] = Field(description="What is sent: type, timestamp and data.")
 
 
 class DeliveriesPage(Given):
@@ -319,4 +319,4 @@ def _delivery(job: Job) -> DeliveryOut:
     given = {name: getattr(job, name) for name in DeliveryOut.model_fields if hasattr(job, name)}
     told = {name: job.payload[name] for name in ("event_id", "type")}
     upcoming = job.run_at if job.state == "waiting" else None
-    return DeliveryOut(**given, **told, next_attempt_at=upcoming, body=body_of(job))
+    return DeliveryOut(**given, **told, next_attempt_at=upcoming, content=job.payload["content"])

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import itertools
+import json
 import signal
 import subprocess
 import sys
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy import func, select
@@ -19,6 +22,7 @@ from crm_core.clock import FixedClock
 from crm_core.errors import HopelessJobError, JobError
 from crm_core.jobs import Job, enqueue, get_job, list_jobs
 from crm_core.store import Store
+from serving.cli import main
 from serving.job_handlers import Jobs
 from serving.jobs import KEPT_DONE, Backoff, JobRunner, Steps
 from serving.settings import Settings
@@ -223,3 +227,32 @@ def test_readiness_tells_of_jobs_and_that_mail_is_off(app: Flask, dead: int) -> 
     parts = {part["name"]: part for part in app.test_client().get("/readyz").get_json()["parts"]}
     assert "CRM_SMTP_HOST is not set" in parts["mail"]["detail"]
     assert parts["jobs"] == {"name": "jobs", "ok": True, "detail": "0 due, 1 dead"}
+
+
+def test_metrics_tell_how_long_the_queue_is(app: Flask, cast: Cast, dead: int) -> None:
+    text = app.test_client().get("/metrics", headers=cast.header("Adam")).get_data(as_text=True)
+    assert 'crm_jobs{kind="test",state="dead"} 1.0' in text
+
+
+# ------------------------------------------------------------------------------------------- from a shell
+
+
+def test_dead_jobs_are_listed_and_revived_from_a_shell(home: Path) -> None:
+    def crm(*words: str) -> Any:
+        return json.loads(CliRunner().invoke(main, [*words, "--home", str(home), "--json"]).stdout)
+
+    crm("init")
+    store = Store(f"sqlite:///{home / 'crm.db'}")
+    first, second = add(store, count=2)
+    JobRunner(store, {"test": raising(HopelessJobError("no such mailbox"))}, at_once=2).run_once()
+    listed = crm("jobs", "list")
+    assert [job["id"] for job in listed["jobs"]] == [second, first]
+    assert listed["queue"][0]["count"] == 2
+    assert crm("jobs", "revive", str(first)) == {"revived": [first]}
+    assert crm("jobs", "revive", "--kind", "test") == {"revived": [second]}
+    assert crm("jobs", "list")["jobs"] == []
+    store.close()
+
+
+def test_reviving_needs_to_be_told_what(home: Path) -> None:
+    assert CliRunner().invoke(main, ["jobs", "revive", "--home", str(home)]).exit_code == 2

@@ -716,6 +716,7 @@ def test_administrators_look_after_webhooks(
     page = client.get(f"{path}/deliveries", headers=adam).get_json()
     (delivery,) = page["items"]
     assert (delivery["type"], delivery["state"], delivery["attempts"]) == ("webhook.test", "done", 1)
+    assert delivery["content"] == json.loads(listener.received[0].body)
     again = client.post(f"{path}/deliveries/{delivery['id']}/redeliver", headers=adam)
     assert again.status_code == 202
     run()
