@@ -10,6 +10,7 @@ from crm_core.jobs import Job, JobState
 from crm_core.store import Store
 from crm_core.webhook_events import EventFollower
 from crm_core.webhooks import EVENT, WEBHOOK, WebhookEndpoint
+from serving.connectors.scheduled import EXCHANGE, Exchanging
 from serving.jobs import Handler, JobRunner, Schedule, name_of_process
 from serving.logs import get_log
 from serving.looping import Loop
@@ -18,7 +19,7 @@ from serving.payloads import Part
 from serving.settings import Settings
 from serving.webhooks import SCHEDULE, Deliverer, spread
 
-SLOW = frozenset({WEBHOOK})
+SLOW = frozenset({WEBHOOK, EXCHANGE})
 """Kinds that wait for others for long: one thread leaves them alone, so that not all can be held up."""
 
 FORGOTTEN = frozenset({MAIL, EVENT})
@@ -27,7 +28,12 @@ FORGOTTEN = frozenset({MAIL, EVENT})
 
 def handlers(settings: Settings) -> dict[str, Handler]:
     """Return the handler of every kind of job."""
-    return {MAIL: Mailer(settings), WEBHOOK: Deliverer(settings), EVENT: spread}
+    return {
+        MAIL: Mailer(settings),
+        WEBHOOK: Deliverer(settings),
+        EVENT: spread,
+        EXCHANGE: Exchanging(settings),
+    }
 
 
 _log = get_log("serving.jobs")
