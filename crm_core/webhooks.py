@@ -185,7 +185,12 @@ def note_success(session: Session, endpoint_id: int) -> None:
 
 def owner_of(session: Session, endpoint: WebhookEndpoint) -> User | None:
     """Return the user whose rights an endpoint has; None if they may not work here any more."""
-    owner = session.get(User, endpoint.owner_id)
+    return find_owner(session, endpoint.owner_id)
+
+
+def find_owner(session: Session, user_id: int) -> User | None:
+    """Return a user whose rights an endpoint may have; None if there is none who works here."""
+    owner = session.get(User, user_id)
     if owner is None or not owner.active or owner.deleted_at is not None or owner.left_at is not None:
         return None
     return owner
