@@ -38,6 +38,7 @@ from serving.api import (
     specification,
     tokens,
     versions,
+    webhooks,
     what_if,
 )
 from serving.api.blueprint import PREFIX, ApiRequest, answer_once
@@ -89,6 +90,7 @@ _PARTS = (
     tokens,
     operations,
     job_queue,
+    webhooks,
     health,
 )
 """What the API consists of, in the order of its document."""
