@@ -22,10 +22,10 @@ import numpy as np
 from sqlalchemy import delete, select
 
 from crm_core.arrays import among
-from crm_core.changes import Cursor, Source
+from crm_core.changes import Cursor, Source, newest_sequence
 from crm_core.columns import dump_json
 from crm_core.opting_out import may_be_scored
-from crm_core.predictions import SCORED_TYPES, columns_of, write_prediction_columns
+from crm_core.predictions import SCORED_TYPES, write_prediction_columns
 from crm_core.store import Store, Transaction
 from crm_core.writing_back import COLUMNS, PredictionColumns
 from features.cohort import Cohort, open_records
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 BLOCK: Final = 32_768
 """Records that are read together."""
 
-_PIECE: Final = 2_048
+_PIECE: Final = 4_096
 """Records that are answered together: their numbers stay in the processor's cache."""
 
 FIRST_LOT: Final = 500
@@ -61,7 +61,8 @@ LOT_SECONDS: Final = 0.1
 
 CURSOR: Final = "rescore."
 """A rescore's cursor, followed by its task and the model's version: `batch_as_of` is the instant that it asks
-from, `position` the last record done. It is gone when the rescore is done."""
+from, `batch_until` the last change before that, `position` the last record done. It is gone when the rescore
+is done."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -94,19 +95,21 @@ class Answering:
 
     def score(self, ids: Sequence[int] | Ints, as_of: datetime) -> PredictionColumns:
         """Return what the model says of those who may be scored, by record."""
+        return _together(list(self.pieces(ids, as_of)))
+
+    def pieces(self, ids: Sequence[int] | Ints, as_of: datetime) -> Iterator[PredictionColumns]:
+        """Yield the same piece by piece; all is read before the first one."""
         with self.watch.stage("reading"):
             asked = self._willing(np.unique(np.asarray(ids, dtype=np.int64)))
             if not asked.size:
-                return columns_of((), horizon_days=self.bundle.horizon_days)
+                return
             cohort = Cohort.at(self.bundle.record_type, asked, as_of)
             frame = build_frame(self.store, cohort, self.feature_set)
             cohort, frame = asked_of(self.task, cohort, frame)
             worth = self._worth(cohort.ids, as_of)
-        pieces = [
-            self._answer(cohort.ids[start : start + _PIECE], frame[start : start + _PIECE], worth)
-            for start in range(0, len(cohort), _PIECE)
-        ]
-        return _together(pieces)
+        for start in range(0, len(cohort), _PIECE):
+            rows = slice(start, start + _PIECE)
+            yield self._answer(cohort.ids[rows], frame[rows], worth)
 
     def _willing(self, ids: Ints) -> Ints:
         if not ids.size:
@@ -218,9 +221,13 @@ class Watch:
 
 @dataclass(frozen=True, kw_only=True)
 class Rescored:
-    """What a rescore has done: `scored` of `total` in all, `resumed` of which before it was broken off."""
+    """What a rescore has done of `total`: `resumed` before it was broken off, and `scored` since.
+
+    `as_of` is the instant that it asks from, `position` the last change before that.
+    """
 
     as_of: datetime
+    position: int
     scored: int
     total: int
     resumed: int
@@ -236,6 +243,7 @@ def rescore(
     bundle: ModelBundle,
     *,
     as_of: datetime | None = None,
+    anew: bool = False,
     tell: Tell | None = None,
     pause: float = 0.0,
     lot_seconds: float = LOT_SECONDS,
@@ -244,23 +252,31 @@ def rescore(
     """Score every record that is open, or active, and write it back.
 
     A rescore by the same model that was broken off goes on where it stopped, unless `as_of` names another
-    instant; without both it asks from now. After each lot it waits for `pause` times as long as the lot kept
-    others from writing. Raises FeatureSetMismatchError where the store's features are not the model's.
+    instant or it is to begin `anew`; without an instant, one that begins asks from now. After each lot it
+    waits for `pause` times as long as the lot kept others from writing.
+    Raises FeatureSetMismatchError where the store's features are not the model's.
     """
     watch = Watch()
     answering = Answering.of(store, bundle, watch)
     with watch.stage("listing"):
-        begun = _begin(store, bundle, as_of)
+        begun = _begin(store, bundle, as_of, anew=anew)
         ids = np.sort(open_records(store, bundle.record_type, begun.as_of, kind=bundle.variant or None).ids)
         rest = ids[ids > begun.position]
     run = _Run(store=store, bundle=bundle, watch=watch, seconds=lot_seconds, pause=pause)
-    done = Rescored(as_of=begun.as_of, scored=0, total=len(ids), resumed=len(ids) - len(rest), watch=watch)
+    done = Rescored(
+        as_of=begun.as_of,
+        position=begun.changes,
+        scored=0,
+        total=len(ids),
+        resumed=len(ids) - len(rest),
+        watch=watch,
+    )
     for start in range(0, len(rest), block):
-        columns = answering.score(rest[start : start + block], begun.as_of)
-        for written in run.write(columns, begun.as_of):
-            done = replace(done, scored=done.scored + written)
-            if tell is not None:
-                tell(done)
+        for columns in answering.pieces(rest[start : start + block], begun.as_of):
+            for written in run.write(columns, begun.as_of):
+                done = replace(done, scored=done.scored + written)
+                if tell is not None:
+                    tell(done)
     with store.transaction(source=Source.MODEL) as transaction:
         cursor = transaction.session.get(Cursor, cursor_of(bundle))
         if cursor is not None:
@@ -276,25 +292,36 @@ def cursor_of(bundle: ModelBundle) -> str:
 @dataclass(frozen=True, kw_only=True)
 class _Begun:
     position: int
+    changes: int
     as_of: datetime
 
 
-def _begin(store: Store, bundle: ModelBundle, as_of: datetime | None) -> _Begun:
+def _begin(store: Store, bundle: ModelBundle, as_of: datetime | None, *, anew: bool) -> _Begun:
     """Return the rescore that was broken off, or begin one."""
     with store.transaction(source=Source.MODEL) as transaction:
         session = transaction.session
         cursor = session.get(Cursor, cursor_of(bundle))
-        if cursor is not None and cursor.batch_as_of is not None and as_of in (None, cursor.batch_as_of):
-            return _Begun(position=cursor.position, as_of=cursor.batch_as_of)
+        found = None if anew else _broken_off(cursor, as_of)
+        if found is not None:
+            return found
         if cursor is not None:
             session.delete(cursor)
             session.flush()
         # What another version began is of no use any more.
         others = Cursor.name.startswith(f"{CURSOR}{bundle.task}.", autoescape=True)
         session.execute(delete(Cursor).where(others))
-        begun = _Begun(position=0, as_of=as_of or transaction.now)
-        session.add(Cursor(name=cursor_of(bundle), position=0, batch_as_of=begun.as_of))
+        begun = _Begun(position=0, changes=newest_sequence(session), as_of=as_of or transaction.now)
+        session.add(
+            Cursor(name=cursor_of(bundle), position=0, batch_until=begun.changes, batch_as_of=begun.as_of)
+        )
     return begun
+
+
+def _broken_off(cursor: Cursor | None, as_of: datetime | None) -> _Begun | None:
+    """Return the rescore that a cursor tells of, if it asks from `as_of`, or no instant is wanted."""
+    if cursor is None or cursor.batch_as_of is None or as_of not in (None, cursor.batch_as_of):
+        return None
+    return _Begun(position=cursor.position, changes=cursor.batch_until or 0, as_of=cursor.batch_as_of)
 
 
 @dataclass(kw_only=True)

@@ -19,6 +19,7 @@ from serving.commands import (
     explain,
     forecast,
     person,
+    rescore,
     said,
     search,
     versions,
@@ -420,6 +421,7 @@ for _command in (
     explain.explain,
     backtest.backtest,
     forecast.forecast,
+    rescore.rescore,
     said.said,
     watch.watch,
 ):

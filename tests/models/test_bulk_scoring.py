@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from sqlalchemy import func, select
 
-from crm_core.changes import Cursor
+from crm_core.changes import Cursor, newest_sequence
 from crm_core.clock import FixedClock
 from crm_core.opting_out import set_scoring_opt_out
 from crm_core.predictions import Prediction, columns_of
 from crm_core.records import Lead
 from crm_core.store import Store
-from models.bulk_scoring import LARGEST_LOT, SMALLEST_LOT, Rescored, next_size, rescore, score_lot
+from models.bulk_scoring import LARGEST_LOT, SMALLEST_LOT, Rescored, Watch, next_size, rescore, score_lot
 from models.bundle import ModelBundle
 from models.scoring import score_records
+from serving import full_rescore
+from serving.rescoring import SWEEP
+from serving.settings import Settings
 from tests.models.conftest import NOW, Business
 
 
@@ -100,3 +104,24 @@ def test_lots_grow_while_they_are_quick_and_shrink_at_once() -> None:
     assert next_size(1000, 0.2, 0.05) == 250
     assert next_size(60, 9.0, 0.05) == SMALLEST_LOT
     assert next_size(LARGEST_LOT, 0.0, 0.05) == LARGEST_LOT
+
+
+def test_a_rescore_from_the_command_line_tells_what_it_did_and_no_sweep_is_due(
+    copied: Store, bundle: ModelBundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(full_rescore, "load_bundle_of", lambda *_: bundle)
+    settings = Settings(home=tmp_path)
+    told = full_rescore.rescore_task(settings.home_folder, copied, "lead_scoring")
+    assert (told["scored"], told["resumed_after"]) == (len(open_ids(copied)), 0)
+    assert told["longest_lot_seconds"] > 0
+    with copied.reading() as session:
+        sweep = session.get_one(Cursor, SWEEP + "lead_scoring")
+        assert (sweep.batch_until, sweep.batch_as_of) == (None, NOW)
+        assert sweep.position == newest_sequence(session)
+
+
+def test_how_far_a_rescore_is_fits_on_one_line() -> None:
+    watch = Watch(seconds={"reading": 3.0, "writing": 1.0})
+    done = Rescored(as_of=NOW, position=1, scored=1000, total=4000, resumed=1000, watch=watch)
+    line = full_rescore.line_of("churn", done, 4.0)
+    assert line == "churn: 2,000 of 4,000, 250/s, 8 s left (reading 75%, writing 25%)"
