@@ -4,17 +4,17 @@ What every path here keeps, however many rows it is given:
 
 - A question that has an answer keeps it: the database leaves the second one out, also where two workers write
   it at the same time, and a record shows only what was added by this very statement or transaction.
-- Whoever asked not to be scored is looked up by the statement that writes, not before it.
+- Whoever asked not to be scored is looked up in the transaction that writes, not before it.
 - A record shows the newest answer by the instant it was asked from.
 
-On PostgreSQL a few rows travel as arrays in one statement; many are copied into a table that belongs to the
+On PostgreSQL a few rows travel as JSON in one statement; many are copied into a table that belongs to the
 connection and is empty after each transaction. On SQLite one prepared statement adds the rows and one shows
 them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cache
 from itertools import repeat
@@ -22,6 +22,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Dialect, select, text
 
+from crm_core.columns import dump_json
 from crm_core.database import COPY_IN
 from crm_core.opting_out import may_be_scored
 from crm_core.records import Account, Deal, Lead
@@ -29,8 +30,12 @@ from crm_core.records import Account, Deal, Lead
 FLAT: Final = 0.01
 """A probability that moves by less than this has no trend."""
 
-FEW: Final = 500
-"""Up to so many rows travel as arrays on PostgreSQL; for more a copy is quicker."""
+FEW: Final = 200
+"""Up to so many rows travel as JSON on PostgreSQL; for more a copy is quicker."""
+
+
+_DENSE: Final = 8
+"""Ids are looked for between the first and the last where those are at most so many times as many."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -60,7 +65,7 @@ class PredictionColumns:
         """Return those from `start` to before `stop`."""
         return PredictionColumns(**{name: getattr(self, name)[start:stop] for name in COLUMNS})
 
-    def arrays(self) -> dict[str, list[Any]]:
+    def lists(self) -> dict[str, list[Any]]:
         """Return the columns as lists by name."""
         return {name: list(getattr(self, name)) for name in COLUMNS}
 
@@ -117,29 +122,59 @@ def write_columns(
 def _write_sqlite(
     connection: Connection, model: type[Lead | Deal | Account], asked: Asked, columns: PredictionColumns
 ) -> int:
+    columns = _without(columns, _silent(connection, model, columns.record_id))
+    if not len(columns):
+        return 0
+    insert, show_given, show_added = _sqlite_statements(model)
     last = connection.exec_driver_sql("SELECT coalesce(max(id), 0) FROM predictions").scalar_one()
-    insert, show = _sqlite_statements(model, connection.dialect)
-    common = map(repeat, asked.cells)
-    rows = zip(*common, *(getattr(columns, name) for name in COLUMNS), columns.record_id, strict=False)
+    rows = zip(*map(repeat, asked.cells), *(getattr(columns, name) for name in COLUMNS), strict=False)
     added = connection.exec_driver_sql(insert, list(rows)).rowcount
-    connection.exec_driver_sql(show, (last, asked.as_of))
+    if added == len(columns):
+        given = (getattr(columns, name) for name in _GIVEN)
+        cells = zip(*given, repeat(asked.as_of), repeat(asked.model_version), columns.record_id, strict=False)
+        connection.exec_driver_sql(show_given, list(cells))
+    elif added:
+        connection.exec_driver_sql(show_added, (last, asked.as_of))
     return added
 
 
+def _silent(connection: Connection, model: type[Lead | Deal | Account], ids: Sequence[int]) -> frozenset[int]:
+    """Return those of whom nothing may be said; nobody else writes until this transaction ends."""
+    lowest, highest = min(ids), max(ids)
+    dense = highest - lowest < _DENSE * len(ids)
+    among = model.id.between(lowest, highest) if dense else model.id.in_(ids)
+    found = connection.execute(select(model.id).where(among, ~may_be_scored(model)))
+    return frozenset(found.scalars())
+
+
+def _without(columns: PredictionColumns, silent: frozenset[int]) -> PredictionColumns:
+    """Return the predictions of all others."""
+    if silent.isdisjoint(columns.record_id):
+        return columns
+    kept = [at for at, record_id in enumerate(columns.record_id) if record_id not in silent]
+    return PredictionColumns(**{name: [cells[at] for at in kept] for name, cells in columns.lists().items()})
+
+
 @cache
-def _sqlite_statements(model: type[Lead | Deal | Account], dialect: Dialect) -> tuple[str, str]:
-    """Return what adds a row for a record that may be scored, and what shows the rows after an id."""
+def _sqlite_statements(model: type[Lead | Deal | Account]) -> tuple[str, str, str]:
+    """Return what adds a row, what shows it, and what shows the rows after an id."""
     table, names = model.__tablename__, (*_COMMON, *COLUMNS)
     insert = (
-        f"INSERT INTO predictions ({', '.join(names)}) SELECT {', '.join('?' * len(names))} "  # noqa: S608  our own names
-        f"FROM {table} WHERE {table}.id = ? AND {_willing(model, dialect)} ON CONFLICT DO NOTHING"
+        f"INSERT INTO predictions ({', '.join(names)}) VALUES ({', '.join('?' * len(names))}) "  # noqa: S608  our own names
+        "ON CONFLICT DO NOTHING"
     )
-    # Ids of SQLite ascend: what has a greater one than all before was added by this transaction.
-    show = (
-        f"UPDATE {table} SET {_shown(table, 'new')} FROM predictions AS new "  # noqa: S608  our own names
-        f"WHERE new.id > ? AND {table}.id = new.record_id AND {_older(table, '?')}"
+    places = {name: f"?{place}" for place, name in enumerate(_SHOWN, start=1)}
+    show_given = (
+        f"UPDATE {table} SET {_shown(table, places)} WHERE id = ?{len(places) + 1} "  # noqa: S608  our own names
+        f"AND {_older(table, places['as_of'])}"
     )
-    return insert, show
+    # Ids of SQLite ascend: what has a greater one than all before was added by this transaction. The plus
+    # keeps it from reading all records and looking for a prediction of each.
+    show_added = (
+        f"UPDATE {table} SET {_shown(table, _named('new'))} FROM predictions AS new "  # noqa: S608  our own names
+        f"WHERE new.id > ? AND {table}.id = +new.record_id AND {_older(table, '?')}"
+    )
+    return insert, show_given, show_added
 
 
 # ---------------------------------------------------------------- PostgreSQL
@@ -152,7 +187,7 @@ def _write_postgresql(
     given["lowest"], given["highest"] = min(columns.record_id), max(columns.record_id)
     few = len(columns) <= FEW
     if few:
-        given |= columns.arrays()
+        given["rows"] = dump_json([dict(zip(COLUMNS, row, strict=True)) for row in columns.rows()])
     else:
         connection.exec_driver_sql(_MAKE_LOT)
         connection.exec_driver_sql(_COPY_LOT, execution_options={COPY_IN: columns.rows()})
@@ -166,9 +201,9 @@ _MAKE_LOT: Final = (
 )
 _COPY_LOT: Final = f"COPY predictions_to_write ({', '.join(COLUMNS)}) FROM STDIN"
 
-_ARRAYS: Final = (
-    f"SELECT * FROM unnest({', '.join(f'CAST(:{name} AS {kind}[])' for name, kind in _TYPES.items())}) "  # noqa: S608  our own names
-    f"AS given ({', '.join(COLUMNS)})"
+_FROM_JSON: Final = (
+    "SELECT * FROM json_to_recordset(CAST(:rows AS json)) "  # noqa: S608  our own names
+    f"AS given ({', '.join(f'{name} {kind}' for name, kind in _TYPES.items())})"
 )
 
 
@@ -177,7 +212,7 @@ def _postgresql_statement(model: type[Lead | Deal | Account], dialect: Dialect, 
     """Return the statement that adds and shows what it is given, and tells how many rows were new."""
     table = model.__tablename__
     common = ", ".join(f":{name}" for name in _COMMON)
-    source = f"given AS ({_ARRAYS}), " if few else ""
+    source = f"given AS ({_FROM_JSON}), " if few else ""
     given = "given" if few else "predictions_to_write"
     # The bounds let many records be read in their order, and few by their keys.
     between = f"{table}.id BETWEEN :lowest AND :highest"
@@ -187,7 +222,7 @@ def _postgresql_statement(model: type[Lead | Deal | Account], dialect: Dialect, 
         f"JOIN {table} ON {table}.id = {given}.record_id AND {between} WHERE {_willing(model, dialect)} "
         f"ORDER BY {given}.record_id ON CONFLICT DO NOTHING "
         f"RETURNING record_id, {', '.join(_SHOWN)}), "
-        f"shown AS (UPDATE {table} SET {_shown(table, 'new')} FROM new "
+        f"shown AS (UPDATE {table} SET {_shown(table, _named('new'))} FROM new "
         f"WHERE {table}.id = new.record_id AND {between} AND {_older(table, ':as_of')}) "
         "SELECT count(*) FROM new"
     )
@@ -195,20 +230,26 @@ def _postgresql_statement(model: type[Lead | Deal | Account], dialect: Dialect, 
 
 # ---------------------------------------------------------------- both
 
-_SHOWN: Final = ("probability", "score", "grade", "reasons", "as_of", "model_version")
+_GIVEN: Final = ("probability", "score", "grade", "reasons")
+_SHOWN: Final = (*_GIVEN, "as_of", "model_version")
 """The columns of a prediction that its record shows."""
 
 
-def _shown(table: str, new: str) -> str:
-    before, now = f"{table}.probability", f"{new}.probability"
+def _named(new: str) -> dict[str, str]:
+    return {name: f"{new}.{name}" for name in _SHOWN}
+
+
+def _shown(table: str, new: Mapping[str, str]) -> str:
+    """Return what shows a prediction, given how each of its columns is written."""
+    before, now = f"{table}.probability", new["probability"]
     trend = (
         f"CASE WHEN {before} IS NULL OR {now} IS NULL THEN NULL WHEN abs({now} - {before}) < {FLAT} "
         f"THEN 'flat' WHEN {now} > {before} THEN 'up' ELSE 'down' END"
     )
     return (
-        f"previous_probability = {before}, trend = {trend}, probability = {now}, score = {new}.score, "
-        f"grade = {new}.grade, reasons = {new}.reasons, scored_at = {new}.as_of, "
-        f"model_version = {new}.model_version"
+        f"previous_probability = {before}, trend = {trend}, probability = {now}, score = {new['score']}, "
+        f"grade = {new['grade']}, reasons = {new['reasons']}, scored_at = {new['as_of']}, "
+        f"model_version = {new['model_version']}"
     )
 
 

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 
 from sqlalchemy import Connection, create_engine, inspect, text
 
 from crm_core import migrations
-from crm_core.clock import FixedClock
+from crm_core.clock import FixedClock, micros
 from crm_core.store import Store
 from features.feature_set import feature_set_for
 from models.building import build_bundle, gather
@@ -46,17 +45,10 @@ def make(url: str, leads: int) -> ModelBundle:
 
 def train(store: Store) -> ModelBundle:
     """Return a model of a company's leads as of now."""
-    from crm_core.clock import micros
-
     features = feature_set_for(store, TASK.name)
     questions = ask(store, TASK, features, TASK.ask, start=first_instant(store, TASK), until=NOW)
     made = build_bundle(gather(questions, store, features, micros(NOW))).bundle
     return load_bundle(made.to_bytes(), made.sha256, version="lead_scoring-1-00000000")
-
-
-def keep(bundle: ModelBundle, path: Path) -> None:
-    """Write a model into a file."""
-    path.write_bytes(bundle.to_bytes())
 
 
 def fill(url: str, leads: int) -> None:
@@ -75,7 +67,9 @@ def fill(url: str, leads: int) -> None:
         if engine.dialect.name == "postgresql":
             for table in ("leads", "activities", "changes"):
                 greatest = f"(SELECT max(id) FROM {table})"
-                connection.execute(text(f"SELECT setval(pg_get_serial_sequence('{table}', 'id'), {greatest})"))
+                connection.execute(
+                    text(f"SELECT setval(pg_get_serial_sequence('{table}', 'id'), {greatest})")
+                )
         for statement in indexes:
             connection.execute(text(statement))
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
@@ -98,12 +92,18 @@ def _without_indexes(connection: Connection, tables: Sequence[str]) -> list[str]
 def _prepare(connection: Connection) -> None:
     """Number the leads that are repeated, beginning at 0, and begin their ids after all others."""
     for statement in (
-        "CREATE TEMPORARY TABLE template AS SELECT id, row_number() OVER (ORDER BY id) - 1 AS place, "
-        "(SELECT max(id) FROM leads) + 1 AS base FROM leads WHERE status = 'open'",
-        "CREATE TEMPORARY TABLE one_activity AS SELECT activities.*, place, base FROM activities "
-        "JOIN template ON template.id = activities.lead_id ORDER BY place, activities.id",
-        "CREATE TEMPORARY TABLE one_change AS SELECT changes.*, place, base FROM changes "
-        "JOIN template ON template.id = changes.record_id WHERE record_type = 'lead'",
+        (
+            "CREATE TEMPORARY TABLE template AS SELECT id, row_number() OVER (ORDER BY id) - 1 AS place, "
+            "(SELECT max(id) FROM leads) + 1 AS base FROM leads WHERE status = 'open'"
+        ),
+        (
+            "CREATE TEMPORARY TABLE one_activity AS SELECT activities.*, place, base FROM activities "
+            "JOIN template ON template.id = activities.lead_id ORDER BY place, activities.id"
+        ),
+        (
+            "CREATE TEMPORARY TABLE one_change AS SELECT changes.*, place, base FROM changes "
+            "JOIN template ON template.id = changes.record_id WHERE record_type = 'lead'"
+        ),
     ):
         connection.execute(text(statement))
 

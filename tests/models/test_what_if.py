@@ -244,7 +244,7 @@ def test_a_lot_of_records_of_any_task_is_answered_as_each_alone(
 ) -> None:
     bundle, ids = bundles[record_type], open_ids(company, record_type)
     one_by_one = columns_of(score_records(company, bundle, ids, NOW), horizon_days=bundle.horizon_days)
-    assert score_lot(company, bundle, ids, NOW).arrays() == one_by_one.arrays()
+    assert score_lot(company, bundle, ids, NOW).lists() == one_by_one.lists()
 
 
 @pytest.mark.parametrize("record_type", TASKS)
