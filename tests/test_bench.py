@@ -167,6 +167,6 @@ def test_every_benchmark_has_a_name_of_its_own() -> None:
 
 
 def test_all_ways_to_write_scores_back_leave_the_same(tmp_path: Path) -> None:
-    contest = bench_writing_back.writing_back(tmp_path, database="sqlite", size=300)
+    contest = bench_writing_back.writing_back(tmp_path, database="sqlite", size=1_000)
     assert min(*figures(contest.ours()), *figures(contest.peer())) > 0  # each has checked what it left
     contest.close()
