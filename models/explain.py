@@ -28,7 +28,7 @@ Reason = dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Group:
+class Group:
     """Features that are one reason, with their positions among the explained ones."""
 
     name: str
@@ -46,8 +46,8 @@ def explain_rows(bundle: ModelBundle, feature_set: FeatureSet, frame: DataFrame)
     log-odds of the probability shown, to within 1e-9.
     """
     explanation = bundle.explain(frame)
-    groups = _groups(explanation, feature_set)
-    base = _base(bundle, explanation.base)
+    groups = groups_of(explanation, feature_set)
+    base = base_reason(bundle, explanation.base)
     values = {name: frame[name].to_numpy() for name in explanation.features}
     return [
         _in_order([base, *_reasons_of(row, groups, explanation.parts[row], values, bundle.usual)])
@@ -103,12 +103,13 @@ def _strange(bundle: ModelBundle, feature: Feature, cell: object) -> Reason:
     }
 
 
-def _groups(explanation: Explanation, feature_set: FeatureSet) -> list[_Group]:
+def groups_of(explanation: Explanation, feature_set: FeatureSet) -> list[Group]:
+    """Return the groups of features that are one reason each, in the order of their first feature."""
     members: dict[str, list[int]] = {}
     for position, name in enumerate(explanation.features):
         members.setdefault(feature_set.get(name).group, []).append(position)
     return [
-        _Group(
+        Group(
             name=group,
             features=tuple(feature_set.get(explanation.features[position]) for position in positions),
             positions=tuple(positions),
@@ -118,7 +119,7 @@ def _groups(explanation: Explanation, feature_set: FeatureSet) -> list[_Group]:
 
 
 def _reasons_of(
-    row: int, groups: list[_Group], parts: Floats, values: dict[str, np.ndarray[Any, Any]], usual: Usual
+    row: int, groups: list[Group], parts: Floats, values: dict[str, np.ndarray[Any, Any]], usual: Usual
 ) -> Iterator[Reason]:
     for group in groups:
         shares = [float(parts[position]) for position in group.positions]
@@ -148,7 +149,8 @@ def _strongest(shares: list[float], total: float) -> int:
     return int(np.argmax(along))
 
 
-def _base(bundle: ModelBundle, log_odds: float) -> Reason:
+def base_reason(bundle: ModelBundle, log_odds: float) -> Reason:
+    """Return the reason that says where all records start."""
     task = get_task(bundle.task).of_variant(bundle.variant)
     average, days = float(expit(np.array(log_odds))), bundle.horizon_days
     own = task.own_horizon is not None

@@ -13,15 +13,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from crm_core.changes import Source
 from crm_core.errors import FeatureSetMismatchError, NoChampionError
 from crm_core.opting_out import list_opted_out
 from crm_core.predictions import SCORED_TYPES, NewPrediction, write_predictions
 from crm_core.promotions import find_champion
 from crm_core.store import Store
-from features.cohort import Cohort, open_records
+from features.cohort import Cohort
 from features.feature_set import FeatureSet, feature_set_for
 from features.frame import build_frame
 from features.supposed import Supposed
@@ -35,9 +33,6 @@ from models.tasks import get_task
 
 if TYPE_CHECKING:
     from models.registry import Registry
-
-AT_ONCE = 1000
-"""Records scored and written together."""
 
 Progress = Callable[[str, int | None, int | None], None]
 """Told what is being done, how much of it is done, and how much there is."""
@@ -151,16 +146,13 @@ def _willing(store: Store, record_type: str, ids: Sequence[int]) -> list[int]:
 
 def score_all(store: Store, bundle: ModelBundle, as_of: datetime, progress: Progress | None = None) -> int:
     """Score every record that is open, or active, at `as_of`, write it on the record, and return how many."""
-    cohort = open_records(store, bundle.record_type, as_of, kind=bundle.variant or None)
-    ids = np.sort(cohort.ids)
-    done = 0
-    for start in range(0, len(ids), AT_ONCE):
-        predictions = score_records(store, bundle, ids[start : start + AT_ONCE].tolist(), as_of)
-        write_scores(store, bundle, predictions, as_of)
-        done += len(predictions)
+    from models.bulk_scoring import Rescored, rescore
+
+    def tell(done: Rescored) -> None:
         if progress is not None:
-            progress(f"{bundle.record_type}s", done, len(ids))
-    return done
+            progress(f"{bundle.record_type}s", done.resumed + done.scored, done.total)
+
+    return rescore(store, bundle, as_of=as_of, tell=tell).scored
 
 
 def write_scores(
