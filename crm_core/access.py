@@ -21,6 +21,7 @@ from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from crm_core.declared import declarations, logical_type
 from crm_core.errors import AccessDeniedError, RecordNotFoundError
+from crm_core.recall import recalled
 from crm_core.records import (
     RECORD_TYPES,
     SCORE_COLUMNS,
@@ -439,6 +440,9 @@ class Reader:
 
     @cached_property
     def _set_rights(self) -> dict[str, Right]:
+        return recalled(self.session, ("rights", self.user.role), self._read_set_rights)
+
+    def _read_set_rights(self) -> dict[str, Right]:
         rows = self.session.scalars(select(RoleRight).where(RoleRight.role == self.user.role))
         return {row.record_type: Right(read=Scope(row.read), write=Scope(row.write)) for row in rows}
 
@@ -462,12 +466,16 @@ class Reader:
 
     @cached_property
     def _field_rights(self) -> dict[tuple[str, str], FieldRight]:
+        return recalled(self.session, ("field rights", self.user.role), self._read_field_rights)
+
+    def _read_field_rights(self) -> dict[tuple[str, str], FieldRight]:
         rows = self.session.scalars(select(FieldRight).where(FieldRight.role == self.user.role))
         return {(row.record_type, row.field): row for row in rows}
 
     @cached_property
     def _team_member_ids(self) -> list[int]:
-        return team_member_ids(self.session, self.user)
+        key = ("team", self.user.id, self.user.team_id)
+        return recalled(self.session, key, lambda: team_member_ids(self.session, self.user))
 
 
 _UNASSIGNED = frozenset({"lead", "deal", "account", "contact"})

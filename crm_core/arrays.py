@@ -11,7 +11,8 @@ in small bunches, so that the tuples of one are gone before the next is asked fo
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from typing import Any, cast
 
 import numpy as np
@@ -28,6 +29,7 @@ from sqlalchemy import (
     Select,
     String,
     between,
+    bindparam,
     type_coerce,
 )
 from sqlalchemy import cast as as_type
@@ -57,7 +59,25 @@ _Array = npt.NDArray[Any]
 _Parts = list[_Array]
 
 
-def read_arrays(session: Session, query: Select[*tuple[Any, ...]]) -> Arrays:
+class ArrayQuery:
+    """A query that is asked again and again, put together once; what differs is given as parameters."""
+
+    def __init__(self, query: Select[*tuple[Any, ...]]) -> None:
+        self.query = query
+        self.columns = list(query.selected_columns)
+        self.names = [column.key for column in self.columns]
+
+    @cached_property
+    def stored(self) -> Select[*tuple[Any, ...]]:
+        """The same with the columns read in their stored form."""
+        return self.query.with_only_columns(*map(_untyped, self.columns), maintain_column_froms=True)
+
+
+def read_arrays(
+    session: Session,
+    query: Select[*tuple[Any, ...]] | ArrayQuery,
+    parameters: Mapping[str, Any] | None = None,
+) -> Arrays:
     """Return the columns of `query` by name, as arrays of one length.
 
     Instants are int64 microseconds since 1970 UTC, days are int64 microseconds of their midnight UTC, money
@@ -65,13 +85,14 @@ def read_arrays(session: Session, query: Select[*tuple[Any, ...]]) -> Arrays:
     booleans are float64 with NaN for NULL. Everything else is an object array with None for NULL. Row order
     is the query's.
     """
-    columns = list(query.selected_columns)
-    read = _copied if session.get_bind().dialect.name == "postgresql" else _fetched
-    parts = read(session.connection(), query, columns)
+    asked = query if isinstance(query, ArrayQuery) else ArrayQuery(query)
+    connection = session.connection()
+    read = _copied if connection.dialect.name == "postgresql" else _fetched
+    parts = read(connection, asked, parameters or {})
     return {
-        column.key: _joined(part, column.type)
-        for column, part in zip(columns, parts, strict=True)
-        if column.key is not None
+        name: _joined(part, column.type)
+        for name, column, part in zip(asked.names, asked.columns, parts, strict=True)
+        if name is not None
     }
 
 
@@ -85,6 +106,25 @@ def among(column: Any, ids: npt.NDArray[np.int64]) -> ColumnElement[bool]:  # no
     return cast("ColumnElement[bool]", column.in_(ids.tolist()))
 
 
+def keyed(column: Any, *, few: bool) -> ColumnElement[bool]:  # noqa: ANN401  any integer column
+    """Return the condition of `among` for ids that are given as parameters, those of `keys_of`."""
+    if few:
+        return cast("ColumnElement[bool]", column.in_(bindparam("keys", expanding=True)))
+    return between(column, bindparam("first_key"), bindparam("last_key"))
+
+
+def are_few(ids: npt.NDArray[np.int64]) -> bool:
+    """Tell whether ids are listed in a query, and not asked for as a range."""
+    return ids.size <= _FEW
+
+
+def keys_of(ids: npt.NDArray[np.int64]) -> dict[str, Any]:
+    """Return the parameters of `keyed`."""
+    if are_few(ids):
+        return {"keys": ids.tolist()}
+    return {"first_key": int(ids.min()), "last_key": int(ids.max())}
+
+
 def as_array(kind: TypeEngine[Any], cells: Sequence[Any]) -> npt.NDArray[Any]:
     """Return stored values of a column of type `kind` as the array that `read_arrays` makes of them."""
     if isinstance(kind, Float | Boolean):
@@ -96,15 +136,16 @@ def as_array(kind: TypeEngine[Any], cells: Sequence[Any]) -> npt.NDArray[Any]:
     return _objects(cells)
 
 
-def _copied(connection: Connection, query: Select[*tuple[Any, ...]], columns: Sequence[Any]) -> list[_Parts]:
+def _copied(connection: Connection, asked: ArrayQuery, parameters: Mapping[str, Any]) -> list[_Parts]:
     """Return the columns of a query on PostgreSQL, in parts."""
+    query, columns = asked.query, asked.columns
     decoders = [] if _asks_for_few(query) else [decoder_of(column.type) for column in columns]
     if not decoders or not all(decoders):
-        return _fetched(connection, query, columns)
+        return _fetched(connection, asked, parameters)
     taken = CopiedColumns([decode for decode in decoders if decode])
     if not all(_has_its_type(column) for column in columns):
         query = query.with_only_columns(*map(_of_its_type, columns), maintain_column_froms=True)
-    connection.execute(query, execution_options={COPY_OUT: taken.take})
+    connection.execute(query, parameters, execution_options={COPY_OUT: taken.take})
     return taken.parts
 
 
@@ -137,9 +178,10 @@ def _of_its_type(column: Any) -> Any:  # noqa: ANN401  any selectable column
     return as_type(column, Double if isinstance(kind, Float) else BigInteger).label(column.key)
 
 
-def _fetched(connection: Connection, query: Select[*tuple[Any, ...]], columns: Sequence[Any]) -> list[_Parts]:
+def _fetched(connection: Connection, asked: ArrayQuery, parameters: Mapping[str, Any]) -> list[_Parts]:
     """Return the columns of a query, in parts, by way of rows."""
-    result = connection.execute(query.with_only_columns(*map(_untyped, columns), maintain_column_froms=True))
+    columns = asked.columns
+    result = connection.execute(asked.stored, parameters)
     # Where nothing is left to be converted, SQLAlchemy's own rows would be half of the work.
     plain = connection.dialect.name == "sqlite" and all(decoder_of(column.type) for column in columns)
     fetch = result.cursor.fetchmany if plain and result.cursor is not None else result.fetchmany

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 from crm_core.columns import dump_json
 from crm_core.errors import FeatureError, OutcomeFieldError
 from crm_core.fields import FieldDeclaration, FieldKind, Known, list_fields
+from crm_core.recall import recalled
 from crm_core.store import Store
 from features.account import ACCOUNT_FEATURES
 from features.custom_records import linked_features
@@ -78,9 +79,29 @@ class FeatureSet:
 
     def get(self, name: str) -> Feature:
         """Return a feature by its name."""
-        if name not in self.names:
+        found = self._by_name.get(name)
+        if found is None:
             raise FeatureError(f"{self.name} has no feature {name!r}")
-        return self.features[self.names.index(name)]
+        return found
+
+    @cached_property
+    def _by_name(self) -> dict[str, Feature]:
+        return dict(zip(self.names, self.features, strict=True))
+
+    def grouped(self, names: tuple[str, ...]) -> Mapping[str, tuple[tuple[int, Feature], ...]]:
+        """Return by group those of the features `names` that are in it, with their positions in `names`."""
+        found = self._grouped.get(names)
+        if found is None:
+            members: dict[str, list[tuple[int, Feature]]] = {}
+            for position, name in enumerate(names):
+                feature = self.get(name)
+                members.setdefault(feature.group, []).append((position, feature))
+            found = self._grouped[names] = {group: tuple(each) for group, each in members.items()}
+        return found
+
+    @cached_property
+    def _grouped(self) -> dict[tuple[str, ...], Mapping[str, tuple[tuple[int, Feature], ...]]]:
+        return {}
 
     def select(self, names: Iterable[str]) -> FeatureSet:
         """Return the set with these features only, in this order."""
@@ -127,6 +148,10 @@ def feature_set_in(session: Session, task_name: str, *, retired: bool = False) -
 
 def unusable_fields(session: Session) -> frozenset[str]:
     """Return the fields (`record.field`) declared as known at the outcome or at no known time."""
+    return recalled(session, "unusable fields", lambda: _read_unusable_fields(session))
+
+
+def _read_unusable_fields(session: Session) -> frozenset[str]:
     query = select(FieldDeclaration.record_type, FieldDeclaration.name).where(
         FieldDeclaration.known.in_((Known.OUTCOME, Known.UNKNOWN))
     )

@@ -32,7 +32,7 @@ from models.later import Later
 from models.usual import Usual
 
 if TYPE_CHECKING:
-    from pandas import DataFrame
+    from features.rows import Frame
 
 FORMAT = 2
 """Raised when a file written before can no longer be read."""
@@ -198,7 +198,7 @@ class ModelBundle:
         found: int | None = self.trained.get("minimum")
         return found
 
-    def predict(self, frame: DataFrame) -> Scores:
+    def predict(self, frame: Frame) -> Scores:
         """Return the answers for a frame made by `build_frame`."""
         return self.predict_encoded(self.encoder.encode(frame))
 
@@ -215,19 +215,24 @@ class ModelBundle:
             expected_days=self._expected_days(hazards),
         )
 
-    def hazards(self, frame: DataFrame) -> Floats:
+    def hazards(self, frame: Frame) -> Floats:
         """Return the calibrated log-odds of the hazards of each interval: float64[n, K]."""
         return self._hazards(self.estimator.effects(self.encoder.encode(frame)))
 
-    def explain(self, frame: DataFrame) -> Explanation:
+    def explain(self, frame: Frame) -> Explanation:
+        """Return why, for a frame made by `build_frame`."""
+        return self.explain_encoded(self.encoder.encode(frame))
+
+    def explain_encoded(self, matrix: Floats) -> Explanation:
         """Return what each feature adds to the log-odds of the probability shown.
 
         Along the straight way from the average row to this one, each feature is given what its effect moves
         (Aumann and Shapley's rule); what limits cut off is taken from all in proportion.
         """
-        found = self.estimator.contributions(self.encoder.encode(frame))
+        found = self.estimator.contributions(matrix)
         start = Effects(
-            lasting=np.full(len(frame), found.average_lasting), early=np.full(len(frame), found.average_early)
+            lasting=np.full(len(matrix), found.average_lasting),
+            early=np.full(len(matrix), found.average_early),
         )
         lasting, early = found.lasting.sum(axis=1), found.early.sum(axis=1)
         there = Effects(
@@ -247,7 +252,7 @@ class ModelBundle:
         if found.aged is not None and rates.aged is not None:
             columns[:, found.aged_by] += np.cumsum(found.aged * rates.aged, axis=1)[:, -1]
         parts = _scaled_to(self._by_feature(columns), log_odds - base)
-        average = float(base[0]) if len(frame) else float("nan")
+        average = float(base[0]) if len(matrix) else float("nan")
         return Explanation(base=average, parts=parts, features=self.encoder.features, log_odds=log_odds)
 
     def grade(self, rank: int) -> str:
@@ -326,7 +331,14 @@ class ModelBundle:
         )
 
     def _share(self, days: int) -> Floats:
-        return share_of_intervals(self.intervals_days, days)
+        share = self._shares.get(days)
+        if share is None:
+            share = self._shares[days] = share_of_intervals(self.intervals_days, days)
+        return share
+
+    @cached_property
+    def _shares(self) -> dict[int, Floats]:
+        return {}
 
     def _rank(self, probability: Floats) -> Ints:
         below = np.searchsorted(self.percentiles, probability, side="left")
@@ -334,12 +346,16 @@ class ModelBundle:
         return np.asarray(np.clip((below + upto) // 2, 0, 100), dtype=np.int64)
 
     def _by_feature(self, columns: Floats) -> Floats:
-        names = self.encoder.features
-        place = {name: position for position, name in enumerate(names)}
-        parts = np.zeros((len(columns), len(names)))
-        for position, column in enumerate(self.encoder.columns):
-            parts[:, place[column.feature]] += columns[:, position]
+        parts = np.zeros((len(columns), len(self.encoder.features)))
+        for position, place in enumerate(self._feature_of):
+            parts[:, place] += columns[:, position]
         return parts
+
+    @cached_property
+    def _feature_of(self) -> tuple[int, ...]:
+        """The position of the feature of each column of the matrix."""
+        place = {name: position for position, name in enumerate(self.encoder.features)}
+        return tuple(place[column.feature] for column in self.encoder.columns)
 
     def _to_json(self) -> dict[str, Any]:
         return {

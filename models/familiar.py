@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from features.rows import Frame, column_of
 from models.encoding import is_missing
 from models.hazard import Bools, Floats, Ints
 from models.splits import deal_accounts
@@ -99,25 +100,24 @@ class Familiar:
     seen: Mapping[str, Seen] = field(default_factory=dict)
     most: int = 0
 
-    def unlike(self, frame: DataFrame) -> Bools:
+    def unlike(self, frame: Frame) -> Bools:
         """Tell which rows are unlike anything seen: bool[n]."""
         if not self.seen:
             return np.zeros(len(frame), dtype=np.bool_)
         return np.asarray(_count(self._strange(frame), len(frame)) > self.most, dtype=np.bool_)
 
-    def strange_features(self, frame: DataFrame, row: int) -> list[str]:
+    def strange_features(self, frame: Frame, row: int) -> list[str]:
         """Return the strange features of one row, one a field."""
-        one = frame.iloc[[row]]
         found: dict[str, str] = {}
         for name, seen in self.seen.items():
-            if name in one and bool(seen.strange(one[name].to_numpy())[0]):
+            if name in frame and bool(seen.strange(column_of(frame, name)[row : row + 1])[0]):
                 found.setdefault(seen.field, name)
         return list(found.values())
 
-    def _strange(self, frame: DataFrame) -> Iterator[tuple[str, Bools]]:
+    def _strange(self, frame: Frame) -> Iterator[tuple[str, Bools]]:
         for name, seen in self.seen.items():
             if name in frame:
-                yield seen.field, seen.strange(frame[name].to_numpy())
+                yield seen.field, seen.strange(column_of(frame, name))
 
     def to_json(self) -> dict[str, Any]:
         """Return it as plain data."""

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from sqlalchemy.orm import Session
 
 from crm_core.changes import Source
 from crm_core.errors import FeatureSetMismatchError, NoChampionError
@@ -23,7 +24,7 @@ from crm_core.promotions import find_champion
 from crm_core.store import Store
 from features.cohort import Cohort, open_records
 from features.feature_set import FeatureSet, feature_set_for
-from features.frame import build_frame
+from features.frame import build_rows
 from features.worth import yearly_values
 from models.bundle import ModelBundle, Scores
 from models.explain import Reason, explain_rows, explain_unlike
@@ -52,7 +53,8 @@ def score_records(
     said but why: its probability, score and grade are None.
     Raises FeatureSetMismatchError where the store's features are not those that the model learned from.
     """
-    willing = _willing(store, bundle.record_type, ids)
+    with store.reading() as session:
+        willing = _willing(session, bundle.record_type, ids)
     return answer_records(store, bundle, willing, as_of) if willing else []
 
 
@@ -65,17 +67,19 @@ def answer_records(
     """
     feature_set = features_of(store, bundle)
     cohort = Cohort.at(bundle.record_type, ids, as_of)
-    frame = build_frame(store, cohort, feature_set)
+    with store.reading() as session:
+        frame = build_rows(session, cohort, feature_set)
     task = get_task(bundle.task).of_variant(bundle.variant)
     cohort, frame = asked_of(task, cohort, frame)
     if len(cohort) == 0:
         return []
     unlike = bundle.familiar.unlike(frame)
     worth = yearly_values(store, cohort.ids.tolist(), as_of) if bundle.record_type == "account" else {}
+    matrix = bundle.encoder.encode(frame)
     said = _Said(
         bundle=bundle,
-        scores=bundle.predict(frame),
-        reasons=explain_rows(bundle, feature_set, frame),
+        scores=bundle.predict_encoded(matrix),
+        reasons=explain_rows(bundle, feature_set, frame, matrix),
         own_days=own_days(task, frame),
     )
     return [
@@ -126,9 +130,8 @@ def _not_enough(record_id: int, reasons: list[Reason]) -> NewPrediction:
     return NewPrediction(record_id=record_id, probability=None, score=None, grade=None, reasons=reasons)
 
 
-def _willing(store: Store, record_type: str, ids: Sequence[int]) -> list[int]:
-    with store.reading() as session:
-        silent = set(list_opted_out(session, SCORED_TYPES[record_type], ids)) if len(ids) else set()
+def _willing(session: Session, record_type: str, ids: Sequence[int]) -> list[int]:
+    silent = set(list_opted_out(session, SCORED_TYPES[record_type], ids)) if len(ids) else set()
     return [record_id for record_id in ids if record_id not in silent]
 
 
@@ -167,6 +170,10 @@ def features_of(store: Store, bundle: ModelBundle) -> FeatureSet:
 
     Features that were added since are no obstacle; one that is gone or means something else is.
     """
+    return store.recall.get(("features", bundle.sha256), lambda: _read_features_of(store, bundle))
+
+
+def _read_features_of(store: Store, bundle: ModelBundle) -> FeatureSet:
     present = feature_set_for(store, bundle.task, retired=True)
     gone = [name for name in bundle.features if name not in present.names]
     if gone:
