@@ -16,7 +16,19 @@ from enum import StrEnum
 from functools import cached_property
 from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, Select, String, UniqueConstraint, and_, false, func, or_, select, true
+from sqlalchemy import (
+    ColumnElement,
+    Select,
+    String,
+    UniqueConstraint,
+    and_,
+    bindparam,
+    false,
+    func,
+    or_,
+    select,
+    true,
+)
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from crm_core.declared import declarations, logical_type
@@ -238,13 +250,15 @@ class Reader:
 
     def get(self, model: type[R], record_id: int) -> R:
         """Return a record that may be seen; one that may not does not exist for the user."""
-        return self._one(model, record_id, self.readable(model))
+        key = ("one", model, self.user.id, self.user.role, self.user.team_id)
+        query = recalled(self.session, key, lambda: self._query_of_one(model, self.readable(model)))
+        return self._one(query, model, record_id)
 
     def get_to_write(self, model: type[R], record_id: int) -> R:
         """Return a record that may be changed; AccessDeniedError if it may only be seen."""
         record = self.get(model, record_id)
         try:
-            return self._one(model, record_id, self.writable(model))
+            return self._one(self._query_of_one(model, self.writable(model)), model, record_id)
         except RecordNotFoundError:
             raise _denied(self.user, f"change {model.record_type} {record.id}") from None
 
@@ -364,9 +378,11 @@ class Reader:
         # Fields of types that were declared at run time are named by that type.
         return self.right(record_type).read is not Scope.NONE and self.may_read_field(record_type, field)
 
-    def _one(self, model: type[R], record_id: int, condition: ColumnElement[bool]) -> R:
-        query = select(model).where(model.id == record_id, model.deleted_at.is_(None), condition)
-        found = self.session.scalars(query).one_or_none()
+    def _query_of_one(self, model: type[R], condition: ColumnElement[bool]) -> Select[R]:
+        return select(model).where(model.id == bindparam("one_id"), model.deleted_at.is_(None), condition)
+
+    def _one(self, query: Select[R], model: type[R], record_id: int) -> R:
+        found = self.session.scalars(query, {"one_id": record_id}).one_or_none()
         if found is None:
             raise RecordNotFoundError(model.record_type, record_id)
         return found

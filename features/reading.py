@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from sqlalchemy import ColumnElement, bindparam, select
+from sqlalchemy import BindParameter, ColumnElement, Text, bindparam, select, type_coerce
 from sqlalchemy.orm import Session
 
 from crm_core.arrays import NO_INSTANT, ArrayQuery, are_few, as_array, keyed, keys_of, read_arrays
@@ -158,7 +158,9 @@ def _rows_of(model: type[Record], by: str, fields: tuple[str, ...], few: bool) -
 def _ever_linked(session: Session, model: type[Record], link: str, keys: Ints) -> Ints:
     """Return the records whose `link` changed from or to one of `keys`; with many keys, all that changed."""
     few = keys.size <= 100
-    found = read_arrays(session, _moved(model, link, few), {"keys": keys.tolist()} if few else {})
+    found = read_arrays(
+        session, _moved(model, link, few), {"keys": [*map(str, keys.tolist())]} if few else {}
+    )
     return np.unique(found["record_id"]) if found["record_id"].size else _NOBODY
 
 
@@ -167,8 +169,9 @@ def _moved(model: type[Record], link: str, few: bool) -> ArrayQuery:  # noqa: FB
     """Return the query of the records whose `link` changed: from or to few keys, or at all."""
     query = select(Change.record_id).where(Change.record_type == model.record_type, Change.field == link)
     if few:
-        keys = bindparam("keys", type_=Change.old.type, expanding=True)
-        query = query.where(Change.old.in_(keys) | Change.new.in_(keys))
+        old, new = (type_coerce(column, Text) for column in (Change.old, Change.new))
+        keys: BindParameter[str] = bindparam("keys", expanding=True)  # as JSON has them
+        query = query.where(old.in_(keys) | new.in_(keys))
     return ArrayQuery(query)
 
 

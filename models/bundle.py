@@ -347,15 +347,27 @@ class ModelBundle:
 
     def _by_feature(self, columns: Floats) -> Floats:
         parts = np.zeros((len(columns), len(self.encoder.features)))
-        for position, place in enumerate(self._feature_of):
-            parts[:, place] += columns[:, position]
+        for positions, places in self._columns_to_add:
+            parts[:, places] += columns[:, positions]
         return parts
 
     @cached_property
-    def _feature_of(self) -> tuple[int, ...]:
-        """The position of the feature of each column of the matrix."""
+    def _columns_to_add(self) -> list[tuple[Ints, Ints]]:
+        """The first columns of all features, with the places of these, then the second ones and so on."""
         place = {name: position for position, name in enumerate(self.encoder.features)}
-        return tuple(place[column.feature] for column in self.encoder.columns)
+        met: dict[str, int] = {}
+        turns: list[list[tuple[int, int]]] = []
+        for position, column in enumerate(self.encoder.columns):
+            turn = met[column.feature] = met.get(column.feature, -1) + 1
+            turns += [[]] if turn == len(turns) else []
+            turns[turn].append((position, place[column.feature]))
+        return [
+            (
+                np.array([at for at, _ in turn], dtype=np.int64),
+                np.array([to for _, to in turn], dtype=np.int64),
+            )
+            for turn in turns
+        ]
 
     def _to_json(self) -> dict[str, Any]:
         return {

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TypeVar
+from typing import Final, TypeVar
 
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
 
 from crm_core.access import Reader
 from crm_core.changes import Source
@@ -48,13 +48,22 @@ def score_now(store: Store, champions: Champions, record: Lead | Deal | Account)
         )
     with store.transaction(source=Source.MODEL) as transaction:
         write_as(transaction, champion, predictions, as_of)
-        query = select(Prediction).where(
-            Prediction.task == champion.task,
-            Prediction.record_id == record_id,
-            Prediction.as_of == as_of,
-            Prediction.model_version == champion.scorer.model_version,
-        )
-        return transaction.session.scalars(query).one()
+        question = {
+            "task": champion.task,
+            "record_id": record_id,
+            "as_of": as_of,
+            "model_version": champion.scorer.model_version,
+        }
+        return transaction.session.scalars(_QUESTION, question).one()
+
+
+_QUESTION: Final = select(Prediction).where(
+    *(
+        getattr(Prediction, name) == bindparam(name)
+        for name in ("task", "record_id", "as_of", "model_version")
+    )
+)
+"""The stored answer to one question."""
 
 
 def settled_now(store: Store) -> datetime:
