@@ -543,6 +543,18 @@ def check_may_handle_people(user: User) -> None:
         raise _denied(user, "export or erase what is held about people")
 
 
+def check_may_see_keys(user: User) -> None:
+    """Raise AccessDeniedError for a role that may not see the API keys of others."""
+    if user.role != Role.ADMIN:
+        raise _denied(user, "see the API keys of others")
+
+
+def check_may_operate(user: User) -> None:
+    """Raise AccessDeniedError for a role that may not look after jobs, webhooks and mail."""
+    if user.role != Role.ADMIN:
+        raise _denied(user, "look after jobs and webhooks")
+
+
 def check_may_merge_by_rule(user: User) -> None:
     """Raise AccessDeniedError for a role that may not merge records of everybody at once."""
     if user.role != Role.ADMIN:
