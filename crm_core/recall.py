@@ -35,7 +35,10 @@ class Recall:
         self._lock = threading.Lock()
 
     def get(self, key: Hashable, read: Callable[[], T]) -> T:
-        """Return what is known by `key`, or read it if that was too long ago; it must never be changed."""
+        """Return what is known by `key`, or read it if that was too long ago; None is never kept.
+
+        What is returned must not be changed.
+        """
         kept = self._kept
         found = kept.get(key)
         if found is not None and ticks() - found[0] < FRESH_SECONDS:
@@ -44,7 +47,9 @@ class Recall:
         began, value = ticks(), read()
         if len(kept) >= _MOST:
             self.forget()
-        kept[key] = began, value  # into what was kept when reading began: a write since then has replaced it
+            return value
+        if value is not None:
+            kept[key] = began, value  # where reading began: a write since then has put another in its place
         return value
 
     def forget(self) -> None:

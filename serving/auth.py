@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
+from datetime import datetime
 from functools import cache
 
 from argon2 import PasswordHasher
@@ -106,12 +107,20 @@ def find_caller(store: Store) -> Holder | None:
     if scheme.lower() != "bearer" or not key.startswith(PREFIX):
         return None
     now = store.clock.now()
+    mark = hashlib.sha256(key.encode(errors="surrogatepass")).digest()
+    holder = store.recall.get(("key", mark), lambda: _read_holder(store, key, now))
+    if holder is None or (holder.expires_at is not None and holder.expires_at <= now):
+        return None
+    if not holder.was_noted(now):
+        with store.transaction() as transaction:
+            note_use(transaction.session, holder.token_id, now=now)
+    return holder
+
+
+def _read_holder(store: Store, key: str, now: datetime) -> Holder | None:
     with store.reading() as session:
         holder = find_holder(session, key, now=now)
         session.expunge_all()
-    if holder is not None and not holder.was_noted(now):
-        with store.transaction() as transaction:
-            note_use(transaction.session, holder.token_id, now=now)
     return holder
 
 
