@@ -272,16 +272,20 @@ def _trend(
 
 
 def list_predictions(
-    session: Session, record_type: str, record_id: int, *, limit: int = 50
+    session: Session,
+    record_type: str,
+    record_id: int,
+    *,
+    limit: int = 50,
+    before: tuple[datetime, int] | None = None,
 ) -> Sequence[Prediction]:
-    """Return a record's predictions, newest first."""
-    query = (
-        select(Prediction)
-        .where(Prediction.record_type == record_type, Prediction.record_id == record_id)
-        .order_by(Prediction.as_of.desc(), Prediction.id.desc())
-        .limit(limit)
-    )
-    return session.scalars(query).all()
+    """Return a record's predictions, newest first; `before` leaves out all since one (`as_of`, id)."""
+    query = select(Prediction).where(Prediction.record_type == record_type, Prediction.record_id == record_id)
+    if before is not None:
+        as_of, last_id = before
+        same = and_(Prediction.as_of == as_of, Prediction.id < last_id)
+        query = query.where(Prediction.as_of <= as_of, or_(Prediction.as_of < as_of, same))
+    return session.scalars(query.order_by(Prediction.as_of.desc(), Prediction.id.desc()).limit(limit)).all()
 
 
 def newest_predictions(session: Session, record_type: str, ids: Sequence[int]) -> dict[int, Prediction]:

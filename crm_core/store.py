@@ -105,6 +105,15 @@ class Store:
             self.recall.forget()
 
     @contextmanager
+    def supposing(self, *, source: Source = Source.API, actor_id: int | None = None) -> Iterator[Transaction]:
+        """Give a transaction that sees one consistent state, takes no lock and writes nothing.
+
+        Records can be prepared in it, as if they were to be created; whatever else is done in it is undone.
+        """
+        with self.reading() as session:
+            yield Transaction(session, clock=self.clock, source=source, actor_id=actor_id)
+
+    @contextmanager
     def rehearsal(self) -> Iterator[Rehearsal]:
         """Give a store whose transactions see one another and are all undone when the block ends.
 
@@ -173,6 +182,15 @@ class Transaction:
 
         Raises InvalidValueError, FutureEventError or DuplicateExternalIdError before anything is written.
         """
+        self.prepare(record)
+        self.session.add(record)
+        self.session.flush()
+        self._log(record, Action.CREATED, occurred_at=record.occurred_at, recorded_at=record.recorded_at)
+        self.index.note(type(record), [record.id])
+        return record
+
+    def prepare(self, record: Record) -> None:
+        """Check a record that is to be created, and fill in what is not said; nothing is written."""
         model = type(record)
         values = {
             field: value for field in columns_of(model) if (value := getattr(record, field)) is not None
@@ -184,11 +202,6 @@ class Transaction:
             check_written(self.session, [self._written(model, {**values, "custom": record.custom})])
         check_order(model, {**values, "occurred_at": record.occurred_at})
         self._check_new_external_id(record)
-        self.session.add(record)
-        self.session.flush()
-        self._log(record, Action.CREATED, occurred_at=record.occurred_at, recorded_at=record.recorded_at)
-        self.index.note(model, [record.id])
-        return record
 
     def create_many(self, model: type[Record], rows: Sequence[Mapping[str, Any]]) -> list[int]:
         """Insert many records in one go and return their ids, in the order of `rows`.

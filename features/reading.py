@@ -21,6 +21,7 @@ from features.columns import Values, as_objects
 from features.declaration import reached, steps_to
 from features.events import Versions
 from features.facts import Fields, Plan
+from features.supposed import Supposed
 from features.tables import Table
 from features.windows import Ints
 
@@ -29,9 +30,11 @@ _BASE = ("id", "occurred_at", "recorded_at", "deleted_at")
 Rows = dict[str, Values]
 
 
-def read_tables(session: Session, plan: Plan, ids: Ints) -> dict[str, Table]:
+def read_tables(
+    session: Session, plan: Plan, ids: Ints, supposed: Supposed | None = None
+) -> dict[str, Table]:
     """Return what the plan names of these records, of those they lead to, and of events linked to them."""
-    reader = _Reader(session)
+    reader = _Reader(session, supposed)
     asked: dict[str | None, Ints] = {None: _present(ids)}
     reader.read(plan.record_type, plan.fields[None], {"id": asked[None]})
     for via in sorted(via for via in plan.fields if via is not None):  # each step before the next
@@ -46,13 +49,20 @@ def read_tables(session: Session, plan: Plan, ids: Ints) -> dict[str, Table]:
 
 
 def read_versions(
-    session: Session, model: type[Record], link: str, keys: Ints, fields: Sequence[str]
+    session: Session,
+    model: type[Record],
+    link: str,
+    keys: Ints,
+    fields: Sequence[str],
+    supposed: Supposed | None = None,
 ) -> Versions:
     """Return the events of `model` whose field `link` ever named one of `keys`, as they were known, in order.
 
     `fields` are read as they were known too: a correction starts a new version of the event.
     """
     table = read_table(session, model, tuple(fields), {link: keys})
+    if supposed is not None:
+        table = supposed.laid_over(model.record_type, table)
     return table.linked(link, (*fields, link)).of_records(_present(keys))
 
 
@@ -81,9 +91,10 @@ def read_table(
 class _Reader:
     """The tables read so far; a type that is asked for in two roles becomes one table."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, supposed: Supposed | None) -> None:
         self.tables: dict[str, Table] = {}
         self._session = session
+        self._supposed = supposed
         self._asked: dict[str, tuple[set[str], dict[str, Ints]]] = {}
 
     def read(self, record_type: str, fields: Fields, by: Mapping[str, Ints]) -> None:
@@ -96,7 +107,10 @@ class _Reader:
         only: ColumnElement[bool] | None = None
         if model is CustomRecord:
             only = CustomRecord.type_id == get_record_type(self._session, record_type).id
-        self.tables[record_type] = read_table(self._session, model, tuple(wanted), keys, only)
+        table = read_table(self._session, model, tuple(wanted), keys, only)
+        if self._supposed is not None:
+            table = self._supposed.laid_over(record_type, table)
+        self.tables[record_type] = table
 
 
 _NOBODY = np.empty(0, dtype=np.int64)

@@ -25,6 +25,7 @@ from crm_core.store import Store
 from features.cohort import Cohort, open_records
 from features.feature_set import FeatureSet, feature_set_for
 from features.frame import build_rows
+from features.supposed import Supposed
 from features.worth import yearly_values
 from models.bundle import ModelBundle, Scores
 from models.explain import Reason, explain_rows, explain_unlike
@@ -58,23 +59,39 @@ def score_records(
     return answer_records(store, bundle, willing, as_of) if willing else []
 
 
+def score_supposed(
+    store: Store, bundle: ModelBundle, supposed: Supposed, as_of: datetime
+) -> NewPrediction | None:
+    """Return what a record that does not exist would get, to the bit; None if the task is not asked of it.
+
+    Nothing is written, and no lock is taken.
+    """
+    return next(iter(answer_records(store, bundle, [supposed.record_id], as_of, supposed)), None)
+
+
 def answer_records(
-    store: Store, bundle: ModelBundle, ids: Sequence[int], as_of: datetime
+    store: Store,
+    bundle: ModelBundle,
+    ids: Sequence[int],
+    as_of: datetime,
+    supposed: Supposed | None = None,
 ) -> list[NewPrediction]:
     """Return the same for whoever is named, to be looked at and not to be written.
 
-    A record gets the same bits alone as among others.
+    A record gets the same bits alone as among others; one that is supposed to exist those of a real one.
     """
     feature_set = features_of(store, bundle)
     cohort = Cohort.at(bundle.record_type, ids, as_of)
     with store.reading() as session:
-        frame = build_rows(session, cohort, feature_set)
+        frame = build_rows(session, cohort, feature_set, supposed)
     task = get_task(bundle.task).of_variant(bundle.variant)
     cohort, frame = asked_of(task, cohort, frame)
     if len(cohort) == 0:
         return []
     unlike = bundle.familiar.unlike(frame)
-    worth = yearly_values(store, cohort.ids.tolist(), as_of) if bundle.record_type == "account" else {}
+    worth = (
+        yearly_values(store, cohort.ids.tolist(), as_of, supposed) if bundle.record_type == "account" else {}
+    )
     matrix = bundle.encoder.encode(frame)
     said = _Said(
         bundle=bundle,

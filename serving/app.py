@@ -29,6 +29,7 @@ from serving.api import (
     leads,
     people,
     predictions,
+    scores,
     specification,
     tokens,
     versions,
@@ -46,6 +47,7 @@ from serving.service import Service, end_page_session
 from serving.settings import Settings
 
 LONGEST_BODY = 2**20
+
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 POLICY = (
@@ -70,6 +72,7 @@ _PARTS = (
     customers,
     forecast,
     what_if,
+    scores,
     finding,
     people,
     predictions,
@@ -162,6 +165,8 @@ def _finish(response: Response) -> Response:
     for name, value in HEADERS.items():
         response.headers.setdefault(name, value)
     response.headers["X-Request-ID"] = g.request_id
+    if "standing" in g:
+        response.headers.update(g.standing.headers())
     if request.endpoint is None or not request.endpoint.endswith("static"):
         response.headers.setdefault("Cache-Control", "no-store")
     seconds = time.perf_counter() - g.began

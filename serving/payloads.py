@@ -348,10 +348,69 @@ class PredictionOut(Outlook):
     cause_change_id: int | None = Field(description="The change that led to it; null: time or a new model.")
 
 
-class PredictionsPage(Given):
+class ChangeOut(Given):
+    """A change between two predictions; `field`, `old` and `new` are null where you may not see them."""
+
+    change_id: int
+    record_type: str
+    record_id: int
+    action: Literal["created", "updated", "deleted", "erased"]
+    field: str | None
+    old: Any
+    new: Any
+    occurred_at: Utc
+    recorded_at: Utc
+    source: str
+    by: str | None = Field(description="Who wrote it, by name; null: the program, or an import.")
+
+
+class OtherModelOut(Given):
+    """That another version answered than before, and which promotion put it in charge."""
+
+    before: str
+    after: str
+    promotion_id: int | None
+    promoted_at: Utc | None
+    by: str | None = Field(description="Null: the program, after a training.")
+    reason: str | None
+
+
+class PartsOut(Given):
+    """By how much each moved the probability; they add up to `moved`."""
+
+    time: float = Field(description="With nothing learned since: time, and what became of other records.")
+    data: float = Field(description="What was learned since of the record and what is linked to it.")
+    model: float = Field(description="The other model, asked the same.")
+
+
+class CauseOut(Given):
+    """Why a prediction is what it is, next to the one before it."""
+
+    kinds: list[Literal["first", "data", "model", "time"]] = Field(
+        description=(
+            "`data`: something that a feature reads was changed or learned since; `model`: another version "
+            "answered; `time`: neither; `first`: nothing was said before."
+        )
+    )
+    changes: list[ChangeOut] = Field(description="The newest of them, of records that you see.")
+    changes_count: int = Field(description="How many there were in all.")
+    model: OtherModelOut | None
+    moved: float | None = Field(description="The probability less that of the one before; null without one.")
+    parts: PartsOut | None = Field(description="Only where `parts` was asked for, and it is known.")
+    unknown: str | None = Field(description="Why the parts are not known, where they were asked for.")
+
+
+class HistoryEntry(PredictionOut):
+    """One stored answer of one model, and why it is another than the one before."""
+
+    cause: CauseOut
+
+
+class ScoreHistory(Given):
     """Predictions of a record, newest first."""
 
-    items: list[PredictionOut]
+    items: list[HistoryEntry]
+    next_cursor: str | None = Field(description="Ask with it for the next page; null on the last.")
 
 
 class Problem(BaseModel):
@@ -458,7 +517,7 @@ def prediction_out(reader: Reader, prediction: Prediction) -> PredictionOut:
     return PredictionOut.model_validate(
         {
             **given,
-            "reasons": _reasons(reader, prediction),
+            "reasons": reasons_out(reader, prediction),
             "within": horizons_out(prediction),
             "money_at_risk": money_at_risk(prediction.probability, worth),
         }
@@ -478,7 +537,8 @@ def horizons_out(prediction: Prediction | None) -> list[Horizon]:
     ]
 
 
-def _reasons(reader: Reader, told: Prediction | Lead | Deal) -> list[Reason] | None:
+def reasons_out(reader: Reader, told: Prediction | Lead | Deal) -> list[Reason] | None:
+    """Return the reasons that may be told; None where there are none, or they are hidden."""
     if told.reasons is None or not reader.may_read_field(told.record_type, "reasons"):
         return None
     return [Reason.model_validate(reason) for reason in reader.readable_reasons(told.reasons)]
@@ -489,7 +549,7 @@ def _shown(reader: Reader, record: Lead | Deal, newest: Prediction | None) -> Sh
     if record.scored_at is None or not reader.may_read_field(record.record_type, "probability"):
         return None
     return Shown(
-        state=_state(record),
+        state=state_of(record),
         within=horizons_out(newest),
         expected_days=newest.expected_days if newest is not None else None,
         probability=record.probability,
@@ -497,13 +557,14 @@ def _shown(reader: Reader, record: Lead | Deal, newest: Prediction | None) -> Sh
         score=record.score,
         grade=record.grade,
         trend=record.trend,
-        reasons=_reasons(reader, record) or [],
+        reasons=reasons_out(reader, record) or [],
         scored_at=record.scored_at,
         model_version=record.model_version,
     )
 
 
-def _state(record: Lead | Deal) -> Literal["scored", "rank_only", "not_enough_data"]:
+def state_of(record: Lead | Deal | Prediction) -> Literal["scored", "rank_only", "not_enough_data"]:
+    """Return in a word what is known of a record that was scored."""
     if record.probability is not None:
         return "scored"
     return "rank_only" if record.score is not None else "not_enough_data"

@@ -76,6 +76,7 @@ def _listen(app: Flask, settings: Settings, sockets: dict[int, Any]) -> Any:  # 
             port=settings.port,
             threads=settings.threads,
             ident=None,
+            **_proxy(settings),
             max_request_body_size=2 * LONGEST_BODY,  # what is larger is refused before it is read to the end
         )
     except OSError as error:
@@ -83,6 +84,18 @@ def _listen(app: Flask, settings: Settings, sockets: dict[int, Any]) -> Any:  # 
         raise SettingsError(
             f"cannot listen on {asked}: {error.strerror}; name another with --port"
         ) from error
+
+
+def _proxy(settings: Settings) -> dict[str, Any]:
+    """Return whose forwarded headers waitress believes; those of anybody else it removes."""
+    if settings.trusted_proxy is None:
+        return {"clear_untrusted_proxy_headers": True}
+    return {
+        "trusted_proxy": settings.trusted_proxy,
+        "trusted_proxy_count": settings.trusted_proxy_count,
+        "trusted_proxy_headers": {"x-forwarded-for", "x-forwarded-proto", "x-forwarded-host"},
+        "clear_untrusted_proxy_headers": True,
+    }
 
 
 def _stop_on_signals(sockets: dict[int, Any]) -> None:

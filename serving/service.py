@@ -16,6 +16,7 @@ from crm_core.records import User
 from crm_core.store import Store, Transaction
 from serving.champions import Champions
 from serving.job_handlers import Jobs
+from serving.limits import Limits
 from serving.once import Once
 from serving.pings import Pings
 from serving.rescoring import RescoringThread
@@ -33,6 +34,11 @@ class Service:
     champions: Champions
     rescoring: RescoringThread | None = None
     jobs: Jobs | None = None
+
+    @cached_property
+    def limits(self) -> Limits:
+        """How often somebody may ask."""
+        return Limits.of(self.settings)
 
     @cached_property
     def pings(self) -> Pings:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import re
 import zoneinfo
@@ -13,6 +14,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from crm_core.errors import SettingsError
 from serving.home import Home
+from serving.networks import read_networks
 
 PREFIX = "CRM_"
 _READ_BY_TESTS = {"CRM_REAL_DATA"}
@@ -93,8 +95,34 @@ class Settings(BaseSettings):
     mail_from: str | None = Field(
         default=None, validate_default=True, description="Address that mails come from; needed to send any."
     )
+    webhook_allow_http: bool = Field(
+        default=False, description="Send webhooks and other requests to `http://` addresses, too."
+    )
+    webhook_allow_networks: str = Field(
+        default="",
+        description="Own networks that webhooks and other requests may reach, as `10.0.0.0/8,fd00::/8`.",
+    )
     session_hours: int = Field(
         default=12, description="Hours after which a person logs in again.", ge=1, le=720
+    )
+    api_rate: int = Field(
+        default=60_000, description="Requests a minute that one API key may make; 0: any number.", ge=0
+    )
+    anonymous_rate: int = Field(
+        default=600,
+        description="Requests a minute to the API from one address without a valid key; 0: any number.",
+        ge=0,
+    )
+    login_rate: int = Field(
+        default=60, description="Attempts a minute to log in from one address; 0: any number.", ge=0
+    )
+    trusted_proxy: str | None = Field(
+        default=None,
+        description="Address of the proxy in front, whose `X-Forwarded-For`, `-Proto` and `-Host` are "
+        "believed; nobody's by default.",
+    )
+    trusted_proxy_count: int = Field(
+        default=1, description="How many proxies stand in a row in front.", ge=1, le=10
     )
     language: Literal["en", "zh"] = Field(
         default="en", description="Language of the pages where neither the person nor the browser names one."
@@ -104,11 +132,27 @@ class Settings(BaseSettings):
         default="info", description="Least important message that goes to the log."
     )
 
+    @field_validator("trusted_proxy")
+    @classmethod
+    def _an_address(cls, value: str | None) -> str | None:
+        if value is not None:
+            ipaddress.ip_address(value)
+        return value
+
     @field_validator("time_zone")
     @classmethod
     def _known_zone(cls, value: str) -> str:
         if value not in zoneinfo.available_timezones():
             raise ValueError("no such time zone; expected a name like Asia/Shanghai")
+        return value
+
+    @field_validator("webhook_allow_networks")
+    @classmethod
+    def _networks(cls, value: str) -> str:
+        try:
+            read_networks(value)
+        except ValueError as error:
+            raise ValueError(f"expected networks like 10.0.0.0/8, separated by commas: {error}") from error
         return value
 
     @field_validator("smtp_tls")

@@ -87,6 +87,7 @@ def _around() -> list[Part]:
 
 def _models() -> list[Part]:
     champions = service().champions
+    champions.look()
     parts = [
         Part(name=task, ok=task not in champions.troubles, detail=champion.scorer.model_version)
         for task, champion in champions.serving.items()

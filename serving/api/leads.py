@@ -9,7 +9,6 @@ from crm_core.access import Reader, check_may_write
 from crm_core.changes import Source
 from crm_core.declared import read_plain
 from crm_core.errors import InvalidValueError
-from crm_core.predictions import list_predictions
 from crm_core.records import Activity, Lead
 from crm_core.tokens import Scope
 from serving.activity_log import list_activities, log_on
@@ -26,13 +25,11 @@ from serving.payloads import (
     NewActivity,
     NewLead,
     PredictionOut,
-    PredictionsPage,
     RecordPath,
     activity_out,
     lead_out,
     leads_out,
     prediction_out,
-    predictions_out,
 )
 from serving.scoring_now import get_to_score, score_now
 from serving.service import service, writing
@@ -108,14 +105,3 @@ def score_lead(path: RecordPath) -> Response:
     with running.store.reading() as session:
         given = prediction_out(Reader(session, caller()), made)
     return answer(given)
-
-
-@api.get("/leads/<int:id>/predictions", responses={"200": PredictionsPage, **documented(403, 404)})
-def list_lead_predictions(path: RecordPath, query: HistoryQuery) -> Response:
-    """List what models said of a lead, newest first."""
-    with service().store.reading() as session:
-        reader = Reader(session, caller())
-        lead = reader.get(Lead, path.id)
-        found = list_predictions(session, "lead", lead.id, limit=query.limit)
-        items = predictions_out(reader, lead, found)
-    return answer(PredictionsPage(items=items))

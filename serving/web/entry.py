@@ -20,6 +20,7 @@ from flask_login import current_user, login_user, logout_user
 from crm_core.changes import Source
 from crm_core.records import User
 from serving.auth import Person
+from serving.limits import Standing
 from serving.logins import try_password
 from serving.logs import get_log
 from serving.service import service, writing
@@ -42,6 +43,9 @@ def show_login() -> ResponseReturnValue:
 def log_in() -> ResponseReturnValue:
     """Log a person in, or say why not."""
     email = request.form.get("email", "")
+    standing = service().limits.logins.ask(request.remote_addr, service().store.clock.now())
+    if standing is not None and standing.refused:
+        return _too_often(email, standing)
     outcome = try_password(service().store, email, request.form.get("password", ""))
     if outcome.user is None:
         _log.warning("login refused", locked=outcome.locked)
@@ -60,6 +64,12 @@ def log_in() -> ResponseReturnValue:
     login_user(Person(outcome.user))
     _log.info("logged in", user=outcome.user.id)
     return redirect(_safe(request.form.get("next", "")))
+
+
+def _too_often(email: str, standing: Standing) -> ResponseReturnValue:
+    refused = gettext("Too many attempts from this address. Try again in a minute.")
+    shown = render_template("login.html", email=email, next=request.form.get("next", ""), refused=refused)
+    return make_response(shown, 429, {"Retry-After": standing.headers()["Retry-After"]})
 
 
 @pages.post("/logout")
