@@ -27,6 +27,9 @@ VIA = {"account_id": "account", "owner_id": "user", "owner_id.team_id": "team"}
 _OF_USERS = frozenset({"team_id"})
 """What may be read of the people who own records: no model looks at who somebody is."""
 
+_MOST_TOLD = 1_000
+"""Values of a feature for which it is kept how they read."""
+
 _BOOKKEEPING = frozenset(
     {"id", "external_id", "occurred_at", "recorded_at", "deleted_at", "version", "custom"}
 )
@@ -144,7 +147,19 @@ class Feature(ABC):
 
     def say(self, value: Value, language: str = "en", usual: float | None = None) -> str:
         """Return what a rep reads for `value`, beside what is `usual` for a number."""
-        return self._said.sentence.say(value, self.unit, language, usual)
+        zero = str(value) if value == 0 else ""  # a negative zero equals zero, and reads otherwise
+        key = (value, zero, language, usual)
+        found = self._told.get(key)
+        if found is None:
+            if len(self._told) >= _MOST_TOLD:
+                self._told.clear()
+            found = self._told[key] = self._said.sentence.say(value, self.unit, language, usual)
+        return found
+
+    @cached_property
+    def _told(self) -> dict[tuple[Value, str, str, float | None], str]:
+        """What was said of values that come again and again."""
+        return {}
 
     def without_fields(self, unusable: frozenset[str]) -> Feature | None:
         """Return what is left of it without the fields `unusable` (`record.field`); None for nothing."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -27,6 +27,15 @@ from features.wording import Noun
 
 MEANING = 2
 """Grows when declarations stay and what they compute changes, so that no older model is fed by them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """Features that are one reason, with their positions among the explained ones."""
+
+    name: str
+    features: tuple[Feature, ...]
+    positions: tuple[int, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,19 +97,23 @@ class FeatureSet:
     def _by_name(self) -> dict[str, Feature]:
         return dict(zip(self.names, self.features, strict=True))
 
-    def grouped(self, names: tuple[str, ...]) -> Mapping[str, tuple[tuple[int, Feature], ...]]:
-        """Return by group those of the features `names` that are in it, with their positions in `names`."""
+    def grouped(self, names: tuple[str, ...]) -> list[Group]:
+        """Return the groups of features that are one reason each, in the order of their first one."""
         found = self._grouped.get(names)
         if found is None:
-            members: dict[str, list[tuple[int, Feature]]] = {}
+            members: dict[str, list[int]] = {}
             for position, name in enumerate(names):
-                feature = self.get(name)
-                members.setdefault(feature.group, []).append((position, feature))
-            found = self._grouped[names] = {group: tuple(each) for group, each in members.items()}
+                members.setdefault(self.get(name).group, []).append(position)
+            found = self._grouped[names] = [
+                Group(
+                    name=group, features=tuple(self.get(names[at]) for at in places), positions=tuple(places)
+                )
+                for group, places in members.items()
+            ]
         return found
 
     @cached_property
-    def _grouped(self) -> dict[tuple[str, ...], Mapping[str, tuple[tuple[int, Feature], ...]]]:
+    def _grouped(self) -> dict[tuple[str, ...], list[Group]]:
         return {}
 
     def select(self, names: Iterable[str]) -> FeatureSet:

@@ -17,7 +17,7 @@ import numpy as np
 from crm_core.columns import dump_json
 from crm_core.errors import DamagedModelError
 from models.encoding import Encoder
-from models.estimators import Effects, Estimator
+from models.estimators import Effects, Estimator, LinearParts
 from models.familiar import Familiar
 from models.hazard import (
     Floats,
@@ -202,9 +202,12 @@ class ModelBundle:
         """Return the answers for a frame made by `build_frame`."""
         return self.predict_encoded(self.encoder.encode(frame))
 
-    def predict_encoded(self, matrix: Floats) -> Scores:
-        """Return the answers for encoded rows: float64[n, columns of the encoder]."""
-        hazards = self._hazards(self.estimator.effects(matrix))
+    def predict_encoded(self, matrix: Floats, parts: LinearParts | None = None) -> Scores:
+        """Return the answers for encoded rows: float64[n, columns of the encoder].
+
+        `parts` are those of the rows, where they are known already.
+        """
+        hazards = self._hazards(self.estimator.effects(matrix, parts))
         log_odds = log_odds_within(hazards, self._share(self.horizon_days))
         probability = expit(log_odds)
         return Scores(
@@ -223,13 +226,13 @@ class ModelBundle:
         """Return why, for a frame made by `build_frame`."""
         return self.explain_encoded(self.encoder.encode(frame))
 
-    def explain_encoded(self, matrix: Floats) -> Explanation:
+    def explain_encoded(self, matrix: Floats, parts: LinearParts | None = None) -> Explanation:
         """Return what each feature adds to the log-odds of the probability shown.
 
         Along the straight way from the average row to this one, each feature is given what its effect moves
         (Aumann and Shapley's rule); what limits cut off is taken from all in proportion.
         """
-        found = self.estimator.contributions(matrix)
+        found = self.estimator.contributions(matrix, parts)
         start = Effects(
             lasting=np.full(len(matrix), found.average_lasting),
             early=np.full(len(matrix), found.average_early),

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from features.declaration import Feature
-from features.feature_set import FeatureSet
+from features.feature_set import FeatureSet, Group
 from features.rows import Frame, column_of
 from features.wording import show
-from models.bundle import ModelBundle
-from models.hazard import Floats, expit
+from models.bundle import Explanation, ModelBundle
+from models.hazard import expit
 from models.horizons import within, within_zh
 from models.tasks import get_task
 from models.usual import Usual
@@ -25,9 +25,9 @@ Reason = dict[str, Any]
 
 
 def explain_rows(
-    bundle: ModelBundle, feature_set: FeatureSet, frame: Frame, matrix: Floats | None = None
+    bundle: ModelBundle, feature_set: FeatureSet, frame: Frame, explanation: Explanation | None = None
 ) -> list[list[Reason]]:
-    """Return the reasons of each row of a frame, those that weigh most first; `matrix` is it, encoded.
+    """Return the reasons of each row of a frame, those that weigh most first.
 
     A reason is {"group", "feature", "value", "usual", "log_odds", "en", "zh", "fields"}. The features of a
     group are one reason, told by the one that weighs most in the direction of all together, beside what is
@@ -35,9 +35,9 @@ def explain_rows(
     that adds nothing is no reason. One item of group "base" is the average record. The items add up to the
     log-odds of the probability shown, to within 1e-9.
     """
-    explanation = bundle.explain_encoded(bundle.encoder.encode(frame) if matrix is None else matrix)
+    explanation = explanation or bundle.explain(frame)
     groups = feature_set.grouped(explanation.features)
-    base = _base(bundle, explanation.base)
+    base = base_reason(bundle, explanation.base)
     values = {name: column_of(frame, name) for name in explanation.features}
     return [
         _in_order([base, *_reasons_of(row, groups, parts, values, bundle.usual)])
@@ -95,20 +95,20 @@ def _strange(bundle: ModelBundle, feature: Feature, cell: object) -> Reason:
 
 def _reasons_of(
     row: int,
-    groups: Mapping[str, tuple[tuple[int, Feature], ...]],
+    groups: list[Group],
     parts: list[float],
     values: dict[str, np.ndarray[Any, Any]],
     usual: Usual,
 ) -> Iterator[Reason]:
-    for group, members in groups.items():
-        shares = [parts[position] for position, _ in members]
+    for group in groups:
+        shares = [parts[position] for position in group.positions]
         if not any(shares):
             continue
         total = math.fsum(shares)
-        strongest = members[_strongest(shares, total)][1]
+        strongest = group.features[_strongest(shares, total)]
         value, middle = plain(values[strongest.name][row]), usual.middle.get(strongest.name)
         yield {
-            "group": group,
+            "group": group.name,
             "feature": strongest.name,
             "value": value,
             "usual": middle,
@@ -128,7 +128,8 @@ def _strongest(shares: list[float], total: float) -> int:
     return along.index(max(along))
 
 
-def _base(bundle: ModelBundle, log_odds: float) -> Reason:
+def base_reason(bundle: ModelBundle, log_odds: float) -> Reason:
+    """Return the reason that says where all records start."""
     task = get_task(bundle.task).of_variant(bundle.variant)
     average, days = float(expit(np.array(log_odds))), bundle.horizon_days
     own = task.own_horizon is not None

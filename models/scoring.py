@@ -13,7 +13,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from sqlalchemy.orm import Session
 
 from crm_core.changes import Source
@@ -22,7 +21,7 @@ from crm_core.opting_out import list_opted_out
 from crm_core.predictions import SCORED_TYPES, NewPrediction, write_predictions
 from crm_core.promotions import find_champion
 from crm_core.store import Store
-from features.cohort import Cohort, open_records
+from features.cohort import Cohort
 from features.feature_set import FeatureSet, feature_set_for
 from features.frame import build_rows
 from features.supposed import Supposed
@@ -36,9 +35,6 @@ from models.tasks import get_task
 
 if TYPE_CHECKING:
     from models.registry import Registry
-
-AT_ONCE = 1000
-"""Records scored and written together."""
 
 Progress = Callable[[str, int | None, int | None], None]
 """Told what is being done, how much of it is done, and how much there is."""
@@ -54,9 +50,7 @@ def score_records(
     said but why: its probability, score and grade are None.
     Raises FeatureSetMismatchError where the store's features are not those that the model learned from.
     """
-    with store.reading() as session:
-        willing = _willing(session, bundle.record_type, ids)
-    return answer_records(store, bundle, willing, as_of) if willing else []
+    return _answers(store, bundle, ids, as_of, willing=True)
 
 
 def score_supposed(
@@ -80,9 +74,25 @@ def answer_records(
 
     A record gets the same bits alone as among others; one that is supposed to exist those of a real one.
     """
+    return _answers(store, bundle, ids, as_of, supposed)
+
+
+def _answers(
+    store: Store,
+    bundle: ModelBundle,
+    ids: Sequence[int],
+    as_of: datetime,
+    supposed: Supposed | None = None,
+    *,
+    willing: bool = False,
+) -> list[NewPrediction]:
+    """Return what a model says of records; of those alone who are `willing`, if only they are meant."""
     feature_set = features_of(store, bundle)
-    cohort = Cohort.at(bundle.record_type, ids, as_of)
     with store.reading() as session:
+        asked = _willing(session, bundle.record_type, ids) if willing else ids
+        if not len(asked):
+            return []
+        cohort = Cohort.at(bundle.record_type, asked, as_of)
         frame = build_rows(session, cohort, feature_set, supposed)
     task = get_task(bundle.task).of_variant(bundle.variant)
     cohort, frame = asked_of(task, cohort, frame)
@@ -93,10 +103,11 @@ def answer_records(
         yearly_values(store, cohort.ids.tolist(), as_of, supposed) if bundle.record_type == "account" else {}
     )
     matrix = bundle.encoder.encode(frame)
+    parts = bundle.estimator.parts(matrix)
     said = _Said(
         bundle=bundle,
-        scores=bundle.predict_encoded(matrix),
-        reasons=explain_rows(bundle, feature_set, frame, matrix),
+        scores=bundle.predict_encoded(matrix, parts),
+        reasons=explain_rows(bundle, feature_set, frame, bundle.explain_encoded(matrix, parts)),
         own_days=own_days(task, frame),
     )
     return [
@@ -154,16 +165,13 @@ def _willing(session: Session, record_type: str, ids: Sequence[int]) -> list[int
 
 def score_all(store: Store, bundle: ModelBundle, as_of: datetime, progress: Progress | None = None) -> int:
     """Score every record that is open, or active, at `as_of`, write it on the record, and return how many."""
-    cohort = open_records(store, bundle.record_type, as_of, kind=bundle.variant or None)
-    ids = np.sort(cohort.ids)
-    done = 0
-    for start in range(0, len(ids), AT_ONCE):
-        predictions = score_records(store, bundle, ids[start : start + AT_ONCE].tolist(), as_of)
-        write_scores(store, bundle, predictions, as_of)
-        done += len(predictions)
+    from models.bulk_scoring import Rescored, rescore
+
+    def tell(done: Rescored) -> None:
         if progress is not None:
-            progress(f"{bundle.record_type}s", done, len(ids))
-    return done
+            progress(f"{bundle.record_type}s", done.resumed + done.scored, done.total)
+
+    return rescore(store, bundle, as_of=as_of, tell=tell).scored
 
 
 def write_scores(

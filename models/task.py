@@ -137,4 +137,5 @@ class Task:
 
     def of_variant(self, variant: str) -> Task:
         """Return a variant by its name."""
-        return replace(self.variants.get(variant, self), scorecards=self.scorecards)
+        found = self.variants.get(variant)
+        return self if found is None else replace(found, scorecards=self.scorecards)
