@@ -226,13 +226,13 @@ class ModelBundle:
         """Return why, for a frame made by `build_frame`."""
         return self.explain_encoded(self.encoder.encode(frame))
 
-    def explain_encoded(self, matrix: Floats, parts: LinearParts | None = None) -> Explanation:
+    def explain_encoded(self, matrix: Floats, known: LinearParts | None = None) -> Explanation:
         """Return what each feature adds to the log-odds of the probability shown.
 
         Along the straight way from the average row to this one, each feature is given what its effect moves
         (Aumann and Shapley's rule); what limits cut off is taken from all in proportion.
         """
-        found = self.estimator.contributions(matrix, parts)
+        found = self.estimator.contributions(matrix, known)
         start = Effects(
             lasting=np.full(len(matrix), found.average_lasting),
             early=np.full(len(matrix), found.average_early),

@@ -87,11 +87,11 @@ def _answers(
     willing: bool = False,
 ) -> list[NewPrediction]:
     """Return what a model says of records; of those alone who are `willing`, if only they are meant."""
-    feature_set = features_of(store, bundle)
     with store.reading() as session:
         asked = _willing(session, bundle.record_type, ids) if willing else ids
         if not len(asked):
             return []
+        feature_set = features_of(store, bundle)
         cohort = Cohort.at(bundle.record_type, asked, as_of)
         frame = build_rows(session, cohort, feature_set, supposed)
     task = get_task(bundle.task).of_variant(bundle.variant)

@@ -14,8 +14,9 @@ from crm_core.opting_out import list_opted_out
 from crm_core.predictions import Prediction
 from crm_core.records import Account, Deal, DealStatus, Lead, LeadStatus, User
 from crm_core.store import Store
-from serving.champions import TASK_OF, Champions
+from serving.champions import TASK_OF, Champion, Champions
 from serving.rescoring import write_as
+from serving.supposed import as_prediction
 
 S = TypeVar("S", Lead, Deal, Account)
 
@@ -43,26 +44,45 @@ def score_now(store: Store, champions: Champions, record: Lead | Deal | Account)
     record_id, as_of = record.id, settled_now(store)
     predictions = champion.scorer.score(store, [record_id], as_of)
     if not predictions:
-        raise NotEnoughDataError(
-            f"{champion.task} is not asked of {record.record_type} {record_id} at present"
-        )
+        raise _not_asked(champion, record)
+    question = {
+        "task": champion.task,
+        "record_id": record_id,
+        "as_of": as_of,
+        "model_version": champion.scorer.model_version,
+    }
     with store.transaction(source=Source.MODEL) as transaction:
-        write_as(transaction, champion, predictions, as_of)
-        question = {
-            "task": champion.task,
-            "record_id": record_id,
-            "as_of": as_of,
-            "model_version": champion.scorer.model_version,
-        }
-        return transaction.session.scalars(_QUESTION, question).one()
+        if write_as(transaction, champion, predictions, as_of) == 0:  # somebody asked the very same
+            return transaction.session.scalars(_QUESTION, question).one()
+        made = as_prediction(champion, predictions[0], as_of)
+        made.record_id, made.recorded_at = record_id, transaction.now
+        made.id = transaction.session.connection().execute(_ID, question).scalar_one()
+    return made
 
 
-_QUESTION: Final = select(Prediction).where(
-    *(
-        getattr(Prediction, name) == bindparam(name)
-        for name in ("task", "record_id", "as_of", "model_version")
-    )
+def tell_now(store: Store, champions: Champions, record: Lead | Deal | Account) -> Prediction:
+    """Return what `score_now` would say, and write nothing: no row, no lock, nothing shown on the record."""
+    check_open(record)
+    champion = champions.get(TASK_OF[record.record_type])
+    as_of = store.clock.now()
+    predictions = champion.scorer.score(store, [record.id], as_of)
+    if not predictions:
+        raise _not_asked(champion, record)
+    return as_prediction(champion, predictions[0], as_of)
+
+
+def _not_asked(champion: Champion, record: Lead | Deal | Account) -> NotEnoughDataError:
+    return NotEnoughDataError(f"{champion.task} is not asked of {record.record_type} {record.id} at present")
+
+
+_IS_THE_QUESTION: Final = (
+    Prediction.task == bindparam("task"),
+    Prediction.record_id == bindparam("record_id"),
+    Prediction.as_of == bindparam("as_of"),
+    Prediction.model_version == bindparam("model_version"),
 )
+_ID: Final = select(Prediction.id).where(*_IS_THE_QUESTION)
+_QUESTION: Final = select(Prediction).where(*_IS_THE_QUESTION)
 """The stored answer to one question."""
 
 

@@ -17,6 +17,7 @@ from crm_core.errors import SettingsError
 from crm_core.store import Store
 from serving.app import LONGEST_BODY, create_app
 from serving.champions import Champions
+from serving.connectors.scheduled import schedule_all
 from serving.job_handlers import Jobs
 from serving.logs import get_log, start_logging
 from serving.modelling import challenger_loader, scorer_loader
@@ -37,12 +38,16 @@ def serve(settings: Settings, store: Store, *, ready: Callable[[str], None]) -> 
     thread = RescoringThread(_rescorer(settings, store, champions)) if settings.rescoring else None
     jobs = Jobs(settings, store) if settings.job_threads else None
     sockets: dict[int, Any] = {}
-    server = _listen(create_app(settings, store, champions, thread, jobs), settings, sockets)
+    app = create_app(settings, store, champions, thread, jobs)
+    journal = app.extensions["crm"].journal
+    server = _listen(app, settings, sockets)
     _stop_on_signals(sockets)
     if thread is not None:
         thread.start()
     if jobs is not None:
+        schedule_all(settings, store)
         jobs.start()
+    journal.start()
     port = next(each.effective_port for each in sockets.values() if isinstance(each, BaseWSGIServer))
     _log.info("serving", host=settings.host, port=port, rescoring=thread is not None)
     ready(f"http://{_shown(settings.host)}:{port}")
@@ -54,6 +59,7 @@ def serve(settings: Settings, store: Store, *, ready: Callable[[str], None]) -> 
         if jobs is not None:
             jobs.stop()
         server.close()
+        journal.stop()
         store.close()
         _log.info("stopped")
 

@@ -7,14 +7,17 @@ from alembic import context
 from crm_core import (  # noqa: F401  their tables belong to Base
     access,
     changes,
+    connections,
     duplicates,
     fields,
     idempotency,
     jobs,
     logins,
+    operations,
     predictions,
     promotions,
     search_index,
+    sessions,
     shadows,
     tokens,
 )

@@ -162,6 +162,9 @@ def _authenticate() -> Response | None:
     if holder is None:
         return _limited(running.limits.anonymous, request.remote_addr) or _unknown()
     g.caller, g.key_holder = holder.user, holder
+    now = running.store.clock.now()
+    if not holder.was_noted(now):
+        running.journal.note_use(holder.token_id, now)
     if refused := _limited(running.limits.keys, holder.token_id):
         return refused
     scope = scope_of(_asked_view(), request.method)

@@ -27,7 +27,7 @@ from features.frame import build_rows
 from models.bundle import ModelBundle
 from models.scoring import features_of
 from models.served import probability_name
-from tests.bench.company import Company, champion_of, make_company, running, served
+from tests.bench.company import champion_of, make_company, running, served
 from tests.bench.harness import Aspect, Benchmark, Contest, SidesDisagreeError
 from tests.bench.lines import Line, answers_a_second, request_of, seconds_each, wait_until
 
@@ -125,7 +125,7 @@ def stored_score(folder: Path) -> Contest:
     )
 
 
-def block(address: str, requests: Sequence[bytes]) -> Any:  # noqa: ANN401  a side of a contest
+def block(address: str, requests: Sequence[bytes]) -> Any:
     """Return what sends the next requests, one by one, and tells how long they took."""
     ahead = cycle(requests)
 

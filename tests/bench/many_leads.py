@@ -75,7 +75,9 @@ def fill(url: str, leads: int) -> None:
         if engine.dialect.name == "postgresql":
             for table in ("leads", "activities", "changes"):
                 greatest = f"(SELECT max(id) FROM {table})"
-                connection.execute(text(f"SELECT setval(pg_get_serial_sequence('{table}', 'id'), {greatest})"))
+                connection.execute(
+                    text(f"SELECT setval(pg_get_serial_sequence('{table}', 'id'), {greatest})")
+                )
         for statement in indexes:
             connection.execute(text(statement))
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
