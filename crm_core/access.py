@@ -294,7 +294,11 @@ class Reader:
 
     def readable_fields(self, model: type[Record]) -> frozenset[str]:
         """Return the columns of `model` that the user may see."""
-        return frozenset(f for f in columns_of(model) if self.may_read_field(model.record_type, f))
+        found = self._seen_columns.get(model)
+        if found is None:
+            fields = (f for f in columns_of(model) if self.may_read_field(model.record_type, f))
+            found = self._seen_columns[model] = frozenset(fields)
+        return found
 
     def may_read_field(self, record_type: str, field: str) -> bool:
         """Return whether the user may see a field, where the record itself may be seen."""
@@ -377,9 +381,15 @@ class Reader:
 
     def may_be_told_of(self, fields: Iterable[str]) -> bool:
         """Return whether the user may see all fields that something comes from, named as `deal.amount`."""
-        return all(self._may_be_told(*field.split(".", 1)) for field in fields)
+        return all(map(self._may_be_told, fields))
 
-    def _may_be_told(self, record_type: str, field: str) -> bool:
+    def _may_be_told(self, named: str) -> bool:
+        found = self._told_fields.get(named)
+        if found is None:
+            found = self._told_fields[named] = self._find_out_if_told(*named.split(".", 1))
+        return found
+
+    def _find_out_if_told(self, record_type: str, field: str) -> bool:
         # Fields of types that were declared at run time are named by that type.
         return self.right(record_type).read is not Scope.NONE and self.may_read_field(record_type, field)
 
@@ -466,6 +476,21 @@ class Reader:
     def _read_set_rights(self) -> dict[str, Right]:
         rows = self.session.scalars(select(RoleRight).where(RoleRight.role == self.user.role))
         return {row.record_type: Right(read=Scope(row.read), write=Scope(row.write)) for row in rows}
+
+    @cached_property
+    def _seen_fields(self) -> dict[tuple[str, str], bool]:
+        """Whether fields may be seen, as far as it was asked: the same for all of a role."""
+        return recalled(self.session, ("seen fields", self.user.role), dict)
+
+    @cached_property
+    def _told_fields(self) -> dict[str, bool]:
+        """The same, and whether their records may be seen at all, by `record.field`."""
+        return recalled(self.session, ("told fields", self.user.role), dict)
+
+    @cached_property
+    def _seen_columns(self) -> dict[type[Record], frozenset[str]]:
+        """Which columns may be seen, as far as it was asked."""
+        return recalled(self.session, ("seen columns", self.user.role), dict)
 
     @cached_property
     def _denied_types(self) -> list[str]:

@@ -86,7 +86,7 @@ def served(company: Company) -> Iterator[str]:
     """Serve a company as `crm serve` does; give the address."""
     told = company.home.folder / "served.txt"
     command = [sys.executable, "-c", _CRM, "serve", "--home", str(company.home.folder), "--port", "0"]
-    environment = {**os.environ, "CRM_DATABASE_URL": company.home.database_url}
+    environment = {**os.environ, "CRM_DATABASE_URL": company.home.database_url, "CRM_API_RATE": "0"}
     with running(command, told, environment):
         pattern = re.compile(r"Serving at (\S+)")
         wait_until(
