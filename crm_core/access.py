@@ -29,7 +29,7 @@ from sqlalchemy import (
     select,
     true,
 )
-from sqlalchemy.orm import Mapped, Session, mapped_column
+from sqlalchemy.orm import Mapped, Session, load_only, mapped_column
 
 from crm_core.declared import declarations, logical_type
 from crm_core.errors import AccessDeniedError, RecordNotFoundError
@@ -251,11 +251,18 @@ class Reader:
         query = select(func.count()).select_from(self.select(model).subquery())
         return self.session.scalar(query) or 0
 
-    def get(self, model: type[R], record_id: int) -> R:
-        """Return a record that may be seen; one that may not does not exist for the user."""
-        key = ("one", model, self.user.id, self.user.role, self.user.team_id)
-        query = recalled(self.session, key, lambda: self._query_of_one(model, self.readable(model)))
+    def get(self, model: type[R], record_id: int, *, only: tuple[str, ...] = ()) -> R:
+        """Return a record that may be seen; one that may not does not exist for the user.
+
+        With `only`, nothing but these columns is read.
+        """
+        key = ("one", model, only, self.user.id, self.user.role, self.user.team_id)
+        query = recalled(self.session, key, lambda: self._query_to_get(model, only))
         return self._one(query, model, record_id)
+
+    def _query_to_get(self, model: type[R], only: tuple[str, ...]) -> Select[R]:
+        query = self._query_of_one(model, self.readable(model))
+        return query.options(load_only(*(getattr(model, name) for name in only))) if only else query
 
     def get_to_write(self, model: type[R], record_id: int) -> R:
         """Return a record that may be changed; AccessDeniedError if it may only be seen."""

@@ -22,10 +22,11 @@ S = TypeVar("S", Lead, Deal, Account)
 
 
 def get_to_score(store: Store, user: User, model: type[S], record_id: int) -> S:
-    """Return a record whose score `user` may see, on its own."""
+    """Return a record whose score `user` may see, on its own: its id, and how it stands."""
+    only = tuple(name for name in ("id", "status") if hasattr(model, name))
     with store.reading() as session:
         reader = Reader(session, user)
-        record = reader.get(model, record_id)
+        record = reader.get(model, record_id, only=only)
         reader.check_may_see_scores(model)
         if list_opted_out(session, model, [record_id]):
             raise ScoringOptOutError(record.record_type, record_id)
