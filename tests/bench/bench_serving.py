@@ -48,9 +48,10 @@ class Sides:
         self.bundle, model = champion_of(self.company)
         self.ours = self._stack.enter_context(served(self.company))
         self.peer = self._stack.enter_context(served_by_mlflow(model, folder))
-        self.stored = [self._about(lead, "POST") for lead in self.company.leads]
-        self.told = [self._about(lead, "GET") for lead in self.company.leads]
         self.ready = self._check()
+        self.asked = list(self.ready.values())
+        self.stored = [self._about(lead, "POST") for lead in self.ready]
+        self.told = [self._about(lead, "GET") for lead in self.ready]
 
     def close(self) -> None:
         """Stop both."""
@@ -59,15 +60,20 @@ class Sides:
     def _about(self, lead: int, method: str) -> bytes:
         return request_of(method, f"/api/v1/leads/{lead}/score", self.company.headers)
 
-    def _check(self) -> list[bytes]:
-        """Ask both about the same leads as of the same instants; return what the peer is asked."""
+    def _check(self) -> dict[int, bytes]:
+        """Ask both about the same leads as of the same instants; return what the peer is asked of each.
+
+        A lead unlike any that was learned from, of which ours gives no probability, is left out.
+        """
         ours, peer = Line(self.ours), Line(self.peer)
         store = Store(self.company.home.database_url)
-        asked = []
-        for lead, request in zip(self.company.leads, self.stored, strict=True):
-            said = json.loads(ours.ask_well(request))
-            asked.append(ready_made(store, self.bundle, lead, datetime.fromisoformat(said["as_of"])))
-            found = json.loads(peer.ask_well(asked[-1]))["predictions"][0]
+        asked: dict[int, bytes] = {}
+        for lead in self.company.leads:
+            said = json.loads(ours.ask_well(self._about(lead, "POST")))
+            if said["probability"] is None:
+                continue
+            asked[lead] = ready_made(store, self.bundle, lead, datetime.fromisoformat(said["as_of"]))
+            found = json.loads(peer.ask_well(asked[lead]))["predictions"][0]
             answer = found[probability_name(self.bundle.horizon_days)]
             if abs(answer - said["probability"]) > _SAME:
                 raise SidesDisagreeError(f"lead {lead}: ours {said['probability']}, the peer {answer}")
@@ -121,7 +127,9 @@ def stored_score(folder: Path) -> Contest:
     """Return a contest of latency, in milliseconds: the median of a block, and its 99th percentile."""
     sides = Sides(folder)
     return Contest(
-        ours=block(sides.ours, sides.stored), peer=block(sides.peer, sides.ready), close=sides.close
+        ours=block(sides.ours, sides.stored),
+        peer=block(sides.peer, sides.asked),
+        close=sides.close,
     )
 
 
@@ -144,7 +152,7 @@ def told_score(folder: Path) -> Contest:
     sides = Sides(folder)
     return Contest(
         ours=lambda: answers_a_second(sides.ours, sides.told, lines=LINES, seconds=SECONDS),
-        peer=lambda: answers_a_second(sides.peer, sides.ready, lines=LINES, seconds=SECONDS),
+        peer=lambda: answers_a_second(sides.peer, sides.asked, lines=LINES, seconds=SECONDS),
         less_is_better=False,
         close=sides.close,
     )
