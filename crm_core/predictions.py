@@ -18,6 +18,7 @@ from sqlalchemy import (
     String,
     UniqueConstraint,
     and_,
+    or_,
     select,
 )
 from sqlalchemy.orm import Mapped, Session, defer, mapped_column

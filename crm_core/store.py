@@ -50,6 +50,7 @@ from crm_core.errors import (
 )
 from crm_core.fields import CUSTOM
 from crm_core.links import check_no_cycle
+from crm_core.recall import let_recall, recall_of
 from crm_core.records import SCORE_COLUMNS, Account, CustomRecord, Record, Team
 from crm_core.search_index import Indexer, is_searched
 from crm_core.turns import Turns
@@ -77,11 +78,13 @@ class Store:
         self._write_engine = self.engine.execution_options(writes=True)
         self._read_engine = one_state(self.engine)
         self.turns = Turns(patience=BUSY_SECONDS)
+        self.recall = recall_of(url)
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
         """Give a session that sees one consistent state and writes nothing."""
         with Session(self._read_engine, expire_on_commit=False, autoflush=False) as session:
+            let_recall(session, self.recall)
             yield session
 
     @contextmanager
@@ -98,6 +101,8 @@ class Store:
             transaction = Transaction(session, clock=self.clock, source=source, actor_id=actor_id)
             yield transaction
             transaction.index.flush()
+        if source is not Source.MODEL:  # what models write is nothing that is recalled
+            self.recall.forget()
 
     @contextmanager
     def supposing(self, *, source: Source = Source.API, actor_id: int | None = None) -> Iterator[Transaction]:

@@ -13,6 +13,7 @@ from features.cohort import Cohort
 from features.declaration import Column
 from features.feature_set import FeatureSet, check_usable
 from features.population import read_all
+from features.rows import Rows
 from features.supposed import Supposed
 
 if TYPE_CHECKING:
@@ -60,6 +61,13 @@ def build_frame_in(
 ) -> pd.DataFrame:
     """Return the same from an open session, so that a caller reads one consistent state throughout."""
     return frame_of(compute_columns(session, cohort, feature_set, supposed), feature_set, len(cohort))
+
+
+def build_rows(
+    session: Session, cohort: Cohort, feature_set: FeatureSet, supposed: Supposed | None = None
+) -> Rows:
+    """Return what `build_frame` returns, to the bit, without pandas."""
+    return Rows(columns=compute_columns(session, cohort, feature_set, supposed), size=len(cohort))
 
 
 def frame_of(columns: Mapping[str, Column], feature_set: FeatureSet, size: int) -> pd.DataFrame:

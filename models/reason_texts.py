@@ -17,9 +17,9 @@ import numpy.typing as npt
 
 from crm_core.columns import dump_json
 from features.declaration import Feature
-from features.feature_set import FeatureSet
+from features.feature_set import FeatureSet, Group
 from features.wording import rounded
-from models.explain import Group, base_reason, groups_of, plain
+from models.explain import base_reason, plain
 from models.hazard import Floats
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ class ReasonTexts:
     def of(self, frame: DataFrame) -> list[str]:
         """Return the text of each row of a frame."""
         explanation = self._bundle.explain(frame)
-        groups = groups_of(explanation, self._feature_set)
+        groups = self._feature_set.grouped(explanation.features)
         totals = np.empty((len(frame), len(groups) + 1))
         pieces = np.empty((len(frame), len(groups) + 1), dtype=object)
         totals[:, 0] = explanation.base

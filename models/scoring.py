@@ -13,6 +13,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sqlalchemy.orm import Session
+
 from crm_core.changes import Source
 from crm_core.errors import FeatureSetMismatchError, NoChampionError
 from crm_core.opting_out import list_opted_out
@@ -21,7 +23,7 @@ from crm_core.promotions import find_champion
 from crm_core.store import Store
 from features.cohort import Cohort
 from features.feature_set import FeatureSet, feature_set_for
-from features.frame import build_frame
+from features.frame import build_rows
 from features.supposed import Supposed
 from features.worth import yearly_values
 from models.bundle import ModelBundle, Scores
@@ -48,8 +50,7 @@ def score_records(
     said but why: its probability, score and grade are None.
     Raises FeatureSetMismatchError where the store's features are not those that the model learned from.
     """
-    willing = _willing(store, bundle.record_type, ids)
-    return answer_records(store, bundle, willing, as_of) if willing else []
+    return _answers(store, bundle, ids, as_of, willing=True)
 
 
 def score_supposed(
@@ -73,9 +74,26 @@ def answer_records(
 
     A record gets the same bits alone as among others; one that is supposed to exist those of a real one.
     """
-    feature_set = features_of(store, bundle)
-    cohort = Cohort.at(bundle.record_type, ids, as_of)
-    frame = build_frame(store, cohort, feature_set, supposed)
+    return _answers(store, bundle, ids, as_of, supposed)
+
+
+def _answers(
+    store: Store,
+    bundle: ModelBundle,
+    ids: Sequence[int],
+    as_of: datetime,
+    supposed: Supposed | None = None,
+    *,
+    willing: bool = False,
+) -> list[NewPrediction]:
+    """Return what a model says of records; of those alone who are `willing`, if only they are meant."""
+    with store.reading() as session:
+        asked = _willing(session, bundle.record_type, ids) if willing else ids
+        if not len(asked):
+            return []
+        feature_set = features_of(store, bundle)
+        cohort = Cohort.at(bundle.record_type, asked, as_of)
+        frame = build_rows(session, cohort, feature_set, supposed)
     task = get_task(bundle.task).of_variant(bundle.variant)
     cohort, frame = asked_of(task, cohort, frame)
     if len(cohort) == 0:
@@ -84,10 +102,12 @@ def answer_records(
     worth = (
         yearly_values(store, cohort.ids.tolist(), as_of, supposed) if bundle.record_type == "account" else {}
     )
+    matrix = bundle.encoder.encode(frame)
+    parts = bundle.estimator.parts(matrix)
     said = _Said(
         bundle=bundle,
-        scores=bundle.predict(frame),
-        reasons=explain_rows(bundle, feature_set, frame),
+        scores=bundle.predict_encoded(matrix, parts),
+        reasons=explain_rows(bundle, feature_set, frame, bundle.explain_encoded(matrix, parts)),
         own_days=own_days(task, frame),
     )
     return [
@@ -138,9 +158,8 @@ def _not_enough(record_id: int, reasons: list[Reason]) -> NewPrediction:
     return NewPrediction(record_id=record_id, probability=None, score=None, grade=None, reasons=reasons)
 
 
-def _willing(store: Store, record_type: str, ids: Sequence[int]) -> list[int]:
-    with store.reading() as session:
-        silent = set(list_opted_out(session, SCORED_TYPES[record_type], ids)) if len(ids) else set()
+def _willing(session: Session, record_type: str, ids: Sequence[int]) -> list[int]:
+    silent = set(list_opted_out(session, SCORED_TYPES[record_type], ids)) if len(ids) else set()
     return [record_id for record_id in ids if record_id not in silent]
 
 
@@ -176,6 +195,10 @@ def features_of(store: Store, bundle: ModelBundle) -> FeatureSet:
 
     Features that were added since are no obstacle; one that is gone or means something else is.
     """
+    return store.recall.get(("features", bundle.sha256), lambda: _read_features_of(store, bundle))
+
+
+def _read_features_of(store: Store, bundle: ModelBundle) -> FeatureSet:
     present = feature_set_for(store, bundle.task, retired=True)
     gone = [name for name in bundle.features if name not in present.names]
     if gone:

@@ -73,7 +73,7 @@ def ask_supposed(store: Store, champions: Champions, user: User, draft: Draft) -
     if said is None:
         what = draft.model.record_type
         raise NotEnoughDataError(f"{champion.task} would not be asked of such a {what} at present")
-    return _as_prediction(champion, said, as_of)
+    return as_prediction(champion, said, as_of)
 
 
 def _prepare(
@@ -129,7 +129,7 @@ def _opted_out(session: Session, record: Record) -> bool:
     return isinstance(record, Contact) and record.scoring_opt_out
 
 
-def _as_prediction(champion: Champion, said: NewPrediction, as_of: datetime) -> Prediction:
+def as_prediction(champion: Champion, said: NewPrediction, as_of: datetime) -> Prediction:
     """Return an answer in the form of a stored one."""
     return Prediction(
         task=champion.task,

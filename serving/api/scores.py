@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import date
 from decimal import Decimal
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 from flask import Response
 from flask_openapi.blueprint import APIBlueprint
@@ -47,6 +47,7 @@ from serving.payloads import (
 from serving.problems import PREFIX, kind_of
 from serving.score_history import PARTS_AT_ONCE, read_newest, read_score_history
 from serving.scoring_many import ask_many, write_many
+from serving.scoring_now import get_to_score, tell_now
 from serving.service import service
 from serving.supposed import Draft, ask_supposed
 
@@ -278,6 +279,19 @@ def list_score_history(path: ScoredPath, query: ScoreHistoryQuery) -> Response:
             for entry in page.entries
         ]
     return answer(ScoreHistory(items=items, next_cursor=page.next_cursor))
+
+
+@api.get("/<type>/<int:id>/score", responses={"200": SupposedScore, **documented(403, 404, 409, 503)})
+@requires(Scope.SCORE)
+def tell_score(path: ScoredPath) -> Response:
+    """Say what scoring a record now would say; nothing of it is stored, and the record shows what it did."""
+    running = service()
+    model = cast("type[Lead]", MODELS[path.type])  # or another of the three
+    record = get_to_score(running.store, caller(), model, path.id)
+    made = tell_now(running.store, running.champions, record)
+    with running.store.reading() as session:
+        given = _supposed_out(Reader(session, caller()), made)
+    return answer(given)
 
 
 _SUPPOSED = {"200": SupposedScore, **documented(400, 403, 404, 409, 413, 415, 503)}
