@@ -12,6 +12,7 @@ from crm_core import (  # noqa: F401  their tables belong to Base
     logins,
     predictions,
     promotions,
+    rescoring,
     search_index,
     shadows,
     tokens,
