@@ -13,6 +13,7 @@ from sqlalchemy import Column, Connection, MetaData, insert, text
 from crm_core import (  # noqa: F401  their tables belong to Base
     access,
     duplicates,
+    jobs,
     logins,
     migrations,
     promotions,
