@@ -33,6 +33,7 @@ from serving.api import (
     versions,
     what_if,
 )
+from serving.api import rescoring as rescoring_api
 from serving.api.blueprint import PREFIX, ApiRequest
 from serving.champions import Champions
 from serving.home import session_secret
@@ -112,6 +113,7 @@ def create_app(
         people,
         predictions,
         versions,
+        rescoring_api,
         job_queue,
         health,
     ):

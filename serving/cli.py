@@ -24,6 +24,7 @@ from serving.commands import (
     search,
     versions,
     watch,
+    worker,
 )
 from serving.commands.options import home_option, json_option, read_instant
 from serving.console import answer, say, stage, table
@@ -423,6 +424,8 @@ for _command in (
     forecast.forecast,
     said.said,
     watch.watch,
+    worker.worker,
+    worker.rescoring,
     jobs.jobs,
 ):
     main.add_command(_command)

@@ -41,6 +41,7 @@ API = frozenset(
         "jobs",
         "people",
         "predictions",
+        "rescoring",
         "models",
         "health",
     }
