@@ -25,11 +25,15 @@ CRMError
 ├── StoreBusyError                 somebody else keeps the database in use
 ├── SettingsError                  a setting that is unknown or has a bad value
 ├── HomeInUseError                 the home folder holds other data
+├── BackupError                    a backup that cannot be taken, or is damaged
 ├── MappingError                   an import mapping that cannot be used
 │   └── SourceFileError            a file to import that is missing, damaged or not what the mapping says
 ├── ExportFolderError              a folder that an export cannot write to
 ├── JobError                       a job that was not done this time
 │   └── HopelessJobError           a job that no further attempt can do
+├── OutboundError                  a request to another system that went wrong
+│   ├── AddressRefusedError        an address that requests must not go to
+│   └── NoAnswerError              the other system cannot be reached, or does not speak HTTP
 ├── FeatureError                   a declaration of a feature that cannot hold
 │   ├── OutcomeFieldError          a field written at the outcome used as an input
 │   └── FeatureSetMismatchError    a model made for another feature set
@@ -215,6 +219,10 @@ class HomeInUseError(CRMError):
     """The home folder holds data that this would overwrite."""
 
 
+class BackupError(CRMError):
+    """A backup that cannot be taken, or one that is damaged or of another kind."""
+
+
 class MappingError(CRMError):
     """An import mapping that cannot be used."""
 
@@ -237,6 +245,18 @@ class JobError(CRMError):
 
 class HopelessJobError(JobError):
     """A job that no further attempt can do."""
+
+
+class OutboundError(CRMError):
+    """A request to another system that went wrong."""
+
+
+class AddressRefusedError(OutboundError):
+    """An address that requests must not go to: inside our own network, or written to look like another."""
+
+
+class NoAnswerError(OutboundError):
+    """The other system cannot be reached, takes too long, or does not speak HTTP."""
 
 
 class FeatureError(CRMError):

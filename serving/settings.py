@@ -13,6 +13,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from crm_core.errors import SettingsError
 from serving.home import Home
+from serving.networks import read_networks
 
 PREFIX = "CRM_"
 _READ_BY_TESTS = {"CRM_REAL_DATA"}
@@ -61,6 +62,10 @@ class Settings(BaseSettings):
         description="Records a day and task that a challenger scores beside the champion, unseen; 0: none.",
         ge=0,
     )
+    metrics_open: bool = Field(
+        default=False,
+        description="Whoever reaches the service may read `/metrics`, without a key.",
+    )
     job_threads: int = Field(
         default=4,
         description="Mails, webhooks and other jobs that `crm serve` does at once; 0: none, others do them.",
@@ -95,6 +100,13 @@ class Settings(BaseSettings):
     mail_from: str | None = Field(
         default=None, validate_default=True, description="Address that mails come from; needed to send any."
     )
+    webhook_allow_http: bool = Field(
+        default=False, description="Send webhooks and other requests to `http://` addresses, too."
+    )
+    webhook_allow_networks: str = Field(
+        default="",
+        description="Own networks that webhooks and other requests may reach, as `10.0.0.0/8,fd00::/8`.",
+    )
     session_hours: int = Field(
         default=12, description="Hours after which a person logs in again.", ge=1, le=720
     )
@@ -121,6 +133,15 @@ class Settings(BaseSettings):
     def _known_zone(cls, value: str) -> str:
         if value not in zoneinfo.available_timezones():
             raise ValueError("no such time zone; expected a name like Asia/Shanghai")
+        return value
+
+    @field_validator("webhook_allow_networks")
+    @classmethod
+    def _networks(cls, value: str) -> str:
+        try:
+            read_networks(value)
+        except ValueError as error:
+            raise ValueError(f"expected networks like 10.0.0.0/8, separated by commas: {error}") from error
         return value
 
     @field_validator("smtp_tls")
