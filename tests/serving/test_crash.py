@@ -6,10 +6,10 @@ By default a few boundaries of each kind are tried; with EVERY_BOUNDARY=1 in the
 from __future__ import annotations
 
 import json
-import os
 import random
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select, text
 
-from crm_core.changes import Cursor, newest_sequence
+from crm_core.changes import Change, Cursor, newest_sequence
 from crm_core.clock import FixedClock
 from crm_core.predictions import Prediction, list_predictions
 from crm_core.records import Activity, Lead
@@ -29,15 +29,17 @@ from crm_core.store import Store
 from serving.rescoring import CURSOR
 from tests.factories import make_activity, make_lead
 from tests.serving.both_databases import *  # noqa: F403  its fixtures
-from tests.serving.crash import counting, said_of
+from tests.serving.crash import EVERY_BOUNDARY, counting, said_of
 from tests.serving.hand_made import HandMadeModel
 
 ROOT = Path(__file__).resolve().parents[2]
 LEADS = 5
-TRIED = 10
-EVERY_BOUNDARY = "EVERY_BOUNDARY" in os.environ
+TRIED = 6
 
-Run = Callable[..., dict[str, Any]]
+pytestmark = pytest.mark.timeout(1800 if EVERY_BOUNDARY else 120)
+ROUNDS = 20 if EVERY_BOUNDARY else 3
+
+Run = Callable[..., list[dict[str, Any]]]
 
 
 @pytest.fixture(scope="module")
@@ -53,18 +55,16 @@ def processes() -> Iterator[subprocess.Popen[str]]:
 
 
 @pytest.fixture
-def run(processes: subprocess.Popen[str], store: Store, clock: FixedClock) -> Run:
-    """Run re-scoring in a process of its own, until it is done or killed at a boundary."""
+def run(processes: subprocess.Popen[str], store: Store) -> Run:
+    """Run re-scoring in processes of their own, until each is done or killed at a boundary."""
 
-    def run_it(boundary: int | None = None) -> dict[str, Any]:
+    def run_it(*boundaries: int | None, now: str | None = None) -> list[dict[str, Any]]:
         assert processes.stdin is not None
         assert processes.stdout is not None
         url = store.engine.url.render_as_string(hide_password=False)
-        job = {"url": url, "now": clock.now().isoformat(), "boundary": boundary}
-        processes.stdin.write(json.dumps(job) + "\n")
+        processes.stdin.write(json.dumps({"url": url, "now": now, "boundaries": boundaries}) + "\n")
         processes.stdin.flush()
-        ended: dict[str, Any] = json.loads(processes.stdout.readline())
-        wait_until_alone(store)
+        ended: list[dict[str, Any]] = json.loads(processes.stdout.readline())
         return ended
 
     return run_it
@@ -87,9 +87,12 @@ def wait_until_alone(store: Store) -> None:
 
 
 def run_again(store: Store) -> None:
+    wait_until_alone(store)
     rescorer = counting(store)
+    rescorer.beat()
     while rescorer.run_once():
         pass
+    rescorer.leave()
 
 
 def check_leads(store: Store) -> None:
@@ -144,11 +147,13 @@ def test_killed_at_any_statement_of_following_changes(
                 make_activity(transaction, lead_id=lead_id)
 
     change()
-    count = run()["passed"]
+    count = run(None, now=clock.now().isoformat())[0]["passed"]
     rounds = boundaries(count)
     for boundary in rounds:
         change()
-        assert run(boundary)["killed"], f"boundary {boundary} of {count} was not reached"
+        assert run(boundary, now=clock.now().isoformat())[0]["killed"], (
+            f"boundary {boundary} of {count} was not reached"
+        )
         clock.advance(timedelta(seconds=40))
         run_again(store)
         check_leads(store)
@@ -160,14 +165,58 @@ def test_killed_at_any_statement_of_a_sweep(
     store: Store, clock: FixedClock, leads: list[int], run: Run
 ) -> None:
     clock.advance(timedelta(days=1))
-    count = run()["passed"]
+    count = run(None, now=clock.now().isoformat())[0]["passed"]
     rounds = boundaries(count)
     for boundary in rounds:
         clock.advance(timedelta(days=1))
-        assert run(boundary)["killed"], f"boundary {boundary} of {count} was not reached"
+        assert run(boundary, now=clock.now().isoformat())[0]["killed"], (
+            f"boundary {boundary} of {count} was not reached"
+        )
         clock.advance(timedelta(seconds=40))
         run_again(store)
         check_leads(store)
     with store.reading() as session:
         asked = session.execute(select(Prediction.record_id, func.count()).group_by(Prediction.record_id))
         assert {row[0]: row[1] for row in asked} == dict.fromkeys(leads, len(rounds) + 2)
+
+
+def test_two_workers_killed_again_and_again_while_people_write(
+    store: Store, leads: list[int], run: Run
+) -> None:
+    rounds, drawn = ROUNDS, random.Random(7)
+    now = Store(store.engine.url.render_as_string(hide_password=False))  # on the clock of the day
+    run_again(now)
+    count = run(None)[0]["passed"] + 60
+    for _ in range(rounds):
+        writers = [threading.Thread(target=write, args=(now, leads, drawn.random())) for _ in range(2)]
+        for writer in writers:
+            writer.start()
+        while any(writer.is_alive() for writer in writers):
+            run(drawn.randint(1, count), drawn.randint(1, count))
+        for writer in writers:
+            writer.join()
+    run_again(now)
+    check_leads(now)
+    for answers in said(now).values():
+        known = [each for each in answers[2:] if each is not None]  # after the sweeps
+        assert known == sorted(set(known)), "nothing is said twice"
+    with now.reading() as session:
+        edits = session.scalars(select(Change.record_id).where(Change.field == "title")).all()
+        versions = dict.fromkeys(leads, 1) | {one: times + 1 for one, times in Counter(edits).items()}
+        assert {lead.id: lead.version for lead in session.scalars(select(Lead))} == versions
+    now.close()
+
+
+def write(store: Store, leads: list[int], seed: float) -> None:
+    """Log calls and edit leads, one after another and in any order."""
+    drawn = random.Random(seed)
+    for number in range(15):
+        some = drawn.sample(leads, 2)
+        with store.transaction() as transaction:
+            for lead_id in sorted(some, reverse=True):  # the other way round than those who score
+                if drawn.random() < 0.5:
+                    make_activity(transaction, lead_id=lead_id)
+                else:
+                    lead = transaction.get(Lead, lead_id)
+                    transaction.update(lead, {"title": f"{seed} {number}"})
+        time.sleep(drawn.random() / 50)
