@@ -127,10 +127,11 @@ def test_a_question_waits_for_those_who_still_write_so_that_it_can_be_asked_agai
         make_activity(transaction, lead_id=lead_id)
     answering = threading.Thread(target=run_dry, args=(rescorer,))
     with now.transaction() as transaction:
-        make_activity(transaction, lead_id=lead_id)
-        transaction.session.flush()
+        transaction.create(Activity(kind="call", lead_id=lead_id))  # without a lock on the lead
         answering.start()
-        while now.engine.dialect.name == "postgresql" and not read_state(now).at_work:
+        while (
+            answering.is_alive() and now.engine.dialect.name == "postgresql" and not read_state(now).at_work
+        ):
             time.sleep(0.01)
         answering.join(0.5)
     answering.join()
