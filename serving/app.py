@@ -20,6 +20,7 @@ from crm_core.errors import CRMError
 from crm_core.store import Store
 from serving import metrics, problems, web
 from serving.api import (
+    changes,
     customers,
     deals,
     finding,
@@ -27,8 +28,12 @@ from serving.api import (
     health,
     job_queue,
     leads,
+    operations,
     people,
     predictions,
+    records,
+    records_batch,
+    records_verbs,
     specification,
     tokens,
     versions,
@@ -39,11 +44,12 @@ from serving.api.blueprint import PREFIX, ApiRequest, answer_once
 from serving.champions import Champions
 from serving.home import session_secret
 from serving.job_handlers import Jobs
+from serving.journal import people_told
 from serving.logs import get_log
 from serving.modelling import scorer_loader
 from serving.payloads import Problem
 from serving.rescoring import RescoringThread
-from serving.service import Service, end_page_session
+from serving.service import Service, end_page_session, service
 from serving.settings import Settings
 
 LONGEST_BODY = 2**20
@@ -68,6 +74,9 @@ HEADERS = {
 _PARTS = (
     leads,
     deals,
+    records_verbs,
+    records_batch,
+    changes,
     customers,
     forecast,
     what_if,
@@ -77,6 +86,7 @@ _PARTS = (
     versions,
     rescoring_api,
     tokens,
+    operations,
     job_queue,
     health,
 )
@@ -130,8 +140,8 @@ def create_app(
     app.after_request(_finish)
     app.teardown_request(end_page_session)
     _handle_errors(app)
-    for part in _PARTS:
-        app.register_api(part.api)
+    for api in dict.fromkeys([*(part.api for part in _PARTS), *records.blueprints().values()]):
+        app.register_api(api)
     web.register(app)
     specification.register(app)
     return app
@@ -164,6 +174,9 @@ def _finish(response: Response) -> Response:
     for name, value in HEADERS.items():
         response.headers.setdefault(name, value)
     response.headers["X-Request-ID"] = g.request_id
+    if "standing" in g:
+        response.headers.update(g.standing.headers())
+    _write_down_reads(response)
     if request.endpoint is None or not request.endpoint.endswith("static"):
         response.headers.setdefault("Cache-Control", "no-store")
     seconds = time.perf_counter() - g.began
@@ -179,6 +192,13 @@ def _finish(response: Response) -> Response:
         user=caller.id if caller else None,
     )
     return response
+
+
+def _write_down_reads(response: Response) -> None:
+    if "people_told" in g:
+        running = service()
+        if told := people_told(response, running.store.clock.now()):
+            running.journal.note(told)
 
 
 def _invalid(error: ValidationError) -> Response:

@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 
 from crm_core.store import Store
 from serving.champions import Champions
+from serving.connectors.scheduled import schedule_all
 from serving.job_handlers import Jobs
 from serving.logs import get_log, start_logging
 from serving.modelling import challenger_loader, scorer_loader
@@ -72,6 +73,7 @@ def _work_on(settings: Settings, store: Store, rescorer: Rescorer, stopping: thr
     jobs = Jobs(settings, store) if settings.job_threads else None
     thread.start()
     if jobs is not None:
+        schedule_all(settings, store)
         jobs.start()
     stopping.wait()
     thread.stop(STOPPING_SECONDS)

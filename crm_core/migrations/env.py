@@ -7,15 +7,18 @@ from alembic import context
 from crm_core import (  # noqa: F401  their tables belong to Base
     access,
     changes,
+    connections,
     duplicates,
     fields,
     idempotency,
     jobs,
     logins,
+    operations,
     predictions,
     promotions,
     rescoring,
     search_index,
+    sessions,
     shadows,
     tokens,
 )
