@@ -41,6 +41,7 @@ from serving.api import (
     webhooks,
     what_if,
 )
+from serving.api import rescoring as rescoring_api
 from serving.api.blueprint import PREFIX, ApiRequest, answer_once
 from serving.champions import Champions
 from serving.home import session_secret
@@ -87,6 +88,7 @@ _PARTS = (
     people,
     predictions,
     versions,
+    rescoring_api,
     tokens,
     operations,
     job_queue,

@@ -29,6 +29,7 @@ from serving.commands import (
     tokens,
     versions,
     watch,
+    worker,
 )
 from serving.commands.options import home_option, json_option, read_instant
 from serving.console import answer, say, stage, table
@@ -417,6 +418,8 @@ for _command in (
     rescore.rescore,
     said.said,
     watch.watch,
+    worker.worker,
+    worker.rescoring,
     backup.backup,
     backup.restore,
     connectors.connectors,

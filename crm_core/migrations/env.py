@@ -17,6 +17,7 @@ from crm_core import (  # noqa: F401  their tables belong to Base
     operations,
     predictions,
     promotions,
+    rescoring,
     search_index,
     sessions,
     shadows,

@@ -67,8 +67,9 @@ ABOUT_MODELS = (
     "GET /models/{task}/shadow",
     "GET /predictions/{id}",
     "POST /predictions/{id}/recompute",
+    "GET /rescoring",
 )
-"""Who may ask is tested with what they answer, in test_explaining."""
+"""Who may ask is tested with what they answer, in test_explaining and test_worker."""
 KEYS = ("GET /me", "GET /tokens", "POST /tokens", "DELETE /tokens/{id}")
 """Who may ask is tested with what they answer, in test_api_tokens."""
 JOBS = ("GET /jobs", "GET /jobs/{id}", "POST /jobs/{id}/revive")
