@@ -519,6 +519,12 @@ def check_may_handle_people(user: User) -> None:
         raise _denied(user, "export or erase what is held about people")
 
 
+def check_may_operate(user: User) -> None:
+    """Raise AccessDeniedError for a role that may not look after jobs, webhooks and mail."""
+    if user.role != Role.ADMIN:
+        raise _denied(user, "look after jobs and webhooks")
+
+
 def check_may_merge_by_rule(user: User) -> None:
     """Raise AccessDeniedError for a role that may not merge records of everybody at once."""
     if user.role != Role.ADMIN:

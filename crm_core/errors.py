@@ -29,6 +29,8 @@ CRMError
 ├── MappingError                   an import mapping that cannot be used
 │   └── SourceFileError            a file to import that is missing, damaged or not what the mapping says
 ├── ExportFolderError              a folder that an export cannot write to
+├── JobError                       a job that was not done this time
+│   └── HopelessJobError           a job that no further attempt can do
 ├── FeatureError                   a declaration of a feature that cannot hold
 │   ├── OutcomeFieldError          a field written at the outcome used as an input
 │   └── FeatureSetMismatchError    a model made for another feature set
@@ -44,6 +46,8 @@ CRMError
 """
 
 from __future__ import annotations
+
+from datetime import timedelta
 
 
 class CRMError(Exception):
@@ -231,6 +235,18 @@ class SourceFileError(MappingError):
 
 class ExportFolderError(CRMError):
     """A folder that an export cannot write to."""
+
+
+class JobError(CRMError):
+    """A job that was not done this time; it may say how long to wait before the next."""
+
+    def __init__(self, message: str, *, retry_after: timedelta | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class HopelessJobError(JobError):
+    """A job that no further attempt can do."""
 
 
 class FeatureError(CRMError):

@@ -25,6 +25,7 @@ from serving.api import (
     finding,
     forecast,
     health,
+    job_queue,
     leads,
     people,
     predictions,
@@ -35,6 +36,7 @@ from serving.api import (
 from serving.api.blueprint import PREFIX, ApiRequest
 from serving.champions import Champions
 from serving.home import session_secret
+from serving.job_handlers import Jobs
 from serving.logs import get_log
 from serving.modelling import scorer_loader
 from serving.payloads import Problem
@@ -75,6 +77,7 @@ def create_app(
     store: Store,
     champions: Champions | None = None,
     rescoring: RescoringThread | None = None,
+    jobs: Jobs | None = None,
 ) -> OpenAPI:
     """Return the application that serves `store`, with the models promoted in it unless others are given.
 
@@ -94,12 +97,24 @@ def create_app(
     app.openapi_version = "3.1.0"
     _configure(app, settings)
     with app.app_context():
-        Service(settings=settings, store=store, champions=champions, rescoring=rescoring).install()
+        Service(settings=settings, store=store, champions=champions, rescoring=rescoring, jobs=jobs).install()
     app.before_request(_begin)
     app.after_request(_finish)
     app.teardown_request(end_page_session)
     _handle_errors(app)
-    for part in (leads, deals, customers, forecast, what_if, finding, people, predictions, versions, health):
+    for part in (
+        leads,
+        deals,
+        customers,
+        forecast,
+        what_if,
+        finding,
+        people,
+        predictions,
+        versions,
+        job_queue,
+        health,
+    ):
         app.register_api(part.api)
     web.register(app)
     specification.register(app)

@@ -18,6 +18,7 @@ from serving.commands import (
     duplicates,
     explain,
     forecast,
+    jobs,
     person,
     said,
     search,
@@ -422,6 +423,7 @@ for _command in (
     forecast.forecast,
     said.said,
     watch.watch,
+    jobs.jobs,
 ):
     main.add_command(_command)
 for _command in (versions.promote, versions.rollback, versions.history, versions.shadow):

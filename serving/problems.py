@@ -58,6 +58,8 @@ KINDS: dict[type[errors.CRMError], Kind] = {
     errors.MappingError: _kind(422, "mapping", "The import mapping cannot be used"),
     errors.SourceFileError: _kind(422, "source-file", "A file to import cannot be used"),
     errors.ExportFolderError: _kind(500, "export-folder", "The export cannot be written"),
+    errors.JobError: _kind(503, "job", "The work was not done this time"),
+    errors.HopelessJobError: _kind(409, "hopeless-job", "The work cannot be done"),
     errors.FeatureError: _kind(500, "feature", "A feature is declared wrongly"),
     errors.OutcomeFieldError: _kind(
         422, "outcome-field", "A field written at the outcome cannot be an input"

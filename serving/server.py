@@ -17,6 +17,7 @@ from crm_core.errors import SettingsError
 from crm_core.store import Store
 from serving.app import LONGEST_BODY, create_app
 from serving.champions import Champions
+from serving.job_handlers import Jobs
 from serving.logs import get_log, start_logging
 from serving.modelling import challenger_loader, scorer_loader
 from serving.rescoring import Rescorer, RescoringThread
@@ -34,11 +35,14 @@ def serve(settings: Settings, store: Store, *, ready: Callable[[str], None]) -> 
     start_logging(settings.home_folder.logs, level=settings.log_level)
     champions = Champions(store, scorer_loader(settings.home_folder, store))
     thread = RescoringThread(_rescorer(settings, store, champions)) if settings.rescoring else None
+    jobs = Jobs(settings, store) if settings.job_threads else None
     sockets: dict[int, Any] = {}
-    server = _listen(create_app(settings, store, champions, thread), settings, sockets)
+    server = _listen(create_app(settings, store, champions, thread, jobs), settings, sockets)
     _stop_on_signals(sockets)
     if thread is not None:
         thread.start()
+    if jobs is not None:
+        jobs.start()
     port = next(each.effective_port for each in sockets.values() if isinstance(each, BaseWSGIServer))
     _log.info("serving", host=settings.host, port=port, rescoring=thread is not None)
     ready(f"http://{_shown(settings.host)}:{port}")
@@ -47,6 +51,8 @@ def serve(settings: Settings, store: Store, *, ready: Callable[[str], None]) -> 
     finally:
         if thread is not None:
             thread.stop()
+        if jobs is not None:
+            jobs.stop()
         server.close()
         store.close()
         _log.info("stopped")

@@ -14,6 +14,7 @@ from crm_core.changes import Source
 from crm_core.records import User
 from crm_core.store import Store, Transaction
 from serving.champions import Champions
+from serving.job_handlers import Jobs
 from serving.rescoring import RescoringThread
 from serving.settings import Settings
 
@@ -28,6 +29,7 @@ class Service:
     store: Store
     champions: Champions
     rescoring: RescoringThread | None = None
+    jobs: Jobs | None = None
 
     def install(self) -> None:
         """Put this on the current application."""

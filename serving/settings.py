@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import zoneinfo
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import AliasChoices, Field, ValidationError, field_validator
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from crm_core.errors import SettingsError
@@ -15,6 +16,7 @@ from serving.home import Home
 
 PREFIX = "CRM_"
 _READ_BY_TESTS = {"CRM_REAL_DATA"}
+_MAIL_ADDRESS = re.compile(r"[\x21-\x7e]+@[A-Za-z0-9.-]+")
 _CHECKOUT = Path(__file__).resolve().parent.parent
 
 
@@ -53,6 +55,40 @@ class Settings(BaseSettings):
         description="Records a day and task that a challenger scores beside the champion, unseen; 0: none.",
         ge=0,
     )
+    job_threads: int = Field(
+        default=4,
+        description="Mails, webhooks and other jobs that `crm serve` does at once; 0: none, others do them.",
+        ge=0,
+        le=64,
+    )
+    smtp_host: str | None = Field(
+        default=None,
+        description="Mail server that mails are sent through; without one, mail is off.",
+        min_length=1,
+    )
+    smtp_port: int | None = Field(
+        default=None,
+        description="Port of the mail server; default 25, 587 or 465 by `CRM_SMTP_TLS`.",
+        ge=1,
+        le=65535,
+    )
+    smtp_user: str | None = Field(
+        default=None, description="Name to log in with at the mail server.", min_length=1
+    )
+    smtp_password: SecretStr | None = Field(
+        default=None, description="Password to log in with at the mail server."
+    )
+    smtp_password_file: Path | None = Field(
+        default=None, description="File that holds this password, in place of `CRM_SMTP_PASSWORD`."
+    )
+    smtp_tls: Literal["none", "starttls", "tls"] = Field(
+        default="starttls",
+        validate_default=True,
+        description="How the way to the mail server is encrypted; `none` only without a password.",
+    )
+    mail_from: str | None = Field(
+        default=None, validate_default=True, description="Address that mails come from; needed to send any."
+    )
     session_hours: int = Field(
         default=12, description="Hours after which a person logs in again.", ge=1, le=720
     )
@@ -69,6 +105,27 @@ class Settings(BaseSettings):
     def _known_zone(cls, value: str) -> str:
         if value not in zoneinfo.available_timezones():
             raise ValueError("no such time zone; expected a name like Asia/Shanghai")
+        return value
+
+    @field_validator("smtp_tls")
+    @classmethod
+    def _no_password_in_the_clear(cls, value: str, info: ValidationInfo) -> str:
+        told = [info.data.get(name) is not None for name in ("smtp_password", "smtp_password_file")]
+        if all(told):
+            raise ValueError("CRM_SMTP_PASSWORD and CRM_SMTP_PASSWORD_FILE are both set; expected one")
+        if (info.data.get("smtp_user") is not None) != any(told):
+            raise ValueError("CRM_SMTP_USER and a password go together")
+        if value == "none" and any(told):
+            raise ValueError("a password would travel in the clear; expected starttls or tls")
+        return value
+
+    @field_validator("mail_from")
+    @classmethod
+    def _address(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is None and info.data.get("smtp_host") is not None:
+            raise ValueError("CRM_SMTP_HOST is set; expected the address that mails come from")
+        if value is not None and not _MAIL_ADDRESS.fullmatch(value):
+            raise ValueError("expected a mail address like crm@example.com")
         return value
 
     @property

@@ -10,6 +10,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from crm_core.changes import Cursor, newest_sequence
 from serving.api.blueprint import answer
+from serving.job_handlers import readiness
 from serving.payloads import Health, Part, Readiness
 from serving.rescoring import CURSOR
 from serving.service import service
@@ -27,7 +28,7 @@ def get_health() -> Response:
 def get_readiness() -> Response:
     """Tell of each part whether it is ready; 503 if records cannot be read."""
     store = _store()
-    parts = [store, *_models(), *(_rescoring() if store.ok else [])]
+    parts = [store, *_models(), *(_rescoring() if store.ok else []), *(_jobs() if store.ok else [])]
     if not store.ok:
         return answer(Readiness(status="not_ready", parts=parts), 503)
     ready = all(part.ok for part in parts)
@@ -52,6 +53,11 @@ def _models() -> list[Part]:
     for task, trouble in champions.troubles.items():
         parts.append(Part(name=f"{task}.next", ok=False, detail=f"{trouble.model_version}: {trouble.error}"))
     return parts
+
+
+def _jobs() -> list[Part]:
+    running = service()
+    return readiness(running.settings, running.store, running.jobs)
 
 
 def _rescoring() -> list[Part]:

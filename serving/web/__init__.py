@@ -38,6 +38,7 @@ API = frozenset(
         "forecast",
         "what_if",
         "finding",
+        "jobs",
         "people",
         "predictions",
         "models",
