@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import Final
+from typing import Final, TypeVar
 
 from sqlalchemy import BigInteger, and_, case, exists, func, or_, select, type_coerce
 from sqlalchemy.dialects import postgresql, sqlite
@@ -62,6 +62,7 @@ CURSOR: Final = "alerts"
 _FRESH = int(FRESH.total_seconds()) * SECOND
 
 Scored = Account | Deal
+S = TypeVar("S", bound=Scored)
 Running = dict[int, dict[Kind, datetime]]
 
 
@@ -103,9 +104,7 @@ def due_steps(
 ) -> list[Due]:
     """Return what begins and ends for records, as they are now; those with nothing to write are left out."""
     model = ALERTED_TYPES[record_type]
-    query = select(model).where(model.id.in_(ids)).order_by(model.id)
-    records: Sequence[Scored] = session.scalars(query, execution_options={"populate_existing": True}).all()
-    seen = _Seen(records=records)
+    seen = _Seen(records=_read(session, model, ids))
     seen.running = _running(session, record_type, ids)
     seen.silent = list_opted_out(session, model, ids)
     seen.said = _shown(session, model, ids)
@@ -183,6 +182,11 @@ def list_to_look_at(session: Session, record_type: str, *, after: int, limit: in
 
 
 # ---------------------------------------------------------------- what is known
+
+
+def _read(session: Session, model: type[S], ids: Collection[int]) -> Sequence[S]:
+    query = select(model).where(model.id.in_(ids)).order_by(model.id)
+    return session.scalars(query, execution_options={"populate_existing": True}).all()
 
 
 def _running(session: Session, record_type: str, ids: Collection[int]) -> Running:

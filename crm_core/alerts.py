@@ -152,7 +152,7 @@ class AlertReceiver(Base):
     why: Mapped[str] = mapped_column(String(10))
     told_at: Mapped[datetime | None] = mapped_column(Instant, comment="NULL: not yet")
 
-    __table_args__ = (Index("ix_alert_receivers_user_id_told_at", "user_id", "told_at"),)
+    __table_args__ = (Index("ix_alert_receivers_told_at_user_id", "told_at", "user_id"),)
 
 
 class AlertPreference(Base):

@@ -8,7 +8,7 @@ from alembic import op
 import crm_core.columns
 
 revision = "0008"
-down_revision = "0005"
+down_revision = "0006"
 branch_labels = None
 depends_on = None
 
@@ -92,7 +92,7 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["user_id"], ["users.id"], name=op.f("fk_alert_receivers_user_id")),
         sa.PrimaryKeyConstraint("alert_id", "user_id", name=op.f("pk_alert_receivers")),
     )
-    op.create_index("ix_alert_receivers_user_id_told_at", "alert_receivers", ["user_id", "told_at"])
+    op.create_index("ix_alert_receivers_told_at_user_id", "alert_receivers", ["told_at", "user_id"])
     op.create_table(
         "alert_preferences",
         sa.Column("user_id", _KEY, nullable=False),
