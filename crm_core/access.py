@@ -519,6 +519,12 @@ def check_may_handle_people(user: User) -> None:
         raise _denied(user, "export or erase what is held about people")
 
 
+def check_may_see_keys(user: User) -> None:
+    """Raise AccessDeniedError for a role that may not see the API keys of others."""
+    if user.role != Role.ADMIN:
+        raise _denied(user, "see the API keys of others")
+
+
 def check_may_operate(user: User) -> None:
     """Raise AccessDeniedError for a role that may not look after jobs, webhooks and mail."""
     if user.role != Role.ADMIN:

@@ -37,10 +37,14 @@ from typing import Any, Protocol
 from sqlalchemy import (
     BigInteger,
     ColumnElement,
+    Connection,
     ForeignKey,
     Index,
+    Integer,
     String,
+    delete,
     func,
+    insert,
     literal_column,
     select,
     text,
@@ -110,6 +114,19 @@ class Cursor(Base):
     batch_as_of: Mapped[datetime | None] = mapped_column(Instant, comment="the instant it asks from")
 
 
+class LogOffset(Base):
+    """What is added to the transaction ids of a PostgreSQL server, once the log was moved there from another.
+
+    Another server counts its transactions from its own beginning; without this, what it writes would come
+    before what the log holds already, and every reader of the log would miss it.
+    """
+
+    __tablename__ = "log_offset"
+
+    id: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    added: Mapped[int] = mapped_column(BigInteger)
+
+
 class Author(Protocol):
     """Who writes declarations, and when: the transaction that a session belongs to."""
 
@@ -143,6 +160,41 @@ def author_of(session: Session) -> Author:
     if author is None:
         raise RuntimeError("declarations are written inside Store.transaction, this session only reads")
     return author
+
+
+_ADDED = "coalesce((SELECT max(added) FROM log_offset), 0)"
+_TRANSACTION = "pg_current_xact_id()::text::bigint"
+
+
+def _snapshot(end: str) -> str:
+    return f"pg_snapshot_{end}(pg_current_snapshot())::text::bigint"
+
+
+def is_ahead(connection: Connection) -> bool:
+    """Return whether the log holds more transactions than this server has had: it was moved from another."""
+    if connection.dialect.name != "postgresql":
+        return False
+    horizon = connection.scalar(
+        text(f"SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint + {_ADDED}")
+    )
+    return _highest(connection) >= (horizon or 0)
+
+
+def adopt_log(connection: Connection) -> None:
+    """Have this server go on counting where the log ends, if it was moved from another server."""
+    if not is_ahead(connection):
+        return
+    own = connection.scalar(text(f"SELECT {_TRANSACTION}")) or 0
+    connection.execute(delete(LogOffset))
+    connection.execute(insert(LogOffset).values(id=1, added=_highest(connection) + 1 - own))
+
+
+def _highest(connection: Connection) -> int:
+    found = (
+        connection.scalar(select(func.max(column)))
+        for column in (Change.sequence, Cursor.position, Cursor.batch_until)
+    )
+    return max((each for each in found if each is not None), default=0)
 
 
 def list_changes(session: Session, *, after: int, limit: int) -> list[Change]:
@@ -179,14 +231,15 @@ def seen_transactions(session: Session) -> tuple[int, frozenset[int]] | None:
     """
     if session.get_bind().dialect.name != "postgresql":
         return None
-    _, limit, running = session.scalars(text("SELECT pg_current_snapshot()::text")).one().split(":")
-    return int(limit), frozenset(int(number) for number in running.split(",") if number)
+    snapshot, added = session.execute(text(f"SELECT pg_current_snapshot()::text, {_ADDED}")).one()
+    _, limit, running = snapshot.split(":")
+    return int(limit) + added, frozenset(int(number) + added for number in running.split(",") if number)
 
 
 def next_sequence(session: Session) -> int:
     """Return the sequence of the transaction that `session` is in, which must be one that writes."""
     if session.get_bind().dialect.name == "postgresql":
-        return int(session.execute(text("SELECT pg_current_xact_id()::text::bigint")).scalar_one())
+        return int(session.execute(text(f"SELECT {_TRANSACTION} + {_ADDED}")).scalar_one())
     # SQLite has one writer at a time: the order of ids is the order of commits.
     return (session.scalar(select(func.max(Change.id))) or 0) + 1
 
@@ -194,6 +247,8 @@ def next_sequence(session: Session) -> int:
 def _settled(session: Session) -> ColumnElement[bool]:
     """Return the condition that no transaction still running began before the one that wrote a row."""
     if session.get_bind().dialect.name == "postgresql":
-        horizon = literal_column("pg_snapshot_xmin(pg_current_snapshot())::text::bigint", BigInteger)
+        horizon = literal_column(
+            f"pg_snapshot_xmin(pg_current_snapshot())::text::bigint + {_ADDED}", BigInteger
+        )
         return Change.sequence < horizon
     return true()

@@ -26,6 +26,7 @@ CRMError
 ├── StoreBusyError                 somebody else keeps the database in use
 ├── SettingsError                  a setting that is unknown or has a bad value
 ├── HomeInUseError                 the home folder holds other data
+├── BackupError                    a backup that cannot be taken, or is damaged
 ├── MappingError                   an import mapping that cannot be used
 │   └── SourceFileError            a file to import that is missing, damaged or not what the mapping says
 ├── ExportFolderError              a folder that an export cannot write to
@@ -223,6 +224,10 @@ class SettingsError(CRMError):
 
 class HomeInUseError(CRMError):
     """The home folder holds data that this would overwrite."""
+
+
+class BackupError(CRMError):
+    """A backup that cannot be taken, or one that is damaged or of another kind."""
 
 
 class MappingError(CRMError):

@@ -18,7 +18,7 @@ from werkzeug.exceptions import HTTPException
 
 from crm_core.errors import CRMError
 from crm_core.store import Store
-from serving import problems, web
+from serving import metrics, problems, web
 from serving.api import (
     customers,
     deals,
@@ -30,10 +30,11 @@ from serving.api import (
     people,
     predictions,
     specification,
+    tokens,
     versions,
     what_if,
 )
-from serving.api.blueprint import PREFIX, ApiRequest
+from serving.api.blueprint import PREFIX, ApiRequest, answer_once
 from serving.champions import Champions
 from serving.home import session_secret
 from serving.job_handlers import Jobs
@@ -63,6 +64,22 @@ HEADERS = {
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
 }
 
+_PARTS = (
+    leads,
+    deals,
+    customers,
+    forecast,
+    what_if,
+    finding,
+    people,
+    predictions,
+    versions,
+    tokens,
+    job_queue,
+    health,
+)
+"""What the API consists of, in the order of its document."""
+
 _log = get_log("serving.requests")
 
 
@@ -70,6 +87,15 @@ class Application(OpenAPI):
     """A Flask application with an OpenAPI document."""
 
     request_class = ApiRequest
+
+    def dispatch_request(self) -> ResponseReturnValue:
+        """Answer the request; with an Idempotency-Key, only once."""
+        return answer_once(lambda: self.make_response(super(Application, self).dispatch_request()))
+
+    def generate_spec_json(self) -> None:
+        """Make the document, and add to every operation what is decided in one place for all."""
+        super().generate_spec_json()  # type: ignore[no-untyped-call] # as the framework has it
+        specification.complete(self, self.spec_json)
 
 
 def create_app(
@@ -102,19 +128,7 @@ def create_app(
     app.after_request(_finish)
     app.teardown_request(end_page_session)
     _handle_errors(app)
-    for part in (
-        leads,
-        deals,
-        customers,
-        forecast,
-        what_if,
-        finding,
-        people,
-        predictions,
-        versions,
-        job_queue,
-        health,
-    ):
+    for part in _PARTS:
         app.register_api(part.api)
     web.register(app)
     specification.register(app)
@@ -150,13 +164,16 @@ def _finish(response: Response) -> Response:
     response.headers["X-Request-ID"] = g.request_id
     if request.endpoint is None or not request.endpoint.endswith("static"):
         response.headers.setdefault("Cache-Control", "no-store")
+    seconds = time.perf_counter() - g.began
+    rule = str(request.url_rule) if request.url_rule else None
+    metrics.note_request(request.method, rule, response.status_code, seconds)
     caller = g.get("caller")
     _log.info(
         "request",
         method=request.method,
-        rule=str(request.url_rule) if request.url_rule else None,
+        rule=rule,
         status=response.status_code,
-        milliseconds=round((time.perf_counter() - g.began) * 1000, 1),
+        milliseconds=round(seconds * 1000, 1),
         user=caller.id if caller else None,
     )
     return response
@@ -173,7 +190,7 @@ def _handle_errors(app: Flask) -> None:
 
 
 def _wants_page() -> bool:
-    return not request.path.startswith((PREFIX, "/healthz", "/readyz"))
+    return not request.path.startswith((PREFIX, "/healthz", "/readyz", "/metrics"))
 
 
 def _on_error(error: CRMError) -> ResponseReturnValue:

@@ -17,7 +17,7 @@ from crm_core.columns import check_text
 from crm_core.errors import InvalidValueError
 from crm_core.records import User
 from crm_core.store import Store
-from crm_core.tokens import PREFIX, find_user_by_token
+from crm_core.tokens import PREFIX, Holder, find_holder, note_use, works_here
 
 SHORTEST_PASSWORD = 10
 _LETTERS = "abcdefghjkmnpqrstuvwxyz23456789"  # without those that look alike
@@ -60,7 +60,7 @@ def find_person(store: Store, session_id: str) -> Person | None:
     with store.reading() as session:
         user = session.get(User, int(number))
         session.expunge_all()
-    if user is None or not _may_log_in(user) or not hmac.compare_digest(mark, _password_mark(user)):
+    if user is None or not works_here(user) or not hmac.compare_digest(mark, _password_mark(user)):
         return None
     return Person(user)
 
@@ -69,7 +69,7 @@ def find_user_by_password(session: Session, email: str, password: str) -> User |
     """Return the person with this address and password; an unknown address takes as long as a known one."""
     query = select(User).where(func.lower(User.email) == email.strip().lower())
     user = session.scalars(query).one_or_none()
-    known = user is not None and _may_log_in(user)
+    known = user is not None and works_here(user)
     stored = user.password_hash if user is not None and known else None
     fits = _verify(stored or _hash_of_nothing(), password)
     return user if stored and fits else None
@@ -99,20 +99,20 @@ def new_password() -> str:
     return "-".join(groups)
 
 
-def find_caller(store: Store) -> User | None:
-    """Return the user that the request's API key belongs to, or None."""
+def find_caller(store: Store) -> Holder | None:
+    """Return who holds the request's API key, or None."""
     scheme, _, key = request.headers.get("Authorization", "").partition(" ")
     key = key.strip()
     if scheme.lower() != "bearer" or not key.startswith(PREFIX):
         return None
+    now = store.clock.now()
     with store.reading() as session:
-        user = find_user_by_token(session, key, now=store.clock.now())
+        holder = find_holder(session, key, now=now)
         session.expunge_all()
-    return user
-
-
-def _may_log_in(user: User) -> bool:
-    return user.active and user.deleted_at is None and user.left_at is None
+    if holder is not None and not holder.was_noted(now):
+        with store.transaction() as transaction:
+            note_use(transaction.session, holder.token_id, now=now)
+    return holder
 
 
 def _password_mark(user: User) -> str:

@@ -14,6 +14,7 @@ from crm_core.errors import CRMError
 from crm_core.store import Store
 from serving.commands import (
     backtest,
+    backup,
     declaring,
     duplicates,
     explain,
@@ -22,6 +23,7 @@ from serving.commands import (
     person,
     said,
     search,
+    tokens,
     versions,
     watch,
 )
@@ -389,19 +391,6 @@ def serve(host: str | None, port: int | None, home: Path | None) -> None:
 
 @main.command()
 @click.argument("email")
-@click.option("--name", default="command line", show_default=True, help="What the key is for.")
-@home_option
-@json_option
-def token(email: str, name: str, home: Path | None, as_json: bool) -> None:  # noqa: FBT001  click gives flags by name
-    """Make an API key that acts as the user with this address; it is shown once."""
-    from serving.people import make_token
-
-    key = make_token(open_store(load_settings(home=home)), email, name)
-    answer({"email": email, "token": key}, as_json=as_json, show=lambda: click.echo(key))
-
-
-@main.command()
-@click.argument("email")
 @home_option
 @json_option
 def password(email: str, home: Path | None, as_json: bool) -> None:  # noqa: FBT001  click gives flags by name
@@ -423,6 +412,10 @@ for _command in (
     forecast.forecast,
     said.said,
     watch.watch,
+    backup.backup,
+    backup.restore,
+    tokens.token,
+    tokens.tokens,
     jobs.jobs,
 ):
     main.add_command(_command)

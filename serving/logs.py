@@ -39,6 +39,8 @@ def start_logging(folder: Path | None, *, level: str) -> None:
     root.addHandler(handler)
     root.setLevel(level.upper())
     root.propagate = False
+    # It warns of every request that has to wait for a thread; how long requests took is measured anyway.
+    logging.getLogger("waitress.queue").setLevel(logging.ERROR)
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,

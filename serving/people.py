@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import func, select
@@ -12,9 +14,11 @@ from crm_core.changes import Source
 from crm_core.errors import RecordNotFoundError
 from crm_core.records import Role, User
 from crm_core.store import Store
-from crm_core.tokens import create_token
+from crm_core.tokens import Issued, Scope, Token, issue_token, list_tokens, revoke_token, scopes_of
 from serving.auth import new_password, set_password
 from serving.home import Home
+
+_MOST_LISTED = 10_000
 
 
 def init_home(home: Home, admin_email: str) -> dict[str, Any]:
@@ -31,11 +35,40 @@ def init_home(home: Home, admin_email: str) -> dict[str, Any]:
     return {"home": str(home.folder), "admin": admin_email, "password": password}
 
 
-def make_token(store: Store, email: str, name: str) -> str:
-    """Return a new API key that acts as the user with this address."""
+def make_token(
+    store: Store,
+    email: str,
+    name: str,
+    *,
+    scopes: Collection[Scope] | None = None,
+    lasts: timedelta | None = None,
+) -> Issued:
+    """Return a new API key that acts as the user with this address, within its scopes and time if any."""
     with store.transaction(source=Source.API) as transaction:
         user = _get_user(transaction.session, email)
-        return create_token(transaction.session, user_id=user.id, name=name, now=transaction.now)
+        return issue_token(
+            transaction.session,
+            user_id=user.id,
+            name=name,
+            now=transaction.now,
+            scopes=scopes,
+            expires_at=None if lasts is None else transaction.now + lasts,
+        )
+
+
+def list_keys(store: Store, email: str | None) -> list[dict[str, Any]]:
+    """Return what is kept of the keys of the user with this address, or of everybody's, newest first."""
+    with store.reading() as session:
+        user_id = None if email is None else _get_user(session, email).id
+        emails = {each.id: each.email for each in session.scalars(select(User))}
+        found = list_tokens(session, user_id=user_id, limit=_MOST_LISTED)
+        return [{"email": emails[token.user_id], **_told(token)} for token in found]
+
+
+def revoke_key(store: Store, token_id: int) -> dict[str, Any]:
+    """End a key for good."""
+    with store.transaction(source=Source.API) as transaction:
+        return _told(revoke_token(transaction.session, token_id, now=transaction.now))
 
 
 def reset_password(store: Store, email: str) -> str:
@@ -50,6 +83,20 @@ def find_user_id(store: Store, email: str) -> int:
     """Return the id of the user with this address."""
     with store.reading() as session:
         return _get_user(session, email).id
+
+
+def _told(token: Token) -> dict[str, Any]:
+    instants = ("created_at", "last_used_at", "expires_at", "revoked_at")
+    return {
+        "id": token.id,
+        "name": token.name,
+        "scopes": [scope for scope in Scope if scope in scopes_of(token)],
+        **{name: _iso(getattr(token, name)) for name in instants},
+    }
+
+
+def _iso(when: datetime | None) -> str | None:
+    return None if when is None else when.isoformat()
 
 
 def _get_user(session: Session, email: str) -> User:

@@ -55,6 +55,7 @@ KINDS: dict[type[errors.CRMError], Kind] = {
     errors.StoreBusyError: _kind(503, "store-busy", "The record store is in use elsewhere"),
     errors.SettingsError: _kind(500, "settings", "A setting cannot be used"),
     errors.HomeInUseError: _kind(409, "home-in-use", "The home folder holds other data"),
+    errors.BackupError: _kind(500, "backup", "The backup cannot be used"),
     errors.MappingError: _kind(422, "mapping", "The import mapping cannot be used"),
     errors.SourceFileError: _kind(422, "source-file", "A file to import cannot be used"),
     errors.ExportFolderError: _kind(500, "export-folder", "The export cannot be written"),
@@ -84,6 +85,10 @@ REQUEST_KINDS: dict[str, Kind] = {
     for kind in (
         _kind(400, "invalid-json", "The body is no JSON"),
         _kind(401, "not-authenticated", "A valid API key is needed"),
+        _kind(403, "insufficient-scope", "The API key was not made for that"),
+        _kind(400, "invalid-idempotency-key", "The Idempotency-Key cannot be read"),
+        _kind(409, "answer-not-kept", "It was done before, and its answer is not kept"),
+        _kind(422, "idempotency-key-reused", "The Idempotency-Key was used for another request"),
         _kind(422, "invalid-request", "The request does not have the form asked for"),
     )
 }
@@ -152,10 +157,30 @@ def of_http(error: HTTPException) -> Response:
     return answer
 
 
+def of_request(slug: str, detail: str) -> Response:
+    """Return the answer to a request that is refused without an error of the program."""
+    return problem(REQUEST_KINDS[slug], detail)
+
+
 def not_authenticated(detail: str) -> Response:
     """Return the answer to a request without a valid API key."""
     answer = problem(REQUEST_KINDS["not-authenticated"], detail)
     answer.headers["WWW-Authenticate"] = 'Bearer realm="crm"'
+    return answer
+
+
+def invalid_key(detail: str) -> Response:
+    """Return the answer to a request with a key that opens nothing (RFC 6750)."""
+    answer = problem(REQUEST_KINDS["not-authenticated"], detail)
+    answer.headers["WWW-Authenticate"] = 'Bearer realm="crm", error="invalid_token"'
+    return answer
+
+
+def insufficient_scope(scope: str) -> Response:
+    """Return the answer to a request with a key that was made for other things (RFC 6750)."""
+    detail = f"expected a key with the scope {scope!r}"
+    answer = problem(REQUEST_KINDS["insufficient-scope"], detail)
+    answer.headers["WWW-Authenticate"] = f'Bearer realm="crm", error="insufficient_scope", scope="{scope}"'
     return answer
 
 

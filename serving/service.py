@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import cast
 
 from flask import current_app, g
@@ -15,6 +16,8 @@ from crm_core.records import User
 from crm_core.store import Store, Transaction
 from serving.champions import Champions
 from serving.job_handlers import Jobs
+from serving.once import Once
+from serving.pings import Pings
 from serving.rescoring import RescoringThread
 from serving.settings import Settings
 
@@ -31,6 +34,11 @@ class Service:
     rescoring: RescoringThread | None = None
     jobs: Jobs | None = None
 
+    @cached_property
+    def pings(self) -> Pings:
+        """What asks the parts around this process."""
+        return Pings(self.settings.home_folder)
+
     def install(self) -> None:
         """Put this on the current application."""
         current_app.extensions[_KEY] = self
@@ -43,11 +51,24 @@ def service() -> Service:
 
 @contextmanager
 def writing(user: User, source: Source) -> Iterator[Transaction]:
-    """Give a transaction of `user`; when it has committed, the re-scoring thread looks at once."""
-    running = service()
+    """Give a transaction of `user`; when it has committed, the re-scoring thread looks at once.
+
+    In a request with an Idempotency-Key it is a part of that request's transaction, which is committed with
+    the answer: build the answer inside of the block, and open no other transaction.
+    """
+    running, once = service(), current_once()
+    if once is not None:
+        with once.writing(source, user.id) as part:
+            yield part
+        return
     with running.store.transaction(source=source, actor_id=user.id) as transaction:
         yield transaction
     wake_rescoring()
+
+
+def current_once() -> Once | None:
+    """Return the request's Idempotency-Key with what hangs on it, if it carries one."""
+    return cast("Once | None", g.get("once"))
 
 
 def wake_rescoring() -> None:

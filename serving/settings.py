@@ -56,6 +56,10 @@ class Settings(BaseSettings):
         description="Records a day and task that a challenger scores beside the champion, unseen; 0: none.",
         ge=0,
     )
+    metrics_open: bool = Field(
+        default=False,
+        description="Whoever reaches the service may read `/metrics`, without a key.",
+    )
     job_threads: int = Field(
         default=4,
         description="Mails, webhooks and other jobs that `crm serve` does at once; 0: none, others do them.",

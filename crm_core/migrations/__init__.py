@@ -11,6 +11,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection
 from sqlalchemy.orm import Session
 
+from crm_core.changes import adopt_log, is_ahead
 from crm_core.database import open_engine, without_foreign_keys
 from crm_core.errors import StoreNotInitialisedError
 from crm_core.search_index import fold_all
@@ -34,6 +35,7 @@ def upgrade(url: str, version: str = "head") -> None:
             command.upgrade(config, version)
             _check_links(connection)
             if version == "head":
+                adopt_log(connection)
                 create_views(connection)
                 restore_grants(connection, granted)
                 with Session(connection) as session:
@@ -54,13 +56,31 @@ def check(url: str) -> None:
     try:
         with engine.connect() as connection:
             found = current_version(connection)
+            moved = found == expected and is_ahead(connection)
     finally:
         engine.dispose()
+    shown = url if "@" not in url else url.rsplit("@", 1)[-1]
+    if moved:
+        raise StoreNotInitialisedError(
+            f"the database {shown} was moved here from another server; run: crm init"
+        )
     if found != expected:
-        shown = url if "@" not in url else url.rsplit("@", 1)[-1]
         state = "is empty" if found is None else f"has version {found}"
         msg = f"the database {shown} {state}, expected version {expected}; run: crm init"
         raise StoreNotInitialisedError(msg)
+
+
+def version_of(url: str) -> str:
+    """Return the version of the schema at `url`; raise StoreNotInitialisedError if there is none."""
+    engine = open_engine(url)
+    try:
+        with engine.connect() as connection:
+            found = current_version(connection)
+    finally:
+        engine.dispose()
+    if found is None:
+        raise StoreNotInitialisedError("the database is empty; run: crm init")
+    return found
 
 
 def current_version(connection: Connection) -> str | None:

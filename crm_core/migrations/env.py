@@ -10,6 +10,7 @@ from crm_core import (  # noqa: F401  their tables belong to Base
     changes,
     duplicates,
     fields,
+    idempotency,
     jobs,
     logins,
     predictions,

@@ -17,6 +17,7 @@ from crm_core.addresses import mail_key, phone_key
 from crm_core.bulk import refresh_held
 from crm_core.changes import Action, Change
 from crm_core.errors import StoreBusyError
+from crm_core.idempotency import forget_bodies
 from crm_core.opting_out import hide_scores
 from crm_core.personal.people import ERASED, PERSON_TYPES, Person, find_person, get_record
 from crm_core.personal.scope import (
@@ -162,6 +163,7 @@ class _Eraser:
         self._empty(people)
         changes = self._empty_log(add_ids(people, self._own)) + self._scrub_log(add_ids(others, people))
         predictions = self._empty_reasons(people) + self._scrub_reasons(others)
+        forget_bodies(self._session)
         self._finish()
         return Erasure(
             records=tuple(self._person.records()),

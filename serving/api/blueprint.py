@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
 
-from flask import Request, Response, g, request
+from flask import Request, Response, current_app, g, request
 from flask_openapi.blueprint import APIBlueprint
 from flask_openapi.models.tag import Tag
 from flask_openapi.types import ResponseDict
@@ -12,12 +13,19 @@ from pydantic import BaseModel
 from werkzeug.exceptions import BadRequest, UnsupportedMediaType
 
 from crm_core.records import User
+from crm_core.tokens import Holder, Scope
 from serving import problems
 from serving.auth import find_caller
+from serving.once import HEADER, Once, fingerprint_of, read_key
 from serving.payloads import Problem
-from serving.service import service
+from serving.service import current_once, service, wake_rescoring
 
 PREFIX = "/api/v1"
+
+View = TypeVar("View", bound=Callable[..., Any])
+
+_SCOPE = "required_scope"
+_READING = frozenset({"GET", "HEAD", "OPTIONS"})
 
 _PROBLEM = {
     "content": {problems.MEDIA_TYPE: {"schema": {"$ref": f"#/components/schemas/{Problem.__name__}"}}}
@@ -26,7 +34,26 @@ _PROBLEM = {
 
 def documented(*statuses: int) -> ResponseDict:
     """Return the documentation of answers that tell of a problem."""
-    return {str(status): {**_PROBLEM} for status in sorted({*statuses, 401, 422})}
+    return {str(status): {**_PROBLEM} for status in sorted({*statuses, 401, 403, 422})}
+
+
+def requires(scope: Scope) -> Callable[[View], View]:
+    """Say what a key must be made for to call an operation; stands below the decorator with the path.
+
+    Without it, `GET` takes a key that may read, everything else one that may write.
+    """
+
+    def mark(view: View) -> View:
+        view.__dict__[_SCOPE] = scope
+        return view
+
+    return mark
+
+
+def scope_of(view: Callable[..., Any], method: str) -> Scope:
+    """Return what a key must be made for to call a view with a method."""
+    declared: Scope | None = getattr(view, _SCOPE, None)
+    return declared or (Scope.READ if method in _READING else Scope.WRITE)
 
 
 def new_blueprint(name: str, description: str) -> APIBlueprint:
@@ -47,9 +74,51 @@ def caller() -> User:
     return cast("User", g.caller)
 
 
+def key_holder() -> Holder:
+    """Return the caller with what their key is for."""
+    return cast("Holder", g.key_holder)
+
+
 def answer(model: BaseModel, status: int = 200) -> Response:
     """Return a payload as JSON."""
     return Response(model.model_dump_json(), status=status, content_type="application/json")
+
+
+def is_keyed(view: Callable[..., Any], method: str) -> bool:
+    """Tell whether an operation takes an Idempotency-Key: it writes, and in one transaction.
+
+    What scores, or handles a person's data, takes none: sent again, it does no harm.
+    """
+    return method not in _READING and scope_of(view, method) not in {Scope.SCORE, Scope.PEOPLE}
+
+
+def answer_once(view: Callable[[], Response]) -> Response:
+    """Return what the current request's view answers; with an Idempotency-Key, only once."""
+    sent = request.headers.get(HEADER)
+    if sent is None or "key_holder" not in g or not is_keyed(_asked_view(), request.method):
+        return view()
+    key = read_key(sent)
+    if key is None:
+        return problems.of_request("invalid-idempotency-key", "expected 1 to 255 visible ASCII characters")
+    once = g.once = Once(service().store, user_id=caller().id, key=key, fingerprint=fingerprint_of(request))
+    try:
+        given = once.answer(view)
+    finally:
+        del g.once
+    if once.wrote:
+        wake_rescoring()
+    return given
+
+
+def keep_no_body() -> None:
+    """Have the answer at hand not be kept for an Idempotency-Key: it holds a secret."""
+    once = current_once()
+    if once is not None:
+        once.keeps_body = False
+
+
+def _asked_view() -> Callable[..., Any]:
+    return current_app.view_functions[str(request.endpoint)]
 
 
 class ApiRequest(Request):
@@ -72,8 +141,9 @@ class ApiRequest(Request):
 def _authenticate() -> Response | None:
     if "Authorization" not in request.headers:
         return problems.not_authenticated("expected the header Authorization: Bearer KEY")
-    user = find_caller(service().store)
-    if user is None:
-        return problems.not_authenticated("the key is unknown, expired or revoked")
-    g.caller = user
-    return None
+    holder = find_caller(service().store)
+    if holder is None:
+        return problems.invalid_key("the key is unknown, expired or revoked")
+    g.caller, g.key_holder = holder.user, holder
+    scope = scope_of(_asked_view(), request.method)
+    return None if scope in holder.scopes else problems.insufficient_scope(scope)

@@ -8,7 +8,8 @@ from flask_openapi.blueprint import APIBlueprint
 from crm_core.access import Reader
 from crm_core.predictions import list_predictions
 from crm_core.records import Account
-from serving.api.blueprint import answer, caller, documented, new_blueprint
+from crm_core.tokens import Scope
+from serving.api.blueprint import answer, caller, documented, new_blueprint, requires
 from serving.payloads import (
     HistoryQuery,
     PredictionOut,
@@ -24,6 +25,7 @@ api: APIBlueprint = new_blueprint("customers", "Who may leave, and how much mone
 
 
 @api.post("/customers/<int:id>/score", responses={"200": PredictionOut, **documented(403, 404, 409, 503)})
+@requires(Scope.SCORE)
 def score_customer(path: RecordPath) -> Response:
     """Score a customer now and show the score on it."""
     running = service()

@@ -10,8 +10,9 @@ from crm_core.changes import Source
 from crm_core.deals import move_deal
 from crm_core.predictions import list_predictions
 from crm_core.records import Activity, Deal
+from crm_core.tokens import Scope
 from serving.activity_log import get_to_move, list_activities, log_on
-from serving.api.blueprint import answer, caller, documented, new_blueprint
+from serving.api.blueprint import answer, caller, documented, new_blueprint, requires
 from serving.paging import Listing, list_page
 from serving.payloads import (
     ActivitiesPage,
@@ -93,6 +94,7 @@ def move_deal_stage(path: RecordPath, body: StageMove) -> Response:
 
 
 @api.post("/deals/<int:id>/score", responses={"200": PredictionOut, **documented(403, 404, 409, 503)})
+@requires(Scope.SCORE)
 def score_deal(path: RecordPath) -> Response:
     """Score a deal now and show the score on it."""
     running = service()

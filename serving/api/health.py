@@ -9,7 +9,12 @@ from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
 from crm_core.changes import Cursor, newest_sequence
-from serving.api.blueprint import answer
+from crm_core.errors import AccessDeniedError
+from crm_core.records import Role
+from crm_core.tokens import Scope
+from serving import metrics, problems
+from serving.api.blueprint import answer, documented
+from serving.auth import find_caller
 from serving.job_handlers import readiness
 from serving.payloads import Health, Part, Readiness
 from serving.rescoring import CURSOR
@@ -28,11 +33,43 @@ def get_health() -> Response:
 def get_readiness() -> Response:
     """Tell of each part whether it is ready; 503 if records cannot be read."""
     store = _store()
-    parts = [store, *_models(), *(_rescoring() if store.ok else []), *(_jobs() if store.ok else [])]
+    parts = [store, *_around(), *_models()]
+    if store.ok:
+        parts += [*_rescoring(), *_jobs()]
     if not store.ok:
         return answer(Readiness(status="not_ready", parts=parts), 503)
     ready = all(part.ok for part in parts)
     return answer(Readiness(status="ready" if ready else "degraded", parts=parts))
+
+
+@api.get(
+    "/metrics",
+    responses={
+        "200": {"content": {metrics.MEDIA_TYPE: {"schema": {"type": "string"}}}},
+        **documented(403),
+    },
+    security=[{"key": []}],
+)
+def get_metrics() -> Response:
+    """Measure the service, in Prometheus's form; for administrators and analysts, or all if so set."""
+    running = service()
+    refused = None if running.settings.metrics_open else _refuse_metrics()
+    if refused is not None:
+        return refused
+    text = metrics.render(running.store, running.champions, running.settings.home_folder)
+    return Response(text, content_type=metrics.MEDIA_TYPE)
+
+
+def _refuse_metrics() -> Response | None:
+    """Return why the caller may not read metrics; None if they may."""
+    holder = find_caller(service().store)
+    if holder is None:
+        return problems.not_authenticated("expected the header Authorization: Bearer KEY")
+    if Scope.READ not in holder.scopes:
+        return problems.insufficient_scope(Scope.READ)
+    if holder.user.role not in {Role.ADMIN, Role.ANALYST}:
+        raise AccessDeniedError(f"the role {holder.user.role} may not read metrics")
+    return None
 
 
 def _store() -> Part:
@@ -42,6 +79,10 @@ def _store() -> Part:
     except SQLAlchemyError as error:
         return Part(name="store", ok=False, detail=type(error).__name__)
     return Part(name="store", ok=True)
+
+
+def _around() -> list[Part]:
+    return [Part(name=ping.name, ok=ping.ok, detail=ping.detail) for ping in service().pings.ask()]
 
 
 def _models() -> list[Part]:

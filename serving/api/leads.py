@@ -11,8 +11,9 @@ from crm_core.declared import read_plain
 from crm_core.errors import InvalidValueError
 from crm_core.predictions import list_predictions
 from crm_core.records import Activity, Lead
+from crm_core.tokens import Scope
 from serving.activity_log import list_activities, log_on
-from serving.api.blueprint import answer, caller, documented, new_blueprint
+from serving.api.blueprint import answer, caller, documented, new_blueprint, requires
 from serving.owners import choose_owner
 from serving.paging import Listing, list_page
 from serving.payloads import (
@@ -98,6 +99,7 @@ def list_lead_activities(path: RecordPath, query: HistoryQuery) -> Response:
 
 
 @api.post("/leads/<int:id>/score", responses={"200": PredictionOut, **documented(403, 404, 409, 503)})
+@requires(Scope.SCORE)
 def score_lead(path: RecordPath) -> Response:
     """Score a lead now and show the score on it."""
     running = service()

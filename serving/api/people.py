@@ -11,11 +11,14 @@ from flask import Response
 from flask_openapi.blueprint import APIBlueprint
 from pydantic import Field, model_validator
 
-from serving.api.blueprint import answer, caller, documented, new_blueprint
+from crm_core.changes import Source
+from crm_core.personal import set_scoring_opt_out_as
+from crm_core.tokens import Scope
+from serving.api.blueprint import answer, caller, documented, new_blueprint, requires
 from serving.api.finding import TypedPath
 from serving.payloads import Given, Id, Taken
-from serving.personal_data import Who, erase_for, export_for, find_for, opt_out_for
-from serving.service import service, wake_rescoring
+from serving.personal_data import Who, erase_for, export_for, find_for
+from serving.service import service, wake_rescoring, writing
 
 api: APIBlueprint = new_blueprint("people", "What is held about a person, and what they ask of us.")
 
@@ -109,18 +112,21 @@ class OptOutOut(Given):
 
 
 @api.post("/people/find", responses={"200": PersonOut, **documented(400, 403, 404, 413, 415)})
+@requires(Scope.PEOPLE)
 def find_person(body: PersonIn) -> Response:
     """Find the records that stand for a person; for administrators."""
     return answer(PersonOut.model_validate(find_for(service().store, caller(), body.who())))
 
 
 @api.post("/people/export", responses={"200": PersonalData, **documented(400, 403, 404, 413, 415)})
+@requires(Scope.PEOPLE)
 def export_person(body: PersonIn) -> Response:
     """Give all that is held about a person, and log who asked; for administrators."""
     return answer(PersonalData.model_validate(export_for(service().store, caller(), body.who())))
 
 
 @api.post("/people/erase", responses={"200": ErasureOut, **documented(400, 403, 404, 413, 415)})
+@requires(Scope.PEOPLE)
 def erase_person(body: PersonIn) -> Response:
     """Erase a person for good, and log who did it; for administrators."""
     done = erase_for(service().store, caller(), body.who(), wait_seconds=_WAIT_SECONDS)
@@ -134,7 +140,8 @@ def erase_person(body: PersonIn) -> Response:
 )
 def set_scoring_opt_out(path: TypedPath, body: OptOutIn) -> Response:
     """Write down whether a person or company asks not to be scored; on all records that stand for them."""
-    noted = opt_out_for(service().store, caller(), (path.record_type, path.id), opted_out=body.opted_out)
-    wake_rescoring()
-    records = [RecordOut.model_validate(each) for each in noted]
+    user = caller()
+    with writing(user, Source.API) as transaction:
+        noted = set_scoring_opt_out_as(transaction, user, path.record_type, path.id, opted_out=body.opted_out)
+    records = [RecordOut(record_type=kind, id=each) for kind, each in noted]
     return answer(OptOutOut(opted_out=body.opted_out, records=records))

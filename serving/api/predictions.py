@@ -8,7 +8,8 @@ from flask import Response
 from flask_openapi.blueprint import APIBlueprint
 from pydantic import Field
 
-from serving.api.blueprint import answer, caller, documented, new_blueprint
+from crm_core.tokens import Scope
+from serving.api.blueprint import answer, caller, documented, new_blueprint, requires
 from serving.explaining import explain_prediction, recompute_prediction
 from serving.payloads import Given, RecordPath
 from serving.service import service
@@ -65,6 +66,7 @@ def get_explained_prediction(path: RecordPath) -> Response:
 @api.post(
     "/predictions/<int:id>/recompute", responses={"200": RecomputedOut, **documented(403, 404, 409, 503)}
 )
+@requires(Scope.SCORE)
 def recompute_stored_prediction(path: RecordPath) -> Response:
     """Ask the model of a prediction the same again, and tell whether every bit is the same."""
     running = service()

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, cast
 
 from flask import Blueprint, Flask, Response, current_app, json, render_template
 from flask_openapi.openapi import OpenAPI
+
+from serving import once
+from serving.api.blueprint import PREFIX, is_keyed, scope_of
 
 DESCRIPTION = (
     "Records of a predictive CRM with what is likely to happen to them. Probabilities are numbers in [0, 1], "
@@ -13,6 +17,15 @@ DESCRIPTION = (
     "`application/problem+json`."
 )
 
+_KEY = {
+    "name": once.HEADER,
+    "in": "header",
+    "required": False,
+    "description": "Of your choice, new for every effect: the same request sent again with it has no further "
+    "effect and gets the same answer, for 24 hours.",
+    "schema": {"type": "string", "pattern": once.PATTERN},
+}
+_CONVERTED = re.compile(r"<(?:\w+:)?(\w+)>")
 _METHODS = ("get", "post", "put", "patch", "delete")
 
 pages = Blueprint("specification", __name__)
@@ -39,6 +52,26 @@ def show_document() -> str:
 def document(app: Flask) -> dict[str, Any]:
     """Return the OpenAPI document of the application."""
     return cast("OpenAPI", app).api_doc
+
+
+def complete(app: Flask, spec: dict[str, Any]) -> None:
+    """Say of every operation below the prefix which scope its key needs, and whether it can be repeated."""
+    for rule in app.url_map.iter_rules():
+        path = _CONVERTED.sub(r"{\1}", rule.rule)
+        for method in (rule.methods or set()) if path.startswith(PREFIX) else ():
+            operation = spec["paths"].get(path, {}).get(method.lower())
+            if operation is not None:
+                view = app.view_functions[rule.endpoint]
+                operation["security"] = [{"key": [scope_of(view, method)]}]
+                if is_keyed(view, method):
+                    _take_key(operation)
+
+
+def _take_key(operation: dict[str, Any]) -> None:
+    """Say that an operation takes an Idempotency-Key, and what may come of it."""
+    operation.setdefault("parameters", []).append(_KEY)
+    for status in ("400", "409"):
+        operation["responses"].setdefault(status, operation["responses"]["401"])
 
 
 def list_operations(spec: dict[str, Any]) -> list[dict[str, Any]]:

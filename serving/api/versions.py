@@ -10,7 +10,8 @@ from flask_openapi.blueprint import APIBlueprint
 from pydantic import AwareDatetime, Field
 
 from crm_core.access import check_may_promote
-from serving.api.blueprint import answer, caller, documented, new_blueprint
+from crm_core.tokens import Scope
+from serving.api.blueprint import answer, caller, documented, new_blueprint, requires
 from serving.model_versions import read_history, read_shadow
 from serving.payloads import Asked, Given
 from serving.service import service
@@ -72,6 +73,7 @@ class ShadowOut(Given):
 
 
 @api.get("/models/<string:task>/history", responses={"200": HistoryOut, **documented(403, 404)})
+@requires(Scope.MODELS)
 def get_model_history(path: TaskPath, query: AtQuery) -> Response:
     """Tell what served a task when, who put it in charge, and why."""
     check_may_promote(caller())
@@ -79,6 +81,7 @@ def get_model_history(path: TaskPath, query: AtQuery) -> Response:
 
 
 @api.get("/models/<string:task>/shadow", responses={"200": ShadowOut, **documented(403, 404)})
+@requires(Scope.MODELS)
 def get_model_shadow(path: TaskPath) -> Response:
     """Compare a task's challenger with its champion on the records that both have scored."""
     check_may_promote(caller())

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from flask import Flask, g, make_response, redirect, render_template, request, url_for
+from flask import Flask, current_app, g, make_response, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 from flask_babel import Babel
 from flask_bootstrap import Bootstrap5
 from flask_login import LoginManager, current_user
+from flask_openapi.blueprint import APIBlueprint
 from flask_openapi.openapi import OpenAPI
 from flask_wtf.csrf import CSRFError, CSRFProtect
 
@@ -30,23 +31,6 @@ OPEN_ENDPOINTS = frozenset(
 )
 """Pages and files that need no login."""
 
-API = frozenset(
-    {
-        "customers",
-        "leads",
-        "deals",
-        "forecast",
-        "what_if",
-        "finding",
-        "jobs",
-        "people",
-        "predictions",
-        "models",
-        "health",
-    }
-)
-"""Parts that answer for themselves: they take a key instead of a login, or nothing."""
-
 
 def register(app: OpenAPI) -> None:
     """Add the pages, and what they need, to the application."""
@@ -59,8 +43,9 @@ def register(app: OpenAPI) -> None:
     )
     _add_login(app)
     protection = CSRFProtect(app)
-    for name in API:
-        protection.exempt(app.blueprints[name])
+    for blueprint in app.blueprints.values():
+        if isinstance(blueprint, APIBlueprint):
+            protection.exempt(blueprint)
     for part in (home, entry, leads, deals, customers, forecast, finding, models_page):
         app.register_blueprint(part.pages)
     app.before_request(_require_login)
@@ -92,12 +77,17 @@ def _load_person(session_id: str) -> Person | None:
 def _require_login() -> ResponseReturnValue | None:
     """Send people who are not logged in to the login page; API and health answer for themselves."""
     endpoint = request.endpoint
-    if endpoint is None or endpoint in OPEN_ENDPOINTS or request.blueprint in API:
+    if endpoint is None or endpoint in OPEN_ENDPOINTS or _answers_for_itself():
         return None
     if current_user.is_authenticated:
         return None
     wanted = request.full_path.rstrip("?") if request.method == "GET" else None
     return redirect(url_for("entry.show_login", next=wanted))
+
+
+def _answers_for_itself() -> bool:
+    """Tell whether the part that is asked takes a key instead of a login, or nothing: the API and health."""
+    return isinstance(current_app.blueprints.get(request.blueprint or ""), APIBlueprint)
 
 
 def _on_expired_form(_error: CSRFError) -> ResponseReturnValue:

@@ -52,6 +52,8 @@ ABOUT_MODELS = (
     "POST /predictions/{id}/recompute",
 )
 """Who may ask is tested with what they answer, in test_explaining."""
+KEYS = ("GET /me", "GET /tokens", "POST /tokens", "DELETE /tokens/{id}")
+"""Who may ask is tested with what they answer, in test_api_tokens."""
 COLLECTIONS = ("GET /{type}", "POST /leads")
 FORECAST = "GET /forecast"
 """Who sees what of it is tested with the forecast."""
@@ -130,7 +132,8 @@ def test_every_operation_is_in_the_matrix(world: World) -> None:
     }
     tried |= {operation.replace("/leads/", "/{type}/") for operation in MERGES}
     assert (
-        declared == tried | {HINTS, FORECAST, *SEEING, *PERSONAL, *ABOUT_MODELS, *CUSTOMER_READS} | UNGUARDED
+        declared
+        == tried | {HINTS, FORECAST, *SEEING, *PERSONAL, *ABOUT_MODELS, *CUSTOMER_READS, *KEYS} | UNGUARDED
     )
 
 
@@ -183,7 +186,7 @@ def test_without_a_key_every_operation_is_refused(world: World) -> None:
     for record_type in ("leads", "deals"):
         for operation in of_type(READS + WRITES + COLLECTIONS, record_type):
             assert world.call(None, operation, world.ids[record_type]["own"]) == 401, operation
-    for operation in (HINTS.replace("{type}", "leads"), *MERGES, *SEEING, *PERSONAL):
+    for operation in (HINTS.replace("{type}", "leads"), *MERGES, *SEEING, *PERSONAL, *KEYS):
         assert world.call(None, operation, world.ids["leads"]["own"]) == 401, operation
 
 
@@ -233,7 +236,7 @@ def test_a_wrong_key_is_refused(world: World, header: str) -> None:
         "/api/v1/leads", headers={"Authorization": header.encode("utf-8", "replace").decode()}
     )
     assert answer.status_code == 401
-    assert answer.headers["WWW-Authenticate"] == 'Bearer realm="crm"'
+    assert answer.headers["WWW-Authenticate"] == 'Bearer realm="crm", error="invalid_token"'
 
 
 def test_a_session_of_the_pages_is_no_key(world: World) -> None:

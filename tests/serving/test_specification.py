@@ -35,10 +35,16 @@ def test_every_operation_has_a_name_of_its_own_and_says_what_it_does(document: d
     assert all(operation["summary"].endswith(".") for operation in operations)
 
 
-def test_every_operation_below_the_prefix_needs_the_key(document: dict[str, Any]) -> None:
+def test_every_operation_below_the_prefix_needs_a_key_made_for_one_thing(document: dict[str, Any]) -> None:
     for path, item in document["paths"].items():
         for operation in item.values():
-            assert operation.get("security") == ([{"key": []}] if path.startswith("/api/") else None), path
+            if path.startswith("/api/"):
+                ((name, scopes),) = (pair for either in operation["security"] for pair in either.items())
+                assert (name, len(scopes)) == ("key", 1), path
+                assert {"401", "403"} <= operation["responses"].keys(), path
+            else:
+                needs = path.startswith("/metrics")
+                assert operation.get("security") == ([{"key": []}] if needs else None), path
 
 
 def test_problems_are_documented_as_problems(document: dict[str, Any]) -> None:

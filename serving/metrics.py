@@ -1,0 +1,140 @@
+"""What the service measures of itself, in Prometheus's form.
+
+Requests, scores and freshness are counted where they happen, by this process since its start. The rest is
+read when somebody asks: how much waits, which models serve, and what watching them has found.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+from sqlalchemy import func, select
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
+
+from crm_core.changes import Change, Cursor
+from crm_core.store import Store
+from serving.champions import RECORD_TYPE_OF, Champions
+from serving.home import Home
+from serving.reports import read_watch
+from serving.rescoring import CURSOR
+
+MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+_STATES = ("unknown", "ok", "watch", "act")
+
+_REQUESTS = Histogram(
+    "crm_http_request_seconds",
+    "How long requests took, by their rule",
+    ("method", "rule", "status"),
+    buckets=(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10),
+)
+_SCORES = Counter("crm_scores", "Predictions written, by the model that made them", ("task", "model_version"))
+_FRESHNESS = Histogram(
+    "crm_score_freshness_seconds",
+    "From the last change of a batch to its scores being on the records",
+    buckets=(0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 300),
+)
+
+
+def note_request(method: str, rule: str | None, status: int, seconds: float) -> None:
+    """Count a request; one that fits no rule is counted under none, so that nobody makes up labels."""
+    _REQUESTS.labels(method if rule else "", rule or "", str(status)).observe(seconds)
+
+
+def note_scores(task: str, model_version: str, written: int) -> None:
+    """Count predictions that were written."""
+    _SCORES.labels(task, model_version).inc(written)
+
+
+def note_freshness(seconds: float) -> None:
+    """Note how old the newest change of a batch was when its scores were written."""
+    _FRESHNESS.observe(seconds)
+
+
+def render(store: Store, champions: Champions, home: Home) -> bytes:
+    """Return all metrics as text."""
+    state = CollectorRegistry()
+    state.register(_State(store, champions, home))
+    return generate_latest(REGISTRY) + generate_latest(state)
+
+
+class _State(Collector):
+    """What is true at the moment somebody asks."""
+
+    def __init__(self, store: Store, champions: Champions, home: Home) -> None:
+        self._store = store
+        self._champions = champions
+        self._home = home
+
+    def describe(self) -> Iterable[Metric]:
+        """Name nothing beforehand: only asking tells."""
+        return ()
+
+    def collect(self) -> Iterable[Metric]:
+        """Yield every gauge; without its database the service still says that it is down."""
+        up = GaugeMetricFamily("crm_store_up", "Whether the records can be read")
+        try:
+            with self._store.reading() as session:
+                found = [metric for read in STATE_OF_STORE for metric in read(session)]
+            up.add_metric((), 1)
+        except SQLAlchemyError:
+            found = []
+            up.add_metric((), 0)
+        yield up
+        yield from found
+        yield from self._models()
+        yield from self._watched()
+
+    def _models(self) -> Iterable[Metric]:
+        serving = GaugeMetricFamily(
+            "crm_model_serving", "The model in charge of a task", labels=("task", "version")
+        )
+        trouble = GaugeMetricFamily(
+            "crm_model_trouble", "A model that was promoted and cannot be loaded", labels=("task", "version")
+        )
+        for task, champion in self._champions.serving.items():
+            serving.add_metric((task, champion.scorer.model_version), 1)
+        for task, why in self._champions.troubles.items():
+            trouble.add_metric((task, why.model_version), 1)
+        yield serving
+        yield trouble
+
+    def _watched(self) -> Iterable[Metric]:
+        """Yield what `crm watch` found last of the models that serve."""
+        state = GaugeMetricFamily(
+            "crm_model_watch_state",
+            "What watching a model found: 0 unknown, 1 ok, 2 watch, 3 act",
+            labels=("task", "kind"),
+        )
+        value = GaugeMetricFamily(
+            "crm_model_watch_value",
+            "The figure behind that state",
+            labels=("task", "kind"),
+        )
+        for task in RECORD_TYPE_OF:
+            for finding in (read_watch(self._home, task) or {}).get("findings", ()):
+                labels = (task, finding["kind"])
+                state.add_metric(labels, _STATES.index(finding["state"]))
+                figure = (finding["value"] or {}).get("value")
+                if figure is not None:
+                    value.add_metric(labels, figure)
+        yield state
+        yield value
+
+
+def _waiting(session: Session) -> Iterable[Metric]:
+    """Count the rows of the log that re-scoring has not dealt with."""
+    cursor = session.get(Cursor, CURSOR)
+    position = cursor.position if cursor is not None else 0
+    count = session.scalar(select(func.count()).select_from(Change).where(Change.sequence > position))
+    waiting = GaugeMetricFamily("crm_changes_waiting", "Changes that no score takes into account yet")
+    waiting.add_metric((), count or 0)
+    yield waiting
+
+
+STATE_OF_STORE: list[Callable[[Session], Iterable[Metric]]] = [_waiting]
+"""What is read from the store: each returns gauges."""
