@@ -104,13 +104,13 @@ def due_steps(
 ) -> list[Due]:
     """Return what begins and ends for records, as they are now; those with nothing to write are left out."""
     model = ALERTED_TYPES[record_type]
-    seen = _Seen(records=_read(session, model, ids))
+    seen = _Seen(records=read_records(session, model, ids))
     seen.running = _running(session, record_type, ids)
     seen.silent = list_opted_out(session, model, ids)
     seen.said = _shown(session, model, ids)
     seen.before = _before(session, model, list(seen.said), now - timedelta(days=limits.days))
     if model is Account:
-        seen.terms = _last_terms(session, list(seen.said))
+        seen.terms = last_terms(session, list(seen.said))
         seen.told_terms = _told(session, [_term_cause(term) for term in seen.terms.values()])
     found = (_due(seen, record, limits, now) for record in seen.records)
     return [due for due in found if due.steps]
@@ -184,7 +184,8 @@ def list_to_look_at(session: Session, record_type: str, *, after: int, limit: in
 # ---------------------------------------------------------------- what is known
 
 
-def _read(session: Session, model: type[S], ids: Collection[int]) -> Sequence[S]:
+def read_records(session: Session, model: type[S], ids: Collection[int]) -> Sequence[S]:
+    """Return records as they are now, by id."""
     query = select(model).where(model.id.in_(ids)).order_by(model.id)
     return session.scalars(query, execution_options={"populate_existing": True}).all()
 
@@ -242,7 +243,7 @@ def _before(session: Session, model: type[Scored], ids: Collection[int], then: d
     return {key: Said(probability=chance, grade=grade) for key, chance, grade in session.execute(query)}
 
 
-def _last_terms(session: Session, ids: Collection[int]) -> dict[int, Term]:
+def last_terms(session: Session, ids: Collection[int]) -> dict[int, Term]:
     """Return the contract of each customer that runs the longest."""
     query = select(Contract.account_id, Contract.id, Contract.ends_on).where(
         Contract.account_id.in_(ids),

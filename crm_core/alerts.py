@@ -179,7 +179,9 @@ def _visible(reader: Reader, model: type[Account | Deal]) -> ColumnElement[bool]
     if not reader.may_read_field(model.record_type, "probability"):
         return false()
     seen = reader.select(model).with_only_columns(model.id).where(may_be_scored(model))
-    return and_(Alert.record_type == model.record_type, Alert.record_id.in_(seen))
+    about = and_(Alert.record_type == model.record_type, Alert.record_id.in_(seen))
+    # Who may not see when contracts end is not told that one does.
+    return about if reader.may_be_told_of(["contract.ends_on"]) else and_(about, Alert.contract_id.is_(None))
 
 
 def is_in_state(state: State, now: datetime) -> ColumnElement[bool]:

@@ -20,6 +20,7 @@ from crm_core.errors import CRMError
 from crm_core.store import Store
 from serving import metrics, problems, web
 from serving.api import (
+    alerts,
     customers,
     deals,
     finding,
@@ -69,6 +70,7 @@ _PARTS = (
     deals,
     customers,
     forecast,
+    alerts,
     what_if,
     finding,
     people,
