@@ -15,6 +15,7 @@ from waitress.server import BaseWSGIServer, create_server
 
 from crm_core.errors import SettingsError
 from crm_core.store import Store
+from serving.alerting import alerting_loop
 from serving.app import LONGEST_BODY, create_app
 from serving.champions import Champions
 from serving.job_handlers import Jobs
@@ -36,6 +37,7 @@ def serve(settings: Settings, store: Store, *, ready: Callable[[str], None]) -> 
     champions = Champions(store, scorer_loader(settings.home_folder, store))
     thread = RescoringThread(_rescorer(settings, store, champions)) if settings.rescoring else None
     jobs = Jobs(settings, store) if settings.job_threads else None
+    alerting = alerting_loop(settings, store)
     sockets: dict[int, Any] = {}
     server = _listen(create_app(settings, store, champions, thread, jobs), settings, sockets)
     _stop_on_signals(sockets)
@@ -43,6 +45,8 @@ def serve(settings: Settings, store: Store, *, ready: Callable[[str], None]) -> 
         thread.start()
     if jobs is not None:
         jobs.start()
+    if alerting is not None:
+        alerting.start()
     port = next(each.effective_port for each in sockets.values() if isinstance(each, BaseWSGIServer))
     _log.info("serving", host=settings.host, port=port, rescoring=thread is not None)
     ready(f"http://{_shown(settings.host)}:{port}")
@@ -51,6 +55,8 @@ def serve(settings: Settings, store: Store, *, ready: Callable[[str], None]) -> 
     finally:
         if thread is not None:
             thread.stop()
+        if alerting is not None:
+            alerting.stop()
         if jobs is not None:
             jobs.stop()
         server.close()
