@@ -46,6 +46,7 @@ from crm_core.alerts import (
     State,
     Why,
     add_receivers,
+    tell_others,
     visible_alerts,
 )
 from crm_core.changes import Cursor
@@ -355,6 +356,7 @@ def _raise(transaction: Transaction, due: Due, kind: Kind) -> list[Alert]:
     session.add(alert)
     session.flush()
     session.add(AlertAction(alert_id=alert.id, action=Did.RAISED, at=transaction.now))
+    tell_others(transaction, alert, Did.RAISED, reasons=said.reasons or [])
     return [alert]
 
 

@@ -44,6 +44,7 @@ from crm_core.errors import (
 from crm_core.opting_out import may_be_scored
 from crm_core.records import Account, Base, Deal, Id, Record, User
 from crm_core.store import Transaction
+from crm_core.webhooks import emit
 from crm_core.worth import SOURCES
 
 ALERTED_TYPES: Final[dict[str, type[Account | Deal]]] = {"account": Account, "deal": Deal}
@@ -261,6 +262,8 @@ class Acting:
             alert.state, alert.snoozed_until = State.ACKNOWLEDGED, None
             alert.acknowledged_by_id, alert.acknowledged_at = self.user.id, self.transaction.now
         self._log(alert, Did.ACKNOWLEDGED, fresh=fresh, note=note)
+        if fresh:
+            tell_others(self.transaction, alert, Did.ACKNOWLEDGED, actor_id=self.user.id)
         return alert, fresh
 
     def snooze(self, alert_id: int, until: datetime, *, note: str | None = None) -> tuple[Alert, bool]:
@@ -339,6 +342,22 @@ class Acting:
     def _last_note(self, alert: Alert, did: Did) -> str | None:
         query = select(AlertAction.note).where(AlertAction.alert_id == alert.id, AlertAction.action == did)
         return self.transaction.session.scalar(query.order_by(AlertAction.id.desc()).limit(1))
+
+
+def tell_others(transaction: Transaction, alert: Alert, did: Did, **more: Any) -> None:
+    """Have the programs that asked for it told of an alert: those whose owners may see the score."""
+    data = {
+        "alert_id": alert.id,
+        "kind": alert.kind,
+        "record_type": alert.record_type,
+        "record_id": alert.record_id,
+        "fields": ["probability"],
+        "values": {"probability": alert.probability, "previous_probability": alert.previous},
+        **more,
+    }
+    at = transaction.now
+    key = f"alert:{alert.id}:{did}:{at.isoformat()}"
+    emit(transaction.session, f"alert.{did}", data, key=key, now=at)
 
 
 def may_act(reader: Reader, alert: Alert) -> bool:

@@ -32,6 +32,9 @@ CRMError
 ├── ExportFolderError              a folder that an export cannot write to
 ├── JobError                       a job that was not done this time
 │   └── HopelessJobError           a job that no further attempt can do
+├── OutboundError                  a request to another system that went wrong
+│   ├── AddressRefusedError        an address that requests must not go to
+│   └── NoAnswerError              the other system cannot be reached, or does not speak HTTP
 ├── FeatureError                   a declaration of a feature that cannot hold
 │   ├── OutcomeFieldError          a field written at the outcome used as an input
 │   └── FeatureSetMismatchError    a model made for another feature set
@@ -252,6 +255,18 @@ class JobError(CRMError):
 
 class HopelessJobError(JobError):
     """A job that no further attempt can do."""
+
+
+class OutboundError(CRMError):
+    """A request to another system that went wrong."""
+
+
+class AddressRefusedError(OutboundError):
+    """An address that requests must not go to: inside our own network, or written to look like another."""
+
+
+class NoAnswerError(OutboundError):
+    """The other system cannot be reached, takes too long, or does not speak HTTP."""
 
 
 class FeatureError(CRMError):

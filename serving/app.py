@@ -33,6 +33,7 @@ from serving.api import (
     specification,
     tokens,
     versions,
+    webhooks,
     what_if,
 )
 from serving.api.blueprint import PREFIX, ApiRequest, answer_once
@@ -78,6 +79,7 @@ _PARTS = (
     versions,
     tokens,
     job_queue,
+    webhooks,
     health,
 )
 """What the API consists of, in the order of its document."""

@@ -61,6 +61,9 @@ KINDS: dict[type[errors.CRMError], Kind] = {
     errors.ExportFolderError: _kind(500, "export-folder", "The export cannot be written"),
     errors.JobError: _kind(503, "job", "The work was not done this time"),
     errors.HopelessJobError: _kind(409, "hopeless-job", "The work cannot be done"),
+    errors.OutboundError: _kind(502, "outbound", "Another system did not do its part"),
+    errors.AddressRefusedError: _kind(422, "address-refused", "Requests must not go to that address"),
+    errors.NoAnswerError: _kind(502, "no-answer", "Another system does not answer"),
     errors.FeatureError: _kind(500, "feature", "A feature is declared wrongly"),
     errors.OutcomeFieldError: _kind(
         422, "outcome-field", "A field written at the outcome cannot be an input"

@@ -14,6 +14,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from crm_core.errors import SettingsError
 from serving.home import Home
+from serving.networks import read_networks
 
 PREFIX = "CRM_"
 _READ_BY_TESTS = {"CRM_REAL_DATA"}
@@ -137,6 +138,13 @@ class Settings(BaseSettings):
         ge=1,
         le=90,
     )
+    webhook_allow_http: bool = Field(
+        default=False, description="Send webhooks and other requests to `http://` addresses, too."
+    )
+    webhook_allow_networks: str = Field(
+        default="",
+        description="Own networks that webhooks and other requests may reach, as `10.0.0.0/8,fd00::/8`.",
+    )
     session_hours: int = Field(
         default=12, description="Hours after which a person logs in again.", ge=1, le=720
     )
@@ -153,6 +161,15 @@ class Settings(BaseSettings):
     def _known_zone(cls, value: str) -> str:
         if value not in zoneinfo.available_timezones():
             raise ValueError("no such time zone; expected a name like Asia/Shanghai")
+        return value
+
+    @field_validator("webhook_allow_networks")
+    @classmethod
+    def _networks(cls, value: str) -> str:
+        try:
+            read_networks(value)
+        except ValueError as error:
+            raise ValueError(f"expected networks like 10.0.0.0/8, separated by commas: {error}") from error
         return value
 
     @field_validator("smtp_tls")

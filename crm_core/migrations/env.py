@@ -18,6 +18,7 @@ from crm_core import (  # noqa: F401  their tables belong to Base
     search_index,
     shadows,
     tokens,
+    webhooks,
 )
 from crm_core.migrations import VERSION_TABLE
 from crm_core.records import Base

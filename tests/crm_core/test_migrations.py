@@ -20,6 +20,7 @@ from crm_core import (  # noqa: F401  their tables belong to Base
     promotions,
     shadows,
     tokens,
+    webhooks,
 )
 from crm_core.database import open_engine, without_foreign_keys
 from crm_core.errors import StoreNotInitialisedError

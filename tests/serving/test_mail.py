@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import Envelope
+from pydantic import SecretStr
 
 from crm_core.clock import FixedClock
 from crm_core.errors import InvalidValueError, SettingsError
@@ -246,5 +247,5 @@ def test_settings_that_do_not_fit_together_are_refused_without_telling_the_passw
 
 
 def test_a_password_is_not_in_what_settings_say_of_themselves(home: Path) -> None:
-    settings = Settings(home=home, smtp_user="crm", smtp_password="s3cret")  # type: ignore[arg-type]
+    settings = Settings(home=home, smtp_user="crm", smtp_password=SecretStr("s3cret"))
     assert "s3cret" not in repr(settings)
