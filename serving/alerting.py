@@ -89,6 +89,17 @@ def alerting_loop(settings: Settings, store: Store) -> Loop | None:
     return Loop("alerting", alerting.run_once)
 
 
+def raise_alerts(settings: Settings, store: Store) -> int:
+    """Look at every record now, raise what is due, and return how many alerts that was."""
+    alerting = Alerting(store, thresholds(settings), by_mail=mail_is_on(settings))
+    with store.reading() as session:
+        before = session.scalar(select(func.count(Alert.id))) or 0
+    alerting.look_at_everything()
+    alerting.run_until_done()
+    with store.reading() as session:
+        return (session.scalar(select(func.count(Alert.id))) or 0) - before
+
+
 class Alerting:
     """Raises alerts for what is new.
 
@@ -123,6 +134,10 @@ class Alerting:
         """Look at everything that is there to be looked at."""
         while self.run_once():
             pass
+
+    def look_at_everything(self) -> None:
+        """Begin to look at every record, whenever that was done last."""
+        self._look = self._everything()
 
     # ---------------------------------------------------------------- following what models say
 
@@ -170,7 +185,7 @@ class Alerting:
         now = self._store.clock.now()
         if looked is not None and looked.batch_as_of and looked.batch_as_of.date() >= now.date():
             return False
-        self._look = self._everything()
+        self.look_at_everything()
         return True
 
     def _everything(self) -> Iterator[tuple[str, Sequence[int]]]:

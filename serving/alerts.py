@@ -129,6 +129,40 @@ def tell_alert(reader: Reader, alert: Alert, now: datetime) -> ToldAlert:
     return tell_alerts(reader, [alert], now)[0]
 
 
+_TOLD_AS_HELD: Final = (
+    "id",
+    "kind",
+    "record_type",
+    "record_id",
+    "raised_at",
+    "probability",
+    "prediction_id",
+    "contract_id",
+    "assignee_id",
+    "acknowledged_by_id",
+    "acknowledged_at",
+    "closed_at",
+    "closed_why",
+)
+
+
+def plain_alert(told: ToldAlert) -> dict[str, Any]:
+    """Return what is told of an alert by name."""
+    alert = told.alert
+    return {
+        **{name: getattr(alert, name) for name in _TOLD_AS_HELD},
+        "state": told.state.value,
+        "snoozed_until": alert.snoozed_until if told.state is State.SNOOZED else None,
+        "record_name": told.name,
+        "owner_id": told.owner_id,
+        "previous_probability": alert.previous,
+        "probability_now": told.probability_now,
+        "reasons": [dict(reason) for reason in told.reasons],
+        "money_at_risk": [vars(one) for one in told.money],
+        "contract_ends_on": told.ends_on,
+    }
+
+
 def _conditions(reader: Reader, asked: AlertListing, now: datetime) -> list[ColumnElement[bool]]:
     state = Alert.closed_at.is_(None) if asked.state is None else is_in_state(asked.state, now)
     equal = {

@@ -14,7 +14,7 @@ from pydantic import AwareDatetime, Field
 from crm_core.access import Reader
 from crm_core.alerts import LONGEST_NOTE, Acting, Alert, AlertAction, State, get_alert, list_actions
 from crm_core.changes import Source
-from serving.alerts import AlertListing, ToldAlert, list_alerts, tell_alert
+from serving.alerts import AlertListing, list_alerts, plain_alert, tell_alert
 from serving.api.blueprint import answer, caller, documented, new_blueprint
 from serving.payloads import Asked, Given, Id, Reason, Taken, Utc
 from serving.service import service, writing
@@ -154,7 +154,7 @@ def list_all_alerts(query: AlertsQuery) -> Response:
     with service().store.reading() as session:
         reader = Reader(session, caller())
         page = list_alerts(reader, AlertListing(**asked, state=state), service().store.clock.now())
-        items = [AlertOut.model_validate(_plain(told)) for told in page.items]
+        items = [AlertOut.model_validate(plain_alert(told)) for told in page.items]
     return answer(AlertsOut(items=items, next_cursor=page.next_cursor))
 
 
@@ -201,25 +201,8 @@ def _act(does: Callable[[Acting], tuple[Alert, bool]]) -> Response:
 def _detail(reader: Reader, alert: Alert) -> AlertDetailOut:
     told = tell_alert(reader, alert, service().store.clock.now())
     actions = [_action(row) for row in list_actions(reader.session, alert.id)]
-    return AlertDetailOut.model_validate({**_plain(told), "actions": actions})
+    return AlertDetailOut.model_validate({**plain_alert(told), "actions": actions})
 
 
 def _action(row: AlertAction) -> dict[str, object]:
     return {name: getattr(row, name) for name in AlertActionOut.model_fields}
-
-
-def _plain(told: ToldAlert) -> dict[str, object]:
-    alert = told.alert
-    names = AlertOut.model_fields.keys() & Alert.__table__.columns.keys()
-    return {
-        **{name: getattr(alert, name) for name in names},
-        "state": told.state.value,
-        "snoozed_until": alert.snoozed_until if told.state is State.SNOOZED else None,
-        "record_name": told.name,
-        "owner_id": told.owner_id,
-        "previous_probability": alert.previous,
-        "probability_now": told.probability_now,
-        "reasons": [dict(reason) for reason in told.reasons],
-        "money_at_risk": [vars(one) for one in told.money],
-        "contract_ends_on": told.ends_on,
-    }
