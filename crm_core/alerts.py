@@ -11,7 +11,6 @@ alerts; who may change the record, and who was told of the alert, may act on it.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from enum import StrEnum
@@ -29,7 +28,6 @@ from sqlalchemy import (
     func,
     or_,
     select,
-    update,
 )
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
@@ -397,26 +395,6 @@ def set_mail_wish(session: Session, user_id: int, wish: ByMail) -> None:
     """Write down when somebody wants mails about alerts."""
     session.merge(AlertPreference(user_id=user_id, mail=wish))
     session.flush()
-
-
-def scrub_notes(session: Session, alert_ids: Collection[int], scrub: Any) -> int:  # noqa: ANN401  a function
-    """Take something out of the notes on alerts; return how many were changed."""
-    count = 0
-    query = select(AlertAction.id, AlertAction.note).where(
-        AlertAction.alert_id.in_(alert_ids), AlertAction.note.is_not(None)
-    )
-    for action_id, note in session.execute(query).all():
-        left = scrub(note)
-        if left != note:
-            session.execute(update(AlertAction).where(AlertAction.id == action_id).values(note=left))
-            count += 1
-    return count
-
-
-def ids_about(session: Session, record_type: str, ids: Iterable[int]) -> list[int]:
-    """Return the alerts about some records."""
-    query = select(Alert.id).where(Alert.record_type == record_type, Alert.record_id.in_(list(ids)))
-    return list(session.scalars(query))
 
 
 def _checked_note(note: str | None) -> str | None:
