@@ -10,8 +10,8 @@ level is one cause and not many:
 - `contract_end`: on while the customer's last contract ends within `contract_days` and renewal is less likely
   than `renewal_below`; it is one cause for one term of one contract, whatever is said meanwhile.
 
-A rise that takes a customer above the level is one cause, not two. Where a model says nothing, or another
-model than before, nothing begins and nothing ends.
+One danger is told as one thing, see `churn_steps`. Where a model says nothing, or another model than before,
+nothing begins and nothing ends.
 """
 
 from __future__ import annotations
@@ -169,18 +169,26 @@ def churn_steps(
 ) -> list[Step]:
     """Return what begins and ends for a customer, by what the rules say and since when what runs has run.
 
-    A rise that takes a customer above the level is told as that, and not as a jump too: neither with it nor
-    for as long as what was said before it is what a jump is measured from.
+    One danger is told as one thing: of a customer whose contract ends without much hope, not also that it is
+    above the level; and not that it jumped, for as long as what was said before either was told is what a
+    jump is measured from.
     """
-    steps = _steps(signals, running, Kind.CHURN_LEVEL, Over.BELOW_LEVEL)
-    rises = any(step.why is None for step in steps)
-    since = at if rises else running.get(Kind.CHURN_LEVEL)
+    steps = _steps(signals, running, Kind.CONTRACT_END, Over.RENEWED)
+    level = _steps(signals, running, Kind.CHURN_LEVEL, Over.BELOW_LEVEL)
+    if steps or Kind.CONTRACT_END in running:
+        level = [step for step in level if step.why is not None]
+    steps += level
     jumps = _steps(signals, running, Kind.CHURN_JUMP, Over.SETTLED)
-    if rises and Kind.CHURN_JUMP in running:
-        jumps = [Step(kind=Kind.CHURN_JUMP, why=Over.ABOVE_LEVEL)]
-    elif since is not None and since > at - timedelta(days=limits.days):
+    if any(step.why is None for step in steps):
+        jumps = [Step(kind=Kind.CHURN_JUMP, why=Over.ABOVE_LEVEL)] if Kind.CHURN_JUMP in running else []
+    elif _told_lately(running, at, limits):
         jumps = [step for step in jumps if step.why is not None]
     return steps + jumps
+
+
+def _told_lately(running: Mapping[Kind, datetime], at: datetime, limits: Thresholds) -> bool:
+    told = [running[kind] for kind in (Kind.CHURN_LEVEL, Kind.CONTRACT_END) if kind in running]
+    return any(since > at - timedelta(days=limits.days) for since in told)
 
 
 def deal_steps(signals: Mapping[Kind, Signal], running: Mapping[Kind, datetime]) -> list[Step]:

@@ -25,7 +25,6 @@ from crm_core.alert_rules import (
     Kind,
     Over,
     Said,
-    Signal,
     Step,
     Term,
     Thresholds,
@@ -292,10 +291,11 @@ def _due_of_account(
         Kind.CHURN_LEVEL: churn_level(present, limits),
         Kind.CHURN_JUMP: churn_jump(present, before, limits),
     }
-    steps = churn_steps(signals, running, now, limits)
     if term is not None and _term_cause(term) not in seen.told_terms:
-        ends = contract_end(present, term, now.date(), limits)
-        steps += [Step(kind=Kind.CONTRACT_END)] if ends is Signal.ON else []
+        # What runs may be about the term before: this one is another cause.
+        running = {kind: since for kind, since in running.items() if kind is not Kind.CONTRACT_END}
+        signals[Kind.CONTRACT_END] = contract_end(present, term, now.date(), limits)
+    steps = churn_steps(signals, running, now, limits)
     previous = before.probability if before is not None else None
     return Due(record=record, steps=steps, said=said, previous=previous, money=money, term=term)
 

@@ -137,6 +137,24 @@ def test_a_rise_that_goes_on_over_the_level_takes_the_place_of_the_jump() -> Non
     ]
 
 
+def test_a_contract_that_ends_without_hope_is_told_and_not_the_level_too() -> None:
+    ends = {**both(0.5, 0.05), Kind.CONTRACT_END: Signal.ON}
+    assert churn_steps(ends, {}, MONDAY, LIMITS) == [Step(kind=Kind.CONTRACT_END)]
+    running = {Kind.CONTRACT_END: MONDAY - timedelta(days=1)}
+    assert churn_steps(both(0.6, 0.05), running, MONDAY, LIMITS) == []
+
+
+def test_a_further_jump_of_a_customer_whose_contract_ends_is_told() -> None:
+    running = {Kind.CONTRACT_END: MONDAY - timedelta(days=20)}
+    assert churn_steps(both(0.6, 0.25), running, MONDAY, LIMITS) == [Step(kind=Kind.CHURN_JUMP)]
+
+
+def test_an_end_that_draws_near_is_told_of_a_customer_long_above_the_level() -> None:
+    running = {Kind.CHURN_LEVEL: MONDAY - timedelta(days=20)}
+    ends = {**both(0.5, 0.5), Kind.CONTRACT_END: Signal.ON}
+    assert churn_steps(ends, running, MONDAY, LIMITS) == [Step(kind=Kind.CONTRACT_END)]
+
+
 def test_a_jump_that_has_settled_is_over_even_just_above_the_level() -> None:
     running = {Kind.CHURN_JUMP: MONDAY, Kind.CHURN_LEVEL: MONDAY}
     assert churn_steps(both(0.35, 0.34), running, MONDAY, LIMITS) == [
