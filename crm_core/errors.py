@@ -22,11 +22,13 @@ CRMError
 ├── MissingFieldsError             the deal lacks fields that the stage requires
 ├── AlertClosedError               the cause of the alert is over already
 ├── AccessDeniedError              the role may not do that
+├── LoginRefusedError              an identity provider does not vouch for somebody who works here
 ├── StoreNotInitialisedError       the database is missing or of another version
 ├── StoreBusyError                 somebody else keeps the database in use
 ├── SettingsError                  a setting that is unknown or has a bad value
 ├── HomeInUseError                 the home folder holds other data
 ├── BackupError                    a backup that cannot be taken, or is damaged
+├── ConnectorError                 another system refused, or says what cannot be understood
 ├── MappingError                   an import mapping that cannot be used
 │   └── SourceFileError            a file to import that is missing, damaged or not what the mapping says
 ├── ExportFolderError              a folder that an export cannot write to
@@ -213,6 +215,10 @@ class AccessDeniedError(CRMError):
     """The role may not do that."""
 
 
+class LoginRefusedError(CRMError):
+    """An identity provider does not vouch for somebody who works here."""
+
+
 class StoreNotInitialisedError(CRMError):
     """The database is missing, empty or of another version."""
 
@@ -231,6 +237,14 @@ class HomeInUseError(CRMError):
 
 class BackupError(CRMError):
     """A backup that cannot be taken, or one that is damaged or of another kind."""
+
+
+class ConnectorError(CRMError):
+    """Another system refused what it was asked, or its answer cannot be understood."""
+
+    def __init__(self, message: str, *, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 class MappingError(CRMError):

@@ -6,6 +6,7 @@ import hashlib
 from datetime import datetime, timedelta
 
 from sqlalchemy import Integer, String
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from crm_core.columns import Instant
@@ -33,10 +34,11 @@ def begin_attempt(session: Session, email: str, *, now: datetime) -> bool:
 
     Counting before the password is looked at leaves nothing to win by many attempts at once.
     """
-    found = session.get(LoginFailures, _key(email), with_for_update=True)
-    if found is None:
-        session.add(LoginFailures(key=_key(email), count=1, last_at=now))
-        return True
+    # Two first attempts at once must find one row: on PostgreSQL the second waits for the first here.
+    kind = postgresql if session.get_bind().dialect.name == "postgresql" else sqlite
+    first = kind.insert(LoginFailures).values(key=_key(email), count=0, last_at=now)
+    session.execute(first.on_conflict_do_nothing())
+    found = session.get_one(LoginFailures, _key(email), with_for_update=True)
     if found.last_at + LOCKED_FOR <= now:
         found.count = 0
     if found.count >= ATTEMPTS:

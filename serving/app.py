@@ -21,6 +21,7 @@ from crm_core.store import Store
 from serving import metrics, problems, web
 from serving.api import (
     alerts,
+    changes,
     customers,
     deals,
     finding,
@@ -28,8 +29,12 @@ from serving.api import (
     health,
     job_queue,
     leads,
+    operations,
     people,
     predictions,
+    records,
+    records_batch,
+    records_verbs,
     specification,
     tokens,
     versions,
@@ -40,11 +45,12 @@ from serving.api.blueprint import PREFIX, ApiRequest, answer_once
 from serving.champions import Champions
 from serving.home import session_secret
 from serving.job_handlers import Jobs
+from serving.journal import people_told
 from serving.logs import get_log
 from serving.modelling import scorer_loader
 from serving.payloads import Problem
 from serving.rescoring import RescoringThread
-from serving.service import Service, end_page_session
+from serving.service import Service, end_page_session, service
 from serving.settings import Settings
 
 LONGEST_BODY = 2**20
@@ -69,6 +75,9 @@ HEADERS = {
 _PARTS = (
     leads,
     deals,
+    records_verbs,
+    records_batch,
+    changes,
     customers,
     forecast,
     alerts,
@@ -78,6 +87,7 @@ _PARTS = (
     predictions,
     versions,
     tokens,
+    operations,
     job_queue,
     webhooks,
     health,
@@ -132,8 +142,8 @@ def create_app(
     app.after_request(_finish)
     app.teardown_request(end_page_session)
     _handle_errors(app)
-    for part in _PARTS:
-        app.register_api(part.api)
+    for api in dict.fromkeys([*(part.api for part in _PARTS), *records.blueprints().values()]):
+        app.register_api(api)
     web.register(app)
     specification.register(app)
     return app
@@ -166,6 +176,9 @@ def _finish(response: Response) -> Response:
     for name, value in HEADERS.items():
         response.headers.setdefault(name, value)
     response.headers["X-Request-ID"] = g.request_id
+    if "standing" in g:
+        response.headers.update(g.standing.headers())
+    _write_down_reads(response)
     if request.endpoint is None or not request.endpoint.endswith("static"):
         response.headers.setdefault("Cache-Control", "no-store")
     seconds = time.perf_counter() - g.began
@@ -181,6 +194,13 @@ def _finish(response: Response) -> Response:
         user=caller.id if caller else None,
     )
     return response
+
+
+def _write_down_reads(response: Response) -> None:
+    if "people_told" in g:
+        running = service()
+        if told := people_told(response, running.store.clock.now()):
+            running.journal.note(told)
 
 
 def _invalid(error: ValidationError) -> Response:

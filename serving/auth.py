@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import secrets
+from datetime import timedelta
 from functools import cache
 
 from argon2 import PasswordHasher
@@ -16,8 +15,9 @@ from sqlalchemy.orm import Session
 from crm_core.columns import check_text
 from crm_core.errors import InvalidValueError
 from crm_core.records import User
+from crm_core.sessions import begin_session, end_sessions, find_logged_in
 from crm_core.store import Store
-from crm_core.tokens import PREFIX, Holder, find_holder, note_use, works_here
+from crm_core.tokens import PREFIX, Holder, find_holder, works_here
 
 SHORTEST_PASSWORD = 10
 _LETTERS = "abcdefghjkmnpqrstuvwxyz23456789"  # without those that look alike
@@ -38,31 +38,34 @@ def _hash_of_nothing() -> str:
 
 
 class Person:
-    """A logged-in person, as Flask-Login wants one."""
+    """A logged-in person, as Flask-Login wants one; `key` is what their browser keeps of the login."""
 
     is_authenticated = True
     is_active = True
     is_anonymous = False
 
-    def __init__(self, user: User) -> None:
+    def __init__(self, user: User, key: str) -> None:
         self.user = user
+        self.key = key
 
     def get_id(self) -> str:
-        """Return what the session keeps; it stops fitting when the password changes."""
-        return f"{self.user.id}:{_password_mark(self.user)}"
+        """Return what the session keeps."""
+        return self.key
 
 
-def find_person(store: Store, session_id: str) -> Person | None:
-    """Return the person a session belongs to, or None if the person may not work here any more."""
-    number, _, mark = session_id.partition(":")
-    if not number.isascii() or not number.isdigit():
-        return None
+def let_in(store: Store, user: User, *, lasts: timedelta) -> Person:
+    """Begin a login of a user, which ends by itself after that time."""
+    with store.transaction() as transaction:
+        key = begin_session(transaction.session, user.id, now=transaction.now, lasts=lasts)
+    return Person(user, key)
+
+
+def find_person(store: Store, key: str, *, lasts: timedelta) -> Person | None:
+    """Return the person a login belongs to, or None if it has ended or they may not work here any more."""
     with store.reading() as session:
-        user = session.get(User, int(number))
+        user = find_logged_in(session, key, now=store.clock.now(), lasts=lasts)
         session.expunge_all()
-    if user is None or not works_here(user) or not hmac.compare_digest(mark, _password_mark(user)):
-        return None
-    return Person(user)
+    return None if user is None else Person(user, key)
 
 
 def find_user_by_password(session: Session, email: str, password: str) -> User | None:
@@ -76,12 +79,13 @@ def find_user_by_password(session: Session, email: str, password: str) -> User |
 
 
 def set_password(session: Session, user_id: int, password: str) -> None:
-    """Set a person's password; only its hash is kept.
+    """Set a person's password; only its hash is kept, and who was logged in as them is no more.
 
     It is written beside the change log: a credential is no fact of the business, and old hashes should go.
     """
     hashed = hash_password(password)
     session.execute(update(User).where(User.id == user_id).values(password_hash=hashed))
+    end_sessions(session, user_id)
 
 
 def hash_password(password: str) -> str:
@@ -105,18 +109,10 @@ def find_caller(store: Store) -> Holder | None:
     key = key.strip()
     if scheme.lower() != "bearer" or not key.startswith(PREFIX):
         return None
-    now = store.clock.now()
     with store.reading() as session:
-        holder = find_holder(session, key, now=now)
+        holder = find_holder(session, key, now=store.clock.now())
         session.expunge_all()
-    if holder is not None and not holder.was_noted(now):
-        with store.transaction() as transaction:
-            note_use(transaction.session, holder.token_id, now=now)
     return holder
-
-
-def _password_mark(user: User) -> str:
-    return hashlib.sha256((user.password_hash or "").encode()).hexdigest()[:16]
 
 
 def _verify(stored: str, password: str) -> bool:

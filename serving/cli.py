@@ -16,11 +16,13 @@ from serving.commands import (
     alerts,
     backtest,
     backup,
+    connectors,
     declaring,
     duplicates,
     explain,
     forecast,
     jobs,
+    operations,
     person,
     said,
     search,
@@ -202,7 +204,7 @@ def export(
 ) -> None:
     """Write all records to CSV, Excel or Parquet files, or only those of the RECORD types named."""
     from crm_core.exporting import export_records
-    from serving.people import find_user_id
+    from serving.people import find_user_id, note_export
 
     store = open_store(load_settings(home=home))
     user_id = None if email is None else find_user_id(store, email)
@@ -221,6 +223,7 @@ def export(
         for line in report.in_words():
             click.echo(line)
 
+    note_export(store, record, user_id)
     answer(report.to_json(), as_json=as_json, show=show)
 
 
@@ -415,8 +418,10 @@ for _command in (
     watch.watch,
     backup.backup,
     backup.restore,
+    connectors.connectors,
     tokens.token,
     tokens.tokens,
+    operations.operations,
     jobs.jobs,
     alerts.alerts,
 ):

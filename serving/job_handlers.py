@@ -12,6 +12,7 @@ from crm_core.webhook_events import EventFollower
 from crm_core.webhooks import EVENT, WEBHOOK, WebhookEndpoint
 from serving.alert_mail import AlertMailer
 from serving.alerting import ALERT_MAIL
+from serving.connectors.scheduled import EXCHANGE, Exchanging
 from serving.jobs import Handler, JobRunner, Schedule, name_of_process
 from serving.logs import get_log
 from serving.looping import Loop
@@ -34,6 +35,7 @@ def handlers(settings: Settings) -> dict[str, Handler]:
         WEBHOOK: Deliverer(settings),
         EVENT: spread,
         ALERT_MAIL: AlertMailer(settings),
+        EXCHANGE: Exchanging(settings),
     }
 
 

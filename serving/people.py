@@ -12,8 +12,9 @@ from sqlalchemy.orm import Session
 from crm_core import migrations
 from crm_core.changes import Source
 from crm_core.errors import RecordNotFoundError
+from crm_core.operations import Done, Operation, Origin, Via, Which, list_operations, write_operations
 from crm_core.records import Role, User
-from crm_core.store import Store
+from crm_core.store import Store, Transaction
 from crm_core.tokens import Issued, Scope, Token, issue_token, list_tokens, revoke_token, scopes_of
 from serving.auth import new_password, set_password
 from serving.home import Home
@@ -46,7 +47,7 @@ def make_token(
     """Return a new API key that acts as the user with this address, within its scopes and time if any."""
     with store.transaction(source=Source.API) as transaction:
         user = _get_user(transaction.session, email)
-        return issue_token(
+        made = issue_token(
             transaction.session,
             user_id=user.id,
             name=name,
@@ -54,6 +55,8 @@ def make_token(
             scopes=scopes,
             expires_at=None if lasts is None else transaction.now + lasts,
         )
+        _note(transaction, Done.TOKEN_MADE, user.id, made.token.id)
+    return made
 
 
 def list_keys(store: Store, email: str | None) -> list[dict[str, Any]]:
@@ -68,14 +71,18 @@ def list_keys(store: Store, email: str | None) -> list[dict[str, Any]]:
 def revoke_key(store: Store, token_id: int) -> dict[str, Any]:
     """End a key for good."""
     with store.transaction(source=Source.API) as transaction:
-        return _told(revoke_token(transaction.session, token_id, now=transaction.now))
+        ended = revoke_token(transaction.session, token_id, now=transaction.now)
+        _note(transaction, Done.TOKEN_REVOKED, ended.user_id, ended.id)
+        return _told(ended)
 
 
 def reset_password(store: Store, email: str) -> str:
     """Return a new random password of the user with this address."""
     password = new_password()
     with store.transaction(source=Source.API) as transaction:
-        set_password(transaction.session, _get_user(transaction.session, email).id, password)
+        user = _get_user(transaction.session, email)
+        set_password(transaction.session, user.id, password)
+        _note(transaction, Done.PASSWORD_SET, user.id)
     return password
 
 
@@ -83,6 +90,43 @@ def find_user_id(store: Store, email: str) -> int:
     """Return the id of the user with this address."""
     with store.reading() as session:
         return _get_user(session, email).id
+
+
+def note_export(store: Store, names: Collection[str], user_id: int | None) -> None:
+    """Write down that records of people were exported at the command line."""
+    origin = Origin(via=Via.COMMAND, user_id=user_id)
+    people = [kind for kind in ("lead", "contact") if not names or kind in names]
+    with store.transaction() as transaction:
+        done = [
+            Operation(at=transaction.now, done=Done.RECORDS_EXPORTED, origin=origin, record_type=kind)
+            for kind in people
+        ]
+        write_operations(transaction.session, done)
+
+
+def read_operations(store: Store, which: Which, *, limit: int) -> list[dict[str, Any]]:
+    """Return operations, newest first, with the addresses of who did them."""
+    with store.reading() as session:
+        emails: dict[int | None, str] = {each.id: each.email for each in session.scalars(select(User))}
+        return [
+            {
+                "id": row.id,
+                "at": row.at.isoformat(),
+                "done": row.done,
+                "via": row.via,
+                "user": emails.get(row.user_id),
+                "token_id": row.token_id,
+                "address": row.address,
+                "record_type": row.record_type,
+                "ids": row.ids,
+            }
+            for row in list_operations(session, which, limit=limit)
+        ]
+
+
+def _note(transaction: Transaction, done: Done, user_id: int, token_id: int | None = None) -> None:
+    origin = Origin(via=Via.COMMAND, user_id=user_id, token_id=token_id)
+    write_operations(transaction.session, [Operation(at=transaction.now, done=done, origin=origin)])
 
 
 def _told(token: Token) -> dict[str, Any]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from crm_core.access import check_may_handle_people
 from crm_core.changes import Source
 from crm_core.errors import InvalidValueError, StoreBusyError
+from crm_core.operations import Done, Operation, Origin, Via, write_operations
 from crm_core.personal import (
     Erasure,
     erase_person_as,
@@ -18,7 +20,7 @@ from crm_core.personal import (
     set_scoring_opt_out_as,
 )
 from crm_core.records import User
-from crm_core.store import Store
+from crm_core.store import Store, Transaction
 
 _RECORD = re.compile(r"(lead|contact):([1-9]\d{0,17})")
 
@@ -40,11 +42,12 @@ class Who:
         raise InvalidValueError("who", text, "a mail address, lead:ID or contact:ID")
 
 
-def find_for(store: Store, user: User, who: Who) -> dict[str, Any]:
+def find_for(store: Store, user: User, who: Who, *, origin: Origin | None = None) -> dict[str, Any]:
     """Return which records stand for a person and what they are told by; for an administrator."""
     check_may_handle_people(user)
-    with store.reading() as session:
-        person = find_person(session, record=who.record, mail=who.mail)
+    with store.transaction() as transaction:
+        person = find_person(transaction.session, record=who.record, mail=who.mail)
+        _note(transaction, user, origin, Done.PERSON_FOUND, person.records())
     told = person.identifiers
     return {
         "records": [{"record_type": kind, "id": each} for kind, each in person.records()],
@@ -54,15 +57,26 @@ def find_for(store: Store, user: User, who: Who) -> dict[str, Any]:
     }
 
 
-def export_for(store: Store, user: User, who: Who, *, source: Source = Source.API) -> dict[str, Any]:
+def export_for(
+    store: Store, user: User, who: Who, *, source: Source = Source.API, origin: Origin | None = None
+) -> dict[str, Any]:
     """Return all that is held about a person, and note in the log who asked; for an administrator."""
     check_may_handle_people(user)
     with store.transaction(source=source, actor_id=user.id) as transaction:
-        return hand_out_person(transaction, user, record=who.record, mail=who.mail)
+        told = hand_out_person(transaction, user, record=who.record, mail=who.mail)
+        records = [(each["record_type"], each["id"]) for each in told["records"]]
+        _note(transaction, user, origin, Done.PERSON_EXPORTED, records)
+    return told
 
 
 def erase_for(
-    store: Store, user: User, who: Who, *, source: Source = Source.API, wait_seconds: float = 30
+    store: Store,
+    user: User,
+    who: Who,
+    *,
+    source: Source = Source.API,
+    origin: Origin | None = None,
+    wait_seconds: float = 30,
 ) -> dict[str, Any]:
     """Erase a person and have the database forget the old bytes; for an administrator.
 
@@ -71,6 +85,7 @@ def erase_for(
     check_may_handle_people(user)
     with store.transaction(source=source, actor_id=user.id) as transaction:
         erased = erase_person_as(transaction, user, record=who.record, mail=who.mail)
+        _note(transaction, user, origin, Done.PERSON_ERASED, erased.records)
     return {**_told(erased), "purged": purge_if_idle(store, wait_seconds=wait_seconds)}
 
 
@@ -102,6 +117,25 @@ def opt_out_of_person(store: Store, user: User, who: Who, *, opted_out: bool) ->
             new = opt_out_for(store, user, record, opted_out=opted_out, source=Source.REP)
             noted += [one for one in new if one not in noted]
     return noted
+
+
+def _note(
+    transaction: Transaction,
+    user: User,
+    origin: Origin | None,
+    done: Done,
+    records: Iterable[tuple[str, int]],
+) -> None:
+    """Write down that somebody handled a person's data; without an origin, at the command line."""
+    origin = origin or Origin(via=Via.COMMAND, user_id=user.id)
+    by_type: dict[str | None, list[int]] = {}
+    for kind, record_id in records:
+        by_type.setdefault(kind, []).append(record_id)
+    noted = [
+        Operation(at=transaction.now, done=done, origin=origin, record_type=kind, ids=tuple(ids))
+        for kind, ids in (by_type or {None: []}).items()
+    ]
+    write_operations(transaction.session, noted)
 
 
 def _is_there(store: Store, record_type: str, record_id: int) -> bool:

@@ -18,6 +18,7 @@ from crm_core.store import Store
 from serving.alerting import alerting_loop
 from serving.app import LONGEST_BODY, create_app
 from serving.champions import Champions
+from serving.connectors.scheduled import schedule_all
 from serving.job_handlers import Jobs
 from serving.logs import get_log, start_logging
 from serving.modelling import challenger_loader, scorer_loader
@@ -39,14 +40,18 @@ def serve(settings: Settings, store: Store, *, ready: Callable[[str], None]) -> 
     jobs = Jobs(settings, store) if settings.job_threads else None
     alerting = alerting_loop(settings, store)
     sockets: dict[int, Any] = {}
-    server = _listen(create_app(settings, store, champions, thread, jobs), settings, sockets)
+    app = create_app(settings, store, champions, thread, jobs)
+    journal = app.extensions["crm"].journal
+    server = _listen(app, settings, sockets)
     _stop_on_signals(sockets)
     if thread is not None:
         thread.start()
     if jobs is not None:
+        schedule_all(settings, store)
         jobs.start()
     if alerting is not None:
         alerting.start()
+    journal.start()
     port = next(each.effective_port for each in sockets.values() if isinstance(each, BaseWSGIServer))
     _log.info("serving", host=settings.host, port=port, rescoring=thread is not None)
     ready(f"http://{_shown(settings.host)}:{port}")
@@ -60,6 +65,7 @@ def serve(settings: Settings, store: Store, *, ready: Callable[[str], None]) -> 
         if jobs is not None:
             jobs.stop()
         server.close()
+        journal.stop()
         store.close()
         _log.info("stopped")
 
@@ -82,6 +88,7 @@ def _listen(app: Flask, settings: Settings, sockets: dict[int, Any]) -> Any:  # 
             port=settings.port,
             threads=settings.threads,
             ident=None,
+            **_proxy(settings),
             max_request_body_size=2 * LONGEST_BODY,  # what is larger is refused before it is read to the end
         )
     except OSError as error:
@@ -89,6 +96,18 @@ def _listen(app: Flask, settings: Settings, sockets: dict[int, Any]) -> Any:  # 
         raise SettingsError(
             f"cannot listen on {asked}: {error.strerror}; name another with --port"
         ) from error
+
+
+def _proxy(settings: Settings) -> dict[str, Any]:
+    """Return whose forwarded headers waitress believes; those of anybody else it removes."""
+    if settings.trusted_proxy is None:
+        return {"clear_untrusted_proxy_headers": True}
+    return {
+        "trusted_proxy": settings.trusted_proxy,
+        "trusted_proxy_count": settings.trusted_proxy_count,
+        "trusted_proxy_headers": {"x-forwarded-for", "x-forwarded-proto", "x-forwarded-host"},
+        "clear_untrusted_proxy_headers": True,
+    }
 
 
 def _stop_on_signals(sockets: dict[int, Any]) -> None:

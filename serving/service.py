@@ -16,6 +16,9 @@ from crm_core.records import User
 from crm_core.store import Store, Transaction
 from serving.champions import Champions
 from serving.job_handlers import Jobs
+from serving.journal import Journal
+from serving.limits import Limits
+from serving.oidc import Provider
 from serving.once import Once
 from serving.pings import Pings
 from serving.rescoring import RescoringThread
@@ -33,6 +36,21 @@ class Service:
     champions: Champions
     rescoring: RescoringThread | None = None
     jobs: Jobs | None = None
+
+    @cached_property
+    def limits(self) -> Limits:
+        """How often somebody may ask."""
+        return Limits.of(self.settings)
+
+    @cached_property
+    def provider(self) -> Provider:
+        """The identity provider; raises LoginRefusedError where none is configured."""
+        return Provider(self.settings, self.store.clock)
+
+    @cached_property
+    def journal(self) -> Journal:
+        """What writes down who came in and who read what."""
+        return Journal(self.store, kept_days=self.settings.operations_days)
 
     @cached_property
     def pings(self) -> Pings:

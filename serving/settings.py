@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import re
 import zoneinfo
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -95,11 +97,6 @@ class Settings(BaseSettings):
     mail_from: str | None = Field(
         default=None, validate_default=True, description="Address that mails come from; needed to send any."
     )
-    public_url: str | None = Field(
-        default=None,
-        pattern=r"^https?://[^\s/?#]+(/[^\s?#]*)?$",
-        description="Address at which people reach the pages; without it mails hold no links.",
-    )
     alerting: bool = Field(default=True, description="Raise alerts inside `crm serve`.")
     alert_churn_level: float = Field(
         default=0.3, description="Probability of leaving from which a customer raises an alert.", gt=0, le=1
@@ -148,6 +145,58 @@ class Settings(BaseSettings):
     session_hours: int = Field(
         default=12, description="Hours after which a person logs in again.", ge=1, le=720
     )
+    api_rate: int = Field(
+        default=60_000, description="Requests a minute that one API key may make; 0: any number.", ge=0
+    )
+    anonymous_rate: int = Field(
+        default=600,
+        description="Requests a minute to the API from one address without a valid key; 0: any number.",
+        ge=0,
+    )
+    login_rate: int = Field(
+        default=60, description="Attempts a minute to log in from one address; 0: any number.", ge=0
+    )
+    oidc_issuer: str | None = Field(
+        default=None,
+        description="Issuer of the identity provider (OpenID Connect) that people may log in by; or none.",
+    )
+    oidc_client_id: str | None = Field(
+        default=None,
+        description="How the identity provider calls this installation.",
+        min_length=1,
+        validate_default=True,
+    )
+    oidc_client_secret: SecretStr | None = Field(
+        default=None, description="What this installation shows to the identity provider."
+    )
+    oidc_client_secret_file: Path | None = Field(
+        default=None, description="File that holds that secret, instead of naming it."
+    )
+    oidc_create_role: Literal["rep", "manager", "analyst"] | None = Field(
+        default=None,
+        description="Role of users made when the provider vouches for somebody unknown; none: refused.",
+    )
+    password_login: bool = Field(
+        default=True, description="People may log in with a password; false needs an identity provider."
+    )
+    public_url: str | None = Field(
+        default=None,
+        description="Address by which people reach this installation, for links from elsewhere back to it; "
+        "default: the one that a request names.",
+    )
+    operations_days: int = Field(
+        default=365,
+        description="Days for which it is kept who logged in and who read what about people.",
+        ge=1,
+    )
+    trusted_proxy: str | None = Field(
+        default=None,
+        description="Address of the proxy in front, whose `X-Forwarded-For`, `-Proto` and `-Host` are "
+        "believed; nobody's by default.",
+    )
+    trusted_proxy_count: int = Field(
+        default=1, description="How many proxies stand in a row in front.", ge=1, le=10
+    )
     language: Literal["en", "zh"] = Field(
         default="en", description="Language of the pages where neither the person nor the browser names one."
     )
@@ -155,6 +204,52 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="Least important message that goes to the log."
     )
+
+    @field_validator("oidc_issuer", "public_url")
+    @classmethod
+    def _safe_address(cls, value: str | None) -> str | None:
+        parts = urlsplit(value or "https://x")
+        local = parts.hostname in {"127.0.0.1", "localhost", "::1"}
+        if parts.query or parts.fragment or not parts.hostname or parts.scheme not in {"https", "http"}:
+            raise ValueError("expected an address like https://id.example.com")
+        if parts.scheme == "http" and not local and value is not None:
+            raise ValueError("expected https, or http on this machine")
+        return value
+
+    @field_validator("oidc_client_id")
+    @classmethod
+    def _whole_provider(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if (value is None) != (info.data.get("oidc_issuer") is None):
+            raise ValueError("expected CRM_OIDC_ISSUER and CRM_OIDC_CLIENT_ID together")
+        return value
+
+    @field_validator("oidc_client_secret_file")
+    @classmethod
+    def _readable(cls, value: Path | None) -> Path | None:
+        if value is not None and not value.is_file():
+            raise ValueError("expected a file that can be read")
+        return value
+
+    @field_validator("password_login")
+    @classmethod
+    def _some_way_in(cls, value: bool, info: ValidationInfo) -> bool:  # noqa: FBT001  as pydantic calls it
+        if not value and info.data.get("oidc_issuer") is None:
+            raise ValueError("without CRM_OIDC_ISSUER nobody could log in")
+        return value
+
+    @property
+    def oidc_secret(self) -> str | None:
+        """The secret of the identity provider, wherever it is kept."""
+        if self.oidc_client_secret_file is not None:
+            return self.oidc_client_secret_file.read_text().strip()
+        return None if self.oidc_client_secret is None else self.oidc_client_secret.get_secret_value()
+
+    @field_validator("trusted_proxy")
+    @classmethod
+    def _an_address(cls, value: str | None) -> str | None:
+        if value is not None:
+            ipaddress.ip_address(value)
+        return value
 
     @field_validator("time_zone")
     @classmethod

@@ -16,6 +16,7 @@ from crm_core.records import User
 from crm_core.tokens import Holder, Scope
 from serving import problems
 from serving.auth import find_caller
+from serving.limits import Limit
 from serving.once import HEADER, Once, fingerprint_of, read_key
 from serving.payloads import Problem
 from serving.service import current_once, service, wake_rescoring
@@ -34,7 +35,7 @@ _PROBLEM = {
 
 def documented(*statuses: int) -> ResponseDict:
     """Return the documentation of answers that tell of a problem."""
-    return {str(status): {**_PROBLEM} for status in sorted({*statuses, 401, 403, 422})}
+    return {str(status): {**_PROBLEM} for status in sorted({*statuses, 401, 403, 422, 429})}
 
 
 def requires(scope: Scope) -> Callable[[View], View]:
@@ -138,12 +139,33 @@ class ApiRequest(Request):
             raise BadRequest("the body is no UTF-8") from error
 
 
-def _authenticate() -> Response | None:
+def _unknown() -> Response:
     if "Authorization" not in request.headers:
         return problems.not_authenticated("expected the header Authorization: Bearer KEY")
-    holder = find_caller(service().store)
+    return problems.invalid_key("the key is unknown, expired or revoked")
+
+
+def _limited(limit: Limit, who: object) -> Response | None:
+    """Count the request; return the refusal if it is one too many."""
+    standing = limit.ask(who, service().store.clock.now())
+    if standing is None:
+        return None
+    g.standing = standing
+    if not standing.refused:
+        return None
+    return problems.of_request("too-many-requests", f"expected at most {limit.per_minute} requests a minute")
+
+
+def _authenticate() -> Response | None:
+    running = service()
+    holder = find_caller(running.store)
     if holder is None:
-        return problems.invalid_key("the key is unknown, expired or revoked")
+        return _limited(running.limits.anonymous, request.remote_addr) or _unknown()
     g.caller, g.key_holder = holder.user, holder
+    now = running.store.clock.now()
+    if not holder.was_noted(now):
+        running.journal.note_use(holder.token_id, now)
+    if refused := _limited(running.limits.keys, holder.token_id):
+        return refused
     scope = scope_of(_asked_view(), request.method)
     return None if scope in holder.scopes else problems.insufficient_scope(scope)

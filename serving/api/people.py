@@ -16,6 +16,7 @@ from crm_core.personal import set_scoring_opt_out_as
 from crm_core.tokens import Scope
 from serving.api.blueprint import answer, caller, documented, new_blueprint, requires
 from serving.api.finding import TypedPath
+from serving.journal import origin_of_request
 from serving.payloads import Given, Id, Taken
 from serving.personal_data import Who, erase_for, export_for, find_for
 from serving.service import service, wake_rescoring, writing
@@ -115,21 +116,29 @@ class OptOutOut(Given):
 @requires(Scope.PEOPLE)
 def find_person(body: PersonIn) -> Response:
     """Find the records that stand for a person; for administrators."""
-    return answer(PersonOut.model_validate(find_for(service().store, caller(), body.who())))
+    return answer(
+        PersonOut.model_validate(find_for(service().store, caller(), body.who(), origin=origin_of_request()))
+    )
 
 
 @api.post("/people/export", responses={"200": PersonalData, **documented(400, 403, 404, 413, 415)})
 @requires(Scope.PEOPLE)
 def export_person(body: PersonIn) -> Response:
     """Give all that is held about a person, and log who asked; for administrators."""
-    return answer(PersonalData.model_validate(export_for(service().store, caller(), body.who())))
+    return answer(
+        PersonalData.model_validate(
+            export_for(service().store, caller(), body.who(), origin=origin_of_request())
+        )
+    )
 
 
 @api.post("/people/erase", responses={"200": ErasureOut, **documented(400, 403, 404, 413, 415)})
 @requires(Scope.PEOPLE)
 def erase_person(body: PersonIn) -> Response:
     """Erase a person for good, and log who did it; for administrators."""
-    done = erase_for(service().store, caller(), body.who(), wait_seconds=_WAIT_SECONDS)
+    done = erase_for(
+        service().store, caller(), body.who(), origin=origin_of_request(), wait_seconds=_WAIT_SECONDS
+    )
     wake_rescoring()
     return answer(ErasureOut.model_validate(done))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 from typing import Annotated
 
@@ -12,7 +13,9 @@ from pydantic import Field
 from crm_core.access import check_may_see_keys
 from crm_core.changes import Source
 from crm_core.errors import AccessDeniedError
+from crm_core.operations import Done, Operation, write_operations
 from crm_core.records import Role
+from crm_core.store import Transaction
 from crm_core.tokens import (
     LONGEST_NAME,
     Holder,
@@ -32,6 +35,7 @@ from serving.api.blueprint import (
     new_blueprint,
     requires,
 )
+from serving.journal import origin_of_request
 from serving.payloads import Asked, Given, Id, Past, RecordPath, Taken, Utc
 from serving.service import service, writing
 
@@ -140,6 +144,7 @@ def create_own_token(body: NewToken) -> Response:
             scopes=body.scopes,
             expires_at=body.expires_at or holder.expires_at,
         )
+        _note(transaction, Done.TOKEN_MADE, made.token)
         told = MadeToken(**_token_out(made.token).model_dump(), token=made.key)
     return answer(told, 201)
 
@@ -152,8 +157,14 @@ def revoke_a_token(path: RecordPath) -> Response:
     whose = None if user.role == Role.ADMIN else user.id
     with writing(user, Source.API) as transaction:
         ended = revoke_token(transaction.session, path.id, now=transaction.now, user_id=whose)
+        _note(transaction, Done.TOKEN_REVOKED, ended)
         told = _token_out(ended)
     return answer(told)
+
+
+def _note(transaction: Transaction, done: Done, token: Token) -> None:
+    origin = replace(origin_of_request(), token_id=token.id)
+    write_operations(transaction.session, [Operation(at=transaction.now, done=done, origin=origin)])
 
 
 def _check_within(holder: Holder, asked: NewToken) -> None:

@@ -22,6 +22,8 @@ OPEN_ENDPOINTS = frozenset(
     {
         "entry.log_in",
         "entry.show_login",
+        "entry.go_to_provider",
+        "entry.come_from_provider",
         "entry.choose_language",
         "specification.get_document",
         "specification.show_document",
@@ -68,7 +70,7 @@ def _add_login(app: Flask) -> None:
 
 
 def _load_person(session_id: str) -> Person | None:
-    person = find_person(service().store, session_id)
+    person = find_person(service().store, session_id, lasts=current_app.permanent_session_lifetime)
     if person is not None:
         g.caller = person.user
     return person

@@ -19,7 +19,7 @@ from crm_core.store import Store
 from crm_core.tokens import create_token
 from serving import auth
 from serving.app import create_app
-from serving.auth import Person
+from serving.auth import let_in
 from serving.champions import Champions
 from serving.settings import Settings
 from tests.factories import make_team, make_user
@@ -149,7 +149,8 @@ def logged_in(app: Flask, user: User, language: str = "en") -> FlaskClient:
     client = app.test_client()
     client.environ_base["HTTP_ACCEPT_LANGUAGE"] = language
     with client.session_transaction() as session:
-        session["_user_id"] = Person(user).get_id()
+        store = app.extensions["crm"].store
+        session["_user_id"] = let_in(store, user, lasts=app.permanent_session_lifetime).get_id()
         session["_fresh"] = True
     return client
 

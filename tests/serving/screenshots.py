@@ -22,7 +22,7 @@ from sqlalchemy.orm import Session
 from crm_core.records import Account, Deal, Lead, Role, User
 from crm_core.store import Store
 from serving.app import create_app
-from serving.auth import Person
+from serving.auth import let_in
 from serving.champions import Champions
 from serving.modelling import scorer_loader
 from serving.settings import Settings
@@ -36,7 +36,8 @@ def cookie_of(app: Flask, user: User) -> str:
     """Return the value of a session cookie of `user`."""
     serializer = SecureCookieSessionInterface().get_signing_serializer(app)
     assert serializer is not None
-    return str(serializer.dumps({"_user_id": Person(user).get_id(), "_fresh": True}))
+    person = let_in(app.extensions["crm"].store, user, lasts=app.permanent_session_lifetime)
+    return str(serializer.dumps({"_user_id": person.get_id(), "_fresh": True}))
 
 
 def people(session: Session) -> dict[str, User]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from sqlalchemy import inspect, text
 from werkzeug.test import TestResponse
 
 from crm_core.clock import FixedClock
@@ -19,7 +21,9 @@ from serving import auth
 from serving.app import create_app
 from serving.auth import new_password, set_password
 from serving.champions import Champions
+from serving.logins import try_password
 from serving.settings import Settings
+from tests.factories import make_lead, make_user
 from tests.serving.conftest import PASSWORD, Cast, csrf_of, logged_in
 
 
@@ -119,6 +123,88 @@ def test_a_session_ends_with_what_it_rests_on(
             case "password":
                 set_password(transaction.session, ana.id, new_password())
     assert client.get("/leads").status_code == 302
+
+
+@pytest.mark.parametrize("path", ["/logout", "/logout/everywhere"])
+def test_a_copied_cookie_dies_with_the_logout(app: Flask, cast: Cast, path: str) -> None:
+    client, thief, elsewhere = logged_in(app, cast["Ana"]), app.test_client(), logged_in(app, cast["Ana"])
+    copied = client.get_cookie("crm")
+    assert copied is not None
+    thief.set_cookie("crm", copied.value)
+    assert thief.get("/leads").status_code == 200
+    client.post(path, data={"csrf_token": csrf_of(client.get("/leads").text)})
+    assert thief.get("/leads").status_code == 302
+    assert elsewhere.get("/leads").status_code == (200 if path == "/logout" else 302)
+
+
+def test_a_login_ends_after_its_time_however_busy_it_is(app: Flask, cast: Cast, clock: FixedClock) -> None:
+    client = logged_in(app, cast["Ana"])
+    for _ in range(11):
+        clock.advance(timedelta(hours=1))
+        assert client.get("/leads").status_code == 200
+    clock.advance(timedelta(hours=1))
+    assert client.get("/leads").status_code == 302
+
+
+def test_a_session_planted_before_the_login_is_not_the_one_after_it(client: FlaskClient, cast: Cast) -> None:
+    with client.session_transaction() as session:
+        session["planted"] = "by somebody else"
+        session["_user_id"] = "guessed"
+    try_to_log_in(client, "ana@example.com", PASSWORD)
+    with client.session_transaction() as session:
+        assert "planted" not in session
+        assert session["_user_id"] != "guessed"
+
+
+@pytest.mark.parametrize("email", ["ana@example.com", "nobody@example.com", "gone@example.com", ""])
+def test_every_refusal_costs_one_look_at_a_hash(
+    store: Store, cast: Cast, monkeypatch: pytest.MonkeyPatch, email: str
+) -> None:
+    with store.transaction() as transaction:
+        make_user(transaction, "Gone", active=False)
+    looked: list[str] = []
+
+    def look(stored: str, _password: str) -> bool:
+        looked.append(stored)
+        return False
+
+    monkeypatch.setattr(auth, "_verify", look)
+    assert try_password(store, email, "wrong").user is None
+    assert len(looked) == 1
+
+
+def page_rules(app: Flask, method: str) -> list[str]:
+    rules = [rule for rule in app.url_map.iter_rules() if method in (rule.methods or ())]
+    own = [rule.rule for rule in rules if not rule.rule.startswith(("/api/", "/static", "/bootstrap"))]
+    return [re.sub(r"<[^>]*>", "1", rule) for rule in own]
+
+
+def test_no_form_works_without_its_token(app: Flask, store: Store, cast: Cast) -> None:
+    client = logged_in(app, cast["Adam"])
+    rules = page_rules(app, "POST")
+    assert {"/login", "/logout", "/logout/everywhere", "/language"} <= set(rules)
+    before = contents(store)
+    for path in rules:
+        answer = client.post(path, data={"csrf_token": "forged"})
+        assert (answer.status_code, contents(store) == before) == (400, True), path
+
+
+def test_no_page_changes_anything_by_being_looked_at(app: Flask, store: Store, cast: Cast) -> None:
+    with store.transaction() as transaction:
+        make_lead(transaction, owner_id=cast["Adam"].id)
+    client = logged_in(app, cast["Adam"])
+    before = contents(store)
+    for path in page_rules(app, "GET"):
+        client.get(path)
+        assert contents(store) == before, path
+
+
+def contents(store: Store) -> dict[str, list[tuple[object, ...]]]:
+    """Return what all tables hold, but for the log of reads."""
+    with store.reading() as session:
+        names = [name for name in inspect(session.connection()).get_table_names() if name != "operations"]
+        plain = [name for name in names if not name.startswith(("search_", "sqlite_"))]
+        return {name: sorted(map(tuple, session.execute(text(f"SELECT * FROM {name}")))) for name in plain}
 
 
 def test_a_session_lasts_as_long_as_the_setting_says(app: Flask) -> None:

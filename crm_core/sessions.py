@@ -1,0 +1,56 @@
+"""Who is logged in where: each login is a row that can be ended from here, whatever a browser keeps."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from datetime import datetime, timedelta
+
+from sqlalchemy import ForeignKey, String, delete, select
+from sqlalchemy.orm import Mapped, Session, mapped_column
+
+from crm_core.columns import Instant
+from crm_core.records import Base, Id, User
+from crm_core.tokens import works_here
+
+
+class LoginSession(Base):
+    """A login that has not ended."""
+
+    __tablename__ = "login_sessions"
+
+    id: Mapped[int] = mapped_column(Id, primary_key=True, autoincrement=True)
+    user_id: Mapped[int] = mapped_column(ForeignKey("users.id"), index=True)
+    hash: Mapped[str] = mapped_column(String(64), unique=True, comment="SHA-256 of what the browser keeps")
+    created_at: Mapped[datetime] = mapped_column(Instant)
+
+
+def begin_session(session: Session, user_id: int, *, now: datetime, lasts: timedelta) -> str:
+    """Write down a login and return what the browser keeps of it; logins that are over are forgotten."""
+    session.execute(delete(LoginSession).where(LoginSession.created_at <= now - lasts))
+    key = secrets.token_urlsafe(32)
+    session.add(LoginSession(user_id=user_id, hash=_hash(key), created_at=now))
+    session.flush()
+    return key
+
+
+def find_logged_in(session: Session, key: str, *, now: datetime, lasts: timedelta) -> User | None:
+    """Return the user whose login a browser keeps, unless it has ended or they no longer work here."""
+    login = select(User).join(LoginSession, LoginSession.user_id == User.id)
+    still = (LoginSession.hash == _hash(key), LoginSession.created_at > now - lasts)
+    user = session.scalars(login.where(*still)).one_or_none()
+    return user if user is not None and works_here(user) else None
+
+
+def end_session(session: Session, key: str) -> None:
+    """End one login."""
+    session.execute(delete(LoginSession).where(LoginSession.hash == _hash(key)))
+
+
+def end_sessions(session: Session, user_id: int) -> None:
+    """End all logins of a user."""
+    session.execute(delete(LoginSession).where(LoginSession.user_id == user_id))
+
+
+def _hash(key: str) -> str:
+    return hashlib.sha256(key.encode(errors="surrogatepass")).hexdigest()
