@@ -1,4 +1,3 @@
-# ruff: noqa: RUF001  Chinese is set with its own signs
 """Mails about alerts: one a person and run, in their language, with what they may see when it is written.
 
 The mail is written when its job is done, not when the alert is raised: what is over by then, or not to be
