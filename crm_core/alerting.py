@@ -41,10 +41,10 @@ from crm_core.alerts import (
     ALERTED_TYPES,
     Alert,
     AlertAction,
+    AlertReceiver,
     Did,
     State,
     Why,
-    add_receivers,
     tell_others,
     visible_alerts,
 )
@@ -121,15 +121,15 @@ def look_at(transaction: Transaction, record_type: str, ids: Collection[int], li
     session = transaction.session
     lock_alerts(session)
     dues = due_steps(session, record_type, ids, limits, transaction.now)
-    raised, closed = [], []
-    for due in dues:
-        for step in due.steps:
-            if step.why is None:
-                raised += _raise(transaction, due, step.kind)
-            else:
-                closed += _close_running(transaction, due.record, step.kind, step.why)
-    _tell(session, raised)
-    return Raised(raised=raised, closed=closed)
+    closed = [
+        alert
+        for due in dues
+        for step in due.steps
+        if step.why is not None
+        for alert in _close_running(transaction, due.record, step.kind, step.why)
+    ]
+    begun = [(due, step.kind) for due in dues for step in due.steps if step.why is None]
+    return Raised(raised=_raise(transaction, begun), closed=closed)
 
 
 def close_what_is_over(transaction: Transaction) -> list[Alert]:
@@ -332,17 +332,35 @@ def _end_of_term(alert: Alert, contract: Contract) -> Over | None:
 # ---------------------------------------------------------------- writing it down
 
 
-def _raise(transaction: Transaction, due: Due, kind: Kind) -> list[Alert]:
-    session, said = transaction.session, due.said
-    if said is None or said.probability is None:
-        return []
-    term = due.term if kind is Kind.CONTRACT_END else None
+def _raise(transaction: Transaction, begun: Sequence[tuple[Due, Kind]]) -> list[Alert]:
+    """Write down alerts, whom to tell of them, and have the programs told that asked for it."""
+    session = transaction.session
+    earlier = _count_earlier(session, [due.record for due, _ in begun])
+    raised = [
+        (_new_alert(due, kind, due.said, earlier, transaction.now), due) for due, kind in begun if due.said
+    ]
+    session.add_all([alert for alert, _ in raised])
+    session.flush()
+    rows = [AlertAction(alert_id=alert.id, action=Did.RAISED, at=transaction.now) for alert, _ in raised]
+    session.add_all(rows)
+    _tell(session, [(alert.id, due.record.owner_id) for alert, due in raised])
+    for alert, due in raised:
+        tell_others(transaction, alert, Did.RAISED, reasons=(due.said.reasons if due.said else None) or [])
+    return [alert for alert, _ in raised]
+
+
+def _new_alert(
+    due: Due, kind: Kind, said: Prediction, earlier: Mapping[tuple[str, int, str], int], now: datetime
+) -> Alert:
+    record, term = due.record, due.term if kind is Kind.CONTRACT_END else None
     at_risk = _largest(due.money)
-    alert = Alert(
+    number = earlier.get((record.record_type, record.id, kind), 0) + 1
+    return Alert(
         kind=kind,
-        record_type=due.record.record_type,
-        record_id=due.record.id,
-        cause=_term_cause(term) if term else _next_cause(session, due.record, kind),
+        record_type=record.record_type,
+        record_id=record.id,
+        # Whoever works the same cause out at the same time gives it the same name.
+        cause=_term_cause(term) if term else f"{kind}:{record.record_type}:{record.id}:{number}",
         contract_id=term.contract_id if term else None,
         ends_on=term.ends_on if term else None,
         prediction_id=said.id,
@@ -350,22 +368,21 @@ def _raise(transaction: Transaction, due: Due, kind: Kind) -> list[Alert]:
         previous=due.previous,
         money=[dict(one) for one in due.money] or None,
         at_risk=None if at_risk is None else float(at_risk),
-        raised_at=transaction.now,
+        raised_at=now,
         state=State.OPEN,
     )
-    session.add(alert)
-    session.flush()
-    session.add(AlertAction(alert_id=alert.id, action=Did.RAISED, at=transaction.now))
-    tell_others(transaction, alert, Did.RAISED, reasons=said.reasons or [])
-    return [alert]
 
 
-def _next_cause(session: Session, record: Scored, kind: Kind) -> str:
-    """Return the name of the next cause of a kind: whoever works it out at the same time names it so too."""
-    earlier = select(func.count(Alert.id)).where(
-        Alert.record_type == record.record_type, Alert.record_id == record.id, Alert.kind == kind
+def _count_earlier(session: Session, records: Sequence[Scored]) -> dict[tuple[str, int, str], int]:
+    """Return how many alerts of each kind there have been about records."""
+    if not records:
+        return {}
+    key = (Alert.record_type, Alert.record_id, Alert.kind)
+    about = and_(
+        Alert.record_type == records[0].record_type, Alert.record_id.in_([record.id for record in records])
     )
-    return f"{kind}:{record.record_type}:{record.id}:{(session.scalar(earlier) or 0) + 1}"
+    rows = session.execute(select(*key, func.count()).where(about).group_by(*key))
+    return {(record_type, record_id, kind): count for record_type, record_id, kind, count in rows}
 
 
 def _term_cause(term: Term) -> str:
@@ -394,20 +411,22 @@ def _close(transaction: Transaction, alert: Alert, why: Over) -> Alert:
 # ---------------------------------------------------------------- whom to tell
 
 
-def _tell(session: Session, alerts: Sequence[Alert]) -> None:
-    """Note who is to be told of alerts: the owner and the manager next above, as far as they may see them."""
+def _tell(session: Session, alerts: Sequence[tuple[int, int | None]]) -> None:
+    """Note who is to be told of new alerts: owner and manager next above, as far as they may see them."""
     owned: dict[int, list[int]] = defaultdict(list)
-    for alert in alerts:
-        model = ALERTED_TYPES[alert.record_type]
-        owner_id = session.scalar(select(model.owner_id).where(model.id == alert.record_id))
+    for alert_id, owner_id in alerts:
         if owner_id is not None:
-            owned[owner_id].append(alert.id)
+            owned[owner_id].append(alert_id)
+    wanted: dict[User, dict[int, Why]] = defaultdict(dict)
     for owner_id, ids in owned.items():
         owner = session.get_one(User, owner_id)
         people = dict.fromkeys(managers_of(session, owner), Why.MANAGER) | {owner: Why.OWNER}
         for user, why in people.items():
-            for alert_id in _seen_by(session, user, ids):
-                add_receivers(session, alert_id, {user.id: why})
+            wanted[user] |= dict.fromkeys(ids, why)
+    for user, reasons in wanted.items():
+        seen = _seen_by(session, user, list(reasons))
+        session.add_all([AlertReceiver(alert_id=each, user_id=user.id, why=reasons[each]) for each in seen])
+    session.flush()
 
 
 def _seen_by(session: Session, user: User, ids: Collection[int]) -> Sequence[int]:
