@@ -54,6 +54,7 @@ SPECIAL: Final = (
     "deal.lost",
     "prediction.changed",
     "alert.raised",
+    "alert.acknowledged",
     "model.promoted",
 )
 """Event types besides those that every record type has."""
@@ -216,7 +217,8 @@ def emit(
 
     None if nobody asked for it, or it was emitted under this key before. `data` holds JSON values. If it has
     `record_type` and `record_id`, only those who may see that record are told; of a mapping `values` in it
-    they are told the fields of that record that they may see, and of `reasons` those they may see.
+    they are told the fields of that record that they may see, and of `reasons` those they may see. Who may
+    see none of the `fields` in it is not told at all.
     """
     if not any(wants(endpoint, event_type) for endpoint in list_active(session)):
         return None
@@ -276,6 +278,7 @@ def event_of(payload: Mapping[str, Any]) -> Event:
         at=datetime.fromisoformat(payload["at"]),
         data=data,
         record=(data["record_type"], data["record_id"]) if named else None,
+        fields=data.pop("fields", None),
     )
 
 

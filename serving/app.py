@@ -20,6 +20,7 @@ from crm_core.errors import CRMError
 from crm_core.store import Store
 from serving import metrics, problems, web
 from serving.api import (
+    alerts,
     changes,
     customers,
     deals,
@@ -82,6 +83,7 @@ _PARTS = (
     changes,
     customers,
     forecast,
+    alerts,
     what_if,
     scores,
     finding,

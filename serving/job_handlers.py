@@ -10,6 +10,8 @@ from crm_core.jobs import Job, JobState
 from crm_core.store import Store
 from crm_core.webhook_events import EventFollower
 from crm_core.webhooks import EVENT, WEBHOOK, WebhookEndpoint
+from serving.alert_mail import AlertMailer
+from serving.alerting import ALERT_MAIL
 from serving.connectors.scheduled import EXCHANGE, Exchanging
 from serving.jobs import Handler, JobRunner, Schedule, name_of_process
 from serving.logs import get_log
@@ -32,6 +34,7 @@ def handlers(settings: Settings) -> dict[str, Handler]:
         MAIL: Mailer(settings),
         WEBHOOK: Deliverer(settings),
         EVENT: spread,
+        ALERT_MAIL: AlertMailer(settings),
         EXCHANGE: Exchanging(settings),
     }
 

@@ -6,6 +6,7 @@ from alembic import context
 
 from crm_core import (  # noqa: F401  their tables belong to Base
     access,
+    alerts,
     changes,
     connections,
     duplicates,

@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 from crm_core import search_index
 from crm_core.access import check_may_handle_people
 from crm_core.addresses import mail_key, phone_key
+from crm_core.alerts import LONGEST_NOTE, AlertAction
 from crm_core.bulk import refresh_held
 from crm_core.changes import Action, Change
 from crm_core.errors import StoreBusyError
@@ -27,6 +28,7 @@ from crm_core.personal.scope import (
     Ids,
     add_ids,
     belongings,
+    list_notes,
     listed,
     make_scrubber,
     mentions,
@@ -161,7 +163,7 @@ class _Eraser:
         files = self._count_files()
         self._delete()
         emptied = self._empty(self._own)
-        scrubbed = self._scrub_records(add_ids(others, people))
+        scrubbed = self._scrub_records(add_ids(others, people)) + self._scrub_notes()
         self._empty(people)
         changes = self._empty_log(add_ids(people, self._own)) + self._scrub_log(add_ids(others, people))
         predictions = self._empty_reasons(people) + self._scrub_reasons(others)
@@ -220,6 +222,17 @@ class _Eraser:
                 values = self._scrubbed(record_type, row, [name for name in names if name not in theirs])
                 count += self._write(record_type, row["id"], values) and not own
                 self._keep(record_type, row, theirs)
+        return count
+
+    def _scrub_notes(self) -> int:
+        """Take the person out of the notes on alerts; return how many lost something."""
+        count = 0
+        for action_id, _, near, note in list_notes(self._session, self._near):
+            left = self._scrubber.scrub_value(note, near=near)
+            if left != note:
+                values = {"note": left[:LONGEST_NOTE]}
+                self._session.execute(update(AlertAction).where(AlertAction.id == action_id).values(values))
+                count += 1
         return count
 
     def _scrubbed(self, record_type: str, row: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:

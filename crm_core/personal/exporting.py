@@ -18,6 +18,7 @@ from crm_core.personal.scope import (
     IDENTITY,
     Ids,
     belongings,
+    list_notes,
     listed,
     make_scrubber,
     mentions,
@@ -201,6 +202,10 @@ class _Export:
                             "field": name,
                             "text": value,
                         }
+
+        for _, alert_id, near, note in list_notes(self._session, self._near):
+            if scrubber.scrub_value(note, near=near) != note:
+                yield {"record_type": "alert", "id": alert_id, "field": "note", "text": note}
 
     def _readable(self, record_type: str) -> Collection[str]:
         theirs = IDENTITY.get(record_type, frozenset())

@@ -12,6 +12,7 @@ from sqlalchemy import Column, Connection, MetaData, insert, text
 
 from crm_core import (  # noqa: F401  their tables belong to Base
     access,
+    alerts,
     duplicates,
     jobs,
     logins,
