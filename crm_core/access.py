@@ -154,6 +154,9 @@ HIDDEN_FIELDS: dict[tuple[str, str], frozenset[str]] = {
 }
 """Fields that some roles do not see unless an administrator lets them."""
 
+CREDENTIALS = frozenset({"password_hash"})
+"""What nobody sees or writes as a field, whatever rights were set."""
+
 NEVER_HIDDEN = frozenset({"id", "version", "occurred_at", "recorded_at", "deleted_at"})
 """What lists are put in order by and writers refer to: whoever sees a record sees these."""
 
@@ -280,8 +283,8 @@ class Reader:
 
     def may_read_field(self, record_type: str, field: str) -> bool:
         """Return whether the user may see a field, where the record itself may be seen."""
-        if field in NEVER_HIDDEN:
-            return True
+        if field in NEVER_HIDDEN or field in CREDENTIALS:
+            return field in NEVER_HIDDEN
         whole = _WHOLE_OF.get(field) or ("custom" if field.startswith("custom.") else None)
         if whole is not None and not self.may_read_field(record_type, whole):
             return False
@@ -298,6 +301,8 @@ class Reader:
 
     def may_write_field(self, record_type: str, field: str) -> bool:
         """Return whether the user may change a field, where the record itself may be changed."""
+        if field in CREDENTIALS:
+            return False
         found = self._field_right(record_type, field)
         return self.may_read_field(record_type, field) if found is None else found.write
 

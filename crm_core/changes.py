@@ -30,6 +30,8 @@ What this does not do: it does not hold the values of fields at creation, nor wh
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Protocol
@@ -42,10 +44,12 @@ from sqlalchemy import (
     Index,
     Integer,
     String,
+    and_,
     delete,
     func,
     insert,
     literal_column,
+    or_,
     select,
     text,
     true,
@@ -211,6 +215,50 @@ def list_changes(session: Session, *, after: int, limit: int) -> list[Change]:
         rest = select(Change).where(Change.sequence == last.sequence, Change.id > last.id).order_by(Change.id)
         found.extend(session.scalars(rest))
     return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class Position:
+    """How far somebody has read: all of a transaction, or only up to one change of it."""
+
+    sequence: int
+    change_id: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChangesPage:
+    """Some changes, where to read on, and whether there is more to be read at once."""
+
+    changes: Sequence[Change]
+    position: Position
+    more: bool
+
+
+def read_changes(session: Session, after: Position, *, limit: int) -> ChangesPage:
+    """Return at most `limit` changes that come after a position, in the order of `list_changes`.
+
+    They are whole transactions, as far as one of them fits; one that has more changes than `limit` is given
+    in parts. Nothing that commits later can come before what is returned.
+    """
+    query = select(Change).where(_after(after), _settled(session)).order_by(Change.sequence, Change.id)
+    found = list(session.scalars(query.limit(limit + 1)))
+    if not found:
+        return ChangesPage(changes=[], position=after, more=False)
+    if len(found) <= limit:
+        return ChangesPage(changes=found, position=Position(sequence=found[-1].sequence), more=False)
+    cut = found[limit].sequence
+    whole = [change for change in found if change.sequence != cut]
+    if whole:
+        return ChangesPage(changes=whole, position=Position(sequence=whole[-1].sequence), more=True)
+    part = found[:limit]
+    return ChangesPage(changes=part, position=Position(sequence=cut, change_id=part[-1].id), more=True)
+
+
+def _after(position: Position) -> ColumnElement[bool]:
+    if position.change_id is None:
+        return Change.sequence > position.sequence
+    rest = and_(Change.sequence == position.sequence, Change.id > position.change_id)
+    return or_(Change.sequence > position.sequence, rest)
 
 
 def list_changes_between(session: Session, *, after: int, until: int) -> list[Change]:

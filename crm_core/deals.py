@@ -6,7 +6,7 @@ from datetime import datetime
 
 from crm_core.changes import Change
 from crm_core.errors import DealNotOpenError, InvalidValueError, MissingFieldsError
-from crm_core.pipelines import PIPELINES, comes_after, get_stage
+from crm_core.pipelines import PIPELINES, comes_after, get_stage, open_stages
 from crm_core.records import Deal, DealStatus
 from crm_core.store import Transaction
 
@@ -59,6 +59,19 @@ def close_deal(
     elif lost_reason is not None:
         values["lost_reason"] = lost_reason
     return transaction.update(deal, values, occurred_at=happened)
+
+
+def reopen_deal(transaction: Transaction, deal: Deal, *, occurred_at: datetime | None = None) -> list[Change]:
+    """Open a closed deal again, as if it had not ended; an open one stays as it is.
+
+    One that was won goes back to the last stage of its pipeline in which deals are open.
+    """
+    if deal.status == DealStatus.OPEN:
+        return []
+    values: dict[str, object] = {"status": DealStatus.OPEN, "closed_at": None, "lost_reason": None}
+    if get_stage(deal.pipeline, deal.stage).won:
+        values["stage"] = open_stages(deal.pipeline)[-1].key
+    return transaction.update(deal, values, occurred_at=occurred_at)
 
 
 def check_required(deal: Deal, stage: str) -> None:

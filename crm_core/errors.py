@@ -27,6 +27,7 @@ CRMError
 ├── SettingsError                  a setting that is unknown or has a bad value
 ├── HomeInUseError                 the home folder holds other data
 ├── BackupError                    a backup that cannot be taken, or is damaged
+├── ConnectorError                 another system refused, or says what cannot be understood
 ├── MappingError                   an import mapping that cannot be used
 │   └── SourceFileError            a file to import that is missing, damaged or not what the mapping says
 ├── ExportFolderError              a folder that an export cannot write to
@@ -226,6 +227,14 @@ class HomeInUseError(CRMError):
 
 class BackupError(CRMError):
     """A backup that cannot be taken, or one that is damaged or of another kind."""
+
+
+class ConnectorError(CRMError):
+    """Another system refused what it was asked, or its answer cannot be understood."""
+
+    def __init__(self, message: str, *, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 class MappingError(CRMError):

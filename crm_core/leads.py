@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
-from crm_core.errors import LeadNotOpenError
+from crm_core.errors import InvalidValueError, LeadNotOpenError
 from crm_core.records import Account, Contact, Deal, Lead, LeadStatus
 from crm_core.store import Transaction
+from crm_core.validation import columns_of
+
+R = TypeVar("R", Account, Contact)
 
 
 def disqualify_lead(
@@ -22,6 +25,14 @@ def disqualify_lead(
         {"status": LeadStatus.DISQUALIFIED, "disqualified_reason": reason},
         occurred_at=occurred_at,
     )
+
+
+def reopen_lead(transaction: Transaction, lead: Lead, *, occurred_at: datetime | None = None) -> None:
+    """Open a disqualified lead again; an open one stays as it is, a converted one raises LeadNotOpenError."""
+    if lead.status == LeadStatus.CONVERTED:
+        raise LeadNotOpenError(lead.id, lead.status)
+    values = {"status": LeadStatus.OPEN, "disqualified_reason": None}
+    transaction.update(lead, values, occurred_at=occurred_at)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,23 +49,26 @@ def convert_lead(
     lead: Lead,
     *,
     account: Account | None = None,
+    contact: Contact | None = None,
     deal: Deal | None = None,
     occurred_at: datetime | None = None,
     recorded_at: datetime | None = None,
 ) -> Conversion:
     """Turn an open lead into a customer: its account, its contact if it names a person, and `deal` if given.
 
-    The account is made from the lead unless one is given. Converting again gives what the first time gave
-    and writes nothing; a disqualified lead raises LeadNotOpenError.
+    An account or contact that is stored is taken as it is; a new one, or none, is filled from the lead where
+    it says nothing. Converting again gives what the first time gave and writes nothing; a disqualified lead
+    raises LeadNotOpenError.
     """
     if lead.status == LeadStatus.CONVERTED:
         return _earlier(transaction, lead)
     _check_open(lead)
     happened = occurred_at or transaction.now
     when = {"occurred_at": happened, "recorded_at": recorded_at}
-    if account is None:
-        account = transaction.create(_account_of(lead, when))
-    contact = transaction.create(_contact_of(lead, account, when)) if lead.name else None
+    if account is None or account.id is None:
+        account = transaction.create(_filled(account, _account_of(lead, when)))
+    if contact is not None or lead.name:
+        contact = _contact(transaction, lead, account, contact, when)
     if deal is not None:
         deal = transaction.create(_fit_deal(deal, lead, account, contact, when))
     values = {
@@ -66,6 +80,27 @@ def convert_lead(
     }
     transaction.update(lead, values, occurred_at=happened, recorded_at=recorded_at)
     return Conversion(account=account, contact=contact, deal=deal)
+
+
+def _contact(
+    transaction: Transaction, lead: Lead, account: Account, given: Contact | None, when: Mapping[str, Any]
+) -> Contact:
+    if given is not None and given.id is not None:
+        return given
+    made = _filled(given, _contact_of(lead, account, when))
+    if made.name is None:
+        raise InvalidValueError("contact.name", None, "a name: the lead names nobody")
+    return transaction.create(made)
+
+
+def _filled(given: R | None, made: R) -> R:
+    """Return a new record with what is said of it, and what the lead says where nothing is."""
+    if given is None:
+        return made
+    for name in columns_of(type(made)):
+        if getattr(given, name) is None:
+            setattr(given, name, getattr(made, name))
+    return given
 
 
 def _earlier(transaction: Transaction, lead: Lead) -> Conversion:

@@ -4,23 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from sqlalchemy import Select
+
 from crm_core.access import Reader, check_may_write
 from crm_core.activities import log_activity
-from crm_core.records import Account, Activity, Deal, Lead, User
+from crm_core.records import Activity, Deal, Record, User
 from crm_core.store import Transaction
-
-Logged = Lead | Deal | Account
+from crm_core.validation import columns_of
 
 
 def log_on(
-    transaction: Transaction, user: User, model: type[Logged], record_id: int, activity: Activity
+    transaction: Transaction, user: User, model: type[Record], record_id: int, activity: Activity
 ) -> Activity:
     """Log `activity` of `user` on a record that they may change; one they may not see does not exist."""
     check_may_write(user)
     reader = Reader(transaction.session, user)
-    record: Logged = reader.get_to_write(model, record_id)
+    record: Record = reader.get_to_write(model, record_id)
     reader.check_may_create(Activity)
-    setattr(activity, f"{record.record_type}_id", record.id)
+    link = f"{record.record_type}_id"
+    if link in columns_of(Activity):
+        setattr(activity, link, record.id)
+    else:
+        activity.subject_type, activity.subject_id = record.record_type, record.id
     activity.owner_id = user.id
     return log_activity(transaction, activity)
 
@@ -33,8 +38,13 @@ def get_to_move(transaction: Transaction, user: User, deal_id: int) -> Deal:
     return deal
 
 
-def list_activities(reader: Reader, record: Logged, *, limit: int) -> Sequence[Activity]:
+def select_activities(reader: Reader, record: Record) -> Select[Activity]:
+    """Return the query of the activities of a record that the reader sees."""
+    return reader.select_about(Activity, record)
+
+
+def list_activities(reader: Reader, record: Record, *, limit: int) -> Sequence[Activity]:
     """Return the activities of a record that the reader sees, newest first."""
     order = (Activity.occurred_at.desc(), Activity.id.desc())
-    query = reader.select_about(Activity, record).order_by(*order)
+    query = select_activities(reader, record).order_by(*order)
     return reader.session.scalars(query.limit(limit)).all()

@@ -20,6 +20,7 @@ from crm_core.errors import CRMError
 from crm_core.store import Store
 from serving import metrics, problems, web
 from serving.api import (
+    changes,
     customers,
     deals,
     finding,
@@ -30,6 +31,9 @@ from serving.api import (
     operations,
     people,
     predictions,
+    records,
+    records_batch,
+    records_verbs,
     specification,
     tokens,
     versions,
@@ -69,6 +73,9 @@ HEADERS = {
 _PARTS = (
     leads,
     deals,
+    records_verbs,
+    records_batch,
+    changes,
     customers,
     forecast,
     what_if,
@@ -131,8 +138,8 @@ def create_app(
     app.after_request(_finish)
     app.teardown_request(end_page_session)
     _handle_errors(app)
-    for part in _PARTS:
-        app.register_api(part.api)
+    for api in dict.fromkeys([*(part.api for part in _PARTS), *records.blueprints().values()]):
+        app.register_api(api)
     web.register(app)
     specification.register(app)
     return app

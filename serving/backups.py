@@ -42,7 +42,7 @@ _NAMED = re.compile(r"crm-\d{8}T\d{6}Z(-\d+)?\.tar\.gz")
 """Backups that were given their name here, which are those that `keep` may delete."""
 
 _FOLDERS = ("models", "mlartifacts", "simulation")
-_FILES = ("secrets.json", "scorecard.toml")
+_FILES = ("secrets.json", "scorecard.toml", "connectors.toml")
 _BLOCK = 2**20
 
 _ADDRESSES = (

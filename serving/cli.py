@@ -15,6 +15,7 @@ from crm_core.store import Store
 from serving.commands import (
     backtest,
     backup,
+    connectors,
     declaring,
     duplicates,
     explain,
@@ -416,6 +417,7 @@ for _command in (
     watch.watch,
     backup.backup,
     backup.restore,
+    connectors.connectors,
     tokens.token,
     tokens.tokens,
     operations.operations,

@@ -94,13 +94,14 @@ def _found(reader: Reader, hit: Hit, records: dict[Key, Record]) -> Found:
         score=hit.score,
         field=hit.field,
         excerpt=hit.excerpt,
-        title=_title(record),
+        title=title_of(record),
         page_type=page[0] if page else None,
         page_id=page[1] if page else None,
     )
 
 
-def _title(record: Record) -> str:
+def title_of(record: Record) -> str:
+    """Return what a record is called."""
     for name in _NAMES:
         if text := getattr(record, name, None):
             return str(text)

@@ -53,6 +53,11 @@ class Home:
         return self.folder / "scorecard.toml"
 
     @property
+    def connectors(self) -> Path:
+        """The other systems that this home exchanges with; there need be none."""
+        return self.folder / "connectors.toml"
+
+    @property
     def company(self) -> Path:
         """Which company was simulated, and how far that came."""
         return self.folder / "simulation" / "company.json"

@@ -8,6 +8,7 @@ from sqlalchemy import func, select
 
 from crm_core.jobs import Job, JobState
 from crm_core.store import Store
+from serving.connectors.scheduled import EXCHANGE, Exchanging
 from serving.jobs import Handler, JobRunner, Schedule, name_of_process
 from serving.looping import Loop
 from serving.mail import MAIL, Mailer, mail_is_on
@@ -20,7 +21,7 @@ FORGOTTEN = frozenset({MAIL})
 
 def handlers(settings: Settings) -> dict[str, Handler]:
     """Return the handler of every kind of job."""
-    return {MAIL: Mailer(settings)}
+    return {MAIL: Mailer(settings), EXCHANGE: Exchanging(settings)}
 
 
 SCHEDULES: Mapping[str, Schedule] = {}

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, PlainSerializer
 
 from crm_core.access import Reader
-from crm_core.declared import plain_custom
 from crm_core.opting_out import list_opted_out
-from crm_core.predictions import Prediction, newest_predictions
-from crm_core.records import RECORD_TYPES, Account, Activity, Deal, Lead
+from crm_core.predictions import Prediction
+from crm_core.records import RECORD_TYPES, Account, Deal, Lead
 from crm_core.sources import LEAD_SOURCES
 from crm_core.worth import money_at_risk, readable_worth
 
@@ -62,45 +61,6 @@ class RecordPath(Asked):
     """Which record."""
 
     id: Id = Field(description="The record's id.")
-
-
-class PageQuery(Asked):
-    """Which page of a list."""
-
-    limit: int = Field(default=50, ge=1, le=200, description="Records on a page.")
-    cursor: str | None = Field(default=None, max_length=400, description="`next_cursor` of the page before.")
-    order: Literal["-probability", "probability", "-occurred_at", "occurred_at"] = Field(
-        default="-probability",
-        description="Sort order; `-` is highest or newest first. Not scored comes last.",
-    )
-    owner_id: Id | None = Field(default=None, description="Only records of this owner.")
-    search: str | None = Field(
-        default=None, max_length=200, description="Only records whose names contain this."
-    )
-    filter: list[Annotated[str, Field(max_length=2_000)]] = Field(
-        default_factory=list,
-        max_length=20,
-        description=(
-            "Only records for which this holds, as FIELD:OP:VALUE, such as `amount:ge:1000`, "
-            "`custom.grade:in:A,B` or `custom.tender:eq:true`; given several times, all must hold."
-        ),
-    )
-
-
-class LeadsQuery(PageQuery):
-    """Which leads."""
-
-    status: Literal["open", "converted", "disqualified"] | None = Field(
-        default="open", description="Only leads with this status."
-    )
-
-
-class DealsQuery(PageQuery):
-    """Which deals."""
-
-    status: Literal["open", "won", "lost"] | None = Field(
-        default="open", description="Only deals with this status."
-    )
 
 
 class HistoryQuery(Asked):
@@ -237,98 +197,6 @@ class Shown(Outlook):
     model_version: str | None
 
 
-class LeadOut(Given):
-    """A lead. A field is null where it is empty, or where `withheld` names it."""
-
-    id: int
-    external_id: str | None
-    version: int
-    name: str | None
-    company: str | None
-    email: str | None
-    phone: str | None
-    title: str | None
-    source: str | None
-    campaign: str | None
-    industry: str | None
-    region: str | None
-    employees: int | None
-    status: str | None
-    owner_id: int | None
-    account_id: int | None
-    deal_id: int | None
-    occurred_at: Utc
-    recorded_at: Utc
-    converted_at: Utc | None
-    custom: dict[str, Any] | None
-    prediction: Shown | None = Field(description="Null: not scored yet.")
-    withheld: list[str] = Field(description="Fields that you may not see.")
-
-
-class DealOut(Given):
-    """A deal. A field is null where it is empty, or where `withheld` names it."""
-
-    id: int
-    external_id: str | None
-    version: int
-    name: str | None
-    account_id: int | None
-    pipeline: str | None
-    stage: str | None
-    status: str | None
-    amount: Decimal | None = Field(description="A decimal number, as text.")
-    currency: str | None
-    source: str | None
-    expected_close_on: date | None = Field(description="The rep's forecast.")
-    closed_at: Utc | None = Field(description="The fact.")
-    lost_reason: str | None
-    rep_probability: float | None = Field(description="What the rep believes; no model ever writes it.")
-    owner_id: int | None
-    occurred_at: Utc
-    recorded_at: Utc
-    custom: dict[str, Any] | None
-    prediction: Shown | None = Field(description="Null: not scored yet.")
-    withheld: list[str] = Field(description="Fields that you may not see.")
-
-
-class LeadsPage(Given):
-    """A page of leads."""
-
-    items: list[LeadOut]
-    next_cursor: str | None = Field(description="Ask with it for the next page; null on the last.")
-
-
-class DealsPage(Given):
-    """A page of deals."""
-
-    items: list[DealOut]
-    next_cursor: str | None = Field(description="Ask with it for the next page; null on the last.")
-
-
-class ActivityOut(Given):
-    """An activity."""
-
-    id: int
-    kind: str | None
-    direction: str | None
-    subject: str | None
-    body: str | None
-    outcome: str | None
-    duration_seconds: int | None
-    lead_id: int | None
-    deal_id: int | None
-    account_id: int | None
-    owner_id: int | None
-    occurred_at: Utc
-    recorded_at: Utc
-
-
-class ActivitiesPage(Given):
-    """Activities of a record, newest first."""
-
-    items: list[ActivityOut]
-
-
 class PredictionOut(Outlook):
     """One stored answer of one model."""
 
@@ -403,48 +271,12 @@ OPTED_OUT = Shown(
 """What is shown of a record that may not be scored, whatever was said of it before."""
 
 
-def leads_out(reader: Reader, leads: Sequence[Lead]) -> list[LeadOut]:
-    """Return what the API gives of leads to somebody who sees them: the fields that they may see."""
-    silent = _silent(reader, Lead, leads)
-    newest = newest_predictions(reader.session, "lead", [lead.id for lead in leads])
-    return [
-        LeadOut(**_plain(reader, lead, LeadOut, newest.get(lead.id), silent=lead.id in silent))
-        for lead in leads
-    ]
-
-
-def lead_out(reader: Reader, lead: Lead) -> LeadOut:
-    """Return what the API gives of a lead."""
-    return leads_out(reader, [lead])[0]
-
-
-def deals_out(reader: Reader, deals: Sequence[Deal]) -> list[DealOut]:
-    """Return what the API gives of deals to somebody who sees them: the fields that they may see."""
-    silent = _silent(reader, Deal, deals)
-    newest = newest_predictions(reader.session, "deal", [deal.id for deal in deals])
-    return [
-        DealOut(**_plain(reader, deal, DealOut, newest.get(deal.id), silent=deal.id in silent))
-        for deal in deals
-    ]
-
-
-def deal_out(reader: Reader, deal: Deal) -> DealOut:
-    """Return what the API gives of a deal."""
-    return deals_out(reader, [deal])[0]
-
-
-def activity_out(reader: Reader, activity: Activity) -> ActivityOut:
-    """Return what the API gives of an activity to somebody who sees it."""
-    seen = reader.shown(activity)
-    return ActivityOut.model_validate({name: seen.get(name) for name in ActivityOut.model_fields})
-
-
 def predictions_out(
     reader: Reader, record: Lead | Deal | Account, predictions: Sequence[Prediction]
 ) -> list[PredictionOut]:
     """Return what the API gives of stored predictions: none about somebody who asked not to be scored."""
     reader.check_may_see_scores(type(record))
-    if _silent(reader, type(record), [record]):
+    if list_silent(reader, type(record), [record]):
         return []
     return [prediction_out(reader, prediction) for prediction in predictions]
 
@@ -478,13 +310,13 @@ def horizons_out(prediction: Prediction | None) -> list[Horizon]:
     ]
 
 
-def _reasons(reader: Reader, told: Prediction | Lead | Deal) -> list[Reason] | None:
+def _reasons(reader: Reader, told: Prediction | Lead | Deal | Account) -> list[Reason] | None:
     if told.reasons is None or not reader.may_read_field(told.record_type, "reasons"):
         return None
     return [Reason.model_validate(reason) for reason in reader.readable_reasons(told.reasons)]
 
 
-def _shown(reader: Reader, record: Lead | Deal, newest: Prediction | None) -> Shown | None:
+def shown_of(reader: Reader, record: Lead | Deal | Account, newest: Prediction | None) -> Shown | None:
     """Return the newest prediction of a record; None if it was never scored, or scores are hidden."""
     if record.scored_at is None or not reader.may_read_field(record.record_type, "probability"):
         return None
@@ -503,27 +335,14 @@ def _shown(reader: Reader, record: Lead | Deal, newest: Prediction | None) -> Sh
     )
 
 
-def _state(record: Lead | Deal) -> Literal["scored", "rank_only", "not_enough_data"]:
+def _state(record: Lead | Deal | Account) -> Literal["scored", "rank_only", "not_enough_data"]:
     if record.probability is not None:
         return "scored"
     return "rank_only" if record.score is not None else "not_enough_data"
 
 
-def _silent(
+def list_silent(
     reader: Reader, model: type[Lead | Deal | Account], records: Sequence[Lead | Deal | Account]
 ) -> set[int]:
     """Return which records may not be scored."""
     return set(list_opted_out(reader.session, model, [record.id for record in records])) if records else set()
-
-
-def _plain(
-    reader: Reader, record: Lead | Deal, model: type[BaseModel], newest: Prediction | None, *, silent: bool
-) -> dict[str, Any]:
-    seen = reader.shown(record)
-    names = model.model_fields.keys() - {"prediction", "withheld"}
-    return {
-        **{name: seen.get(name) for name in names},
-        "custom": plain_custom(reader.session, record.record_type, seen.get("custom")),
-        "prediction": OPTED_OUT if silent else _shown(reader, record, newest),
-        "withheld": sorted(names - seen.keys()),
-    }

@@ -17,6 +17,7 @@ from crm_core.errors import SettingsError
 from crm_core.store import Store
 from serving.app import LONGEST_BODY, create_app
 from serving.champions import Champions
+from serving.connectors.scheduled import schedule_all
 from serving.job_handlers import Jobs
 from serving.logs import get_log, start_logging
 from serving.modelling import challenger_loader, scorer_loader
@@ -44,6 +45,7 @@ def serve(settings: Settings, store: Store, *, ready: Callable[[str], None]) -> 
     if thread is not None:
         thread.start()
     if jobs is not None:
+        schedule_all(settings, store)
         jobs.start()
     journal.start()
     port = next(each.effective_port for each in sockets.values() if isinstance(each, BaseWSGIServer))

@@ -20,6 +20,7 @@ from tests.conftest import MONDAY
 from tests.factories import make_account, make_deal, make_lead
 from tests.serving.conftest import Cast, logged_in, make_cast
 from tests.serving.hand_made import HandMadeModel
+from tests.serving.record_operations import OF_RECORDS
 
 WHOSE = ("own", "team", "other", "nobody", "deleted")
 SEES: dict[str, set[str]] = {
@@ -132,6 +133,7 @@ def test_every_operation_is_in_the_matrix(world: World) -> None:
         operation for kind in ("leads", "deals") for operation in of_type(READS + WRITES + COLLECTIONS, kind)
     }
     tried |= {operation.replace("/leads/", "/{type}/") for operation in MERGES}
+    tried |= OF_RECORDS | {"GET /metrics"}  # whose keys are tried in test_metrics
     assert (
         declared
         == tried | {HINTS, FORECAST, *SEEING, *PERSONAL, *ABOUT_MODELS, *CUSTOMER_READS, *KEYS} | UNGUARDED

@@ -23,6 +23,7 @@ from serving.settings import Settings
 from tests.conftest import MONDAY
 from tests.factories import make_deal, make_lead
 from tests.serving.conftest import Cast, make_cast
+from tests.serving.record_operations import OF_RECORDS
 
 WRITES: dict[str, dict[str, Any]] = {
     "/api/v1/leads": {"name": "Wang Fang", "company": "Fangda Valves"},
@@ -129,7 +130,7 @@ OF_LEADS = [
     ({"employees": "many"}, 422, "invalid-request"),
     ({"employees": 10**400}, 422, "invalid-request"),
     ({"owner_id": 10**30}, 422, "invalid-request"),
-    ({"owner_id": 999}, 404, "record-not-found"),
+    ({"owner_id": 999}, 422, "invalid-value"),
     ({"owner_id": 2}, 403, "access-denied"),
     ({"custom": {"shoe_size": 43}}, 422, "unknown-field"),
     ({"custom": {"a\x00": 1}}, 422, "unsafe-text"),
@@ -199,7 +200,12 @@ def test_every_write_endpoint_is_tried(client: FlaskClient) -> None:
         path for path, item in app.api_doc["paths"].items() if {"post", "put", "patch", "delete"} & set(item)
     }
     known = {path.replace("/1/", "/{id}/") for path in WRITES} | WITHOUT_BODY
-    assert written == known | {path.replace("/leads/1/", "/{type}/{id}/") for path in ABOUT_PEOPLE}
+    known |= {path.replace("/leads/1/", "/{type}/{id}/") for path in ABOUT_PEOPLE}
+    known |= {
+        f"/api/v1{operation.split(' ')[1]}" for operation in OF_RECORDS if not operation.startswith("GET")
+    }
+    known |= {"/api/v1/tokens", "/api/v1/tokens/{id}"}  # tried in test_api_tokens
+    assert written == known
 
 
 @pytest.mark.parametrize("path", ABOUT_PEOPLE)
@@ -280,7 +286,11 @@ def test_records_that_do_not_exist(
         "limit=0",
         "limit=9999999",
         "limit=x",
-        "order=name",
+        "order=colour",
+        "order=name,-name",
+        "order=",
+        "fields=colour",
+        "fields=password_hash",
         "status=asleep",
         "owner_id=x",
         "owner_id=99999999999999999999",

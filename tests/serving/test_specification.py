@@ -25,7 +25,7 @@ def test_it_is_openapi_3_1_and_needs_no_key_to_be_read(document: dict[str, Any])
 def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
     named = set(re.findall(r'"#/components/schemas/([^"]+)"', json.dumps(document)))
     assert named <= set(document["components"]["schemas"])
-    assert {"Problem", "LeadOut", "NewLead"} <= named
+    assert {"Problem", "LeadOut", "LeadIn", "LeadPatch"} <= named
 
 
 def test_every_operation_has_a_name_of_its_own_and_says_what_it_does(document: dict[str, Any]) -> None:

@@ -1,0 +1,185 @@
+"""What happened with a record, newest first: what was done and said, changed, predicted, and came about it.
+
+Each kind of entry is one query of the newest ones after the cursor; the pages are merged from these. A cursor
+holds the instant, kind and id of the last entry, so pages stay in place whatever is added.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from sqlalchemy import ColumnElement, Select, and_, or_, select
+from sqlalchemy.orm import InstrumentedAttribute
+
+from crm_core.access import Reader
+from crm_core.changes import Action, Change
+from crm_core.clock import instant, micros
+from crm_core.declared import logical_type
+from crm_core.errors import InvalidValueError
+from crm_core.opting_out import list_opted_out
+from crm_core.predictions import Prediction
+from crm_core.records import RECORD_TYPES, Account, Deal, Lead, Record
+from crm_core.validation import columns_of
+from serving.changed import told_fields
+
+CHANGE, SCORE, CONVERSION = "change", "score", "conversion"
+
+_RELATED: Final = tuple(name for name in RECORD_TYPES if name not in {"team", "user", "lead"})
+
+KINDS: Final = (SCORE, CHANGE, CONVERSION, *_RELATED)
+"""What an entry may be, in the order of those of one instant; a record type is a record about this one."""
+
+Row = Change | Prediction | Record
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """Something that happened: `row` says what."""
+
+    kind: str
+    at: datetime
+    row: Row
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timeline:
+    """A page of entries, newest first, and where the next one begins."""
+
+    entries: Sequence[Entry]
+    next_cursor: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Source:
+    """Entries of one kind: the query that finds them, and the column that says when they happened."""
+
+    kind: str
+    query: Select[Any]
+    at: InstrumentedAttribute[Any]
+    row_id: InstrumentedAttribute[int]
+
+
+def read_timeline(
+    reader: Reader, record: Record, *, limit: int, cursor: str | None = None, kinds: Collection[str] = ()
+) -> Timeline:
+    """Return a page of what happened with a record that the reader sees, of all kinds or of some."""
+    for kind in kinds:
+        if kind not in KINDS:
+            raise InvalidValueError("kinds", kind, f"some of {', '.join(KINDS)}")
+    after = None if cursor is None else _read_cursor(cursor)
+    found = [
+        entry
+        for source in _sources(reader, record)
+        if not kinds or source.kind in kinds
+        for entry in _entries(reader, source, after, limit + 1)
+    ]
+    found.sort(key=_place)
+    shown = found[:limit]
+    return Timeline(entries=shown, next_cursor=_cursor_of(shown[-1]) if len(found) > limit else None)
+
+
+def _place(entry: Entry) -> tuple[int, int, int]:
+    return -micros(entry.at), KINDS.index(entry.kind), -entry.row.id
+
+
+def _entries(
+    reader: Reader, source: _Source, after: tuple[datetime, str, int] | None, limit: int
+) -> Iterator[Entry]:
+    query = source.query
+    if after is not None:
+        query = query.where(_comes_after(source, *after))
+    newest = query.order_by(source.at.desc(), source.row_id.desc()).limit(limit)
+    for row in reader.session.scalars(newest):
+        yield Entry(kind=source.kind, at=getattr(row, source.at.key), row=row)
+
+
+def _comes_after(source: _Source, at: datetime, kind: str, row_id: int) -> ColumnElement[bool]:
+    here, there = KINDS.index(source.kind), KINDS.index(kind)
+    if here > there:
+        return source.at <= at
+    if here < there:
+        return source.at < at
+    return or_(source.at < at, and_(source.at == at, source.row_id < row_id))
+
+
+# ------------------------------------------------------------------------------------------------ sources
+
+
+def _sources(reader: Reader, record: Record) -> Iterator[_Source]:
+    yield from _scores(reader, record)
+    yield _changes(reader, record)
+    yield from _conversions(reader, record)
+    for kind in _RELATED:
+        model = RECORD_TYPES[kind]
+        columns, link = columns_of(model), f"{record.record_type}_id"
+        if "subject_type" in columns:
+            query = reader.select_about(model, record)
+        elif link in columns:
+            # Somebody else's deal of this customer is no part of what follows the customer's rights.
+            query = reader.select(model).where(columns[link] == record.id)
+        else:
+            continue
+        yield _Source(kind=kind, query=query, at=model.occurred_at, row_id=model.id)
+
+
+def _scores(reader: Reader, record: Record) -> Iterator[_Source]:
+    """Yield what models said, to those who may see scores, of those who may be scored."""
+    if not isinstance(record, Lead | Deal | Account) or not reader.may_read_field(
+        record.record_type, "probability"
+    ):
+        return
+    if list_opted_out(reader.session, type(record), [record.id]):
+        return
+    query = select(Prediction).where(
+        Prediction.record_type == record.record_type, Prediction.record_id == record.id
+    )
+    yield _Source(kind=SCORE, query=query, at=Prediction.as_of, row_id=Prediction.id)
+
+
+def _changes(reader: Reader, record: Record) -> _Source:
+    query = select(Change).where(
+        Change.record_type == record.record_type,
+        Change.record_id == record.id,
+        Change.action.in_([Action.CREATED, Action.UPDATED]),
+        told_fields(reader, logical_type(reader.session, record)),
+    )
+    return _Source(kind=CHANGE, query=query, at=Change.occurred_at, row_id=Change.id)
+
+
+def _conversions(reader: Reader, record: Record) -> Iterator[_Source]:
+    """Yield the conversion of a lead, on it and on what it became."""
+    link = "id" if isinstance(record, Lead) else f"{record.record_type}_id"
+    told = all(reader.may_read_field("lead", name) for name in ("status", "converted_at", link))
+    if record.record_type in {"lead", "account", "contact", "deal"} and told:
+        query = reader.select(Lead).where(columns_of(Lead)[link] == record.id, Lead.converted_at.is_not(None))
+        yield _Source(kind=CONVERSION, query=query, at=Lead.converted_at, row_id=Lead.id)
+
+
+# ------------------------------------------------------------------------------------------------ cursors
+
+
+def _cursor_of(entry: Entry) -> str:
+    text = json.dumps([micros(entry.at), entry.kind, entry.row.id], separators=(",", ":"))
+    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+
+
+def _read_cursor(cursor: str) -> tuple[datetime, str, int]:
+    try:
+        text = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
+        at, kind, row_id = json.loads(text)
+        place = instant(at), KINDS[KINDS.index(kind)], row_id
+    except (binascii.Error, ValueError, TypeError, OverflowError, RecursionError) as error:
+        raise _not_ours(cursor) from error
+    if type(at) is not int or type(row_id) is not int or not 0 < row_id < 2**63:
+        raise _not_ours(cursor)
+    return place
+
+
+def _not_ours(cursor: str) -> InvalidValueError:
+    return InvalidValueError("cursor", cursor, "a cursor that a page of a timeline gave")

@@ -1,0 +1,402 @@
+"""Every operation on every record type, over HTTP."""
+
+from __future__ import annotations
+
+import threading
+from datetime import date
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from sqlalchemy import event, func, select
+
+from crm_core.access import FieldRight, RoleRight
+from crm_core.changes import Change
+from crm_core.records import RECORD_TYPES, Account
+from crm_core.store import Store
+from serving.api.records_schemas import COLLECTIONS
+from tests.factories import declare_custom, make_account, make_deal, make_lead, make_order
+from tests.serving.api import Api
+from tests.serving.both_databases import *  # noqa: F403  its fixtures
+from tests.serving.conftest import Cast
+from tests.serving.record_bodies import Sample, make_samples, path_of
+from tests.serving.test_lists import show
+
+
+@pytest.fixture
+def adam(client: FlaskClient, cast: Cast) -> Api:
+    return Api(client, cast, "Adam")
+
+
+@pytest.fixture
+def ana(client: FlaskClient, cast: Cast) -> Api:
+    return Api(client, cast, "Ana")
+
+
+def tag_version(answer: Any) -> str:
+    return str(answer.headers["ETag"]).strip('"').split("-")[0]
+
+
+def test_every_type_does_everything(store: Store, cast: Cast, adam: Api) -> None:
+    """One test for all types: what is slow is the database, not the calls."""
+    for record_type, sample in make_samples(store, cast["Ana"].id).items():
+        check_one_life(adam, record_type, sample)
+
+
+def check_one_life(adam: Api, record_type: str, sample: Sample) -> None:
+    path = path_of(record_type)
+    body = {**sample.body, "custom": {"note": "n", "size": "1.5"}}
+    made = adam("POST", path, body)
+    assert made.status_code == 201, (record_type, made.text)
+    assert {name: made.json[name] for name in body} == body
+    assert made.headers["Location"] == f"{path}/{made.json['id']}"
+    read = adam("GET", made.headers["Location"])
+    assert (read.status_code, read.json, read.headers["ETag"]) == (200, made.json, made.headers["ETag"])
+    same = adam("GET", made.headers["Location"], If_None_Match=read.headers["ETag"])
+    assert (same.status_code, same.data, same.headers["ETag"]) == (304, b"", read.headers["ETag"])
+    assert made.json["id"] in [each["id"] for each in adam("GET", f"{path}?limit=200").json["items"]]
+    check_changes(adam, made, sample)
+    check_upsert(adam, record_type, path, sample)
+    assert adam("DELETE", made.headers["Location"]).status_code == 204
+    for method in ("GET", "DELETE", "PATCH"):
+        gone = adam(method, made.headers["Location"], {} if method == "PATCH" else None)
+        assert (gone.status_code, gone.content_type) == (404, "application/problem+json"), record_type
+    assert made.json["id"] not in [each["id"] for each in adam("GET", f"{path}?limit=200").json["items"]]
+
+
+def check_changes(adam: Api, made: Any, sample: Sample) -> None:
+    where, first = made.headers["Location"], made.headers["ETag"]
+    change = {**sample.change, "custom": {"note": None}}
+    changed = adam("PATCH", where, change, If_Match=first)
+    assert changed.status_code == 200, changed.text
+    assert {name: changed.json[name] for name in sample.change} == sample.change
+    assert changed.json["custom"] == {"note": None, "size": "1.5"}
+    for method, body in (("PATCH", change), ("DELETE", None)):
+        stale = adam(method, where, body, If_Match=first)
+        assert (stale.status_code, stale.json["type"]) == (412, "urn:crm:problem:stale-record")
+    assert adam("GET", where).headers["ETag"] == changed.headers["ETag"]
+    again = adam("PATCH", where, change, If_Match=changed.headers["ETag"])
+    assert again.json == changed.json, "what is so already changes nothing, nor the version"
+
+
+def check_upsert(adam: Api, record_type: str, path: str, sample: Sample) -> None:
+    where = f"{path}/by-external-id/erp%2F1"
+    body = {**sample.body, **({"email": "new@example.com"} if record_type == "user" else {})}
+    made = adam("PUT", where, body)
+    assert (made.status_code, made.json["external_id"]) == (201, "erp/1"), made.text
+    assert made.headers["Location"] == f"{path}/{made.json['id']}"
+    again = adam("PUT", where, body)
+    assert (again.status_code, again.json, again.headers["ETag"]) == (200, made.json, made.headers["ETag"])
+    allowed = {name: value for name, value in sample.change.items() if name != "rep_probability"}
+    changed = adam("PUT", where, {**body, **allowed})
+    assert changed.status_code == 200, changed.text
+    assert {name: changed.json[name] for name in allowed} == allowed
+    taken = {**body, "external_id": "erp/1", **({"email": "x@example.com"} if record_type == "user" else {})}
+    assert adam("POST", path, taken).status_code == 409
+    assert adam("DELETE", changed.json and f"{path}/{changed.json['id']}").status_code == 204
+    assert adam("PUT", where, body).status_code == 409, "the id of a deleted record stays its own"
+
+
+@pytest.mark.parametrize("record_type", RECORD_TYPES)
+def test_no_schema_takes_or_gives_a_credential_and_none_takes_a_score(record_type: str) -> None:
+    each = COLLECTIONS[record_type]
+    taken = set(each.taken.model_fields) | set(each.patched.model_fields)
+    assert not (taken | set(each.given.model_fields)) & {"password_hash", "deleted_at", "type_id"}
+    assert not taken & {"id", "version", "recorded_at", "probability", "score", "reasons", "model_version"}
+    assert set(each.patched.model_fields) < set(each.taken.model_fields)
+
+
+# ------------------------------------------------------------------------------------------------ lists
+
+
+def turn(api: Api, path: str) -> list[dict[str, Any]]:
+    """Return the items of all pages, going where the header says."""
+    found: list[dict[str, Any]] = []
+    where: str | None = f"/api/v1/{path}"
+    while where is not None:
+        page = api("GET", where)
+        assert page.status_code == 200, page.text
+        found += page.json["items"]
+        link = page.headers.get("Link")
+        assert (link is None) == (page.json["next_cursor"] is None)
+        assert link is None or link.endswith('; rel="next"')
+        where = link and link.partition(">")[0].removeprefix("<")
+    return found
+
+
+ORDERS = [("-amount,name", 2), ("amount,-occurred_at,name", 3), ("expected_close_on", 1), ("-custom.size", 4)]
+
+
+@pytest.fixture
+def deals(store: Store, cast: Cast) -> None:
+    """Nine deals of Ana's with many ties and gaps, and one that is deleted."""
+    with store.transaction() as transaction:
+        declare_custom(transaction, "deal", size="money", rank="number")
+        for number in range(9):
+            deal = make_deal(
+                transaction,
+                owner_id=cast["Ana"].id,
+                name=f"Deal {number % 2} 泵",
+                amount=[None, Decimal(5), Decimal("5.5")][number % 3],
+                expected_close_on=None if number < 4 else date(2026, 5, 1 + number % 2),
+                custom={"size": Decimal(number % 2)} if number % 4 else None,
+            )
+        transaction.delete(deal)
+
+
+def rank(deal: dict[str, Any], order: str) -> list[Any]:
+    """Return what a deal is sorted by, worked out apart from the program: what is empty comes last."""
+    key: list[Any] = []
+    for field in order.split(","):
+        name = field.removeprefix("-")
+        held = (deal["custom"] or {}).get("size") if name.startswith("custom.") else deal[name]
+        number = 0.0 if held is None else float(held) if name in {"amount", "custom.size"} else None
+        if number is None:
+            number = float(held[5:7] + held[8:10]) if name == "expected_close_on" else 0.0
+        if name == "name":
+            number = float(held[5])
+        key.append((held is None, -number if field.startswith("-") else number))
+    return [*key, deal["id"]]
+
+
+@pytest.mark.parametrize(("order", "limit"), ORDERS)
+def test_lists_are_sorted_by_several_fields_and_their_pages_fit_together(
+    ana: Api, deals: None, order: str, limit: int
+) -> None:
+    found = turn(ana, f"deals?order={order}&limit={limit}")
+    assert len(found) == 8, "without the deleted one"
+    assert found == sorted(found, key=lambda deal: rank(deal, order))
+    assert found == ana("GET", f"deals?order={order}&limit=200").json["items"]
+
+
+def test_a_list_gives_the_fields_asked_for(ana: Api, deals: None) -> None:
+    some = ana("GET", "deals?fields=name,custom.size&filter=custom.size:eq:1&limit=2").json["items"]
+    always = {"id", "version", "occurred_at", "recorded_at", "withheld"}
+    assert [each.keys() for each in some] == [always | {"name", "custom"}] * 2
+    assert [each["custom"] for each in some] == [{"size": "1"}] * 2
+    one = ana("GET", f"deals/{some[0]['id']}?fields=amount")
+    assert one.json.keys() == always | {"amount"}
+
+
+def test_what_is_hidden_is_not_sorted_filtered_or_selected_by(ana: Api, store: Store, deals: None) -> None:
+    with store.transaction() as transaction:
+        transaction.session.add_all(
+            FieldRight(role="rep", record_type="deal", field=name, read=False, write=False)
+            for name in ("amount", "custom.size", "probability")
+        )
+    for name in ("amount", "custom.size", "probability"):
+        fields = "prediction" if name == "probability" else name
+        for query in (f"order=-{name}", f"filter={name}:not_empty", f"fields={fields}"):
+            refused = ana("GET", f"deals?{query}")
+            assert (refused.status_code, refused.json["type"]) == (403, "urn:crm:problem:access-denied"), (
+                query
+            )
+    (first, *_) = ana("GET", "deals").json["items"]
+    assert {"amount"} <= set(first["withheld"])
+    assert first["amount"] is None
+    assert "size" not in (first["custom"] or {})
+    for body in ({"amount": "1"}, {"custom": {"size": "1"}}):
+        assert ana("PATCH", f"deals/{first['id']}", body).status_code == 403
+
+
+def test_a_credential_is_no_field_even_for_whom_it_was_granted(adam: Api, store: Store) -> None:
+    with store.transaction() as transaction:
+        transaction.session.add(
+            FieldRight(role="admin", record_type="user", field="password_hash", read=True, write=True)
+        )
+    for query in ("order=password_hash", "filter=password_hash:contains:a", "fields=password_hash"):
+        assert adam("GET", f"users?{query}").status_code in {403, 422}, query
+    assert adam("PATCH", "users/1", {"password_hash": "x"}).status_code == 422
+    assert "argon2" not in adam("GET", "users?limit=200").text
+
+
+def test_a_page_takes_as_many_queries_as_records_do_not_matter(adam: Api, store: Store, cast: Cast) -> None:
+    def queries(path: str) -> int:
+        counted: list[str] = []
+
+        def count(*args: Any) -> None:
+            counted.append(args[2])
+
+        event.listen(store.engine, "before_cursor_execute", count)
+        try:
+            assert adam("GET", path).status_code == 200
+        finally:
+            event.remove(store.engine, "before_cursor_execute", count)
+        return len(counted)
+
+    with store.transaction() as transaction:
+        for _ in range(30):
+            make_lead(transaction, owner_id=cast["Ana"].id)
+    queries("leads")  # the first one notes that the key was used
+    few, many = queries("leads?limit=2"), queries("leads?limit=200")
+    assert few == many <= 16
+    lead = adam("GET", "leads?limit=1").json["items"][0]["id"]
+    assert queries(f"leads/{lead}/timeline") <= 30
+
+
+# ------------------------------------------------------------------------------------------------ conditions
+
+
+def test_a_new_score_makes_a_new_tag_and_fails_nobodys_edit(ana: Api, store: Store, cast: Cast) -> None:
+    with store.transaction() as transaction:
+        lead = make_lead(transaction, owner_id=cast["Ana"].id).id
+    before = ana("GET", f"leads/{lead}")
+    show(store, {lead: 0.9})
+    after = ana("GET", f"leads/{lead}", If_None_Match=before.headers["ETag"])
+    assert (after.status_code, after.json["prediction"]["probability"]) == (200, 0.9)
+    assert after.headers["ETag"] != before.headers["ETag"]
+    assert tag_version(after) == tag_version(before)
+    edit = ana("PATCH", f"leads/{lead}", {"phone": "1"}, If_Match=before.headers["ETag"])
+    assert (edit.status_code, edit.json["prediction"]["probability"]) == (200, 0.9)
+    weak = ana("PATCH", f"leads/{lead}", {"phone": "2"}, If_Match=f"W/{edit.headers['ETag']}")
+    assert weak.status_code == 200
+    for tag in ('"x"', '"1"', "nonsense", '"99999999999999999999-0"', edit.headers["ETag"]):
+        assert ana("PATCH", f"leads/{lead}", {"phone": "3"}, If_Match=tag).status_code == 412, tag
+    assert ana("PATCH", f"leads/{lead}", {"phone": "3"}, If_Match="*").status_code == 200
+
+
+def test_concurrent_upserts_end_in_one_record(app: Flask, store: Store, cast: Cast) -> None:
+    answers: list[Any] = []
+
+    def send(number: int) -> None:
+        body = {"name": f"Hill {number}"}
+        api = Api(app.test_client(), cast, "Ana")
+        answers.append(api("PUT", "accounts/by-external-id/erp-7", body))
+
+    threads = [threading.Thread(target=send, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(answer.status_code for answer in answers) == [200] * 7 + [201]
+    with store.reading() as session:
+        (account,) = session.scalars(select(Account)).all()
+        assert account.version == 8
+        changes = select(func.count()).where(Change.record_type == "account")
+        assert session.scalar(changes) == 8, "its creation, and each other name"
+
+
+def test_concurrent_batches_wait_for_each_other_and_not_in_a_circle(
+    app: Flask, store: Store, cast: Cast
+) -> None:
+    with store.transaction() as transaction:
+        ids = [make_account(transaction, owner_id=cast["Ana"].id).id for _ in range(6)]
+    answers: list[Any] = []
+
+    def send(number: int) -> None:
+        order = ids if number % 2 else ids[::-1]
+        operations = [
+            {"op": "update", "type": "accounts", "id": each, "record": {"region": f"R{number}"}}
+            for each in order
+        ] + [
+            {"op": "upsert", "type": "accounts", "external_id": f"x{each}", "record": {"name": f"N{number}"}}
+            for each in order
+        ]
+        answers.append(Api(app.test_client(), cast, "Ana")("POST", "batch", {"operations": operations}))
+
+    threads = [threading.Thread(target=send, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    statuses = [each["status"] for answer in answers for each in answer.json["results"]]
+    assert sorted(statuses) == [200] * 42 + [201] * 6
+    with store.reading() as session:
+        regions = session.scalars(select(Account.region).where(Account.id.in_(ids))).all()
+    assert len(set(regions)) == 1, "one of the batches came last, as a whole"
+
+
+# ------------------------------------------------------------------------------------------------ who may
+
+
+SHARED = {"team", "user", "campaign", "product"}
+
+
+def test_who_may_do_what_with_every_type(client: FlaskClient, store: Store, cast: Cast) -> None:
+    adam = Api(client, cast, "Adam")
+    for record_type, sample in make_samples(store, cast["Ana"].id).items():
+        path, body = path_of(record_type), dict(sample.body)
+        if "owner_id" in COLLECTIONS[record_type].taken.model_fields:
+            body["owner_id"] = cast["Ana"].id
+        where = adam("POST", path, body).headers["Location"]
+        check_readers(client, cast, record_type, where, path)
+        check_writers(client, cast, record_type, where, path, body)
+
+
+def check_readers(client: FlaskClient, cast: Cast, record_type: str, where: str, path: str) -> None:
+    record_id = int(where.rsplit("/", 1)[1])
+    sees = {"Ana", "Mara", "Dana", "Adam"} | ({"Otto"} if record_type in SHARED else set())
+    for name in ("Ana", "Mara", "Dana", "Adam", "Otto"):
+        api = Api(client, cast, name)
+        expected = 200 if name in sees else 404
+        for each in (where, f"{where}/timeline"):
+            assert api("GET", each).status_code == expected, (name, each)
+        listed = {each["id"] for each in api("GET", f"{path}?limit=200").json["items"]}
+        assert (record_id in listed) == (name in sees), (name, path)
+    for method, each in (("GET", path), ("POST", path), ("GET", where), ("PATCH", where), ("DELETE", where)):
+        assert client.open(each, method=method).status_code == 401
+
+
+def check_writers(
+    client: FlaskClient, cast: Cast, record_type: str, where: str, path: str, body: dict[str, Any]
+) -> None:
+    writes = {"Adam"} if record_type in SHARED else {"Ana", "Mara", "Adam"}
+    writes |= {"Mara"} if record_type == "campaign" else set()
+    for name in ("Dana", "Otto", "Ana", "Mara", "Adam"):
+        api = Api(client, cast, name)
+        unseen = name == "Otto" and record_type not in SHARED
+        expected = 200 if name in writes else 404 if unseen else 403
+        assert api("PATCH", where, {}).status_code == expected, (name, record_type)
+        if expected != 200:
+            assert api("DELETE", where).status_code == expected, (name, record_type)
+            assert api("POST", path, body).status_code in {403, 422}, (name, record_type)
+            assert api("PUT", f"{path}/by-external-id/zz", body).status_code in {403, 422}, (
+                name,
+                record_type,
+            )
+
+
+def test_nobody_makes_themselves_an_administrator(client: FlaskClient, store: Store, cast: Cast) -> None:
+    with store.transaction() as transaction:
+        transaction.session.add(RoleRight(role="manager", record_type="user", read="all", write="all"))
+    mara, me = Api(client, cast, "Mara"), f"users/{cast['Mara'].id}"
+    assert mara("PATCH", me, {"role": "admin"}).status_code == 403
+    adam = Api(client, cast, "Adam")
+    for change in ({"role": "rep"}, {"active": False}):
+        assert adam("PATCH", f"users/{cast['Adam'].id}", change).status_code == 403
+    assert adam("DELETE", f"users/{cast['Adam'].id}").status_code == 403
+    taken = adam("POST", "users", {"name": "X", "email": "ana@example.com", "role": "rep"})
+    assert (taken.status_code, taken.json["field"]) == (422, "user.email")
+
+
+def test_a_rep_gives_nothing_away_and_makes_nothing_for_nobody(ana: Api, store: Store, cast: Cast) -> None:
+    with store.transaction() as transaction:
+        foreign = make_account(transaction, owner_id=cast["Otto"].id).id
+        lead = make_lead(transaction, owner_id=cast["Ana"].id).id
+    for owner_id in (cast["Otto"].id, None):
+        assert ana("PATCH", f"leads/{lead}", {"owner_id": owner_id}).status_code == 403
+    hidden = ana("POST", "deals", {"name": "D", "account_id": foreign})
+    assert (hidden.status_code, hidden.json["field"]) == (422, "deal.account_id")
+    about = ana("POST", "comments", {"body": "x", "subject_type": "account", "subject_id": foreign})
+    assert (about.status_code, about.json["field"]) == (422, "comment.subject_id")
+    assert ana("POST", "lines", {"quantity": 2}).status_code == 403
+    made = ana("POST", "accounts", {"name": "Hill"}).json
+    assert made["owner_id"] == cast["Ana"].id
+
+
+def test_what_points_at_a_deleted_record_stays(ana: Api, adam: Api, store: Store, cast: Cast) -> None:
+    with store.transaction() as transaction:
+        account = make_account(transaction, owner_id=cast["Ana"].id).id
+        deal = make_deal(transaction, owner_id=cast["Ana"].id, account_id=account).id
+        order = make_order(transaction, account_id=account).id
+    assert ana("DELETE", f"accounts/{account}").status_code == 204
+    assert ana("GET", f"deals/{deal}").json["account_id"] == account
+    assert ana("PATCH", f"deals/{deal}", {"name": "Still there"}).status_code == 200
+    assert ana("GET", f"orders/{order}").status_code == 404, "it belongs to nobody now"
+    assert adam("GET", f"orders/{order}").status_code == 200
+    again = ana("PATCH", f"deals/{deal}", {"account_id": None})
+    assert again.json["account_id"] is None
+    back = ana("PATCH", f"deals/{deal}", {"account_id": account})
+    assert (back.status_code, back.json["field"]) == (422, "deal.account_id")
