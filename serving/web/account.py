@@ -18,6 +18,7 @@ from crm_core.tokens import (
     LONGEST_NAME,
     Scope,
     Token,
+    has_ended,
     issue_token,
     list_tokens,
     revoke_token,
@@ -87,8 +88,7 @@ def _show(*, key: str | None = None, refused: str | None = None) -> str:
         {
             "token": token,
             "scopes": [scope for scope in Scope if scope in scopes_of(token)],
-            "ended": token.revoked_at is not None
-            or (token.expires_at is not None and token.expires_at <= now),
+            "ended": has_ended(token, now),
         }
         for token in list_tokens(page_session(), user_id=current_user.user.id)
     ]
