@@ -180,6 +180,8 @@ def _begin() -> None:
 def _finish(response: Response) -> Response:
     for name, value in HEADERS.items():
         response.headers.setdefault(name, value)
+    if service().settings.https:
+        response.headers["Strict-Transport-Security"] = "max-age=31536000"
     response.headers["X-Request-ID"] = g.request_id
     if "standing" in g:
         response.headers.update(g.standing.headers())
