@@ -388,7 +388,6 @@ class _Eraser:
                 changed = update(ScoreFeedback).where(ScoreFeedback.id == feedback_id)
                 self._session.execute(changed.values(text=scrubbed))
 
-
     def _scrub_jobs(self) -> None:
         """Take the person out of mails, webhooks and other work that is to be done or was."""
         for job_id, payload, error in self._session.execute(
