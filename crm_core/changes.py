@@ -194,11 +194,7 @@ def adopt_log(connection: Connection) -> None:
 
 
 def _highest(connection: Connection) -> int:
-    found = (
-        connection.scalar(select(func.max(column)))
-        for column in (Change.sequence, Cursor.position, Cursor.batch_until)
-    )
-    return max((each for each in found if each is not None), default=0)
+    return connection.scalar(select(func.max(Change.sequence))) or 0
 
 
 def list_changes(session: Session, *, after: int, limit: int) -> list[Change]:

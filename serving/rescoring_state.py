@@ -81,7 +81,7 @@ def read_state(store: Store) -> RescoringState:
         )
 
 
-def _oldest() -> ScalarSelect[datetime]:
+def _oldest() -> ScalarSelect[datetime | None]:
     return select(func.min(Work.since)).where(Work.error.is_(None)).scalar_subquery()
 
 

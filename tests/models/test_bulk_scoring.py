@@ -13,12 +13,12 @@ from crm_core.clock import FixedClock
 from crm_core.opting_out import set_scoring_opt_out
 from crm_core.predictions import Prediction, columns_of
 from crm_core.records import Lead
+from crm_core.rescoring import Sweep
 from crm_core.store import Store
 from models.bulk_scoring import LARGEST_LOT, SMALLEST_LOT, Rescored, Watch, next_size, rescore, score_lot
 from models.bundle import ModelBundle
 from models.scoring import score_records
 from serving import full_rescore
-from serving.rescoring import SWEEP
 from serving.settings import Settings
 from tests.models.conftest import NOW, Business
 
@@ -115,9 +115,9 @@ def test_a_rescore_from_the_command_line_tells_what_it_did_and_no_sweep_is_due(
     assert (told["scored"], told["resumed_after"]) == (len(open_ids(copied)), 0)
     assert told["longest_lot_seconds"] > 0
     with copied.reading() as session:
-        sweep = session.get_one(Cursor, SWEEP + "lead_scoring")
-        assert (sweep.batch_until, sweep.batch_as_of) == (None, NOW)
-        assert sweep.position == newest_sequence(session)
+        sweep = session.get_one(Sweep, "lead_scoring")
+        assert (sweep.as_of, sweep.log_position) == (NOW, newest_sequence(session))
+        assert sweep.ended_at is not None
 
 
 def test_how_far_a_rescore_is_fits_on_one_line() -> None:

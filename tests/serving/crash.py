@@ -55,6 +55,19 @@ def counting(store: Store) -> Rescorer:
     return Rescorer(store, champions, records_at_once=RECORDS_AT_ONCE)
 
 
+def killer(checkpoint: str, occurrence: int) -> Callable[[str], None]:
+    """Return what kills this process when `checkpoint` is passed for the given time."""
+    passed = 0
+
+    def at(name: str) -> None:
+        nonlocal passed
+        passed += name == checkpoint
+        if passed == occurrence and name == checkpoint:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    return at
+
+
 def kill_at(store: Store, boundary: int | None) -> Callable[[], int]:
     """Kill this process before or after a statement, or before a commit; count the boundaries passed."""
     passed = 0

@@ -88,7 +88,7 @@ def _try(operation: Any, mode: GenerationMode, drawn: random.Random, headers: di
         suppress_health_check=list(HealthCheck),
     )
     @given(case=operation.as_strategy(generation_mode=mode))
-    def holds(case: Case) -> None:
+    def holds(case: Case[Any]) -> None:
         if fits:
             _lead_somewhere(case, drawn)
         answer = case.call_and_validate(headers=headers)
@@ -108,7 +108,7 @@ def _takes_anything(operation: Any) -> bool:
     return bool(operation.body or operation.query or operation.path_parameters or operation.headers)
 
 
-def _lead_somewhere(case: Case, drawn: random.Random) -> None:
+def _lead_somewhere(case: Case[Any], drawn: random.Random) -> None:
     """Have most paths lead to records that there are; drawn numbers never would."""
     if "id" in (case.path_parameters or {}) and drawn.random() < 0.8:
         case.path_parameters["id"] = drawn.randint(1, _RECORDS)
