@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import ScalarSelect, func, select
 from sqlalchemy.orm import Session
@@ -81,7 +82,7 @@ def read_state(store: Store) -> RescoringState:
         )
 
 
-def _oldest() -> ScalarSelect[datetime | None]:
+def _oldest() -> ScalarSelect[Any]:
     return select(func.min(Work.since)).where(Work.error.is_(None)).scalar_subquery()
 
 

@@ -70,10 +70,10 @@ ABOUT_MODELS = (
     "GET /rescoring",
 )
 """Who may ask is tested with what they answer, in test_explaining and test_worker."""
-KEYS = ("GET /me", "GET /tokens", "POST /tokens", "DELETE /tokens/{id}")
-"""Who may ask is tested with what they answer, in test_api_tokens."""
+KEYS = ("GET /me", "GET /tokens", "POST /tokens", "DELETE /tokens/{id}", "GET /operations")
+"""Who may ask is tested with what they answer, in test_api_tokens and test_operations."""
 JOBS = ("GET /jobs", "GET /jobs/{id}", "POST /jobs/{id}/revive")
-"""Who may ask is tested with the jobs."""
+"""Who may ask is tested with what they answer, with the jobs."""
 COLLECTIONS = ("GET /{type}", "POST /leads")
 FORECAST = "GET /forecast"
 """Who sees what of it is tested with the forecast."""
@@ -154,7 +154,7 @@ def test_every_operation_is_in_the_matrix(world: World) -> None:
     tried |= {operation.replace("/leads/", "/{type}/") for operation in MERGES}
     tried |= OF_RECORDS | {"GET /metrics"}  # whose keys are tried in test_metrics
     tried |= {HINTS, FORECAST, *SAID, *SCORES, *SEEING, *PERSONAL, *ABOUT_MODELS, *CUSTOMER_READS}
-    assert declared == tried | {*KEYS, *JOBS, "GET /operations"} | UNGUARDED
+    assert declared == tried | {*KEYS, *JOBS} | UNGUARDED
 
 
 @pytest.mark.parametrize("whose", WHOSE)
@@ -210,7 +210,7 @@ def test_without_a_key_every_operation_is_refused(world: World) -> None:
     for record_type in ("leads", "deals"):
         for operation in of_type(READS + WRITES + COLLECTIONS, record_type):
             assert world.call(None, operation, world.ids[record_type]["own"]) == 401, operation
-    for operation in (HINTS.replace("{type}", "leads"), *MERGES, *SEEING, *PERSONAL, *KEYS):
+    for operation in (HINTS.replace("{type}", "leads"), *MERGES, *SEEING, *PERSONAL, *KEYS, *JOBS):
         assert world.call(None, operation, world.ids["leads"]["own"]) == 401, operation
 
 
