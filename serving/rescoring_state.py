@@ -10,9 +10,8 @@ from sqlalchemy import ScalarSelect, func, select
 from sqlalchemy.orm import Session
 
 from crm_core.changes import Change, Cursor
-from crm_core.rescoring import LEASE, Sweep, Work, Worker, list_workers
+from crm_core.rescoring import CURSOR, LEASE, Sweep, Work, Worker, list_workers
 from crm_core.store import Store
-from serving.sweeping import CURSOR
 
 COUNTED = 100_000
 """Changes that are counted at most."""
@@ -72,13 +71,17 @@ def read_state(store: Store) -> RescoringState:
             waiting=waiting,
             at_work=at_work,
             failed=failed,
-            oldest_seconds=None if oldest is None else (now - oldest).total_seconds(),
+            oldest_seconds=_seconds_since(oldest, now),
             lag_seconds=max(
                 (w.lag_seconds for w in workers if w.alive and w.lag_seconds is not None), default=None
             ),
             workers=workers,
             sweeps=[_sweep(sweep, now) for sweep in sweeps],
         )
+
+
+def _seconds_since(at: datetime | None, now: datetime) -> float | None:
+    return None if at is None else (now - at).total_seconds()
 
 
 def _oldest() -> ScalarSelect[datetime]:

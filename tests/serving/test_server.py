@@ -81,6 +81,8 @@ def test_it_serves_logs_and_stops(served: Served, tmp_path: Path) -> None:
         "records",
         "mail",
         "jobs",
+        "disk",
+        "tracking",
     }
     assert served.stop() == 0
     log = (tmp_path / "logs" / "crm.log").read_text()

@@ -249,7 +249,8 @@ def test_what_a_dead_process_of_this_host_held_is_let_go_at_once(
     run_dry(dead)
     clock.advance(timedelta(minutes=1))
     log_a_call(store, lead_id)
-    dead.beat(), alive.beat()
+    dead.beat()
+    alive.beat()
     dying(model, dead)
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
@@ -340,7 +341,8 @@ def test_how_it_is_doing_is_told_to_those_who_look_after_models(
 ) -> None:
     promote()
     ids = ids_of(store, 5)
-    workers[0].run_once(), workers[0].beat()
+    workers[0].run_once()
+    workers[0].beat()
     clock.advance(timedelta(seconds=2))
     log_a_call(store, ids[4])
     assert client.get("/api/v1/rescoring", headers=cast.header("Ana")).status_code == 403
