@@ -39,6 +39,9 @@ from crm_core.clock import instant
 from crm_core.columns import Instant
 from crm_core.records import Base, Id
 
+CURSOR: Final = "rescoring"
+"""The cursor of the change log that says up to where changes have become work."""
+
 LEASE: Final = timedelta(seconds=30)
 """How long what a worker claimed is its own, unless it says that it is still at it."""
 

@@ -12,6 +12,7 @@ from crm_core.errors import FeatureError, ModelError
 from crm_core.predictions import NewPrediction, write_predictions
 from crm_core.shown import leave_out_unchanged, lock_records
 from crm_core.store import Store, Transaction
+from serving import metrics
 from serving.champions import Champion
 from serving.logs import get_log
 from serving.open_records import is_open
@@ -101,8 +102,8 @@ def write_answers(transaction: Transaction, answers: Answers, *, unchanged_too: 
 def write_as(
     transaction: Transaction, champion: Champion, predictions: Sequence[NewPrediction], as_of: datetime
 ) -> int:
-    """Write what a champion said; return how much of it was new."""
-    return write_predictions(
+    """Write what a champion said, and count it; return how much of it was new."""
+    written = write_predictions(
         transaction,
         task=champion.task,
         record_type=champion.record_type,
@@ -111,3 +112,5 @@ def write_as(
         horizon_days=champion.scorer.horizon_days,
         predictions=predictions,
     )
+    metrics.note_scores(champion.task, champion.scorer.model_version, written)
+    return written

@@ -17,11 +17,11 @@ from sqlalchemy.orm import Session
 
 from crm_core.changes import Change, Cursor
 from crm_core.jobs import measure_queue
+from crm_core.rescoring import CURSOR
 from crm_core.store import Store
 from serving.champions import RECORD_TYPE_OF, Champions
 from serving.home import Home
 from serving.reports import read_watch
-from serving.rescoring import CURSOR
 
 MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 

@@ -43,6 +43,7 @@ from crm_core.changes import (
 )
 from crm_core.opting_out import hide_scores_of_opted_out
 from crm_core.rescoring import (
+    CURSOR,
     Asked,
     Claimed,
     Lot,
@@ -62,13 +63,14 @@ from crm_core.rescoring import (
     put_back,
 )
 from crm_core.store import Store, Transaction
+from serving import metrics
 from serving.affected import Affected, find_affected
 from serving.answering import Answers, ask, write_answers, write_as
 from serving.champions import RECORD_TYPE_OF, Champions
 from serving.logs import get_log
 from serving.open_records import list_open
 from serving.shadowing import Shadowing
-from serving.sweeping import A_MOMENT, CURSOR, Nightly, Sweeper, note_full_scoring
+from serving.sweeping import A_MOMENT, Nightly, Sweeper, note_full_scoring
 
 __all__ = ["CURSOR", "Failure", "Rescorer", "RescoringThread", "note_full_scoring", "write_as"]
 
@@ -275,6 +277,7 @@ class Rescorer:
         fresh = [work.since for work in taken.work if not work.attempts]
         if fresh:
             self.lag_seconds = (self._store.clock.now() - min(fresh)).total_seconds()
+            metrics.note_freshness(self.lag_seconds)
         _log.info(
             "followed", changes=seen.changes, claimed=len(taken.work), written=written, lag=self.lag_seconds
         )

@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from sqlalchemy import ScalarSelect, func, select
 from sqlalchemy.orm import Session
 
 from crm_core.changes import Change, Cursor
-from crm_core.rescoring import LEASE, Sweep, Work, Worker, list_workers
+from crm_core.rescoring import CURSOR, LEASE, Sweep, Work, Worker, list_workers
 from crm_core.store import Store
-from serving.sweeping import CURSOR
 
 COUNTED = 100_000
 """Changes that are counted at most."""
@@ -73,7 +71,7 @@ def read_state(store: Store) -> RescoringState:
             waiting=waiting,
             at_work=at_work,
             failed=failed,
-            oldest_seconds=None if oldest is None else (now - oldest).total_seconds(),
+            oldest_seconds=_seconds_since(oldest, now),
             lag_seconds=max(
                 (w.lag_seconds for w in workers if w.alive and w.lag_seconds is not None), default=None
             ),
@@ -82,7 +80,11 @@ def read_state(store: Store) -> RescoringState:
         )
 
 
-def _oldest() -> ScalarSelect[Any]:
+def _seconds_since(at: datetime | None, now: datetime) -> float | None:
+    return None if at is None else (now - at).total_seconds()
+
+
+def _oldest() -> ScalarSelect[datetime]:
     return select(func.min(Work.since)).where(Work.error.is_(None)).scalar_subquery()
 
 

@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 
 from crm_core.changes import Cursor, Source, newest_sequence, settled_from
 from crm_core.rescoring import (
+    CURSOR,
     Asked,
     Lot,
     Sweep,
@@ -36,8 +37,6 @@ from serving.answering import Answers, Written, ask, write_answers
 from serving.champions import RECORD_TYPE_OF, Champion, Champions
 from serving.logs import get_log
 from serving.open_records import count_unanswered, highest_id, list_unanswered
-
-CURSOR = "rescoring"
 
 BUSY_SHARE = 4
 """While people wait, a sweep takes one part in so many of the time, and its lots are that much smaller."""
