@@ -284,6 +284,27 @@ def seen_transactions(session: Session) -> tuple[int, frozenset[int]] | None:
     return int(limit) + added, frozenset(int(number) + added for number in running.split(",") if number)
 
 
+def is_settled(session: Session, before: int | None) -> bool:
+    """Tell whether every transaction with a number below `before` is over; None: there is none running.
+
+    A transaction takes its number before it reads the clock. So when those up to one that began after an
+    instant are over, nothing that was recorded up to that instant can still be added, and who reads then
+    reads what anybody will read later.
+    """
+    if before is None:
+        return True
+    oldest = session.scalar(text(f"SELECT {_snapshot('xmin')} + {_ADDED}"))
+    return int(oldest or 0) >= before
+
+
+def settled_from(session: Session) -> int | None:
+    """Return the transaction to give `is_settled` for what is recorded up to now, in one that writes.
+
+    None where whoever writes has the database alone.
+    """
+    return next_sequence(session) if session.get_bind().dialect.name == "postgresql" else None
+
+
 def next_sequence(session: Session) -> int:
     """Return the sequence of the transaction that `session` is in, which must be one that writes."""
     if session.get_bind().dialect.name == "postgresql":

@@ -149,9 +149,12 @@ class EventFollower:
         with self._store.transaction(source=Source.AUTOMATION) as transaction:
             session = transaction.session
             moving = _locked(session, name)
+            wanting = [each for each in list_active(session) if wants(each, event_type)]
             moving.position = _after(moving.position, wanting, since)
             until = _settled_until(session, moving, model)
-            if until is None or until <= moving.position:
+            if until is None:
+                return 0
+            if until <= moving.position:
                 moving.batch_until = None
                 return 0
             moving.position, count = tell_some(session, wanting, moving.position, until)

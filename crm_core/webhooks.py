@@ -186,7 +186,12 @@ def note_success(session: Session, endpoint_id: int) -> None:
 
 def owner_of(session: Session, endpoint: WebhookEndpoint) -> User | None:
     """Return the user whose rights an endpoint has; None if they may not work here any more."""
-    owner = session.get(User, endpoint.owner_id)
+    return find_owner(session, endpoint.owner_id)
+
+
+def find_owner(session: Session, user_id: int) -> User | None:
+    """Return a user whose rights an endpoint may have; None if there is none who works here."""
+    owner = session.get(User, user_id)
     if owner is None or not owner.active or owner.deleted_at is not None or owner.left_at is not None:
         return None
     return owner
@@ -252,10 +257,15 @@ def tell_one(
         "event_id": event.id,
         "type": event.type,
         "record": None if event.record is None else list(event.record),
-        "body": dump_json({"type": event.type, "timestamp": _iso(event.at), "data": dict(data)}),
+        "content": {"type": event.type, "timestamp": _iso(event.at), "data": dict(data)},
     }
     topic = topic_of(endpoint.id)
     return enqueue(session, WEBHOOK, payload, now=now, key=f"{topic}:{event.id}", topic=topic)
+
+
+def body_of(job: Job) -> str:
+    """Return what a delivery says, the same text for every attempt."""
+    return dump_json(job.payload["content"])
 
 
 def event_of(payload: Mapping[str, Any]) -> Event:

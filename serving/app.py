@@ -35,12 +35,14 @@ from serving.api import (
     records,
     records_batch,
     records_verbs,
+    scores,
     specification,
     tokens,
     versions,
     webhooks,
     what_if,
 )
+from serving.api import rescoring as rescoring_api
 from serving.api.blueprint import PREFIX, ApiRequest, answer_once
 from serving.champions import Champions
 from serving.home import session_secret
@@ -54,6 +56,7 @@ from serving.service import Service, end_page_session, service
 from serving.settings import Settings
 
 LONGEST_BODY = 2**20
+
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 POLICY = (
@@ -82,10 +85,12 @@ _PARTS = (
     forecast,
     alerts,
     what_if,
+    scores,
     finding,
     people,
     predictions,
     versions,
+    rescoring_api,
     tokens,
     operations,
     job_queue,
@@ -175,6 +180,8 @@ def _begin() -> None:
 def _finish(response: Response) -> Response:
     for name, value in HEADERS.items():
         response.headers.setdefault(name, value)
+    if service().settings.https:
+        response.headers["Strict-Transport-Security"] = "max-age=31536000"
     response.headers["X-Request-ID"] = g.request_id
     if "standing" in g:
         response.headers.update(g.standing.headers())

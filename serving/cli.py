@@ -24,11 +24,13 @@ from serving.commands import (
     jobs,
     operations,
     person,
+    rescore,
     said,
     search,
     tokens,
     versions,
     watch,
+    worker,
 )
 from serving.commands.options import home_option, json_option, read_instant
 from serving.console import answer, say, stage, table
@@ -414,8 +416,11 @@ for _command in (
     explain.explain,
     backtest.backtest,
     forecast.forecast,
+    rescore.rescore,
     said.said,
     watch.watch,
+    worker.worker,
+    worker.rescoring,
     backup.backup,
     backup.restore,
     connectors.connectors,

@@ -21,7 +21,7 @@ from serving.payloads import Part
 from serving.settings import Settings
 from serving.webhooks import SCHEDULE, Deliverer, spread
 
-SLOW = frozenset({WEBHOOK})
+SLOW = frozenset({WEBHOOK, EXCHANGE})
 """Kinds that wait for others for long: one thread leaves them alone, so that not all can be held up."""
 
 FORGOTTEN = frozenset({MAIL, EVENT})

@@ -23,11 +23,14 @@ def get_log(name: str) -> Any:  # noqa: ANN401  structlog's logger is loosely ty
     return structlog.stdlib.get_logger(name)
 
 
-def start_logging(folder: Path | None, *, level: str) -> None:
-    """Write what happens to `crm.log` in `folder`, or to standard error without one."""
+def start_logging(folder: Path | None, *, level: str, file: str = "crm.log") -> None:
+    """Write what happens to `file` in `folder`, or to standard error without one.
+
+    Every process has a file of its own: two could not agree on when to begin another.
+    """
     handler: logging.Handler = logging.StreamHandler()
     if folder is not None:
-        path = folder / "crm.log"
+        path = folder / file
         handler = RotatingFileHandler(path, maxBytes=FILE_BYTES, backupCount=FILES_KEPT, encoding="utf-8")
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(processors=_rendering(), foreign_pre_chain=_shared())

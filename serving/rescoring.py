@@ -1,70 +1,96 @@
-"""Keeps scores fresh: follows the change log, and once a day asks about everything that time alone moves.
+"""Keeps scores fresh: follows the change log, and every night asks about everything that time alone moves.
 
-How it survives being killed between any two steps:
+How no work is lost or done twice, however many do this at once and whenever one of them is killed:
 
-1. One transaction begins a batch: it fixes its last change and the instant it asks from (`as_of`),
-   which is not before any change in it, and keeps both in the cursor. A restart finds the begun batch and
-   asks the same question again.
-2. The champions score what the batch's changes affect.
-3. Predictions are written some records at a time, each lot in a transaction of its own. They are unique by
-   (task, record, as_of, model version): what had been written before the kill is left out.
-4. One transaction moves the cursor past the batch.
+1. One transaction moves the cursor of the log past a batch of changes and puts the records whose score they
+   may move into the work (`crm_core.rescoring`). Whoever is late finds the cursor moved, and that is all.
+2. A worker claims some of the work. On SQLite its transaction is alone, on PostgreSQL it passes over what
+   others have locked. What a killed worker had claimed is claimed anew when its lease has run out.
+3. The champions are asked, as of the instant of the claim, once nobody who writes may still add something
+   that was recorded by then.
+4. One transaction writes the answers, a lot at a time, and takes their records out of the work.
 
-What a model writes is not in the change log, so this never sets itself off. A record that cannot be scored is
-left out, logged and counted in `/readyz`, and asked about again with the next change to it or the next sweep;
-it never holds up the log. A failing database does: the batch is tried again until it works.
+What a model writes is not in the change log, so this never sets itself off. An answer that is to the bit what
+the record shows already is not written. A record that cannot be scored stays among the work, is tried again
+after a time that doubles, and is counted in `/readyz`; it never holds up the others. A failing database does:
+the lot is tried again until it works.
 
-A sweep asks about every open record of a task, in lots that let changes go first. It is due when the day in
-UTC is another than that of the last one, when another model has been promoted, and when more has changed than
-is worth following one by one.
+Sweeps (`serving.sweeping`) go on when there are no changes to follow.
 """
 
 from __future__ import annotations
 
+import os
+import secrets
+import socket
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from itertools import islice
-from typing import Any
 
-from sqlalchemy import ColumnElement, and_, func, or_, select
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
-from crm_core.changes import Change, Cursor, Source, list_changes, list_changes_between, newest_sequence
-from crm_core.errors import FeatureError, ModelError
-from crm_core.opting_out import hide_scores_of_opted_out, may_be_scored
-from crm_core.predictions import NewPrediction, write_predictions
-from crm_core.records import Account, Deal, DealStatus, Lead, LeadStatus
+from crm_core.changes import (
+    Change,
+    Cursor,
+    Source,
+    is_settled,
+    list_changes,
+    newest_sequence,
+    settled_from,
+)
+from crm_core.opting_out import hide_scores_of_opted_out
+from crm_core.rescoring import (
+    Asked,
+    Claimed,
+    Lot,
+    Sweep,
+    Work,
+    Worker,
+    ask_for,
+    beat,
+    claim,
+    finish,
+    is_work_waiting,
+    leave,
+    list_failures,
+    list_held,
+    list_workers,
+    note_failure,
+    put_back,
+)
 from crm_core.store import Store, Transaction
 from serving.affected import Affected, find_affected
-from serving.champions import RECORD_TYPE_OF, Champion, Champions
+from serving.answering import Answers, ask, write_answers, write_as
+from serving.champions import RECORD_TYPE_OF, Champions
 from serving.logs import get_log
+from serving.open_records import list_open
 from serving.shadowing import Shadowing
+from serving.sweeping import A_MOMENT, CURSOR, Nightly, Sweeper, note_full_scoring
 
-CURSOR = "rescoring"
-SWEEP = "sweep."
-"""A sweep's cursor: `batch_as_of` is the instant it asks from. While it runs, `batch_until` is the highest
-record id and `position` the last one done; afterwards `batch_until` is empty and `position` the last change
-that it takes into account."""
+__all__ = ["CURSOR", "Failure", "Rescorer", "RescoringThread", "note_full_scoring", "write_as"]
 
 _WISHES = frozenset({"scoring_opt_out", "contact_id", "account_id"})
 """Fields whose change may mean that a record is not to be scored any more."""
 
-POLL_SECONDS = 0.2
+POLL_SECONDS = 0.1
 LONGEST_PAUSE_SECONDS = 30.0
+
+BEAT_SECONDS = 10.0
+"""How often a worker says that it is there, and renews its leases."""
+
+LONGEST_STEP_SECONDS = 600.0
+"""A worker that is at one step for longer renews its leases no more: somebody else is to have a try."""
+
+SETTLING_SECONDS = 1.0
+"""How long those who write may hold up a question; then it is asked without what they have not committed."""
 
 _log = get_log("serving.rescoring")
 
-
-@dataclass(frozen=True, kw_only=True)
-class Begun:
-    """Work that a cursor has begun: what comes after `position` up to `until`, asked from `as_of`."""
-
-    position: int
-    until: int
-    as_of: datetime
+_here: set[str] = set()
+"""Names of this process's own workers."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,14 +103,35 @@ class Failure:
     at: datetime
 
 
-def _nowhere(_name: str) -> None:
-    """Do nothing at a checkpoint."""
+@dataclass(frozen=True, kw_only=True)
+class _Seen:
+    """What has changed since the cursor's position: work to be asked for, and where the log goes on."""
+
+    position: int | None
+    until: int
+    work: Sequence[Asked] = ()
+    changes: int = 0
+    wishes: bool = False
+    too_much: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Taken:
+    """Work that is this worker's own, and from which instant it asks."""
+
+    work: Sequence[Claimed]
+    as_of: datetime
+    settled_from: int | None
+
+
+def _never() -> bool:
+    return False
 
 
 class Rescorer:
-    """Scores what changed, with the champions of the moment.
+    """Scores what changed, with the champions of the moment; one of perhaps several, none of which lead.
 
-    `checkpoint` is called with the name of every boundary between two steps; tests kill the process there.
+    `busy` tells whether people are waiting for answers of this process; sweeps then take their time.
     """
 
     def __init__(
@@ -92,301 +139,281 @@ class Rescorer:
         store: Store,
         champions: Champions,
         *,
-        checkpoint: Callable[[str], None] = _nowhere,
         changes_at_once: int = 500,
         records_at_once: int = 200,
         backlog: int = 20_000,
         shadowing: Shadowing | None = None,
+        nightly: Nightly | None = None,
+        busy: Callable[[], bool] = _never,
     ) -> None:
         self._store = store
         self._champions = champions
-        self._checkpoint = checkpoint
         self._changes_at_once = changes_at_once
         self._records_at_once = records_at_once
         self._backlog = backlog
         self._shadowing = shadowing
-        self._failures: dict[tuple[str, int], Failure] = {}
+        self.name = f"{socket.gethostname()[:60]}:{os.getpid()}:{secrets.token_hex(3)}"
+        self._sweeper = Sweeper(
+            store,
+            champions,
+            name=self.name,
+            records_at_once=records_at_once,
+            nightly=nightly or Nightly(),
+            busy=busy,
+            wait=self._wait_until_settled,
+        )
+        self._started_at = store.clock.now()
+        self._step_began = time.monotonic()
+        self.scored = 0
+        """Records answered since it started."""
+        self.idle = False
+        """Whether the last step found nothing to do."""
         self.lag_seconds: float | None = None
-        """From the newest change of the last batch to its scores being on the records."""
+        """From the oldest change behind the last lot to its scores being on the records."""
+        _here.add(self.name)
 
     @property
     def failures(self) -> Sequence[Failure]:
-        """Records whose last scoring failed."""
-        return list(self._failures.values())
+        """Records whose last scoring failed, whoever tried."""
+        with self._store.reading() as session:
+            return [
+                Failure(
+                    task=work.task,
+                    record_id=work.record_id,
+                    error=work.error or "",
+                    at=work.failed_at or work.changed_at,
+                )
+                for work in list_failures(session)
+            ]
+
+    @property
+    def breather(self) -> float:
+        """Seconds to leave to others before the next step."""
+        return self._sweeper.breather
 
     def run_once(self) -> int:
-        """Deal with a batch of changes, or else a lot of a due sweep; return how many were scored."""
+        """Step on until records were answered or nothing is left to do; return how many were answered."""
+        while not (answered := self.step()) and not self.idle:
+            pass
+        return answered
+
+    def step(self) -> int:
+        """Deal with some work, or else with a lot of a due sweep; return how many records were answered."""
+        self._step_began = time.monotonic()
+        self._sweeper.breather, self.idle = 0.0, False
         self._champions.refresh()
-        batch = self._begin()
-        if batch is not None:
-            return self._deal_with(batch)
-        return next((done for task in RECORD_TYPE_OF if (done := self._sweep(task))), 0)
+        seen = self._look()
+        answers = self._follow(seen) if seen is not None else None
+        if answers is None:
+            swept = self._sweeper.run_once()
+            self.idle = swept is None
+            answers = [] if swept is None else [swept]
+        for each in answers:
+            self.scored += len(each.predictions)
+            if self._shadowing is not None:
+                self._shadowing.follow(each.champion, each.predictions, each.as_of)
+        return sum(len(each.predictions) for each in answers)
 
     # ---------------------------------------------------------------- following the log
 
-    def _begin(self) -> Begun | None:
-        """Return the begun batch, or begin one; None if nothing has changed."""
-        if not self._something_changed():
-            return None
-        with self._store.transaction(source=Source.MODEL) as transaction:
-            session = transaction.session
-            cursor = _get_cursor(session)
-            if cursor.batch_until is None or cursor.batch_as_of is None:
-                self._skip_backlog(session, cursor)
-                changes = list_changes(session, after=cursor.position, limit=self._changes_at_once)
-                if not changes:
-                    return None
-                cursor.batch_until = changes[-1].sequence
-                cursor.batch_as_of = max(transaction.now, *(change.recorded_at for change in changes))
-            begun = Begun(position=cursor.position, until=cursor.batch_until, as_of=cursor.batch_as_of)
-        self._checkpoint("begun")
-        return begun
-
-    def _something_changed(self) -> bool:
+    def _look(self) -> _Seen | None:
+        """Return what has changed, without a lock; None if there is nothing new and no work to claim."""
         with self._store.reading() as session:
             cursor = session.get(Cursor, CURSOR)
-            if cursor is None or cursor.batch_until is not None:
-                return True
-            return newest_sequence(session) > cursor.position
+            newest = newest_sequence(session)
+            if cursor is None:  # the sweeps ask about all that was before
+                return _Seen(position=None, until=newest)
+            if newest > cursor.position:
+                return self._see(session, cursor.position, newest)
+            now = self._store.clock.now()
+            if is_work_waiting(session, by=self.name, tasks=list(self._champions.serving), now=now):
+                return _Seen(position=cursor.position, until=cursor.position)
+        return None
 
-    def _skip_backlog(self, session: Session, cursor: Cursor) -> None:
-        """Leave a log that is too long to the sweeps: one question a record instead of one a change."""
-        waiting = select(Change.id).where(Change.sequence > cursor.position).limit(self._backlog + 1)
-        if (session.scalar(select(func.count()).select_from(waiting.subquery())) or 0) <= self._backlog:
-            return
-        newest = newest_sequence(session)
-        _log.info("too many changes to follow one by one", transactions=newest - cursor.position)
-        cursor.position = newest
-        for task in RECORD_TYPE_OF:
-            sweep = session.get(Cursor, SWEEP + task)
-            if sweep is not None and (sweep.batch_until is not None or sweep.position < newest):
-                session.delete(sweep)
-
-    def _deal_with(self, batch: Begun) -> int:
-        with self._store.reading() as session:
-            changes = list_changes_between(session, after=batch.position, until=batch.until)
-            affected = find_affected(session, changes)
-            wishes = any(change.field in _WISHES for change in changes)
-            written_last = max((change.recorded_at for change in changes), default=batch.as_of)
-        if wishes:
-            with self._store.transaction(source=Source.MODEL) as transaction:
-                hide_scores_of_opted_out(transaction.session)
-        done = sum(
-            self._answer(champion, affected, batch.as_of) for champion in self._champions.serving.values()
-        )
-        self._move(batch.until)
-        self.lag_seconds = (self._store.clock.now() - written_last).total_seconds()
-        _log.info("followed", changes=len(changes), scored=done, lag_seconds=round(self.lag_seconds, 3))
-        return done
-
-    def _answer(self, champion: Champion, affected: Affected, as_of: datetime) -> int:
-        """Score what is affected and open, some records at a time."""
-        causes = affected.get(champion.record_type, {})
-        with self._store.reading() as session:
-            ids = _list_open(session, champion.record_type, causes)
-        return sum(
-            self._score_and_write(champion, lot, as_of, causes) for lot in _lots(ids, self._records_at_once)
+    def _see(self, session: Session, position: int, newest: int) -> _Seen:
+        changes = list_changes(session, after=position, limit=self._changes_at_once)
+        if not changes:
+            return _Seen(position=position, until=position)
+        if self._is_too_much(session, position, len(changes)):
+            return _Seen(position=position, until=newest, too_much=True)
+        affected = find_affected(session, changes)
+        return _Seen(
+            position=position,
+            until=changes[-1].sequence,
+            work=list(self._asked(session, changes, affected)),
+            changes=len(changes),
+            wishes=any(change.field in _WISHES for change in changes),
         )
 
-    def _move(self, until: int) -> None:
+    def _is_too_much(self, session: Session, position: int, found: int) -> bool:
+        """Tell whether a log is so long that sweeps are better: a question a record instead of a change."""
+        if found < min(self._changes_at_once, self._backlog):
+            return False
+        waiting = select(Change.id).where(Change.sequence > position).limit(self._backlog + 1)
+        return (session.scalar(select(func.count()).select_from(waiting.subquery())) or 0) > self._backlog
+
+    def _asked(self, session: Session, changes: Sequence[Change], affected: Affected) -> Iterable[Asked]:
+        """Yield what is open of what is affected, for each task that has a champion, loaded here or not."""
+        recorded = {change.id: change.recorded_at for change in changes}
+        for task in {*self._champions.serving, *self._champions.troubles}:
+            causes = affected[RECORD_TYPE_OF[task]]
+            for record_id in list_open(session, RECORD_TYPE_OF[task], causes) if causes else ():
+                cause = causes[record_id]
+                yield Asked(task=task, record_id=record_id, cause_change_id=cause, changed_at=recorded[cause])
+
+    def _follow(self, seen: _Seen) -> list[Answers] | None:
+        """Move the cursor, claim and answer; return what was said, None if there was nothing to do."""
         with self._store.transaction(source=Source.MODEL) as transaction:
-            cursor = _get_cursor(transaction.session)
-            cursor.position, cursor.batch_until, cursor.batch_as_of = until, None, None
-            transaction.session.flush()
-            self._checkpoint("moving")
-        self._checkpoint("moved")
-
-    # ---------------------------------------------------------------- sweeping
-
-    def _sweep(self, task: str) -> int:
-        """Deal with one lot of a task's sweep, if one is due."""
-        champion = self._champions.find(task)
-        if champion is None:
-            return 0
-        sweep = self._begin_sweep(champion)
-        if sweep is None:
-            return 0
-        with self._store.reading() as session:
-            ids = _list_unanswered(session, champion, sweep, limit=self._records_at_once)
-        done = self._score_and_write(champion, ids, sweep.as_of, {}) if ids else 0
-        self._move_sweep(task, ids[-1] if len(ids) == self._records_at_once else None)
-        return done
-
-    def _begin_sweep(self, champion: Champion) -> Begun | None:
-        """Return the sweep that is under way, or begin the one that is due; None if none is."""
-        now = self._store.clock.now()
-        with self._store.reading() as session:
-            if not _is_due(session.get(Cursor, SWEEP + champion.task), champion, now):
-                return None
+            moved = self._move(transaction, seen)
+            taken = self._claim(transaction)
+        if taken is None:
+            return [] if moved and seen.until != seen.position else None
+        self._wait_until_settled(taken.settled_from)
+        answers = self._ask(taken)
         with self._store.transaction(source=Source.MODEL) as transaction:
-            session = transaction.session
-            sweep = session.get(Cursor, SWEEP + champion.task)
-            begun = _under_way(sweep, champion)
-            if begun is None:
-                highest = session.scalar(select(func.max(_model_of(champion.record_type).id))) or 0
-                begun = Begun(position=0, until=highest, as_of=transaction.now)
-                session.merge(
-                    Cursor(
-                        name=SWEEP + champion.task, position=0, batch_until=highest, batch_as_of=begun.as_of
-                    )
-                )
-                _log.info("sweep begun", task=champion.task, model_version=champion.scorer.model_version)
-        self._checkpoint("sweep begun")
-        return begun
-
-    def _move_sweep(self, task: str, last_id: int | None) -> None:
-        """Note the last record done; None ends the sweep."""
-        with self._store.transaction(source=Source.MODEL) as transaction:
-            session = transaction.session
-            sweep = session.get_one(Cursor, SWEEP + task)
-            if last_id is not None:
-                sweep.position = last_id
-            else:
-                sweep.position, sweep.batch_until = _get_cursor(session).position, None
-                _log.info("sweep done", task=task)
-            session.flush()
-        self._checkpoint("sweep moved")
-
-    # ---------------------------------------------------------------- scoring and writing
-
-    def _score_and_write(
-        self, champion: Champion, ids: Sequence[int], as_of: datetime, causes: Mapping[int, int]
-    ) -> int:
-        predictions = [
-            replace(prediction, cause_change_id=causes.get(prediction.record_id))
-            for prediction in self._score(champion, ids, as_of)
-        ]
-        self._checkpoint("scored")
-        with self._store.transaction(source=Source.MODEL) as transaction:
-            written = write_as(transaction, champion, predictions, as_of)
-            self._checkpoint("writing")
-        self._checkpoint("written")
-        if self._shadowing is not None:
-            self._shadowing.follow(champion, predictions, as_of)
-        return written
-
-    def _score(self, champion: Champion, ids: Sequence[int], as_of: datetime) -> list[NewPrediction]:
-        """Return what the champion says; halve the lot around a record that cannot be scored."""
-        try:
-            found = champion.scorer.score(self._store, ids, as_of)
-        except SQLAlchemyError:
-            raise  # the database, not a record, is in trouble
-        except (FeatureError, ModelError) as error:
-            self._note_failures(champion, ids, as_of, error)
-            return []
-        except Exception as error:  # noqa: BLE001  one bad record must not hold up the log
-            if len(ids) == 1:
-                self._note_failures(champion, ids, as_of, error)
-                return []
-            middle = len(ids) // 2
-            halves = ids[:middle], ids[middle:]
-            return [prediction for half in halves for prediction in self._score(champion, half, as_of)]
-        for record_id in ids:
-            self._failures.pop((champion.task, record_id), None)
-        return found
-
-    def _note_failures(self, champion: Champion, ids: Sequence[int], at: datetime, error: Exception) -> None:
-        for record_id in ids:
-            self._failures[champion.task, record_id] = Failure(
-                task=champion.task, record_id=record_id, error=type(error).__name__, at=at
-            )
-        _log.error(
-            "cannot be scored",
-            task=champion.task,
-            records=list(ids[:20]),
-            count=len(ids),
-            error=type(error).__name__,
-            exc_info=error,
+            written = self._write(transaction, taken, answers)
+        fresh = [work.since for work in taken.work if not work.attempts]
+        if fresh:
+            self.lag_seconds = (self._store.clock.now() - min(fresh)).total_seconds()
+        _log.info(
+            "followed", changes=seen.changes, claimed=len(taken.work), written=written, lag=self.lag_seconds
         )
+        return answers
 
-
-def write_as(
-    transaction: Transaction, champion: Champion, predictions: Sequence[NewPrediction], as_of: datetime
-) -> int:
-    """Write what a champion said; return how much of it was new."""
-    return write_predictions(
-        transaction,
-        task=champion.task,
-        record_type=champion.record_type,
-        as_of=as_of,
-        model_version=champion.scorer.model_version,
-        horizon_days=champion.scorer.horizon_days,
-        predictions=predictions,
-    )
-
-
-def note_full_scoring(transaction: Transaction, task: str, *, as_of: datetime, position: int) -> None:
-    """Note that all open records of a task were scored as of `as_of`, after the change `position`."""
-    session = transaction.session
-    session.merge(Cursor(name=SWEEP + task, position=position, batch_until=None, batch_as_of=as_of))
-    if session.get(Cursor, CURSOR) is None:
-        session.add(Cursor(name=CURSOR, position=position))
-    session.flush()
-
-
-def _get_cursor(session: Session) -> Cursor:
-    """Return the cursor, locked; a new one starts at the end of the log, as the sweeps ask about all else."""
-    cursor = session.get(Cursor, CURSOR, with_for_update=True)
-    if cursor is None:
-        cursor = Cursor(name=CURSOR, position=newest_sequence(session))
-        session.add(cursor)
-    return cursor
-
-
-def _is_due(sweep: Cursor | None, champion: Champion, now: datetime) -> bool:
-    if sweep is None or sweep.batch_as_of is None or sweep.batch_until is not None:
+    def _move(self, transaction: Transaction, seen: _Seen) -> bool:
+        """Move the cursor and ask for the work it leads to, unless somebody else did; tell whether."""
+        session = transaction.session
+        query = select(Cursor).where(Cursor.name == CURSOR).with_for_update(skip_locked=True)
+        cursor = session.scalars(query).one_or_none()
+        if cursor is None and seen.position is None:
+            cursor = Cursor(name=CURSOR, position=seen.until)
+            session.add(cursor)
+        elif cursor is None or cursor.position != seen.position:
+            return False
+        if seen.too_much:
+            _leave_to_sweeps(session, seen.until)
+        if seen.wishes:
+            hide_scores_of_opted_out(session)
+        ask_for(session, seen.work)
+        cursor.position, cursor.batch_until, cursor.batch_as_of = seen.until, None, None
+        session.flush()
         return True
-    return sweep.batch_as_of < champion.promoted_at or sweep.batch_as_of.date() < now.date()
+
+    def _claim(self, transaction: Transaction) -> _Taken | None:
+        session, now = transaction.session, transaction.now
+        work = claim(
+            session,
+            by=self.name,
+            tasks=list(self._champions.serving),
+            limit=self._records_at_once,
+            now=now,
+        )
+        if not work:
+            return None
+        # Not before any change in it, even if another machine's clock is ahead of ours.
+        as_of = max(now, *(each.changed_at for each in work))
+        return _Taken(work=work, as_of=as_of, settled_from=settled_from(session))
+
+    def _ask(self, taken: _Taken) -> list[Answers]:
+        """Ask every champion about its part of the work, as far as that is still open."""
+        answers = []
+        for task, champion in self._champions.serving.items():
+            causes = {each.record_id: each.cause_change_id for each in taken.work if each.task == task}
+            if causes:
+                with self._store.reading() as session:
+                    ids = list_open(session, champion.record_type, causes)
+                answers.append(ask(self._store, champion, ids, taken.as_of).with_causes(causes))
+        return answers
+
+    def _write(self, transaction: Transaction, taken: _Taken, answers: Sequence[Answers]) -> int:
+        """Write what was said about what is still this worker's own, and take that out of the work."""
+        session, now = transaction.session, transaction.now
+        claimed = {(each.task, each.record_id): each for each in taken.work}
+        held = {key: work for key, work in list_held(session, self.name).items() if key in claimed}
+        count = 0
+        for each in (_only(each, held) for each in answers):
+            task, written = each.champion.task, write_answers(transaction, each, unchanged_too=False)
+            count += written.count
+            for record_id, error in each.failed.items():
+                note_failure(held.pop((task, record_id)), error, now)
+            for record_id in written.busy:
+                put_back(held.pop((task, record_id)), now + A_MOMENT)
+        finish(session, held.values(), taken.work)
+        return count
+
+    def _wait_until_settled(self, before: int | None) -> None:
+        """Wait until those who write may not add anything any more that was recorded before."""
+        if before is None:
+            return
+        until = time.monotonic() + SETTLING_SECONDS
+        while time.monotonic() < until:
+            with self._store.reading() as session:
+                if is_settled(session, before):
+                    return
+            time.sleep(0.002)
+        _log.warning("asked while somebody was still writing", seconds=SETTLING_SECONDS)
+
+    # ---------------------------------------------------------------- being there
+
+    def beat(self, error: str | None = None) -> None:
+        """Say that this worker is there, renew its leases, and let go what dead ones on this host held."""
+        with self._store.reading() as session:
+            dead = [worker.name for worker in list_workers(session) if self._is_dead(worker)]
+        with self._store.transaction(source=Source.MODEL) as transaction:
+            worker = Worker(
+                name=self.name,
+                host=socket.gethostname()[:200],
+                pid=os.getpid(),
+                started_at=self._started_at,
+                seen_at=transaction.now,
+                scored=self.scored,
+                lag_seconds=self.lag_seconds,
+                error=error,
+            )
+            at_work = time.monotonic() - self._step_began < LONGEST_STEP_SECONDS
+            beat(transaction.session, worker, now=transaction.now, renew=at_work)
+            if dead:
+                leave(transaction.session, dead)
+
+    def leave(self) -> None:
+        """Say that this worker is gone, and let go what it held."""
+        with self._store.transaction(source=Source.MODEL) as transaction:
+            leave(transaction.session, [self.name])
+        _here.discard(self.name)
+
+    @staticmethod
+    def _is_dead(worker: Worker) -> bool:
+        """Tell whether a worker's process, which ran on this host, is gone; others may only be waited for."""
+        if worker.host != socket.gethostname()[:200]:
+            return False
+        if worker.pid == os.getpid():
+            return worker.name not in _here
+        try:
+            os.kill(worker.pid, 0)
+        except ProcessLookupError:
+            return True
+        except PermissionError:
+            return False
+        return False
 
 
-def _under_way(sweep: Cursor | None, champion: Champion) -> Begun | None:
-    """Return the sweep that was begun with this champion and has not ended."""
-    if sweep is None or sweep.batch_until is None or sweep.batch_as_of is None:
-        return None
-    if sweep.batch_as_of < champion.promoted_at:
-        return None
-    return Begun(position=sweep.position, until=sweep.batch_until, as_of=sweep.batch_as_of)
-
-
-def _model_of(record_type: str) -> Any:  # noqa: ANN401  one of three classes with the same columns
-    return {"lead": Lead, "deal": Deal, "account": Account}[record_type]
-
-
-def _is_open(record_type: str) -> ColumnElement[bool]:
-    """Return the condition that a record of a type is open and may be scored."""
-    match record_type:
-        case "lead":
-            is_open = and_(Lead.deleted_at.is_(None), Lead.status == LeadStatus.OPEN)
-        case "deal":
-            is_open = and_(Deal.deleted_at.is_(None), Deal.status == DealStatus.OPEN)
-        case _:
-            is_open = Account.deleted_at.is_(None)
-    return and_(is_open, may_be_scored(_model_of(record_type)))
-
-
-def _list_open(session: Session, record_type: str, ids: Iterable[int]) -> list[int]:
-    model = _model_of(record_type)
-    query = select(model.id).where(model.id.in_(list(ids)), _is_open(record_type)).order_by(model.id)
-    return list(session.scalars(query))
-
-
-def _list_unanswered(session: Session, champion: Champion, sweep: Begun, *, limit: int) -> list[int]:
-    """Return the next open records that this model has not answered for since the sweep began."""
-    model = _model_of(champion.record_type)
-    older = or_(
-        model.scored_at.is_(None),
-        model.scored_at < sweep.as_of,
-        model.model_version != champion.scorer.model_version,
+def _only(answers: Answers, held: Mapping[tuple[str, int], Work]) -> Answers:
+    """Return the part of answers that is about work which is still held."""
+    mine = {record_id for task, record_id in held if task == answers.champion.task}
+    return replace(
+        answers,
+        predictions=[each for each in answers.predictions if each.record_id in mine],
+        failed={record_id: error for record_id, error in answers.failed.items() if record_id in mine},
     )
-    bounds = and_(model.id > sweep.position, model.id <= sweep.until)
-    query = select(model.id).where(bounds, _is_open(champion.record_type), older).order_by(model.id)
-    return list(session.scalars(query.limit(limit)))
 
 
-def _lots(ids: Sequence[int], size: int) -> Iterable[Sequence[int]]:
-    rest = iter(ids)
-    while lot := list(islice(rest, size)):
-        yield lot
+def _leave_to_sweeps(session: Session, newest: int) -> None:
+    """Have everything scored by sweeps that know of all changes up to the newest."""
+    _log.info("too many changes to follow one by one", newest=newest)
+    for sweep in session.scalars(select(Sweep)).all():
+        if sweep.ended_at is None or sweep.log_position < newest:
+            session.execute(delete(Lot).where(Lot.task == sweep.task))
+            session.delete(sweep)
 
 
 class RescoringThread(threading.Thread):
@@ -402,20 +429,42 @@ class RescoringThread(threading.Thread):
 
     def run(self) -> None:
         """Work while there is work, then wait; after an error wait longer each time."""
+        beating = threading.Thread(target=self._beat, name="rescoring beat", daemon=True)
+        beating.start()
         failed = 0
         while not self._stopping.is_set():
             try:
-                done = self.rescorer.run_once()
+                self.rescorer.step()
             except Exception as error:  # noqa: BLE001  the edge of the thread: it must not die of one bad day
                 failed += 1
                 self.last_error = type(error).__name__
                 _log.error("rescoring failed", error=self.last_error, failed=failed, exc_info=error)
-                self._stopping.wait(min(self.poll_seconds * 2**failed, LONGEST_PAUSE_SECONDS))
+                self._stopping.wait(min(self.poll_seconds * 2 ** min(failed, 20), LONGEST_PAUSE_SECONDS))
                 continue
             failed, self.last_error = 0, None
-            if not done:
-                self._wake.wait(self.poll_seconds)
-                self._wake.clear()
+            self._rest()
+        beating.join()
+        self._try(self.rescorer.leave)
+
+    def _rest(self) -> None:
+        """Wait for something to do, or for as long as a sweep leaves to others."""
+        seconds = self.poll_seconds if self.rescorer.idle else self.rescorer.breather
+        if seconds:
+            self._wake.wait(seconds)
+        self._wake.clear()
+
+    def _beat(self) -> None:
+        self._try(lambda: self.rescorer.beat(self.last_error))
+        while not self._stopping.wait(BEAT_SECONDS):
+            self._try(lambda: self.rescorer.beat(self.last_error))
+
+    @staticmethod
+    def _try(do: Callable[[], None]) -> None:
+        """Do what may fail without harm: a lease that is not renewed only runs out."""
+        try:
+            do()
+        except Exception as error:  # noqa: BLE001  as above
+            _log.warning("cannot say that this worker is there", error=type(error).__name__, exc_info=error)
 
     def wake(self) -> None:
         """Look for changes now."""
@@ -425,4 +474,5 @@ class RescoringThread(threading.Thread):
         """Finish the step at hand and end."""
         self._stopping.set()
         self._wake.set()
-        self.join(timeout)
+        if self.ident is not None:
+            self.join(timeout)

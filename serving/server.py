@@ -7,9 +7,8 @@ import threading
 import time
 from collections.abc import Callable
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from flask import Flask
 from waitress.channel import HTTPChannel
 from waitress.server import BaseWSGIServer, create_server
 
@@ -21,10 +20,14 @@ from serving.champions import Champions
 from serving.connectors.scheduled import schedule_all
 from serving.job_handlers import Jobs
 from serving.logs import get_log, start_logging
-from serving.modelling import challenger_loader, scorer_loader
-from serving.rescoring import Rescorer, RescoringThread
+from serving.modelling import scorer_loader
+from serving.rescoring import RescoringThread
 from serving.settings import Settings
-from serving.shadowing import Shadowing
+from serving.traffic import Traffic
+from serving.worker import make_rescorer
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIApplication
 
 DRAIN_SECONDS = 10.0
 """How long requests under way may take to end once the process is asked to stop."""
@@ -36,13 +39,16 @@ def serve(settings: Settings, store: Store, *, ready: Callable[[str], None]) -> 
     """Serve until SIGTERM or SIGINT, then finish what is under way; `ready` is told the address."""
     start_logging(settings.home_folder.logs, level=settings.log_level)
     champions = Champions(store, scorer_loader(settings.home_folder, store))
-    thread = RescoringThread(_rescorer(settings, store, champions)) if settings.rescoring else None
+    traffic = Traffic()
+    thread = None
+    if settings.rescoring:
+        thread = RescoringThread(make_rescorer(settings, store, champions, busy=traffic.was_busy))
     jobs = Jobs(settings, store) if settings.job_threads else None
     alerting = alerting_loop(settings, store)
     sockets: dict[int, Any] = {}
     app = create_app(settings, store, champions, thread, jobs)
     journal = app.extensions["crm"].journal
-    server = _listen(app, settings, sockets)
+    server = _listen(traffic.watching(app), settings, sockets)
     _stop_on_signals(sockets)
     if thread is not None:
         thread.start()
@@ -70,16 +76,7 @@ def serve(settings: Settings, store: Store, *, ready: Callable[[str], None]) -> 
         _log.info("stopped")
 
 
-def _rescorer(settings: Settings, store: Store, champions: Champions) -> Rescorer:
-    shadowing = Shadowing(
-        store=store,
-        load=challenger_loader(settings.home_folder),
-        records_a_day=settings.shadow_records,
-    )
-    return Rescorer(store, champions, shadowing=shadowing)
-
-
-def _listen(app: Flask, settings: Settings, sockets: dict[int, Any]) -> Any:  # noqa: ANN401  waitress has no types
+def _listen(app: WSGIApplication, settings: Settings, sockets: dict[int, Any]) -> Any:  # noqa: ANN401  waitress has no types
     try:
         return create_server(
             app,

@@ -21,6 +21,7 @@ from serving.networks import read_networks
 PREFIX = "CRM_"
 _READ_BY_TESTS = {"CRM_REAL_DATA"}
 _MAIL_ADDRESS = re.compile(r"[\x21-\x7e]+@[A-Za-z0-9.-]+")
+_HOUR = re.compile(r"([01]\d|2[0-3]):[0-5]\d")
 _CHECKOUT = Path(__file__).resolve().parent.parent
 
 
@@ -52,7 +53,12 @@ class Settings(BaseSettings):
         description="People reach the service by https: cookies are then sent over https only.",
     )
     rescoring: bool = Field(
-        default=True, description="Follow the change log and re-score inside `crm serve`."
+        default=True,
+        description="Follow the change log and re-score inside `crm serve`; without, `crm worker` does it.",
+    )
+    sweep_at: str = Field(
+        default="02:00",
+        description="Hour and minute at which every open record is scored once a day, in `CRM_TIME_ZONE`.",
     )
     shadow_records: int = Field(
         default=1000,
@@ -200,10 +206,20 @@ class Settings(BaseSettings):
     language: Literal["en", "zh"] = Field(
         default="en", description="Language of the pages where neither the person nor the browser names one."
     )
-    time_zone: str = Field(default="UTC", description="Time zone of the pages for people who have set none.")
+    time_zone: str = Field(
+        default="UTC",
+        description="Time zone of the pages for people who have set none, and of `CRM_SWEEP_AT`.",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="Least important message that goes to the log."
     )
+
+    @field_validator("sweep_at")
+    @classmethod
+    def _known_hour(cls, value: str) -> str:
+        if not _HOUR.fullmatch(value):
+            raise ValueError("expected an hour and a minute like 02:00")
+        return value
 
     @field_validator("oidc_issuer", "public_url")
     @classmethod

@@ -13,12 +13,11 @@ from __future__ import annotations
 
 import base64
 import hmac
-import json
 import secrets
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
-from typing import Any, Final
+from typing import Final
 
 from sqlalchemy.orm import Session
 from standardwebhooks.webhooks import Webhook
@@ -36,6 +35,7 @@ from crm_core.webhooks import (
     WEBHOOK,
     Event,
     WebhookEndpoint,
+    body_of,
     disable,
     event_of,
     get_endpoint,
@@ -167,7 +167,7 @@ class Deliverer:
         return endpoint
 
     def _send(self, endpoint: WebhookEndpoint, job: Job, now: datetime) -> Answer:
-        body, message_id = job.payload["body"], job.payload["event_id"]
+        body, message_id = body_of(job), job.payload["event_id"]
         return self._client.request(
             "POST",
             endpoint.url,
@@ -273,8 +273,3 @@ def send_again(session: Session, endpoint: WebhookEndpoint, job: Job, *, now: da
     made = enqueue(session, WEBHOOK, job.payload, now=now, topic=topic_of(endpoint.id))
     assert made is not None  # noqa: S101  it has no key that could be taken
     return made
-
-
-def body_of(job: Job) -> Any:  # noqa: ANN401  any JSON value
-    """Return what a delivery said."""
-    return json.loads(job.payload["body"])

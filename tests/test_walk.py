@@ -28,6 +28,7 @@ from crm_core.deals import close_deal
 from crm_core.pipelines import open_stages
 from crm_core.predictions import Prediction, list_predictions
 from crm_core.records import Activity, Deal, User
+from crm_core.rescoring import Work
 from crm_core.store import Store
 from crm_core.tokens import create_token
 from features.cohort import Cohort, open_records
@@ -150,10 +151,9 @@ def wait_for(condition: Callable[[], bool], seconds: float = 10.0) -> float:
 def caught_up(store: Store) -> bool:
     with store.reading() as session:
         cursor = session.get(Cursor, CURSOR)
-        return cursor is not None and (cursor.position, cursor.batch_until) == (
-            newest_sequence(session),
-            None,
-        )
+        if cursor is None or cursor.position != newest_sequence(session):
+            return False
+        return session.scalar(select(func.count()).select_from(Work)) == 0
 
 
 def newest(session: Session, deal_id: int) -> Prediction:

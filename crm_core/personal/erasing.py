@@ -18,7 +18,9 @@ from crm_core.alerts import LONGEST_NOTE, AlertAction
 from crm_core.bulk import refresh_held
 from crm_core.changes import Action, Change
 from crm_core.errors import StoreBusyError
+from crm_core.feedback import ScoreFeedback, forget_texts
 from crm_core.idempotency import forget_bodies
+from crm_core.jobs import LONGEST_ERROR, Job
 from crm_core.opting_out import hide_scores
 from crm_core.personal.people import ERASED, PERSON_TYPES, Person, find_person, get_record
 from crm_core.personal.scope import (
@@ -165,7 +167,10 @@ class _Eraser:
         self._empty(people)
         changes = self._empty_log(add_ids(people, self._own)) + self._scrub_log(add_ids(others, people))
         predictions = self._empty_reasons(people) + self._scrub_reasons(others)
+        forget_texts(self._session, "lead", self._person.leads)
+        self._scrub_feedback()
         forget_bodies(self._session)
+        self._scrub_jobs()
         self._finish()
         return Erasure(
             records=tuple(self._person.records()),
@@ -369,6 +374,32 @@ class _Eraser:
                         )
                         count += 1
         return count
+
+    def _scrub_feedback(self) -> None:
+        """Take the person out of what was said of scores, whatever it is about."""
+        told = ScoreFeedback.text.is_not(None)
+        query = select(
+            ScoreFeedback.id, ScoreFeedback.text, ScoreFeedback.record_type, ScoreFeedback.record_id
+        )
+        for feedback_id, said, record_type, record_id in self._session.execute(query.where(told)).all():
+            near = record_id in self._near.get(record_type, ())
+            scrubbed = self._scrubber.scrub_value(said, near=near)
+            if scrubbed != said:
+                changed = update(ScoreFeedback).where(ScoreFeedback.id == feedback_id)
+                self._session.execute(changed.values(text=scrubbed))
+
+    def _scrub_jobs(self) -> None:
+        """Take the person out of mails, webhooks and other work that is to be done or was."""
+        for job_id, payload, error in self._session.execute(
+            select(Job.id, Job.payload, Job.last_error)
+        ).all():
+            scrubbed = self._scrubber.scrub_value(payload), self._scrubber.scrub_value(error)
+            if scrubbed != (payload, error):
+                values = {"payload": scrubbed[0], "last_error": scrubbed[1] and scrubbed[1][:LONGEST_ERROR]}
+                self._session.execute(
+                    update(Job).where(Job.id == job_id).values(values),
+                    execution_options={"synchronize_session": False},
+                )
 
     def _finish(self) -> None:
         """Leave a row in the log for each record concerned, and take what it said out of the index."""

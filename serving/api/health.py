@@ -8,7 +8,6 @@ from flask_openapi.models.tag import Tag
 from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
-from crm_core.changes import Cursor, newest_sequence
 from crm_core.errors import AccessDeniedError
 from crm_core.records import Role
 from crm_core.tokens import Scope
@@ -17,7 +16,7 @@ from serving.api.blueprint import answer, documented
 from serving.auth import find_caller
 from serving.job_handlers import readiness
 from serving.payloads import Health, Part, Readiness
-from serving.rescoring import CURSOR
+from serving.rescoring_state import read_state, sweep_in_words
 from serving.service import service
 
 api = APIBlueprint("health", __name__, abp_tags=[Tag(name="health", description="Is it alive, is it ready.")])
@@ -33,7 +32,7 @@ def get_health() -> Response:
 def get_readiness() -> Response:
     """Tell of each part whether it is ready; 503 if records cannot be read."""
     store = _store()
-    parts = [store, *_around(), *_models()]
+    parts = [store, *_around(), *_models(look=store.ok)]
     if store.ok:
         parts += [*_rescoring(), *_jobs()]
     if not store.ok:
@@ -85,8 +84,10 @@ def _around() -> list[Part]:
     return [Part(name=ping.name, ok=ping.ok, detail=ping.detail) for ping in service().pings.ask()]
 
 
-def _models() -> list[Part]:
+def _models(*, look: bool) -> list[Part]:
     champions = service().champions
+    if look:  # what others promoted is told, too, where nobody has asked for a score since
+        champions.look()
     parts = [
         Part(name=task, ok=task not in champions.troubles, detail=champion.scorer.model_version)
         for task, champion in champions.serving.items()
@@ -102,19 +103,26 @@ def _jobs() -> list[Part]:
 
 
 def _rescoring() -> list[Part]:
-    thread = service().rescoring
-    if thread is None:
-        return []
-    with service().store.reading() as session:
-        cursor = session.get(Cursor, CURSOR)
-        waiting = newest_sequence(session) - cursor.position if cursor else 0
-    failures = len(thread.rescorer.failures)
-    running = thread.is_alive() and thread.last_error is None
-    lag = thread.rescorer.lag_seconds
-    detail = f"{waiting} changes waiting" + (f", last lag {lag:.2f} s" if lag is not None else "")
-    if thread.last_error:
-        detail += f", last error {thread.last_error}"
+    running = service()
+    thread = running.rescoring
+    if thread is None and running.settings.rescoring:
+        return []  # an application without the process around it
+    state = read_state(running.store)
+    alive = [worker for worker in state.workers if worker.alive]
+    error = thread.last_error if thread is not None else next((each.error for each in alive), None)
+    detail = f"{state.changes_waiting} changes and {state.waiting} records waiting"
+    detail += f", {len(alive)} at work"
+    if state.lag_seconds is not None:
+        detail += f", last lag {state.lag_seconds:.2f} s"
+    if error:
+        detail += f", last error {error}"
+    is_there = thread.is_alive() if thread is not None else bool(alive)
     return [
-        Part(name="rescoring", ok=running, detail=detail),
-        Part(name="records", ok=not failures, detail=f"{failures} could not be scored"),
+        Part(name="rescoring", ok=is_there and error is None, detail=detail),
+        Part(name="records", ok=not state.failed, detail=f"{state.failed} could not be scored"),
+        *(
+            Part(name=f"{sweep.task}.sweep", ok=True, detail=sweep_in_words(sweep))
+            for sweep in state.sweeps
+            if sweep.ended_at is None
+        ),
     ]

@@ -21,10 +21,10 @@ from crm_core.webhooks import (
     check_event_types,
     delete_endpoint,
     disable,
+    find_owner,
     get_endpoint,
     list_endpoints,
     list_event_types,
-    owner_of,
     start,
     topic_of,
 )
@@ -32,7 +32,7 @@ from serving.api.blueprint import answer, caller, documented, keep_no_body, new_
 from serving.outbound import OutboundClient
 from serving.payloads import Asked, Given, Id, RecordPath, Taken, Utc
 from serving.service import service, writing
-from serving.webhooks import Secrets, body_of, rotate, send_again, send_test
+from serving.webhooks import Secrets, rotate, send_again, send_test
 
 api: APIBlueprint = new_blueprint("webhooks", "Other systems that are told of events (docs/webhooks.md).")
 
@@ -135,7 +135,7 @@ class DeliveryOut(Given):
     last_error: str | None
     created_at: Utc
     ended_at: Utc | None
-    body: dict[str, Any] = Field(description="What is sent.")
+    content: dict[str, Any] = Field(description="What is sent: type, timestamp and data.")
 
 
 class DeliveriesPage(Given):
@@ -173,15 +173,16 @@ def create_webhook(body: NewWebhook) -> Response:
     keep_no_body()
     with writing(caller(), Source.API) as transaction:
         session = transaction.session
+        owner_id = caller().id if body.owner_id is None else body.owner_id
+        _check_owner(session, owner_id)
         endpoint = WebhookEndpoint(
             name=check_text("name", body.name),
             url=body.url,
             event_types=check_event_types(session, body.event_types),
-            owner_id=caller().id if body.owner_id is None else body.owner_id,
+            owner_id=owner_id,
             least_change=body.least_change,
             created_at=transaction.now,
         )
-        _check_owner(session, endpoint)
         secret = _secrets().renew(endpoint)
         start(session, endpoint)
         session.add(endpoint)
@@ -209,12 +210,12 @@ def change_webhook(path: RecordPath, body: WebhookChange) -> Response:
     with writing(caller(), Source.API) as transaction:
         session = transaction.session
         endpoint = get_endpoint(session, path.id, lock=True)
+        _check_owner(session, endpoint.owner_id if body.owner_id is None else body.owner_id)
         if body.event_types is not None:
             endpoint.event_types = check_event_types(session, body.event_types)
         for field in ("name", "url", "owner_id", "least_change"):
             if (value := getattr(body, field)) is not None:
                 setattr(endpoint, field, check_text(field, value) if isinstance(value, str) else value)
-        _check_owner(session, endpoint)
         if body.active is True and not endpoint.active:
             start(session, endpoint)
         elif body.active is False and endpoint.active:
@@ -306,9 +307,9 @@ def _secrets() -> Secrets:
     return Secrets(service().settings.home_folder)
 
 
-def _check_owner(session: Session, endpoint: WebhookEndpoint) -> None:
-    if owner_of(session, endpoint) is None:
-        raise InvalidValueError("owner_id", endpoint.owner_id, "the id of a user who works here")
+def _check_owner(session: Session, owner_id: int) -> None:
+    if find_owner(session, owner_id) is None:
+        raise InvalidValueError("owner_id", owner_id, "the id of a user who works here")
 
 
 def _with_secret(endpoint: WebhookEndpoint, secret: str) -> MadeWebhook:
@@ -319,4 +320,4 @@ def _delivery(job: Job) -> DeliveryOut:
     given = {name: getattr(job, name) for name in DeliveryOut.model_fields if hasattr(job, name)}
     told = {name: job.payload[name] for name in ("event_id", "type")}
     upcoming = job.run_at if job.state == "waiting" else None
-    return DeliveryOut(**given, **told, next_attempt_at=upcoming, body=body_of(job))
+    return DeliveryOut(**given, **told, next_attempt_at=upcoming, content=job.payload["content"])

@@ -32,6 +32,14 @@ WORDS: dict[str, dict[str, object]] = {
         "analyst": _("Data scientist"),
         "admin": _("Administrator"),
     },
+    "scope": {
+        "read": _("Reading"),
+        "write": _("Changing records"),
+        "score": _("Scoring now"),
+        "models": _("Models"),
+        "people": _("Personal data: find, export, erase"),
+        "admin": _("Keys and the operation log"),
+    },
     "kind": {
         "call": _("Call"),
         "mail": _("Mail"),

@@ -18,6 +18,7 @@ from crm_core import (  # noqa: F401  their tables belong to Base
     logins,
     migrations,
     promotions,
+    rescoring,
     shadows,
     tokens,
     webhooks,

@@ -35,6 +35,7 @@ from serving.webhooks import Deliverer, read_retry_after
 from tests.factories import make_account, make_deal, make_lead
 from tests.serving.conftest import Cast
 from tests.serving.listening import Listener, listening
+from tests.serving.test_bad_input import BAD, check_problem
 
 API = "/api/v1/webhooks"
 
@@ -716,6 +717,7 @@ def test_administrators_look_after_webhooks(
     page = client.get(f"{path}/deliveries", headers=adam).get_json()
     (delivery,) = page["items"]
     assert (delivery["type"], delivery["state"], delivery["attempts"]) == ("webhook.test", "done", 1)
+    assert delivery["content"] == json.loads(listener.received[0].body)
     again = client.post(f"{path}/deliveries/{delivery['id']}/redeliver", headers=adam)
     assert again.status_code == 202
     run()
@@ -752,6 +754,44 @@ def test_every_event_type_is_listed(client: FlaskClient, cast: Cast) -> None:
 def test_what_cannot_work_is_refused(client: FlaskClient, cast: Cast, wrong: dict[str, Any]) -> None:
     body = {"name": "x", "url": "https://example.com/", "event_types": ["*"], **wrong}
     assert client.post(API, json=body, headers=cast.header("Adam")).status_code == 422
+
+
+def test_hostile_bodies_change_nothing(
+    client: FlaskClient, store: Store, cast: Cast, make: Callable[..., dict[str, Any]]
+) -> None:
+    path = f"{API}/{make()['id']}"
+    before = client.get(API, headers=cast.header("Adam")).get_json()
+    for bad in (each for each in BAD if each.body is not None):
+        content_type = {"content_type": bad.content_type} if bad.content_type else {}
+        for answer in (
+            client.post(API, data=bad.body, headers=cast.header("Adam"), **content_type),
+            client.patch(path, data=bad.body, headers=cast.header("Adam"), **content_type),
+        ):
+            check_problem(answer, bad.status, bad.slug)
+    hostile: tuple[Any, ...] = (
+        7,
+        "",
+        "\u0000",
+        "x" * 100_000,
+        [],
+        {},
+        True,
+        10**30,
+        -1,
+        [None],
+        [[]],
+        "\u202e",
+    )
+    for field in ("name", "url", "event_types", "owner_id", "least_change", "active"):
+        for value in hostile:
+            if (field, value) in [("active", True), ("name", "\u202e")]:
+                continue
+            answer = client.patch(path, json={field: value}, headers=cast.header("Adam"))
+            assert (answer.status_code, answer.content_type) == (422, "application/problem+json"), (
+                field,
+                value,
+            )
+    assert client.get(API, headers=cast.header("Adam")).get_json() == before
 
 
 @pytest.mark.parametrize("name", ["Ana", "Mara", "Dana"])

@@ -1,0 +1,151 @@
+"""Scores on records beside what people write there: neither undoes the other, neither waits for ever."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import func, select
+
+from crm_core.changes import Change, newest_sequence
+from crm_core.clock import FixedClock
+from crm_core.predictions import SCORED_TYPES, Prediction, list_predictions
+from crm_core.records import SCORE_COLUMNS, Activity, Lead
+from crm_core.rescoring import Work
+from crm_core.store import Store
+from serving.champions import Champions
+from serving.rescoring import Rescorer
+from serving.rescoring_state import read_state
+from tests.factories import make_account, make_activity, make_deal, make_lead, make_user
+from tests.serving.both_databases import *  # noqa: F403  its fixtures
+from tests.serving.crash import EVERY_BOUNDARY, counting, said_of
+from tests.serving.hand_made import HandMadeModel
+from tests.serving.test_rescoring import rising, run_dry
+
+ROUNDS = 200 if EVERY_BOUNDARY else 30
+Promote = Callable[..., HandMadeModel]
+
+
+@pytest.fixture
+def now(store: Store) -> Iterator[Store]:
+    """The same store on the clock of the day."""
+    opened = Store(store.engine.url.render_as_string(hide_password=False))
+    yield opened
+    opened.close()
+
+
+def test_edits_and_scores_of_the_same_records_at_the_same_time_all_survive(
+    now: Store, models: dict[str, HandMadeModel], promote: Promote
+) -> None:
+    promote(probability=rising())
+    with now.transaction() as transaction:
+        ids = [make_lead(transaction).id for _ in range(3)]
+    rescorers = [Rescorer(now, Champions(now, lambda *_: models["lead_scoring-1"])) for _ in range(2)]
+    run_dry(rescorers[0])
+    ended, troubles = threading.Event(), []
+
+    def score(rescorer: Rescorer) -> None:
+        try:
+            while not ended.is_set():
+                rescorer.run_once()
+            run_dry(rescorer)
+        except Exception as error:
+            troubles.append(error)
+            raise
+
+    scoring = [threading.Thread(target=score, args=(rescorer,)) for rescorer in rescorers]
+    for thread in scoring:
+        thread.start()
+    for number in range(ROUNDS):
+        with now.transaction() as transaction:
+            for lead_id in reversed(ids):  # the other way round than those who score
+                transaction.update(transaction.get(Lead, lead_id), {"title": f"edit {number}"})
+    ended.set()
+    for thread in scoring:
+        thread.join()
+    assert troubles == []
+    with now.reading() as session:
+        for lead in session.scalars(select(Lead)):
+            assert (lead.title, lead.version) == (f"edit {ROUNDS - 1}", ROUNDS + 1)
+            edits = select(func.count()).where(Change.record_id == lead.id, Change.field == "title")
+            assert session.scalar(edits) == ROUNDS
+            newest = list_predictions(session, "lead", lead.id)[0]
+            assert (lead.probability, lead.scored_at) == (newest.probability, newest.as_of)
+            last = session.scalar(select(func.max(Change.id)).where(Change.record_id == lead.id))
+            assert newest.cause_change_id == last, "the last edit was answered"
+        assert session.scalars(select(Work)).all() == []
+
+
+def row(store: Store, record_type: str, record_id: int) -> dict[str, Any]:
+    with store.reading() as session:
+        table = SCORED_TYPES[record_type].__table__
+        return dict(session.execute(select(table).where(table.c.id == record_id)).mappings().one())
+
+
+def test_a_score_touches_no_column_but_its_own_and_leaves_no_change(
+    store: Store, champions: Champions, promote: Promote, clock: FixedClock
+) -> None:
+    for task in ("lead_scoring", "win_probability", "churn"):
+        promote(task, probability=rising())
+    with store.transaction() as transaction:
+        owner = make_user(transaction, "Ana")
+        account = make_account(transaction, owner_id=owner.id, custom=None)
+        kept = {
+            "account": account.id,
+            "lead": make_lead(transaction, owner_id=owner.id, account_id=account.id).id,
+            "deal": make_deal(transaction, owner_id=owner.id, account_id=account.id, rep_probability=0.35).id,
+        }
+    before = {kind: row(store, kind, record_id) for kind, record_id in kept.items()}
+    with store.reading() as session:
+        log = newest_sequence(session), session.scalar(select(func.count(Change.id)))
+    rescorer = Rescorer(store, champions)
+    assert run_dry(rescorer) == 3
+    clock.advance(timedelta(days=1))
+    assert run_dry(rescorer) == 3
+    for kind, record_id in kept.items():
+        after = row(store, kind, record_id)
+        changed = {name for name in after if after[name] != before[kind][name]}
+        assert changed == SCORE_COLUMNS
+    with store.reading() as session:
+        assert (newest_sequence(session), session.scalar(select(func.count(Change.id)))) == log
+    assert rescorer.run_once() == 0
+
+
+def test_a_question_waits_for_those_who_still_write_so_that_it_can_be_asked_again(
+    now: Store, promote: Promote
+) -> None:
+    promote()
+    with now.transaction() as transaction:
+        lead_id = make_lead(transaction).id
+    rescorer = counting(now)
+    run_dry(rescorer)
+    with now.transaction() as transaction:
+        make_activity(transaction, lead_id=lead_id)
+    answering = threading.Thread(target=run_dry, args=(rescorer,))
+    with now.transaction() as transaction:
+        transaction.create(Activity(kind="call", lead_id=lead_id))  # without a lock on the lead
+        answering.start()
+        while (
+            answering.is_alive() and now.engine.dialect.name == "postgresql" and not read_state(now).at_work
+        ):
+            time.sleep(0.01)
+        answering.join(0.5)
+    answering.join()
+    run_dry(rescorer)
+    with now.reading() as session:
+        for each in session.scalars(select(Prediction)):
+            again = counting_at(now, each)
+            assert each.probability == again, "what was known then, read now"
+
+
+def counting_at(store: Store, prediction: Prediction) -> float:
+    """What the counting model says now of what was known then."""
+    with store.reading() as session:
+        known = select(func.count()).where(
+            Activity.lead_id == prediction.record_id, Activity.recorded_at <= prediction.as_of
+        )
+        return said_of(session.scalar(known) or 0)
