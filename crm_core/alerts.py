@@ -207,12 +207,13 @@ def get_alert(reader: Reader, alert_id: int) -> Alert:
     return found
 
 
-def count_open(reader: Reader, now: datetime) -> int:
-    """Return how many open alerts the reader may see."""
-    query = select(func.count(Alert.id)).where(
+def count_open(reader: Reader, now: datetime, *, most: int = 10_000) -> int:
+    """Return how many open alerts the reader may see; counting ends at `most`."""
+    query = select(Alert.id).where(
         Alert.closed_at.is_(None), is_in_state(State.OPEN, now), visible_alerts(reader)
     )
-    return reader.session.scalar(query) or 0
+    counted = query.limit(most).subquery()
+    return reader.session.scalar(select(func.count()).select_from(counted)) or 0
 
 
 def open_alerts_of(reader: Reader, record: Record, now: datetime) -> list[Alert]:

@@ -133,7 +133,8 @@ def count_of_bell() -> str:
 
 def _count() -> str:
     try:
-        found = count_open(Reader(page_session(), current_user.user), service().store.clock.now())
+        reader = Reader(page_session(), current_user.user)
+        found = count_open(reader, service().store.clock.now(), most=_MOST_SHOWN + 1)
     except SQLAlchemyError:
         return ""  # a page that tells of a broken database must not break of it
     return f"{_MOST_SHOWN}+" if found > _MOST_SHOWN else str(found or "")
