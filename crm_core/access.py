@@ -16,11 +16,24 @@ from enum import StrEnum
 from functools import cached_property
 from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, Select, String, UniqueConstraint, and_, false, func, or_, select, true
-from sqlalchemy.orm import Mapped, Session, mapped_column
+from sqlalchemy import (
+    ColumnElement,
+    Select,
+    String,
+    UniqueConstraint,
+    and_,
+    bindparam,
+    false,
+    func,
+    or_,
+    select,
+    true,
+)
+from sqlalchemy.orm import Mapped, Session, load_only, mapped_column
 
 from crm_core.declared import declarations, logical_type
 from crm_core.errors import AccessDeniedError, RecordNotFoundError
+from crm_core.recall import recalled
 from crm_core.records import (
     RECORD_TYPES,
     SCORE_COLUMNS,
@@ -238,15 +251,24 @@ class Reader:
         query = select(func.count()).select_from(self.select(model).subquery())
         return self.session.scalar(query) or 0
 
-    def get(self, model: type[R], record_id: int) -> R:
-        """Return a record that may be seen; one that may not does not exist for the user."""
-        return self._one(model, record_id, self.readable(model))
+    def get(self, model: type[R], record_id: int, *, only: tuple[str, ...] = ()) -> R:
+        """Return a record that may be seen; one that may not does not exist for the user.
+
+        With `only`, nothing but these columns is read.
+        """
+        key = ("one", model, only, self.user.id, self.user.role, self.user.team_id)
+        query = recalled(self.session, key, lambda: self._query_to_get(model, only))
+        return self._one(query, model, record_id)
+
+    def _query_to_get(self, model: type[R], only: tuple[str, ...]) -> Select[R]:
+        query = self._query_of_one(model, self.readable(model))
+        return query.options(load_only(*(getattr(model, name) for name in only))) if only else query
 
     def get_to_write(self, model: type[R], record_id: int) -> R:
         """Return a record that may be changed; AccessDeniedError if it may only be seen."""
         record = self.get(model, record_id)
         try:
-            return self._one(model, record_id, self.writable(model))
+            return self._one(self._query_of_one(model, self.writable(model)), model, record_id)
         except RecordNotFoundError:
             raise _denied(self.user, f"change {model.record_type} {record.id}") from None
 
@@ -279,10 +301,20 @@ class Reader:
 
     def readable_fields(self, model: type[Record]) -> frozenset[str]:
         """Return the columns of `model` that the user may see."""
-        return frozenset(f for f in columns_of(model) if self.may_read_field(model.record_type, f))
+        found = self._seen_columns.get(model)
+        if found is None:
+            fields = (f for f in columns_of(model) if self.may_read_field(model.record_type, f))
+            found = self._seen_columns[model] = frozenset(fields)
+        return found
 
     def may_read_field(self, record_type: str, field: str) -> bool:
         """Return whether the user may see a field, where the record itself may be seen."""
+        found = self._may_read.get((record_type, field))
+        if found is None:
+            found = self._may_read[record_type, field] = self._decide(record_type, field)
+        return found
+
+    def _decide(self, record_type: str, field: str) -> bool:
         if field in NEVER_HIDDEN or field in CREDENTIALS:
             return field in NEVER_HIDDEN
         whole = _WHOLE_OF.get(field) or ("custom" if field.startswith("custom.") else None)
@@ -322,11 +354,7 @@ class Reader:
     def shown(self, record: Record) -> dict[str, Any]:
         """Return the columns of a record that may be seen, custom fields included, by name."""
         model, record_type = type(record), logical_type(self.session, record)
-        values = {
-            field: getattr(record, field)
-            for field in self.readable_fields(model)
-            if self.may_read_field(record_type, field)
-        }
+        values = {field: getattr(record, field) for field in self._fields_shown(model, record_type)}
         if values.get("custom"):
             values["custom"] = {
                 name: value
@@ -336,6 +364,14 @@ class Reader:
         if values.get("reasons"):
             values["reasons"] = self.readable_reasons(values["reasons"])
         return values
+
+    def _fields_shown(self, model: type[Record], record_type: str) -> tuple[str, ...]:
+        found = self._shown_fields.get((model, record_type))
+        if found is None:
+            readable = self.readable_fields(model)
+            found = tuple(field for field in readable if self.may_read_field(record_type, field))
+            self._shown_fields[model, record_type] = found
+        return found
 
     def masked(self, record: R) -> R:
         """Return a copy of a record that holds only what may be seen, and belongs to no session."""
@@ -362,15 +398,23 @@ class Reader:
 
     def may_be_told_of(self, fields: Iterable[str]) -> bool:
         """Return whether the user may see all fields that something comes from, named as `deal.amount`."""
-        return all(self._may_be_told(*field.split(".", 1)) for field in fields)
+        return all(map(self._may_be_told, fields))
 
-    def _may_be_told(self, record_type: str, field: str) -> bool:
+    def _may_be_told(self, named: str) -> bool:
+        found = self._told_fields.get(named)
+        if found is None:
+            found = self._told_fields[named] = self._find_out_if_told(*named.split(".", 1))
+        return found
+
+    def _find_out_if_told(self, record_type: str, field: str) -> bool:
         # Fields of types that were declared at run time are named by that type.
         return self.right(record_type).read is not Scope.NONE and self.may_read_field(record_type, field)
 
-    def _one(self, model: type[R], record_id: int, condition: ColumnElement[bool]) -> R:
-        query = select(model).where(model.id == record_id, model.deleted_at.is_(None), condition)
-        found = self.session.scalars(query).one_or_none()
+    def _query_of_one(self, model: type[R], condition: ColumnElement[bool]) -> Select[R]:
+        return select(model).where(model.id == bindparam("one_id"), model.deleted_at.is_(None), condition)
+
+    def _one(self, query: Select[R], model: type[R], record_id: int) -> R:
+        found = self.session.scalars(query, {"one_id": record_id}).one_or_none()
         if found is None:
             raise RecordNotFoundError(model.record_type, record_id)
         return found
@@ -443,9 +487,36 @@ class Reader:
         return select(model.id).where(model.deleted_at.is_(None), self._within(model, reach))
 
     @cached_property
+    def _may_read(self) -> dict[tuple[str, str], bool]:
+        """What was decided: it is asked of every field of every record on a page."""
+        return {}
+
+    @cached_property
+    def _shown_fields(self) -> dict[tuple[type[Record], str], tuple[str, ...]]:
+        return {}
+
+    @cached_property
     def _set_rights(self) -> dict[str, Right]:
+        return recalled(self.session, ("rights", self.user.role), self._read_set_rights)
+
+    def _read_set_rights(self) -> dict[str, Right]:
         rows = self.session.scalars(select(RoleRight).where(RoleRight.role == self.user.role))
         return {row.record_type: Right(read=Scope(row.read), write=Scope(row.write)) for row in rows}
+
+    @cached_property
+    def _seen_fields(self) -> dict[tuple[str, str], bool]:
+        """Whether fields may be seen, as far as it was asked: the same for all of a role."""
+        return recalled(self.session, ("seen fields", self.user.role), dict)
+
+    @cached_property
+    def _told_fields(self) -> dict[str, bool]:
+        """The same, and whether their records may be seen at all, by `record.field`."""
+        return recalled(self.session, ("told fields", self.user.role), dict)
+
+    @cached_property
+    def _seen_columns(self) -> dict[type[Record], frozenset[str]]:
+        """Which columns may be seen, as far as it was asked."""
+        return recalled(self.session, ("seen columns", self.user.role), dict)
 
     @cached_property
     def _denied_types(self) -> list[str]:
@@ -467,12 +538,16 @@ class Reader:
 
     @cached_property
     def _field_rights(self) -> dict[tuple[str, str], FieldRight]:
+        return recalled(self.session, ("field rights", self.user.role), self._read_field_rights)
+
+    def _read_field_rights(self) -> dict[tuple[str, str], FieldRight]:
         rows = self.session.scalars(select(FieldRight).where(FieldRight.role == self.user.role))
         return {(row.record_type, row.field): row for row in rows}
 
     @cached_property
     def _team_member_ids(self) -> list[int]:
-        return team_member_ids(self.session, self.user)
+        key = ("team", self.user.id, self.user.team_id)
+        return recalled(self.session, key, lambda: team_member_ids(self.session, self.user))
 
 
 _UNASSIGNED = frozenset({"lead", "deal", "account", "contact"})

@@ -11,7 +11,9 @@ in small bunches, so that the tuples of one are gone before the next is asked fo
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
 from typing import Any, cast
 
 import numpy as np
@@ -23,11 +25,14 @@ from sqlalchemy import (
     Column,
     ColumnElement,
     Connection,
+    CursorResult,
+    Dialect,
     Double,
     Float,
     Select,
     String,
     between,
+    bindparam,
     type_coerce,
 )
 from sqlalchemy import cast as as_type
@@ -57,7 +62,89 @@ _Array = npt.NDArray[Any]
 _Parts = list[_Array]
 
 
-def read_arrays(session: Session, query: Select[*tuple[Any, ...]]) -> Arrays:
+class ArrayQuery:
+    """A query that is asked again and again, put together once; what differs is given as parameters.
+
+    With `keyed` in it, its text for so many keys is kept too: SQLAlchemy would else put it together anew.
+    """
+
+    def __init__(self, query: Select[*tuple[Any, ...]]) -> None:
+        self.query = query
+        self.columns = list(query.selected_columns)
+        self.names = [column.key for column in self.columns]
+        self._texts: dict[tuple[str, int], _Text] = {}
+
+    @cached_property
+    def stored(self) -> Select[*tuple[Any, ...]]:
+        """The same with the columns read in their stored form."""
+        return self.query.with_only_columns(*map(_untyped, self.columns), maintain_column_froms=True)
+
+    @cached_property
+    def is_plain(self) -> bool:
+        """Whether rows come as they are stored, with nothing left to be converted."""
+        return all(decoder_of(column.type) for column in self.columns)
+
+    @cached_property
+    def converters(self) -> list[Callable[[], Callable[[Sequence[Any]], _Array]]]:
+        """What makes the converter of each column for one reading."""
+        return [_converter_of(column.type) for column in self.columns]
+
+    def text_for(self, keys: Sequence[Any], dialect: Dialect) -> tuple[str, Any]:
+        """Return the text of the query for these keys, and its parameters."""
+        size = 1 << (len(keys) - 1).bit_length()
+        text = self._texts.get((dialect.name, size))
+        if text is None:
+            text = self._texts[dialect.name, size] = _Text.of(self.stored, size, dialect)
+        return text.sql, text.filled([*keys, *[keys[-1]] * (size - len(keys))])
+
+    def empty(self) -> Arrays:
+        """Return the answer of no rows."""
+        return {
+            name: as_array(column.type, ())
+            for name, column in zip(self.names, self.columns, strict=True)
+            if name is not None
+        }
+
+
+_STAND_IN = -(2**40)
+"""Stands for the first key in a text that is made for later; those after it are one greater each."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Text:
+    """The text of a query for so many keys: its parameters by place, and which key belongs at which place."""
+
+    sql: str
+    parameters: dict[Any, Any]
+    places: list[tuple[Any, int]]
+    positional: bool
+
+    @classmethod
+    def of(cls, query: Select[*tuple[Any, ...]], size: int, dialect: Dialect) -> _Text:
+        """Put a query together."""
+        stand_ins = [_STAND_IN + number for number in range(size)]
+        compiled = query.params(keys=stand_ins).compile(dialect=dialect)
+        state = compiled.construct_expanded_state(escape_names=False)
+        positional = bool(compiled.positional)
+        parameters = dict(enumerate(state.positional_parameters)) if positional else dict(state.parameters)
+        places = [
+            (place, value - _STAND_IN)
+            for place, value in parameters.items()
+            if isinstance(value, int) and 0 <= value - _STAND_IN < size
+        ]
+        return cls(sql=state.statement, parameters=parameters, places=places, positional=positional)
+
+    def filled(self, keys: Sequence[Any]) -> Any:  # noqa: ANN401  what the driver takes
+        """Return the parameters with the keys in their places."""
+        found = self.parameters | {place: keys[number] for place, number in self.places}
+        return tuple(found.values()) if self.positional else found
+
+
+def read_arrays(
+    session: Session,
+    query: Select[*tuple[Any, ...]] | ArrayQuery,
+    parameters: Mapping[str, Any] | None = None,
+) -> Arrays:
     """Return the columns of `query` by name, as arrays of one length.
 
     Instants are int64 microseconds since 1970 UTC, days are int64 microseconds of their midnight UTC, money
@@ -65,13 +152,16 @@ def read_arrays(session: Session, query: Select[*tuple[Any, ...]]) -> Arrays:
     booleans are float64 with NaN for NULL. Everything else is an object array with None for NULL. Row order
     is the query's.
     """
-    columns = list(query.selected_columns)
-    read = _copied if session.get_bind().dialect.name == "postgresql" else _fetched
-    parts = read(session.connection(), query, columns)
+    asked = query if isinstance(query, ArrayQuery) else ArrayQuery(query)
+    if parameters and not parameters.get("keys", True):
+        return asked.empty()
+    connection = session.connection()
+    read = _copied if connection.dialect.name == "postgresql" else _fetched
+    parts = read(connection, asked, parameters or {})
     return {
-        column.key: _joined(part, column.type)
-        for column, part in zip(columns, parts, strict=True)
-        if column.key is not None
+        name: _joined(part, column.type)
+        for name, column, part in zip(asked.names, asked.columns, parts, strict=True)
+        if name is not None
     }
 
 
@@ -85,6 +175,25 @@ def among(column: Any, ids: npt.NDArray[np.int64]) -> ColumnElement[bool]:  # no
     return cast("ColumnElement[bool]", column.in_(ids.tolist()))
 
 
+def keyed(column: Any, *, few: bool) -> ColumnElement[bool]:  # noqa: ANN401  any integer column
+    """Return the condition of `among` for ids that are given as parameters, those of `keys_of`."""
+    if few:
+        return cast("ColumnElement[bool]", column.in_(bindparam("keys", expanding=True)))
+    return between(column, bindparam("first_key"), bindparam("last_key"))
+
+
+def are_few(ids: npt.NDArray[np.int64]) -> bool:
+    """Tell whether ids are listed in a query, and not asked for as a range."""
+    return ids.size <= _FEW
+
+
+def keys_of(ids: npt.NDArray[np.int64]) -> dict[str, Any]:
+    """Return the parameters of `keyed`."""
+    if are_few(ids):
+        return {"keys": ids.tolist()}
+    return {"first_key": int(ids.min()), "last_key": int(ids.max())}
+
+
 def as_array(kind: TypeEngine[Any], cells: Sequence[Any]) -> npt.NDArray[Any]:
     """Return stored values of a column of type `kind` as the array that `read_arrays` makes of them."""
     if isinstance(kind, Float | Boolean):
@@ -96,15 +205,16 @@ def as_array(kind: TypeEngine[Any], cells: Sequence[Any]) -> npt.NDArray[Any]:
     return _objects(cells)
 
 
-def _copied(connection: Connection, query: Select[*tuple[Any, ...]], columns: Sequence[Any]) -> list[_Parts]:
+def _copied(connection: Connection, asked: ArrayQuery, parameters: Mapping[str, Any]) -> list[_Parts]:
     """Return the columns of a query on PostgreSQL, in parts."""
+    query, columns = asked.query, asked.columns
     decoders = [] if _asks_for_few(query) else [decoder_of(column.type) for column in columns]
     if not decoders or not all(decoders):
-        return _fetched(connection, query, columns)
+        return _fetched(connection, asked, parameters)
     taken = CopiedColumns([decode for decode in decoders if decode])
     if not all(_has_its_type(column) for column in columns):
         query = query.with_only_columns(*map(_of_its_type, columns), maintain_column_froms=True)
-    connection.execute(query, execution_options={COPY_OUT: taken.take})
+    connection.execute(query, parameters, execution_options={COPY_OUT: taken.take})
     return taken.parts
 
 
@@ -137,19 +247,31 @@ def _of_its_type(column: Any) -> Any:  # noqa: ANN401  any selectable column
     return as_type(column, Double if isinstance(kind, Float) else BigInteger).label(column.key)
 
 
-def _fetched(connection: Connection, query: Select[*tuple[Any, ...]], columns: Sequence[Any]) -> list[_Parts]:
+def _fetched(connection: Connection, asked: ArrayQuery, parameters: Mapping[str, Any]) -> list[_Parts]:
     """Return the columns of a query, in parts, by way of rows."""
-    result = connection.execute(query.with_only_columns(*map(_untyped, columns), maintain_column_froms=True))
+    result = _run(connection, asked, parameters)
     # Where nothing is left to be converted, SQLAlchemy's own rows would be half of the work.
-    plain = connection.dialect.name == "sqlite" and all(decoder_of(column.type) for column in columns)
+    plain = connection.dialect.name == "sqlite" and asked.is_plain
     fetch = result.cursor.fetchmany if plain and result.cursor is not None else result.fetchmany
-    parts: list[_Parts] = [[] for _ in columns]
-    converters = [_converter_of(column.type) for column in columns]
+    parts: list[_Parts] = [[] for _ in asked.columns]
+    converters: list[Callable[[Sequence[Any]], _Array]] = []
     while rows := fetch(_BUNCH):
+        converters = converters or [make() for make in asked.converters]
         for part, convert, cells in zip(parts, converters, zip(*rows, strict=True), strict=True):
             part.append(convert(cells))
+        if len(rows) < _BUNCH:
+            break
     result.close()
     return parts
+
+
+def _run(
+    connection: Connection, asked: ArrayQuery, parameters: Mapping[str, Any]
+) -> CursorResult[*tuple[Any, ...]]:
+    keys = parameters.get("keys")
+    if keys is None or not asked.is_plain:
+        return connection.execute(asked.stored, parameters)
+    return connection.exec_driver_sql(*asked.text_for(keys, connection.dialect))
 
 
 def _untyped(column: Any) -> Any:  # noqa: ANN401  any selectable column
@@ -160,15 +282,19 @@ def _untyped(column: Any) -> Any:  # noqa: ANN401  any selectable column
     return column
 
 
-def _converter_of(kind: TypeEngine[Any]) -> Callable[[Sequence[Any]], _Array]:
-    """Return what makes an array of cells in stored form."""
+def _converter_of(kind: TypeEngine[Any]) -> Callable[[], Callable[[Sequence[Any]], _Array]]:
+    """Return what makes, for one reading, what makes an array of cells in stored form."""
     if isinstance(kind, Json):
-        return lambda cells: _objects([None if cell is None else json.loads(cell) for cell in cells])
+        return lambda: _parsed
     if isinstance(kind, String):
-        return _Texts()
+        return _Texts
     if is_integer(kind) and not isinstance(kind, Day):
-        return _Integers()
-    return lambda cells: as_array(kind, cells)
+        return _Integers
+    return lambda: partial(as_array, kind)
+
+
+def _parsed(cells: Sequence[str | None]) -> _Array:
+    return _objects([None if cell is None else json.loads(cell) for cell in cells])
 
 
 class _Integers:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, date, datetime, timedelta
 from typing import Protocol
 
@@ -65,6 +66,11 @@ def micros(instant: datetime) -> int:
 def instant(value: int) -> datetime:
     """Return the aware UTC datetime of `value` microseconds since 1970-01-01."""
     return _EPOCH + timedelta(microseconds=value)
+
+
+def ticks() -> float:
+    """Return seconds since some instant, always growing: for how long something took, and never for when."""
+    return time.monotonic()
 
 
 def day_number(day: date) -> int:

@@ -20,6 +20,7 @@ CRMError
 ├── DealNotOpenError               the deal is won or lost already
 ├── StageNotInPipelineError        no such stage in the deal's pipeline
 ├── MissingFieldsError             the deal lacks fields that the stage requires
+├── AlertClosedError               the cause of the alert is over already
 ├── AccessDeniedError              the role may not do that
 ├── LoginRefusedError              an identity provider does not vouch for somebody who works here
 ├── StoreNotInitialisedError       the database is missing or of another version
@@ -199,6 +200,15 @@ class MissingFieldsError(CRMError):
         self.deal_id = deal_id
         self.stage = stage
         self.fields = fields
+
+
+class AlertClosedError(CRMError):
+    """The cause of the alert is over already: nothing is left to be done about it."""
+
+    def __init__(self, alert_id: int, why: str) -> None:
+        super().__init__(f"alert {alert_id} is closed ({why}), expected one whose cause is not over")
+        self.alert_id = alert_id
+        self.why = why
 
 
 class AccessDeniedError(CRMError):

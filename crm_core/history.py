@@ -27,6 +27,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -34,7 +35,7 @@ import numpy.typing as npt
 from sqlalchemy import Text, select, type_coerce
 from sqlalchemy.orm import Session
 
-from crm_core.arrays import Arrays, among, read_arrays
+from crm_core.arrays import ArrayQuery, Arrays, among, are_few, keyed, keys_of, read_arrays
 from crm_core.bulk import as_stored
 from crm_core.changes import Action, Change
 from crm_core.clock import micros
@@ -73,6 +74,21 @@ def read_histories(
     session: Session, model: type[Record], fields: Sequence[str], ids: Ints | None = None
 ) -> dict[str, FieldHistory]:
     """Return every change of each of `fields`, in one query; with `ids`, those of these records only."""
+    query = _changes_of(model, tuple(fields), None if ids is None else are_few(ids))
+    columns = read_arrays(session, query, {} if ids is None else keys_of(ids))
+    if ids is not None and not are_few(ids):
+        asked = np.isin(columns["record_id"], ids)
+        columns = {name: column[asked] for name, column in columns.items()}
+    changed = set(columns["field"].tolist())
+    return {
+        field: _history(columns, columns["field"] == field) if field in changed else _NO_CHANGES
+        for field in fields
+    }
+
+
+@lru_cache(maxsize=200)
+def _changes_of(model: type[Record], fields: tuple[str, ...], few: bool | None) -> ArrayQuery:  # noqa: FBT001  as `keyed` has it
+    """Return the query of the changes of fields: of all records, of those listed, or of a range."""
     for field in fields:
         _check_field(model, field)
     query = select(
@@ -84,13 +100,21 @@ def read_histories(
         type_coerce(Change.old, Text).label("old"),
         type_coerce(Change.new, Text).label("new"),
     ).where(Change.record_type == model.record_type, Change.field.in_(fields))
-    if ids is not None:
-        query = query.where(among(Change.record_id, ids))
-    columns = read_arrays(session, query.order_by(Change.field, Change.record_id, Change.id))
-    if ids is not None:
-        asked = np.isin(columns["record_id"], ids)
-        columns = {name: column[asked] for name, column in columns.items()}
-    return {field: _history(columns, columns["field"] == field) for field in fields}
+    if few is not None:
+        query = query.where(keyed(Change.record_id, few=few))
+    return ArrayQuery(query.order_by(Change.field, Change.record_id, Change.id))
+
+
+_NOTHING = np.empty(0, dtype=np.int64)
+_NO_VALUES = np.empty(0, dtype=object)
+_NO_CHANGES = FieldHistory(
+    record_id=_NOTHING,
+    change_id=_NOTHING,
+    occurred_at=_NOTHING,
+    recorded_at=_NOTHING,
+    old=_NO_VALUES,
+    new=_NO_VALUES,
+)
 
 
 def _history(columns: Arrays, rows: npt.NDArray[np.bool_]) -> FieldHistory:

@@ -67,6 +67,7 @@ class Job(Base):
     id: Mapped[int] = mapped_column(Id, primary_key=True, autoincrement=True)
     kind: Mapped[str] = mapped_column(String(40), comment="which handler does it")
     key: Mapped[str | None] = mapped_column(String(LONGEST_KEY), unique=True, comment="names the effect")
+    topic: Mapped[str | None] = mapped_column(String(80), comment="what it is listed under")
     payload: Mapped[Any] = mapped_column(Json)
     state: Mapped[str] = mapped_column(String(10))
     run_at: Mapped[datetime] = mapped_column(Instant, comment="not to be claimed before")
@@ -80,6 +81,7 @@ class Job(Base):
     __table_args__ = (
         Index("ix_jobs_state_run_at_id", "state", "run_at", "id"),
         Index("ix_jobs_state_ended_at", "state", "ended_at"),
+        Index("ix_jobs_topic_id", "topic", "id"),
     )
 
 
@@ -101,6 +103,7 @@ def enqueue(
     now: datetime,
     key: str | None = None,
     run_at: datetime | None = None,
+    topic: str | None = None,
 ) -> int | None:
     """Add a job in the session's transaction; return its id, or None where the key is taken."""
     check_json("payload", payload)
@@ -110,6 +113,7 @@ def enqueue(
     values = {
         "kind": kind,
         "key": key,
+        "topic": topic,
         "payload": payload,
         "state": JobState.WAITING,
         "run_at": run_at or now,
@@ -197,6 +201,7 @@ def list_jobs(
     *,
     kind: str | None = None,
     state: str | None = None,
+    topic: str | None = None,
     before: int | None = None,
     limit: int = 50,
 ) -> Sequence[Job]:
@@ -204,6 +209,8 @@ def list_jobs(
     query = select(Job).order_by(Job.id.desc()).limit(limit)
     if kind is not None:
         query = query.where(Job.kind == kind)
+    if topic is not None:
+        query = query.where(Job.topic == topic)
     if state is not None:
         query = query.where(Job.state == state)
     if before is not None:

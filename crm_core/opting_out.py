@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from functools import cache
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, and_, exists, or_, select, update
+from sqlalchemy import ColumnElement, Select, and_, bindparam, exists, or_, select, update
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from crm_core.records import SCORE_COLUMNS, Account, Contact, Deal, Lead
@@ -38,10 +39,15 @@ def _opted_out(model: type[Contact | Account], link: InstrumentedAttribute[Any])
 
 def list_opted_out(session: Session, model: type[Scored], ids: Collection[int] | None = None) -> list[int]:
     """Return the ids of the records that may not be scored, of all or of some, in ascending order."""
+    if ids is None:
+        return list(session.scalars(_opted_out_of(model)))
+    return list(session.scalars(_opted_out_of(model, among=True), {"ids": list(ids)})) if ids else []
+
+
+@cache
+def _opted_out_of(model: type[Scored], *, among: bool = False) -> Select[int]:
     query = select(model.id).where(~may_be_scored(model)).order_by(model.id)
-    if ids is not None:
-        query = query.where(model.id.in_(ids))
-    return list(session.scalars(query))
+    return query.where(model.id.in_(bindparam("ids", expanding=True))) if among else query
 
 
 def set_scoring_opt_out(

@@ -14,30 +14,20 @@ from typing import Any, Final
 
 from sqlalchemy import (
     BigInteger,
-    Case,
-    ColumnElement,
-    CompoundSelect,
-    Connection,
-    Index,
     Integer,
     String,
     UniqueConstraint,
-    Update,
     and_,
-    case,
-    func,
     or_,
     select,
-    text,
-    update,
 )
-from sqlalchemy.orm import InstrumentedAttribute, Mapped, Session, defer, mapped_column
+from sqlalchemy.orm import Mapped, Session, defer, mapped_column
 
 from crm_core.clock import micros
 from crm_core.columns import Instant, Json, dump_json
-from crm_core.opting_out import may_be_scored
 from crm_core.records import Account, Base, Deal, Id, Lead
 from crm_core.store import Transaction
+from crm_core.writing_back import Asked, PredictionColumns, write_columns
 
 IN_THE_END_DAYS = 36_500
 """Stands for "in the end" where a horizon in days is wanted: nothing takes a hundred years."""
@@ -47,9 +37,6 @@ SCORED_TYPES: dict[str, type[Lead | Deal | Account]] = {"lead": Lead, "deal": De
 
 AT_ONCE: Final = 5_000
 """Predictions written together."""
-
-FLAT = 0.01
-"""A probability that moves by less than this has no trend."""
 
 
 class Prediction(Base):
@@ -83,8 +70,9 @@ class Prediction(Base):
     )
 
     __table_args__ = (
-        UniqueConstraint("task", "record_id", "as_of", "model_version"),
-        Index("ix_predictions_record_type_record_id_as_of", "record_type", "record_id", "as_of"),
+        # Begins with the record, so that a record's history is found by it too: one index is all there is to
+        # keep up for each row.
+        UniqueConstraint("record_id", "as_of", "task", "model_version"),
     )
 
 
@@ -125,163 +113,86 @@ def write_predictions(
     Answers to questions that have one already are left out, so that a batch can be written again after a
     crash. So are those about anybody who asked not to be scored, whoever asked for them.
     """
-    said = _Said(
-        transaction=transaction,
+    starts = range(0, len(predictions), AT_ONCE)
+    return sum(
+        write_prediction_columns(
+            transaction,
+            task=task,
+            record_type=record_type,
+            as_of=as_of,
+            model_version=model_version,
+            columns=columns_of(predictions[start : start + AT_ONCE], horizon_days=horizon_days),
+        )
+        for start in starts
+    )
+
+
+def write_prediction_columns(
+    transaction: Transaction,
+    *,
+    task: str,
+    record_type: str,
+    as_of: datetime,
+    model_version: str,
+    columns: PredictionColumns,
+) -> int:
+    """Append and show predictions that are in stored form already, all of one lot; return how many were new.
+
+    The same holds as for `write_predictions`. A lot should be as small as others can wait for.
+    """
+    session = transaction.session
+    session.flush()
+    asked = Asked(
         task=task,
         record_type=record_type,
-        as_of=as_of,
+        as_of=micros(as_of),
+        recorded_at=micros(transaction.now),
         model_version=model_version,
-        horizon_days=horizon_days,
     )
-    starts = range(0, len(predictions), AT_ONCE)
-    return sum(said.write(predictions[start : start + AT_ONCE]) for start in starts)
+    return write_columns(session.connection(), SCORED_TYPES[record_type], asked, columns)
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Said:
-    """What predictions that are written together have in common."""
-
-    transaction: Transaction
-    task: str
-    record_type: str
-    as_of: datetime
-    model_version: str
-    horizon_days: int
-
-    def write(self, predictions: Sequence[NewPrediction]) -> int:
-        """Append predictions and show them; return how many were new."""
-        session = self.transaction.session
-        left_out = set(session.scalars(self._left_out([new.record_id for new in predictions])))
-        fresh = [new for new in predictions if new.record_id not in left_out]
-        if fresh:
-            self._insert(session.connection(), fresh)
-            session.execute(self._show([new.record_id for new in fresh]))
-        return len(fresh)
-
-    def _left_out(self, ids: list[int]) -> CompoundSelect[int]:
-        """Ask for those who are not to be scored, or have an answer already."""
-        model = SCORED_TYPES[self.record_type]
-        opted_out = select(model.id).where(model.id.in_(ids), ~may_be_scored(model))
-        return opted_out.union_all(
-            select(Prediction.record_id).where(self._is_the_question(), Prediction.record_id.in_(ids))
-        )
-
-    def _is_the_question(self) -> ColumnElement[bool]:
-        return and_(
-            Prediction.task == self.task,
-            Prediction.as_of == self.as_of,
-            Prediction.model_version == self.model_version,
-        )
-
-    def _insert(self, connection: Connection, fresh: Sequence[NewPrediction]) -> None:
-        # Two workers may write the same answer at the same time; the second one is left out by the database.
-        common = {
-            "task": self.task,
-            "record_type": self.record_type,
-            "as_of": micros(self.as_of),
-            "recorded_at": micros(self.transaction.now),
-            "model_version": self.model_version,
-        }
-        rows = [
-            (
-                new.record_id,
-                new.horizon_days or self.horizon_days,
-                new.probability,
-                new.score,
-                new.grade,
-                dump_json(new.reasons),
-                _json(None if new.within is None else {str(days): p for days, p in new.within.items()}),
-                new.expected_days,
-                _json(None if new.yearly_value is None else list(new.yearly_value)),
-                new.cause_change_id,
-            )
-            for new in fresh
-        ]
-        if connection.dialect.name == "postgresql":
-            columns = zip(_NAMES, map(list, zip(*rows, strict=True)), strict=True)
-            connection.execute(_INSERT_COLUMNS, {**common, **dict(columns)})
-        else:
-            values = tuple(common.values())
-            connection.exec_driver_sql(_INSERT_ROWS, [values + row for row in rows])
-
-    def _show(self, ids: list[int]) -> Update:
-        """Show what was just written on the records whose newest prediction it is."""
-        model = SCORED_TYPES[self.record_type]
-        older = or_(model.scored_at.is_(None), model.scored_at <= self.as_of)
-        shown = {
-            "probability": Prediction.probability,
-            "previous_probability": model.probability,
-            "score": Prediction.score,
-            "grade": Prediction.grade,
-            "trend": _trend(model.probability, Prediction.probability),
-            "reasons": Prediction.reasons,
-            "scored_at": Prediction.as_of,
-            "model_version": Prediction.model_version,
-        }
-        return (
-            update(model)
-            .where(model.id == Prediction.record_id, self._is_the_question(), model.id.in_(ids), older)
-            .values(shown)
-            .execution_options(synchronize_session=False)
-        )
+def columns_of(predictions: Sequence[NewPrediction], *, horizon_days: int) -> PredictionColumns:
+    """Return predictions as columns in stored form, by record; of two about one record the first stands."""
+    once = {new.record_id: new for new in reversed(predictions)}
+    ordered = [once[record_id] for record_id in sorted(once)]
+    return PredictionColumns(
+        record_id=[new.record_id for new in ordered],
+        horizon_days=[new.horizon_days or horizon_days for new in ordered],
+        probability=[new.probability for new in ordered],
+        score=[new.score for new in ordered],
+        grade=[new.grade for new in ordered],
+        reasons=[dump_json(new.reasons) for new in ordered],
+        within=[_json(_by_text(new.within)) for new in ordered],
+        expected_days=[new.expected_days for new in ordered],
+        yearly_value=[_json(None if new.yearly_value is None else list(new.yearly_value)) for new in ordered],
+        cause_change_id=[new.cause_change_id for new in ordered],
+    )
 
 
-_NAMES: Final = (
-    "record_id",
-    "horizon_days",
-    "probability",
-    "score",
-    "grade",
-    "reasons",
-    "within",
-    "expected_days",
-    "yearly_value",
-    "cause_change_id",
-)
-
-_INSERT_ROWS: Final = (
-    "INSERT INTO predictions (task, record_type, as_of, recorded_at, model_version, record_id, horizon_days, "
-    "probability, score, grade, reasons, within, expected_days, yearly_value, cause_change_id) "
-    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
-)
-
-_INSERT_COLUMNS: Final = text(
-    "INSERT INTO predictions (task, record_type, as_of, recorded_at, model_version, record_id, horizon_days, "
-    "probability, score, grade, reasons, within, expected_days, yearly_value, cause_change_id) "
-    "SELECT :task, :record_type, :as_of, :recorded_at, :model_version, given.* FROM unnest("
-    "CAST(:record_id AS bigint[]), CAST(:horizon_days AS int[]), CAST(:probability AS float8[]), "
-    "CAST(:score AS int[]), CAST(:grade AS text[]), CAST(:reasons AS text[]), CAST(:within AS text[]), "
-    "CAST(:expected_days AS float8[]), CAST(:yearly_value AS text[]), CAST(:cause_change_id AS bigint[])) "
-    "AS given ON CONFLICT DO NOTHING"
-)
+def _by_text(within: Mapping[int, float | None] | None) -> dict[str, float | None] | None:
+    return None if within is None else {str(days): probability for days, probability in within.items()}
 
 
 def _json(value: object) -> str | None:
     return None if value is None else dump_json(value)
 
 
-def _trend(
-    before: InstrumentedAttribute[float | None], now: InstrumentedAttribute[float | None]
-) -> Case[Any]:
-    return case(
-        (or_(before.is_(None), now.is_(None)), None),
-        (func.abs(now - before) < FLAT, "flat"),
-        (now > before, "up"),
-        else_="down",
-    )
-
-
 def list_predictions(
-    session: Session, record_type: str, record_id: int, *, limit: int = 50
+    session: Session,
+    record_type: str,
+    record_id: int,
+    *,
+    limit: int = 50,
+    before: tuple[datetime, int] | None = None,
 ) -> Sequence[Prediction]:
-    """Return a record's predictions, newest first."""
-    query = (
-        select(Prediction)
-        .where(Prediction.record_type == record_type, Prediction.record_id == record_id)
-        .order_by(Prediction.as_of.desc(), Prediction.id.desc())
-        .limit(limit)
-    )
-    return session.scalars(query).all()
+    """Return a record's predictions, newest first; `before` leaves out all since one (`as_of`, id)."""
+    query = select(Prediction).where(Prediction.record_type == record_type, Prediction.record_id == record_id)
+    if before is not None:
+        as_of, last_id = before
+        same = and_(Prediction.as_of == as_of, Prediction.id < last_id)
+        query = query.where(Prediction.as_of <= as_of, or_(Prediction.as_of < as_of, same))
+    return session.scalars(query.order_by(Prediction.as_of.desc(), Prediction.id.desc()).limit(limit)).all()
 
 
 def newest_predictions(session: Session, record_type: str, ids: Sequence[int]) -> dict[int, Prediction]:

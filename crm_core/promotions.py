@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ForeignKey, Index, String, select
+from sqlalchemy import ForeignKey, Index, String, func, select
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from crm_core.columns import Instant, Json
@@ -50,6 +50,11 @@ def find_champion(session: Session, task: str) -> Promotion | None:
     """Return the promotion in force for a task, or None."""
     query = select(Promotion).where(Promotion.task == task).order_by(Promotion.id.desc()).limit(1)
     return session.scalars(query).one_or_none()
+
+
+def find_newest_id(session: Session) -> int | None:
+    """Return the id of the promotion made last, of any task; None before the first."""
+    return session.scalar(select(func.max(Promotion.id)))
 
 
 def find_challenger(session: Session, task: str) -> Challenger | None:

@@ -50,6 +50,7 @@ from crm_core.errors import (
 )
 from crm_core.fields import CUSTOM
 from crm_core.links import check_no_cycle
+from crm_core.recall import let_recall, recall_of
 from crm_core.records import SCORE_COLUMNS, Account, CustomRecord, Record, Team
 from crm_core.search_index import Indexer, is_searched
 from crm_core.turns import Turns
@@ -77,11 +78,13 @@ class Store:
         self._write_engine = self.engine.execution_options(writes=True)
         self._read_engine = one_state(self.engine)
         self.turns = Turns(patience=BUSY_SECONDS)
+        self.recall = recall_of(url)
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
         """Give a session that sees one consistent state and writes nothing."""
         with Session(self._read_engine, expire_on_commit=False, autoflush=False) as session:
+            let_recall(session, self.recall)
             yield session
 
     @contextmanager
@@ -98,6 +101,17 @@ class Store:
             transaction = Transaction(session, clock=self.clock, source=source, actor_id=actor_id)
             yield transaction
             transaction.index.flush()
+        if source is not Source.MODEL:  # what models write is nothing that is recalled
+            self.recall.forget()
+
+    @contextmanager
+    def supposing(self, *, source: Source = Source.API, actor_id: int | None = None) -> Iterator[Transaction]:
+        """Give a transaction that sees one consistent state, takes no lock and writes nothing.
+
+        Records can be prepared in it, as if they were to be created; whatever else is done in it is undone.
+        """
+        with self.reading() as session:
+            yield Transaction(session, clock=self.clock, source=source, actor_id=actor_id)
 
     @contextmanager
     def rehearsal(self) -> Iterator[Rehearsal]:
@@ -171,6 +185,15 @@ class Transaction:
 
         Raises InvalidValueError, FutureEventError or DuplicateExternalIdError before anything is written.
         """
+        self.prepare(record)
+        self.session.add(record)
+        self.session.flush()
+        self._log(record, Action.CREATED, occurred_at=record.occurred_at, recorded_at=record.recorded_at)
+        self.index.note(type(record), [record.id])
+        return record
+
+    def prepare(self, record: Record) -> None:
+        """Check a record that is to be created, and fill in what is not said; nothing is written."""
         model = type(record)
         values = {
             field: value for field in columns_of(model) if (value := getattr(record, field)) is not None
@@ -182,11 +205,6 @@ class Transaction:
             check_written(self.session, [self._written(model, {**values, "custom": record.custom})])
         check_order(model, {**values, "occurred_at": record.occurred_at})
         self._check_new_external_id(record)
-        self.session.add(record)
-        self.session.flush()
-        self._log(record, Action.CREATED, occurred_at=record.occurred_at, recorded_at=record.recorded_at)
-        self.index.note(model, [record.id])
-        return record
 
     def create_many(self, model: type[Record], rows: Sequence[Mapping[str, Any]]) -> list[int]:
         """Insert many records in one go and return their ids, in the order of `rows`.

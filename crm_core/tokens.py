@@ -128,7 +128,7 @@ def find_holder(session: Session, key: str, *, now: datetime) -> Holder | None:
     if found is None:
         return None
     token, user = found
-    if not _is_valid(token, now) or not works_here(user):
+    if has_ended(token, now) or not works_here(user):
         return None
     return Holder(
         user=user,
@@ -182,8 +182,9 @@ def works_here(user: User) -> bool:
     return user.active and user.deleted_at is None and user.left_at is None
 
 
-def _is_valid(token: Token, now: datetime) -> bool:
-    return token.revoked_at is None and (token.expires_at is None or token.expires_at > now)
+def has_ended(token: Token, now: datetime) -> bool:
+    """Tell whether a key opens nothing any more."""
+    return token.revoked_at is not None or (token.expires_at is not None and token.expires_at <= now)
 
 
 def _as_text(scopes: Collection[Scope]) -> str:

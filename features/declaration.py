@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields, is_dataclass
-from functools import cache
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,6 +26,9 @@ VIA = {"account_id": "account", "owner_id": "user", "owner_id.team_id": "team"}
 
 _OF_USERS = frozenset({"team_id"})
 """What may be read of the people who own records: no model looks at who somebody is."""
+
+_MOST_TOLD = 1_000
+"""Values of a feature for which it is kept how they read."""
 
 _BOOKKEEPING = frozenset(
     {"id", "external_id", "occurred_at", "recorded_at", "deleted_at", "version", "custom"}
@@ -97,15 +100,20 @@ class Feature(ABC):
     def compute(self, facts: Facts) -> Column:
         """Return one value a question: float64 with NaN, or object with None for a category."""
 
+    @cached_property
+    def _said(self) -> Meaning:
+        """Its meaning, put together once: words are asked for with every reason."""
+        return self.meaning
+
     @property
     def name(self) -> str:
         """Return the name of its column."""
-        return self.meaning.name
+        return self._said.name
 
     @property
     def unit(self) -> str:
         """Return the unit of its values."""
-        return self.meaning.unit
+        return self._said.unit
 
     @property
     def dtype(self) -> str:
@@ -115,31 +123,43 @@ class Feature(ABC):
     @property
     def nan_meaning(self) -> str:
         """Return what a missing value means."""
-        return self.meaning.nan
+        return self._said.nan
 
     @property
     def group(self) -> str:
         """Return the group it is explained with."""
-        return self.meaning.group
+        return self._said.group
 
     @property
     def sentence_en(self) -> str:
         """Return the English sentence with `{value}` in it."""
-        return self.meaning.sentence.en
+        return self._said.sentence.en
 
     @property
     def sentence_zh(self) -> str:
         """Return the Chinese sentence with `{value}` in it."""
-        return self.meaning.sentence.zh
+        return self._said.sentence.zh
 
-    @property
+    @cached_property
     def source_fields(self) -> tuple[str, ...]:
         """Return the fields it reads, as `record.field`, sorted."""
         return tuple(sorted({field for need in self.needs() for field in _fields_of(need)}))
 
     def say(self, value: Value, language: str = "en", usual: float | None = None) -> str:
         """Return what a rep reads for `value`, beside what is `usual` for a number."""
-        return self.meaning.sentence.say(value, self.unit, language, usual)
+        zero = str(value) if value == 0 else ""  # a negative zero equals zero, and reads otherwise
+        key = (value, zero, language, usual)
+        found = self._told.get(key)
+        if found is None:
+            if len(self._told) >= _MOST_TOLD:
+                self._told.clear()
+            found = self._told[key] = self._said.sentence.say(value, self.unit, language, usual)
+        return found
+
+    @cached_property
+    def _told(self) -> dict[tuple[Value, str, str, float | None], str]:
+        """What was said of values that come again and again."""
+        return {}
 
     def without_fields(self, unusable: frozenset[str]) -> Feature | None:
         """Return what is left of it without the fields `unusable` (`record.field`); None for nothing."""

@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 from crm_core.columns import dump_json
 from crm_core.errors import FeatureError, OutcomeFieldError
 from crm_core.fields import FieldDeclaration, FieldKind, Known, list_fields
+from crm_core.recall import recalled
 from crm_core.store import Store
 from features.account import ACCOUNT_FEATURES
 from features.custom_records import linked_features
@@ -26,6 +27,15 @@ from features.wording import Noun
 
 MEANING = 2
 """Grows when declarations stay and what they compute changes, so that no older model is fed by them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """Features that are one reason, with their positions among the explained ones."""
+
+    name: str
+    features: tuple[Feature, ...]
+    positions: tuple[int, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,9 +88,33 @@ class FeatureSet:
 
     def get(self, name: str) -> Feature:
         """Return a feature by its name."""
-        if name not in self.names:
+        found = self._by_name.get(name)
+        if found is None:
             raise FeatureError(f"{self.name} has no feature {name!r}")
-        return self.features[self.names.index(name)]
+        return found
+
+    @cached_property
+    def _by_name(self) -> dict[str, Feature]:
+        return dict(zip(self.names, self.features, strict=True))
+
+    def grouped(self, names: tuple[str, ...]) -> list[Group]:
+        """Return the groups of features that are one reason each, in the order of their first one."""
+        found = self._grouped.get(names)
+        if found is None:
+            members: dict[str, list[int]] = {}
+            for position, name in enumerate(names):
+                members.setdefault(self.get(name).group, []).append(position)
+            found = self._grouped[names] = [
+                Group(
+                    name=group, features=tuple(self.get(names[at]) for at in places), positions=tuple(places)
+                )
+                for group, places in members.items()
+            ]
+        return found
+
+    @cached_property
+    def _grouped(self) -> dict[tuple[str, ...], list[Group]]:
+        return {}
 
     def select(self, names: Iterable[str]) -> FeatureSet:
         """Return the set with these features only, in this order."""
@@ -127,6 +161,10 @@ def feature_set_in(session: Session, task_name: str, *, retired: bool = False) -
 
 def unusable_fields(session: Session) -> frozenset[str]:
     """Return the fields (`record.field`) declared as known at the outcome or at no known time."""
+    return recalled(session, "unusable fields", lambda: _read_unusable_fields(session))
+
+
+def _read_unusable_fields(session: Session) -> frozenset[str]:
     query = select(FieldDeclaration.record_type, FieldDeclaration.name).where(
         FieldDeclaration.known.in_((Known.OUTCOME, Known.UNKNOWN))
     )

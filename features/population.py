@@ -32,6 +32,7 @@ from features.compiled import loops
 from features.events import Values
 from features.facts import Plan
 from features.reading import read_table, read_tables
+from features.supposed import Supposed
 from features.tables import AskedRecords, PopulationKey, Table, Tables
 from features.windows import NEVER, Flags, Ints, visible_from, visible_until
 
@@ -264,10 +265,13 @@ class _Kept:
 _KEPT: WeakKeyDictionary[Engine, dict[PopulationKey, _Kept]] = WeakKeyDictionary()
 
 
-def read_all(session: Session, plan: Plan, ids: Ints) -> Tables:
-    """Return everything that a plan names for these records, other records' outcomes included."""
+def read_all(session: Session, plan: Plan, ids: Ints, supposed: Supposed | None = None) -> Tables:
+    """Return everything that a plan names for these records, other records' outcomes included.
+
+    What is supposed to exist has had no outcome, and counts for nobody else.
+    """
     populations = {key: population_of(session, *key) for key in plan.populations}
-    return Tables(read_tables(session, plan, ids), populations)
+    return Tables(read_tables(session, plan, ids, supposed), populations)
 
 
 def population_of(session: Session, record: str, by: str, each: str) -> Population:

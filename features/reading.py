@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from sqlalchemy import ColumnElement, select, true
+from sqlalchemy import BindParameter, ColumnElement, Text, bindparam, select, type_coerce
 from sqlalchemy.orm import Session
 
-from crm_core.arrays import NO_INSTANT, among, as_array, read_arrays
+from crm_core.arrays import NO_INSTANT, ArrayQuery, are_few, as_array, keyed, keys_of, read_arrays
 from crm_core.changes import Change
 from crm_core.history import FieldHistory, read_histories
 from crm_core.record_types import get_record_type
@@ -20,6 +21,7 @@ from features.columns import Values, as_objects
 from features.declaration import reached, steps_to
 from features.events import Versions
 from features.facts import Fields, Plan
+from features.supposed import Supposed
 from features.tables import Table
 from features.windows import Ints
 
@@ -28,9 +30,11 @@ _BASE = ("id", "occurred_at", "recorded_at", "deleted_at")
 Rows = dict[str, Values]
 
 
-def read_tables(session: Session, plan: Plan, ids: Ints) -> dict[str, Table]:
+def read_tables(
+    session: Session, plan: Plan, ids: Ints, supposed: Supposed | None = None
+) -> dict[str, Table]:
     """Return what the plan names of these records, of those they lead to, and of events linked to them."""
-    reader = _Reader(session)
+    reader = _Reader(session, supposed)
     asked: dict[str | None, Ints] = {None: _present(ids)}
     reader.read(plan.record_type, plan.fields[None], {"id": asked[None]})
     for via in sorted(via for via in plan.fields if via is not None):  # each step before the next
@@ -45,13 +49,20 @@ def read_tables(session: Session, plan: Plan, ids: Ints) -> dict[str, Table]:
 
 
 def read_versions(
-    session: Session, model: type[Record], link: str, keys: Ints, fields: Sequence[str]
+    session: Session,
+    model: type[Record],
+    link: str,
+    keys: Ints,
+    fields: Sequence[str],
+    supposed: Supposed | None = None,
 ) -> Versions:
     """Return the events of `model` whose field `link` ever named one of `keys`, as they were known, in order.
 
     `fields` are read as they were known too: a correction starts a new version of the event.
     """
     table = read_table(session, model, tuple(fields), {link: keys})
+    if supposed is not None:
+        table = supposed.laid_over(model.record_type, table)
     return table.linked(link, (*fields, link)).of_records(_present(keys))
 
 
@@ -66,13 +77,12 @@ def read_table(
 
     `only` keeps those of one declared type.
     """
-    only = true() if only is None else only
     links = [link for link in by if link != "id"]
     fields = sorted({*fields, *links})
     parts = [_read_rows(session, model, field, keys, fields, only) for field, keys in by.items()]
     rows = _once(parts)
-    moved = [_ever_linked(session, model, link, by[link]) for link in links]
-    missing = np.setdiff1d(np.concatenate((_NOBODY, *moved)), rows["id"])
+    moved = [found for link in links if (found := _ever_linked(session, model, link, by[link])).size]
+    missing = np.setdiff1d(np.concatenate(moved), rows["id"]) if moved else _NOBODY
     if missing.size:
         rows = _once([rows, _read_rows(session, model, "id", missing, fields, only)])
     return Table(rows, _read_typed_histories(session, model, fields, rows["id"]))
@@ -81,9 +91,10 @@ def read_table(
 class _Reader:
     """The tables read so far; a type that is asked for in two roles becomes one table."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, supposed: Supposed | None) -> None:
         self.tables: dict[str, Table] = {}
         self._session = session
+        self._supposed = supposed
         self._asked: dict[str, tuple[set[str], dict[str, Ints]]] = {}
 
     def read(self, record_type: str, fields: Fields, by: Mapping[str, Ints]) -> None:
@@ -91,12 +102,15 @@ class _Reader:
         wanted, keys = self._asked.setdefault(record_type, (set(), {}))
         wanted.update(fields)
         for field, named in by.items():
-            keys[field] = np.union1d(keys.get(field, _NOBODY), named)
+            keys[field] = np.union1d(keys[field], named) if field in keys else np.unique(named)
         model = RECORD_TYPES.get(record_type, CustomRecord)
-        only: ColumnElement[bool] = true()
+        only: ColumnElement[bool] | None = None
         if model is CustomRecord:
             only = CustomRecord.type_id == get_record_type(self._session, record_type).id
-        self.tables[record_type] = read_table(self._session, model, tuple(wanted), keys, only)
+        table = read_table(self._session, model, tuple(wanted), keys, only)
+        if self._supposed is not None:
+            table = self._supposed.laid_over(record_type, table)
+        self.tables[record_type] = table
 
 
 _NOBODY = np.empty(0, dtype=np.int64)
@@ -129,17 +143,14 @@ def _read_rows(
     by: str,
     keys: Ints,
     fields: Sequence[str],
-    only: ColumnElement[bool],
+    only: ColumnElement[bool] | None,
 ) -> dict[str, Values]:
     """Return the columns of the records whose `by` is one of `keys`, by id; custom fields by their name."""
-    columns = columns_of(model)
-    plain = [field for field in fields if not field.startswith("custom.")]
     custom = [field for field in fields if field.startswith("custom.")]
-    wanted = dict.fromkeys((*_BASE, *plain, *(("custom",) if custom else ())))
-    entity: Any = model
-    attributes = [getattr(entity, name) for name in wanted]
-    query = select(*attributes).where(among(columns[by], keys), only).order_by(model.id)
-    rows = read_arrays(session, query)
+    query = _rows_of(model, by, tuple(fields), are_few(keys))
+    if only is not None:
+        query = ArrayQuery(query.query.where(only))
+    rows = read_arrays(session, query, keys_of(keys))
     if custom:
         parsed = rows.pop("custom").tolist()
         for field in custom:
@@ -148,13 +159,34 @@ def _read_rows(
     return rows
 
 
+@lru_cache(maxsize=200)
+def _rows_of(model: type[Record], by: str, fields: tuple[str, ...], few: bool) -> ArrayQuery:  # noqa: FBT001  as `keyed` has it
+    """Return the query of the records whose `by` is among keys; custom fields all together."""
+    plain = [field for field in fields if not field.startswith("custom.")]
+    wanted = dict.fromkeys((*_BASE, *plain, *(("custom",) if len(plain) < len(fields) else ())))
+    entity: Any = model
+    attributes = [getattr(entity, name) for name in wanted]
+    return ArrayQuery(select(*attributes).where(keyed(columns_of(model)[by], few=few)).order_by(model.id))
+
+
 def _ever_linked(session: Session, model: type[Record], link: str, keys: Ints) -> Ints:
     """Return the records whose `link` changed from or to one of `keys`; with many keys, all that changed."""
+    few = keys.size <= 100
+    found = read_arrays(
+        session, _moved(model, link, few), {"keys": [*map(str, keys.tolist())]} if few else {}
+    )
+    return np.unique(found["record_id"]) if found["record_id"].size else _NOBODY
+
+
+@lru_cache(maxsize=200)
+def _moved(model: type[Record], link: str, few: bool) -> ArrayQuery:  # noqa: FBT001  as `keyed` has it
+    """Return the query of the records whose `link` changed: from or to few keys, or at all."""
     query = select(Change.record_id).where(Change.record_type == model.record_type, Change.field == link)
-    if keys.size <= 100:
-        named = keys.tolist()
-        query = query.where(Change.old.in_(named) | Change.new.in_(named))
-    return np.unique(read_arrays(session, query)["record_id"])
+    if few:
+        old, new = (type_coerce(column, Text) for column in (Change.old, Change.new))
+        keys: BindParameter[str] = bindparam("keys", expanding=True)  # as JSON has them
+        query = query.where(old.in_(keys) | new.in_(keys))
+    return ArrayQuery(query)
 
 
 def _read_typed_histories(
@@ -164,6 +196,7 @@ def _read_typed_histories(
     return {
         field: replace(history, old=_typed(model, field, history.old), new=_typed(model, field, history.new))
         for field, history in histories.items()
+        if history.record_id.size
     }
 
 

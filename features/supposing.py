@@ -18,6 +18,7 @@ from crm_core.errors import FeatureError
 from crm_core.history import FieldHistory
 from features.cohort import Cohort
 from features.columns import Values, Words, as_objects, nothing_in
+from features.supposed import longer
 from features.tables import Table, Tables
 from features.windows import Ints
 
@@ -73,7 +74,7 @@ def _with_event(table: Table, values: Mapping[str, Held], as_of: int) -> Table:
         "occurred_at": as_of,
         "recorded_at": as_of,
     }
-    columns = {name: _longer(column, given.get(name)) for name, column in table.columns.items()}
+    columns = {name: longer(column, given.get(name)) for name, column in table.columns.items()}
     return Table(columns, table.histories)
 
 
@@ -123,15 +124,6 @@ def _no_history(column: Values) -> FieldHistory:
         old=column[:0],
         new=column[:0],
     )
-
-
-def _longer(column: Values | Words, value: Held) -> Values | Words:
-    """Return a column with one cell more; None stands for empty."""
-    plain = column.decode() if isinstance(column, Words) else column
-    cell = nothing_in(column) if value is None else value
-    if plain.dtype == object:
-        return np.concatenate((plain, as_objects([cell])))
-    return np.append(plain, np.array([cell], dtype=plain.dtype))
 
 
 def _holds(column: Values | Words, value: Held) -> Values:

@@ -26,6 +26,7 @@ from crm_core.worth import NO_CURRENCY
 from features.contracts import RUNNING_FIELDS, running
 from features.events import Versions
 from features.reading import read_versions
+from features.supposed import Supposed
 
 YEAR_DAYS = 365
 
@@ -38,24 +39,28 @@ Worth = list[dict[str, str]]
 _CENT = Decimal("0.01")
 
 
-def yearly_values(store: Store, ids: Sequence[int], as_of: datetime) -> dict[int, Worth]:
+def yearly_values(
+    store: Store, ids: Sequence[int], as_of: datetime, supposed: Supposed | None = None
+) -> dict[int, Worth]:
     """Return what each customer brings in a year, as known at `as_of`; nobody without any amount."""
     accounts, at = np.asarray(ids, dtype=np.int64), micros(as_of)
     if not accounts.size:
         return {}
     with store.reading() as session:
-        found = {key: _told(sums, "contract") for key, sums in _contracts(session, accounts, at).items()}
+        found = {
+            key: _told(sums, "contract") for key, sums in _contracts(session, accounts, at, supposed).items()
+        }
         others = np.setdiff1d(accounts, np.array(list(found), dtype=np.int64))
-        orders = _orders(session, others, at) if others.size else {}
+        orders = _orders(session, others, at, supposed) if others.size else {}
     return found | {key: _told(sums, "order") for key, sums in orders.items()}
 
 
 Sums = dict[str, Decimal]
 
 
-def _contracts(session: Session, accounts: np.ndarray, at: int) -> dict[int, Sums]:
+def _contracts(session: Session, accounts: np.ndarray, at: int, supposed: Supposed | None) -> dict[int, Sums]:
     fields = (*RUNNING_FIELDS, "value", "currency")
-    found = running(read_versions(session, Contract, "account_id", accounts, fields))
+    found = running(read_versions(session, Contract, "account_id", accounts, fields, supposed))
     found = found.take((found.start <= at) & (at < found.stop))
     sums: dict[int, Sums] = defaultdict(lambda: defaultdict(Decimal))
     days = (found.columns["ends_on"] - found.columns["starts_on"]) // DAY
@@ -64,8 +69,8 @@ def _contracts(session: Session, accounts: np.ndarray, at: int) -> dict[int, Sum
     return sums
 
 
-def _orders(session: Session, accounts: np.ndarray, at: int) -> dict[int, Sums]:
-    found = read_versions(session, Order, "account_id", accounts, ("amount", "currency"))
+def _orders(session: Session, accounts: np.ndarray, at: int, supposed: Supposed | None) -> dict[int, Sums]:
+    found = read_versions(session, Order, "account_id", accounts, ("amount", "currency"), supposed)
     found = found.take((found.start <= at) & (at < found.stop))
     ago = (at - found.occurred_at) // DAY
     since = {int(key): int(ago[found.key == key].max()) for key in np.unique(found.key)}

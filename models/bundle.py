@@ -17,7 +17,7 @@ import numpy as np
 from crm_core.columns import dump_json
 from crm_core.errors import DamagedModelError
 from models.encoding import Encoder
-from models.estimators import Effects, Estimator
+from models.estimators import Effects, Estimator, LinearParts
 from models.familiar import Familiar
 from models.hazard import (
     Floats,
@@ -32,7 +32,7 @@ from models.later import Later
 from models.usual import Usual
 
 if TYPE_CHECKING:
-    from pandas import DataFrame
+    from features.rows import Frame
 
 FORMAT = 2
 """Raised when a file written before can no longer be read."""
@@ -198,13 +198,16 @@ class ModelBundle:
         found: int | None = self.trained.get("minimum")
         return found
 
-    def predict(self, frame: DataFrame) -> Scores:
+    def predict(self, frame: Frame) -> Scores:
         """Return the answers for a frame made by `build_frame`."""
         return self.predict_encoded(self.encoder.encode(frame))
 
-    def predict_encoded(self, matrix: Floats) -> Scores:
-        """Return the answers for encoded rows: float64[n, columns of the encoder]."""
-        hazards = self._hazards(self.estimator.effects(matrix))
+    def predict_encoded(self, matrix: Floats, parts: LinearParts | None = None) -> Scores:
+        """Return the answers for encoded rows: float64[n, columns of the encoder].
+
+        `parts` are those of the rows, where they are known already.
+        """
+        hazards = self._hazards(self.estimator.effects(matrix, parts))
         log_odds = log_odds_within(hazards, self._share(self.horizon_days))
         probability = expit(log_odds)
         return Scores(
@@ -215,19 +218,24 @@ class ModelBundle:
             expected_days=self._expected_days(hazards),
         )
 
-    def hazards(self, frame: DataFrame) -> Floats:
+    def hazards(self, frame: Frame) -> Floats:
         """Return the calibrated log-odds of the hazards of each interval: float64[n, K]."""
         return self._hazards(self.estimator.effects(self.encoder.encode(frame)))
 
-    def explain(self, frame: DataFrame) -> Explanation:
+    def explain(self, frame: Frame) -> Explanation:
+        """Return why, for a frame made by `build_frame`."""
+        return self.explain_encoded(self.encoder.encode(frame))
+
+    def explain_encoded(self, matrix: Floats, known: LinearParts | None = None) -> Explanation:
         """Return what each feature adds to the log-odds of the probability shown.
 
         Along the straight way from the average row to this one, each feature is given what its effect moves
         (Aumann and Shapley's rule); what limits cut off is taken from all in proportion.
         """
-        found = self.estimator.contributions(self.encoder.encode(frame))
+        found = self.estimator.contributions(matrix, known)
         start = Effects(
-            lasting=np.full(len(frame), found.average_lasting), early=np.full(len(frame), found.average_early)
+            lasting=np.full(len(matrix), found.average_lasting),
+            early=np.full(len(matrix), found.average_early),
         )
         lasting, early = found.lasting.sum(axis=1), found.early.sum(axis=1)
         there = Effects(
@@ -247,7 +255,7 @@ class ModelBundle:
         if found.aged is not None and rates.aged is not None:
             columns[:, found.aged_by] += np.cumsum(found.aged * rates.aged, axis=1)[:, -1]
         parts = _scaled_to(self._by_feature(columns), log_odds - base)
-        average = float(base[0]) if len(frame) else float("nan")
+        average = float(base[0]) if len(matrix) else float("nan")
         return Explanation(base=average, parts=parts, features=self.encoder.features, log_odds=log_odds)
 
     def grade(self, rank: int) -> str:
@@ -326,7 +334,14 @@ class ModelBundle:
         )
 
     def _share(self, days: int) -> Floats:
-        return share_of_intervals(self.intervals_days, days)
+        share = self._shares.get(days)
+        if share is None:
+            share = self._shares[days] = share_of_intervals(self.intervals_days, days)
+        return share
+
+    @cached_property
+    def _shares(self) -> dict[int, Floats]:
+        return {}
 
     def _rank(self, probability: Floats) -> Ints:
         below = np.searchsorted(self.percentiles, probability, side="left")
@@ -334,12 +349,28 @@ class ModelBundle:
         return np.asarray(np.clip((below + upto) // 2, 0, 100), dtype=np.int64)
 
     def _by_feature(self, columns: Floats) -> Floats:
-        names = self.encoder.features
-        place = {name: position for position, name in enumerate(names)}
-        parts = np.zeros((len(columns), len(names)))
-        for position, column in enumerate(self.encoder.columns):
-            parts[:, place[column.feature]] += columns[:, position]
+        parts = np.zeros((len(columns), len(self.encoder.features)))
+        for positions, places in self._columns_to_add:
+            parts[:, places] += columns[:, positions]
         return parts
+
+    @cached_property
+    def _columns_to_add(self) -> list[tuple[Ints, Ints]]:
+        """The first columns of all features, with the places of these, then the second ones and so on."""
+        place = {name: position for position, name in enumerate(self.encoder.features)}
+        met: dict[str, int] = {}
+        turns: list[list[tuple[int, int]]] = []
+        for position, column in enumerate(self.encoder.columns):
+            turn = met[column.feature] = met.get(column.feature, -1) + 1
+            turns += [[]] if turn == len(turns) else []
+            turns[turn].append((position, place[column.feature]))
+        return [
+            (
+                np.array([at for at, _ in turn], dtype=np.int64),
+                np.array([to for _, to in turn], dtype=np.int64),
+            )
+            for turn in turns
+        ]
 
     def _to_json(self) -> dict[str, Any]:
         return {

@@ -10,18 +10,15 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from crm_core.store import Store
 from features.cohort import ACTIVE_DAYS, LONGEST_RHYTHM_DAYS, Cohort, account_cohort, churn_kind
 from features.labels import contract_labels, order_labels
+from features.rows import Frame, column_of
 from models.hazard import Bools, Floats
 from models.task import Task
-
-if TYPE_CHECKING:
-    from pandas import DataFrame
 
 
 def ask_customers(store: Store, *, start: datetime, until: datetime, kind: str) -> Cohort:
@@ -29,14 +26,14 @@ def ask_customers(store: Store, *, start: datetime, until: datetime, kind: str) 
     return account_cohort(store, start=start, until=until, kind=kind)
 
 
-def have_ordered(frame: DataFrame) -> Bools:
+def have_ordered(frame: Frame) -> Bools:
     """Tell who ordered lately enough to be a customer still."""
-    return np.asarray(frame[f"orders_count_{ACTIVE_DAYS}d"].to_numpy() > 0)
+    return np.asarray(column_of(frame, f"orders_count_{ACTIVE_DAYS}d") > 0)
 
 
-def have_contract(frame: DataFrame) -> Bools:
+def have_contract(frame: Frame) -> Bools:
     """Tell who has a contract that runs on."""
-    return np.asarray(frame["days_to_contract_end"].notna().to_numpy())
+    return np.asarray(~np.isnan(column_of(frame, "days_to_contract_end")))
 
 
 ORDERS = Task(
@@ -67,20 +64,20 @@ UNKNOWN_DAYS = 90
 """How long a customer may be silent who ordered on one day only."""
 
 
-def rhythm_days(frame: DataFrame) -> Floats:
+def rhythm_days(frame: Frame) -> Floats:
     """Return how long each customer may be silent before they are gone, in whole days: float64[n].
 
     TIMES_THE_GAP times the median days between their days with an order in the last year, within bounds.
     """
-    gap = frame["orders_gap_median_days_365d"].to_numpy()
+    gap = column_of(frame, "orders_gap_median_days_365d")
     allowed = np.clip(TIMES_THE_GAP * gap, SHORTEST_DAYS, LONGEST_DAYS)
     days = np.round(np.where(np.isnan(gap), UNKNOWN_DAYS, allowed))
     return np.asarray(days, dtype=np.float64)
 
 
-def not_gone_yet(frame: DataFrame) -> Bools:
+def not_gone_yet(frame: Frame) -> Bools:
     """Tell who has not been silent for longer than their rhythm allows."""
-    return np.asarray(frame["days_since_last_order"].to_numpy() <= rhythm_days(frame))
+    return np.asarray(column_of(frame, "days_since_last_order") <= rhythm_days(frame))
 
 
 RHYTHM = replace(

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from features.rows import Frame, column_of
 from models.hazard import Floats
 
 if TYPE_CHECKING:
@@ -60,37 +61,67 @@ class Column:
         return f"{self.feature}~{self.kind}"
 
 
+class _Levels:
+    """Where the columns of a category stand; -1 for none."""
+
+    def __init__(self) -> None:
+        self.level: dict[str, int] = {}
+        self.other = -1
+        self.missing: int | None = None
+
+    def note(self, column: Column, position: int) -> None:
+        """Note where a column stands."""
+        if column.kind is ColumnKind.LEVEL:
+            self.level[str(column.level)] = position
+        elif column.kind is ColumnKind.OTHER:
+            self.other = position
+        else:
+            self.missing = position
+
+    def mark(self, matrix: Floats, values: np.ndarray[Any, Any]) -> None:
+        """Write 1 where each value belongs."""
+        level, other = self.level, self.other
+        missing = other if self.missing is None else self.missing
+        found = [missing if is_missing(value) else level.get(str(value), other) for value in values.tolist()]
+        at = np.array(found, dtype=np.int64)
+        rows = np.flatnonzero(at >= 0)
+        matrix[rows, at[rows]] = 1.0
+
+
 @dataclass(frozen=True, kw_only=True)
 class Encoder:
     """Turns a frame into a matrix, column by column in a fixed order."""
 
     columns: tuple[Column, ...]
-    _index: dict[str, dict[str, int]] = field(init=False, repr=False, compare=False)
+    _places: dict[str, int | _Levels] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        index: dict[str, dict[str, int]] = {}
+        places: dict[str, int | _Levels] = {}
         for position, column in enumerate(self.columns):
-            key = f"={column.level}" if column.kind is ColumnKind.LEVEL else f"~{column.kind}"
-            index.setdefault(column.feature, {})[key] = position
-        object.__setattr__(self, "_index", index)
+            if column.kind is ColumnKind.NUMBER:
+                places[column.feature] = position
+            else:
+                levels = places.setdefault(column.feature, _Levels())
+                if isinstance(levels, _Levels):
+                    levels.note(column, position)
+        object.__setattr__(self, "_places", places)
+        object.__setattr__(self, "features", tuple(places))
 
-    @property
-    def features(self) -> tuple[str, ...]:
-        """Return the features read, in order."""
-        return tuple(self._index)
+    features: tuple[str, ...] = field(init=False, repr=False, compare=False)
+    """The features read, in order."""
 
-    def encode(self, frame: DataFrame) -> Floats:
+    def encode(self, frame: Frame) -> Floats:
         """Return the matrix of `frame`: float64[n, columns], NaN only for a missing number.
 
         A level that was not seen in training counts as other; without such a column it is 0 in all.
         """
         matrix = np.zeros((len(frame), len(self.columns)))
-        for feature, places in self._index.items():
-            values = frame[feature].to_numpy()
-            if "~number" in places:
-                matrix[:, places["~number"]] = values.astype(np.float64)
+        for feature, place in self._places.items():
+            values = column_of(frame, feature)
+            if isinstance(place, int):
+                matrix[:, place] = values
             else:
-                _mark_levels(matrix, values, places)
+                place.mark(matrix, values)
         return matrix
 
     def to_json(self) -> list[list[str | None]]:
@@ -105,15 +136,6 @@ class Encoder:
             for feature, kind, level in data
         )
         return cls(columns=tuple(columns))
-
-
-def _mark_levels(matrix: Floats, values: np.ndarray[Any, Any], places: dict[str, int]) -> None:
-    other = places.get("~other", -1)
-    missing = places.get("~missing", other)
-    found = [missing if is_missing(value) else places.get(f"={value}", other) for value in values.tolist()]
-    at = np.array(found, dtype=np.int64)
-    rows = np.flatnonzero(at >= 0)
-    matrix[rows, at[rows]] = 1.0
 
 
 def is_missing(value: object) -> bool:

@@ -379,6 +379,19 @@ class Trees:
         return shapley_values(self.forest, matrix), self.forest.average
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LinearParts:
+    """What a linear part gives to n rows: terms by column, float64[n, columns], see `Linear`.
+
+    `due` are the terms that fall due, and how fast; `aged` is what age adds to the hazards. Never changed.
+    """
+
+    lasting: Floats
+    early: Floats
+    due: tuple[Floats, Floats] | None
+    aged: Floats | None
+
+
 @dataclass(frozen=True, kw_only=True)
 class Estimator:
     """A scorecard, a linear part and trees, added up; without any, the base rate."""
@@ -387,23 +400,35 @@ class Estimator:
     linear: Linear | None = None
     trees: Trees | None = None
 
-    def effects(self, matrix: Floats) -> Effects:
-        """Return the effects of each encoded row."""
-        if len(matrix) <= ROWS_IN_CACHE:
-            return self._effects(matrix)
-        return _one_after_another([self._effects(matrix[rows]) for rows in parts_of_rows(len(matrix))])
+    def parts(self, matrix: Floats) -> LinearParts | None:
+        """Return what the linear part gives to encoded rows, for effects and contributions alike."""
+        if self.linear is None:
+            return None
+        lasting, early = self.linear.terms(matrix)
+        return LinearParts(
+            lasting=lasting,
+            early=early,
+            due=self.linear.due_terms(matrix),
+            aged=None if self.ageing is None else self.ageing.on_hazards(matrix),
+        )
 
-    def _effects(self, matrix: Floats) -> Effects:
+    def effects(self, matrix: Floats, parts: LinearParts | None = None) -> Effects:
+        """Return the effects of each encoded row; `parts` are those of the rows, where they are known."""
+        if len(matrix) <= ROWS_IN_CACHE:
+            return self._effects(matrix, parts or self.parts(matrix))
+        some = (matrix[rows] for rows in parts_of_rows(len(matrix)))
+        return _one_after_another([self._effects(each, self.parts(each)) for each in some])
+
+    def _effects(self, matrix: Floats, parts: LinearParts | None) -> Effects:
         lasting, early = np.zeros(len(matrix)), np.zeros(len(matrix))
-        if self.linear is not None:
-            lasting_terms, early_terms = self.linear.terms(matrix)
-            lasting, early = lasting_terms.sum(axis=1), early_terms.sum(axis=1)
+        if parts is not None:
+            lasting, early = parts.lasting.sum(axis=1), parts.early.sum(axis=1)
         if self.card is not None:
             lasting = lasting + (self.card.rows(matrix) * self.card.weight).sum(axis=1)
         if self.trees is not None:
             lasting = lasting + self.trees.score(matrix)
-        aged = None if self.ageing is None else self.ageing.on_hazards(matrix)
-        found = self._due_terms(matrix)
+        aged = None if parts is None else parts.aged
+        found = None if parts is None else parts.due
         if found is None:
             return Effects(lasting=lasting, early=early, aged=aged)
         return Effects(lasting=lasting, early=early, due=found[0].sum(axis=1), falls=found[1], aged=aged)
@@ -413,21 +438,19 @@ class Estimator:
         """Return what age adds, where it was fitted."""
         return None if self.linear is None else self.linear.ageing
 
-    def _due_terms(self, matrix: Floats) -> tuple[Floats, Floats] | None:
-        return None if self.linear is None else self.linear.due_terms(matrix)
-
-    def contributions(self, matrix: Floats) -> Contributions:
-        """Return the effects taken apart by column."""
+    def contributions(self, matrix: Floats, parts: LinearParts | None = None) -> Contributions:
+        """Return the effects taken apart by column; `parts` are those of the rows, where they are known."""
         lasting, early = np.zeros(matrix.shape), np.zeros(matrix.shape)
         average = 0.0
-        if self.linear is not None:
-            lasting, early = self.linear.terms(matrix)
+        parts = parts or self.parts(matrix)
+        if parts is not None:
+            lasting, early = parts.lasting, parts.early
         if self.card is not None:
             lasting = lasting + self.card.terms(matrix)
         if self.trees is not None:
             terms, average = self.trees.terms(matrix)
             lasting = lasting + terms
-        due, falls = self._due_terms(matrix) or (None, None)
+        due, falls = (None if parts is None else parts.due) or (None, None)
         return Contributions(
             lasting=lasting,
             early=early,
@@ -435,7 +458,7 @@ class Estimator:
             average_early=0.0,
             due=due,
             falls=falls,
-            aged=None if self.ageing is None else self.ageing.on_hazards(matrix),
+            aged=None if parts is None else parts.aged,
             aged_by=0 if self.ageing is None else self.ageing.steps.column,
         )
 

@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from features.declaration import Feature
-from features.feature_set import FeatureSet
+from features.feature_set import FeatureSet, Group
+from features.rows import Frame, column_of
 from features.wording import show
 from models.bundle import Explanation, ModelBundle
-from models.hazard import Floats, expit
+from models.hazard import expit
 from models.horizons import within, within_zh
 from models.tasks import get_task
 from models.usual import Usual
-
-if TYPE_CHECKING:
-    from pandas import DataFrame
 
 BASE = "base"
 """Group and feature of the reason that says where all records start."""
@@ -27,16 +24,9 @@ BASE = "base"
 Reason = dict[str, Any]
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Group:
-    """Features that are one reason, with their positions among the explained ones."""
-
-    name: str
-    features: tuple[Feature, ...]
-    positions: tuple[int, ...]
-
-
-def explain_rows(bundle: ModelBundle, feature_set: FeatureSet, frame: DataFrame) -> list[list[Reason]]:
+def explain_rows(
+    bundle: ModelBundle, feature_set: FeatureSet, frame: Frame, explanation: Explanation | None = None
+) -> list[list[Reason]]:
     """Return the reasons of each row of a frame, those that weigh most first.
 
     A reason is {"group", "feature", "value", "usual", "log_odds", "en", "zh", "fields"}. The features of a
@@ -45,13 +35,13 @@ def explain_rows(bundle: ModelBundle, feature_set: FeatureSet, frame: DataFrame)
     that adds nothing is no reason. One item of group "base" is the average record. The items add up to the
     log-odds of the probability shown, to within 1e-9.
     """
-    explanation = bundle.explain(frame)
-    groups = _groups(explanation, feature_set)
-    base = _base(bundle, explanation.base)
-    values = {name: frame[name].to_numpy() for name in explanation.features}
+    explanation = explanation or bundle.explain(frame)
+    groups = feature_set.grouped(explanation.features)
+    base = base_reason(bundle, explanation.base)
+    values = {name: column_of(frame, name) for name in explanation.features}
     return [
-        _in_order([base, *_reasons_of(row, groups, explanation.parts[row], values, bundle.usual)])
-        for row in range(len(frame))
+        _in_order([base, *_reasons_of(row, groups, parts, values, bundle.usual)])
+        for row, parts in enumerate(explanation.parts.tolist())
     ]
 
 
@@ -59,7 +49,7 @@ NOT_ENOUGH_DATA = "not_enough_data"
 """Group and feature of the reason that says that a record is unlike any that the model learned from."""
 
 
-def explain_unlike(bundle: ModelBundle, feature_set: FeatureSet, frame: DataFrame, row: int) -> list[Reason]:
+def explain_unlike(bundle: ModelBundle, feature_set: FeatureSet, frame: Frame, row: int) -> list[Reason]:
     """Return why nothing is said of a row: that it is unlike any seen, and what is strange in it.
 
     The form is that of reasons; none of them weighs anything.
@@ -77,7 +67,7 @@ def explain_unlike(bundle: ModelBundle, feature_set: FeatureSet, frame: DataFram
     }
     return [
         first,
-        *(_strange(bundle, feature_set.get(name), frame[name].to_numpy()[row]) for name in strange),
+        *(_strange(bundle, feature_set.get(name), column_of(frame, name)[row]) for name in strange),
     ]
 
 
@@ -103,25 +93,15 @@ def _strange(bundle: ModelBundle, feature: Feature, cell: object) -> Reason:
     }
 
 
-def _groups(explanation: Explanation, feature_set: FeatureSet) -> list[_Group]:
-    members: dict[str, list[int]] = {}
-    for position, name in enumerate(explanation.features):
-        members.setdefault(feature_set.get(name).group, []).append(position)
-    return [
-        _Group(
-            name=group,
-            features=tuple(feature_set.get(explanation.features[position]) for position in positions),
-            positions=tuple(positions),
-        )
-        for group, positions in members.items()
-    ]
-
-
 def _reasons_of(
-    row: int, groups: list[_Group], parts: Floats, values: dict[str, np.ndarray[Any, Any]], usual: Usual
+    row: int,
+    groups: list[Group],
+    parts: list[float],
+    values: dict[str, np.ndarray[Any, Any]],
+    usual: Usual,
 ) -> Iterator[Reason]:
     for group in groups:
-        shares = [float(parts[position]) for position in group.positions]
+        shares = [parts[position] for position in group.positions]
         if not any(shares):
             continue
         total = math.fsum(shares)
@@ -144,11 +124,12 @@ def _strongest(shares: list[float], total: float) -> int:
 
     The largest of all may go the other way, and "4 meetings" would stand as a reason against.
     """
-    along = [share if total >= 0 else -share for share in shares]
-    return int(np.argmax(along))
+    along = shares if total >= 0 else [-share for share in shares]
+    return along.index(max(along))
 
 
-def _base(bundle: ModelBundle, log_odds: float) -> Reason:
+def base_reason(bundle: ModelBundle, log_odds: float) -> Reason:
+    """Return the reason that says where all records start."""
     task = get_task(bundle.task).of_variant(bundle.variant)
     average, days = float(expit(np.array(log_odds))), bundle.horizon_days
     own = task.own_horizon is not None

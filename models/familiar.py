@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from features.rows import Frame, Rows, column_of
 from models.encoding import is_missing
 from models.hazard import Bools, Floats, Ints
 from models.splits import deal_accounts
@@ -99,25 +100,30 @@ class Familiar:
     seen: Mapping[str, Seen] = field(default_factory=dict)
     most: int = 0
 
-    def unlike(self, frame: DataFrame) -> Bools:
+    def unlike(self, frame: Frame) -> Bools:
         """Tell which rows are unlike anything seen: bool[n]."""
         if not self.seen:
             return np.zeros(len(frame), dtype=np.bool_)
+        if isinstance(frame, Rows) and all(name in frame for name in self.seen):
+            return np.asarray(self._together.count(frame) > self.most, dtype=np.bool_)
         return np.asarray(_count(self._strange(frame), len(frame)) > self.most, dtype=np.bool_)
 
-    def strange_features(self, frame: DataFrame, row: int) -> list[str]:
+    @cached_property
+    def _together(self) -> _Together:
+        return _Together.of(self.seen)
+
+    def strange_features(self, frame: Frame, row: int) -> list[str]:
         """Return the strange features of one row, one a field."""
-        one = frame.iloc[[row]]
         found: dict[str, str] = {}
         for name, seen in self.seen.items():
-            if name in one and bool(seen.strange(one[name].to_numpy())[0]):
+            if name in frame and bool(seen.strange(column_of(frame, name)[row : row + 1])[0]):
                 found.setdefault(seen.field, name)
         return list(found.values())
 
-    def _strange(self, frame: DataFrame) -> Iterator[tuple[str, Bools]]:
+    def _strange(self, frame: Frame) -> Iterator[tuple[str, Bools]]:
         for name, seen in self.seen.items():
             if name in frame:
-                yield seen.field, seen.strange(frame[name].to_numpy())
+                yield seen.field, seen.strange(column_of(frame, name))
 
     def to_json(self) -> dict[str, Any]:
         """Return it as plain data."""
@@ -128,6 +134,50 @@ class Familiar:
         """Return what `to_json` described."""
         seen = {name: Seen.from_json(part) for name, part in data["seen"].items()}
         return cls(seen=seen, most=int(data["most"]))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Together:
+    """What was seen of all features, put so that a record is compared with all of it at once.
+
+    `low`, `high` (beyond which numbers are strange) and `must` (be there): [features, 1]. `order` brings
+    the features of a field together, numbers first before, and `starts` is where each field begins.
+    """
+
+    numbers: tuple[str, ...]
+    low: Floats
+    high: Floats
+    must: Bools
+    words: tuple[tuple[str, Seen], ...]
+    order: Ints
+    starts: Ints
+
+    @classmethod
+    def of(cls, seen: Mapping[str, Seen]) -> _Together:
+        numbers = {name: one for name, one in seen.items() if one.low is not None and one.high is not None}
+        words = {name: one for name, one in seen.items() if name not in numbers}
+        spans = [(one.low or 0.0, one.high or 0.0) for one in numbers.values()]
+        fields = [one.field for one in (*numbers.values(), *words.values())]
+        order = sorted(range(len(fields)), key=fields.__getitem__)
+        starts = [at for at, here in enumerate(order) if at == 0 or fields[here] != fields[order[at - 1]]]
+        return cls(
+            numbers=tuple(numbers),
+            low=np.array([[low - (high - low)] for low, high in spans]).reshape(-1, 1),
+            high=np.array([[high + (high - low)] for low, high in spans]).reshape(-1, 1),
+            must=np.array([[not one.may_miss] for one in numbers.values()], dtype=np.bool_).reshape(-1, 1),
+            words=tuple(words.items()),
+            order=np.array(order, dtype=np.int64),
+            starts=np.array(starts, dtype=np.int64),
+        )
+
+    def count(self, rows: Rows) -> Ints:
+        """Return how many fields are strange in each row: int64[n]."""
+        values = np.array([rows[name] for name in self.numbers]).reshape(len(self.numbers), len(rows))
+        beyond = (values > self.high) | (values < self.low) | (np.isnan(values) & self.must)
+        other = [seen.strange(rows[name]) for name, seen in self.words]
+        found = np.concatenate((beyond, np.array(other, dtype=np.bool_).reshape(len(other), len(rows))))
+        by_field = np.logical_or.reduceat(found[self.order], self.starts, axis=0)
+        return np.asarray(by_field.sum(axis=0, dtype=np.int64))
 
 
 def fit_familiar(frame: DataFrame, ids: Ints, as_of: Ints, field_of: Mapping[str, str]) -> Familiar:

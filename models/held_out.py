@@ -20,7 +20,7 @@ from models.questions import Questions
 from models.splits import deal_accounts
 
 if TYPE_CHECKING:
-    from pandas import DataFrame
+    from features.rows import Frame
 
 FOLDS = 5
 """Parts of the records; each is judged by a model of the other ones."""
@@ -42,7 +42,7 @@ class HeldOut(ModelBundle):
         object.__setattr__(held, "said", said)
         return held
 
-    def predict(self, frame: DataFrame) -> Scores:
+    def predict(self, frame: Frame) -> Scores:
         """Return what was said of the rows; they must be all, in their order."""
         rows = len(frame)
         if rows != len(self.said):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from sqlalchemy import func, select
@@ -17,6 +17,7 @@ from crm_core.store import Store
 from features.cohort import Cohort
 from features.feature_set import FeatureSet
 from features.frame import build_frame
+from features.rows import Frame, Rows
 from models.hazard import Bools, Exposure, Floats, Ints, expose
 from models.task import BuildCohort, Task
 
@@ -107,15 +108,20 @@ def questions_of(store: Store, task: Task, feature_set: FeatureSet, cohort: Coho
     )
 
 
-def asked_of(task: Task, cohort: Cohort, frame: DataFrame) -> tuple[Cohort, DataFrame]:
+F = TypeVar("F", "DataFrame", Rows)
+
+
+def asked_of(task: Task, cohort: Cohort, frame: F) -> tuple[Cohort, F]:
     """Return the questions that make sense, as their features tell."""
     if task.asked_of is None:
         return cohort, frame
     kept = task.asked_of(frame)
+    if isinstance(frame, Rows):
+        return cohort.take(kept), frame.take(kept)
     return cohort.take(kept), frame[kept].reset_index(drop=True)
 
 
-def own_days(task: Task, frame: DataFrame) -> Ints | None:
+def own_days(task: Task, frame: Frame) -> Ints | None:
     """Return how far ahead each question looks, int64[n]; None where that is the same for all."""
     return None if task.own_horizon is None else task.own_horizon(frame).astype(np.int64)
 

@@ -13,7 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
+from sqlalchemy.orm import Session
 
 from crm_core.changes import Source
 from crm_core.errors import FeatureSetMismatchError, NoChampionError
@@ -21,9 +21,10 @@ from crm_core.opting_out import list_opted_out
 from crm_core.predictions import SCORED_TYPES, NewPrediction, write_predictions
 from crm_core.promotions import find_champion
 from crm_core.store import Store
-from features.cohort import Cohort, open_records
+from features.cohort import Cohort
 from features.feature_set import FeatureSet, feature_set_for
-from features.frame import build_frame
+from features.frame import build_rows
+from features.supposed import Supposed
 from features.worth import yearly_values
 from models.bundle import ModelBundle, Scores
 from models.explain import Reason, explain_rows, explain_unlike
@@ -34,9 +35,6 @@ from models.tasks import get_task
 
 if TYPE_CHECKING:
     from models.registry import Registry
-
-AT_ONCE = 1000
-"""Records scored and written together."""
 
 Progress = Callable[[str, int | None, int | None], None]
 """Told what is being done, how much of it is done, and how much there is."""
@@ -52,30 +50,64 @@ def score_records(
     said but why: its probability, score and grade are None.
     Raises FeatureSetMismatchError where the store's features are not those that the model learned from.
     """
-    willing = _willing(store, bundle.record_type, ids)
-    return answer_records(store, bundle, willing, as_of) if willing else []
+    return _answers(store, bundle, ids, as_of, willing=True)
+
+
+def score_supposed(
+    store: Store, bundle: ModelBundle, supposed: Supposed, as_of: datetime
+) -> NewPrediction | None:
+    """Return what a record that does not exist would get, to the bit; None if the task is not asked of it.
+
+    Nothing is written, and no lock is taken.
+    """
+    return next(iter(answer_records(store, bundle, [supposed.record_id], as_of, supposed)), None)
 
 
 def answer_records(
-    store: Store, bundle: ModelBundle, ids: Sequence[int], as_of: datetime
+    store: Store,
+    bundle: ModelBundle,
+    ids: Sequence[int],
+    as_of: datetime,
+    supposed: Supposed | None = None,
 ) -> list[NewPrediction]:
     """Return the same for whoever is named, to be looked at and not to be written.
 
-    A record gets the same bits alone as among others.
+    A record gets the same bits alone as among others; one that is supposed to exist those of a real one.
     """
-    feature_set = features_of(store, bundle)
-    cohort = Cohort.at(bundle.record_type, ids, as_of)
-    frame = build_frame(store, cohort, feature_set)
+    return _answers(store, bundle, ids, as_of, supposed)
+
+
+def _answers(
+    store: Store,
+    bundle: ModelBundle,
+    ids: Sequence[int],
+    as_of: datetime,
+    supposed: Supposed | None = None,
+    *,
+    willing: bool = False,
+) -> list[NewPrediction]:
+    """Return what a model says of records; of those alone who are `willing`, if only they are meant."""
+    with store.reading() as session:
+        asked = _willing(session, bundle.record_type, ids) if willing else ids
+        if not len(asked):
+            return []
+        feature_set = features_of(store, bundle)
+        cohort = Cohort.at(bundle.record_type, asked, as_of)
+        frame = build_rows(session, cohort, feature_set, supposed)
     task = get_task(bundle.task).of_variant(bundle.variant)
     cohort, frame = asked_of(task, cohort, frame)
     if len(cohort) == 0:
         return []
     unlike = bundle.familiar.unlike(frame)
-    worth = yearly_values(store, cohort.ids.tolist(), as_of) if bundle.record_type == "account" else {}
+    worth = (
+        yearly_values(store, cohort.ids.tolist(), as_of, supposed) if bundle.record_type == "account" else {}
+    )
+    matrix = bundle.encoder.encode(frame)
+    parts = bundle.estimator.parts(matrix)
     said = _Said(
         bundle=bundle,
-        scores=bundle.predict(frame),
-        reasons=explain_rows(bundle, feature_set, frame),
+        scores=bundle.predict_encoded(matrix, parts),
+        reasons=explain_rows(bundle, feature_set, frame, bundle.explain_encoded(matrix, parts)),
         own_days=own_days(task, frame),
     )
     return [
@@ -126,24 +158,20 @@ def _not_enough(record_id: int, reasons: list[Reason]) -> NewPrediction:
     return NewPrediction(record_id=record_id, probability=None, score=None, grade=None, reasons=reasons)
 
 
-def _willing(store: Store, record_type: str, ids: Sequence[int]) -> list[int]:
-    with store.reading() as session:
-        silent = set(list_opted_out(session, SCORED_TYPES[record_type], ids)) if len(ids) else set()
+def _willing(session: Session, record_type: str, ids: Sequence[int]) -> list[int]:
+    silent = set(list_opted_out(session, SCORED_TYPES[record_type], ids)) if len(ids) else set()
     return [record_id for record_id in ids if record_id not in silent]
 
 
 def score_all(store: Store, bundle: ModelBundle, as_of: datetime, progress: Progress | None = None) -> int:
     """Score every record that is open, or active, at `as_of`, write it on the record, and return how many."""
-    cohort = open_records(store, bundle.record_type, as_of, kind=bundle.variant or None)
-    ids = np.sort(cohort.ids)
-    done = 0
-    for start in range(0, len(ids), AT_ONCE):
-        predictions = score_records(store, bundle, ids[start : start + AT_ONCE].tolist(), as_of)
-        write_scores(store, bundle, predictions, as_of)
-        done += len(predictions)
+    from models.bulk_scoring import Rescored, rescore
+
+    def tell(done: Rescored) -> None:
         if progress is not None:
-            progress(f"{bundle.record_type}s", done, len(ids))
-    return done
+            progress(f"{bundle.record_type}s", done.resumed + done.scored, done.total)
+
+    return rescore(store, bundle, as_of=as_of, tell=tell).scored
 
 
 def write_scores(
@@ -167,6 +195,10 @@ def features_of(store: Store, bundle: ModelBundle) -> FeatureSet:
 
     Features that were added since are no obstacle; one that is gone or means something else is.
     """
+    return store.recall.get(("features", bundle.sha256), lambda: _read_features_of(store, bundle))
+
+
+def _read_features_of(store: Store, bundle: ModelBundle) -> FeatureSet:
     present = feature_set_for(store, bundle.task, retired=True)
     gone = [name for name in bundle.features if name not in present.names]
     if gone:

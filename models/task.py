@@ -16,6 +16,7 @@ from models.hazard import Bools, Floats
 if TYPE_CHECKING:
     from pandas import DataFrame
 
+    from features.rows import Frame
     from models.scorecard import Scorecard
 
 
@@ -103,8 +104,8 @@ class Task:
     ask_to_judge: BuildCohort
     labels: ReadLabels
     simple_rules: Mapping[str, tuple[str, ...]]
-    own_horizon: Callable[[DataFrame], Floats] | None = None
-    asked_of: Callable[[DataFrame], Bools] | None = None
+    own_horizon: Callable[[Frame], Floats] | None = None
+    asked_of: Callable[[Frame], Bools] | None = None
     plan_weights: Callable[[DataFrame], Floats] | None = None
     structural: frozenset[str] = frozenset()
     fresh: tuple[str, float] | None = None
@@ -136,4 +137,5 @@ class Task:
 
     def of_variant(self, variant: str) -> Task:
         """Return a variant by its name."""
-        return replace(self.variants.get(variant, self), scorecards=self.scorecards)
+        found = self.variants.get(variant)
+        return self if found is None else replace(found, scorecards=self.scorecards)

@@ -25,7 +25,7 @@ Affected = dict[str, dict[int, int]]
 
 _Linked = Activity | Order | Contract | Payment | Ticket | Contact | Deal | CustomRecord
 
-_LINKS: dict[str, tuple[type[_Linked], dict[str, str]]] = {
+LINKS: dict[str, tuple[type[_Linked], dict[str, str]]] = {
     "activity": (Activity, {"lead_id": "lead", "deal_id": "deal", "account_id": "account"}),
     "order": (Order, {"account_id": "account", "deal_id": "deal"}),
     "contract": (Contract, {"account_id": "account", "deal_id": "deal"}),
@@ -46,7 +46,7 @@ def find_affected(session: Session, changes: Sequence[Change]) -> Affected:
         if change.record_type in found:
             _add(found, change.record_type, [change.record_id], change.id)
         _add_former_links(found, change)
-    for record_type in _LINKS:
+    for record_type in LINKS:
         _add_links(session, found, record_type, changes)
     _add_deals_of_accounts(session, found)
     return found
@@ -60,13 +60,13 @@ def _add(found: Affected, record_type: str, ids: Iterable[object], change_id: in
 
 def _add_former_links(found: Affected, change: Change) -> None:
     """A record moved from one lead, deal or account to another affects both."""
-    links = _LINKS.get(change.record_type)
+    links = LINKS.get(change.record_type)
     if links is not None and change.field in links[1]:
         _add(found, links[1][change.field], [change.old, change.new], change.id)
 
 
 def _add_links(session: Session, found: Affected, record_type: str, changes: Sequence[Change]) -> None:
-    model, links = _LINKS[record_type]
+    model, links = LINKS[record_type]
     causes = {change.record_id: change.id for change in changes if change.record_type == record_type}
     if not causes:
         return

@@ -20,6 +20,7 @@ from crm_core.errors import CRMError
 from crm_core.store import Store
 from serving import metrics, problems, web
 from serving.api import (
+    alerts,
     changes,
     customers,
     deals,
@@ -34,9 +35,11 @@ from serving.api import (
     records,
     records_batch,
     records_verbs,
+    scores,
     specification,
     tokens,
     versions,
+    webhooks,
     what_if,
 )
 from serving.api import rescoring as rescoring_api
@@ -53,6 +56,7 @@ from serving.service import Service, end_page_session, service
 from serving.settings import Settings
 
 LONGEST_BODY = 2**20
+
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 POLICY = (
@@ -79,7 +83,9 @@ _PARTS = (
     changes,
     customers,
     forecast,
+    alerts,
     what_if,
+    scores,
     finding,
     people,
     predictions,
@@ -88,6 +94,7 @@ _PARTS = (
     tokens,
     operations,
     job_queue,
+    webhooks,
     health,
 )
 """What the API consists of, in the order of its document."""
@@ -173,6 +180,8 @@ def _begin() -> None:
 def _finish(response: Response) -> Response:
     for name, value in HEADERS.items():
         response.headers.setdefault(name, value)
+    if service().settings.https:
+        response.headers["Strict-Transport-Security"] = "max-age=31536000"
     response.headers["X-Request-ID"] = g.request_id
     if "standing" in g:
         response.headers.update(g.standing.headers())

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import secrets
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import cache
 
 from argon2 import PasswordHasher
@@ -109,8 +110,17 @@ def find_caller(store: Store) -> Holder | None:
     key = key.strip()
     if scheme.lower() != "bearer" or not key.startswith(PREFIX):
         return None
+    now = store.clock.now()
+    mark = hashlib.sha256(key.encode(errors="surrogatepass")).digest()
+    holder = store.recall.get(("key", mark), lambda: _read_holder(store, key, now))
+    if holder is None or (holder.expires_at is not None and holder.expires_at <= now):
+        return None
+    return holder
+
+
+def _read_holder(store: Store, key: str, now: datetime) -> Holder | None:
     with store.reading() as session:
-        holder = find_holder(session, key, now=store.clock.now())
+        holder = find_holder(session, key, now=now)
         session.expunge_all()
     return holder
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -10,11 +12,12 @@ from typing import TYPE_CHECKING, Protocol
 
 from crm_core.errors import CRMError, ModelError, NoChampionError
 from crm_core.predictions import NewPrediction
-from crm_core.promotions import Promotion, find_champion
+from crm_core.promotions import Promotion, find_champion, find_newest_id
 from crm_core.store import Store
 from serving.logs import get_log
 
 if TYPE_CHECKING:
+    from features.supposed import Supposed
     from models.what_if import WhatIf
 
 TASK_OF: dict[str, str] = {"lead": "lead_scoring", "deal": "win_probability", "account": "churn"}
@@ -24,6 +27,9 @@ RECORD_TYPE_OF: dict[str, str] = {task: record_type for record_type, task in TAS
 
 TRY_AGAIN_AFTER = timedelta(seconds=30)
 """How long a model that could not be loaded is left alone."""
+
+LOOK_SECONDS = 1.0
+"""How long a promotion made by another process may go unnoticed."""
 
 _log = get_log("serving.champions")
 
@@ -43,6 +49,10 @@ class Scorer(Protocol):
 
     def score(self, store: Store, ids: Sequence[int], as_of: datetime) -> list[NewPrediction]:
         """Return a prediction for each record that the task is asked of; others may be left out."""
+        ...
+
+    def score_supposed(self, store: Store, supposed: Supposed, as_of: datetime) -> NewPrediction | None:
+        """Return what a record that does not exist would get; None if the task is not asked of it."""
         ...
 
     def what_would_change(self, store: Store, record_id: int, as_of: datetime) -> WhatIf:
@@ -83,29 +93,53 @@ class Champions:
     """The champion of every task.
 
     `load` turns a promotion into a scorer. Where it fails, the model before goes on serving and `troubles`
-    says why.
+    says why. Whoever asks for a champion looks first whether there was another promotion, at most every
+    `look_seconds`: a process in which nothing else looks takes up what others promoted.
     """
 
-    def __init__(self, store: Store, load: LoadScorer) -> None:
+    def __init__(self, store: Store, load: LoadScorer, *, look_seconds: float = LOOK_SECONDS) -> None:
         self._store = store
         self._load = load
+        self._look_seconds = look_seconds
+        self._looked = -math.inf
+        self._newest: int | None = None
         self._serving: Mapping[str, Champion] = {}
         self._troubles: Mapping[str, Trouble] = {}
         self._lock = threading.Lock()
 
     def refresh(self) -> list[str]:
         """Take up promotions made since the last look; return the tasks that got another model."""
-        with self._lock, self._store.reading() as session:
+        with self._lock:
+            return self._refresh()
+
+    def look(self) -> None:
+        """Take up promotions made since the last look, unless that was just now or somebody else looks."""
+        now = time.monotonic()
+        if now - self._looked < self._look_seconds or not self._lock.acquire(blocking=False):
+            return
+        try:
+            self._looked = now
+            with self._store.reading() as session:
+                newest = find_newest_id(session)
+            if newest != self._newest or self._troubles:
+                self._refresh()
+        finally:
+            self._lock.release()
+
+    def _refresh(self) -> list[str]:
+        with self._store.reading() as session:
+            self._newest = find_newest_id(session)
             found = {task: find_champion(session, task) for task in RECORD_TYPE_OF}
             session.expunge_all()
-            return [task for task, promotion in found.items() if promotion and self._take_up(task, promotion)]
+        return [task for task, promotion in found.items() if promotion and self._take_up(task, promotion)]
 
     def find(self, task: str) -> Champion | None:
         """Return the champion of a task, or None."""
         return self._serving.get(task)
 
     def get(self, task: str) -> Champion:
-        """Return the champion of a task; look for a new promotion if there is none yet."""
+        """Return the champion of a task, the one promoted last if it can serve."""
+        self.look()
         if task not in self._serving:
             self.refresh()
         champion = self._serving.get(task)

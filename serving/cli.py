@@ -13,6 +13,7 @@ import click
 from crm_core.errors import CRMError
 from crm_core.store import Store
 from serving.commands import (
+    alerts,
     backtest,
     backup,
     connectors,
@@ -23,6 +24,7 @@ from serving.commands import (
     jobs,
     operations,
     person,
+    rescore,
     said,
     search,
     tokens,
@@ -414,6 +416,7 @@ for _command in (
     explain.explain,
     backtest.backtest,
     forecast.forecast,
+    rescore.rescore,
     said.said,
     watch.watch,
     worker.worker,
@@ -425,6 +428,7 @@ for _command in (
     tokens.tokens,
     operations.operations,
     jobs.jobs,
+    alerts.alerts,
 ):
     main.add_command(_command)
 for _command in (versions.promote, versions.rollback, versions.history, versions.shadow):

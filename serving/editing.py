@@ -79,10 +79,15 @@ def kind_of(session: Session, record_type: str) -> Kind:
     """Return a record type, built in or declared; raise UnknownRecordTypeError for any other."""
     if record_type in RECORD_TYPES and record_type != CustomRecord.record_type:
         return Kind(model=RECORD_TYPES[record_type], name=record_type)
-    declared = declarations(session).by_name.get(record_type)
+    return declared_kind(session, record_type)
+
+
+def declared_kind(session: Session, name: str) -> Kind:
+    """Return a declared record type; raise UnknownRecordTypeError for any other, built in or not."""
+    declared = declarations(session).by_name.get(name)
     if declared is None:
-        raise UnknownRecordTypeError(record_type)
-    return Kind(model=CustomRecord, name=record_type, type_id=declared.type_id)
+        raise UnknownRecordTypeError(name)
+    return Kind(model=CustomRecord, name=name, type_id=declared.type_id)
 
 
 def get_as(reader: Reader, kind: Kind, record_id: int) -> Record:

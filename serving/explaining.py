@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import click
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, and_, false, or_, select
 from sqlalchemy.orm import Session
 
 from crm_core.access import Reader, check_may_promote, may_promote
 from crm_core.changes import Change
 from crm_core.errors import RecordNotFoundError, ScoringOptOutError
-from crm_core.opting_out import list_opted_out
+from crm_core.feedback import ScoreFeedback
+from crm_core.opting_out import list_opted_out, may_be_scored
 from crm_core.predictions import SCORED_TYPES, Prediction, list_predictions
 from crm_core.promotions import find_origin
 from crm_core.records import User
@@ -71,6 +72,18 @@ def get_prediction(session: Session, user: User, which: str | int) -> Prediction
     if list_opted_out(session, model, [prediction.record_id]):
         raise ScoringOptOutError(prediction.record_type, prediction.record_id)
     return prediction
+
+
+def feedback_seen(reader: Reader) -> ColumnElement[bool]:
+    """Return the condition that feedback is about a record whose score the reader may see."""
+    seen = []
+    for record_type, model in SCORED_TYPES.items():
+        if reader.may_read_field(record_type, "probability"):
+            ids = select(model.id).where(
+                model.deleted_at.is_(None), reader.readable(model), may_be_scored(model)
+            )
+            seen.append(and_(ScoreFeedback.record_type == record_type, ScoreFeedback.record_id.in_(ids)))
+    return or_(false(), *seen)
 
 
 def _find(session: Session, which: str | int) -> Prediction | None:

@@ -8,39 +8,58 @@ from sqlalchemy import func, select
 
 from crm_core.jobs import Job, JobState
 from crm_core.store import Store
+from crm_core.webhook_events import EventFollower
+from crm_core.webhooks import EVENT, WEBHOOK, WebhookEndpoint
+from serving.alert_mail import AlertMailer
+from serving.alerting import ALERT_MAIL
 from serving.connectors.scheduled import EXCHANGE, Exchanging
 from serving.jobs import Handler, JobRunner, Schedule, name_of_process
+from serving.logs import get_log
 from serving.looping import Loop
 from serving.mail import MAIL, Mailer, mail_is_on
 from serving.payloads import Part
 from serving.settings import Settings
+from serving.webhooks import SCHEDULE, Deliverer, spread
 
-FORGOTTEN = frozenset({MAIL})
+SLOW = frozenset({WEBHOOK, EXCHANGE})
+"""Kinds that wait for others for long: one thread leaves them alone, so that not all can be held up."""
+
+FORGOTTEN = frozenset({MAIL, EVENT})
 """Kinds of which only it is kept that they were done."""
 
 
 def handlers(settings: Settings) -> dict[str, Handler]:
     """Return the handler of every kind of job."""
-    return {MAIL: Mailer(settings), EXCHANGE: Exchanging(settings)}
+    return {
+        MAIL: Mailer(settings),
+        WEBHOOK: Deliverer(settings),
+        EVENT: spread,
+        ALERT_MAIL: AlertMailer(settings),
+        EXCHANGE: Exchanging(settings),
+    }
 
 
-SCHEDULES: Mapping[str, Schedule] = {}
+_log = get_log("serving.jobs")
+
+SCHEDULES: Mapping[str, Schedule] = {WEBHOOK: SCHEDULE}
 """When the kinds that have a schedule of their own are tried again."""
 
 
 class Jobs:
-    """The threads of one process that do jobs."""
+    """The threads of one process that do jobs, and the one that finds events to be told."""
 
     def __init__(self, settings: Settings, store: Store, *, poll_seconds: float = 1.0) -> None:
-        self._loops = [
-            Loop(f"jobs-{number}", self._runner(settings, store, number).run_once, poll_seconds=poll_seconds)
-            for number in range(settings.job_threads)
+        done_by = handlers(settings)
+        runners = [
+            _runner(store, done_by, number, settings.job_threads) for number in range(settings.job_threads)
         ]
-
-    @staticmethod
-    def _runner(settings: Settings, store: Store, number: int) -> JobRunner:
-        name = f"{name_of_process()}:{number}"
-        return JobRunner(store, handlers(settings), schedules=SCHEDULES, name=name, forgotten=FORGOTTEN)
+        self._loops = [
+            Loop(f"jobs-{number}", runner.run_once, poll_seconds=poll_seconds)
+            for number, runner in enumerate(runners)
+        ]
+        if self._loops:
+            follower = EventFollower(store, left_out=_left_out)
+            self._loops.append(Loop("events", follower.run_once, poll_seconds=poll_seconds))
 
     @property
     def last_error(self) -> str | None:
@@ -70,9 +89,20 @@ class Jobs:
             loop.join(timeout)
 
 
+def _runner(store: Store, done_by: Mapping[str, Handler], number: int, threads: int) -> JobRunner:
+    quick = number == 0 and threads > 1
+    mine = {kind: each for kind, each in done_by.items() if not (quick and kind in SLOW)}
+    name = f"{name_of_process()}:{number}"
+    return JobRunner(store, mine, schedules=SCHEDULES, name=name, forgotten=FORGOTTEN)
+
+
+def _left_out(count: int) -> None:
+    _log.warning("too many predictions to tell webhooks one by one", left_out=count)
+
+
 def readiness(settings: Settings, store: Store, jobs: Jobs | None) -> list[Part]:
     """Tell how jobs and mail are doing."""
-    return [_mail_part(settings), _jobs_part(store, jobs)]
+    return [_mail_part(settings), _jobs_part(store, jobs), *_webhooks_part(store)]
 
 
 def _mail_part(settings: Settings) -> Part:
@@ -95,3 +125,14 @@ def _jobs_part(store: Store, jobs: Jobs | None) -> Part:
     if jobs is not None and jobs.last_error:
         detail += f", last error {jobs.last_error}"
     return Part(name="jobs", ok=jobs is None or (jobs.is_alive and jobs.last_error is None), detail=detail)
+
+
+def _webhooks_part(store: Store) -> list[Part]:
+    with store.reading() as session:
+        endpoints = session.scalars(select(WebhookEndpoint)).all()
+    if not endpoints:
+        return []
+    off = [each.name for each in endpoints if not each.active and each.disabled_reason]
+    failing = sum(each.active and each.failing_since is not None for each in endpoints)
+    detail = f"{sum(each.active for each in endpoints)} on, {failing} of them failing, {len(off)} turned off"
+    return [Part(name="webhooks", ok=not off and not failing, detail=detail)]

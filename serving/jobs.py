@@ -5,6 +5,7 @@ pause that doubles each time and varies at random, so that those who failed toge
 together. `HopelessJobError` ends a job at once, `JobError(retry_after=...)` names the pause. A job whose
 attempts are used up is dead: it is kept, listed by `crm jobs`, and may be revived.
 
+While a job is worked on its lease is renewed, however long that takes.
 A process that is killed while it works leaves its jobs to whoever finds the lease run out; a job that kills
 its process every time runs out of attempts as well.
 """
@@ -14,12 +15,16 @@ from __future__ import annotations
 import os
 import random
 import socket
-from collections.abc import Callable, Collection, Mapping, Sequence
+import threading
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from sqlalchemy.exc import SQLAlchemyError
+
 from crm_core.errors import HopelessJobError, JobError
-from crm_core.jobs import Job, JobState, claim, fail, finish, purge_jobs
+from crm_core.jobs import Job, JobState, claim, fail, finish, purge_jobs, renew
 from crm_core.store import Store
 from serving.logs import get_log
 
@@ -118,9 +123,32 @@ class JobRunner:
         self._purge_sometimes()
         jobs = claim(self.store, self.kinds, by=self.name, lease=self._lease, limit=self._at_once)
         self._checkpoint("claimed")
-        for job in jobs:
-            self._do(job)
+        if jobs:
+            with self._held(list(jobs)) as held:
+                while held:
+                    self._do(held[0])
+                    del held[0]
         return len(jobs)
+
+    @contextmanager
+    def _held(self, jobs: list[Job]) -> Iterator[list[Job]]:
+        """Hold the leases of the jobs in a list for as long as they are in it and this process lives."""
+        over = threading.Event()
+
+        def hold() -> None:
+            while not over.wait(self._lease.total_seconds() / 3):
+                try:
+                    for job in list(jobs):
+                        renew(self.store, job, lease=self._lease)
+                except SQLAlchemyError as error:
+                    _log.warning("leases not renewed", error=type(error).__name__)
+
+        thread = threading.Thread(target=hold, name=f"leases of {self.name}", daemon=True)
+        thread.start()
+        try:
+            yield jobs
+        finally:
+            over.set()
 
     def _do(self, job: Job) -> None:
         if job.attempts > self._schedule(job).attempts:

@@ -24,6 +24,9 @@ from serving.logs import get_log
 FLUSHED_EVERY = 1.0
 """Seconds for which reads may wait."""
 
+PEOPLE = frozenset({"lead", "contact"})
+"""Record types whose records stand for people."""
+
 _MOST_WAITING = 1_000
 _PURGED_EVERY = 3600.0
 

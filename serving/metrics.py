@@ -16,6 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from crm_core.changes import Change, Cursor
+from crm_core.jobs import measure_queue
 from crm_core.rescoring import CURSOR
 from crm_core.store import Store
 from serving.champions import RECORD_TYPE_OF, Champions
@@ -136,5 +137,19 @@ def _waiting(session: Session) -> Iterable[Metric]:
     yield waiting
 
 
-STATE_OF_STORE: list[Callable[[Session], Iterable[Metric]]] = [_waiting]
+def _jobs(session: Session) -> Iterable[Metric]:
+    """Count jobs that are not done, and tell when the oldest of them was due."""
+    count = GaugeMetricFamily("crm_jobs", "Jobs that are waiting, running or dead", labels=("kind", "state"))
+    oldest = GaugeMetricFamily(
+        "crm_jobs_oldest_timestamp_seconds", "When the oldest of them was due", labels=("kind", "state")
+    )
+    for depth in measure_queue(session):
+        labels = (depth.kind, depth.state)
+        count.add_metric(labels, depth.count)
+        oldest.add_metric(labels, depth.oldest_run_at.timestamp())
+    yield count
+    yield oldest
+
+
+STATE_OF_STORE: list[Callable[[Session], Iterable[Metric]]] = [_waiting, _jobs]
 """What is read from the store: each returns gauges."""

@@ -133,7 +133,7 @@ def read_history(store: Store, task: str, at: datetime | None = None) -> dict[st
             ends: Sequence[datetime | None] = [_served_until(session, row) for row in rows]
         else:
             rows = list_promotions(session, task)
-            ends = [None, *(row.promoted_at for row in rows[:-1])]
+            ends = [None, *(row.promoted_at for row in rows)][: len(rows)]
         return {
             "task": task,
             "at": None if at is None else at.isoformat(),

@@ -18,6 +18,7 @@ from serving.shadowing import LoadChallenger
 
 if TYPE_CHECKING:
     from features.feature_set import FeatureSet
+    from features.supposed import Supposed
     from models.bundle import ModelBundle
     from models.registry import Registry
     from models.what_if import WhatIf
@@ -44,6 +45,12 @@ class BundleScorer:
         from models.scoring import score_records
 
         return score_records(store, self.bundle, ids, as_of)
+
+    def score_supposed(self, store: Store, supposed: Supposed, as_of: datetime) -> NewPrediction | None:
+        """Return what a record that does not exist would get; nothing is written."""
+        from models.scoring import score_supposed
+
+        return score_supposed(store, self.bundle, supposed, as_of)
 
     def what_would_change(self, store: Store, record_id: int, as_of: datetime) -> WhatIf:
         """Return what goes with another score of a record; nothing is written."""

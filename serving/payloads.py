@@ -7,7 +7,15 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, PlainSerializer
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+)
 
 from crm_core.access import Reader
 from crm_core.opting_out import list_opted_out
@@ -18,7 +26,21 @@ from crm_core.worth import money_at_risk, readable_worth
 
 BIGGEST = 2**63 - 1
 
-Id = Annotated[int, Field(ge=1, le=BIGGEST)]
+
+def as_whole(value: object) -> object:
+    """JSON knows one kind of number: 1.0 is a whole one."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def whole(least: int, most: int) -> Any:  # noqa: ANN401  a type, made at run time
+    """Return the type of a whole number, however it is written, between two bounds."""
+    return Annotated[int, Field(ge=least, le=most), BeforeValidator(as_whole)]
+
+
+Id = Annotated[int, Field(ge=1, le=BIGGEST), BeforeValidator(as_whole)]
+MAIL_PATTERN = r"^[^@\x00-\x20]+@[^@\x00-\x20]+$"
+"""What every language reads alike; whether mail arrives there, nobody can tell from an address."""
+
 Text = Annotated[str, Field(min_length=1, max_length=300)]
 CustomValue = str | bool | Annotated[int, Field(ge=-BIGGEST, le=BIGGEST)] | float | None
 
@@ -74,7 +96,7 @@ class NewLead(Taken):
 
     name: Annotated[str, Field(min_length=1, max_length=200)] | None = None
     company: Text | None = None
-    email: Annotated[str, Field(min_length=3, max_length=320, pattern=r"^[^@\s]+@[^@\s]+$")] | None = None
+    email: Annotated[str, Field(min_length=3, max_length=320, pattern=MAIL_PATTERN)] | None = None
     phone: Annotated[str, Field(min_length=1, max_length=64)] | None = None
     title: Annotated[str, Field(min_length=1, max_length=200)] | None = None
     source: Annotated[str, Field(min_length=1, max_length=120)] | None = Field(
@@ -85,7 +107,7 @@ class NewLead(Taken):
     campaign: Annotated[str, Field(min_length=1, max_length=200)] | None = None
     industry: Annotated[str, Field(min_length=1, max_length=120)] | None = None
     region: Annotated[str, Field(min_length=1, max_length=120)] | None = None
-    employees: Annotated[int, Field(ge=0, le=100_000_000)] | None = None
+    employees: Annotated[int, Field(ge=0, le=100_000_000), BeforeValidator(as_whole)] | None = None
     owner_id: Id | None = Field(default=None, description="Who is responsible; default the caller if a rep.")
     external_id: Annotated[str, Field(min_length=1, max_length=200)] | None = Field(
         default=None, description="Key in the system it comes from; unique."
@@ -110,7 +132,7 @@ class NewActivity(Taken):
     subject: Text | None = None
     body: Annotated[str, Field(max_length=20_000)] | None = None
     outcome: Annotated[str, Field(min_length=1, max_length=120)] | None = None
-    duration_seconds: Annotated[int, Field(ge=0, le=30 * 86_400)] | None = None
+    duration_seconds: Annotated[int, Field(ge=0, le=30 * 86_400), BeforeValidator(as_whole)] | None = None
     occurred_at: Past | None = Field(default=None, description="When it happened; default now.")
 
 
@@ -216,10 +238,81 @@ class PredictionOut(Outlook):
     cause_change_id: int | None = Field(description="The change that led to it; null: time or a new model.")
 
 
-class PredictionsPage(Given):
+class ChangeOut(Given):
+    """A change between two predictions; `field`, `old` and `new` are null where you may not see them."""
+
+    change_id: int
+    record_type: str
+    record_id: int
+    action: Literal["created", "updated", "deleted", "erased"]
+    field: str | None
+    old: Any
+    new: Any
+    occurred_at: Utc
+    recorded_at: Utc
+    source: str
+    by: str | None = Field(description="Who wrote it, by name; null: the program, or an import.")
+
+
+class OtherModelOut(Given):
+    """That another version answered than before, and which promotion put it in charge."""
+
+    before: str
+    after: str
+    promotion_id: int | None
+    promoted_at: Utc | None
+    by: str | None = Field(description="Null: the program, after a training.")
+    reason: str | None
+
+
+class PartsOut(Given):
+    """By how much each moved the probability; they add up to `moved`."""
+
+    time: float = Field(description="With nothing learned since: time, and what became of other records.")
+    data: float = Field(description="What was learned since of the record and what is linked to it.")
+    model: float = Field(description="The other model, asked the same.")
+
+
+class NewestOut(Given):
+    """The newest score of a record as it is stored, and whether it would be another one now."""
+
+    state: Literal["scored", "rank_only", "not_enough_data", "never_scored", "opted_out"]
+    prediction: PredictionOut | None = Field(description="Null where there is none, or none is told.")
+    age_seconds: float | None = Field(description="Since the instant it was asked from.")
+    fresh: bool = Field(description="Nothing is known that makes it another one now, but for time.")
+    stale_because: list[Literal["data", "model"]] = Field(
+        description="`data`: something that a feature reads was learned since; `model`: another one serves."
+    )
+
+
+class CauseOut(Given):
+    """Why a prediction is what it is, next to the one before it."""
+
+    kinds: list[Literal["first", "data", "model", "time"]] = Field(
+        description=(
+            "`data`: something that a feature reads was changed or learned since; `model`: another version "
+            "answered; `time`: neither; `first`: nothing was said before."
+        )
+    )
+    changes: list[ChangeOut] = Field(description="The newest of them, of records that you see.")
+    changes_count: int = Field(description="How many there were in all.")
+    model: OtherModelOut | None
+    moved: float | None = Field(description="The probability less that of the one before; null without one.")
+    parts: PartsOut | None = Field(description="Only where `parts` was asked for, and it is known.")
+    unknown: str | None = Field(description="Why the parts are not known, where they were asked for.")
+
+
+class HistoryEntry(PredictionOut):
+    """One stored answer of one model, and why it is another than the one before."""
+
+    cause: CauseOut
+
+
+class ScoreHistory(Given):
     """Predictions of a record, newest first."""
 
-    items: list[PredictionOut]
+    items: list[HistoryEntry]
+    next_cursor: str | None = Field(description="Ask with it for the next page; null on the last.")
 
 
 class Problem(BaseModel):
@@ -290,7 +383,7 @@ def prediction_out(reader: Reader, prediction: Prediction) -> PredictionOut:
     return PredictionOut.model_validate(
         {
             **given,
-            "reasons": _reasons(reader, prediction),
+            "reasons": reasons_out(reader, prediction),
             "within": horizons_out(prediction),
             "money_at_risk": money_at_risk(prediction.probability, worth),
         }
@@ -310,7 +403,8 @@ def horizons_out(prediction: Prediction | None) -> list[Horizon]:
     ]
 
 
-def _reasons(reader: Reader, told: Prediction | Lead | Deal | Account) -> list[Reason] | None:
+def reasons_out(reader: Reader, told: Prediction | Lead | Deal | Account) -> list[Reason] | None:
+    """Return the reasons that may be told; None where there are none, or they are hidden."""
     if told.reasons is None or not reader.may_read_field(told.record_type, "reasons"):
         return None
     return [Reason.model_validate(reason) for reason in reader.readable_reasons(told.reasons)]
@@ -321,7 +415,7 @@ def shown_of(reader: Reader, record: Lead | Deal | Account, newest: Prediction |
     if record.scored_at is None or not reader.may_read_field(record.record_type, "probability"):
         return None
     return Shown(
-        state=_state(record),
+        state=state_of(record),
         within=horizons_out(newest),
         expected_days=newest.expected_days if newest is not None else None,
         probability=record.probability,
@@ -329,13 +423,14 @@ def shown_of(reader: Reader, record: Lead | Deal | Account, newest: Prediction |
         score=record.score,
         grade=record.grade,
         trend=record.trend,
-        reasons=_reasons(reader, record) or [],
+        reasons=reasons_out(reader, record) or [],
         scored_at=record.scored_at,
         model_version=record.model_version,
     )
 
 
-def _state(record: Lead | Deal | Account) -> Literal["scored", "rank_only", "not_enough_data"]:
+def state_of(record: Lead | Deal | Account | Prediction) -> Literal["scored", "rank_only", "not_enough_data"]:
+    """Return in a word what is known of a record that was scored."""
     if record.probability is not None:
         return "scored"
     return "rank_only" if record.score is not None else "not_enough_data"

@@ -14,6 +14,7 @@ from waitress.server import BaseWSGIServer, create_server
 
 from crm_core.errors import SettingsError
 from crm_core.store import Store
+from serving.alerting import alerting_loop
 from serving.app import LONGEST_BODY, create_app
 from serving.champions import Champions
 from serving.connectors.scheduled import schedule_all
@@ -43,6 +44,7 @@ def serve(settings: Settings, store: Store, *, ready: Callable[[str], None]) -> 
     if settings.rescoring:
         thread = RescoringThread(make_rescorer(settings, store, champions, busy=traffic.was_busy))
     jobs = Jobs(settings, store) if settings.job_threads else None
+    alerting = alerting_loop(settings, store)
     sockets: dict[int, Any] = {}
     app = create_app(settings, store, champions, thread, jobs)
     journal = app.extensions["crm"].journal
@@ -53,6 +55,8 @@ def serve(settings: Settings, store: Store, *, ready: Callable[[str], None]) -> 
     if jobs is not None:
         schedule_all(settings, store)
         jobs.start()
+    if alerting is not None:
+        alerting.start()
     journal.start()
     port = next(each.effective_port for each in sockets.values() if isinstance(each, BaseWSGIServer))
     _log.info("serving", host=settings.host, port=port, rescoring=thread is not None)
@@ -62,6 +66,8 @@ def serve(settings: Settings, store: Store, *, ready: Callable[[str], None]) -> 
     finally:
         if thread is not None:
             thread.stop()
+        if alerting is not None:
+            alerting.stop()
         if jobs is not None:
             jobs.stop()
         server.close()

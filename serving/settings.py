@@ -6,6 +6,7 @@ import ipaddress
 import os
 import re
 import zoneinfo
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -101,6 +102,44 @@ class Settings(BaseSettings):
     )
     mail_from: str | None = Field(
         default=None, validate_default=True, description="Address that mails come from; needed to send any."
+    )
+    alerting: bool = Field(default=True, description="Raise alerts inside `crm serve`.")
+    alert_churn_level: float = Field(
+        default=0.3, description="Probability of leaving from which a customer raises an alert.", gt=0, le=1
+    )
+    alert_churn_money: Decimal | None = Field(
+        default=None,
+        description="Money at risk, in any currency, from which a customer raises an alert even below that.",
+        gt=0,
+    )
+    alert_least_money: Decimal = Field(
+        default=Decimal(0),
+        description="Customers with less money at risk than this, as far as it is known, raise no alert.",
+        ge=0,
+    )
+    alert_churn_jump: float = Field(
+        default=0.15, description="Rise of the probability of leaving that raises an alert.", gt=0, le=1
+    )
+    alert_contract_days: int = Field(
+        default=60, description="Days before the end of a contract from which its renewal is watched.", ge=1
+    )
+    alert_renewal_below: float = Field(
+        default=0.8,
+        description="Probability of renewal below which a contract's end raises an alert.",
+        gt=0,
+        le=1,
+    )
+    alert_deal_fall: float = Field(
+        default=0.15, description="Fall of a deal's probability that raises an alert.", gt=0, le=1
+    )
+    alert_deal_grades: int = Field(
+        default=2, description="Grades that a deal must lose to raise an alert.", ge=1, le=3
+    )
+    alert_days: int = Field(
+        default=7,
+        description="Days back to what was said then, that rises and falls are measured from.",
+        ge=1,
+        le=90,
     )
     webhook_allow_http: bool = Field(
         default=False, description="Send webhooks and other requests to `http://` addresses, too."

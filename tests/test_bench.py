@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests import postgres
-from tests.bench import bench_bulk
+from tests.bench import bench_bulk, bench_writing_back
 from tests.bench.__main__ import all_benchmarks
 from tests.bench.harness import (
     Aspect,
@@ -164,3 +164,9 @@ def test_every_benchmark_has_a_name_of_its_own() -> None:
     names = [benchmark.name for benchmark in all_benchmarks()]
 
     assert len(names) == len(set(names)) > 0
+
+
+def test_all_ways_to_write_scores_back_leave_the_same(tmp_path: Path) -> None:
+    contest = bench_writing_back.writing_back(tmp_path, database="sqlite", size=1_000)
+    assert min(*figures(contest.ours()), *figures(contest.peer())) > 0  # each has checked what it left
+    contest.close()

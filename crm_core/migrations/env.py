@@ -6,9 +6,11 @@ from alembic import context
 
 from crm_core import (  # noqa: F401  their tables belong to Base
     access,
+    alerts,
     changes,
     connections,
     duplicates,
+    feedback,
     fields,
     idempotency,
     jobs,
@@ -21,6 +23,7 @@ from crm_core import (  # noqa: F401  their tables belong to Base
     sessions,
     shadows,
     tokens,
+    webhooks,
 )
 from crm_core.migrations import VERSION_TABLE
 from crm_core.records import Base

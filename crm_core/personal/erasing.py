@@ -14,10 +14,13 @@ from sqlalchemy.orm import Session
 from crm_core import search_index
 from crm_core.access import check_may_handle_people
 from crm_core.addresses import mail_key, phone_key
+from crm_core.alerts import LONGEST_NOTE, AlertAction
 from crm_core.bulk import refresh_held
 from crm_core.changes import Action, Change
 from crm_core.errors import StoreBusyError
+from crm_core.feedback import ScoreFeedback, forget_texts
 from crm_core.idempotency import forget_bodies
+from crm_core.jobs import LONGEST_ERROR, Job
 from crm_core.opting_out import hide_scores
 from crm_core.personal.people import ERASED, PERSON_TYPES, Person, find_person, get_record
 from crm_core.personal.scope import (
@@ -25,6 +28,7 @@ from crm_core.personal.scope import (
     Ids,
     add_ids,
     belongings,
+    list_notes,
     listed,
     make_scrubber,
     mentions,
@@ -159,11 +163,14 @@ class _Eraser:
         files = self._count_files()
         self._delete()
         emptied = self._empty(self._own)
-        scrubbed = self._scrub_records(add_ids(others, people))
+        scrubbed = self._scrub_records(add_ids(others, people)) + self._scrub_notes()
         self._empty(people)
         changes = self._empty_log(add_ids(people, self._own)) + self._scrub_log(add_ids(others, people))
         predictions = self._empty_reasons(people) + self._scrub_reasons(others)
+        forget_texts(self._session, "lead", self._person.leads)
+        self._scrub_feedback()
         forget_bodies(self._session)
+        self._scrub_jobs()
         self._finish()
         return Erasure(
             records=tuple(self._person.records()),
@@ -215,6 +222,17 @@ class _Eraser:
                 values = self._scrubbed(record_type, row, [name for name in names if name not in theirs])
                 count += self._write(record_type, row["id"], values) and not own
                 self._keep(record_type, row, theirs)
+        return count
+
+    def _scrub_notes(self) -> int:
+        """Take the person out of the notes on alerts; return how many lost something."""
+        count = 0
+        for action_id, _, near, note in list_notes(self._session, self._near):
+            left = self._scrubber.scrub_value(note, near=near)
+            if left != note:
+                values = {"note": left[:LONGEST_NOTE]}
+                self._session.execute(update(AlertAction).where(AlertAction.id == action_id).values(values))
+                count += 1
         return count
 
     def _scrubbed(self, record_type: str, row: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
@@ -356,6 +374,32 @@ class _Eraser:
                         )
                         count += 1
         return count
+
+    def _scrub_feedback(self) -> None:
+        """Take the person out of what was said of scores, whatever it is about."""
+        told = ScoreFeedback.text.is_not(None)
+        query = select(
+            ScoreFeedback.id, ScoreFeedback.text, ScoreFeedback.record_type, ScoreFeedback.record_id
+        )
+        for feedback_id, said, record_type, record_id in self._session.execute(query.where(told)).all():
+            near = record_id in self._near.get(record_type, ())
+            scrubbed = self._scrubber.scrub_value(said, near=near)
+            if scrubbed != said:
+                changed = update(ScoreFeedback).where(ScoreFeedback.id == feedback_id)
+                self._session.execute(changed.values(text=scrubbed))
+
+    def _scrub_jobs(self) -> None:
+        """Take the person out of mails, webhooks and other work that is to be done or was."""
+        for job_id, payload, error in self._session.execute(
+            select(Job.id, Job.payload, Job.last_error)
+        ).all():
+            scrubbed = self._scrubber.scrub_value(payload), self._scrubber.scrub_value(error)
+            if scrubbed != (payload, error):
+                values = {"payload": scrubbed[0], "last_error": scrubbed[1] and scrubbed[1][:LONGEST_ERROR]}
+                self._session.execute(
+                    update(Job).where(Job.id == job_id).values(values),
+                    execution_options={"synchronize_session": False},
+                )
 
     def _finish(self) -> None:
         """Leave a row in the log for each record concerned, and take what it said out of the index."""

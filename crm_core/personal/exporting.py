@@ -12,11 +12,13 @@ from sqlalchemy import select
 
 from crm_core.access import Reader, check_may_handle_people
 from crm_core.changes import Action, Change
+from crm_core.feedback import ScoreFeedback
 from crm_core.personal.people import PERSON_TYPES, Person, find_person
 from crm_core.personal.scope import (
     IDENTITY,
     Ids,
     belongings,
+    list_notes,
     listed,
     make_scrubber,
     mentions,
@@ -40,6 +42,7 @@ def export_person(
     - `records`: the leads and contacts that stand for them, merged and deleted ones too; `belongings`: what
       was done with them and said about them; `related`: the companies, deals and tickets they have a part in;
     - `changes`: what the log says of all of these but `related`; `predictions`: what models said of them;
+    - `feedback`: what people said of that, and whatever they said of other scores that names them;
     - `mentions`: texts elsewhere that name them, one field each.
 
     Fields that the reader may not see are named in `withheld`. Raises AccessDeniedError for a role that may
@@ -91,6 +94,7 @@ class _Export:
             "related": list(self._names(related)),
             "changes": [*self._changes(self._people), *self._changes(self._own)],
             "predictions": list(self._predictions()),
+            "feedback": list(self._feedback()),
             "mentions": list(self._mentions()),
         }
 
@@ -157,6 +161,23 @@ class _Export:
                 "reasons": self._reader.readable_reasons(row.reasons or ()),
             }
 
+    def _feedback(self) -> Iterator[dict[str, Any]]:
+        scrubber = make_scrubber(self._session, self._person, self._near)
+        for row in self._session.scalars(select(ScoreFeedback).order_by(ScoreFeedback.id)):
+            theirs = row.record_type == "lead" and row.record_id in self._person.leads
+            near = row.record_id in self._near.get(row.record_type, ())
+            if theirs or (row.text and scrubber.scrub_value(row.text, near=near) != row.text):
+                yield {
+                    "record_type": row.record_type,
+                    "id": row.record_id,
+                    "prediction_id": row.prediction_id,
+                    "verdict": row.verdict,
+                    "reason": row.reason,
+                    "text": row.text,
+                    "given_at": row.given_at.isoformat(),
+                    "user_id": row.user_id,
+                }
+
     def _mentions(self) -> Iterator[dict[str, Any]]:
         """Yield the texts that would lose something if the person were erased."""
         scrubber = make_scrubber(self._session, self._person, self._near)
@@ -181,6 +202,10 @@ class _Export:
                             "field": name,
                             "text": value,
                         }
+
+        for _, alert_id, near, note in list_notes(self._session, self._near):
+            if scrubber.scrub_value(note, near=near) != note:
+                yield {"record_type": "alert", "id": alert_id, "field": "note", "text": note}
 
     def _readable(self, record_type: str) -> Collection[str]:
         theirs = IDENTITY.get(record_type, frozenset())

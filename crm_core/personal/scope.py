@@ -10,6 +10,7 @@ from sqlalchemy import ColumnElement, String, Text, or_, select, type_coerce
 from sqlalchemy.orm import Session
 
 from crm_core.addresses import person_key
+from crm_core.alerts import Alert, AlertAction
 from crm_core.changes import Action, Change
 from crm_core.columns import Json
 from crm_core.grams import fold, is_ideograph
@@ -154,6 +155,14 @@ def _unsearched(session: Session, record_type: str, texts: Collection[str]) -> I
     names = set(text_columns(record_type)) - {*SEARCHED[record_type], "reasons"}
     said = [_contains(columns[name], text) for name in sorted(names) for text in texts]
     return session.scalars(select(model.id).where(or_(*said))) if said else ()
+
+
+def list_notes(session: Session, near: Ids) -> Iterator[tuple[int, int, bool, str]]:
+    """Yield every note on an alert: its id, the alert's, whether that is about a record nearby, the text."""
+    query = select(AlertAction.id, Alert.id, Alert.record_type, Alert.record_id, AlertAction.note)
+    query = query.join(Alert, Alert.id == AlertAction.alert_id).where(AlertAction.note.is_not(None))
+    for action_id, alert_id, record_type, record_id, note in session.execute(query).all():
+        yield action_id, alert_id, record_id in near.get(record_type, ()), note or ""
 
 
 def _contains(column: Any, text: str) -> ColumnElement[bool]:  # noqa: ANN401  any text or JSON column

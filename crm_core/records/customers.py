@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import date, datetime
 
-from sqlalchemy import ForeignKey, Index, String
+from sqlalchemy import ForeignKey, Index, String, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from crm_core.columns import Day, Instant
@@ -70,7 +70,7 @@ class Lead(Owned, Scored, Person, Mergeable, Record):
     title: Mapped[str | None] = mapped_column(String(200))
     source: Mapped[str | None] = mapped_column(String(120))
     campaign: Mapped[str | None] = mapped_column(String(200), comment="as the source named it")
-    campaign_id: Mapped[int | None] = mapped_column(ForeignKey("campaigns.id"), index=True)
+    campaign_id: Mapped[int | None] = mapped_column(ForeignKey("campaigns.id"))
     territory: Mapped[str | None] = mapped_column(String(120))
     industry: Mapped[str | None] = mapped_column(String(120))
     region: Mapped[str | None] = mapped_column(String(120))
@@ -78,8 +78,20 @@ class Lead(Owned, Scored, Person, Mergeable, Record):
     status: Mapped[str] = mapped_column(String(20), default=LeadStatus.OPEN)
     converted_at: Mapped[datetime | None] = mapped_column(Instant)
     disqualified_reason: Mapped[str | None] = mapped_column(String(200))
-    account_id: Mapped[int | None] = mapped_column(ForeignKey("accounts.id"), index=True)
-    contact_id: Mapped[int | None] = mapped_column(ForeignKey("contacts.id"), index=True)
-    deal_id: Mapped[int | None] = mapped_column(ForeignKey("deals.id"), index=True)
+    account_id: Mapped[int | None] = mapped_column(ForeignKey("accounts.id"))
+    contact_id: Mapped[int | None] = mapped_column(ForeignKey("contacts.id"))
+    deal_id: Mapped[int | None] = mapped_column(ForeignKey("deals.id"))
 
-    __table_args__ = (Index("ix_leads_status_probability", "status", "probability"),)
+    __table_args__ = (
+        Index("ix_leads_status_probability", "status", "probability"),
+        # Few open leads have any of these: an index of all would be kept up with every score for nothing.
+        *(
+            Index(
+                f"ix_leads_{link}",
+                link,
+                sqlite_where=text(f"{link} IS NOT NULL"),
+                postgresql_where=text(f"{link} IS NOT NULL"),
+            )
+            for link in ("campaign_id", "account_id", "contact_id", "deal_id")
+        ),
+    )

@@ -20,6 +20,7 @@ from crm_core.errors import InvalidValueError
 from serving.api.blueprint import PREFIX, answer, caller, documented, new_blueprint
 from serving.api.records_schemas import COLLECTIONS
 from serving.changed import list_told, plain_value
+from serving.journal import PEOPLE, note_people
 from serving.payloads import Asked, Given, Utc
 from serving.service import service
 
@@ -77,6 +78,8 @@ def list_changed(query: ChangesQuery) -> Response:
 
 def change_out(reader: Reader, record_type: str, change: Change) -> ChangeOut:
     """Return what is told of a change to somebody who may know of it."""
+    if change.record_type in PEOPLE:
+        note_people(change.record_type, [change.record_id])
     collection = COLLECTIONS[change.record_type]
     folder = collection.path.replace("<string:type>", record_type)
     return ChangeOut(

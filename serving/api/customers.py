@@ -6,17 +6,13 @@ from flask import Response
 from flask_openapi.blueprint import APIBlueprint
 
 from crm_core.access import Reader
-from crm_core.predictions import list_predictions
 from crm_core.records import Account
 from crm_core.tokens import Scope
 from serving.api.blueprint import answer, caller, documented, new_blueprint, requires
 from serving.payloads import (
-    HistoryQuery,
     PredictionOut,
-    PredictionsPage,
     RecordPath,
     prediction_out,
-    predictions_out,
 )
 from serving.scoring_now import get_to_score, score_now
 from serving.service import service
@@ -34,14 +30,3 @@ def score_customer(path: RecordPath) -> Response:
     with running.store.reading() as session:
         given = prediction_out(Reader(session, caller()), made)
     return answer(given)
-
-
-@api.get("/customers/<int:id>/predictions", responses={"200": PredictionsPage, **documented(403, 404)})
-def list_customer_predictions(path: RecordPath, query: HistoryQuery) -> Response:
-    """List what models said of a customer, newest first."""
-    with service().store.reading() as session:
-        reader = Reader(session, caller())
-        customer = reader.get(Account, path.id)
-        found = list_predictions(session, "account", customer.id, limit=query.limit)
-        items = predictions_out(reader, customer, found)
-    return answer(PredictionsPage(items=items))

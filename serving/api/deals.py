@@ -7,7 +7,6 @@ from flask import Response
 from crm_core.access import Reader, check_may_write
 from crm_core.changes import Source
 from crm_core.deals import move_deal
-from crm_core.predictions import list_predictions
 from crm_core.records import Activity, Deal
 from crm_core.tokens import Scope
 from serving.activity_log import get_to_move, log_on
@@ -17,14 +16,11 @@ from serving.api.records import blueprint_of, location_of
 from serving.api.records_given import written_json
 from serving.api.records_schemas import COLLECTIONS
 from serving.payloads import (
-    HistoryQuery,
     NewDealActivity,
     PredictionOut,
-    PredictionsPage,
     RecordPath,
     StageMove,
     prediction_out,
-    predictions_out,
 )
 from serving.scoring_now import get_to_score, score_now
 from serving.service import service, writing
@@ -72,14 +68,3 @@ def score_deal(path: RecordPath) -> Response:
     with running.store.reading() as session:
         given = prediction_out(Reader(session, caller()), made)
     return answer(given)
-
-
-@api.get("/deals/<int:id>/predictions", responses={"200": PredictionsPage, **documented(403, 404)})
-def list_deal_predictions(path: RecordPath, query: HistoryQuery) -> Response:
-    """List what models said of a deal, newest first."""
-    with service().store.reading() as session:
-        reader = Reader(session, caller())
-        deal = reader.get(Deal, path.id)
-        found = list_predictions(session, "deal", deal.id, limit=query.limit)
-        items = predictions_out(reader, deal, found)
-    return answer(PredictionsPage(items=items))

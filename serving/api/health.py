@@ -32,7 +32,7 @@ def get_health() -> Response:
 def get_readiness() -> Response:
     """Tell of each part whether it is ready; 503 if records cannot be read."""
     store = _store()
-    parts = [store, *_around(), *_models()]
+    parts = [store, *_around(), *_models(look=store.ok)]
     if store.ok:
         parts += [*_rescoring(), *_jobs()]
     if not store.ok:
@@ -84,8 +84,10 @@ def _around() -> list[Part]:
     return [Part(name=ping.name, ok=ping.ok, detail=ping.detail) for ping in service().pings.ask()]
 
 
-def _models() -> list[Part]:
+def _models(*, look: bool) -> list[Part]:
     champions = service().champions
+    if look:  # what others promoted is told, too, where nobody has asked for a score since
+        champions.look()
     parts = [
         Part(name=task, ok=task not in champions.troubles, detail=champion.scorer.model_version)
         for task, champion in champions.serving.items()

@@ -12,7 +12,8 @@ from crm_core.access import check_may_operate
 from crm_core.changes import Source
 from crm_core.columns import check_text
 from crm_core.jobs import get_job, list_jobs, measure_queue, revive
-from serving.api.blueprint import answer, caller, documented, new_blueprint
+from crm_core.tokens import Scope
+from serving.api.blueprint import answer, caller, documented, new_blueprint, requires
 from serving.payloads import Asked, Given, Id, Utc
 from serving.service import service, writing
 
@@ -68,6 +69,7 @@ class JobsPage(Given):
 
 
 @api.get("/jobs", responses={"200": JobsPage, **documented(403)})
+@requires(Scope.ADMIN)
 def list_all_jobs(query: JobsQuery) -> Response:
     """List jobs, newest first, and how long the queues are; for administrators."""
     check_may_operate(caller())
@@ -83,6 +85,7 @@ def list_all_jobs(query: JobsQuery) -> Response:
 
 
 @api.get("/jobs/<int:id>", responses={"200": JobOut, **documented(403, 404)})
+@requires(Scope.ADMIN)
 def get_one_job(path: JobPath) -> Response:
     """Read one job; for administrators."""
     check_may_operate(caller())
@@ -91,6 +94,7 @@ def get_one_job(path: JobPath) -> Response:
 
 
 @api.post("/jobs/<int:id>/revive", responses={"200": JobOut, **documented(403, 404)})
+@requires(Scope.ADMIN)
 def revive_one_job(path: JobPath) -> Response:
     """Have a dead job tried again; for administrators."""
     check_may_operate(caller())

@@ -5,18 +5,14 @@ from __future__ import annotations
 from flask import Response
 
 from crm_core.access import Reader
-from crm_core.predictions import list_predictions
 from crm_core.records import Lead
 from crm_core.tokens import Scope
 from serving.api.blueprint import answer, caller, documented, requires
 from serving.api.records import blueprint_of
 from serving.payloads import (
-    HistoryQuery,
     PredictionOut,
-    PredictionsPage,
     RecordPath,
     prediction_out,
-    predictions_out,
 )
 from serving.scoring_now import get_to_score, score_now
 from serving.service import service
@@ -34,14 +30,3 @@ def score_lead(path: RecordPath) -> Response:
     with running.store.reading() as session:
         given = prediction_out(Reader(session, caller()), made)
     return answer(given)
-
-
-@api.get("/leads/<int:id>/predictions", responses={"200": PredictionsPage, **documented(403, 404)})
-def list_lead_predictions(path: RecordPath, query: HistoryQuery) -> Response:
-    """List what models said of a lead, newest first."""
-    with service().store.reading() as session:
-        reader = Reader(session, caller())
-        lead = reader.get(Lead, path.id)
-        found = list_predictions(session, "lead", lead.id, limit=query.limit)
-        items = predictions_out(reader, lead, found)
-    return answer(PredictionsPage(items=items))

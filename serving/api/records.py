@@ -36,7 +36,7 @@ from serving.api.records_schemas import (
     plural_of,
 )
 from serving.api.records_timeline import TimelinePage, TimelineQuery, timeline_out
-from serving.editing import Editor, Kind, get_as, kind_of
+from serving.editing import Editor, Kind, declared_kind, get_as, kind_of
 from serving.paging import Listing, list_page, newest_page
 from serving.payloads import Asked, Id, NewActivity, RecordPath
 from serving.service import service, writing
@@ -84,8 +84,9 @@ class LogQuery(Asked):
 
 def kind_at(session: Session, collection: Collection, path: BaseModel | None) -> Kind:
     """Return which record type a request is about: a declared one stands in its path."""
-    declared = getattr(path, "type", None) if collection.model is CustomRecord else None
-    return kind_of(session, declared or collection.record_type)
+    if collection.model is CustomRecord:
+        return declared_kind(session, str(getattr(path, "type", "")))
+    return kind_of(session, collection.record_type)
 
 
 def sent(body: BaseModel) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Final, Literal
 
 from flask import Response
 from flask_openapi.blueprint import APIBlueprint
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 from sqlalchemy import or_, select
 
 from crm_core.access import check_may_write
@@ -28,8 +28,8 @@ from serving.api.blueprint import answer, caller, documented, new_blueprint
 from serving.api.records import sent
 from serving.api.records_given import records_out
 from serving.api.records_schemas import COLLECTIONS, Collection
-from serving.editing import Editor, Kind, kind_of
-from serving.payloads import Given, Id, Problem, Taken
+from serving.editing import Editor, Kind, declared_kind, kind_of
+from serving.payloads import Given, Id, Problem, Taken, as_whole
 from serving.service import writing
 
 api: APIBlueprint = new_blueprint("batch", "Many writes in one request.")
@@ -52,7 +52,7 @@ class BatchOperation(Taken):
     external_id: Annotated[str, Field(min_length=1, max_length=200)] | None = Field(
         default=None, description="Of the record to upsert."
     )
-    version: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = Field(
+    version: Annotated[int, Field(ge=1, le=2**31 - 1), BeforeValidator(as_whole)] | None = Field(
         default=None, description="The version that the edit was made on; 412 if it is at another one."
     )
     record: dict[str, Any] | None = Field(
@@ -149,9 +149,7 @@ def _do(editor: Editor, operation: BatchOperation) -> _Done:
 def _kind(editor: Editor, name: str) -> Kind:
     session = editor.transaction.session
     if name.startswith(_CUSTOM):
-        kind = kind_of(session, name.removeprefix(_CUSTOM))
-        if kind.model is CustomRecord:
-            return kind
+        return declared_kind(session, name.removeprefix(_CUSTOM))
     if name not in _BY_PATH:
         raise UnknownRecordTypeError(name)
     return kind_of(session, _BY_PATH[name].record_type)

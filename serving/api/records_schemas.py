@@ -26,7 +26,7 @@ from crm_core.search_index import SEARCHED
 from crm_core.sources import LEAD_SOURCES
 from crm_core.validation import CHOICES, RANGES, columns_of
 from serving.editing import FIXED
-from serving.payloads import Asked, CustomValue, Given, Id, Past, Shown, Taken, Utc
+from serving.payloads import MAIL_PATTERN, Asked, CustomValue, Given, Id, Past, Shown, Taken, Utc, whole
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -82,7 +82,7 @@ MoneyIn = Annotated[
     BeforeValidator(_money),
     WithJsonSchema({"type": "string", "pattern": _AMOUNT, "examples": ["99.50"]}),
 ]
-_EMAIL = Annotated[str, Field(min_length=3, max_length=320, pattern=r"^[^@\s]+@[^@\s]+$")]
+_EMAIL = Annotated[str, Field(min_length=3, max_length=320, pattern=MAIL_PATTERN)]
 
 _SPECIAL: dict[str, Any] = {
     "email": _EMAIL,
@@ -189,9 +189,7 @@ def _number(record_type: str, name: str, column: Column[Any]) -> Any:  # noqa: A
     if isinstance(column.type, Float):
         return Annotated[float, Field(ge=low, le=high)]
     most = 2**63 - 1 if isinstance(column.type, BigInteger) else 2**31 - 1
-    return Annotated[
-        int, Field(ge=-most if low is None else int(low), le=most if high is None else int(high))
-    ]
+    return whole(-most if low is None else int(low), most if high is None else int(high))
 
 
 def _words(choices: type[StrEnum]) -> Any:  # noqa: ANN401  as above

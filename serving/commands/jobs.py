@@ -14,6 +14,14 @@ from serving.settings import load_settings
 
 
 @click.group(invoke_without_command=True)
+@click.pass_context
+def jobs(context: click.Context) -> None:
+    """List jobs (mails, webhooks and others), and try again those that could not be done."""
+    if context.invoked_subcommand is None:
+        context.invoke(list_)
+
+
+@jobs.command("list")
 @click.option("--kind", help="Only jobs of this kind, such as mail or webhook.")
 @click.option(
     "--state",
@@ -27,18 +35,8 @@ from serving.settings import load_settings
 )
 @home_option
 @json_option
-@click.pass_context
-def jobs(
-    context: click.Context,
-    kind: str | None,
-    state: str,
-    limit: int,
-    home: Path | None,
-    as_json: bool,  # noqa: FBT001  click gives flags by name
-) -> None:
-    """List jobs: how many are waiting, and those that could not be done (mails, webhooks and others)."""
-    if context.invoked_subcommand is not None:
-        return
+def list_(kind: str | None, state: str, limit: int, home: Path | None, as_json: bool) -> None:  # noqa: FBT001  click gives flags by name
+    """Show how many jobs are waiting, and list those that could not be done, the newest first."""
     from serving.looking_after_jobs import tell_jobs
 
     told = tell_jobs(open_store(load_settings(home=home)), kind=kind, state=state, limit=limit)

@@ -14,7 +14,19 @@ from flask_wtf.csrf import CSRFError, CSRFProtect
 from crm_core.records import User
 from serving.auth import Person, find_person
 from serving.service import service
-from serving.web import customers, deals, entry, finding, forecast, home, leads, models_page, shown_as
+from serving.web import (
+    account,
+    alerts,
+    customers,
+    deals,
+    entry,
+    finding,
+    forecast,
+    home,
+    leads,
+    models_page,
+    shown_as,
+)
 from serving.web.language import LANGUAGES, choose_language, choose_time_zone, gettext
 from serving.web.words import word
 
@@ -48,7 +60,7 @@ def register(app: OpenAPI) -> None:
     for blueprint in app.blueprints.values():
         if isinstance(blueprint, APIBlueprint):
             protection.exempt(blueprint)
-    for part in (home, entry, leads, deals, customers, forecast, finding, models_page):
+    for part in (home, entry, account, leads, deals, customers, alerts, forecast, finding, models_page):
         app.register_blueprint(part.pages)
     app.before_request(_require_login)
     app.register_error_handler(CSRFError, _on_expired_form)
@@ -106,4 +118,5 @@ def _context() -> dict[str, object]:
         "languages": LANGUAGES,
         "now": service().store.clock.now(),
         "word": word,
+        "count_of_bell": alerts.count_of_bell,
     }

@@ -11,18 +11,20 @@ from flask.typing import ResponseReturnValue
 from flask_login import current_user
 
 from crm_core.access import Reader, check_may_write
+from crm_core.alerts import open_alerts_of
 from crm_core.changes import Source
 from crm_core.clock import micros
 from crm_core.errors import InvalidValueError
 from crm_core.pipelines import open_stages
 from crm_core.records import Activity
 from serving.activity_log import log_on
+from serving.alerts import ToldAlert, tell_alerts
 from serving.paging import Listing
 from serving.personal_data import opt_out_for
 from serving.service import page_session, service, wake_rescoring, writing
 from serving.web.beside_score import read_beside
 from serving.web.language import choose_time_zone, gettext
-from serving.web.records import ROWS, Kind, read_sheet, read_shelf
+from serving.web.records import ROWS, Kind, Scored, read_sheet, read_shelf
 
 TIMELINE = "_timeline.html"
 LOGGED_KINDS = ("call", "mail", "meeting", "visit", "note")
@@ -96,8 +98,15 @@ def _render(template: str, kind: Kind, record_id: int, **more: object) -> Respon
         beside=read_beside(reader, sheet.record) if template != TIMELINE else None,
         kinds=LOGGED_KINDS,
         stages=open_stages(),
+        alerts=_alerts(reader, sheet.record) if template == "record.html" else (),
         **more,
     )
+
+
+def _alerts(reader: Reader, record: Scored) -> list[ToldAlert]:
+    """Return the alerts about a record that are not over."""
+    now = service().store.clock.now()
+    return tell_alerts(reader, open_alerts_of(reader, record, now), now)
 
 
 def _log(kind: Kind, record_id: int) -> ResponseReturnValue:

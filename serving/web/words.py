@@ -14,11 +14,31 @@ WORDS: dict[str, dict[str, object]] = {
         "disqualified": _("Disqualified"),
     },
     "deal_status": {"open": _("Open"), "won": _("Won"), "lost": _("Lost")},
+    "alert_kind": {
+        "churn_level": _("Danger of leaving above the level"),
+        "churn_jump": _("Danger of leaving has jumped up"),
+        "contract_end": _("Contract ends soon, renewal in doubt"),
+        "deal_fall": _("Chance to be won has fallen"),
+    },
+    "alert_state": {
+        "open": _("Open"),
+        "acknowledged": _("In hand"),
+        "snoozed": _("Put aside"),
+        "closed": _("Over"),
+    },
     "role": {
         "rep": _("Sales rep"),
         "manager": _("Manager"),
         "analyst": _("Data scientist"),
         "admin": _("Administrator"),
+    },
+    "scope": {
+        "read": _("Reading"),
+        "write": _("Changing records"),
+        "score": _("Scoring now"),
+        "models": _("Models"),
+        "people": _("Personal data: find, export, erase"),
+        "admin": _("Keys and the operation log"),
     },
     "kind": {
         "call": _("Call"),

@@ -64,6 +64,13 @@ class Databases:
         self._folder = folder
         self._server = server
 
+    def make_empty(self) -> str:
+        """Make a database without any table; return its URL."""
+        name = f"bench_{next(_numbers)}"
+        if self._server:
+            self._run(f"CREATE DATABASE {name}")
+        return f"{self._server}/{name}" if self._server else f"sqlite:///{self._folder / name}"
+
     def make(self, like: str | None = None) -> str:
         """Make a database, migrated and with leads or like another one; return its URL."""
         name = f"bench_{next(_numbers)}"

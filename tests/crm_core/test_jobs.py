@@ -23,7 +23,9 @@ from crm_core.jobs import (
     renew,
     revive,
 )
+from crm_core.personal import erase_person
 from crm_core.store import Store
+from tests.factories import make_lead
 
 LEASE = timedelta(minutes=1)
 
@@ -206,6 +208,18 @@ def test_an_error_that_no_database_could_keep_is_kept_all_the_same(store: Store,
     (job,) = take(store)
     assert job.last_error is not None
     assert len(job.last_error) == 500
+
+
+def test_an_erased_person_is_taken_out_of_jobs(store: Store) -> None:
+    told = "Call Wang Fangyuan (fangyuan@uncommon.example) before Friday"
+    with store.transaction() as transaction:
+        lead = make_lead(transaction, name="Wang Fangyuan", email="fangyuan@uncommon.example")
+        enqueue(transaction.session, "mail", {"text": told, "n": 7}, now=transaction.now)
+        erase_person(transaction, record=("lead", lead.id))
+    (job,) = take(store)
+    assert job.payload["n"] == 7
+    assert "angyuan" not in job.payload["text"]
+    assert "before Friday" in job.payload["text"]
 
 
 def test_what_is_not_json_is_refused(store: Store) -> None:

@@ -12,6 +12,7 @@ from sqlalchemy import Column, Connection, MetaData, insert, text
 
 from crm_core import (  # noqa: F401  their tables belong to Base
     access,
+    alerts,
     duplicates,
     jobs,
     logins,
@@ -20,6 +21,7 @@ from crm_core import (  # noqa: F401  their tables belong to Base
     rescoring,
     shadows,
     tokens,
+    webhooks,
 )
 from crm_core.database import open_engine, without_foreign_keys
 from crm_core.errors import StoreNotInitialisedError

@@ -14,12 +14,14 @@ import pytest
 from crm_core.arrays import NO_INSTANT
 from crm_core.changes import Source
 from crm_core.clock import DAY, FixedClock, micros
+from crm_core.predictions import columns_of
 from crm_core.records import Account, Order
 from crm_core.shadows import Match, Shadow, write_shadows
 from crm_core.store import Store
 from features.cohort import open_records, open_records_at
 from features.feature_set import feature_set_for
 from models.building import build_bundle, gather
+from models.bulk_scoring import score_lot
 from models.bundle import ModelBundle
 from models.captured import amounts_of
 from models.churn import CONTRACTS, ORDERS, RHYTHM, TASK, not_gone_yet, rhythm_days
@@ -136,6 +138,8 @@ def test_a_prediction_tells_its_own_horizon_and_what_is_at_risk(
     store = copy_store(shop, tmp_path / "scored.db")
     store.clock = FixedClock(NOW)
     made = score_records(store, bundle, list(range(1, 161)), NOW)
+    in_a_lot = score_lot(store, bundle, list(range(1, 161)), NOW)
+    assert in_a_lot.lists() == columns_of(made, horizon_days=bundle.horizon_days).lists()
     assert 60 < len(made) < 160, "who has stopped long ago is not asked about"
     assert len({one.horizon_days for one in made}) > 3
     for one in made:

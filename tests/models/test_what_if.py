@@ -16,6 +16,7 @@ from sqlalchemy import func, select
 from crm_core.changes import Change, Source
 from crm_core.clock import FixedClock, instant, micros
 from crm_core.errors import FeatureError, NotEnoughDataError
+from crm_core.predictions import columns_of
 from crm_core.records import RECORD_TYPES, Account, Activity, Deal, Lead, Ticket
 from crm_core.store import Store, Transaction
 from features.blocks import columns_from
@@ -27,6 +28,7 @@ from features.supposing import Supposition, suppose
 from features.wording import is_missing
 from models.actions import ACTIONS, Action, Situation
 from models.building import build_bundle, gather
+from models.bulk_scoring import score_lot
 from models.bundle import ModelBundle, load_bundle
 from models.familiar import Familiar, Seen
 from models.fitting import Recipe, Rung
@@ -234,6 +236,15 @@ def test_the_record_as_it_stands_has_its_own_score(
     found = what_would_change(company, bundles[record_type], scored[0].record_id, NOW)
     assert found.probability == pytest.approx(scored[0].probability, abs=1e-15)
     assert found.horizon_days == bundles[record_type].horizon_days
+
+
+@pytest.mark.parametrize("record_type", TASKS)
+def test_a_lot_of_records_of_any_task_is_answered_as_each_alone(
+    company: Store, bundles: Mapping[str, ModelBundle], record_type: str
+) -> None:
+    bundle, ids = bundles[record_type], open_ids(company, record_type)
+    one_by_one = columns_of(score_records(company, bundle, ids, NOW), horizon_days=bundle.horizon_days)
+    assert score_lot(company, bundle, ids, NOW).lists() == one_by_one.lists()
 
 
 @pytest.mark.parametrize("record_type", TASKS)

@@ -124,7 +124,7 @@ def promote(store: Store, models: dict[str, HandMadeModel]) -> Callable[..., Han
 
 @pytest.fixture
 def champions(store: Store, models: dict[str, HandMadeModel]) -> Champions:
-    return Champions(store, lambda task, promotion: models[promotion.model_version])
+    return Champions(store, lambda task, promotion: models[promotion.model_version], look_seconds=0)
 
 
 @pytest.fixture

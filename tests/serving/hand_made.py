@@ -12,6 +12,7 @@ from crm_core.predictions import NewPrediction
 from crm_core.store import Store
 
 if TYPE_CHECKING:
+    from features.supposed import Supposed
     from models.what_if import Hint, WhatIf
 
 
@@ -24,10 +25,16 @@ class HandMadeModel:
     probability: Callable[[int], float | None] = lambda record_id: 0.5
     asked: list[tuple[tuple[int, ...], datetime]] = field(default_factory=list)
     hints: tuple[Hint, ...] = ()
+    supposed: list[Supposed] = field(default_factory=list)
 
     def score(self, store: Store, ids: Sequence[int], as_of: datetime) -> list[NewPrediction]:
         self.asked.append((tuple(ids), as_of))
         return [prediction(record_id, self.probability(record_id)) for record_id in ids]
+
+    def score_supposed(self, store: Store, supposed: Supposed, as_of: datetime) -> NewPrediction | None:
+        self.asked.append(((supposed.record_id,), as_of))
+        self.supposed.append(supposed)
+        return prediction(supposed.record_id, self.probability(supposed.record_id))
 
     def what_would_change(self, store: Store, record_id: int, as_of: datetime) -> WhatIf:
         from models.what_if import WhatIf

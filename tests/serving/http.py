@@ -30,6 +30,7 @@ class Http:
     address: str
     key: str | None = None
     cookies: dict[str, str] = field(default_factory=dict)
+    headers: dict[str, str] = field(default_factory=dict)
 
     def get(self, path: str) -> Answer:
         return self.send("GET", path)
@@ -43,7 +44,9 @@ class Http:
     def send(
         self, method: str, path: str, body: str | None = None, content_type: str | None = None
     ) -> Answer:
-        headers = {"Authorization": f"Bearer {self.key}"} if self.key else {}
+        headers = dict(self.headers)
+        if self.key:
+            headers["Authorization"] = f"Bearer {self.key}"
         if content_type:
             headers["Content-Type"] = content_type
         if self.cookies:

@@ -35,19 +35,35 @@ ALL = "record"
 READS = (
     "GET /{type}/{id}",
     "GET /{type}/{id}/activities",
-    "GET /{type}/{id}/predictions",
     "POST /{type}/{id}/score",
 )
 HINTS = "GET /{type}/{id}/what-would-change"
 """Its path takes leads, deals and customers."""
-CUSTOMER_READS = ("GET /customers/{id}/predictions", "POST /customers/{id}/score")
+SAID = ("GET /{type}/{id}/predictions", "GET /{type}/{id}/score")
+"""So do these."""
+CUSTOMER_READS = ("POST /customers/{id}/score",)
+SCORES = (
+    "POST /{type}/scores",
+    "GET /{type}/{id}/score",
+    "POST /leads/score-hypothetical",
+    "POST /deals/score-hypothetical",
+    "POST /customers/score-hypothetical",
+    "POST /predictions/{id}/feedback",
+    "GET /feedback",
+)
+"""Who may ask is tested with what they answer."""
 WRITES = ("POST /{type}/{id}/activities", "POST /deals/{id}/stage")
 MERGES = ("POST /leads/{id}/merge", "POST /leads/{id}/distinct", "POST /leads/{id}/scoring-opt-out")
 """Their paths take contacts and accounts as well."""
 SEEING = ("GET /search", "GET /duplicates")
 PERSONAL = ("POST /people/find", "POST /people/export", "POST /people/erase")
 ABOUT_MODELS = (
+    "GET /models",
     "GET /models/{task}/history",
+    "GET /models/{task}/versions",
+    "GET /models/{task}/versions/{version}",
+    "POST /models/{task}/promote",
+    "POST /models/{task}/rollback",
     "GET /models/{task}/shadow",
     "GET /predictions/{id}",
     "POST /predictions/{id}/recompute",
@@ -56,6 +72,8 @@ ABOUT_MODELS = (
 """Who may ask is tested with what they answer, in test_explaining and test_worker."""
 KEYS = ("GET /me", "GET /tokens", "POST /tokens", "DELETE /tokens/{id}")
 """Who may ask is tested with what they answer, in test_api_tokens."""
+JOBS = ("GET /jobs", "GET /jobs/{id}", "POST /jobs/{id}/revive")
+"""Who may ask is tested with the jobs."""
 COLLECTIONS = ("GET /{type}", "POST /leads")
 FORECAST = "GET /forecast"
 """Who sees what of it is tested with the forecast."""
@@ -135,10 +153,8 @@ def test_every_operation_is_in_the_matrix(world: World) -> None:
     }
     tried |= {operation.replace("/leads/", "/{type}/") for operation in MERGES}
     tried |= OF_RECORDS | {"GET /metrics"}  # whose keys are tried in test_metrics
-    assert (
-        declared
-        == tried | {HINTS, FORECAST, *SEEING, *PERSONAL, *ABOUT_MODELS, *CUSTOMER_READS, *KEYS} | UNGUARDED
-    )
+    tried |= {HINTS, FORECAST, *SAID, *SCORES, *SEEING, *PERSONAL, *ABOUT_MODELS, *CUSTOMER_READS}
+    assert declared == tried | {*KEYS, *JOBS, "GET /operations"} | UNGUARDED
 
 
 @pytest.mark.parametrize("whose", WHOSE)
@@ -157,8 +173,12 @@ def test_reading(world: World, name: str, whose: str, record_type: str) -> None:
 @pytest.mark.parametrize("name", SEES)
 @pytest.mark.parametrize("record_type", ["leads", "deals", "customers"])
 def test_hints(world: World, name: str, whose: str, record_type: str) -> None:
-    status = world.call(name, HINTS.replace("{type}", record_type), world.ids[record_type][whose])
+    record_id = world.ids[record_type][whose]
+    status = world.call(name, HINTS.replace("{type}", record_type), record_id)
     assert status == (409 if whose in SEES[name] else 404)  # there is no model
+    for operation in SAID:
+        status = world.call(name, operation.replace("{type}", record_type), record_id)
+        assert status == (200 if whose in SEES[name] else 404)
 
 
 @pytest.mark.parametrize("whose", WHOSE)

@@ -43,11 +43,23 @@ ABOUT_PEOPLE: dict[str, dict[str, Any]] = {
 }
 """Write endpoints whose bodies have no text and no instant, with a body that is accepted."""
 
+ABOUT_SCORES: dict[str, dict[str, Any]] = {
+    "/api/v1/leads/scores": {"ids": [1]},
+    "/api/v1/leads/score-hypothetical": {"company": "Neu GmbH"},
+    "/api/v1/deals/score-hypothetical": {"stage": "needs"},
+    "/api/v1/customers/score-hypothetical": {"name": "Neu AG"},
+    "/api/v1/predictions/1/feedback": {"verdict": "right"},
+    "/api/v1/models/lead_scoring/promote": {"version": "lead_scoring-1", "reason": "better"},
+    "/api/v1/models/lead_scoring/rollback": {"reason": "worse"},
+}
+"""Calls about scores and models whose bodies would be read, with such a body."""
+
 WITHOUT_BODY = {
     "/api/v1/leads/{id}/score",
     "/api/v1/deals/{id}/score",
     "/api/v1/customers/{id}/score",
     "/api/v1/predictions/{id}/recompute",
+    "/api/v1/jobs/{id}/revive",
 }
 
 TEXT = {"/api/v1/leads": "name", "/api/v1/deals/1/stage": "stage"}
@@ -201,11 +213,31 @@ def test_every_write_endpoint_is_tried(client: FlaskClient) -> None:
     }
     known = {path.replace("/1/", "/{id}/") for path in WRITES} | WITHOUT_BODY
     known |= {path.replace("/leads/1/", "/{type}/{id}/") for path in ABOUT_PEOPLE}
+    known |= {path.replace("/1/", "/{id}/").replace("/lead_scoring/", "/{task}/") for path in ABOUT_SCORES}
     known |= {
         f"/api/v1{operation.split(' ')[1]}" for operation in OF_RECORDS if not operation.startswith("GET")
     }
     known |= {"/api/v1/tokens", "/api/v1/tokens/{id}"}  # tried in test_api_tokens
+    known = {path.replace("/leads/scores", "/{type}/scores") for path in known}
+    known |= {path for path in written if path.startswith(("/api/v1/webhooks", "/api/v1/jobs/"))}
+    # tried in test_webhooks and test_jobs
     assert written == known
+
+
+@pytest.mark.parametrize("path", ABOUT_SCORES)
+def test_bad_bodies_about_scores(client: FlaskClient, store: Store, cast: Cast, path: str) -> None:
+    before = dump(store)
+    for bad in (each for each in BAD if each.text is None):
+        content_type = {"content_type": bad.content_type} if bad.content_type else {}
+        body = bad.body
+        if body is None:
+            body = json.dumps({**ABOUT_SCORES[path], **(bad.more or {})}).encode()
+        answer = client.post(path, data=body, headers=cast.header("Adam"), **content_type)
+        slug, status = bad.slug, bad.status
+        if slug == "future-event" and not path.endswith("hypothetical"):
+            slug, status = "invalid-request", 422
+        check_problem(answer, status, slug)
+    assert dump(store) == before
 
 
 @pytest.mark.parametrize("path", ABOUT_PEOPLE)

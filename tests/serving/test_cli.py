@@ -95,9 +95,10 @@ def test_nobody_asks_from_the_future(tmp_path: Path, command: str) -> None:
     assert "expected an instant up to now" in refused.stderr
 
 
-def test_all_tasks_that_can_be_done_are_done_and_none_is_a_refusal(tmp_path: Path) -> None:
+@pytest.mark.parametrize("command", ["score", "rescore"])
+def test_all_tasks_that_can_be_done_are_done_and_none_is_a_refusal(tmp_path: Path, command: str) -> None:
     run("init", "--home", tmp_path)
-    refused = run("score", "all", "--home", tmp_path)
+    refused = run(command, "all", "--home", tmp_path)
     assert refused.exit_code == 1
     assert refused.stderr.count("left out: no champion") == 3
 

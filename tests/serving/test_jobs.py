@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import itertools
+import json
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy import func, select
 
 from crm_core.clock import FixedClock
 from crm_core.errors import HopelessJobError, JobError
-from crm_core.jobs import Job, enqueue, get_job, list_jobs
+from crm_core.jobs import Job, claim, enqueue, get_job, list_jobs
 from crm_core.store import Store
+from serving.cli import main
 from serving.job_handlers import Jobs
 from serving.jobs import KEPT_DONE, Backoff, JobRunner, Steps
 from serving.settings import Settings
@@ -51,7 +56,7 @@ def raising(error: Exception) -> Callable[[Store, Job], None]:
     return handler
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 def test_three_runners_that_fail_and_die_do_a_thousand_jobs(store: Store, tmp_path: Path) -> None:
     add(store, "unreliable", MANY)
     seeds = itertools.count(1)
@@ -78,7 +83,7 @@ def test_three_runners_that_fail_and_die_do_a_thousand_jobs(store: Store, tmp_pa
     ]
     by_state = select(Job.state, func.count()).group_by(Job.state)
     with store.reading() as session:
-        states = dict(row._tuple() for row in session.execute(by_state))
+        states = {row[0]: row[1] for row in session.execute(by_state)}
     assert states == {"done": MANY}
     assert set(effects) == set(range(MANY))
     assert len(effects) > MANY, "some effects happen twice: handlers must bear it"
@@ -141,6 +146,31 @@ def test_a_job_that_kills_its_process_every_time_is_dead_in_the_end(store: Store
         "dead",
         "the process ended while it worked on this",
     )
+
+
+def test_a_job_that_takes_longer_than_its_lease_is_not_done_by_another_meanwhile(
+    store: Store, clock: FixedClock
+) -> None:
+    add(store, count=2)
+    lease = timedelta(milliseconds=60)
+    taken: list[Job] = []
+
+    def take_long(store: Store, job: Job) -> None:
+        for _ in range(3):
+            clock.advance(lease / 2)
+            wait_for(lambda: (job_of(store, job.id).leased_until or clock.now()) >= clock.now() + lease)
+        taken.extend(claim(store, ["test"], by="another", lease=lease, limit=10))
+
+    JobRunner(store, {"test": take_long}, lease=lease, at_once=2).run_once()
+    assert taken == []
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    for _ in range(2_000):
+        if condition():
+            return
+        time.sleep(0.005)
+    pytest.fail("it did not come true within 10 s")
 
 
 def test_a_bad_job_does_not_hold_up_the_others(store: Store) -> None:
@@ -223,3 +253,32 @@ def test_readiness_tells_of_jobs_and_that_mail_is_off(app: Flask, dead: int) -> 
     parts = {part["name"]: part for part in app.test_client().get("/readyz").get_json()["parts"]}
     assert "CRM_SMTP_HOST is not set" in parts["mail"]["detail"]
     assert parts["jobs"] == {"name": "jobs", "ok": True, "detail": "0 due, 1 dead"}
+
+
+def test_metrics_tell_how_long_the_queue_is(app: Flask, cast: Cast, dead: int) -> None:
+    text = app.test_client().get("/metrics", headers=cast.header("Adam")).get_data(as_text=True)
+    assert 'crm_jobs{kind="test",state="dead"} 1.0' in text
+
+
+# ------------------------------------------------------------------------------------------- from a shell
+
+
+def test_dead_jobs_are_listed_and_revived_from_a_shell(home: Path) -> None:
+    def crm(*words: str) -> Any:
+        return json.loads(CliRunner().invoke(main, [*words, "--home", str(home), "--json"]).stdout)
+
+    crm("init")
+    store = Store(f"sqlite:///{home / 'crm.db'}")
+    first, second = add(store, count=2)
+    JobRunner(store, {"test": raising(HopelessJobError("no such mailbox"))}, at_once=2).run_once()
+    listed = crm("jobs", "list")
+    assert [job["id"] for job in listed["jobs"]] == [second, first]
+    assert listed["queue"][0]["count"] == 2
+    assert crm("jobs", "revive", str(first)) == {"revived": [first]}
+    assert crm("jobs", "revive", "--kind", "test") == {"revived": [second]}
+    assert crm("jobs", "list")["jobs"] == []
+    store.close()
+
+
+def test_reviving_needs_to_be_told_what(home: Path) -> None:
+    assert CliRunner().invoke(main, ["jobs", "revive", "--home", str(home)]).exit_code == 2

@@ -176,6 +176,27 @@ def test_a_part_that_is_refused_undoes_only_itself(app: Flask, store: Store, cas
         assert list(session.scalars(select(Lead.name))) == ["Kept"]
 
 
+def test_every_way_of_writing_a_record_is_done_once(client: FlaskClient, store: Store, cast: Cast) -> None:
+    lead_id = send(client, cast).get_json()["id"]
+    headers = cast.header("Adam")
+    batch = {"operations": [{"op": "create", "type": "leads", "record": {"name": name}} for name in "ab"]}
+    calls: list[tuple[str, str, Any]] = [
+        ("POST", "/api/v1/batch", batch),
+        ("PATCH", f"/api/v1/leads/{lead_id}", {"name": "Li Na"}),
+        ("DELETE", f"/api/v1/leads/{lead_id}", None),
+    ]
+    for number, (method, path, body) in enumerate(calls):
+        keyed = {**headers, once.HEADER: f"key-{number}"}
+        first = client.open(path, method=method, json=body, headers=keyed)
+        assert first.status_code < 300, first.text
+        before = count(store, Change)
+        again = client.open(path, method=method, json=body, headers=keyed)
+        assert (again.status_code, again.data) == (first.status_code, first.data), path
+        assert again.headers.get("ETag") == first.headers.get("ETag")
+        assert (again.headers[once.REPLAYED], count(store, Change)) == ("true", before)
+    assert count(store) == 3
+
+
 def test_reading_and_scoring_take_no_key(client: FlaskClient) -> None:
     paths = client.get("/api/openapi.json").get_json()["paths"]
     taking = {

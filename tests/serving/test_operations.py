@@ -90,7 +90,9 @@ def test_a_list_is_one_row_with_all_that_it_showed(
     assert listed(client, cast, "record_type=lead&record_id=1000") == []
 
 
-@pytest.mark.parametrize("path", ["/api/v1/search?q=Fangda", "/api/v1/duplicates?record_type=lead"])
+@pytest.mark.parametrize(
+    "path", ["/api/v1/search?q=Fangda", "/api/v1/duplicates?record_type=lead", "/api/v1/changes"]
+)
 def test_finding_somebody_is_reading(client: FlaskClient, cast: Cast, leads: list[Lead], path: str) -> None:
     shown = client.get(path, headers=cast.header("Ana")).get_json()
     assert shown.get("items") or shown.get("pairs")

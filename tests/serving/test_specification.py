@@ -59,7 +59,7 @@ def test_problems_are_documented_as_problems(document: dict[str, Any]) -> None:
 def test_calls_about_scores_may_be_refused_to_a_role(document: dict[str, Any], kind: str) -> None:
     paths = document["paths"]
     assert "403" in paths[f"/api/v1/{kind}/{{id}}/score"]["post"]["responses"]
-    assert "403" in paths[f"/api/v1/{kind}/{{id}}/predictions"]["get"]["responses"]
+    assert "403" in paths["/api/v1/{type}/{id}/predictions"]["get"]["responses"]
 
 
 def test_every_path_of_the_application_below_the_prefix_is_documented(

@@ -8,7 +8,7 @@ from alembic import op
 import crm_core.columns
 
 revision = "0011"
-down_revision = "0007"
+down_revision = "0010"
 branch_labels = None
 depends_on = None
 

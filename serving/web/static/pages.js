@@ -75,3 +75,49 @@
     }
   });
 })();
+
+// Acting on an alert in place: send the form, show the new row, and count the open ones anew.
+// Without this script the form is sent as any form is, and the list comes back.
+(() => {
+  "use strict";
+
+  const count = (open) => {
+    const bell = document.getElementById("bell");
+    bell.querySelector("[data-count]").textContent = open;
+    bell.hidden = !open;
+  };
+
+  const refusedBy = (form) => form.querySelector("[data-refused]");
+
+  const send = async (form, button) => {
+    const answer = await fetch(button.formAction, {
+      method: "POST",
+      body: new FormData(form),
+      headers: { "X-Requested-With": "fetch" },
+    });
+    if (answer.status === 422) return answer.text();
+    if (answer.status !== 200 || answer.redirected) return refusedBy(form).dataset.failed;
+    const holder = document.createElement("template");
+    holder.innerHTML = await answer.text();
+    const fresh = holder.content.getElementById(form.dataset.inPlace);
+    document.getElementById(form.dataset.inPlace).replaceWith(fresh);
+    fresh.querySelector("button")?.focus();
+    count(answer.headers.get("X-Open-Alerts"));
+    return "";
+  };
+
+  document.addEventListener("submit", async (event) => {
+    const form = event.target;
+    if (!form.dataset.inPlace) return;
+    event.preventDefault();
+    const refused = refusedBy(form);
+    let why = refused.dataset.offline;
+    try {
+      why = await send(form, event.submitter ?? form.querySelector("button"));
+    } catch {
+      // why it was refused stays what it is without a connection
+    }
+    refused.textContent = why;
+    refused.hidden = !why;
+  });
+})();

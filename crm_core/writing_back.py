@@ -1,0 +1,265 @@
+"""Writing predictions back, by column: history rows and the records' own columns, in a few statements.
+
+What every path here keeps, however many rows it is given:
+
+- A question that has an answer keeps it: the database leaves the second one out, also where two workers write
+  it at the same time, and a record shows only what was added by this very statement or transaction.
+- Whoever asked not to be scored is looked up in the transaction that writes, not before it.
+- A record shows the newest answer by the instant it was asked from.
+
+On PostgreSQL a few rows travel as JSON in one statement; many are copied into a table that belongs to the
+connection and is empty after each transaction. On SQLite one prepared statement adds the rows and one shows
+them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import cache
+from itertools import repeat
+from typing import Any, Final
+
+from sqlalchemy import Connection, Dialect, select, text
+
+from crm_core.columns import dump_json
+from crm_core.database import COPY_IN
+from crm_core.opting_out import may_be_scored
+from crm_core.records import Account, Deal, Lead
+
+FLAT: Final = 0.01
+"""A probability that moves by less than this has no trend."""
+
+FEW: Final = 200
+"""Up to so many rows travel as JSON on PostgreSQL; for more a copy is quicker."""
+
+
+_DENSE: Final = 8
+"""Ids are looked for between the first and the last where those are at most so many times as many."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PredictionColumns:
+    """Predictions as columns of one length, in the form in which they are stored.
+
+    `reasons`, `within` and `yearly_value` are JSON as `dump_json` makes it, None for nothing; all others are
+    Python's own numbers and texts. Records are named once each.
+    """
+
+    record_id: Sequence[int]
+    horizon_days: Sequence[int]
+    probability: Sequence[float | None]
+    score: Sequence[int | None]
+    grade: Sequence[str | None]
+    reasons: Sequence[str | None]
+    within: Sequence[str | None]
+    expected_days: Sequence[float | None]
+    yearly_value: Sequence[str | None]
+    cause_change_id: Sequence[int | None]
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+        return len(self.record_id)
+
+    def part(self, start: int, stop: int) -> PredictionColumns:
+        """Return those from `start` to before `stop`."""
+        return PredictionColumns(**{name: getattr(self, name)[start:stop] for name in COLUMNS})
+
+    def lists(self) -> dict[str, list[Any]]:
+        """Return the columns as lists by name."""
+        return {name: list(getattr(self, name)) for name in COLUMNS}
+
+    def rows(self) -> Iterator[tuple[Any, ...]]:
+        """Yield the rows, cells in the order of COLUMNS."""
+        return zip(*(getattr(self, name) for name in COLUMNS), strict=True)
+
+
+COLUMNS: Final = tuple(field.name for field in fields(PredictionColumns))
+"""The columns that differ from row to row."""
+
+_COMMON: Final = ("task", "record_type", "as_of", "recorded_at", "model_version")
+
+_TYPES: Final = dict(
+    zip(
+        COLUMNS,
+        ("bigint", "int", "float8", "int", "text", "text", "text", "float8", "text", "bigint"),
+        strict=True,
+    )
+)
+"""The types of the columns on PostgreSQL."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What the rows of a lot have in common; instants in microseconds."""
+
+    task: str
+    record_type: str
+    as_of: int
+    recorded_at: int
+    model_version: str
+
+    @property
+    def cells(self) -> tuple[Any, ...]:
+        """Return it in the order of the table's columns."""
+        return (self.task, self.record_type, self.as_of, self.recorded_at, self.model_version)
+
+
+def write_columns(
+    connection: Connection, model: type[Lead | Deal | Account], asked: Asked, columns: PredictionColumns
+) -> int:
+    """Append predictions and show them on their records; return how many were new."""
+    if not len(columns):
+        return 0
+    if connection.dialect.name == "postgresql":
+        return _write_postgresql(connection, model, asked, columns)
+    return _write_sqlite(connection, model, asked, columns)
+
+
+# ---------------------------------------------------------------- SQLite
+
+
+def _write_sqlite(
+    connection: Connection, model: type[Lead | Deal | Account], asked: Asked, columns: PredictionColumns
+) -> int:
+    columns = _without(columns, _silent(connection, model, columns.record_id))
+    if not len(columns):
+        return 0
+    insert, show_given, show_added = _sqlite_statements(model)
+    last = connection.exec_driver_sql("SELECT coalesce(max(id), 0) FROM predictions").scalar_one()
+    rows = zip(*map(repeat, asked.cells), *(getattr(columns, name) for name in COLUMNS), strict=False)
+    added = connection.exec_driver_sql(insert, list(rows)).rowcount
+    if added == len(columns):
+        given = (getattr(columns, name) for name in _GIVEN)
+        cells = zip(*given, repeat(asked.as_of), repeat(asked.model_version), columns.record_id, strict=False)
+        connection.exec_driver_sql(show_given, list(cells))
+    elif added:
+        connection.exec_driver_sql(show_added, (last, asked.as_of))
+    return added
+
+
+def _silent(connection: Connection, model: type[Lead | Deal | Account], ids: Sequence[int]) -> frozenset[int]:
+    """Return those of whom nothing may be said; nobody else writes until this transaction ends."""
+    lowest, highest = min(ids), max(ids)
+    dense = highest - lowest < _DENSE * len(ids)
+    among = model.id.between(lowest, highest) if dense else model.id.in_(ids)
+    found = connection.execute(select(model.id).where(among, ~may_be_scored(model)))
+    return frozenset(found.scalars())
+
+
+def _without(columns: PredictionColumns, silent: frozenset[int]) -> PredictionColumns:
+    """Return the predictions of all others."""
+    if silent.isdisjoint(columns.record_id):
+        return columns
+    kept = [at for at, record_id in enumerate(columns.record_id) if record_id not in silent]
+    return PredictionColumns(**{name: [cells[at] for at in kept] for name, cells in columns.lists().items()})
+
+
+@cache
+def _sqlite_statements(model: type[Lead | Deal | Account]) -> tuple[str, str, str]:
+    """Return what adds a row, what shows it, and what shows the rows after an id."""
+    table, names = model.__tablename__, (*_COMMON, *COLUMNS)
+    insert = (
+        f"INSERT INTO predictions ({', '.join(names)}) VALUES ({', '.join('?' * len(names))}) "  # noqa: S608  our own names
+        "ON CONFLICT DO NOTHING"
+    )
+    places = {name: f"?{place}" for place, name in enumerate(_SHOWN, start=1)}
+    show_given = (
+        f"UPDATE {table} SET {_shown(table, places)} WHERE id = ?{len(places) + 1} "  # noqa: S608  our own names
+        f"AND {_older(table, places['as_of'])}"
+    )
+    # Ids of SQLite ascend: what has a greater one than all before was added by this transaction. The plus
+    # keeps it from reading all records and looking for a prediction of each.
+    show_added = (
+        f"UPDATE {table} SET {_shown(table, _named('new'))} FROM predictions AS new "  # noqa: S608  our own names
+        f"WHERE new.id > ? AND {table}.id = +new.record_id AND {_older(table, '?')}"
+    )
+    return insert, show_given, show_added
+
+
+# ---------------------------------------------------------------- PostgreSQL
+
+
+def _write_postgresql(
+    connection: Connection, model: type[Lead | Deal | Account], asked: Asked, columns: PredictionColumns
+) -> int:
+    given: dict[str, Any] = dict(zip(_COMMON, asked.cells, strict=True))
+    given["lowest"], given["highest"] = min(columns.record_id), max(columns.record_id)
+    few = len(columns) <= FEW
+    if few:
+        given["rows"] = dump_json([dict(zip(COLUMNS, row, strict=True)) for row in columns.rows()])
+    else:
+        connection.exec_driver_sql(_MAKE_LOT)
+        connection.exec_driver_sql(_COPY_LOT, execution_options={COPY_IN: columns.rows()})
+    statement = _postgresql_statement(model, connection.dialect, few)
+    return int(connection.execute(text(statement), given).scalar_one())
+
+
+_MAKE_LOT: Final = (
+    "CREATE TEMPORARY TABLE IF NOT EXISTS predictions_to_write "
+    f"({', '.join(f'{name} {kind}' for name, kind in _TYPES.items())}) ON COMMIT DELETE ROWS"
+)
+_COPY_LOT: Final = f"COPY predictions_to_write ({', '.join(COLUMNS)}) FROM STDIN"
+
+_FROM_JSON: Final = (
+    "SELECT * FROM json_to_recordset(CAST(:rows AS json)) "  # noqa: S608  our own names
+    f"AS given ({', '.join(f'{name} {kind}' for name, kind in _TYPES.items())})"
+)
+
+
+@cache
+def _postgresql_statement(model: type[Lead | Deal | Account], dialect: Dialect, few: bool) -> str:  # noqa: FBT001  one of two forms
+    """Return the statement that adds and shows what it is given, and tells how many rows were new."""
+    table = model.__tablename__
+    common = ", ".join(f":{name}" for name in _COMMON)
+    source = f"given AS ({_FROM_JSON}), " if few else ""
+    given = "given" if few else "predictions_to_write"
+    # The bounds let many records be read in their order, and few by their keys.
+    between = f"{table}.id BETWEEN :lowest AND :highest"
+    return (
+        f"WITH {source}new AS (INSERT INTO predictions ({', '.join((*_COMMON, *COLUMNS))}) "  # noqa: S608  our own names
+        f"SELECT {common}, {', '.join(f'{given}.{name}' for name in COLUMNS)} FROM {given} "
+        f"JOIN {table} ON {table}.id = {given}.record_id AND {between} WHERE {_willing(model, dialect)} "
+        f"ORDER BY {given}.record_id ON CONFLICT DO NOTHING "
+        f"RETURNING record_id, {', '.join(_SHOWN)}), "
+        f"shown AS (UPDATE {table} SET {_shown(table, _named('new'))} FROM new "
+        f"WHERE {table}.id = new.record_id AND {between} AND {_older(table, ':as_of')}) "
+        "SELECT count(*) FROM new"
+    )
+
+
+# ---------------------------------------------------------------- both
+
+_GIVEN: Final = ("probability", "score", "grade", "reasons")
+_SHOWN: Final = (*_GIVEN, "as_of", "model_version")
+"""The columns of a prediction that its record shows."""
+
+
+def _named(new: str) -> dict[str, str]:
+    return {name: f"{new}.{name}" for name in _SHOWN}
+
+
+def _shown(table: str, new: Mapping[str, str]) -> str:
+    """Return what shows a prediction, given how each of its columns is written."""
+    before, now = f"{table}.probability", new["probability"]
+    trend = (
+        f"CASE WHEN {before} IS NULL OR {now} IS NULL THEN NULL WHEN abs({now} - {before}) < {FLAT} "
+        f"THEN 'flat' WHEN {now} > {before} THEN 'up' ELSE 'down' END"
+    )
+    return (
+        f"previous_probability = {before}, trend = {trend}, probability = {now}, score = {new['score']}, "
+        f"grade = {new['grade']}, reasons = {new['reasons']}, scored_at = {new['as_of']}, "
+        f"model_version = {new['model_version']}"
+    )
+
+
+def _older(table: str, as_of: str) -> str:
+    """Return the condition that a record shows nothing newer."""
+    return f"({table}.scored_at IS NULL OR {table}.scored_at <= {as_of})"
+
+
+def _willing(model: type[Lead | Deal | Account], dialect: Dialect) -> str:
+    """Return the condition that nobody whom a record is about asked not to be scored."""
+    query = select(model.id).where(may_be_scored(model))
+    told = str(query.compile(dialect=dialect, compile_kwargs={"literal_binds": True}))
+    return f"({' '.join(told.split()).partition(' WHERE ')[2]})"
