@@ -103,7 +103,7 @@ class Settings(BaseSettings):
     mail_from: str | None = Field(
         default=None, validate_default=True, description="Address that mails come from; needed to send any."
     )
-    alerting: bool = Field(default=True, description="Raise alerts inside `crm serve`.")
+    alerting: bool = Field(default=True, description="Raise alerts inside `crm serve` and `crm worker`.")
     alert_churn_level: float = Field(
         default=0.3, description="Probability of leaving from which a customer raises an alert.", gt=0, le=1
     )
