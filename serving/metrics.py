@@ -158,11 +158,16 @@ def _workers(session: Session) -> Iterable[Metric]:
     lag = GaugeMetricFamily(
         "crm_worker_lag_seconds", "From a change to its score, in its last batch", labels=("worker",)
     )
+    scored = GaugeMetricFamily(
+        "crm_worker_scored", "Records answered since it started, by whichever model", labels=("worker",)
+    )
     for worker in list_workers(session):
+        scored.add_metric((worker.name,), worker.scored)
         seen.add_metric((worker.name,), worker.seen_at.timestamp())
         if worker.lag_seconds is not None:
             lag.add_metric((worker.name,), worker.lag_seconds)
     yield seen
+    yield scored
     yield lag
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import threading
+from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,6 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from crm_core.alerts import Alert, State
 from crm_core.changes import Cursor, Source, newest_sequence
+from crm_core.clock import FixedClock
 from crm_core.rescoring import CURSOR, Asked, Worker, ask_for
 from crm_core.store import Store
 from serving import metrics
@@ -23,6 +25,7 @@ from serving.champions import Champions
 from serving.home import Home
 from serving.pings import LEAST_FREE_BYTES, ping_disk, ping_tracking
 from serving.reports import save_watch
+from serving.rescoring import Rescorer
 from serving.settings import Settings
 from tests.factories import make_lead
 from tests.serving.conftest import Cast
@@ -125,6 +128,7 @@ def test_they_tell_of_work_workers_and_alerts(client: FlaskClient, cast: Cast, s
     assert found["crm_rescoring_records", (("state", "at_work"),)] == 0
     assert found["crm_worker_seen_timestamp_seconds", (("worker", "here:1"),)] == now.timestamp()
     assert found["crm_worker_lag_seconds", (("worker", "here:1"),)] == 0.25
+    assert found["crm_worker_scored", (("worker", "here:1"),)] == 3
     states = {dict(labels)["state"]: value for (name, labels), value in found.items() if name == "crm_alerts"}
     assert states == {"open": 1, "acknowledged": 1}
 
@@ -148,6 +152,20 @@ def test_readiness_tells_of_tracking_and_disk(app: Flask, client: FlaskClient) -
     assert parts["tracking"]["ok"]
     assert parts["disk"]["ok"]
     assert "GB free" in parts["disk"]["detail"]
+
+
+def test_readiness_tells_of_any_worker_that_fails(
+    home: Path, store: Store, champions: Champions, clock: FixedClock
+) -> None:
+    app = create_app(Settings(home=home, rescoring=False), store, champions)
+    for error in (None, "OperationalError"):
+        Rescorer(store, champions).beat(error)
+        clock.advance(timedelta(seconds=1))
+    parts = {each["name"]: each for each in app.test_client().get("/readyz").get_json()["parts"]}
+
+    assert not parts["rescoring"]["ok"]
+    assert "2 at work" in parts["rescoring"]["detail"]
+    assert "OperationalError" in parts["rescoring"]["detail"]
 
 
 def test_tracking_that_does_not_answer_is_named(tmp_path: Path) -> None:
