@@ -156,7 +156,7 @@ class Sweeper:
             return taken
 
     def _is_due(self, sweep: Sweep | None, champion: Champion, now: datetime) -> bool:
-        if sweep is None or sweep.as_of < champion.promoted_at:
+        if sweep is None or (sweep.as_of < champion.promoted_at and not _is_ahead(sweep, champion, now)):
             return True
         return sweep.ended_at is not None and sweep.as_of < self._nightly.last(now)
 
@@ -228,6 +228,14 @@ class Sweeper:
         sweep = get_sweep(session, task)
         if sweep is not None and sweep.ended_at is None and end_sweep(session, sweep, transaction.now):
             _log.info("sweep done", task=task, records=sweep.done)
+
+
+def _is_ahead(sweep: Sweep, champion: Champion, now: datetime) -> bool:
+    """Tell whether only a clock ahead of ours makes a sweep of this very model seem older than its promotion.
+
+    It would seem so of every sweep that begins before that instant comes, and none would ever end.
+    """
+    return now < champion.promoted_at and sweep.model_version == champion.scorer.model_version
 
 
 def _begin(transaction: Transaction, champion: Champion, total: int) -> Sweep:
