@@ -18,7 +18,7 @@ from serving import problems
 from serving.auth import find_caller
 from serving.limits import Limit
 from serving.once import HEADER, Once, fingerprint_of, read_key
-from serving.payloads import Problem
+from serving.payloads import Problem, plain_json
 from serving.service import current_once, service, wake_rescoring
 
 PREFIX = "/api/v1"
@@ -83,6 +83,11 @@ def key_holder() -> Holder:
 def answer(model: BaseModel, status: int = 200) -> Response:
     """Return a payload as JSON."""
     return Response(model.model_dump_json(), status=status, content_type="application/json")
+
+
+def plain_answer(plain: Any, status: int = 200) -> Response:  # noqa: ANN401  as JSON is made of it
+    """Return as JSON what has the form of a payload already."""
+    return Response(plain_json(plain), status=status, content_type="application/json")
 
 
 def is_keyed(view: Callable[..., Any], method: str) -> bool:
