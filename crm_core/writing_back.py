@@ -6,6 +6,7 @@ What every path here keeps, however many rows it is given:
   it at the same time, and a record shows only what was added by this very statement or transaction.
 - Whoever asked not to be scored is looked up in the transaction that writes, not before it.
 - A record shows the newest answer by the instant it was asked from.
+- Records are locked in the order of their ids, as by everybody who writes several of them.
 
 On PostgreSQL a few rows travel as JSON in one statement; many are copied into a table that belongs to the
 connection and is empty after each transaction. On SQLite one prepared statement adds the rows and one shows
@@ -251,9 +252,13 @@ def _postgresql_statement(model: type[Lead | Deal | Account], dialect: Dialect, 
     # The bounds let many records be read in their order, and few by their keys.
     between = f"{table}.id BETWEEN :lowest AND :highest"
     return (
-        f"WITH {source}new AS (INSERT INTO predictions ({', '.join((*_COMMON, *COLUMNS))}) "  # noqa: S608  our own names
+        # Whoever writes several records locks them by id: nobody then waits for one who waits for him.
+        f"WITH {source}held AS MATERIALIZED (SELECT {table}.id FROM {table} "  # noqa: S608  our own names
+        f"JOIN {given} ON {table}.id = {given}.record_id AND {between} WHERE {_willing(model, dialect)} "
+        f"ORDER BY {table}.id FOR NO KEY UPDATE OF {table}), "
+        f"new AS (INSERT INTO predictions ({', '.join((*_COMMON, *COLUMNS))}) "
         f"SELECT {common}, {', '.join(f'{given}.{name}' for name in COLUMNS)} FROM {given} "
-        f"JOIN {table} ON {table}.id = {given}.record_id AND {between} WHERE {_willing(model, dialect)} "
+        f"JOIN held ON held.id = {given}.record_id "
         f"ORDER BY {given}.record_id ON CONFLICT DO NOTHING "
         f"RETURNING record_id, {', '.join(_SHOWN)}), "
         f"shown AS (UPDATE {table} SET {_shown(table, _named('new'))} FROM new "

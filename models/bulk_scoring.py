@@ -20,10 +20,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from sqlalchemy import delete, select
+from sqlalchemy.exc import OperationalError
 
 from crm_core.arrays import among
 from crm_core.changes import Cursor, Source, newest_sequence
 from crm_core.columns import dump_json
+from crm_core.database import is_deadlock
 from crm_core.opting_out import may_be_scored
 from crm_core.predictions import SCORED_TYPES, write_prediction_columns
 from crm_core.store import Store, Transaction
@@ -339,6 +341,15 @@ class _Run:
                 time.sleep(self.pause * took)
 
     def _write(self, lot: PredictionColumns, as_of: datetime) -> float:
+        """Write a lot, once more if it was in a deadlock: whoever was in the way is through by then."""
+        try:
+            return self._try(lot, as_of)
+        except OperationalError as error:
+            if not is_deadlock(error):
+                raise
+            return self._try(lot, as_of)
+
+    def _try(self, lot: PredictionColumns, as_of: datetime) -> float:
         with self.store.transaction(source=Source.MODEL) as transaction:
             began = time.perf_counter()
             write_lot(transaction, self.bundle, lot, as_of)
