@@ -39,7 +39,7 @@ Promote = Callable[..., HandMadeModel]
 
 @pytest.fixture
 def workers(store: Store, champions: Champions) -> list[Rescorer]:
-    return [Rescorer(store, champions, records_at_once=2) for _ in range(2)]
+    return [Rescorer(store, champions, records_at_once=2, swept_at_once=2) for _ in range(2)]
 
 
 def ids_of(store: Store, count: int) -> list[int]:
@@ -344,7 +344,7 @@ def test_a_sweep_takes_smaller_lots_and_breathes_while_people_wait(
     model = promote()
     ids_of(store, 12)
     waiting = True
-    rescorer = Rescorer(store, champions, records_at_once=8, busy=lambda: waiting)
+    rescorer = Rescorer(store, champions, records_at_once=8, swept_at_once=8, busy=lambda: waiting)
     assert rescorer.run_once() == 2
     assert rescorer.breather > 0
     waiting = False
