@@ -257,7 +257,11 @@ class Rescorer:
 
     def _asked(self, session: Session, changes: Sequence[Change], affected: Affected) -> Iterable[Asked]:
         """Yield what is open of what is affected, for each task that has a champion, loaded here or not."""
-        recorded = {change.id: change.recorded_at for change in changes}
+        now = self._store.clock.now()
+        # An import tells when something was known elsewhere; here nobody could follow it before now.
+        recorded = {
+            change.id: now if change.source == Source.IMPORT else change.recorded_at for change in changes
+        }
         for task in {*self._champions.serving, *self._champions.troubles}:
             causes = affected[RECORD_TYPE_OF[task]]
             for record_id in list_open(session, RECORD_TYPE_OF[task], causes) if causes else ():

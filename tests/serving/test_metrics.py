@@ -168,6 +168,29 @@ def test_readiness_tells_of_any_worker_that_fails(
     assert "OperationalError" in parts["rescoring"]["detail"]
 
 
+def test_readiness_tells_of_changes_that_nobody_follows(
+    home: Path, store: Store, champions: Champions, clock: FixedClock
+) -> None:
+    client = create_app(Settings(home=home, rescoring=False), store, champions).test_client()
+    rescorer = Rescorer(store, champions)
+    rescorer.run_once()
+    with store.transaction() as transaction:
+        make_lead(transaction)
+
+    def rescoring() -> tuple[bool, str]:
+        rescorer.beat()
+        parts = {each["name"]: each for each in client.get("/readyz").get_json()["parts"]}
+        return parts["rescoring"]["ok"], parts["rescoring"]["detail"]
+
+    assert rescoring()[0]
+    clock.advance(timedelta(minutes=2))
+    ok, detail = rescoring()
+    assert not ok
+    assert "the oldest for 120 s" in detail
+    rescorer.run_once()
+    assert rescoring()[0]
+
+
 def test_tracking_that_does_not_answer_is_named(tmp_path: Path) -> None:
     damaged = tmp_path / "mlflow.db"
     damaged.write_bytes(b"no database" * 100)
