@@ -351,6 +351,8 @@ def tell_others(transaction: Transaction, alert: Alert, did: Did, **more: Any) -
         "record_type": alert.record_type,
         "record_id": alert.record_id,
         "fields": ["probability"],
+        # As with `visible_alerts`: who may not see when contracts end is not told that one does.
+        "needs": [] if alert.contract_id is None else ["contract.ends_on"],
         "values": {"probability": alert.probability, "previous_probability": alert.previous},
         **more,
     }
