@@ -114,7 +114,7 @@ def answer_once(view: Callable[[], Response]) -> Response:
     key = read_key(sent)
     if key is None:
         return problems.of_request("invalid-idempotency-key", "expected 1 to 255 visible ASCII characters")
-    once = g.once = Once(service().store, user_id=caller().id, key=key, fingerprint=fingerprint_of(request))
+    once = g.once = Once(service().store, user=caller(), key=key, fingerprint=fingerprint_of(request))
     try:
         given = once.answer(view)
     finally:
