@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from crm_core.access import Reader, check_may_write
@@ -345,9 +345,10 @@ class Editor:
             if found is not None and found is not record:
                 raise DuplicateExternalIdError(kind.name, external_id)
         if issubclass(model, User) and values.get("email") is not None:
-            hold_keys(session, [f"user.email:{values['email']}"])
+            mail = str(values["email"]).lower()  # by which people log in, whatever its case
+            hold_keys(session, [f"user.email:{mail}"])
             taken = select(User.id).where(
-                User.email == values["email"], User.id != (record.id if record else 0)
+                func.lower(User.email) == mail, User.id != (record.id if record else 0)
             )
             if session.scalar(taken) is not None:
                 raise InvalidValueError("user.email", values["email"], "an address that no other user has")

@@ -241,3 +241,8 @@ def test_whether_there_is_a_record_of_another_declared_type_is_not_told(
     for method, body in (("GET", None), ("PATCH", {"name": "x"}), ("DELETE", None)):
         told = [ana(method, f"custom/machine/{each}", body).json["detail"] for each in (there, nowhere)]
         assert told == [f"no machine with id {each}" for each in (there, nowhere)]
+
+
+def test_no_two_users_have_addresses_that_differ_in_case_alone(adam: Api) -> None:
+    refused = adam("POST", "users", {"name": "Ana", "email": "ANA@example.com", "role": "rep"})
+    assert (refused.status_code, refused.json["field"]) == (422, "user.email")
