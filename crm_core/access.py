@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from sqlalchemy import (
     ColumnElement,
@@ -33,7 +33,7 @@ from sqlalchemy.orm import Mapped, Session, load_only, mapped_column
 
 from crm_core.declared import declarations, logical_type
 from crm_core.errors import AccessDeniedError, RecordNotFoundError
-from crm_core.recall import recalled
+from crm_core.recall import recalled, recalled_by_readers
 from crm_core.records import (
     RECORD_TYPES,
     SCORE_COLUMNS,
@@ -220,6 +220,13 @@ _FOLLOWING = frozenset({"comment", "attachment"})
 """What is seen by whoever sees what it is about, and not by its author as such."""
 
 
+class _Granted(NamedTuple):
+    """What was granted on a field, apart from any session."""
+
+    read: bool
+    write: bool
+
+
 class Reader:
     """A user with rights, in one session: asked before anything is shown or changed."""
 
@@ -270,9 +277,15 @@ class Reader:
         query = self._query_of_one(model, self.readable(model))
         return query.options(load_only(*(getattr(model, name) for name in only))) if only else query
 
-    def get_to_write(self, model: type[R], record_id: int) -> R:
-        """Return a record that may be changed; AccessDeniedError if it may only be seen."""
-        record = self.get(model, record_id)
+    def get_to_write(self, model: type[R], record_id: int, *, only: tuple[str, ...] = ()) -> R:
+        """Return a record that may be changed; AccessDeniedError if it may only be seen.
+
+        With `only`, nothing but these columns is read.
+        """
+        record = self.get(model, record_id, only=only)
+        right = self.right(model.record_type)
+        if right.read is right.write and model is not CustomRecord:
+            return record  # the very same condition
         try:
             return self._one(self._query_of_one(model, self.writable(model)), model, record_id)
         except RecordNotFoundError:
@@ -344,7 +357,7 @@ class Reader:
         found = self._field_right(record_type, field)
         return self.may_read_field(record_type, field) if found is None else found.write
 
-    def _field_right(self, record_type: str, field: str) -> FieldRight | None:
+    def _field_right(self, record_type: str, field: str) -> _Granted | None:
         """Return what was granted on a field; a declared type without a grant of its own has that of all."""
         found = self._field_rights.get((record_type, field))
         if found is None and record_type not in RECORD_TYPES:
@@ -360,18 +373,19 @@ class Reader:
     def shown(self, record: Record) -> dict[str, Any]:
         """Return the columns of a record that may be seen, custom fields included, by name."""
         model, record_type = type(record), logical_type(self.session, record)
-        values = {field: getattr(record, field) for field in self._fields_shown(model, record_type)}
+        values = {field: getattr(record, field) for field in self.fields_shown(model, record_type)}
         if values.get("custom"):
-            values["custom"] = {
-                name: value
-                for name, value in values["custom"].items()
-                if self.may_read_field(record_type, f"custom.{name}")
-            }
+            values["custom"] = self.readable_custom(record_type, values["custom"])
         if values.get("reasons"):
             values["reasons"] = self.readable_reasons(values["reasons"])
         return values
 
-    def _fields_shown(self, model: type[Record], record_type: str) -> tuple[str, ...]:
+    def readable_custom(self, record_type: str, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Return those custom values of a record of a type, which may be a declared one, that may be seen."""
+        return {n: value for n, value in values.items() if self.may_read_field(record_type, f"custom.{n}")}
+
+    def fields_shown(self, model: type[Record], record_type: str) -> tuple[str, ...]:
+        """Return the columns that may be seen of records of a type, which may be a declared one."""
         found = self._shown_fields.get((model, record_type))
         if found is None:
             readable = self.readable_fields(model)
@@ -398,6 +412,8 @@ class Reader:
 
     def _may_read_all(self, reason: Mapping[str, Any]) -> bool:
         fields = reason.get("fields")
+        if fields and all(map(self._told_fields.get, fields)):
+            return True  # nearly always all is known and may be seen
         if fields is None:
             return reason.get("group") == "base" or not self._is_restricted
         return self.may_be_told_of(fields)
@@ -506,23 +522,24 @@ class Reader:
         return recalled(self.session, ("rights", self.user.role), self._read_set_rights)
 
     def _read_set_rights(self) -> dict[str, Right]:
-        rows = self.session.scalars(select(RoleRight).where(RoleRight.role == self.user.role))
-        return {row.record_type: Right(read=Scope(row.read), write=Scope(row.write)) for row in rows}
+        granted = (RoleRight.record_type, RoleRight.read, RoleRight.write)
+        rows = self.session.execute(select(*granted).where(RoleRight.role == self.user.role))
+        return {record_type: Right(read=Scope(read), write=Scope(write)) for record_type, read, write in rows}
 
     @cached_property
     def _seen_fields(self) -> dict[tuple[str, str], bool]:
         """Whether fields may be seen, as far as it was asked: the same for all of a role."""
-        return recalled(self.session, ("seen fields", self.user.role), dict)
+        return recalled_by_readers(self.session, ("seen fields", self.user.role), dict)
 
     @cached_property
     def _told_fields(self) -> dict[str, bool]:
         """The same, and whether their records may be seen at all, by `record.field`."""
-        return recalled(self.session, ("told fields", self.user.role), dict)
+        return recalled_by_readers(self.session, ("told fields", self.user.role), dict)
 
     @cached_property
     def _seen_columns(self) -> dict[type[Record], frozenset[str]]:
         """Which columns may be seen, as far as it was asked."""
-        return recalled(self.session, ("seen columns", self.user.role), dict)
+        return recalled_by_readers(self.session, ("seen columns", self.user.role), dict)
 
     @cached_property
     def _denied_types(self) -> list[str]:
@@ -543,12 +560,13 @@ class Reader:
         return any(hidden) or any(right.read is Scope.NONE for right in self._set_rights.values())
 
     @cached_property
-    def _field_rights(self) -> dict[tuple[str, str], FieldRight]:
+    def _field_rights(self) -> dict[tuple[str, str], _Granted]:
         return recalled(self.session, ("field rights", self.user.role), self._read_field_rights)
 
-    def _read_field_rights(self) -> dict[tuple[str, str], FieldRight]:
-        rows = self.session.scalars(select(FieldRight).where(FieldRight.role == self.user.role))
-        return {(row.record_type, row.field): row for row in rows}
+    def _read_field_rights(self) -> dict[tuple[str, str], _Granted]:
+        granted = (FieldRight.record_type, FieldRight.field, FieldRight.read, FieldRight.write)
+        rows = self.session.execute(select(*granted).where(FieldRight.role == self.user.role))
+        return {(record_type, field): _Granted(read, write) for record_type, field, read, write in rows}
 
     @cached_property
     def _team_member_ids(self) -> list[int]:

@@ -22,6 +22,7 @@ from crm_core.clock import day_number, day_of, instant, micros
 from crm_core.columns import MONEY_SCALE, check_text, money_units
 from crm_core.errors import FieldRetiredError, InvalidValueError, UnknownFieldError, UnknownRecordTypeError
 from crm_core.fields import CUSTOM, FieldDeclaration, FieldKind, cached_declarations
+from crm_core.recall import recalled_by_readers
 from crm_core.records import LINKABLE, RECORD_TYPES, CustomRecord, CustomRecordType, Record
 
 _INT64 = 2**63
@@ -290,7 +291,12 @@ class Declarations:
 
 def declarations(session: Session) -> Declarations:
     """Return what is declared; read once a session, and again after a declaration in it."""
-    return cached_declarations(session, _read)
+    return cached_declarations(session, _recall_or_read)
+
+
+def _recall_or_read(session: Session) -> Declarations:
+    # Who writes goes by what is declared at this very moment, whichever process declared it.
+    return recalled_by_readers(session, "declarations", lambda: _read(session))
 
 
 def _read(session: Session) -> Declarations:

@@ -10,14 +10,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from functools import cache
+from typing import Any, Final, NamedTuple
 
 from sqlalchemy import (
     BigInteger,
+    ColumnElement,
     Integer,
+    Select,
     String,
     UniqueConstraint,
     and_,
+    bindparam,
     or_,
     select,
 )
@@ -195,15 +199,47 @@ def list_predictions(
     return session.scalars(query.order_by(Prediction.as_of.desc(), Prediction.id.desc()).limit(limit)).all()
 
 
-def newest_predictions(session: Session, record_type: str, ids: Sequence[int]) -> dict[int, Prediction]:
-    """Return the prediction that each of these records shows, by record; those never scored are left out."""
+class Outlook(NamedTuple):
+    """What a prediction says about when, beyond what its record shows."""
+
+    within: Mapping[str, float | None] | None
+    expected_days: float | None
+
+
+def newest_outlooks(session: Session, record_type: str, ids: Sequence[int]) -> dict[int, Outlook]:
+    """Return what the prediction that each of these records shows says about when, by record."""
+    if not ids:
+        return {}
+    rows = session.execute(_outlooks_of(record_type), {"ids": list(ids)})
+    return {record_id: Outlook(within, days) for record_id, within, days in rows}
+
+
+@cache
+def _outlooks_of(record_type: str) -> Select[int, dict[str, float | None] | None, float | None]:
     model = SCORED_TYPES[record_type]
-    shown = and_(
+    query = select(Prediction.record_id, Prediction.within, Prediction.expected_days)
+    query = query.join(model, _is_shown_on(record_type))
+    return query.where(model.id.in_(bindparam("ids", expanding=True))).order_by(Prediction.id)
+
+
+def _is_shown_on(record_type: str) -> ColumnElement[bool]:
+    model = SCORED_TYPES[record_type]
+    return and_(
         Prediction.record_type == record_type,
         Prediction.record_id == model.id,
         Prediction.as_of == model.scored_at,
         Prediction.model_version == model.model_version,
     )
-    query = select(Prediction).join(model, shown).where(model.id.in_(ids)).order_by(Prediction.id)
+
+
+def newest_predictions(session: Session, record_type: str, ids: Sequence[int]) -> dict[int, Prediction]:
+    """Return the prediction that each of these records shows, by record; those never scored are left out."""
+    model = SCORED_TYPES[record_type]
+    query = (
+        select(Prediction)
+        .join(model, _is_shown_on(record_type))
+        .where(model.id.in_(ids))
+        .order_by(Prediction.id)
+    )
     query = query.options(defer(Prediction.reasons))  # they stand on the record too
     return {found.record_id: found for found in session.scalars(query)} if ids else {}

@@ -50,7 +50,7 @@ from crm_core.errors import (
 )
 from crm_core.fields import CUSTOM
 from crm_core.links import check_no_cycle
-from crm_core.recall import let_recall, recall_of
+from crm_core.recall import let_recall, let_recall_while_writing, recall_of, watch_writes
 from crm_core.records import SCORE_COLUMNS, Account, CustomRecord, Record, Team
 from crm_core.search_index import Indexer, is_searched
 from crm_core.turns import Turns
@@ -76,6 +76,7 @@ class Store:
         self.clock = clock or SystemClock()
         self.engine: Engine = open_engine(url)
         self._write_engine = self.engine.execution_options(writes=True)
+        watch_writes(self._write_engine)
         self._read_engine = one_state(self.engine)
         self.turns = Turns(patience=BUSY_SECONDS)
         self.recall = recall_of(url)
@@ -98,10 +99,11 @@ class Store:
             session.begin(),
         ):
             session.connection()  # takes SQLite's write lock now, so that `now` is read inside it
+            writing = let_recall_while_writing(session, self.recall)
             transaction = Transaction(session, clock=self.clock, source=source, actor_id=actor_id)
             yield transaction
             transaction.index.flush()
-        if source is not Source.MODEL:  # what models write is nothing that is recalled
+        if writing.touched:
             self.recall.forget()
 
     @contextmanager

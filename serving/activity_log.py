@@ -19,7 +19,7 @@ def log_on(
     """Log `activity` of `user` on a record that they may change; one they may not see does not exist."""
     check_may_write(user)
     reader = Reader(transaction.session, user)
-    record: Record = reader.get_to_write(model, record_id)
+    record: Record = reader.get_to_write(model, record_id, only=("id",))
     reader.check_may_create(Activity)
     link = f"{record.record_type}_id"
     if link in columns_of(Activity):

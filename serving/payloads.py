@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import cache
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -16,9 +17,11 @@ from pydantic import (
     Field,
     PlainSerializer,
 )
+from pydantic_core import to_json
 
 from crm_core.access import Reader
 from crm_core.opting_out import list_opted_out
+from crm_core.predictions import Outlook as OutlookRow
 from crm_core.predictions import Prediction
 from crm_core.records import RECORD_TYPES, Account, Deal, Lead
 from crm_core.sources import LEAD_SOURCES
@@ -67,10 +70,24 @@ class Taken(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
 
 
-class Asked(BaseModel):
+class Parameters(BaseModel):
+    """What comes outside of the body; the framework asks for its schema with every request."""
+
+    @classmethod
+    def model_json_schema(cls, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Return the schema, made once where nothing special is asked for; it must not be changed."""
+        return super().model_json_schema(*args, **kwargs) if args or kwargs else _schema_of(cls)
+
+
+class Asked(Parameters):
     """Parameters of a path or query: texts by nature, so numbers are read from them."""
 
     model_config = ConfigDict(extra="forbid")
+
+
+@cache
+def _schema_of(model: type[Parameters]) -> dict[str, Any]:
+    return super(Parameters, model).model_json_schema()
 
 
 class Given(BaseModel):
@@ -360,8 +377,13 @@ OPTED_OUT = Shown(
     expected_days=None,
     scored_at=None,
     model_version=None,
-)
+).model_dump()
 """What is shown of a record that may not be scored, whatever was said of it before."""
+
+
+def plain_json(plain: Any) -> str:  # noqa: ANN401  dicts and lists of what the schemas hold
+    """Return the JSON text of what has the form of a schema, as the schema itself would write it."""
+    return to_json(plain, inf_nan_mode="null").decode()
 
 
 def predictions_out(
@@ -376,57 +398,85 @@ def predictions_out(
 
 def prediction_out(reader: Reader, prediction: Prediction) -> PredictionOut:
     """Return what the API gives of a stored prediction, with the reasons that may be told."""
+    return PredictionOut.model_validate(plain_prediction(reader, prediction))
+
+
+def plain_prediction(reader: Reader, prediction: Prediction) -> dict[str, Any]:
+    """Return the same as what JSON is made of: every field of a `PredictionOut`, in its order."""
     reader.check_may_see_scores(RECORD_TYPES[prediction.record_type])
-    made = {"reasons", "within", "money_at_risk"}
-    given = {name: getattr(prediction, name) for name in PredictionOut.model_fields.keys() - made}
-    worth = readable_worth(reader, prediction.yearly_value or ())
-    return PredictionOut.model_validate(
-        {
-            **given,
-            "reasons": reasons_out(reader, prediction),
-            "within": horizons_out(prediction),
-            "money_at_risk": money_at_risk(prediction.probability, worth),
-        }
-    )
+    at_risk = money_at_risk(prediction.probability, readable_worth(reader, prediction.yearly_value or ()))
+    made = {
+        "within": _horizons(prediction),
+        "reasons": plain_reasons(reader, prediction),
+        "money_at_risk": [MoneyAtRiskOut.model_validate(each).model_dump() for each in at_risk],
+    }
+    return {
+        name: made[name] if name in made else getattr(prediction, name) for name in PredictionOut.model_fields
+    }
 
 
 TOO_FEW_FOLLOWED = "Too few records have been followed for so long."
 
 
-def horizons_out(prediction: Prediction | None) -> list[Horizon]:
+def horizons_out(prediction: Prediction | OutlookRow | None) -> list[Horizon]:
     """Return all horizons of a prediction, shortest first, with those of which too little is known."""
+    return [Horizon(**each) for each in _horizons(prediction)]
+
+
+def _horizons(prediction: Prediction | OutlookRow | None) -> list[dict[str, Any]]:
     said = (prediction.within if prediction is not None else None) or {}
-    known = {days: said[str(days)] for days in sorted(map(int, said))}
     return [
-        Horizon(days=days, probability=chance, why=TOO_FEW_FOLLOWED if chance is None else None)
-        for days, chance in known.items()
+        {"days": days, "probability": chance, "why": TOO_FEW_FOLLOWED if chance is None else None}
+        for days, chance in sorted((int(days), chance) for days, chance in said.items())
     ]
 
 
 def reasons_out(reader: Reader, told: Prediction | Lead | Deal | Account) -> list[Reason] | None:
     """Return the reasons that may be told; None where there are none, or they are hidden."""
+    plain = plain_reasons(reader, told)
+    return None if plain is None else [Reason.model_validate(reason) for reason in plain]
+
+
+def plain_reasons(reader: Reader, told: Prediction | Lead | Deal | Account) -> list[dict[str, Any]] | None:
+    """Return the same as what JSON is made of: every field of a `Reason`, in its order."""
     if told.reasons is None or not reader.may_read_field(told.record_type, "reasons"):
         return None
-    return [Reason.model_validate(reason) for reason in reader.readable_reasons(told.reasons)]
+    return [
+        {
+            "feature": None,
+            "group": None,
+            "value": None,
+            "log_odds": reason["log_odds"],
+            "en": reason["en"],
+            "zh": reason["zh"],
+            **reason,
+        }
+        for reason in reader.readable_reasons(told.reasons)
+    ]
 
 
-def shown_of(reader: Reader, record: Lead | Deal | Account, newest: Prediction | None) -> Shown | None:
-    """Return the newest prediction of a record; None if it was never scored, or scores are hidden."""
+def shown_of(
+    reader: Reader, record: Lead | Deal | Account, newest: Prediction | OutlookRow | None
+) -> dict[str, Any] | None:
+    """Return the newest prediction of a record as JSON is made of it: every field of `Shown`, in its order.
+
+    None if it was never scored, or scores are hidden.
+    """
     if record.scored_at is None or not reader.may_read_field(record.record_type, "probability"):
         return None
-    return Shown(
-        state=state_of(record),
-        within=horizons_out(newest),
-        expected_days=newest.expected_days if newest is not None else None,
-        probability=record.probability,
-        previous_probability=record.previous_probability,
-        score=record.score,
-        grade=record.grade,
-        trend=record.trend,
-        reasons=reasons_out(reader, record) or [],
-        scored_at=record.scored_at,
-        model_version=record.model_version,
-    )
+    return {
+        "within": _horizons(newest),
+        "expected_days": newest.expected_days if newest is not None else None,
+        "state": state_of(record),
+        "probability": record.probability,
+        "previous_probability": record.previous_probability,
+        "score": record.score,
+        "grade": record.grade,
+        "trend": record.trend,
+        "reasons": plain_reasons(reader, record) or [],
+        "scored_at": record.scored_at,
+        "model_version": record.model_version,
+    }
 
 
 def state_of(record: Lead | Deal | Account | Prediction) -> Literal["scored", "rank_only", "not_enough_data"]:

@@ -136,13 +136,14 @@ class Rescorer:
     `busy` tells whether people are waiting for answers of this process; sweeps then take their time.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  sizes that only tests make small
         self,
         store: Store,
         champions: Champions,
         *,
         changes_at_once: int = 500,
         records_at_once: int = 200,
+        swept_at_once: int = 4_096,
         backlog: int = 20_000,
         shadowing: Shadowing | None = None,
         nightly: Nightly | None = None,
@@ -159,7 +160,7 @@ class Rescorer:
             store,
             champions,
             name=self.name,
-            records_at_once=records_at_once,
+            most=swept_at_once,
             nightly=nightly or Nightly(),
             busy=busy,
             wait=self._wait_until_settled,
@@ -335,7 +336,7 @@ class Rescorer:
         held = {key: work for key, work in list_held(session, self.name).items() if key in claimed}
         count = 0
         for each in (_only(each, held) for each in answers):
-            task, written = each.champion.task, write_answers(transaction, each, unchanged_too=False)
+            task, written = each.champion.task, write_answers(transaction, each)
             count += written.count
             for record_id, error in each.failed.items():
                 note_failure(held.pop((task, record_id)), error, now)

@@ -67,7 +67,7 @@ def read_state(store: Store) -> RescoringState:
         counted = select(func.count(), func.count(Work.leased_by), func.count(Work.error), _oldest())
         waiting, at_work, failed, oldest = session.execute(counted).one()
         return RescoringState(
-            changes_waiting=_count_changes(session),
+            changes_waiting=count_changes_waiting(session),
             waiting=waiting,
             at_work=at_work,
             failed=failed,
@@ -88,7 +88,8 @@ def _oldest() -> ScalarSelect[datetime]:
     return select(func.min(Work.since)).where(Work.error.is_(None)).scalar_subquery()
 
 
-def _count_changes(session: Session) -> int:
+def count_changes_waiting(session: Session) -> int:
+    """Return how many changes have not become work, COUNTED for more; those before the first look are not."""
     cursor = session.get(Cursor, CURSOR)
     if cursor is None:
         return 0

@@ -22,6 +22,7 @@ from crm_core.errors import CRMError, InvalidValueError
 from crm_core.opting_out import list_opted_out
 from crm_core.predictions import Prediction, list_predictions
 from crm_core.promotions import Promotion, find_origin, list_promotions
+from crm_core.recall import recalled
 from crm_core.records import RECORD_TYPES, Account, CustomRecord, Deal, Lead, User
 from crm_core.store import Store
 from serving.affected import LINKS
@@ -343,7 +344,10 @@ def fields_read(session: Session, task: str) -> frozenset[str]:
     """Return every field (`record.field`) that a feature of a task reads, retired ones included."""
     from features.feature_set import feature_set_in
 
-    return feature_set_in(session, task, retired=True).source_fields
+    def read() -> frozenset[str]:
+        return feature_set_in(session, task, retired=True).source_fields
+
+    return recalled(session, ("fields read", task), read)
 
 
 def _matters(read: frozenset[str], record_type: str, action: str, name: str | None) -> bool:

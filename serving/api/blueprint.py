@@ -19,7 +19,7 @@ from serving import problems
 from serving.auth import find_caller
 from serving.limits import Limit, place_of
 from serving.once import HEADER, Once, fingerprint_of, read_key
-from serving.payloads import Problem
+from serving.payloads import Problem, plain_json
 from serving.service import current_once, service, wake_rescoring
 
 PREFIX = "/api/v1"
@@ -96,6 +96,11 @@ def link_next(response: Response, cursor: str | int | None, name: str = "cursor"
         query = urlencode([*asked, (name, cursor)])
         response.headers["Link"] = f'<{request.path}?{query}>; rel="next"'
     return response
+
+
+def plain_answer(plain: Any, status: int = 200) -> Response:  # noqa: ANN401  as JSON is made of it
+    """Return as JSON what has the form of a payload already."""
+    return Response(plain_json(plain), status=status, content_type="application/json")
 
 
 def is_keyed(view: Callable[..., Any], method: str) -> bool:

@@ -10,10 +10,12 @@ from __future__ import annotations
 import hashlib
 
 from flask import Response, request
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
+
+from serving.payloads import Parameters
 
 
-class ReadHeaders(BaseModel):
+class ReadHeaders(Parameters):
     """What a reader has already."""
 
     model_config = ConfigDict(populate_by_name=True)
@@ -26,7 +28,7 @@ class ReadHeaders(BaseModel):
     )
 
 
-class WriteHeaders(BaseModel):
+class WriteHeaders(Parameters):
     """Which version an edit was made on."""
 
     model_config = ConfigDict(populate_by_name=True)

@@ -8,11 +8,11 @@ from flask_openapi.blueprint import APIBlueprint
 from crm_core.access import Reader
 from crm_core.records import Account
 from crm_core.tokens import Scope
-from serving.api.blueprint import answer, caller, documented, new_blueprint, requires
+from serving.api.blueprint import caller, documented, new_blueprint, plain_answer, requires
 from serving.payloads import (
     PredictionOut,
     RecordPath,
-    prediction_out,
+    plain_prediction,
 )
 from serving.scoring_now import get_to_score, score_now
 from serving.service import service
@@ -28,5 +28,5 @@ def score_customer(path: RecordPath) -> Response:
     customer = get_to_score(running.store, caller(), Account, path.id)
     made = score_now(running.store, running.champions, customer)
     with running.store.reading() as session:
-        given = prediction_out(Reader(session, caller()), made)
-    return answer(given)
+        given = plain_prediction(Reader(session, caller()), made)
+    return plain_answer(given)

@@ -10,7 +10,7 @@ from crm_core.deals import move_deal
 from crm_core.records import Activity, Deal
 from crm_core.tokens import Scope
 from serving.activity_log import get_to_move, log_on
-from serving.api.blueprint import answer, caller, documented, requires
+from serving.api.blueprint import caller, documented, plain_answer, requires
 from serving.api.conditional import tagged
 from serving.api.records import blueprint_of, location_of
 from serving.api.records_given import written_json
@@ -20,7 +20,7 @@ from serving.payloads import (
     PredictionOut,
     RecordPath,
     StageMove,
-    prediction_out,
+    plain_prediction,
 )
 from serving.scoring_now import get_to_score, score_now
 from serving.service import service, writing
@@ -66,5 +66,5 @@ def score_deal(path: RecordPath) -> Response:
     deal = get_to_score(running.store, caller(), Deal, path.id)
     made = score_now(running.store, running.champions, deal)
     with running.store.reading() as session:
-        given = prediction_out(Reader(session, caller()), made)
-    return answer(given)
+        given = plain_prediction(Reader(session, caller()), made)
+    return plain_answer(given)

@@ -109,7 +109,9 @@ def _rescoring() -> list[Part]:
         return []  # an application without the process around it
     state = read_state(running.store)
     alive = [worker for worker in state.workers if worker.alive]
-    error = thread.last_error if thread is not None else next((each.error for each in alive), None)
+    error = (
+        thread.last_error if thread is not None else next((each.error for each in alive if each.error), None)
+    )
     detail = f"{state.changes_waiting} changes and {state.waiting} records waiting"
     detail += f", {len(alive)} at work"
     if state.lag_seconds is not None:

@@ -7,12 +7,12 @@ from flask import Response
 from crm_core.access import Reader
 from crm_core.records import Lead
 from crm_core.tokens import Scope
-from serving.api.blueprint import answer, caller, documented, requires
+from serving.api.blueprint import caller, documented, plain_answer, requires
 from serving.api.records import blueprint_of
 from serving.payloads import (
     PredictionOut,
     RecordPath,
-    prediction_out,
+    plain_prediction,
 )
 from serving.scoring_now import get_to_score, score_now
 from serving.service import service
@@ -28,5 +28,5 @@ def score_lead(path: RecordPath) -> Response:
     lead = get_to_score(running.store, caller(), Lead, path.id)
     made = score_now(running.store, running.champions, lead)
     with running.store.reading() as session:
-        given = prediction_out(Reader(session, caller()), made)
-    return answer(given)
+        given = plain_prediction(Reader(session, caller()), made)
+    return plain_answer(given)

@@ -23,9 +23,9 @@ from crm_core.access import Reader, check_may_write
 from crm_core.changes import Source
 from crm_core.records import Activity, CustomRecord, Record
 from serving.activity_log import log_on, select_activities
-from serving.api.blueprint import PREFIX, answer, caller, documented, link_next, new_blueprint
+from serving.api.blueprint import PREFIX, answer, caller, documented, link_next, new_blueprint, plain_answer
 from serving.api.conditional import ReadHeaders, WriteHeaders, tagged, versions_asked
-from serving.api.records_given import Selection, narrowed, record_json, records_out, written_json
+from serving.api.records_given import Selection, plain_records, record_json, written_json
 from serving.api.records_schemas import (
     COLLECTIONS,
     Collection,
@@ -111,11 +111,8 @@ def _list(collection: Collection, path: BaseModel | None, query: RecordsQuery) -
         if asked.get("status") == "any":
             asked["status"] = None
         page = list_page(session, caller(), collection.model, Listing(**asked), record_type=kind.name)
-        items = [narrowed(given, selection) for given in records_out(reader, collection, page.items)]
-    given = collection.page.model_construct(items=items, next_cursor=page.next_cursor)
-    left_out = {"items": {"__all__": selection.left_out}} if selection.left_out else None
-    body = given.model_dump_json(exclude=left_out)
-    return link_next(Response(body, content_type="application/json"), page.next_cursor)
+        items = plain_records(reader, collection, page.items, selection)
+    return link_next(plain_answer({"items": items, "next_cursor": page.next_cursor}), page.next_cursor)
 
 
 def _get(collection: Collection, path: Any, query: FieldsQuery) -> Response:  # noqa: ANN401  a path with an id
@@ -172,7 +169,8 @@ def _log(collection: Collection, path: Any, body: NewActivity) -> Response:  # n
         kind = kind_at(transaction.session, collection, path)
         editor = Editor(transaction, caller())
         check_may_write(caller())
-        get_as(editor.reader, kind, path.id)
+        if collection.model is CustomRecord:  # of which there are several kinds
+            get_as(editor.reader, kind, path.id)
         values = body.model_dump(exclude_none=True)
         logged = log_on(transaction, caller(), collection.model, path.id, Activity(**values))
         made = written_json(editor.reader, logged)
@@ -185,9 +183,8 @@ def _list_activities(collection: Collection, path: Any, query: LogQuery) -> Resp
         record = get_as(reader, kind, path.id)
         found = select_activities(reader, record)
         page = newest_page(session, Activity, found, limit=query.limit, cursor=query.cursor)
-        items = records_out(reader, COLLECTIONS["activity"], page.items)
-    given = COLLECTIONS["activity"].page.model_construct(items=items, next_cursor=page.next_cursor)
-    return answer(given)
+        items = plain_records(reader, COLLECTIONS["activity"], page.items)
+    return link_next(plain_answer({"items": items, "next_cursor": page.next_cursor}), page.next_cursor)
 
 
 def _timeline(collection: Collection, path: Any, query: TimelineQuery) -> Response:  # noqa: ANN401  as above

@@ -18,7 +18,7 @@ from crm_core.predictions import Prediction
 from crm_core.records import Account, Activity, Contract, Deal, Lead, Order
 from crm_core.tokens import Scope
 from crm_core.worth import money_at_risk, readable_worth
-from serving.api.blueprint import answer, caller, documented, new_blueprint, requires
+from serving.api.blueprint import answer, caller, documented, new_blueprint, plain_answer, requires
 from serving.champions import TASK_OF
 from serving.payloads import (
     Asked,
@@ -40,6 +40,7 @@ from serving.payloads import (
     Text,
     Utc,
     horizons_out,
+    plain_prediction,
     prediction_out,
     reasons_out,
     state_of,
@@ -246,15 +247,15 @@ def get_newest_score(path: ScoredPath) -> Response:
             NewestOut(state=state, prediction=None, age_seconds=None, fresh=False, stale_because=[])
         )
     with running.store.reading() as session:
-        told = prediction_out(Reader(session, user), newest.prediction)
-    given = NewestOut(
-        state=state_of(newest.prediction),
-        prediction=told,
-        age_seconds=newest.age_seconds,
-        fresh=not newest.stale_because,
-        stale_because=list(newest.stale_because),
-    )
-    return answer(given)
+        told = plain_prediction(Reader(session, user), newest.prediction)
+    given = {
+        "state": state_of(newest.prediction),
+        "prediction": told,
+        "age_seconds": newest.age_seconds,
+        "fresh": not newest.stale_because,
+        "stale_because": newest.stale_because,
+    }
+    return plain_answer(given)
 
 
 @api.get("/<type>/<int:id>/predictions", responses={"200": ScoreHistory, **documented(403, 404)})
@@ -273,7 +274,7 @@ def list_score_history(path: ScoredPath, query: ScoreHistoryQuery) -> Response:
         reader = Reader(session, user)
         items = [
             HistoryEntry(
-                **prediction_out(reader, entry.prediction).model_dump(),
+                **plain_prediction(reader, entry.prediction),
                 cause=CauseOut.model_validate(entry.cause),
             )
             for entry in page.entries
@@ -281,7 +282,7 @@ def list_score_history(path: ScoredPath, query: ScoreHistoryQuery) -> Response:
     return answer(ScoreHistory(items=items, next_cursor=page.next_cursor))
 
 
-@api.get("/<type>/<int:id>/score", responses={"200": SupposedScore, **documented(403, 404, 409, 503)})
+@api.get("/<type>/<int:id>/score-now", responses={"200": SupposedScore, **documented(403, 404, 409, 503)})
 @requires(Scope.SCORE)
 def tell_score(path: ScoredPath) -> Response:
     """Say what scoring a record now would say; nothing of it is stored, and the record shows what it did."""

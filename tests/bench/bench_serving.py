@@ -50,15 +50,15 @@ class Sides:
         self.peer = self._stack.enter_context(served_by_mlflow(model, folder))
         self.ready = self._check()
         self.asked = list(self.ready.values())
-        self.stored = [self._about(lead, "POST") for lead in self.ready]
-        self.told = [self._about(lead, "GET") for lead in self.ready]
+        self.stored = [self._about(lead, "POST", "score") for lead in self.ready]
+        self.told = [self._about(lead, "GET", "score-now") for lead in self.ready]
 
     def close(self) -> None:
         """Stop both."""
         self._stack.close()
 
-    def _about(self, lead: int, method: str) -> bytes:
-        return request_of(method, f"/api/v1/leads/{lead}/score", self.company.headers)
+    def _about(self, lead: int, method: str, what: str) -> bytes:
+        return request_of(method, f"/api/v1/leads/{lead}/{what}", self.company.headers)
 
     def _check(self) -> dict[int, bytes]:
         """Ask both about the same leads as of the same instants; return what the peer is asked of each.
@@ -69,7 +69,7 @@ class Sides:
         store = Store(self.company.home.database_url)
         asked: dict[int, bytes] = {}
         for lead in self.company.leads:
-            said = json.loads(ours.ask_well(self._about(lead, "POST")))
+            said = json.loads(ours.ask_well(self._about(lead, "POST", "score")))
             if said["probability"] is None:
                 continue
             asked[lead] = ready_made(store, self.bundle, lead, datetime.fromisoformat(said["as_of"]))

@@ -30,6 +30,24 @@ def test_no_schema_takes_or_gives_a_credential_and_none_takes_a_score(record_typ
     assert set(each.patched.model_fields) < set(each.taken.model_fields)
 
 
+def test_what_is_given_is_to_the_letter_what_the_schema_would_write(
+    adam: Api, store: Store, cast: Cast, lead: int
+) -> None:
+    samples = make_samples(store, cast["Ana"].id)
+    for record_type, collection in COLLECTIONS.items():
+        path = path_of(record_type).removeprefix("/api/v1/")
+        made = adam("POST", path, {**samples[record_type].body, "custom": {"note": "泵", "size": "1.50"}})
+        assert made.status_code == 201, made.text
+        one = adam("GET", f"{path}/{made.json['id']}").text
+        for text, schema in ((made.text, collection.given), (one, collection.given)):
+            assert schema.model_validate_json(text).model_dump_json() == text
+        page = adam("GET", f"{path}?limit=200").text
+        assert collection.page.model_validate_json(page).model_dump_json() == page
+    scored = adam("GET", f"leads/{lead}")
+    assert scored.json["prediction"]["probability"] == 0.7
+    assert COLLECTIONS["lead"].given.model_validate_json(scored.text).model_dump_json() == scored.text
+
+
 # ------------------------------------------------------------------------------------------------ lists
 
 

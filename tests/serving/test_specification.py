@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -33,6 +34,16 @@ def test_every_operation_has_a_name_of_its_own_and_says_what_it_does(document: d
     names = [operation["operationId"] for operation in operations]
     assert len(set(names)) == len(names)
     assert all(operation["summary"].endswith(".") for operation in operations)
+
+
+def test_no_operation_hides_another(app: Flask) -> None:
+    """Of two views at one place, one is never asked, and may be the one that is described."""
+    declared = Counter(
+        (method, re.sub(r"<[^>]+>", "<>", rule.rule))
+        for rule in app.url_map.iter_rules()
+        for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}  # which the framework adds
+    )
+    assert [place for place, count in declared.items() if count > 1] == []
 
 
 def test_every_operation_below_the_prefix_needs_a_key_made_for_one_thing(document: dict[str, Any]) -> None:

@@ -27,7 +27,7 @@ def lead(store: Store, cast: Cast) -> Lead:
 
 
 def tell(client: FlaskClient, cast: Cast, lead: Lead, who: str = "Ana") -> Any:
-    return client.get(f"/api/v1/leads/{lead.id}/score", headers=cast.header(who))
+    return client.get(f"/api/v1/leads/{lead.id}/score-now", headers=cast.header(who))
 
 
 def test_what_is_told_is_what_scoring_then_stores(

@@ -39,7 +39,7 @@ Promote = Callable[..., HandMadeModel]
 
 @pytest.fixture
 def workers(store: Store, champions: Champions) -> list[Rescorer]:
-    return [Rescorer(store, champions, records_at_once=2) for _ in range(2)]
+    return [Rescorer(store, champions, records_at_once=2, swept_at_once=2) for _ in range(2)]
 
 
 def ids_of(store: Store, count: int) -> list[int]:
@@ -316,13 +316,35 @@ def test_a_missed_night_is_made_up_for_once(
     assert count(store, lead_id) == 2
 
 
+def test_a_promotion_by_a_clock_ahead_of_ours_is_swept_for_once_and_again_when_its_instant_comes(
+    store: Store, champions: Champions, promote: Promote, clock: FixedClock
+) -> None:
+    ids = ids_of(store, 5)
+    clock.advance(timedelta(hours=1))
+    promote()
+    clock.advance(timedelta(hours=-1))
+    rescorer = Rescorer(store, champions, records_at_once=2)
+
+    def step() -> None:
+        for _ in range(10):
+            rescorer.step()
+            clock.advance(timedelta(seconds=1))
+
+    step()
+    assert [count(store, lead_id) for lead_id in ids] == [1] * 5
+    assert rescorer.idle
+    clock.advance(timedelta(hours=1))
+    step()
+    assert [count(store, lead_id) for lead_id in ids] == [2] * 5
+
+
 def test_a_sweep_takes_smaller_lots_and_breathes_while_people_wait(
     store: Store, champions: Champions, promote: Promote
 ) -> None:
     model = promote()
     ids_of(store, 12)
     waiting = True
-    rescorer = Rescorer(store, champions, records_at_once=8, busy=lambda: waiting)
+    rescorer = Rescorer(store, champions, records_at_once=8, swept_at_once=8, busy=lambda: waiting)
     assert rescorer.run_once() == 2
     assert rescorer.breather > 0
     waiting = False
