@@ -241,6 +241,12 @@ class Reader:
             default = self.right(CustomRecord.record_type)
         return self._set_rights.get(record_type, default)
 
+    def standing(self) -> str:
+        """Return a text that is another one once the user's role, team, or what was set for the role is."""
+        rights = sorted((name, right.read, right.write) for name, right in self._set_rights.items())
+        fields = sorted((*key, right.read, right.write) for key, right in self._field_rights.items())
+        return repr((self.user.role, self.user.team_id, rights, fields))
+
     def readable(self, model: type[Record]) -> ColumnElement[bool]:
         """Return the condition that a record of `model` may be seen."""
         return self._allowed(model, lambda right: right.read)

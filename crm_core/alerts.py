@@ -42,6 +42,7 @@ from crm_core.errors import (
 from crm_core.opting_out import may_be_scored
 from crm_core.records import Account, Base, Deal, Id, Record, User
 from crm_core.store import Transaction
+from crm_core.tokens import works_here
 from crm_core.webhooks import emit
 from crm_core.worth import SOURCES
 
@@ -310,7 +311,7 @@ class Acting:
     def _get_assignee(self, alert: Alert, assignee_id: int) -> User:
         session = self.transaction.session
         assignee = session.get(User, assignee_id)
-        if assignee is None or not assignee.active or assignee.deleted_at is not None:
+        if assignee is None or not works_here(assignee):
             raise RecordNotFoundError("user", assignee_id)
         try:
             get_alert(Reader(session, assignee), alert.id)
@@ -351,6 +352,8 @@ def tell_others(transaction: Transaction, alert: Alert, did: Did, **more: Any) -
         "record_type": alert.record_type,
         "record_id": alert.record_id,
         "fields": ["probability"],
+        # As with `visible_alerts`: who may not see when contracts end is not told that one does.
+        "needs": [] if alert.contract_id is None else ["contract.ends_on"],
         "values": {"probability": alert.probability, "previous_probability": alert.previous},
         **more,
     }

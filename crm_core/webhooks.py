@@ -102,6 +102,7 @@ class Event:
     data: Mapping[str, Any]
     record: tuple[str, int] | None = None
     fields: Sequence[str] | None = None
+    needs: Sequence[str] = ()
     values: Mapping[str, tuple[str, Any]] | None = None
     """By name in the payload: the field that it comes from, and the value."""
 
@@ -218,7 +219,7 @@ def emit(
     None if nobody asked for it, or it was emitted under this key before. `data` holds JSON values. If it has
     `record_type` and `record_id`, only those who may see that record are told; of a mapping `values` in it
     they are told the fields of that record that they may see, and of `reasons` those they may see. Who may
-    see none of the `fields` in it is not told at all.
+    see none of the `fields` in it, or not all that it `needs` (`contract.ends_on`), is not told at all.
     """
     if not any(wants(endpoint, event_type) for endpoint in list_active(session)):
         return None
@@ -279,6 +280,7 @@ def event_of(payload: Mapping[str, Any]) -> Event:
         data=data,
         record=(data["record_type"], data["record_id"]) if named else None,
         fields=data.pop("fields", None),
+        needs=data.pop("needs", ()),
     )
 
 
@@ -319,6 +321,8 @@ def _masked(reader: Reader, event: Event) -> dict[str, Any] | None:
     """Return what may be told of an event; None if nothing of it."""
     data = dict(event.data)
     record_type = "" if event.record is None else event.record[0]
+    if not reader.may_be_told_of(event.needs):
+        return None
     if event.fields is not None:
         data["fields"] = [field for field in event.fields if reader.may_read_field(record_type, field)]
         if not data["fields"]:

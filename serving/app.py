@@ -204,7 +204,7 @@ def _finish(response: Response) -> Response:
 
 
 def _write_down_reads(response: Response) -> None:
-    if "people_told" in g:
+    if "people_told" in g or "people_unchanged" in g:
         running = service()
         if told := people_told(response, running.store.clock.now()):
             running.journal.note(told)

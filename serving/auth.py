@@ -72,7 +72,8 @@ def find_person(store: Store, key: str, *, lasts: timedelta) -> Person | None:
 def find_user_by_password(session: Session, email: str, password: str) -> User | None:
     """Return the person with this address and password; an unknown address takes as long as a known one."""
     query = select(User).where(func.lower(User.email) == email.strip().lower())
-    user = session.scalars(query).one_or_none()
+    found = session.scalars(query).all()
+    user = found[0] if len(found) == 1 else None  # of two addresses that differ in case, neither is meant
     known = user is not None and works_here(user)
     stored = user.password_hash if user is not None and known else None
     fits = _verify(stored or _hash_of_nothing(), password)

@@ -12,10 +12,11 @@ only by those who see all records of its type.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from crm_core.access import Reader, check_may_write
@@ -49,6 +50,7 @@ from crm_core.records import (
 )
 from crm_core.store import Transaction
 from crm_core.validation import columns_of
+from serving.journal import note_unchanged
 from serving.owners import choose_owner
 
 _ABOUT = frozenset({"subject_type", "subject_id"})
@@ -91,8 +93,21 @@ def declared_kind(session: Session, name: str) -> Kind:
 
 
 def get_as(reader: Reader, kind: Kind, record_id: int) -> Record:
-    """Return a record of a type, which may be a declared one, that the reader sees."""
-    return _of_kind(kind, reader.get(kind.model, record_id))
+    """Return a record of a type, which may be a declared one, that the reader sees.
+
+    Of one of another declared type nothing is said but that this type has none with its id.
+    """
+    with _named(kind):
+        return _of_kind(kind, reader.get(kind.model, record_id))
+
+
+@contextmanager
+def _named(kind: Kind) -> Iterator[None]:
+    """Call the record that there is not what the caller calls it, whyever there is none."""
+    try:
+        yield
+    except RecordNotFoundError as error:
+        raise RecordNotFoundError(kind.name, error.record_id) from None
 
 
 def _of_kind(kind: Kind, record: Record) -> Record:
@@ -144,6 +159,8 @@ class Editor:
             self._check_owner(kind, changed["owner_id"])
         if isinstance(record, User):
             self._check_stays_in(record, changed)
+        if not changed:
+            note_unchanged(record)
         self._set(kind, record, changed)
         return record
 
@@ -181,9 +198,10 @@ class Editor:
     def get_to_write(self, kind: Kind, record_id: int, versions: Collection[int] | None = None) -> Record:
         """Return a record, locked, that the user may change; only at one of `versions`, if given."""
         self._check_may_write(kind)
-        record = self.transaction.get(kind.model, record_id)
-        _of_kind(kind, record)
-        self.reader.get_to_write(kind.model, record_id)
+        with _named(kind):
+            record = self.transaction.get(kind.model, record_id)
+            _of_kind(kind, record)
+            self.reader.get_to_write(kind.model, record_id)
         if versions is not None and record.version not in versions:
             raise StaleRecordError(kind.name, record_id, max(versions, default=0), record.version)
         return record
@@ -327,9 +345,10 @@ class Editor:
             if found is not None and found is not record:
                 raise DuplicateExternalIdError(kind.name, external_id)
         if issubclass(model, User) and values.get("email") is not None:
-            hold_keys(session, [f"user.email:{values['email']}"])
+            mail = str(values["email"]).lower()  # by which people log in, whatever its case
+            hold_keys(session, [f"user.email:{mail}"])
             taken = select(User.id).where(
-                User.email == values["email"], User.id != (record.id if record else 0)
+                func.lower(User.email) == mail, User.id != (record.id if record else 0)
             )
             if session.scalar(taken) is not None:
                 raise InvalidValueError("user.email", values["email"], "an address that no other user has")

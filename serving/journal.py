@@ -142,8 +142,8 @@ def note_people(record_type: str, ids: Iterable[int]) -> None:
 
 def people_told(response: Response, now: datetime) -> list[Operation]:
     """Return what the request at hand has read about people, if it was answered."""
-    told: dict[str, set[int]] = g.get("people_told", {})
-    if not told or response.status_code >= 300 or request.method not in {"GET", "HEAD"}:
+    told: dict[str, set[int]] = g.get("people_told" if _only_reads() else "people_unchanged", {})
+    if not told or response.status_code >= 300:
         return []
     if g.get("caller") is None:
         return []
@@ -154,6 +154,17 @@ def people_told(response: Response, now: datetime) -> list[Operation]:
         Operation(at=now, done=done, origin=origin, record_type=kind, ids=tuple(ids))
         for kind, ids in told.items()
     ]
+
+
+def note_unchanged(record: Record) -> None:
+    """Remember that a write changed nothing of a record: all that came of it is that it was read."""
+    if has_request_context() and record.record_type in PEOPLE:
+        g.setdefault("people_unchanged", {}).setdefault(record.record_type, set()).add(record.id)
+
+
+def _only_reads() -> bool:
+    """Tell whether the request at hand changes no record: what is changed is in the change log."""
+    return request.method in {"GET", "HEAD"} or g.get("only_scores", False)
 
 
 @event.listens_for(Lead, "load")

@@ -6,6 +6,7 @@ import math
 import threading
 from dataclasses import dataclass
 from datetime import datetime
+from ipaddress import IPv6Network
 from typing import Final
 
 from serving.settings import Settings
@@ -14,7 +15,7 @@ PERIOD: Final = 60.0
 """Seconds in which a budget fills up from nothing."""
 
 _MOST_KEPT: Final = 10_000
-"""Callers remembered before those whose budget is full again are forgotten."""
+"""Callers remembered at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +74,22 @@ class Limit:
         return Standing(self.per_minute, int((PERIOD - after + at) / step + 1e-6), after - at, 0.0)
 
     def _forget(self, at: float) -> None:
-        self._full_at = {caller: full for caller, full in self._full_at.items() if full > at}
+        """Forget whose budget is full again, and if that is not enough, who has spent the least."""
+        spent = {caller: full for caller, full in self._full_at.items() if full > at}
+        if len(spent) > _MOST_KEPT // 2:
+            most = sorted(spent.items(), key=lambda each: each[1], reverse=True)
+            spent = dict(most[: _MOST_KEPT // 2])
+        self._full_at = spent
+
+
+def place_of(address: str | None) -> str | None:
+    """Return what counts as one place on the network: of IPv6, a whole network that somebody is given."""
+    if address is None or ":" not in address:
+        return address
+    try:
+        return str(IPv6Network((address.partition("%")[0], 64), strict=False))
+    except ValueError:
+        return address
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -208,18 +208,22 @@ class _Cached:
 
 def find_vouched(store: Store, vouched: Vouched, *, create_role: str | None) -> User:
     """Return the user with a verified mail address; make one only if a role for new ones is configured."""
-    query = select(User).where(func.lower(User.email) == vouched.email.strip().lower())
+    mail = vouched.email.strip()
+    # Only ASCII is read without its case: a letter that merely becomes another one is another address.
+    same = func.lower(User.email) == mail.lower() if mail.isascii() else User.email == mail
     with store.reading() as session:
-        user = session.scalars(query).one_or_none()
+        users = session.scalars(select(User).where(same)).all()
         session.expunge_all()
-    if user is not None:
+    if len(users) > 1:
+        raise LoginRefusedError("several users have the verified mail address")
+    for user in users:
         if not works_here(user):
             raise LoginRefusedError("the user does not work here any more")
         return user
     if create_role is None:
         raise LoginRefusedError("there is no user with the verified mail address")
     with store.transaction(source=Source.AUTOMATION) as transaction:
-        made = User(name=vouched.name[:200], email=vouched.email.strip(), role=create_role)
+        made = User(name=vouched.name[:200], email=mail, role=create_role)
         return transaction.create(made)
 
 

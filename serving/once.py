@@ -15,8 +15,10 @@ from contextlib import AbstractContextManager, contextmanager
 from flask import Request, Response
 from sqlalchemy.orm import Session
 
+from crm_core.access import Reader
 from crm_core.changes import Source
 from crm_core.idempotency import KeptAnswer, claim_key, find_kept, keep_answer
+from crm_core.records import User
 from crm_core.store import Store, Transaction
 from serving import problems
 
@@ -24,6 +26,8 @@ HEADER = "Idempotency-Key"
 REPLAYED = "Idempotency-Replayed"
 PATTERN = r"^[!-~]{1,255}$"
 """What a key may consist of: visible ASCII."""
+
+_HALF = 32
 
 _KEPT_HEADERS = ("Content-Type", "Location", "ETag", "Last-Modified", "Link")
 
@@ -39,11 +43,14 @@ class AnsweredMeanwhileError(Exception):
 class Once:
     """One request with a key."""
 
-    def __init__(self, store: Store, *, user_id: int, key: str, fingerprint: str) -> None:
+    def __init__(self, store: Store, *, user: User, key: str, fingerprint: str) -> None:
         self._store = store
-        self._user_id = user_id
+        self._user_id = user.id
         self._key = key
-        self._fingerprint = fingerprint
+        with store.reading() as session:
+            rights = Reader(session, user).standing()
+        # One half says which request it was, the other what its sender might see.
+        self._fingerprint = fingerprint[:_HALF] + hashlib.sha256(rights.encode()).hexdigest()[:_HALF]
         self._context: AbstractContextManager[Transaction] | None = None
         self._session: Session | None = None
         self.keeps_body = True
@@ -107,8 +114,12 @@ class Once:
             context.__exit__(_UndoneError, _UndoneError(), None)
 
     def _replay(self, kept: KeptAnswer) -> Response:
-        if kept.fingerprint != self._fingerprint:
+        if kept.fingerprint[:_HALF] != self._fingerprint[:_HALF]:
             return problems.of_request("idempotency-key-reused", f"the {HEADER} came with another request")
+        if kept.fingerprint != self._fingerprint:
+            # What was told then may be more than may be told now.
+            told = "it was done, but what you may see has changed since: read the record again"
+            return problems.of_request("answer-not-kept", told)
         if kept.body is None:
             return problems.of_request("answer-not-kept", "it was done, but its answer is not kept")
         given = Response(kept.body, status=kept.status, headers=kept.headers)

@@ -17,7 +17,7 @@ from crm_core.records import User
 from crm_core.tokens import Holder, Scope
 from serving import problems
 from serving.auth import find_caller
-from serving.limits import Limit
+from serving.limits import Limit, place_of
 from serving.once import HEADER, Once, fingerprint_of, read_key
 from serving.payloads import Problem, plain_json
 from serving.service import current_once, service, wake_rescoring
@@ -119,7 +119,7 @@ def answer_once(view: Callable[[], Response]) -> Response:
     key = read_key(sent)
     if key is None:
         return problems.of_request("invalid-idempotency-key", "expected 1 to 255 visible ASCII characters")
-    once = g.once = Once(service().store, user_id=caller().id, key=key, fingerprint=fingerprint_of(request))
+    once = g.once = Once(service().store, user=caller(), key=key, fingerprint=fingerprint_of(request))
     try:
         given = once.answer(view)
     finally:
@@ -178,7 +178,7 @@ def _authenticate() -> Response | None:
     running = service()
     holder = find_caller(running.store)
     if holder is None:
-        return _limited(running.limits.anonymous, request.remote_addr) or _unknown()
+        return _limited(running.limits.anonymous, place_of(request.remote_addr)) or _unknown()
     g.caller, g.key_holder = holder.user, holder
     now = running.store.clock.now()
     if not holder.was_noted(now):
@@ -186,4 +186,5 @@ def _authenticate() -> Response | None:
     if refused := _limited(running.limits.keys, holder.token_id):
         return refused
     scope = scope_of(_asked_view(), request.method)
+    g.only_scores = scope is Scope.SCORE
     return None if scope in holder.scopes else problems.insufficient_scope(scope)

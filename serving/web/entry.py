@@ -26,7 +26,7 @@ from crm_core.records import User
 from crm_core.sessions import end_session, end_sessions
 from serving.auth import Person, let_in
 from serving.journal import origin_of_request
-from serving.limits import Standing
+from serving.limits import Standing, place_of
 from serving.logins import try_password
 from serving.logs import get_log
 from serving.oidc import find_vouched
@@ -53,7 +53,7 @@ def log_in() -> ResponseReturnValue:
     if not service().settings.password_login:
         abort(403)
     email = request.form.get("email", "")
-    standing = service().limits.logins.ask(request.remote_addr, service().store.clock.now())
+    standing = service().limits.logins.ask(place_of(request.remote_addr), service().store.clock.now())
     if standing is not None and standing.refused:
         return _too_often(email, standing)
     outcome = try_password(
@@ -95,7 +95,7 @@ def go_to_provider() -> ResponseReturnValue:
     running = service()
     if running.settings.oidc_issuer is None:
         abort(404)
-    standing = running.limits.logins.ask(request.remote_addr, running.store.clock.now())
+    standing = running.limits.logins.ask(place_of(request.remote_addr), running.store.clock.now())
     if standing is not None and standing.refused:
         return _too_often("", standing)
     try:
@@ -113,7 +113,7 @@ def come_from_provider() -> ResponseReturnValue:
     if running.settings.oidc_issuer is None:
         abort(404)
     kept = session.pop(_BEGUN, None)  # whatever comes of it, it was good for one answer
-    standing = running.limits.logins.ask(request.remote_addr, running.store.clock.now())
+    standing = running.limits.logins.ask(place_of(request.remote_addr), running.store.clock.now())
     if standing is not None and standing.refused:
         return _too_often("", standing)
     try:

@@ -293,6 +293,11 @@ def test_nothing_is_assigned_to_who_may_not_see_it(store: Store, people: dict[st
         act(store, people["Mara"], "assign", alert, people["Otto"].id)
     with pytest.raises(RecordNotFoundError):
         act(store, people["Mara"], "assign", alert, 999)
+    with store.transaction() as transaction:
+        ben = transaction.get(User, people["Ben"].id)
+        transaction.update(ben, {"left_at": transaction.now})
+    with pytest.raises(RecordNotFoundError):
+        act(store, people["Mara"], "assign", alert, people["Ben"].id)
 
 
 def test_what_was_acknowledged_may_be_opened_again(store: Store, people: dict[str, User], alert: int) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import select
 
 from crm_core.access import FieldRight
+from crm_core.alerts import Alert, Did, tell_others
 from crm_core.clock import FixedClock
 from crm_core.jobs import Job
 from crm_core.records import User
@@ -16,27 +17,30 @@ from crm_core.webhooks import EVENT, WEBHOOK, WebhookEndpoint
 from serving.jobs import JobRunner
 from serving.webhooks import spread
 from tests.alerts.world import DAY, act, alerts, look, say
+from tests.factories import make_contract
 
 
 def listen(store: Store, owner: User) -> None:
     """Have a program of `owner` told of all alerts."""
     with store.transaction() as transaction:
-        transaction.session.add(
-            WebhookEndpoint(
-                name="Pager",
-                url="https://pager.example.com",
-                event_types=["alert.*"],
-                owner_id=owner.id,
-                least_change=0.0,
-                secret_salt="",
-                secret_mark="",
-                active=True,
-                created_at=transaction.now,
-                since_sequence=0,
-                since_prediction=0,
-                since_promotion=0,
-            )
-        )
+        transaction.session.add(pager_of(owner, transaction.now))
+
+
+def pager_of(owner: User, now: datetime) -> WebhookEndpoint:
+    return WebhookEndpoint(
+        name="Pager",
+        url="https://pager.example.com",
+        event_types=["alert.*"],
+        owner_id=owner.id,
+        least_change=0.0,
+        secret_salt="",
+        secret_mark="",
+        active=True,
+        created_at=now,
+        since_sequence=0,
+        since_prediction=0,
+        since_promotion=0,
+    )
 
 
 def told(store: Store) -> list[dict[str, Any]]:
@@ -45,7 +49,7 @@ def told(store: Store) -> list[dict[str, Any]]:
         pass
     with store.reading() as session:
         jobs = session.scalars(select(Job).where(Job.kind == WEBHOOK).order_by(Job.id))
-        return [json.loads(job.payload["body"]) for job in jobs]
+        return [job.payload["content"] for job in jobs]
 
 
 def test_what_is_raised_and_acknowledged_is_told_once(
@@ -94,3 +98,37 @@ def test_acknowledging_again_after_opening_is_told_again(
     act(store, people["Ana"], "reopen", alert)
     act(store, people["Ana"], "acknowledge", alert)
     assert [event["type"] for event in told(store)] == ["alert.acknowledged"] * 2
+
+
+def test_who_may_not_see_when_contracts_end_is_not_told_that_one_does(
+    store: Store, people: dict[str, User], customer: int
+) -> None:
+    with store.transaction() as transaction:
+        hidden = FieldRight(role="rep", record_type="contract", field="ends_on", read=False, write=False)
+        transaction.session.add(hidden)
+        alert = Alert(
+            kind="contract_end",
+            record_type="account",
+            record_id=customer,
+            cause="contract 1",
+            contract_id=make_contract(transaction, account_id=customer).id,
+            prediction_id=1,
+            probability=0.2,
+            raised_at=transaction.now,
+        )
+        transaction.session.add(alert)
+        transaction.session.flush()
+        for name in ("Ana", "Mara"):
+            transaction.session.add(pager_of(people[name], transaction.now))
+        transaction.session.flush()
+        tell_others(transaction, alert, Did.RAISED)
+    with store.reading() as session:
+        mara = session.scalars(
+            select(WebhookEndpoint.id).where(WebhookEndpoint.owner_id == people["Mara"].id)
+        )
+        expected = {mara.one()}
+    told(store)
+    with store.reading() as session:
+        jobs = session.scalars(select(Job).where(Job.kind == WEBHOOK)).all()
+        assert {job.payload["endpoint_id"] for job in jobs} == expected
+        assert "needs" not in jobs[0].payload["content"]["data"]

@@ -12,7 +12,7 @@ from crm_core.clock import FixedClock
 from crm_core.store import Store
 from serving.app import create_app
 from serving.champions import Champions
-from serving.limits import Limit
+from serving.limits import Limit, place_of
 from serving.settings import Settings
 from tests.conftest import MONDAY
 from tests.serving.conftest import PASSWORD, Cast, csrf_of
@@ -49,6 +49,32 @@ def test_what_is_kept_of_callers_does_not_grow_for_ever() -> None:
     for number in range(25_000):
         limit.ask(number, MONDAY + timedelta(seconds=number / 10))
     assert len(limit._full_at) <= 10_001
+
+
+def test_many_callers_at_once_are_not_all_kept_and_who_spent_most_is() -> None:
+    limit = Limit(60)
+    for _ in range(60):
+        limit.ask("busy", MONDAY)
+    for number in range(25_000):
+        limit.ask(number, MONDAY)
+    assert len(limit._full_at) <= 10_001
+    again = limit.ask("busy", MONDAY)
+    assert again is not None
+    assert again.refused
+
+
+@pytest.mark.parametrize(
+    ("address", "place"),
+    [
+        ("192.0.2.7", "192.0.2.7"),
+        ("2001:db8:1:2::7", "2001:db8:1:2::/64"),
+        ("2001:db8:1:2:ffff::%eth0", "2001:db8:1:2::/64"),
+        ("no:address", "no:address"),
+        (None, None),
+    ],
+)
+def test_whoever_has_a_network_of_addresses_has_one_budget(address: str | None, place: str | None) -> None:
+    assert place_of(address) == place
 
 
 def test_zero_is_no_limit() -> None:

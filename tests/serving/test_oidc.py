@@ -15,14 +15,16 @@ from sqlalchemy import select
 from werkzeug.test import TestResponse
 
 from crm_core.clock import FixedClock
-from crm_core.errors import SettingsError
+from crm_core.errors import LoginRefusedError, SettingsError
 from crm_core.operations import OperationRow
 from crm_core.records import User
 from crm_core.store import Store
 from serving import oidc
 from serving.app import create_app
+from serving.auth import find_user_by_password
 from serving.champions import Champions
 from serving.settings import Settings, load_settings
+from tests.factories import make_user
 from tests.serving.conftest import PASSWORD, Cast, csrf_of
 from tests.serving.identity_provider import CLIENT, SECRET, StandIn, stand_in
 
@@ -297,3 +299,26 @@ def test_the_secret_may_be_in_a_file_and_is_never_shown(tmp_path: Path) -> None:
     assert settings.oidc_secret == "hidden"
     assert "hidden" not in repr(settings)
     assert "hidden" not in repr(load_settings(oidc_client_secret="hidden"))
+
+
+def test_an_address_of_other_letters_is_another_address(store: Store, cast: Cast) -> None:
+    with store.transaction() as transaction:
+        make_user(transaction, "Kim")
+    for mail in ("KIM@example.com", " kim@Example.com"):
+        assert oidc.find_vouched(store, vouched(mail), create_role=None).name == "Kim"
+    with pytest.raises(LoginRefusedError, match="no user"):
+        oidc.find_vouched(store, vouched("\u212aim@example.com"), create_role=None)  # the sign of Kelvin
+
+
+def test_of_two_users_whose_addresses_differ_in_case_nobody_comes_in(store: Store, cast: Cast) -> None:
+    with store.transaction() as transaction:
+        make_user(transaction, "Anna", email="ANA@example.com", password_hash=cast["Ana"].password_hash)
+    with pytest.raises(LoginRefusedError, match="several"):
+        oidc.find_vouched(store, vouched("ana@example.com"), create_role=None)
+    with store.reading() as session:
+        assert find_user_by_password(session, "ana@example.com", PASSWORD) is None
+        assert find_user_by_password(session, "ben@example.com", PASSWORD) is not None
+
+
+def vouched(mail: str) -> oidc.Vouched:
+    return oidc.Vouched(email=mail, name="Somebody")

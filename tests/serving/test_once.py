@@ -17,6 +17,7 @@ from flask.testing import FlaskClient
 from sqlalchemy import func, select
 from werkzeug.test import TestResponse
 
+from crm_core.access import FieldRight
 from crm_core.changes import Change
 from crm_core.clock import FixedClock
 from crm_core.idempotency import KeptAnswer
@@ -56,6 +57,19 @@ def test_another_request_with_the_same_key_is_refused(client: FlaskClient, store
     send(client, cast)
     other = send(client, cast, name="Li Na")
     assert other.get_json()["type"] == "urn:crm:problem:idempotency-key-reused"
+    assert count(store) == 1
+
+
+def test_what_its_sender_may_not_see_any_more_is_not_told_again(
+    client: FlaskClient, store: Store, cast: Cast
+) -> None:
+    send(client, cast)
+    with store.transaction() as transaction:
+        hidden = FieldRight(role="rep", record_type="lead", field="name", read=False, write=True)
+        transaction.session.add(hidden)
+    again = send(client, cast)
+    assert (again.status_code, again.get_json()["type"]) == (409, "urn:crm:problem:answer-not-kept")
+    assert "Wang Fang" not in again.text
     assert count(store) == 1
 
 

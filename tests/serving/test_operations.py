@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -98,6 +99,32 @@ def test_finding_somebody_is_reading(client: FlaskClient, cast: Cast, leads: lis
     assert shown.get("items") or shown.get("pairs")
     (row,) = listed(client, cast, "done=listed")
     assert set(row["ids"]) == {lead.id for lead in leads}
+
+
+def test_a_change_that_changes_nothing_is_reading(client: FlaskClient, cast: Cast, leads: list[Lead]) -> None:
+    header, first, second = cast.header("Ana"), leads[0].id, leads[1].id
+    assert client.patch(f"/api/v1/leads/{first}", json={}, headers=header).get_json()["name"]
+    (row,) = listed(client, cast)
+    assert (row["done"], row["ids"]) == ("read", [first])
+    writes = [
+        {"op": "update", "type": "leads", "id": second, "record": {}},
+        {"op": "update", "type": "leads", "id": first, "record": {"title": "Head"}},
+    ]
+    client.post("/api/v1/batch", json={"operations": writes}, headers=header)
+    (row, _) = listed(client, cast)
+    assert (row["done"], row["ids"]) == ("listed", [second])
+
+
+def test_scoring_somebody_is_reading(
+    client: FlaskClient, cast: Cast, leads: list[Lead], promote: Callable[..., object]
+) -> None:
+    promote()
+    ids = [lead.id for lead in leads]
+    assert (
+        client.post("/api/v1/leads/scores", json={"ids": ids}, headers=cast.header("Ana")).status_code == 200
+    )
+    (row,) = listed(client, cast)
+    assert (row["done"], row["ids"]) == ("listed", ids)
 
 
 def test_what_was_refused_was_not_read(client: FlaskClient, cast: Cast, leads: list[Lead]) -> None:

@@ -9,7 +9,8 @@ from flask.testing import FlaskClient
 from sqlalchemy import event
 
 from crm_core.access import FieldRight, RoleRight
-from crm_core.records import RECORD_TYPES
+from crm_core.record_types import declare_record_type
+from crm_core.records import RECORD_TYPES, CustomRecord
 from crm_core.store import Store
 from serving.api.records_schemas import COLLECTIONS
 from tests.factories import make_account, make_deal, make_lead, make_order
@@ -243,3 +244,23 @@ def test_only_declared_types_are_below_custom(adam: Api, name: str) -> None:
     operation = {"op": "create", "type": f"custom/{name}", "record": {"name": "x"}}
     (result,) = adam("POST", "batch", {"operations": [operation]}).json["results"]
     assert result["status"] == 422
+
+
+def test_whether_there_is_a_record_of_another_declared_type_is_not_told(
+    ana: Api, store: Store, cast: Cast
+) -> None:
+    with store.transaction() as transaction:
+        shop, _ = (
+            declare_record_type(transaction.session, name=name, label_en=name, label_zh=name)
+            for name in ("shop", "machine")
+        )
+        made = transaction.create(CustomRecord(type_id=shop.id, name="Harbour", owner_id=cast["Otto"].id))
+        there, nowhere = made.id, made.id + 1
+    for method, body in (("GET", None), ("PATCH", {"name": "x"}), ("DELETE", None)):
+        told = [ana(method, f"custom/machine/{each}", body).json["detail"] for each in (there, nowhere)]
+        assert told == [f"no machine with id {each}" for each in (there, nowhere)]
+
+
+def test_no_two_users_have_addresses_that_differ_in_case_alone(adam: Api) -> None:
+    refused = adam("POST", "users", {"name": "Ana", "email": "ANA@example.com", "role": "rep"})
+    assert (refused.status_code, refused.json["field"]) == (422, "user.email")
