@@ -45,6 +45,9 @@ CURSOR: Final = "rescoring"
 LEASE: Final = timedelta(seconds=30)
 """How long what a worker claimed is its own, unless it says that it is still at it."""
 
+HELD: Final = timedelta(minutes=2)
+"""How long a full rescore's lot is its own after each of its writes; a large block is read meanwhile."""
+
 FIRST_PAUSE: Final = timedelta(seconds=30)
 LONGEST_PAUSE: Final = timedelta(hours=1)
 """After how long a record that could not be scored is tried again: first, and at most."""
@@ -281,6 +284,18 @@ def begin_sweep(session: Session, sweep: Sweep) -> None:
     session.execute(delete(Lot).where(Lot.task == sweep.task))
     session.merge(sweep)
     session.flush()
+
+
+def hold_all(session: Session, sweep: Sweep, *, after: int, by: str, now: datetime) -> Lot:
+    """Begin a sweep whose records after one are all in a single lot, of somebody who is no worker.
+
+    Workers leave it alone, and go on with what is left of it once the lease has run out.
+    """
+    begin_sweep(session, sweep)
+    lot = Lot(task=sweep.task, after_id=after, until_id=sweep.until, leased_by=by, leased_until=now + HELD)
+    session.add(lot)
+    session.flush()
+    return lot
 
 
 def has_lots(session: Session, task: str, *, by: str, now: datetime) -> bool:

@@ -6,11 +6,14 @@ how long the one before kept others from writing. An answer is that of `models.s
 bit, and the text of its reasons that of `dump_json`.
 
 A rescore asks from one instant and keeps its place in a cursor, moved in the same transaction as each lot:
-killed anywhere, it goes on behind the last lot that was written, and asks the same question.
+killed anywhere, it goes on behind the last lot that was written, and asks the same question. One that asks
+from now is a sweep (`crm_core.rescoring`) of a single lot: workers leave it alone, go on with it when it is
+dead, and what they had answered of a sweep by the same model is not asked again.
 """
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -23,11 +26,12 @@ from sqlalchemy import delete, select
 from sqlalchemy.exc import OperationalError
 
 from crm_core.arrays import among
-from crm_core.changes import Cursor, Source, newest_sequence
+from crm_core.changes import Cursor, Source, newest_sequence, settled_from
 from crm_core.columns import dump_json
 from crm_core.database import is_deadlock
 from crm_core.opting_out import may_be_scored
 from crm_core.predictions import SCORED_TYPES, write_prediction_columns
+from crm_core.rescoring import HELD, Lot, Sweep, advance_lot, end_sweep, finish_lot, hold_all
 from crm_core.store import Store, Transaction
 from crm_core.writing_back import FIRST_LOT, LOT_SECONDS, PredictionColumns, next_size
 from features.cohort import Cohort, open_records
@@ -255,7 +259,11 @@ def rescore(
         begun = _begin(store, bundle, as_of, anew=anew)
         ids = np.sort(open_records(store, bundle.record_type, begun.as_of, kind=bundle.variant or None).ids)
         rest = ids[ids > begun.position]
+        if begun.shared:
+            rest = np.setdiff1d(rest, _answered(store, bundle, begun), assume_unique=True)
     run = _Run(store=store, bundle=bundle, watch=watch, seconds=lot_seconds, pause=pause)
+    if as_of is None:
+        run.hold(begun, rest)
     done = Rescored(
         as_of=begun.as_of,
         position=begun.changes,
@@ -274,6 +282,7 @@ def rescore(
         cursor = transaction.session.get(Cursor, cursor_of(bundle))
         if cursor is not None:
             transaction.session.delete(cursor)
+        run.let_go(transaction)
     return done
 
 
@@ -287,14 +296,17 @@ class _Begun:
     position: int
     changes: int
     as_of: datetime
+    shared: bool = False
+    """Whether workers may have answered some of it."""
 
 
 def _begin(store: Store, bundle: ModelBundle, as_of: datetime | None, *, anew: bool) -> _Begun:
-    """Return the rescore that was broken off, or begin one."""
+    """Return the rescore that was broken off, or begin one: with what is left of a sweep under way."""
     with store.transaction(source=Source.MODEL) as transaction:
         session = transaction.session
         cursor = session.get(Cursor, cursor_of(bundle))
-        found = None if anew else _broken_off(cursor, as_of)
+        sweep = session.get(Sweep, bundle.task) if as_of is None else None
+        found = None if anew else _broken_off(cursor, as_of, sweep)
         if found is not None:
             return found
         if cursor is not None:
@@ -304,17 +316,45 @@ def _begin(store: Store, bundle: ModelBundle, as_of: datetime | None, *, anew: b
         others = Cursor.name.startswith(f"{CURSOR}{bundle.task}.", autoescape=True)
         session.execute(delete(Cursor).where(others))
         begun = _Begun(position=0, changes=newest_sequence(session), as_of=as_of or transaction.now)
+        if sweep is not None and _is_under_way(sweep, bundle) and not anew:
+            begun = _Begun(position=0, changes=sweep.log_position, as_of=sweep.as_of, shared=True)
         session.add(
             Cursor(name=cursor_of(bundle), position=0, batch_until=begun.changes, batch_as_of=begun.as_of)
         )
     return begun
 
 
-def _broken_off(cursor: Cursor | None, as_of: datetime | None) -> _Begun | None:
-    """Return the rescore that a cursor tells of, if it asks from `as_of`, or no instant is wanted."""
+def _is_under_way(sweep: Sweep, bundle: ModelBundle) -> bool:
+    return sweep.ended_at is None and sweep.model_version == bundle.version
+
+
+def _broken_off(cursor: Cursor | None, as_of: datetime | None, sweep: Sweep | None) -> _Begun | None:
+    """Return the rescore that a cursor tells of, if it asks from `as_of`, or no instant is wanted.
+
+    One that workers have gone on with to its end, or that a later sweep has made old, is none.
+    """
     if cursor is None or cursor.batch_as_of is None or as_of not in (None, cursor.batch_as_of):
         return None
-    return _Begun(position=cursor.position, changes=cursor.batch_until or 0, as_of=cursor.batch_as_of)
+    if sweep is not None and (
+        sweep.as_of > cursor.batch_as_of or (sweep.as_of == cursor.batch_as_of and sweep.ended_at)
+    ):
+        return None
+    return _Begun(
+        position=cursor.position,
+        changes=cursor.batch_until or 0,
+        as_of=cursor.batch_as_of,
+        shared=sweep is not None and sweep.as_of == cursor.batch_as_of,
+    )
+
+
+def _answered(store: Store, bundle: ModelBundle, begun: _Begun) -> Ints:
+    """Return the records that somebody else has answered for by this model since the rescore's instant."""
+    model = SCORED_TYPES[bundle.record_type]
+    query = select(model.id).where(
+        model.id > begun.position, model.scored_at >= begun.as_of, model.model_version == bundle.version
+    )
+    with store.reading() as session:
+        return np.array(session.scalars(query).all(), dtype=np.int64)
 
 
 @dataclass(kw_only=True)
@@ -327,6 +367,43 @@ class _Run:
     seconds: float
     pause: float
     size: int = FIRST_LOT
+    name: str = field(default_factory=lambda: f"rescore:{secrets.token_hex(6)}")
+    lot: Lot | None = None
+    """The lot of a sweep that this is, so that workers leave it alone and go on with it if this is killed."""
+
+    def hold(self, begun: _Begun, rest: Ints) -> None:
+        """Make what is to be done the sweep under way, all of it this rescore's."""
+        task, until = self.bundle.task, int(rest[-1]) if rest.size else begun.position
+        with self.store.transaction(source=Source.MODEL) as transaction:
+            sweep = Sweep(
+                task=task,
+                as_of=begun.as_of,
+                model_version=self.bundle.version,
+                settled_from=settled_from(transaction.session),
+                log_position=begun.changes,
+                position=until,
+                until=until,
+                total=len(rest),
+                done=0,
+                ended_at=None,
+            )
+            self.lot = hold_all(
+                transaction.session, sweep, after=begun.position, by=self.name, now=transaction.now
+            )
+
+    def let_go(self, transaction: Transaction) -> None:
+        """Note that the sweep has ended, if it is this rescore's still."""
+        session = transaction.session
+        if self.lot is not None and finish_lot(session, self.lot, by=self.name, done=0):
+            end_sweep(session, session.get_one(Sweep, self.bundle.task), transaction.now)
+
+    def _advance(self, transaction: Transaction, written: PredictionColumns) -> None:
+        if self.lot is not None:
+            until, at = transaction.now + HELD, written.record_id[-1]
+            kept = advance_lot(
+                transaction.session, self.lot, to=at, by=self.name, done=len(written), until=until
+            )
+            self.lot = self.lot if kept else None
 
     def write(self, columns: PredictionColumns, as_of: datetime) -> Iterator[int]:
         """Write columns lot by lot; yield how many each had."""
@@ -356,6 +433,7 @@ class _Run:
             cursor = transaction.session.get(Cursor, cursor_of(self.bundle))
             if cursor is not None and cursor.batch_as_of == as_of:
                 cursor.position = lot.record_id[-1]
+            self._advance(transaction, lot)
         took = time.perf_counter() - began
         self.watch.lots += 1
         self.watch.longest_lot = max(self.watch.longest_lot, took)

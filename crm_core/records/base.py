@@ -53,6 +53,10 @@ class Owned:
         return mapped_column(ForeignKey("users.id"), index=True)
 
 
+FALLING = {"probability": "DESC NULLS LAST"}
+"""How PostgreSQL's indexes hold probabilities: as lists show them, records without a score last."""
+
+
 class Scored:
     """The newest prediction of a record, written by models only."""
 

@@ -36,7 +36,29 @@ def test_the_migrated_schema_is_the_one_in_the_code(store: Store) -> None:
     with store.engine.connect() as connection:
         options = {"version_table": migrations.VERSION_TABLE, "compare_type": True}
         context = MigrationContext.configure(connection, opts=options)
-        assert compare_metadata(context, Base.metadata) == []
+        found = compare_metadata(context, Base.metadata)
+    assert [each for each in found if not is_about_falling(each)] == []
+
+
+def is_about_falling(difference: Any) -> bool:
+    """Tell whether an index differs in its order, which Alembic sees on one side alone."""
+    return getattr(difference[1], "name", None) in {
+        "ix_leads_status_probability",
+        "ix_deals_status_probability",
+    }
+
+
+@pytest.mark.parametrize("table", ["leads", "deals"])
+def test_a_list_is_read_in_the_order_of_its_index(store: Store, table: str) -> None:
+    wanted = {"sqlite": "(status, probability)", "postgresql": "(status, probability DESC NULLS LAST)"}
+    where = {
+        "sqlite": "SELECT sql FROM sqlite_master WHERE name",
+        "postgresql": ("SELECT indexdef FROM pg_indexes WHERE indexname"),
+    }
+    dialect = store.engine.dialect.name
+    named = text(f"{where[dialect]} = 'ix_{table}_status_probability'")  # our own names
+    with store.engine.connect() as connection:
+        assert wanted[dialect] in connection.execute(named).scalar_one()
 
 
 def fill(connection: Connection) -> dict[str, list[tuple[Any, ...]]]:

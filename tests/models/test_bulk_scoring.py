@@ -12,14 +12,18 @@ from crm_core.changes import Cursor, newest_sequence
 from crm_core.clock import FixedClock
 from crm_core.opting_out import set_scoring_opt_out
 from crm_core.predictions import Prediction, columns_of
+from crm_core.promotions import Promotion
 from crm_core.records import Lead
-from crm_core.rescoring import Sweep
+from crm_core.rescoring import HELD, Sweep
 from crm_core.store import Store
 from crm_core.writing_back import LARGEST_LOT, SMALLEST_LOT, next_size
 from models.bulk_scoring import Rescored, Watch, rescore, score_lot
 from models.bundle import ModelBundle
 from models.scoring import score_records
 from serving import full_rescore
+from serving.champions import Champions
+from serving.modelling import BundleScorer
+from serving.rescoring import Rescorer
 from serving.settings import Settings
 from tests.models.conftest import NOW, Business
 
@@ -126,3 +130,59 @@ def test_how_far_a_rescore_is_fits_on_one_line() -> None:
     done = Rescored(as_of=NOW, position=1, scored=1000, total=4000, resumed=1000, watch=watch)
     line = full_rescore.line_of("churn", done, 4.0)
     assert line == "churn: 2,000 of 4,000, 250/s, 8 s left (reading 75%, writing 25%)"
+
+
+@pytest.fixture
+def worker(copied: Store, bundle: ModelBundle) -> Rescorer:
+    """A worker with the same model."""
+    with copied.transaction() as transaction:
+        promotion = Promotion(
+            task=bundle.task,
+            model_version=bundle.version,
+            sha256=bundle.sha256,
+            run_id="hand",
+            promoted_at=transaction.now,
+            reason="in a test",
+        )
+        transaction.session.add(promotion)
+    champions = Champions(copied, lambda *_: BundleScorer(bundle=bundle), look_seconds=0)
+    return Rescorer(copied, champions, swept_at_once=50)
+
+
+def answers(store: Store) -> list[int]:
+    with store.reading() as session:
+        return sorted(session.scalars(select(Prediction.record_id)))
+
+
+def test_a_worker_leaves_a_rescore_alone_and_goes_on_with_it_once_it_is_dead(
+    copied: Store, bundle: ModelBundle, worker: Rescorer
+) -> None:
+    def kill(_done: Rescored) -> None:
+        assert (worker.run_once(), worker.idle) == (0, True)
+        raise Killed
+
+    with pytest.raises(Killed):
+        rescore(copied, bundle, tell=kill, block=40)
+    before = len(answers(copied))
+    copied.clock = FixedClock(NOW + HELD + timedelta(seconds=1))
+    while worker.run_once():
+        pass
+    assert 0 < before < len(answers(copied))
+    assert answers(copied) == open_ids(copied)
+    with copied.reading() as session:
+        sweep = session.get_one(Sweep, bundle.task)
+        assert (sweep.as_of, sweep.done, sweep.total) == (NOW, len(open_ids(copied)), len(open_ids(copied)))
+    again = rescore(copied, bundle)
+    assert (again.as_of, again.resumed) == (copied.clock.now(), 0), "nothing of the first is left"
+
+
+def test_a_rescore_asks_nothing_that_a_sweep_by_the_same_model_has_answered(
+    copied: Store, bundle: ModelBundle, worker: Rescorer
+) -> None:
+    swept = worker.run_once()
+    copied.clock = FixedClock(NOW + timedelta(minutes=1))
+    done = rescore(copied, bundle)
+    assert (done.as_of, done.scored) == (NOW, len(open_ids(copied)) - swept)
+    assert swept > 0
+    assert answers(copied) == open_ids(copied)
+    assert worker.run_once() == 0

@@ -105,13 +105,19 @@ def test_a_lot_and_somebody_who_edits_the_same_records_wait_for_each_other_and_n
         transaction.session.execute(update(Lead).where(Lead.id.in_(ids[1:-1])).values(version=2))
         transaction.session.execute(text("ANALYZE leads"))
     columns = columns_of([prediction(lead_id, 0.5) for lead_id in ids], horizon_days=90)
-    common: dict[str, Any] = {"task": "lead_scoring", "record_type": "lead", "model_version": "1"}
 
     def write() -> int:
         with now.transaction(source=Source.MODEL) as transaction:
             for way in ("nestloop", "mergejoin", "indexscan", "bitmapscan"):  # they are taken as they lie
                 transaction.session.execute(text(f"SET LOCAL enable_{way} = off"))
-            return write_prediction_columns(transaction, as_of=transaction.now, columns=columns, **common)
+            return write_prediction_columns(
+                transaction,
+                task="lead_scoring",
+                record_type="lead",
+                as_of=transaction.now,
+                model_version="1",
+                columns=columns,
+            )
 
     with ThreadPoolExecutor(1) as pool:
         with now.transaction() as transaction:
