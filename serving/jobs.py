@@ -149,6 +149,7 @@ class JobRunner:
             yield jobs
         finally:
             over.set()
+            thread.join()  # a renewal under way would open a connection of a store that is closed
 
     def _do(self, job: Job) -> None:
         if job.attempts > self._schedule(job).attempts:

@@ -68,7 +68,9 @@ def listening(app: Flask, settings: Settings) -> Iterator[str]:
     finally:
         stopping.set()
         thread.join()
+        server.task_dispatcher.shutdown()  # closing a server leaves its workers and its connections
         server.close()
+        server.asyncore.close_all(sockets)
 
 
 @pytest.mark.parametrize(("proxy", "second"), [(None, 429), ("192.0.2.1", 429), ("127.0.0.1", 401)])
