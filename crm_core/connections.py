@@ -20,6 +20,9 @@ from crm_core.opting_out import may_be_scored
 from crm_core.predictions import SCORED_TYPES
 from crm_core.records import Account, Base, Deal, Id, Lead
 
+RUN: Final = "run"
+"""The mark under which it is noted how the last exchange went."""
+
 LONGEST_ERROR: Final = 500
 FIRST_PAUSE: Final = timedelta(minutes=1)
 LONGEST_PAUSE: Final = timedelta(days=1)

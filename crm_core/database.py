@@ -6,6 +6,7 @@ import sqlite3
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.exc import DBAPIError
 
 if TYPE_CHECKING:
     import psycopg
@@ -50,6 +51,11 @@ def without_foreign_keys(engine: Engine) -> Engine:
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _forget_foreign_keys)
     return engine
+
+
+def is_deadlock(error: DBAPIError) -> bool:
+    """Tell whether a transaction was undone because it and another one waited for each other."""
+    return getattr(error.orig, "sqlstate", None) == "40P01"
 
 
 def one_state(engine: Engine) -> Engine:

@@ -46,6 +46,9 @@ MOST = 20
 _LONGEST = 2_000
 _MOST_VALUES = 200
 
+_PIECES = re.compile(r"\\.|[^\\,]+|.", re.DOTALL)
+"""What a list of values consists of; every letter is read once, whatever the text."""
+
 
 class Op(StrEnum):
     """What is asked of a field."""
@@ -137,9 +140,13 @@ def _values(field: str, op: Op, given: str | None) -> tuple[str, ...]:
 
 def _split(text: str) -> tuple[str, ...]:
     """Return the texts between commas; what a backslash stands before is part of its text."""
-    parts = re.findall(r"((?:\\.|[^\\,]|\\$)*)(,|$)", text)
-    ends = next(number for number, (_, end) in enumerate(parts, start=1) if not end)
-    return tuple(_plain(part) for part, _ in parts[:ends])
+    parts = [""]
+    for piece in _PIECES.findall(text):
+        if piece == ",":
+            parts.append("")
+        else:
+            parts[-1] += piece
+    return tuple(map(_plain, parts))
 
 
 def _plain(text: str) -> str:

@@ -7,6 +7,7 @@ inserts the same key wait) and then finds the answer.
 
 from __future__ import annotations
 
+import hashlib
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -31,6 +32,7 @@ class KeptAnswer(Base):
 
     id: Mapped[int] = mapped_column(Id, primary_key=True, autoincrement=True)
     user_id: Mapped[int] = mapped_column(ForeignKey("users.id"))
+    # Its SHA-256: senders make keys of anything, of mail addresses too.
     key: Mapped[str] = mapped_column(String(LONGEST_KEY))
     fingerprint: Mapped[str] = mapped_column(String(64), comment="SHA-256 of method, path and body")
     status: Mapped[int | None] = mapped_column(Integer, comment="null only inside of the transaction")
@@ -43,7 +45,7 @@ class KeptAnswer(Base):
 
 def find_kept(session: Session, user_id: int, key: str) -> KeptAnswer | None:
     """Return the answer kept for a user's key, or None."""
-    query = select(KeptAnswer).where(KeptAnswer.user_id == user_id, KeptAnswer.key == key)
+    query = select(KeptAnswer).where(KeptAnswer.user_id == user_id, KeptAnswer.key == _mark(key))
     return session.scalars(query).one_or_none()
 
 
@@ -53,7 +55,7 @@ def claim_key(
     """Take a key for the transaction at hand; return the answer that somebody else has left meanwhile."""
     _purge(session, now)
     kind = postgresql if session.get_bind().dialect.name == "postgresql" else sqlite
-    row = {"user_id": user_id, "key": key, "fingerprint": fingerprint, "created_at": now}
+    row = {"user_id": user_id, "key": _mark(key), "fingerprint": fingerprint, "created_at": now}
     made = kind.insert(KeptAnswer).values(row).on_conflict_do_nothing().returning(KeptAnswer.id)
     if session.scalar(made) is not None:
         return None
@@ -64,13 +66,17 @@ def keep_answer(
     session: Session, user_id: int, key: str, *, status: int, headers: dict[str, str], body: str | None
 ) -> None:
     """Write the answer beside the key that was taken in this transaction."""
-    own = update(KeptAnswer).where(KeptAnswer.user_id == user_id, KeptAnswer.key == key)
+    own = update(KeptAnswer).where(KeptAnswer.user_id == user_id, KeptAnswer.key == _mark(key))
     session.execute(own.values(status=status, headers=headers, body=body))
 
 
 def forget_bodies(session: Session) -> None:
     """Empty all kept answers: they may tell of anybody. The keys stay, so that nothing is done twice."""
     session.execute(update(KeptAnswer).values(body=None, headers=None))
+
+
+def _mark(key: str) -> str:
+    return hashlib.sha256(key.encode()).hexdigest()
 
 
 def _purge(session: Session, now: datetime) -> None:

@@ -215,7 +215,7 @@ def newest_outlooks(session: Session, record_type: str, ids: Sequence[int]) -> d
 
 
 @cache
-def _outlooks_of(record_type: str) -> Select[int, Any, float | None]:
+def _outlooks_of(record_type: str) -> Select[int, dict[str, float | None] | None, float | None]:
     model = SCORED_TYPES[record_type]
     query = select(Prediction.record_id, Prediction.within, Prediction.expected_days)
     query = query.join(model, _is_shown_on(record_type))

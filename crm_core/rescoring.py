@@ -312,14 +312,35 @@ def cut_lot(session: Session, sweep: Sweep, *, until_id: int, by: str, now: date
     return lot
 
 
+def split_lot(session: Session, lot: Lot, *, at: int) -> None:
+    """Keep of a lot the records up to `at`; the others are a lot for anybody."""
+    session.add(Lot(task=lot.task, after_id=at, until_id=lot.until_id))
+    lot.until_id = at
+    session.flush()
+
+
+def advance_lot(session: Session, lot: Lot, *, to: int, by: str, done: int, until: datetime) -> bool:
+    """Note that a lot is done up to a record, and lease it anew; return False if it is another's by now."""
+    mine = update(Lot).where(Lot.id == lot.id, Lot.leased_by == by)
+    mine = mine.values(after_id=to, leased_until=until).returning(Lot.id)
+    if session.scalar(mine.execution_options(synchronize_session=False)) is None:
+        return False
+    _count(session, lot.task, done)
+    return True
+
+
 def finish_lot(session: Session, lot: Lot, *, by: str, done: int) -> bool:
     """Take out a lot; return False, and leave all as it is, if it is not this worker's own any more."""
     mine = delete(Lot).where(Lot.id == lot.id, Lot.leased_by == by).returning(Lot.id)
     if session.scalar(mine.execution_options(synchronize_session=False)) is None:
         return False
-    counted = update(Sweep).where(Sweep.task == lot.task).values(done=Sweep.done + done)
-    session.execute(counted.execution_options(synchronize_session=False))
+    _count(session, lot.task, done)
     return True
+
+
+def _count(session: Session, task: str, done: int) -> None:
+    counted = update(Sweep).where(Sweep.task == task).values(done=Sweep.done + done)
+    session.execute(counted.execution_options(synchronize_session=False))
 
 
 def end_sweep(session: Session, sweep: Sweep, now: datetime) -> bool:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, select
+from sqlalchemy import ARRAY, BigInteger, ColumnElement, any_, literal, select
 from sqlalchemy.orm import Session
 
 from crm_core.columns import dump_json
 from crm_core.predictions import SCORED_TYPES, NewPrediction, newest_predictions
+from crm_core.writing_back import are_dense
 
 
 def lock_records(
@@ -21,8 +22,19 @@ def lock_records(
     who waits for nobody while others wait for him is never part of a deadlock.
     """
     model = SCORED_TYPES[record_type]
-    query = select(model.id).where(model.id.in_(ids), condition).order_by(model.id)
-    return list(session.scalars(query.with_for_update(skip_locked=True, key_share=True, of=model)))
+    if not ids:
+        return []
+    if session.get_bind().dialect.name == "postgresql":
+        query = (
+            select(model.id)
+            .where(model.id == any_(literal(list(ids), ARRAY(BigInteger))), condition)
+            .order_by(model.id)
+        )
+        return list(session.scalars(query.with_for_update(skip_locked=True, key_share=True, of=model)))
+    these = model.id.between(min(ids), max(ids)) if are_dense(ids) else model.id.in_(ids)
+    wanted = frozenset(ids)
+    found = session.scalars(select(model.id).where(these, condition).order_by(model.id))
+    return [record_id for record_id in found if record_id in wanted]
 
 
 def leave_out_unchanged(

@@ -7,7 +7,6 @@ import secrets
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from enum import StrEnum
 
 from sqlalchemy import ForeignKey, String, or_, select, update
 from sqlalchemy.orm import Mapped, Session, mapped_column
@@ -15,6 +14,7 @@ from sqlalchemy.orm import Mapped, Session, mapped_column
 from crm_core.columns import Instant, check_text
 from crm_core.errors import InvalidValueError, RecordNotFoundError
 from crm_core.records import Base, Id, User
+from crm_core.scopes import Scope as Scope  # noqa: PLC0414  offered here too
 
 PREFIX = "crm_"
 
@@ -22,17 +22,6 @@ LONGEST_NAME = 120
 
 NOTED_EVERY = timedelta(minutes=1)
 """How much older than its last use what a key says of it may be: reading must not mean writing."""
-
-
-class Scope(StrEnum):
-    """Something that a key may be made for; it never gives more than its user may do."""
-
-    READ = "read"
-    WRITE = "write"
-    SCORE = "score"
-    MODELS = "models"
-    PEOPLE = "people"
-    ADMIN = "admin"
 
 
 EVERYTHING = frozenset(Scope)

@@ -6,6 +6,7 @@ What every path here keeps, however many rows it is given:
   it at the same time, and a record shows only what was added by this very statement or transaction.
 - Whoever asked not to be scored is looked up in the transaction that writes, not before it.
 - A record shows the newest answer by the instant it was asked from.
+- Records are locked in the order of their ids, as by everybody who writes several of them.
 
 On PostgreSQL a few rows travel as JSON in one statement; many are copied into a table that belongs to the
 connection and is empty after each transaction. On SQLite one prepared statement adds the rows and one shows
@@ -14,7 +15,7 @@ them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cache
 from itertools import repeat
@@ -32,6 +33,22 @@ FLAT: Final = 0.01
 
 FEW: Final = 200
 """Up to so many rows travel as JSON on PostgreSQL; for more a copy is quicker."""
+
+
+FIRST_LOT: Final = 500
+"""Records of the first lot, before it is known how long one takes."""
+
+SMALLEST_LOT: Final = 200
+LARGEST_LOT: Final = 10_000
+
+LOT_SECONDS: Final = 0.1
+"""How long a lot may take to be written. The sizes of lots follow from it; a slow disk makes them smaller."""
+
+
+def next_size(size: int, took: float, wanted: float) -> int:
+    """Return how many the next lot should have: it grows to twice at most, and shrinks at once."""
+    fitting = int(size * min(wanted / max(took, 1e-6), 2.0))
+    return max(SMALLEST_LOT, min(fitting, LARGEST_LOT))
 
 
 _DENSE: Final = 8
@@ -64,6 +81,20 @@ class PredictionColumns:
     def part(self, start: int, stop: int) -> PredictionColumns:
         """Return those from `start` to before `stop`."""
         return PredictionColumns(**{name: getattr(self, name)[start:stop] for name in COLUMNS})
+
+    def only(self, ids: Container[int]) -> PredictionColumns:
+        """Return those about some records."""
+        kept = [at for at, record_id in enumerate(self.record_id) if record_id in ids]
+        if len(kept) == len(self):
+            return self
+        return PredictionColumns(**{name: [cells[at] for at in kept] for name, cells in self.lists().items()})
+
+    @classmethod
+    def joined(cls, parts: Sequence[PredictionColumns]) -> PredictionColumns:
+        """Return the parts as one, in their order."""
+        if len(parts) == 1:
+            return parts[0]
+        return cls(**{name: [cell for part in parts for cell in getattr(part, name)] for name in COLUMNS})
 
     def lists(self) -> dict[str, list[Any]]:
         """Return the columns as lists by name."""
@@ -141,7 +172,7 @@ def _write_sqlite(
 def _silent(connection: Connection, model: type[Lead | Deal | Account], ids: Sequence[int]) -> frozenset[int]:
     """Return those of whom nothing may be said; nobody else writes until this transaction ends."""
     lowest, highest = min(ids), max(ids)
-    if highest - lowest < _DENSE * len(ids):
+    if are_dense(ids):
         found = connection.execute(_silent_between(model), {"lowest": lowest, "highest": highest})
     else:
         found = connection.execute(select(model.id).where(model.id.in_(ids), ~may_be_scored(model)))
@@ -152,6 +183,11 @@ def _silent(connection: Connection, model: type[Lead | Deal | Account], ids: Seq
 def _silent_between(model: type[Lead | Deal | Account]) -> Select[int]:
     among = model.id.between(bindparam("lowest"), bindparam("highest"))
     return select(model.id).where(among, ~may_be_scored(model))
+
+
+def are_dense(ids: Sequence[int]) -> bool:
+    """Tell whether records are looked for between the first and the last instead of by their keys."""
+    return max(ids) - min(ids) < _DENSE * len(ids)
 
 
 def _without(columns: PredictionColumns, silent: frozenset[int]) -> PredictionColumns:
@@ -224,9 +260,13 @@ def _postgresql_statement(model: type[Lead | Deal | Account], dialect: Dialect, 
     # The bounds let many records be read in their order, and few by their keys.
     between = f"{table}.id BETWEEN :lowest AND :highest"
     return (
-        f"WITH {source}new AS (INSERT INTO predictions ({', '.join((*_COMMON, *COLUMNS))}) "  # noqa: S608  our own names
+        # Whoever writes several records locks them by id: nobody then waits for one who waits for him.
+        f"WITH {source}held AS MATERIALIZED (SELECT {table}.id FROM {table} "  # noqa: S608  our own names
+        f"JOIN {given} ON {table}.id = {given}.record_id AND {between} WHERE {_willing(model, dialect)} "
+        f"ORDER BY {table}.id FOR NO KEY UPDATE OF {table}), "
+        f"new AS (INSERT INTO predictions ({', '.join((*_COMMON, *COLUMNS))}) "
         f"SELECT {common}, {', '.join(f'{given}.{name}' for name in COLUMNS)} FROM {given} "
-        f"JOIN {table} ON {table}.id = {given}.record_id AND {between} WHERE {_willing(model, dialect)} "
+        f"JOIN held ON held.id = {given}.record_id "
         f"ORDER BY {given}.record_id ON CONFLICT DO NOTHING "
         f"RETURNING record_id, {', '.join(_SHOWN)}), "
         f"shown AS (UPDATE {table} SET {_shown(table, _named('new'))} FROM new "

@@ -20,14 +20,16 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from sqlalchemy import delete, select
+from sqlalchemy.exc import OperationalError
 
 from crm_core.arrays import among
 from crm_core.changes import Cursor, Source, newest_sequence
 from crm_core.columns import dump_json
+from crm_core.database import is_deadlock
 from crm_core.opting_out import may_be_scored
 from crm_core.predictions import SCORED_TYPES, write_prediction_columns
 from crm_core.store import Store, Transaction
-from crm_core.writing_back import COLUMNS, PredictionColumns
+from crm_core.writing_back import FIRST_LOT, LOT_SECONDS, PredictionColumns, next_size
 from features.cohort import Cohort, open_records
 from features.frame import build_frame
 from features.worth import Worth, yearly_values
@@ -49,15 +51,6 @@ BLOCK: Final = 32_768
 
 _PIECE: Final = 4_096
 """Records that are answered together: their numbers stay in the processor's cache."""
-
-FIRST_LOT: Final = 500
-"""Records of the first lot, before it is known how long one takes."""
-
-SMALLEST_LOT: Final = 200
-LARGEST_LOT: Final = 10_000
-
-LOT_SECONDS: Final = 0.1
-"""How long a lot may take to be written. The sizes of lots follow from it; a slow disk makes them smaller."""
 
 CURSOR: Final = "rescore."
 """A rescore's cursor, followed by its task and the model's version: `batch_as_of` is the instant that it asks
@@ -95,7 +88,7 @@ class Answering:
 
     def score(self, ids: Sequence[int] | Ints, as_of: datetime) -> PredictionColumns:
         """Return what the model says of those who may be scored, by record."""
-        return _together(list(self.pieces(ids, as_of)))
+        return PredictionColumns.joined(list(self.pieces(ids, as_of)))
 
     def pieces(self, ids: Sequence[int] | Ints, as_of: datetime) -> Iterator[PredictionColumns]:
         """Yield the same piece by piece; all is read before the first one."""
@@ -348,6 +341,15 @@ class _Run:
                 time.sleep(self.pause * took)
 
     def _write(self, lot: PredictionColumns, as_of: datetime) -> float:
+        """Write a lot, once more if it was in a deadlock: whoever was in the way is through by then."""
+        try:
+            return self._try(lot, as_of)
+        except OperationalError as error:
+            if not is_deadlock(error):
+                raise
+            return self._try(lot, as_of)
+
+    def _try(self, lot: PredictionColumns, as_of: datetime) -> float:
         with self.store.transaction(source=Source.MODEL) as transaction:
             began = time.perf_counter()
             write_lot(transaction, self.bundle, lot, as_of)
@@ -361,23 +363,7 @@ class _Run:
         return took
 
 
-def next_size(size: int, took: float, wanted: float) -> int:
-    """Return how many the next lot should have: it grows to twice at most, and shrinks at once."""
-    fitting = int(size * min(wanted / max(took, 1e-6), 2.0))
-    return max(SMALLEST_LOT, min(fitting, LARGEST_LOT))
-
-
 # ---------------------------------------------------------------- columns
-
-
-def _together(pieces: Sequence[PredictionColumns]) -> PredictionColumns:
-    if len(pieces) == 1:
-        return pieces[0]
-    joined: dict[str, list[Any]] = {name: [] for name in COLUMNS}
-    for piece in pieces:
-        for name, cells in joined.items():
-            cells.extend(getattr(piece, name))
-    return PredictionColumns(**joined)
 
 
 def _none_where(cells: list[Any], rows: Bools) -> list[Any]:

@@ -14,6 +14,7 @@ from crm_core.errors import CRMError, ModelError, NoChampionError
 from crm_core.predictions import NewPrediction
 from crm_core.promotions import Promotion, find_champion, find_newest_id
 from crm_core.store import Store
+from crm_core.writing_back import PredictionColumns
 from serving.logs import get_log
 
 if TYPE_CHECKING:
@@ -49,6 +50,10 @@ class Scorer(Protocol):
 
     def score(self, store: Store, ids: Sequence[int], as_of: datetime) -> list[NewPrediction]:
         """Return a prediction for each record that the task is asked of; others may be left out."""
+        ...
+
+    def score_many(self, store: Store, ids: Sequence[int], as_of: datetime) -> PredictionColumns:
+        """Return the same by record, as columns in stored form: many cost less in this way."""
         ...
 
     def score_supposed(self, store: Store, supposed: Supposed, as_of: datetime) -> NewPrediction | None:

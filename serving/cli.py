@@ -6,12 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from crm_core.errors import CRMError
-from crm_core.store import Store
 from serving.commands import (
     alerts,
     backtest,
@@ -36,6 +35,9 @@ from serving.commands.options import home_option, json_option, read_instant
 from serving.console import answer, say, stage, table
 from serving.opening import open_store
 from serving.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from crm_core.store import Store
 
 TASKS = ("lead_scoring", "win_probability", "churn")
 SIZES = ("small", "medium", "large")

@@ -15,13 +15,14 @@ from sqlalchemy import func, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from crm_core.changes import Change, Cursor
+from crm_core.alerts import Alert, State
 from crm_core.jobs import measure_queue
-from crm_core.rescoring import CURSOR
+from crm_core.rescoring import Work, list_workers
 from crm_core.store import Store
 from serving.champions import RECORD_TYPE_OF, Champions
 from serving.home import Home
 from serving.reports import read_watch
+from serving.rescoring_state import COUNTED, count_changes_waiting
 
 MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -36,7 +37,7 @@ _REQUESTS = Histogram(
 _SCORES = Counter("crm_scores", "Predictions written, by the model that made them", ("task", "model_version"))
 _FRESHNESS = Histogram(
     "crm_score_freshness_seconds",
-    "From the last change of a batch to its scores being on the records",
+    "From the oldest change of a batch to its scores being on the records",
     buckets=(0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 300),
 )
 
@@ -52,8 +53,11 @@ def note_scores(task: str, model_version: str, written: int) -> None:
 
 
 def note_freshness(seconds: float) -> None:
-    """Note how old the newest change of a batch was when its scores were written."""
-    _FRESHNESS.observe(seconds)
+    """Note how old the oldest change of a batch was when its scores were written.
+
+    It was recorded by another machine's clock, perhaps, or before ours was put back: never less than nothing.
+    """
+    _FRESHNESS.observe(max(seconds, 0.0))
 
 
 def render(store: Store, champions: Champions, home: Home) -> bytes:
@@ -128,13 +132,52 @@ class _State(Collector):
 
 
 def _waiting(session: Session) -> Iterable[Metric]:
-    """Count the rows of the log that re-scoring has not dealt with."""
-    cursor = session.get(Cursor, CURSOR)
-    position = cursor.position if cursor is not None else 0
-    count = session.scalar(select(func.count()).select_from(Change).where(Change.sequence > position))
-    waiting = GaugeMetricFamily("crm_changes_waiting", "Changes that no score takes into account yet")
-    waiting.add_metric((), count or 0)
+    """Count what re-scoring has not dealt with: rows of the log, and records that are among the work."""
+    waiting = GaugeMetricFamily(
+        "crm_changes_waiting",
+        f"Changes that no score takes into account yet; {COUNTED} stands for that many or more",
+    )
+    waiting.add_metric((), count_changes_waiting(session))
+    work = GaugeMetricFamily(
+        "crm_rescoring_records",
+        "Records to be scored again, that a worker is at, and whose last scoring failed",
+        labels=("state",),
+    )
+    counted = select(func.count(), func.count(Work.leased_by), func.count(Work.error))
+    for state, count in zip(("all", "at_work", "failed"), session.execute(counted).one(), strict=True):
+        work.add_metric((state,), count)
     yield waiting
+    yield work
+
+
+def _workers(session: Session) -> Iterable[Metric]:
+    """Tell when each process that scores was seen last, and how fresh what it wrote last was."""
+    seen = GaugeMetricFamily(
+        "crm_worker_seen_timestamp_seconds", "When a process that scores said so last", labels=("worker",)
+    )
+    lag = GaugeMetricFamily(
+        "crm_worker_lag_seconds", "From a change to its score, in its last batch", labels=("worker",)
+    )
+    scored = GaugeMetricFamily(
+        "crm_worker_scored", "Records answered since it started, by whichever model", labels=("worker",)
+    )
+    for worker in list_workers(session):
+        scored.add_metric((worker.name,), worker.scored)
+        seen.add_metric((worker.name,), worker.seen_at.timestamp())
+        if worker.lag_seconds is not None:
+            lag.add_metric((worker.name,), worker.lag_seconds)
+    yield seen
+    yield scored
+    yield lag
+
+
+def _alerts(session: Session) -> Iterable[Metric]:
+    """Count the alerts that are not closed."""
+    alerts = GaugeMetricFamily("crm_alerts", "Alerts that are not closed", labels=("kind", "state"))
+    query = select(Alert.kind, Alert.state, func.count()).where(Alert.state != State.CLOSED)
+    for kind, state, count in session.execute(query.group_by(Alert.kind, Alert.state)):
+        alerts.add_metric((kind, state), count)
+    yield alerts
 
 
 def _jobs(session: Session) -> Iterable[Metric]:
@@ -151,5 +194,5 @@ def _jobs(session: Session) -> Iterable[Metric]:
     yield oldest
 
 
-STATE_OF_STORE: list[Callable[[Session], Iterable[Metric]]] = [_waiting, _jobs]
+STATE_OF_STORE: list[Callable[[Session], Iterable[Metric]]] = [_waiting, _workers, _jobs, _alerts]
 """What is read from the store: each returns gauges."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,8 +17,10 @@ from serving.home import Home
 from serving.shadowing import LoadChallenger
 
 if TYPE_CHECKING:
+    from crm_core.writing_back import PredictionColumns
     from features.feature_set import FeatureSet
     from features.supposed import Supposed
+    from models.bulk_scoring import Answering
     from models.bundle import ModelBundle
     from models.registry import Registry
     from models.what_if import WhatIf
@@ -29,6 +31,8 @@ class BundleScorer:
     """A champion's model, ready to score."""
 
     bundle: ModelBundle
+    _answering: list[Answering] = field(default_factory=list, repr=False, compare=False)
+    """What answers for many, once it was asked: it remembers the words of reasons."""
 
     @property
     def model_version(self) -> str:
@@ -45,6 +49,17 @@ class BundleScorer:
         from models.scoring import score_records
 
         return score_records(store, self.bundle, ids, as_of)
+
+    def score_many(self, store: Store, ids: Sequence[int], as_of: datetime) -> PredictionColumns:
+        """Return the same by record, as columns in stored form."""
+        from models.bulk_scoring import Answering
+        from models.scoring import features_of
+
+        features = features_of(store, self.bundle)
+        known = [each for each in self._answering if each.store is store and each.feature_set == features]
+        if not known:
+            self._answering[:] = known = [Answering.of(store, self.bundle)]
+        return known[0].score(ids, as_of)
 
     def score_supposed(self, store: Store, supposed: Supposed, as_of: datetime) -> NewPrediction | None:
         """Return what a record that does not exist would get; nothing is written."""

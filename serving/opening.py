@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from crm_core.errors import StoreNotInitialisedError
-from crm_core.store import Store
 from serving.settings import Settings
+
+if TYPE_CHECKING:
+    from crm_core.store import Store
 
 
 def open_store(settings: Settings) -> Store:
     """Return the store of a home that has one of the right version."""
     from crm_core import migrations
+    from crm_core.store import Store
     from serving.logs import start_logging
 
     home = settings.home_folder

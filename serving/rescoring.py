@@ -139,13 +139,14 @@ class Rescorer:
     `busy` tells whether people are waiting for answers of this process; sweeps then take their time.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  sizes that only tests make small
         self,
         store: Store,
         champions: Champions,
         *,
         changes_at_once: int = 500,
         records_at_once: int = 200,
+        swept_at_once: int = 4_096,
         backlog: int = 20_000,
         shadowing: Shadowing | None = None,
         nightly: Nightly | None = None,
@@ -162,7 +163,7 @@ class Rescorer:
             store,
             champions,
             name=self.name,
-            records_at_once=records_at_once,
+            most=swept_at_once,
             nightly=nightly or Nightly(),
             busy=busy,
             wait=self._wait_until_settled,
@@ -259,7 +260,11 @@ class Rescorer:
 
     def _asked(self, session: Session, changes: Sequence[Change], affected: Affected) -> Iterable[Asked]:
         """Yield what is open of what is affected, for each task that has a champion, loaded here or not."""
-        recorded = {change.id: change.recorded_at for change in changes}
+        now = self._store.clock.now()
+        # An import tells when something was known elsewhere; here nobody could follow it before now.
+        recorded = {
+            change.id: now if change.source == Source.IMPORT else change.recorded_at for change in changes
+        }
         for task in {*self._champions.serving, *self._champions.troubles}:
             causes = affected[RECORD_TYPE_OF[task]]
             for record_id in list_open(session, RECORD_TYPE_OF[task], causes) if causes else ():
@@ -338,7 +343,7 @@ class Rescorer:
         held = {key: work for key, work in list_held(session, self.name).items() if key in claimed}
         count = 0
         for each in (_only(each, held) for each in answers):
-            task, written = each.champion.task, write_answers(transaction, each, unchanged_too=False)
+            task, written = each.champion.task, write_answers(transaction, each)
             count += written.count
             for record_id, error in each.failed.items():
                 note_failure(held.pop((task, record_id)), error, now)

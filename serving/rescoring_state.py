@@ -9,7 +9,7 @@ from datetime import datetime
 from sqlalchemy import ScalarSelect, func, select
 from sqlalchemy.orm import Session
 
-from crm_core.changes import Change, Cursor
+from crm_core.changes import Change, Cursor, Source
 from crm_core.rescoring import CURSOR, LEASE, Sweep, Work, Worker, list_workers
 from crm_core.store import Store
 
@@ -46,7 +46,11 @@ class WorkerState:
 
 @dataclass(frozen=True, kw_only=True)
 class RescoringState:
-    """All of it. `waiting` counts records that changed, `at_work` those that a worker has claimed."""
+    """All of it. `waiting` counts records that changed, `at_work` those that a worker has claimed.
+
+    `oldest_seconds` is how long the oldest change waits of all that no score takes into account, failures
+    left out.
+    """
 
     changes_waiting: int
     waiting: int
@@ -67,11 +71,11 @@ def read_state(store: Store) -> RescoringState:
         counted = select(func.count(), func.count(Work.leased_by), func.count(Work.error), _oldest())
         waiting, at_work, failed, oldest = session.execute(counted).one()
         return RescoringState(
-            changes_waiting=_count_changes(session),
+            changes_waiting=count_changes_waiting(session),
             waiting=waiting,
             at_work=at_work,
             failed=failed,
-            oldest_seconds=_seconds_since(oldest, now),
+            oldest_seconds=_seconds_since(_earliest(oldest, _oldest_change(session)), now),
             lag_seconds=max(
                 (w.lag_seconds for w in workers if w.alive and w.lag_seconds is not None), default=None
             ),
@@ -84,11 +88,26 @@ def _seconds_since(at: datetime | None, now: datetime) -> float | None:
     return None if at is None else (now - at).total_seconds()
 
 
+def _earliest(*instants: datetime | None) -> datetime | None:
+    return min((at for at in instants if at is not None), default=None)
+
+
 def _oldest() -> ScalarSelect[datetime]:
     return select(func.min(Work.since)).where(Work.error.is_(None)).scalar_subquery()
 
 
-def _count_changes(session: Session) -> int:
+def _oldest_change(session: Session) -> datetime | None:
+    """Return when the first change was recorded that has not become work, unless only an import knows."""
+    cursor = session.get(Cursor, CURSOR)
+    if cursor is None:
+        return None
+    waiting = select(Change.recorded_at, Change.source).where(Change.sequence > cursor.position)
+    first = session.execute(waiting.order_by(Change.sequence, Change.id).limit(1)).one_or_none()
+    return None if first is None or first.source == Source.IMPORT else first.recorded_at
+
+
+def count_changes_waiting(session: Session) -> int:
+    """Return how many changes have not become work, COUNTED for more; those before the first look are not."""
     cursor = session.get(Cursor, CURSOR)
     if cursor is None:
         return 0

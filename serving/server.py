@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import signal
 import threading
 import time
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from waitress.channel import HTTPChannel
 from waitress.server import BaseWSGIServer, create_server
+from waitress.task import WSGITask
 
 from crm_core.errors import SettingsError
 from crm_core.store import Store
@@ -35,7 +37,25 @@ DRAIN_SECONDS = 10.0
 WARM_SECONDS = 10.0
 """How long the models may take to be loaded before the process says that it serves; it does so anyway."""
 
+_IDLE_LOOKS = 2
+"""How often nothing must be under way, one look after the other, for a stop to be believed."""
+
 _log = get_log("serving.server")
+
+
+class _Task(WSGITask):  # type: ignore[misc]  # waitress has no types
+    """A request; once the server takes no more, its answer says that it is the last on its connection."""
+
+    def build_response_header(self) -> bytes:
+        """Return the head of the answer."""
+        if not self.channel.server.accepting:
+            self.request.headers["CONNECTION"] = "close"
+        head: bytes = super().build_response_header()
+        return head
+
+
+class _Channel(HTTPChannel):  # type: ignore[misc]  # waitress has no types
+    task_class = _Task
 
 
 def serve(settings: Settings, store: Store, *, ready: Callable[[str], None]) -> None:
@@ -62,7 +82,7 @@ def serve(settings: Settings, store: Store, *, ready: Callable[[str], None]) -> 
     if alerting is not None:
         alerting.start()
     journal.start()
-    port = next(each.effective_port for each in sockets.values() if isinstance(each, BaseWSGIServer))
+    port = next(each.effective_port for each in _servers(sockets))
     try:
         if thread is not None:
             thread.looked.wait(WARM_SECONDS)  # what it imports and loads would hold up the first requests
@@ -84,7 +104,7 @@ def serve(settings: Settings, store: Store, *, ready: Callable[[str], None]) -> 
 
 def _listen(app: WSGIApplication, settings: Settings, sockets: dict[int, Any]) -> Any:  # noqa: ANN401  waitress has no types
     try:
-        return create_server(
+        server = create_server(
             app,
             map=sockets,
             host=settings.host,
@@ -99,6 +119,13 @@ def _listen(app: WSGIApplication, settings: Settings, sockets: dict[int, Any]) -
         raise SettingsError(
             f"cannot listen on {asked}: {error.strerror}; name another with --port"
         ) from error
+    for each in _servers(sockets):
+        each.channel_class = _Channel
+    return server
+
+
+def _servers(sockets: dict[int, Any]) -> list[Any]:
+    return [each for each in list(sockets.values()) if isinstance(each, BaseWSGIServer)]
 
 
 def _proxy(settings: Settings) -> dict[str, Any]:
@@ -130,13 +157,22 @@ def _stop_on_signals(sockets: dict[int, Any]) -> None:
 
 def _drain(sockets: dict[int, Any], number: int) -> None:
     """Take no more connections, wait until every request is answered, then wake the main thread to end."""
-    for each in list(sockets.values()):
-        if isinstance(each, BaseWSGIServer):
-            each.accepting = False
-    until = time.monotonic() + DRAIN_SECONDS
-    while time.monotonic() < until and any(map(_is_busy, list(sockets.values()))):
+    for each in _servers(sockets):
+        each.trigger.pull_trigger(lambda server=each: _close_door(server))  # done by the thread that listens
+    until, idle = time.monotonic() + DRAIN_SECONDS, 0
+    while time.monotonic() < until and idle < _IDLE_LOOKS:
         time.sleep(0.05)
+        idle = 0 if any(map(_is_busy, list(sockets.values()))) else idle + 1
     signal.pthread_kill(threading.main_thread().ident or 0, number)
+
+
+def _close_door(server: Any) -> None:  # noqa: ANN401  waitress has no types
+    """Let in who stands at the door, and let whoever comes later see at once that it is closed."""
+    while select.select([server.socket], [], [], 0)[0]:
+        server.handle_accept()
+    server.accepting = False
+    server.del_channel()
+    server.socket.close()
 
 
 def _is_busy(each: object) -> bool:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,8 +15,10 @@ import pytest
 from crm_core import migrations
 from crm_core.clock import FixedClock
 from crm_core.store import Store
+from tests import postgres
 
 MONDAY = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
+_numbers = itertools.count(1)
 
 
 @pytest.fixture
@@ -46,6 +50,43 @@ def store(home: Path, empty_database: Path, clock: FixedClock) -> Iterator[Store
     opened = Store(f"sqlite:///{home / 'crm.db'}", clock=clock)
     yield opened
     opened.close()
+
+
+@pytest.fixture(scope="session")
+def postgres_url() -> Iterator[str]:
+    """The one PostgreSQL server of this run, with a migrated database called `template_crm`.
+
+    Only here: pytest starts another server for every module that imports this fixture.
+    """
+    # Not below pytest's own folder: PostgreSQL's user must be able to enter every folder above.
+    folder = Path(tempfile.mkdtemp(prefix="crm-postgres-"))
+    try:
+        # What would be lost with the machine's power is lost with the tests' folder anyway.
+        with postgres.server(folder, fsync="off", max_connections="300") as url:
+            postgres.execute(url, "CREATE DATABASE template_crm")
+            migrations.upgrade(f"{url}/template_crm")
+            yield url
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def make_postgres_database(url: str, template: str = "template_crm") -> str:
+    """Return the URL of a new database on this server, migrated unless told otherwise."""
+    name = f"crm_{next(_numbers)}"
+    postgres.execute(url, f"CREATE DATABASE {name} TEMPLATE {template}")
+    return f"{url}/{name}"
+
+
+@pytest.fixture
+def postgres_database(postgres_url: str) -> str:
+    """The URL of an empty, migrated PostgreSQL database."""
+    return make_postgres_database(postgres_url)
+
+
+@pytest.fixture
+def empty_postgres(postgres_url: str) -> str:
+    """The URL of a PostgreSQL database without any table."""
+    return make_postgres_database(postgres_url, "template1")
 
 
 @pytest.fixture(scope="session")

@@ -15,6 +15,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from sqlalchemy import create_engine, text
 
 _LAYOUTS = ("/usr/lib/postgresql/*/bin", "/usr/local/pgsql/bin", "/opt/homebrew/opt/postgresql*/bin")
 
@@ -31,8 +32,16 @@ def find_binaries() -> Path | None:
     return Path(beside).resolve().parent if beside else None
 
 
+def execute(url: str, statement: str) -> None:
+    """Run one statement outside of any transaction, as creating databases asks for."""
+    engine = create_engine(f"{url}/postgres", isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.execute(text(statement))
+    engine.dispose()
+
+
 @contextmanager
-def server(folder: Path) -> Iterator[str]:
+def server(folder: Path, **settings: str) -> Iterator[str]:
     """Start a server that keeps its files in `folder`; give its URL without a database's name."""
     binaries = find_binaries()
     if binaries is None:
@@ -64,6 +73,7 @@ def server(folder: Path) -> Iterator[str]:
         str(folder),
         "-c",
         "listen_addresses=127.0.0.1",
+        *(word for name, value in settings.items() for word in ("-c", f"{name}={value}")),
     ]
     with (
         (folder / "log").open("w") as log,
@@ -73,7 +83,8 @@ def server(folder: Path) -> Iterator[str]:
             _wait_for(port)
             yield f"postgresql+psycopg://crm@127.0.0.1:{port}"
         finally:
-            process.send_signal(signal.SIGINT)  # a fast shutdown; SIGTERM would wait for clients to leave
+            # At once: SIGTERM would wait for clients, SIGINT would first write down what nobody keeps.
+            process.send_signal(signal.SIGQUIT)
 
 
 def _unprivileged(folder: Path) -> dict[str, Any]:

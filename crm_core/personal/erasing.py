@@ -17,8 +17,10 @@ from crm_core.addresses import mail_key, phone_key
 from crm_core.alerts import LONGEST_NOTE, AlertAction
 from crm_core.bulk import refresh_held
 from crm_core.changes import Action, Change
+from crm_core.connections import LONGEST_ERROR as LONGEST_REFUSAL
+from crm_core.connections import RUN, Mark, Told
 from crm_core.errors import StoreBusyError
-from crm_core.feedback import ScoreFeedback, forget_texts
+from crm_core.feedback import LONGEST_TEXT, ScoreFeedback, forget_texts
 from crm_core.idempotency import forget_bodies
 from crm_core.jobs import LONGEST_ERROR, Job
 from crm_core.opting_out import hide_scores
@@ -171,6 +173,7 @@ class _Eraser:
         self._scrub_feedback()
         forget_bodies(self._session)
         self._scrub_jobs()
+        self._scrub_connections()
         self._finish()
         return Erasure(
             records=tuple(self._person.records()),
@@ -382,24 +385,43 @@ class _Eraser:
             ScoreFeedback.id, ScoreFeedback.text, ScoreFeedback.record_type, ScoreFeedback.record_id
         )
         for feedback_id, said, record_type, record_id in self._session.execute(query.where(told)).all():
-            near = record_id in self._near.get(record_type, ())
-            scrubbed = self._scrubber.scrub_value(said, near=near)
+            near = self._is_near(record_type, record_id)
+            scrubbed = self._scrubber.scrub(said or "", near=near)
             if scrubbed != said:
                 changed = update(ScoreFeedback).where(ScoreFeedback.id == feedback_id)
-                self._session.execute(changed.values(text=scrubbed))
+                self._session.execute(changed.values(text=scrubbed[:LONGEST_TEXT]))
 
     def _scrub_jobs(self) -> None:
         """Take the person out of mails, webhooks and other work that is to be done or was."""
         for job_id, payload, error in self._session.execute(
             select(Job.id, Job.payload, Job.last_error)
         ).all():
-            scrubbed = self._scrubber.scrub_value(payload), self._scrubber.scrub_value(error)
+            near = self._is_near(*_about(payload))
+            scrubbed = tuple(self._scrubber.scrub_value(each, near=near) for each in (payload, error))
             if scrubbed != (payload, error):
                 values = {"payload": scrubbed[0], "last_error": scrubbed[1] and scrubbed[1][:LONGEST_ERROR]}
                 self._session.execute(
                     update(Job).where(Job.id == job_id).values(values),
                     execution_options={"synchronize_session": False},
                 )
+
+    def _scrub_connections(self) -> None:
+        """Take the person out of what other systems said when they refused something."""
+        refusals = select(Told.id, Told.record_type, Told.record_id, Told.error)
+        for told_id, record_type, record_id, error in self._session.execute(
+            refusals.where(Told.error.is_not(None))
+        ).all():
+            left = self._scrubber.scrub(error or "", near=self._is_near(record_type, record_id))
+            if left != error:
+                changed = update(Told).where(Told.id == told_id)
+                self._session.execute(changed.values(error=left[:LONGEST_REFUSAL]))
+        for mark in self._session.scalars(select(Mark).where(Mark.kind == RUN)).all():
+            mark.mark = self._scrubber.scrub_value(mark.mark)
+
+    def _is_near(self, record_type: str, record_id: int) -> bool:
+        """Say whether a record is the person's, or of their company."""
+        own = self._person.ids(record_type) if record_type in PERSON_TYPES else ()
+        return record_id in own or record_id in self._near.get(record_type, ())
 
     def _finish(self) -> None:
         """Leave a row in the log for each record concerned, and take what it said out of the index."""
@@ -409,6 +431,13 @@ class _Eraser:
             search_index.forget(self._session, model, ids)
             self._transaction.index.note(model, ids)
             refresh_held(self._session, model, ids)
+
+
+def _about(payload: Any) -> tuple[str, int]:  # noqa: ANN401  any JSON
+    """Return the record that a job's work is about; one that there is not where it names none."""
+    held = payload if isinstance(payload, dict) else {}
+    told = held.get("record") or [held.get("data", {}).get(name) for name in ("record_type", "record_id")]
+    return str(told[0]), told[1] if isinstance(told[1], int) else 0
 
 
 def _fit(model: type[Record], name: str, value: Any) -> Any:  # noqa: ANN401  any column's value

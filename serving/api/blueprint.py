@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
+from urllib.parse import urlencode
 
 from flask import Request, Response, current_app, g, request
 from flask_openapi.blueprint import APIBlueprint
@@ -81,8 +82,20 @@ def key_holder() -> Holder:
 
 
 def answer(model: BaseModel, status: int = 200) -> Response:
-    """Return a payload as JSON."""
-    return Response(model.model_dump_json(), status=status, content_type="application/json")
+    """Return a payload as JSON; a page of a list says in a header, too, where the next one is."""
+    given = Response(model.model_dump_json(), status=status, content_type="application/json")
+    more = getattr(model, "more", True)
+    cursor, name = getattr(model, "next_cursor", None), getattr(model, "asked_with", "cursor")
+    return link_next(given, cursor if more else None, name)
+
+
+def link_next(response: Response, cursor: str | int | None, name: str = "cursor") -> Response:
+    """Say in a header where the next page is, if there is one."""
+    if cursor is not None:
+        asked = [(each, value) for each, value in request.args.items(multi=True) if each != name]
+        query = urlencode([*asked, (name, cursor)])
+        response.headers["Link"] = f'<{request.path}?{query}>; rel="next"'
+    return response
 
 
 def plain_answer(plain: Any, status: int = 200) -> Response:  # noqa: ANN401  as JSON is made of it

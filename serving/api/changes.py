@@ -7,7 +7,7 @@ leaves the caller's sight (it gets another owner) is not told of any more.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from flask import Response
 from flask_openapi.blueprint import APIBlueprint
@@ -61,6 +61,7 @@ class ChangeOut(Given):
 class ChangesOut(Given):
     """Changes in the order in which they were written: whole transactions, as far as one fits on a page."""
 
+    asked_with: ClassVar[str] = "after"
     items: list[ChangeOut]
     next_cursor: str = Field(description="Ask with it for what comes after, now or later; never null.")
     more: bool = Field(description="Whether there is more to be had at once.")

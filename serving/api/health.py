@@ -21,6 +21,9 @@ from serving.service import service
 
 api = APIBlueprint("health", __name__, abp_tags=[Tag(name="health", description="Is it alive, is it ready.")])
 
+LATE_SECONDS = 60.0
+"""A change that no score takes into account for longer asks for a person: scores follow within seconds."""
+
 
 @api.get("/healthz", responses={"200": Health})
 def get_health() -> Response:
@@ -109,16 +112,21 @@ def _rescoring() -> list[Part]:
         return []  # an application without the process around it
     state = read_state(running.store)
     alive = [worker for worker in state.workers if worker.alive]
-    error = thread.last_error if thread is not None else next((each.error for each in alive), None)
+    error = (
+        thread.last_error if thread is not None else next((each.error for each in alive if each.error), None)
+    )
     detail = f"{state.changes_waiting} changes and {state.waiting} records waiting"
     detail += f", {len(alive)} at work"
     if state.lag_seconds is not None:
         detail += f", last lag {state.lag_seconds:.2f} s"
+    late = state.oldest_seconds is not None and state.oldest_seconds > LATE_SECONDS
+    if late:
+        detail += f", the oldest for {state.oldest_seconds:.0f} s"
     if error:
         detail += f", last error {error}"
     is_there = thread.is_alive() if thread is not None else bool(alive)
     return [
-        Part(name="rescoring", ok=is_there and error is None, detail=detail),
+        Part(name="rescoring", ok=is_there and error is None and not late, detail=detail),
         Part(name="records", ok=not state.failed, detail=f"{state.failed} could not be scored"),
         *(
             Part(name=f"{sweep.task}.sweep", ok=True, detail=sweep_in_words(sweep))

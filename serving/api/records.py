@@ -9,9 +9,8 @@ import re
 from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Annotated, Any, Final
-from urllib.parse import urlencode
 
-from flask import Response, request
+from flask import Response
 from flask_openapi.blueprint import APIBlueprint
 from flask_openapi.models.data_type import DataType
 from flask_openapi.models.header import Header
@@ -24,7 +23,7 @@ from crm_core.access import Reader, check_may_write
 from crm_core.changes import Source
 from crm_core.records import Activity, CustomRecord, Record
 from serving.activity_log import log_on, select_activities
-from serving.api.blueprint import PREFIX, answer, caller, documented, new_blueprint, plain_answer
+from serving.api.blueprint import PREFIX, answer, caller, documented, link_next, new_blueprint, plain_answer
 from serving.api.conditional import ReadHeaders, WriteHeaders, tagged, versions_asked
 from serving.api.records_given import Selection, plain_records, record_json, written_json
 from serving.api.records_schemas import (
@@ -99,15 +98,6 @@ def location_of(record: Record, declared: str | None = None) -> str:
     collection = COLLECTIONS[record.record_type]
     folder = f"custom/{declared}" if isinstance(record, CustomRecord) else collection.path
     return f"{PREFIX}/{folder}/{record.id}"
-
-
-def link_next(response: Response, cursor: str | None) -> Response:
-    """Say in a header where the next page is, if there is one."""
-    if cursor is not None:
-        asked = [(name, value) for name, value in request.args.items(multi=True) if name != "cursor"]
-        query = urlencode([*asked, ("cursor", cursor)])
-        response.headers["Link"] = f'<{request.path}?{query}>; rel="next"'
-    return response
 
 
 # ------------------------------------------------------------------------------------------------ views
@@ -204,7 +194,7 @@ def _timeline(collection: Collection, path: Any, query: TimelineQuery) -> Respon
         kinds = query.kinds.split(",") if query.kinds else ()
         found = read_timeline(reader, record, limit=query.limit, cursor=query.cursor, kinds=kinds)
         given = timeline_out(reader, record, found)
-    return link_next(answer(given), given.next_cursor)
+    return answer(given)
 
 
 # ------------------------------------------------------------------------------------------------ operations
@@ -221,7 +211,6 @@ _ETAG = (
 _HEADERS: dict[str, str] = {
     "ETag": _ETAG,
     "Location": "Where the new record is.",
-    "Link": 'The next page, as `<...>; rel="next"`; absent on the last.',
 }
 
 
@@ -395,7 +384,7 @@ class _Maker:
         for status, response in responses.items():
             names = {"200": ["ETag"], "304": ["ETag"], "201": ["ETag", "Location"]}.get(status, [])
             if method == "get" and "{id}" not in uri.rsplit("/", 1)[-1]:
-                names = ["Link"] if status == "200" else []
+                continue
             if names:
                 response.headers = {
                     name: Header(description=_HEADERS[name], schema=Schema(type=DataType.STRING))

@@ -25,6 +25,10 @@ _KEY = {
     "effect and gets the same answer, for 24 hours.",
     "schema": {"type": "string", "pattern": once.PATTERN},
 }
+_NEXT = {
+    "description": 'The next page, as `<...>; rel="next"`; absent on the last.',
+    "schema": {"type": "string"},
+}
 _CONVERTED = re.compile(r"<(?:\w+:)?(\w+)>")
 _METHODS = ("get", "post", "put", "patch", "delete")
 
@@ -65,6 +69,8 @@ def complete(app: Flask, spec: dict[str, Any]) -> None:
                 operation["security"] = [{"key": [scope_of(view, method)]}]
                 if is_keyed(view, method):
                     _take_key(operation)
+                if method == "GET":
+                    _tell_of_next(operation, spec["components"]["schemas"])
 
 
 def _take_key(operation: dict[str, Any]) -> None:
@@ -72,6 +78,15 @@ def _take_key(operation: dict[str, Any]) -> None:
     operation.setdefault("parameters", []).append(_KEY)
     for status in ("400", "409"):
         operation["responses"].setdefault(status, operation["responses"]["401"])
+
+
+def _tell_of_next(operation: dict[str, Any], schemas: dict[str, Any]) -> None:
+    """Say of an operation that answers with a page that a header names the next one."""
+    given = operation["responses"].get("200", {})
+    schema = given.get("content", {}).get("application/json", {}).get("schema", {})
+    page = schemas.get(schema.get("$ref", "").rpartition("/")[2], {})
+    if "next_cursor" in page.get("properties", {}):
+        given.setdefault("headers", {}).setdefault("Link", _NEXT)
 
 
 def list_operations(spec: dict[str, Any]) -> list[dict[str, Any]]:

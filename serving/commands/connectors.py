@@ -23,9 +23,9 @@ def connectors() -> None:
 @json_option
 def list_(home: Path | None, as_json: bool) -> None:  # noqa: FBT001  click gives flags by name
     """List the systems that `connectors.toml` names, how far they have come, and what they refused."""
-    from crm_core.connections import list_marks, list_refused
+    from crm_core.connections import RUN, list_marks, list_refused
     from serving.connectors.connections import read_connections
-    from serving.connectors.exchanging import RUN, waiting
+    from serving.connectors.exchanging import waiting
 
     settings = load_settings(home=home)
     store = open_store(settings)

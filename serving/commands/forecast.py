@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import click
 
 from crm_core.errors import DamagedModelError, FeatureSetMismatchError, ModelNotFoundError, NoChampionError
-from crm_core.store import Store
 from serving.commands.options import as_option, home_option, json_option, read_instant
 from serving.console import answer, say, stage
 from serving.home import Home
@@ -17,6 +16,7 @@ from serving.opening import open_store
 from serving.settings import load_settings
 
 if TYPE_CHECKING:
+    from crm_core.store import Store
     from models.bundle import ModelBundle
 
 

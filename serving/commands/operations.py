@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from crm_core.operations import Done
+from crm_core.deeds import Done
 from serving.commands.options import home_option, json_option, read_instant
 from serving.console import answer, table
 from serving.opening import open_store

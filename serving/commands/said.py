@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from models.horizons import within
 from serving.commands.options import as_option, home_option, json_option
 from serving.console import answer, table
 from serving.opening import open_store
@@ -65,6 +64,8 @@ def _show(newest: PredictionOut | None) -> None:
 
 
 def _show_outlook(newest: PredictionOut) -> None:
+    from models.horizons import within
+
     shown = [(one.days, one.probability) for one in newest.within]
     rows = [
         (within(days), "not known" if chance is None else f"{chance:.1%}")

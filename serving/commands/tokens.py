@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from crm_core.tokens import Scope
+from crm_core.scopes import Scope
 from serving.commands.options import home_option, json_option
 from serving.console import answer, table
 from serving.opening import open_store

@@ -106,7 +106,7 @@ class Caller:
         if self._token is None:
             self._log_in()
         url = path if path.startswith(("https://", "http://")) else self._base + path
-        if not url.startswith(self._base):
+        if not _is_below(self._base, url):
             raise ConnectorError(f"{_plain(path)} leads to another system: its token is not sent there")
         self.requests += 1
         return self._sender.request(
@@ -154,6 +154,11 @@ class Caller:
         self._token = given["access_token"]
         if self._login.base_key and isinstance(given.get(self._login.base_key), str):
             self._base = given[self._login.base_key].rstrip("/")
+
+
+def _is_below(base: str, url: str) -> bool:
+    """Tell whether an address is a part of a system, and not of one whose name only begins like its name."""
+    return url == base or url.startswith((f"{base}/", f"{base}?"))
 
 
 def _json_of(answer: Answer, method: str, path: str) -> Any:  # noqa: ANN401  any JSON value

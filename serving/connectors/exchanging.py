@@ -8,6 +8,7 @@ nothing, because imports compare and the other side upserts.
 from __future__ import annotations
 
 import csv
+import json
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,6 +19,7 @@ from typing import Any
 
 from crm_core.changes import Source
 from crm_core.connections import (
+    RUN,
     Outcome,
     Scored,
     count_untold,
@@ -50,9 +52,6 @@ SYSTEMS: dict[System, type[Exchange]] = {
 
 IN_ORDER = ("account", "contact", "lead", "deal")
 """What others point at comes first."""
-
-RUN = "run"
-"""The mark under which it is noted how the last exchange went."""
 
 _MALFORMED = frozenset({400, 422})
 
@@ -163,7 +162,7 @@ class Exchanger:
         kept = self._home.logs / f"{self._connection.name}-refused.jsonl"
         with kept.open("ab") as out:
             kept.chmod(0o600)
-            out.write(refusals.read_bytes())
+            out.writelines(_without_value(line) for line in refusals.read_bytes().splitlines())
 
     # ---------------------------------------------------------------- telling
 
@@ -240,6 +239,12 @@ def _understood(pages: Iterator[Page]) -> Iterator[Page]:
         yield from pages
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ConnectorError(f"an answer cannot be understood: {type(error).__name__}: {error}") from error
+
+
+def _without_value(line: bytes) -> bytes:
+    """Return a refusal as it is kept: nobody who is erased here would be found among the logs."""
+    told = {name: value for name, value in json.loads(line).items() if name != "value"}
+    return json.dumps(told, ensure_ascii=False).encode() + b"\n"
 
 
 @contextmanager

@@ -120,6 +120,7 @@ class Sheet:
     opted_out: bool
     before: Before | None
     owner: str | None
+    people: Mapping[int | None, str]
     account: Account | None
     picture: reasons.Picture | None
     outlook: Outlook
@@ -159,6 +160,7 @@ def read_sheet(reader: Reader, kind: Kind, found: Scored) -> Sheet:
         opted_out=record.id in silent,
         before=_before(session, kind, [record]).get(record.id),
         owner=names.get(record.owner_id),
+        people=names,
         account=_account(reader, record),
         picture=reasons.draw(record.reasons) if record.probability is not None else None,
         outlook=read_outlook(reader, record, predictions[0] if predictions else None),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, cast
@@ -114,9 +114,14 @@ def caution(hint: Hint) -> str | None:
     return hint.caution_zh if choose_language() == "zh" else hint.caution_en
 
 
-def changed(change: Change, status_words: str) -> str:
-    """Return what a change did to its field."""
-    old, new = (_value(change.field or "", value, status_words) for value in (change.old, change.new))
+def changed(change: Change, status_words: str, people: Mapping[int | None, str]) -> str:
+    """Return what a change did to its field; owners by their names."""
+    old, new = (
+        people[value]
+        if change.field == "owner_id" and value in people
+        else _value(change.field or "", value, status_words)
+        for value in (change.old, change.new)
+    )
     return new if change.old is None else f"{old} → {new}"
 
 

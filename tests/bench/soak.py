@@ -191,7 +191,7 @@ def go_on_beside(home: Path, minutes: float, seen: Seen, stop: threading.Event) 
             told = run_command(home, "models", "list", "lead_scoring", "--json")[1]
             found = [each["version"] for each in json.loads(told[told.index("{") :])["versions"]]
             versions.append(next((each for each in found if each != versions[-1]), versions[-1]))
-            words = ("models", "promote", versions[-1], "--overrule", "--reason", "soak")  # noqa: PLW2901  the plan says when, not which
+            words = ("models", "promote", versions[-1], "--overrule", "--reason", "soak")  # noqa: PLW2901  its words are known now
         code, told = run_command(home, *words)
         seen.events.append(
             {

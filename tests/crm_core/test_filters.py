@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from time import process_time
 
 import pytest
 from sqlalchemy import select
@@ -148,6 +149,14 @@ def test_a_field_that_a_role_may_not_see_cannot_be_asked_for(store: Store) -> No
 def test_commas_and_backslashes_can_be_part_of_a_value() -> None:
     assert parse_condition(r"name:in:a\,b,c\\,,d").values == ("a,b", "c\\", "", "d")
     assert parse_condition("name:eq:a:b,c").values == ("a:b,c",)
+    assert parse_condition("name:in:a\\\nb,c\\").values == ("a\\\nb", "c\\")
+
+
+def test_no_list_of_values_takes_long_to_read() -> None:
+    began = process_time()
+    for _ in range(20):
+        assert len(parse_condition("name:in:" + "a" * 1_900 + "\\\nb").values) == 1
+    assert process_time() - began < 0.5
 
 
 def test_records_of_all_declared_types_are_asked_for_together(store: Store) -> None:

@@ -23,7 +23,7 @@ from crm_core.records import RECORD_TYPES, Account, Contact, CustomRecord, Deal,
 from crm_core.store import Store
 from crm_core.validation import columns_of
 from crm_core.views import grants, list_views, view_name
-from tests.crm_core.conftest import execute
+from tests import postgres
 from tests.factories import (
     declare_custom,
     make_account,
@@ -318,7 +318,7 @@ def test_a_role_reads_the_views_and_nothing_else_and_keeps_that_right(
         with owned.connect() as connection:
             connection.execute(text(f"DROP OWNED BY {role}"))
         owned.dispose()
-        execute(server, f"DROP ROLE {role}")
+        postgres.execute(server, f"DROP ROLE {role}")
 
 
 def test_a_role_with_another_name_than_a_plain_word_is_refused() -> None:

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import random
-import shutil
-import tempfile
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pandas as pd
-import psycopg
 import pytest
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from crm_core import migrations
 from crm_core.changes import Source
 from crm_core.clock import FixedClock, instant
 from crm_core.records import Lead
@@ -25,39 +21,20 @@ from features.feature_set import FEATURE_SETS, FeatureSet, feature_set_for
 from features.frame import build_frame, build_frame_in
 from features.labels import Labels, contract_labels, deal_labels, lead_labels
 from features.rates import HistoricalRate
-from tests import postgres
+from tests.conftest import make_postgres_database
 from tests.factories import make_lead
 from tests.features.worlds import BEGIN, END, fill_store, make_world, write_world
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    """A PostgreSQL server."""
-    # Not below pytest's own folder: PostgreSQL's user must be able to enter every folder above.
-    folder = Path(tempfile.mkdtemp(prefix="crm-postgres-"))
-    try:
-        with postgres.server(folder) as url:
-            yield url
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def make_database(server: str, name: str) -> str:
-    with psycopg.connect(f"{server}/postgres".replace("+psycopg", ""), autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}".encode())
-    migrations.upgrade(f"{server}/{name}")
-    return f"{server}/{name}"
-
-
-@pytest.fixture(scope="module")
 def both(
-    server: str, tmp_path_factory: pytest.TempPathFactory, empty_database: Path
+    postgres_url: str, tmp_path_factory: pytest.TempPathFactory, empty_database: Path
 ) -> Iterator[tuple[Store, Store]]:
     """One world, on SQLite and on PostgreSQL."""
     world = make_world(random.Random(2).choice, 150)
     stores = (
         write_world(world, tmp_path_factory.mktemp("sqlite"), empty_database),
-        fill_store(world, make_database(server, "features")),
+        fill_store(world, make_postgres_database(postgres_url)),
     )
     yield stores
     for store in stores:
@@ -90,10 +67,10 @@ def test_both_databases_answer_alike(task: str, both: tuple[Store, Store]) -> No
         pd.testing.assert_frame_equal(one, another, check_exact=True)
 
 
-def test_a_rate_sees_only_what_its_session_sees_whatever_others_have_read(server: str) -> None:
+def test_a_rate_sees_only_what_its_session_sees_whatever_others_have_read(postgres_database: str) -> None:
     begin = datetime(2026, 1, 1, tzinfo=UTC)
     early, later = begin + timedelta(days=5), begin + timedelta(days=100)
-    store = Store(make_database(server, "rates"), clock=FixedClock(later))
+    store = Store(postgres_database, clock=FixedClock(later))
     rate = HistoricalRate(record="lead", field="source", horizon="30d", strength=1)
     asked = FeatureSet(name="rates", record_type="lead", features=(rate,))
 

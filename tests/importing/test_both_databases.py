@@ -3,50 +3,25 @@
 from __future__ import annotations
 
 import csv
-import shutil
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, create_engine, text
+from sqlalchemy import Engine
 
-from crm_core import migrations
 from crm_core.clock import FixedClock
 from crm_core.exporting import export_records
 from crm_core.importing.mapping import SHIPPED
 from crm_core.records import Base
 from crm_core.store import Store
-from tests import postgres
 from tests.importing.conftest import Workbench
 from tests.importing.test_events import CONVERSIONS, DEALS, write_deals, write_leads, write_won
 from tests.importing.test_presets import write_salesforce
 from tests.importing.test_records import GROUPED, LINKED, write_shops
 
 Import = tuple[str, Callable[[Workbench], None]]
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    """A PostgreSQL server with a migrated database called `template_crm`."""
-    # Not below pytest's own folder: PostgreSQL's user must be able to enter every folder above.
-    folder = Path(tempfile.mkdtemp(prefix="crm-postgres-"))
-    try:
-        with postgres.server(folder) as url:
-            create(url, "template_crm")
-            migrations.upgrade(f"{url}/template_crm")
-            yield url
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def create(url: str, name: str, template: str = "template1") -> None:
-    engine = create_engine(f"{url}/postgres", isolation_level="AUTOCOMMIT")
-    with engine.connect() as connection:
-        connection.execute(text(f"CREATE DATABASE {name} TEMPLATE {template}"))
-    engine.dispose()
 
 
 def write_lines(bench: Workbench) -> None:
@@ -72,11 +47,10 @@ IMPORTS: dict[str, Import] = {
 
 @pytest.mark.parametrize("name", IMPORTS)
 def test_both_databases_hold_the_same_after_the_same_import(
-    bench: Workbench, clock: FixedClock, server: str, name: str
+    bench: Workbench, clock: FixedClock, postgres_database: str, name: str
 ) -> None:
     mapping, write = IMPORTS[name]
-    create(server, f"import_{name}", "template_crm")
-    other = Workbench(folder=bench.folder, store=Store(f"{server}/import_{name}", clock=clock))
+    other = Workbench(folder=bench.folder, store=Store(postgres_database, clock=clock))
     write(bench)
     first = [bench.run(mapping).to_json()["steps"], other.run(mapping).to_json()["steps"]]
     again = [bench.run(mapping).to_json()["steps"], other.run(mapping).to_json()["steps"]]
@@ -89,11 +63,10 @@ def test_both_databases_hold_the_same_after_the_same_import(
 
 
 def test_a_dry_run_and_an_export_are_the_same_on_both_databases(
-    bench: Workbench, clock: FixedClock, server: str, tmp_path: Path
+    bench: Workbench, clock: FixedClock, postgres_database: str, tmp_path: Path
 ) -> None:
     mapping, write = IMPORTS["salesforce"]
-    create(server, "dry_run", "template_crm")
-    other = Workbench(folder=bench.folder, store=Store(f"{server}/dry_run", clock=clock))
+    other = Workbench(folder=bench.folder, store=Store(postgres_database, clock=clock))
     write(bench)
     dry = other.run(mapping, dry_run=True).to_json()["steps"]
     assert not any(contents(other.store.engine).values())

@@ -15,7 +15,8 @@ from crm_core.predictions import Prediction, columns_of
 from crm_core.records import Lead
 from crm_core.rescoring import Sweep
 from crm_core.store import Store
-from models.bulk_scoring import LARGEST_LOT, SMALLEST_LOT, Rescored, Watch, next_size, rescore, score_lot
+from crm_core.writing_back import LARGEST_LOT, SMALLEST_LOT, next_size
+from models.bulk_scoring import Rescored, Watch, rescore, score_lot
 from models.bundle import ModelBundle
 from models.scoring import score_records
 from serving import full_rescore

@@ -33,7 +33,7 @@ from models.bundle import ModelBundle, load_bundle
 from models.kept import keep_bytes, kept_file
 from models.lineage import Recomputed, load_model_of, recompute
 from models.scoring import answer_records, score_records, write_scores
-from tests.crm_core.conftest import database, postgres_database, postgres_url  # noqa: F401  fixtures
+from tests.crm_core.conftest import database  # noqa: F401  fixtures
 from tests.factories import make_account, make_contract
 from tests.features.worlds import BEGIN, END, fill_store, make_world
 from tests.models.test_bundle import RECIPES, fit, make_bundle, make_frame

@@ -27,7 +27,7 @@ from crm_core.shadows import (
 from crm_core.store import Store
 from models.shadowing import ShadowReport, compare_shadows
 from tests.conftest import MONDAY
-from tests.crm_core.conftest import database, postgres_database, postgres_url, store  # noqa: F401  fixtures
+from tests.crm_core.conftest import database, store  # noqa: F401  fixtures
 from tests.factories import make_lead
 
 TASK, MANY = "lead_scoring", 400

@@ -32,11 +32,9 @@ from models.questions import ask, first_instant
 from models.scoring import score_records, score_supposed
 from models.simulation import simulate_company
 from models.tasks import get_task
-from tests.crm_core.conftest import execute, postgres_url
+from tests.conftest import make_postgres_database
 from tests.factories import declare_custom
 from tests.models.conftest import NOW
-
-__all__ = ["postgres_url"]
 
 TASKS = {"lead": "lead_scoring", "deal": "win_probability", "account": "churn"}
 DAY = timedelta(days=1)
@@ -48,9 +46,7 @@ def company(
 ) -> Iterator[Store]:
     """A tiny company on either database, some of whose records have a tier and a rank."""
     if request.param == "postgresql":
-        url, name = request.getfixturevalue("postgres_url"), "supposed"
-        execute(url, f"CREATE DATABASE {name} TEMPLATE template_crm")
-        url = f"{url}/{name}"
+        url = make_postgres_database(request.getfixturevalue("postgres_url"))
     else:
         path = tmp_path_factory.mktemp("supposed") / "crm.db"
         shutil.copy(empty_database, path)

@@ -5,6 +5,6 @@ Import all of it: `from tests.serving.both_databases import *`.
 
 from __future__ import annotations
 
-from tests.crm_core.conftest import database, postgres_database, postgres_url, store
+from tests.crm_core.conftest import database, store
 
-__all__ = ["database", "postgres_database", "postgres_url", "store"]
+__all__ = ["database", "store"]

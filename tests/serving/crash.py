@@ -52,7 +52,7 @@ def said_of(count: int) -> float:
 def counting(store: Store) -> Rescorer:
     """Return a rescorer with such a model for every promotion."""
     champions = Champions(store, lambda task, promotion: CountingModel(model_version=promotion.model_version))
-    return Rescorer(store, champions, records_at_once=RECORDS_AT_ONCE)
+    return Rescorer(store, champions, records_at_once=RECORDS_AT_ONCE, swept_at_once=RECORDS_AT_ONCE)
 
 
 def killer(checkpoint: str, occurrence: int) -> Callable[[str], None]:

@@ -8,8 +8,9 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from crm_core.errors import NotEnoughDataError
-from crm_core.predictions import NewPrediction
+from crm_core.predictions import NewPrediction, columns_of
 from crm_core.store import Store
+from crm_core.writing_back import PredictionColumns
 
 if TYPE_CHECKING:
     from features.supposed import Supposed
@@ -30,6 +31,9 @@ class HandMadeModel:
     def score(self, store: Store, ids: Sequence[int], as_of: datetime) -> list[NewPrediction]:
         self.asked.append((tuple(ids), as_of))
         return [prediction(record_id, self.probability(record_id)) for record_id in ids]
+
+    def score_many(self, store: Store, ids: Sequence[int], as_of: datetime) -> PredictionColumns:
+        return columns_of(self.score(store, ids, as_of), horizon_days=self.horizon_days)
 
     def score_supposed(self, store: Store, supposed: Supposed, as_of: datetime) -> NewPrediction | None:
         self.asked.append(((supposed.record_id,), as_of))

@@ -82,6 +82,7 @@ def pages_of(session: Session, cast: dict[str, User]) -> dict[str, tuple[str, st
         "duplicates-customers": ("analyst", "/duplicates?type=account"),
         "forecast": ("manager", "/forecast"),
         "models": ("analyst", "/models"),
+        "account": ("rep", "/account"),
         "api": ("analyst", "/api/docs"),
         "missing": ("rep", "/leads/999999999"),
         "forbidden": ("rep", "/models"),

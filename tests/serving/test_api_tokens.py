@@ -113,3 +113,20 @@ def test_making_and_revoking_leaves_no_key_in_the_database(
     with store.reading() as session:
         kept = [str(vars(token)) for token in session.scalars(select(Token))]
     assert not any(key in text for text in kept)
+
+
+def test_every_page_says_in_a_header_too_where_the_next_one_is(client: FlaskClient, cast: Cast) -> None:
+    header, rest = cast.header("Adam"), "everyone=true&limit=2"
+    page = client.get(f"/api/v1/tokens?{rest}", headers=header)
+    following = f"/api/v1/tokens?{rest}&cursor={page.get_json()['next_cursor']}"
+    assert page.headers["Link"] == f'<{following}>; rel="next"'
+    last = client.get("/api/v1/tokens?everyone=true", headers=header)
+    assert (last.get_json()["next_cursor"], last.headers.get("Link")) == (None, None)
+
+
+def test_changes_say_where_the_next_ones_are_while_there_are_more(client: FlaskClient, cast: Cast) -> None:
+    page = client.get("/api/v1/changes?limit=1", headers=cast.header("Adam"))
+    following = f"/api/v1/changes?limit=1&after={page.get_json()['next_cursor']}"
+    assert page.headers["Link"] == f'<{following}>; rel="next"'
+    last = client.get("/api/v1/changes?after=latest", headers=cast.header("Adam"))
+    assert (last.get_json()["more"], last.headers.get("Link")) == (False, None)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import random
 import sqlite3
 import tarfile
 import threading
@@ -25,7 +24,6 @@ from crm_core.store import Store
 from serving.backups import put_back, read_manifest, take_backup
 from serving.cli import main
 from serving.home import Home, session_secret
-from tests.crm_core.conftest import execute
 from tests.factories import make_account, make_lead, make_order
 from tests.serving.both_databases import *  # noqa: F403  the fixtures of both databases
 
@@ -54,10 +52,7 @@ def empty(store: Store, tmp_path: Path, request: pytest.FixtureRequest) -> Itera
     if store.engine.dialect.name == "sqlite":
         yield Home.at(folder)
         return
-    url = request.getfixturevalue("postgres_url")
-    name = f"empty_backup_{random.randrange(10**9)}"
-    execute(url, f"CREATE DATABASE {name}")
-    yield Home.at(folder, database_url=f"{url}/{name}")
+    yield Home.at(folder, database_url=request.getfixturevalue("empty_postgres"))
 
 
 def count(home: Home, model: type[Account | Order | Change]) -> int:

@@ -54,6 +54,14 @@ ABOUT_SCORES: dict[str, dict[str, Any]] = {
 }
 """Calls about scores and models whose bodies would be read, with such a body."""
 
+ABOUT_ALERTS: dict[str, dict[str, Any]] = {
+    "/api/v1/alerts/1/acknowledge": {"note": "called them"},
+    "/api/v1/alerts/1/snooze": {"until": (MONDAY + timedelta(days=3)).isoformat()},
+    "/api/v1/alerts/1/assign": {"assignee_id": 1},
+    "/api/v1/alerts/1/reopen": {"note": "they left after all"},
+}
+"""What is done about an alert, with a body that would be read."""
+
 WITHOUT_BODY = {
     "/api/v1/leads/{id}/score",
     "/api/v1/deals/{id}/score",
@@ -211,7 +219,7 @@ def test_every_write_endpoint_is_tried(client: FlaskClient) -> None:
     written = {
         path for path, item in app.api_doc["paths"].items() if {"post", "put", "patch", "delete"} & set(item)
     }
-    known = {path.replace("/1/", "/{id}/") for path in WRITES} | WITHOUT_BODY
+    known = {path.replace("/1/", "/{id}/") for path in WRITES | ABOUT_ALERTS} | WITHOUT_BODY
     known |= {path.replace("/leads/1/", "/{type}/{id}/") for path in ABOUT_PEOPLE}
     known |= {path.replace("/1/", "/{id}/").replace("/lead_scoring/", "/{task}/") for path in ABOUT_SCORES}
     known |= {
@@ -224,14 +232,14 @@ def test_every_write_endpoint_is_tried(client: FlaskClient) -> None:
     assert written == known
 
 
-@pytest.mark.parametrize("path", ABOUT_SCORES)
-def test_bad_bodies_about_scores(client: FlaskClient, store: Store, cast: Cast, path: str) -> None:
+@pytest.mark.parametrize("path", ABOUT_SCORES | ABOUT_ALERTS)
+def test_bad_bodies_about_scores_and_alerts(client: FlaskClient, store: Store, cast: Cast, path: str) -> None:
     before = dump(store)
     for bad in (each for each in BAD if each.text is None):
         content_type = {"content_type": bad.content_type} if bad.content_type else {}
         body = bad.body
         if body is None:
-            body = json.dumps({**ABOUT_SCORES[path], **(bad.more or {})}).encode()
+            body = json.dumps({**(ABOUT_SCORES | ABOUT_ALERTS)[path], **(bad.more or {})}).encode()
         answer = client.post(path, data=body, headers=cast.header("Adam"), **content_type)
         slug, status = bad.slug, bad.status
         if slug == "future-event" and not path.endswith("hypothetical"):

@@ -492,11 +492,16 @@ def test_a_search_that_is_too_long_goes_on_as_a_new_one(
     assert len(all_of(store, Deal)) == 450
 
 
-def test_a_token_never_goes_to_another_system(home: Path, store: Store, sender: OutboundClient) -> None:
+@pytest.mark.parametrize(
+    "elsewhere", ["https://elsewhere.example/steal", "{ours}.elsewhere.example/x", "{ours}0/x", ".example/x"]
+)
+def test_a_token_never_goes_to_another_system(
+    elsewhere: str, home: Path, store: Store, sender: OutboundClient
+) -> None:
     with served(dynamics()) as other:
         place = Home.at(home)
         place.create()
-        leads = {"value": [], "@odata.nextLink": "https://elsewhere.example/steal"}
+        leads = {"value": [], "@odata.nextLink": elsewhere.format(ours=connection("dynamics", other).url)}
         other.instead = lambda _path: (200, json.dumps(leads).encode())
         report = Exchanger(place, store, connection("dynamics", other, pull=["lead"]), sender).run()
 

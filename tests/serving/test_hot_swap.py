@@ -17,9 +17,10 @@ from sqlalchemy import event, select
 
 from crm_core.clock import FixedClock
 from crm_core.errors import DamagedModelError, FeatureSetMismatchError
-from crm_core.predictions import NewPrediction, Prediction
+from crm_core.predictions import NewPrediction, Prediction, columns_of
 from crm_core.promotions import Promotion
 from crm_core.store import Store
+from crm_core.writing_back import PredictionColumns
 from serving.app import create_app
 from serving.champions import TRY_AGAIN_AFTER, Champions, Scorer
 from serving.settings import Settings
@@ -48,6 +49,9 @@ class Numbered:
 
     def score(self, store: Store, ids: Sequence[int], as_of: datetime) -> list[NewPrediction]:
         return [self._say(record_id) for record_id in ids]
+
+    def score_many(self, store: Store, ids: Sequence[int], as_of: datetime) -> PredictionColumns:
+        return columns_of(self.score(store, ids, as_of), horizon_days=self.horizon_days)
 
     def score_supposed(self, store: Store, supposed: Supposed, as_of: datetime) -> NewPrediction | None:
         return self._say(supposed.record_id)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from pathlib import Path
 
 from babel.messages.catalog import Catalog
@@ -39,6 +40,13 @@ def test_every_sentence_is_translated() -> None:
 def test_no_translation_is_left_over() -> None:
     known = messages()
     assert {message.id for message in catalogue() if message.id} <= known
+
+
+def test_no_sentence_is_translated_twice() -> None:
+    """Which of two translations is compiled would depend on their order."""
+    lines = (FOLDER / "messages.po").read_text(encoding="utf-8").splitlines()
+    counted = Counter(line for line in lines if line.startswith("msgid ") and line != 'msgid ""')
+    assert [line for line, times in counted.items() if times > 1] == []
 
 
 def test_placeholders_survive_the_translation() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import threading
+from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,6 +14,10 @@ from flask import Flask
 from flask.testing import FlaskClient
 from prometheus_client.parser import text_string_to_metric_families
 
+from crm_core.alerts import Alert, State
+from crm_core.changes import Cursor, Source, newest_sequence
+from crm_core.clock import FixedClock
+from crm_core.rescoring import CURSOR, Asked, Worker, ask_for
 from crm_core.store import Store
 from serving import metrics
 from serving.app import create_app
@@ -20,6 +25,7 @@ from serving.champions import Champions
 from serving.home import Home
 from serving.pings import LEAST_FREE_BYTES, ping_disk, ping_tracking
 from serving.reports import save_watch
+from serving.rescoring import Rescorer
 from serving.settings import Settings
 from tests.factories import make_lead
 from tests.serving.conftest import Cast
@@ -78,7 +84,8 @@ def test_scores_and_freshness_are_counted(client: FlaskClient, cast: Cast) -> No
 def test_they_tell_what_waits_and_what_watching_found(
     client: FlaskClient, cast: Cast, store: Store, settings: Settings
 ) -> None:
-    before = read(client, cast)["crm_changes_waiting", ()]
+    with store.transaction(source=Source.MODEL) as transaction:
+        transaction.session.add(Cursor(name=CURSOR, position=newest_sequence(transaction.session)))
     with store.transaction() as transaction:
         make_lead(transaction)
     findings = [
@@ -89,10 +96,47 @@ def test_they_tell_what_waits_and_what_watching_found(
     found = read(client, cast)
 
     assert found["crm_store_up", ()] == 1
-    assert found["crm_changes_waiting", ()] == before + 1
+    assert found["crm_changes_waiting", ()] == 1
     assert found["crm_model_watch_state", (("kind", "inputs"), ("task", "churn"))] == 2
     assert found["crm_model_watch_value", (("kind", "inputs"), ("task", "churn"))] == 0.12
     assert ("crm_model_watch_value", (("kind", "performance"), ("task", "churn"))) not in found
+
+
+def test_they_tell_of_work_workers_and_alerts(client: FlaskClient, cast: Cast, store: Store) -> None:
+    with store.transaction(source=Source.MODEL) as transaction:
+        session, now = transaction.session, transaction.now
+        ask_for(session, [Asked(task="churn", record_id=7, cause_change_id=None, changed_at=now)])
+        session.add(
+            Worker(name="here:1", host="here", pid=1, started_at=now, seen_at=now, scored=3, lag_seconds=0.25)
+        )
+        for number, state in enumerate((State.OPEN, State.ACKNOWLEDGED, State.CLOSED)):
+            session.add(
+                Alert(
+                    kind="churn_level",
+                    record_type="account",
+                    record_id=7,
+                    cause=f"{number}",
+                    prediction_id=1,
+                    probability=0.5,
+                    raised_at=now,
+                    state=state,
+                )
+            )
+    found = read(client, cast)
+
+    assert found["crm_rescoring_records", (("state", "all"),)] == 1
+    assert found["crm_rescoring_records", (("state", "at_work"),)] == 0
+    assert found["crm_worker_seen_timestamp_seconds", (("worker", "here:1"),)] == now.timestamp()
+    assert found["crm_worker_lag_seconds", (("worker", "here:1"),)] == 0.25
+    assert found["crm_worker_scored", (("worker", "here:1"),)] == 3
+    states = {dict(labels)["state"]: value for (name, labels), value in found.items() if name == "crm_alerts"}
+    assert states == {"open": 1, "acknowledged": 1}
+
+
+def test_a_clock_that_was_put_back_makes_no_freshness_below_nothing(client: FlaskClient, cast: Cast) -> None:
+    before = read(client, cast)["crm_score_freshness_seconds_sum", ()]
+    metrics.note_freshness(-3600.0)
+    assert read(client, cast)["crm_score_freshness_seconds_sum", ()] == before
 
 
 def test_without_its_database_they_say_so(home: Path, store: Store, champions: Champions) -> None:
@@ -108,6 +152,43 @@ def test_readiness_tells_of_tracking_and_disk(app: Flask, client: FlaskClient) -
     assert parts["tracking"]["ok"]
     assert parts["disk"]["ok"]
     assert "GB free" in parts["disk"]["detail"]
+
+
+def test_readiness_tells_of_any_worker_that_fails(
+    home: Path, store: Store, champions: Champions, clock: FixedClock
+) -> None:
+    app = create_app(Settings(home=home, rescoring=False), store, champions)
+    for error in (None, "OperationalError"):
+        Rescorer(store, champions).beat(error)
+        clock.advance(timedelta(seconds=1))
+    parts = {each["name"]: each for each in app.test_client().get("/readyz").get_json()["parts"]}
+
+    assert not parts["rescoring"]["ok"]
+    assert "2 at work" in parts["rescoring"]["detail"]
+    assert "OperationalError" in parts["rescoring"]["detail"]
+
+
+def test_readiness_tells_of_changes_that_nobody_follows(
+    home: Path, store: Store, champions: Champions, clock: FixedClock
+) -> None:
+    client = create_app(Settings(home=home, rescoring=False), store, champions).test_client()
+    rescorer = Rescorer(store, champions)
+    rescorer.run_once()
+    with store.transaction() as transaction:
+        make_lead(transaction)
+
+    def rescoring() -> tuple[bool, str]:
+        rescorer.beat()
+        parts = {each["name"]: each for each in client.get("/readyz").get_json()["parts"]}
+        return parts["rescoring"]["ok"], parts["rescoring"]["detail"]
+
+    assert rescoring()[0]
+    clock.advance(timedelta(minutes=2))
+    ok, detail = rescoring()
+    assert not ok
+    assert "the oldest for 120 s" in detail
+    rescorer.run_once()
+    assert rescoring()[0]
 
 
 def test_tracking_that_does_not_answer_is_named(tmp_path: Path) -> None:

@@ -111,6 +111,14 @@ def test_the_usual_outcomes_are_in_the_language_of_the_page(
     assert f"· {words}" in text_of(logged_in(app, cast["Ana"], "zh").get(f"/leads/{lead_id}").text)
 
 
+def test_a_change_of_owner_names_both(app: Flask, store: Store, cast: Cast) -> None:
+    with store.transaction() as transaction:
+        lead = make_lead(transaction, owner_id=cast["Ben"].id)
+        transaction.update(lead, {"owner_id": cast["Ana"].id})
+    page = text_of(logged_in(app, cast["Ana"]).get(f"/leads/{lead.id}").text)
+    assert f"{cast['Ben'].name} → {cast['Ana'].name}" in page
+
+
 def test_a_language_once_chosen_stays(app: Flask, store: Store, cast: Cast) -> None:
     ana = logged_in(app, cast["Ana"])
     page = ana.get("/leads")

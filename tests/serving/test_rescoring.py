@@ -266,7 +266,7 @@ def test_changes_go_before_a_sweep_that_is_under_way(
     model = promote()
     with store.transaction() as transaction:
         ids = [make_lead(transaction).id for _ in range(6)]
-    rescorer = Rescorer(store, champions, records_at_once=2)
+    rescorer = Rescorer(store, champions, records_at_once=2, swept_at_once=2)
     rescorer.run_once()
     clock.advance(timedelta(minutes=1))
     with store.transaction() as transaction:

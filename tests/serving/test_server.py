@@ -12,9 +12,10 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from http.client import HTTPException
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from click.testing import CliRunner
@@ -113,6 +114,33 @@ def test_whatever_was_written_was_also_answered_before_it_stopped(
     with store.reading() as session:
         assert sorted(session.scalars(select(Activity.id))) == sorted(answered)
     store.close()
+
+
+def test_connections_that_are_kept_open_lose_no_request_when_it_stops(served: Served) -> None:
+    netloc, lost, closed = urlsplit(served.address).netloc, [], []
+
+    def keep_asking() -> None:
+        connection = HTTPConnection(netloc, timeout=20)
+        while True:
+            try:
+                connection.request("GET", "/healthz")
+                answer = connection.getresponse()
+                answer.read()
+            except (OSError, HTTPException) as error:
+                lost.append(error)
+                return
+            if answer.getheader("Connection") == "close":
+                closed.append(answer.status)
+                return
+
+    threads = [threading.Thread(target=keep_asking) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    time.sleep(0.5)
+    assert served.stop() == 0
+    for thread in threads:
+        thread.join(20)
+    assert (lost, closed) == ([], [200] * 4)
 
 
 def test_a_port_that_is_taken_is_refused_in_one_line(tmp_path: Path) -> None:

@@ -150,7 +150,7 @@ def test_a_challenger_that_cannot_be_loaded_holds_up_nothing(
     promote()
     make_leads(store, 5)
     shadowing = Shadowing(store=store, load=load, records_a_day=100)
-    assert run_dry(Rescorer(store, champions, records_at_once=2, shadowing=shadowing)) == 5
+    assert run_dry(Rescorer(store, champions, records_at_once=2, swept_at_once=2, shadowing=shadowing)) == 5
     assert len(loads) == 1
 
 

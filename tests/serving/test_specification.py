@@ -87,3 +87,14 @@ def test_every_path_of_the_application_below_the_prefix_is_documented(
 def test_a_request_keeps_a_harmless_id_of_its_own(client: FlaskClient, sent: str, kept: bool) -> None:
     answer = client.get("/healthz", headers={"X-Request-ID": sent})
     assert (answer.headers["X-Request-ID"] == sent) == kept
+
+
+def test_every_page_of_a_list_documents_its_link_to_the_next_one(client: FlaskClient) -> None:
+    spec = client.get("/api/openapi.json").get_json()
+    pages = {
+        path: item["get"]["responses"]["200"]
+        for path, item in spec["paths"].items()
+        if any(each["name"] in {"cursor", "after"} for each in item.get("get", {}).get("parameters", ()))
+    }
+    assert len(pages) > 30
+    assert [path for path, given in pages.items() if "Link" not in given.get("headers", {})] == []

@@ -17,9 +17,10 @@ from click.testing import CliRunner
 from flask.testing import FlaskClient
 from sqlalchemy import select, update
 
+from crm_core.changes import Source
 from crm_core.clock import FixedClock
 from crm_core.predictions import list_predictions
-from crm_core.records import Lead
+from crm_core.records import Activity, Lead
 from crm_core.rescoring import LEASE, Lot, Sweep, Work, Worker, list_workers
 from crm_core.store import Store
 from serving.champions import Champions
@@ -39,7 +40,7 @@ Promote = Callable[..., HandMadeModel]
 
 @pytest.fixture
 def workers(store: Store, champions: Champions) -> list[Rescorer]:
-    return [Rescorer(store, champions, records_at_once=2) for _ in range(2)]
+    return [Rescorer(store, champions, records_at_once=2, swept_at_once=2) for _ in range(2)]
 
 
 def ids_of(store: Store, count: int) -> list[int]:
@@ -316,13 +317,51 @@ def test_a_missed_night_is_made_up_for_once(
     assert count(store, lead_id) == 2
 
 
+def test_a_promotion_by_a_clock_ahead_of_ours_is_swept_for_once_and_again_when_its_instant_comes(
+    store: Store, champions: Champions, promote: Promote, clock: FixedClock
+) -> None:
+    ids = ids_of(store, 5)
+    clock.advance(timedelta(hours=1))
+    promote()
+    clock.advance(timedelta(hours=-1))
+    rescorer = Rescorer(store, champions, records_at_once=2)
+
+    def step() -> None:
+        for _ in range(10):
+            rescorer.step()
+            clock.advance(timedelta(seconds=1))
+
+    step()
+    assert [count(store, lead_id) for lead_id in ids] == [1] * 5
+    assert rescorer.idle
+    clock.advance(timedelta(hours=1))
+    step()
+    assert [count(store, lead_id) for lead_id in ids] == [2] * 5
+
+
+def test_history_that_is_imported_is_as_fresh_as_its_import(
+    store: Store, workers: list[Rescorer], promote: Promote, clock: FixedClock
+) -> None:
+    promote()
+    (lead_id,) = ids_of(store, 1)
+    run_dry(workers[0])
+    long_ago = clock.now() - timedelta(days=400)
+    with store.transaction(source=Source.IMPORT) as transaction:
+        row = {"lead_id": lead_id, "kind": "call", "occurred_at": long_ago, "recorded_at": long_ago}
+        transaction.create_many(Activity, [row])
+    assert read_state(store).oldest_seconds is None
+    clock.advance(timedelta(seconds=2))
+    run_dry(workers[0])
+    assert workers[0].lag_seconds == 0
+
+
 def test_a_sweep_takes_smaller_lots_and_breathes_while_people_wait(
     store: Store, champions: Champions, promote: Promote
 ) -> None:
     model = promote()
     ids_of(store, 12)
     waiting = True
-    rescorer = Rescorer(store, champions, records_at_once=8, busy=lambda: waiting)
+    rescorer = Rescorer(store, champions, records_at_once=8, swept_at_once=8, busy=lambda: waiting)
     assert rescorer.run_once() == 2
     assert rescorer.breather > 0
     waiting = False

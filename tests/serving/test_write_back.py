@@ -5,15 +5,22 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import func, select, text, update
 
-from crm_core.changes import Change, newest_sequence
+from crm_core.changes import Change, Source, newest_sequence
 from crm_core.clock import FixedClock
-from crm_core.predictions import SCORED_TYPES, Prediction, list_predictions
+from crm_core.predictions import (
+    SCORED_TYPES,
+    Prediction,
+    columns_of,
+    list_predictions,
+    write_prediction_columns,
+)
 from crm_core.records import SCORE_COLUMNS, Activity, Lead
 from crm_core.rescoring import Work
 from crm_core.store import Store
@@ -23,7 +30,7 @@ from serving.rescoring_state import read_state
 from tests.factories import make_account, make_activity, make_deal, make_lead, make_user
 from tests.serving.both_databases import *  # noqa: F403  its fixtures
 from tests.serving.crash import EVERY_BOUNDARY, counting, said_of
-from tests.serving.hand_made import HandMadeModel
+from tests.serving.hand_made import HandMadeModel, prediction
 from tests.serving.test_rescoring import rising, run_dry
 
 ROUNDS = 200 if EVERY_BOUNDARY else 30
@@ -84,6 +91,49 @@ def row(store: Store, record_type: str, record_id: int) -> dict[str, Any]:
     with store.reading() as session:
         table = SCORED_TYPES[record_type].__table__
         return dict(session.execute(select(table).where(table.c.id == record_id)).mappings().one())
+
+
+def test_a_lot_and_somebody_who_edits_the_same_records_wait_for_each_other_and_not_in_a_circle(
+    now: Store, promote: Promote
+) -> None:
+    if now.engine.dialect.name == "sqlite":
+        pytest.skip("there one writes at a time")
+    with now.transaction() as transaction:
+        ids = [make_lead(transaction).id for _ in range(12)]
+        transaction.create_many(Lead, [{"occurred_at": transaction.now}] * 2000)
+    with now.transaction() as transaction:  # from now on the last one lies before all but the first
+        transaction.session.execute(update(Lead).where(Lead.id.in_(ids[1:-1])).values(version=2))
+        transaction.session.execute(text("ANALYZE leads"))
+    columns = columns_of([prediction(lead_id, 0.5) for lead_id in ids], horizon_days=90)
+    common: dict[str, Any] = {"task": "lead_scoring", "record_type": "lead", "model_version": "1"}
+
+    def write() -> int:
+        with now.transaction(source=Source.MODEL) as transaction:
+            for way in ("nestloop", "mergejoin", "indexscan", "bitmapscan"):  # they are taken as they lie
+                transaction.session.execute(text(f"SET LOCAL enable_{way} = off"))
+            return write_prediction_columns(transaction, as_of=transaction.now, columns=columns, **common)
+
+    with ThreadPoolExecutor(1) as pool:
+        with now.transaction() as transaction:
+            transaction.get(Lead, ids[1])
+            lot = pool.submit(write)
+            until_somebody_waits(now)
+            transaction.update(transaction.get(Lead, ids[-1]), {"region": "north"})
+        assert lot.result() == len(ids)
+    with now.reading() as session:
+        last = session.get_one(Lead, ids[-1])
+        assert (last.region, last.probability) == ("north", 0.5)
+
+
+def until_somebody_waits(store: Store) -> None:
+    """Return once a transaction waits for another one's lock."""
+    waiting = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
+    for _ in range(1000):
+        with store.reading() as session:
+            if session.scalar(waiting):
+                return
+        time.sleep(0.01)
+    raise AssertionError("nobody waits")
 
 
 def test_a_score_touches_no_column_but_its_own_and_leaves_no_change(

@@ -1,0 +1,151 @@
+"""Of an erased person no table holds anything, whatever it is for; a new table must say what it holds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import String, Table, Text, select, update
+
+import serving.app  # noqa: F401  all tables that there are
+from crm_core.alerts import Alert, AlertAction
+from crm_core.columns import Json
+from crm_core.connections import RUN, Told, write_mark
+from crm_core.feedback import Verdict, give_feedback
+from crm_core.idempotency import claim_key, keep_answer
+from crm_core.jobs import Job, enqueue
+from crm_core.personal import erase_person
+from crm_core.predictions import Prediction
+from crm_core.records import RECORD_TYPES, Base, Lead
+from crm_core.store import Store
+from tests.factories import make_user
+from tests.test_erasing_a_home import TASK, Someone
+
+NEVER_SAYS_WHO = {
+    "alert_actions": {"action"},
+    "alert_preferences": {"mail"},
+    "alert_receivers": {"why"},
+    "alerts": {"kind", "record_type", "cause", "money", "state", "closed_why"},
+    "challengers": {"task", "model_version", "sha256", "run_id"},
+    "changes": {"record_type", "action", "field", "source"},
+    "connection_marks": {"connection", "kind"},
+    "connection_told": {"connection", "record_type", "model_version"},
+    "coverage": {"record_type"},
+    "cursors": {"name"},
+    "custom_record_types": {"name", "label_en", "label_zh", "links"},
+    "distinct_records": {"record_type"},
+    "field_rights": {"role", "record_type", "field"},
+    "fields": {"record_type", "name", "kind", "known", "label_en", "label_zh", "choices", "target"},
+    "jobs": {"kind", "key", "topic", "state", "leased_by"},
+    "kept_answers": {"fingerprint"},
+    "login_failures": {"key"},
+    "login_sessions": {"hash"},
+    "operations": {"done", "via", "address", "record_type", "record_ids"},
+    "predictions": {"task", "record_type", "model_version", "grade", "within", "yearly_value"},
+    "promotions": {"task", "model_version", "sha256", "run_id", "reason", "gate"},
+    "rescoring_lots": {"task", "leased_by"},
+    "rescoring_sweeps": {"task", "model_version"},
+    "rescoring_work": {"task", "leased_by", "error"},
+    "rescoring_workers": {"name", "host", "error"},
+    "role_rights": {"role", "record_type", "read", "write"},
+    "score_feedback": {"task", "model_version", "record_type", "verdict", "reason"},
+    "search_fresh": {"record_type"},
+    "search_segments": {"record_type"},
+    "shadow_predictions": {
+        *{"task", "record_type", "model_version", "champion_version", "grade", "champion_grade"},
+    },
+    "tokens": {"name", "hash", "scopes"},
+    "webhook_endpoints": {
+        *{"name", "url", "event_types", "secret_salt", "secret_mark", "former_salt", "disabled_reason"},
+    },
+}
+"""Words of the program, hashes, and what administrators call their own things, by table."""
+
+
+def free_texts() -> dict[str, set[str]]:
+    """Return the columns of all tables but records' that may hold what somebody wrote about somebody."""
+    records = {model.__tablename__ for model in RECORD_TYPES.values()}
+    found = {
+        table.name: {column.name for column in table.columns if isinstance(column.type, String | Text | Json)}
+        - NEVER_SAYS_WHO.get(table.name, set())
+        for table in Base.metadata.sorted_tables
+        if table.name not in records
+    }
+    return {table: columns for table, columns in found.items() if columns}
+
+
+def test_of_an_erased_person_no_table_says_anything(store: Store) -> None:
+    someone = Someone(number=7)
+    words = " and ".join(someone.told.values())
+    elsewhere = words.replace(someone.told["name"], "They")  # of a namesake, where nothing says of whom
+    with store.transaction() as transaction:
+        session, now = transaction.session, transaction.now
+        lead = transaction.create(Lead(**someone.told)).id
+        transaction.create(Lead(name=someone.told["name"]))  # the name alone tells nobody any more
+        user = make_user(transaction, "Adam", role="admin")
+        claim_key(session, user.id, someone.told["email"], "0" * 64, now=now)
+        kept = {"Location": words}
+        keep_answer(session, user.id, someone.told["email"], status=200, headers=kept, body=words)
+        said = Prediction(
+            task=TASK,
+            record_type="lead",
+            record_id=lead,
+            as_of=now,
+            recorded_at=now,
+            model_version="m-1",
+            horizon_days=90,
+            reasons=[{"en": words}],
+        )
+        session.add(said)
+        session.flush()
+        give_feedback(transaction, said, user_id=user.id, verdict=Verdict.WRONG, text=words)
+        about: dict[str, Any] = {"record": ["lead", lead], "content": {"data": {"values": someone.told}}}
+        for number, payload in enumerate((about, {"data": {"record_type": "lead", "record_id": lead}})):
+            enqueue(session, "mail", {**payload, "text": words}, now=now, key=f"mail:{number}")
+        session.execute(update(Job).values(last_error=words))
+        write_mark(session, "hubspot", RUN, {"errors": [elsewhere]}, now=now)
+        refusal: dict[str, Any] = {
+            "connection": "hubspot",
+            "record_type": "lead",
+            "record_id": lead,
+            "attempts": 1,
+        }
+        session.add(Told(**refusal, error=words))
+        alert = Alert(
+            kind="churn_level",
+            record_type="account",
+            record_id=1,
+            cause="c",
+            probability=1,
+            prediction_id=said.id,
+            raised_at=now,
+        )
+        session.add(alert)
+        session.flush()
+        session.add(AlertAction(alert_id=alert.id, action="snoozed", at=now, note=elsewhere))
+        for title in (words, f"{words}!"):
+            transaction.update(transaction.get(Lead, lead), {"title": title})
+    texts = free_texts()
+    assert {table for table in texts if not is_filled(store, table, texts[table])} == set()
+
+    with store.transaction() as transaction:
+        erase_person(transaction, record=("lead", lead))
+    needles = [someone.told["email"], someone.told["phone"]]
+    for table in Base.metadata.sorted_tables:
+        assert told_in(store, table, needles) == [], table.name
+    for name in texts:
+        assert told_in(store, Base.metadata.tables[name], [someone.told["name"]]) == [], name
+
+
+def is_filled(store: Store, table: str, columns: set[str]) -> bool:
+    """Say whether every one of some columns holds something in some row."""
+    plain = Base.metadata.tables[table]
+    with store.reading() as session:
+        rows = session.execute(select(*(plain.c[name] for name in sorted(columns)))).all()
+    return all(any(row[place] is not None for row in rows) for place in range(len(columns)))
+
+
+def told_in(store: Store, table: Table, needles: list[str]) -> list[str]:
+    """Return the cells of a table that hold one of some texts."""
+    with store.reading() as session:
+        cells = [str(cell) for row in session.execute(select(table)) for cell in row]
+    return [cell for cell in cells if any(needle in cell for needle in needles)]
