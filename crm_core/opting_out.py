@@ -20,6 +20,7 @@ _AT_ONCE: Final = 5_000
 """Ids named in one statement."""
 
 
+@cache
 def may_be_scored(model: type[Scored]) -> ColumnElement[bool]:
     """Return the condition that nobody whom a record is about asked not to be scored.
 

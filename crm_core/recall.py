@@ -107,7 +107,12 @@ class _Recalling:
         """Tell whether what is known stands for what a session would read."""
         if self.writing is None:
             return True
-        return not (self.writing.touched or session.new or session.dirty or session.deleted)
+        pending = (*session.new, *session.dirty, *session.deleted)
+        return not self.writing.touched and all(map(_is_busy, pending))
+
+
+def _is_busy(row: object) -> bool:
+    return getattr(row, "__tablename__", "") in BUSY
 
 
 def watch_writes(engine: Engine) -> None:

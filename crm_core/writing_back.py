@@ -21,7 +21,7 @@ from functools import cache
 from itertools import repeat
 from typing import Any, Final
 
-from sqlalchemy import Connection, Dialect, select, text
+from sqlalchemy import Connection, Dialect, Select, bindparam, select, text
 
 from crm_core.columns import dump_json
 from crm_core.database import COPY_IN
@@ -174,9 +174,17 @@ def _write_sqlite(
 def _silent(connection: Connection, model: type[Lead | Deal | Account], ids: Sequence[int]) -> frozenset[int]:
     """Return those of whom nothing may be said; nobody else writes until this transaction ends."""
     lowest, highest = min(ids), max(ids)
-    among = model.id.between(lowest, highest) if are_dense(ids) else model.id.in_(ids)
-    found = connection.execute(select(model.id).where(among, ~may_be_scored(model)))
+    if are_dense(ids):
+        found = connection.execute(_silent_between(model), {"lowest": lowest, "highest": highest})
+    else:
+        found = connection.execute(select(model.id).where(model.id.in_(ids), ~may_be_scored(model)))
     return frozenset(found.scalars())
+
+
+@cache
+def _silent_between(model: type[Lead | Deal | Account]) -> Select[int]:
+    among = model.id.between(bindparam("lowest"), bindparam("highest"))
+    return select(model.id).where(among, ~may_be_scored(model))
 
 
 def are_dense(ids: Sequence[int]) -> bool:

@@ -117,6 +117,11 @@ class Champions:
         with self._lock:
             return self._refresh()
 
+    def follow(self) -> None:
+        """Take up promotions made since the last look, at the price of one query where there are none."""
+        with self._lock:
+            self._refresh_if_newer()
+
     def look(self) -> None:
         """Take up promotions made since the last look, unless that was just now or somebody else looks."""
         now = time.monotonic()
@@ -124,12 +129,15 @@ class Champions:
             return
         try:
             self._looked = now
-            with self._store.reading() as session:
-                newest = find_newest_id(session)
-            if newest != self._newest or self._troubles:
-                self._refresh()
+            self._refresh_if_newer()
         finally:
             self._lock.release()
+
+    def _refresh_if_newer(self) -> None:
+        with self._store.reading() as session:
+            newest = find_newest_id(session)
+        if newest != self._newest or self._troubles:
+            self._refresh()
 
     def _refresh(self) -> list[str]:
         with self._store.reading() as session:

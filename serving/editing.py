@@ -221,7 +221,7 @@ class Editor:
     def _check_theirs(self, kind: Kind, record: Record) -> None:
         """Refuse a new record that its maker could not change: it would be nobody's, or somebody else's."""
         try:
-            self.reader.get_to_write(kind.model, record.id)
+            self.reader.get_to_write(kind.model, record.id, only=("id",))
         except (RecordNotFoundError, AccessDeniedError):
             raise AccessDeniedError(
                 f"the role {self.user.role} may not create a {kind.name} that belongs to nobody of theirs"

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime
+from functools import cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, func, or_, select
+from sqlalchemy import ColumnElement, Select, and_, bindparam, func, or_, select
 from sqlalchemy.orm import Session
 
 from crm_core.opting_out import may_be_scored
@@ -14,6 +15,7 @@ from crm_core.predictions import SCORED_TYPES
 from crm_core.records import Account, Deal, DealStatus, Lead, LeadStatus
 
 
+@cache
 def is_open(record_type: str) -> ColumnElement[bool]:
     """Return the condition that a record of a type is open and may be scored."""
     match record_type:
@@ -28,9 +30,14 @@ def is_open(record_type: str) -> ColumnElement[bool]:
 
 def list_open(session: Session, record_type: str, ids: Iterable[int]) -> list[int]:
     """Return those of some records that are open, in ascending order."""
+    return list(session.scalars(_open_among(record_type), {"ids": list(ids)}))
+
+
+@cache
+def _open_among(record_type: str) -> Select[int]:
     model = SCORED_TYPES[record_type]
-    query = select(model.id).where(model.id.in_(list(ids)), is_open(record_type)).order_by(model.id)
-    return list(session.scalars(query))
+    among = model.id.in_(bindparam("ids", expanding=True))
+    return select(model.id).where(among, is_open(record_type)).order_by(model.id)
 
 
 def highest_id(session: Session, record_type: str) -> int:

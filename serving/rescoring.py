@@ -78,6 +78,9 @@ _WISHES = frozenset({"scoring_opt_out", "contact_id", "account_id"})
 """Fields whose change may mean that a record is not to be scored any more."""
 
 POLL_SECONDS = 0.1
+LONGEST_BREATH_SECONDS = 0.25
+"""How long changes may gather, at most, while people are waiting for answers of this process."""
+
 LONGEST_PAUSE_SECONDS = 30.0
 
 BEAT_SECONDS = 10.0
@@ -204,7 +207,7 @@ class Rescorer:
         """Deal with some work, or else with a lot of a due sweep; return how many records were answered."""
         self._step_began = time.monotonic()
         self._sweeper.breather, self.idle = 0.0, False
-        self._champions.refresh()
+        self._champions.follow()
         seen = self._look()
         answers = self._follow(seen) if seen is not None else None
         if answers is None:
@@ -425,13 +428,22 @@ def _leave_to_sweeps(session: Session, newest: int) -> None:
 
 
 class RescoringThread(threading.Thread):
-    """Runs a rescorer until told to stop; `wake` makes it look at once."""
+    """Runs a rescorer until told to stop; `wake` makes it look at once.
 
-    def __init__(self, rescorer: Rescorer, *, poll_seconds: float = POLL_SECONDS) -> None:
+    While a request is under way, as `busy` tells, it works half of the time at most: requests get the
+    processor, and what changes meanwhile is answered together, for little more than one change costs.
+    """
+
+    def __init__(
+        self, rescorer: Rescorer, *, poll_seconds: float = POLL_SECONDS, busy: Callable[[], bool] = _never
+    ) -> None:
         super().__init__(name="rescoring", daemon=True)
         self.rescorer = rescorer
+        self._busy = busy
         self.poll_seconds = poll_seconds
         self.last_error: str | None = None
+        self.looked = threading.Event()
+        """Set once it has tried a first step: the models are loaded then, if they can be."""
         self._wake = threading.Event()
         self._stopping = threading.Event()
 
@@ -441,21 +453,26 @@ class RescoringThread(threading.Thread):
         beating.start()
         failed = 0
         while not self._stopping.is_set():
+            began = time.monotonic()
             try:
                 self.rescorer.step()
             except Exception as error:  # noqa: BLE001  the edge of the thread: it must not die of one bad day
                 failed += 1
                 self.last_error = type(error).__name__
                 _log.error("rescoring failed", error=self.last_error, failed=failed, exc_info=error)
+                self.looked.set()
                 self._stopping.wait(min(self.poll_seconds * 2 ** min(failed, 20), LONGEST_PAUSE_SECONDS))
                 continue
+            self.looked.set()
             failed, self.last_error = 0, None
-            self._rest()
+            self._rest(time.monotonic() - began)
         beating.join()
         self._try(self.rescorer.leave)
 
-    def _rest(self) -> None:
-        """Wait for something to do, or for as long as a sweep leaves to others."""
+    def _rest(self, worked: float) -> None:
+        """Wait for something to do, or for as long as a sweep or what was just done leaves to others."""
+        if not self.rescorer.idle and not self.rescorer.breather and self._busy():
+            self._stopping.wait(min(worked, LONGEST_BREATH_SECONDS))
         seconds = self.poll_seconds if self.rescorer.idle else self.rescorer.breather
         if seconds:
             self._wake.wait(seconds)

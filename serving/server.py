@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 DRAIN_SECONDS = 10.0
 """How long requests under way may take to end once the process is asked to stop."""
 
+WARM_SECONDS = 10.0
+"""How long the models may take to be loaded before the process says that it serves; it does so anyway."""
+
 _IDLE_LOOKS = 2
 """How often nothing must be under way, one look after the other, for a stop to be believed."""
 
@@ -62,7 +65,8 @@ def serve(settings: Settings, store: Store, *, ready: Callable[[str], None]) -> 
     traffic = Traffic()
     thread = None
     if settings.rescoring:
-        thread = RescoringThread(make_rescorer(settings, store, champions, busy=traffic.was_busy))
+        rescorer = make_rescorer(settings, store, champions, busy=traffic.was_busy)
+        thread = RescoringThread(rescorer, busy=traffic.is_busy)
     jobs = Jobs(settings, store) if settings.job_threads else None
     alerting = alerting_loop(settings, store)
     sockets: dict[int, Any] = {}
@@ -79,9 +83,11 @@ def serve(settings: Settings, store: Store, *, ready: Callable[[str], None]) -> 
         alerting.start()
     journal.start()
     port = next(each.effective_port for each in _servers(sockets))
-    _log.info("serving", host=settings.host, port=port, rescoring=thread is not None)
-    ready(f"http://{_shown(settings.host)}:{port}")
     try:
+        if thread is not None:
+            thread.looked.wait(WARM_SECONDS)  # what it imports and loads would hold up the first requests
+        _log.info("serving", host=settings.host, port=port, rescoring=thread is not None)
+        ready(f"http://{_shown(settings.host)}:{port}")
         server.run()
     finally:
         if thread is not None:

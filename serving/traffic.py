@@ -33,6 +33,10 @@ class Traffic:
 
         return watched
 
+    def is_busy(self) -> bool:
+        """Tell whether a request is under way."""
+        return self._under_way > 0
+
     def was_busy(self) -> bool:
         """Tell whether a request is under way, or one came since this was last asked."""
         with self._lock:

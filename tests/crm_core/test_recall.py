@@ -77,6 +77,8 @@ def test_who_writes_reads_for_itself_once_it_has_written_what_may_be_recalled(st
         assert recalled(session, "x", lambda: "new") == "old"
     with store.transaction() as transaction:
         assert recalled(transaction.session, "x", lambda: "new") == "old"
+        transaction.create(Lead(company="Fangda Valves"))
+        assert recalled(transaction.session, "x", lambda: "new") == "old"
         transaction.session.add(Team(name="North", occurred_at=transaction.now, recorded_at=transaction.now))
         assert recalled(transaction.session, "x", lambda: "not even in the database") == (
             "not even in the database"

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import threading
+import time
 from collections.abc import Callable
 from datetime import timedelta
+from typing import cast
 
 import pytest
 from sqlalchemy import select
@@ -19,7 +22,13 @@ from crm_core.promotions import Promotion
 from crm_core.records import Activity, Lead
 from crm_core.store import Store
 from serving.champions import Champions
-from serving.rescoring import CURSOR, Rescorer, note_full_scoring
+from serving.rescoring import (
+    CURSOR,
+    LONGEST_BREATH_SECONDS,
+    Rescorer,
+    RescoringThread,
+    note_full_scoring,
+)
 from tests.factories import make_account, make_activity, make_deal, make_lead, make_order, make_ticket
 from tests.serving.both_databases import *  # noqa: F403  its fixtures
 from tests.serving.hand_made import HandMadeModel
@@ -299,3 +308,38 @@ def test_after_a_full_scoring_by_hand_only_what_came_later_is_asked(
         make_activity(transaction, lead_id=later.id)
     assert run_dry(rescorer) == 1
     assert predictions(store, "lead", scored.id) == []
+
+
+class SlowSteps:
+    """Stands for a rescorer that always finds something to do, and notes when."""
+
+    idle = False
+    breather = 0.0
+
+    def __init__(self) -> None:
+        self.took: list[tuple[float, float]] = []
+        self.enough = threading.Event()
+
+    def step(self) -> int:
+        began = time.monotonic()
+        time.sleep(0.03)
+        self.took.append((began, time.monotonic()))
+        if len(self.took) == 4:
+            self.enough.set()
+        return 1
+
+    def beat(self, error: str | None = None) -> None: ...
+
+    def leave(self) -> None: ...
+
+
+def test_while_people_wait_the_thread_rests_as_long_as_it_worked() -> None:
+    steps = SlowSteps()
+    thread = RescoringThread(cast("Rescorer", steps), busy=lambda: True)
+    thread.start()
+    thread.wake()
+    assert steps.enough.wait(60)
+    thread.stop()
+
+    for (began, ended), (next_began, _) in itertools.pairwise(steps.took):
+        assert next_began - ended > 0.9 * min(ended - began, LONGEST_BREATH_SECONDS)
