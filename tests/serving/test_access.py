@@ -75,7 +75,9 @@ class World:
         headers = {**rule.headers, **({"Authorization": f"Bearer {key}"} if key else {})}
         body = self._body(operation, rule, about, whose)
         url = ("" if operation in {"GET /metrics", *OPEN} else "/api/v1") + self._filled(path, about, whose)
-        asked = {"data": json.dumps(body), "content_type": "application/json"} if body is not None else {}
+        asked: dict[str, Any] = (
+            {"data": json.dumps(body), "content_type": "application/json"} if body is not None else {}
+        )
         return self.client.open(f"{url}?{rule.query}", method=method, headers=headers, **asked)
 
     def _filled(self, path: str, about: str, whose: str) -> str:
