@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -48,6 +49,22 @@ Text = Annotated[str, Field(min_length=1, max_length=300)]
 CustomValue = str | bool | Annotated[int, Field(ge=-BIGGEST, le=BIGGEST)] | float | None
 
 
+_RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
+
+
+def _read_instant(value: object) -> object:
+    """Read a text as RFC 3339 has it; others are instants to some, such as seconds since 1970."""
+    if not isinstance(value, str):
+        return value
+    try:
+        found = datetime.fromisoformat(value.upper()) if _RFC_3339.fullmatch(value) else None
+    except ValueError:
+        found = None
+    if found is None:
+        raise ValueError("expected an instant such as 2026-03-02T09:00:00Z")
+    return found
+
+
 def _since_1900(value: datetime) -> datetime:
     try:
         in_utc = value.astimezone(UTC)
@@ -58,7 +75,8 @@ def _since_1900(value: datetime) -> datetime:
     return in_utc
 
 
-Past = Annotated[AwareDatetime, AfterValidator(_since_1900)]
+Past = Annotated[AwareDatetime, BeforeValidator(_read_instant), AfterValidator(_since_1900)]
+"""An instant since 1900, as RFC 3339 writes it."""
 Utc = Annotated[
     datetime, PlainSerializer(lambda value: value.astimezone(UTC).isoformat().replace("+00:00", "Z"))
 ]
@@ -255,7 +273,7 @@ class PredictionOut(Outlook):
     cause_change_id: int | None = Field(description="The change that led to it; null: time or a new model.")
 
 
-class ChangeOut(Given):
+class MovingChangeOut(Given):
     """A change between two predictions; `field`, `old` and `new` are null where you may not see them."""
 
     change_id: int
@@ -311,7 +329,7 @@ class CauseOut(Given):
             "answered; `time`: neither; `first`: nothing was said before."
         )
     )
-    changes: list[ChangeOut] = Field(description="The newest of them, of records that you see.")
+    changes: list[MovingChangeOut] = Field(description="The newest of them, of records that you see.")
     changes_count: int = Field(description="How many there were in all.")
     model: OtherModelOut | None
     moved: float | None = Field(description="The probability less that of the one before; null without one.")

@@ -24,6 +24,7 @@ from crm_core.record_types import declare_record_type
 from crm_core.records import RECORD_TYPES, SCORE_COLUMNS, Record
 from crm_core.store import Store, Transaction
 from crm_core.validation import CHOICES, RANGES, columns_of
+from serving.champions import TASK_OF
 
 TEXTS = (
     "Hill & Sons",
@@ -145,7 +146,7 @@ class Filler:
                 ]
                 write_predictions(
                     transaction,
-                    task=f"of {record_type}",
+                    task=TASK_OF[record_type],
                     record_type=record_type,
                     as_of=transaction.now,
                     model_version="v1",

@@ -9,14 +9,14 @@ from typing import Annotated, Literal
 
 from flask import Response
 from flask_openapi.blueprint import APIBlueprint
-from pydantic import AwareDatetime, Field
+from pydantic import Field
 
 from crm_core.access import Reader
 from crm_core.alerts import LONGEST_NOTE, Acting, Alert, AlertAction, State, get_alert, list_actions
 from crm_core.changes import Source
 from serving.alerts import AlertListing, list_alerts, plain_alert, tell_alert
 from serving.api.blueprint import answer, caller, documented, new_blueprint
-from serving.payloads import Asked, Given, Id, Reason, Taken, Utc
+from serving.payloads import Asked, Given, Id, Past, Reason, Taken, Utc
 from serving.service import service, writing
 
 api: APIBlueprint = new_blueprint(
@@ -134,7 +134,7 @@ class NoteIn(Taken):
 class SnoozeIn(NoteIn):
     """Until when an alert is put aside."""
 
-    until: AwareDatetime = Field(description="An instant after now, within a year.")
+    until: Past = Field(description="An instant after now, within a year.")
 
 
 class AssignIn(NoteIn):

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import date
-from decimal import Decimal
 from typing import Annotated, Any, Literal, cast
 
 from flask import Response
 from flask_openapi.blueprint import APIBlueprint
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from crm_core.access import Reader
 from crm_core.changes import Source
@@ -19,6 +17,7 @@ from crm_core.records import Account, Activity, Contract, Deal, Lead, Order
 from crm_core.tokens import Scope
 from crm_core.worth import money_at_risk, readable_worth
 from serving.api.blueprint import answer, caller, documented, new_blueprint, plain_answer, requires
+from serving.api.records_schemas import DayIn, MoneyIn
 from serving.champions import TASK_OF
 from serving.payloads import (
     Asked,
@@ -39,6 +38,7 @@ from serving.payloads import (
     Taken,
     Text,
     Utc,
+    as_whole,
     horizons_out,
     plain_prediction,
     prediction_out,
@@ -97,8 +97,8 @@ class ManyIds(Taken):
 
 
 Word = Annotated[str, Field(min_length=1, max_length=120)]
-Amount = Annotated[Decimal, Field(description="A decimal number, as text.")]
-Currency = Annotated[str, Field(min_length=3, max_length=3)]
+Amount = Annotated[MoneyIn, Field(description="A decimal number, as text.")]
+Currency = Annotated[str, Field(pattern=r"^[A-Z]{3}$", examples=["EUR"])]
 
 
 class SupposedActivities(Taken):
@@ -125,7 +125,7 @@ class SupposedDeal(SupposedActivities):
     amount: Amount | None = None
     currency: Currency | None = None
     source: Word | None = None
-    expected_close_on: date | None = None
+    expected_close_on: DayIn | None = None
     rep_probability: Annotated[float, Field(ge=0, le=1)] | None = None
     owner_id: Id | None = Field(default=None, description="Who is responsible; default the caller if a rep.")
     occurred_at: Past | None = Field(default=None, description="When it came to be; default now.")
@@ -144,8 +144,8 @@ class SupposedOrder(Taken):
 class SupposedContract(Taken):
     """An agreement that a customer is supposed to have."""
 
-    starts_on: date
-    ends_on: date
+    starts_on: DayIn
+    ends_on: DayIn
     value: Amount | None = None
     currency: Currency | None = None
     occurred_at: Past | None = Field(default=None, description="When it was signed; default now.")
@@ -158,7 +158,7 @@ class SupposedCustomer(SupposedActivities):
     name: Text | None = None
     industry: Word | None = None
     region: Word | None = None
-    employees: Annotated[int, Field(ge=0, le=100_000_000)] | None = None
+    employees: Annotated[int, Field(ge=0, le=100_000_000), BeforeValidator(as_whole)] | None = None
     parent_id: Id | None = None
     owner_id: Id | None = Field(default=None, description="Who is responsible; default the caller if a rep.")
     occurred_at: Past | None = Field(default=None, description="When it came to be; default now.")

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from flask import Response
 from flask_openapi.blueprint import APIBlueprint
-from pydantic import AwareDatetime, Field
+from pydantic import Field
 
 from crm_core.access import check_may_promote
 from crm_core.changes import Source
@@ -15,7 +15,7 @@ from crm_core.tokens import Scope
 from serving.api.blueprint import answer, caller, documented, new_blueprint, requires
 from serving.model_list import check_of_task, list_task_versions, list_tasks, read_card
 from serving.model_versions import promote_version, read_history, read_shadow, roll_back
-from serving.payloads import Asked, Given, Taken, Utc
+from serving.payloads import Asked, Given, Past, Taken, Utc
 from serving.service import service, writing
 
 api: APIBlueprint = new_blueprint("models", "Which models serve, served, and may serve next.")
@@ -30,7 +30,7 @@ class TaskPath(Asked):
 class AtQuery(Asked):
     """At which instant."""
 
-    at: Annotated[AwareDatetime, Field(description="Only what served then.")] | None = None
+    at: Annotated[Past, Field(description="Only what served then.")] | None = None
 
 
 class ServedOut(Given):

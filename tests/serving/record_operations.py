@@ -1,4 +1,4 @@
-"""The operations that every record type has; `test_records_access` tries them all as everybody."""
+"""The operations that every record type has; `test_access` tries them all as everybody."""
 
 from __future__ import annotations
 

@@ -16,13 +16,11 @@ from typing import Any, Final
 
 import pytest
 import schemathesis
-from flask.testing import FlaskClient
 from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis import Case, GenerationMode
 from schemathesis.config import SchemathesisConfig
 from schemathesis.specs.openapi.schemas import OpenApiSchema
 
-from crm_core.tokens import Scope, create_token
 from tests.serving.full_service import FullService, full_service
 
 EXAMPLES: Final = int(os.environ.get("CONFORMANCE_EXAMPLES", "50"))
@@ -245,53 +243,3 @@ def _filled_in(path: str) -> str:
         named.get(name, "1") if part.startswith("{") else name
         for part, name in zip(path.split("/"), parts, strict=True)
     )
-
-
-# ---------------------------------------------------------------------------- keys
-
-
-@pytest.fixture(scope="module")
-def keys(service: FullService) -> dict[Scope, str]:
-    """An administrator's keys, each made for one thing."""
-    adam = service.cast["Adam"].id
-    with service.store.transaction() as transaction:
-        return {
-            scope: create_token(
-                transaction.session, user_id=adam, name=scope, now=transaction.now, scopes=[scope]
-            )
-            for scope in Scope
-        }
-
-
-@pytest.mark.parametrize("name", [*operations(), "POST /api/v1/people/erase"])
-def test_a_key_opens_what_it_was_made_for_and_nothing_else(
-    service: FullService, keys: dict[Scope, str], name: str
-) -> None:
-    method, path = name.split(" ", 1)
-    client = service.app.test_client()
-    needed = service.app.api_doc["paths"][path][method.lower()].get("security")
-    if needed is None:
-        assert path in {"/healthz", "/readyz"}
-        assert _status(client, method, path, None) < 500
-        return
-    assert _status(client, method, path, None) == 401
-    assert _status(client, method, path, "crm_unknown") == 401
-    ((scopes),) = [either["key"] for either in needed]
-    for scope, key in keys.items():
-        status, kind = _asked(client, method, path, key)
-        lacking = (status, kind) == (403, "urn:crm:problem:insufficient-scope")
-        assert lacking == (scope not in (scopes or [Scope.READ])), (scope, status)
-
-
-def _status(client: FlaskClient, method: str, path: str, key: str | None) -> int:
-    return _asked(client, method, path, key)[0]
-
-
-def _asked(client: FlaskClient, method: str, path: str, key: str | None) -> tuple[int, str | None]:
-    headers = {"Authorization": f"Bearer {key}"} if key else {}
-    # A body that fits nothing: what is let in goes no further than being read.
-    answer = client.open(
-        _filled_in(path), method=method, data=b"{", content_type="application/json", headers=headers
-    )
-    told = answer.get_json() if answer.content_type == "application/problem+json" else {}
-    return answer.status_code, told.get("type")

@@ -216,7 +216,7 @@ def test_who_asked_not_to_be_scored_is_not_scored_by_way_of_a_supposition(
         ("leads", {"external_id": "taken"}, "duplicate-external-id"),
         ("deals", {"stage": "nowhere"}, "stage-not-in-pipeline"),
         ("deals", {"account_id": 9_999}, "record-not-found"),
-        ("deals", {"amount": "1e40"}, "invalid-value"),
+        ("deals", {"amount": "1e40"}, "invalid-request"),
         ("customers", {"contracts": [{"starts_on": "2026-02-01", "ends_on": "2026-01-01"}]}, "invalid-value"),
     ],
 )

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from pydantic import BaseModel
 
 
 @pytest.fixture
@@ -44,6 +45,18 @@ def test_no_operation_hides_another(app: Flask) -> None:
         for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}  # which the framework adds
     )
     assert [place for place, count in declared.items() if count > 1] == []
+
+
+def test_no_schema_hides_another(document: dict[str, Any]) -> None:
+    """Of two models of one name, the document has one, and describes the answers of the other by it."""
+    known = Counter(model.__name__ for model in _models(BaseModel) if model.__module__.startswith("serving."))
+    assert [name for name in document["components"]["schemas"] if known[name] > 1] == []
+
+
+def _models(parent: type[BaseModel]) -> set[type[BaseModel]]:
+    """Return every model that is made from another one, at any remove."""
+    children = set(parent.__subclasses__())
+    return children.union(*(_models(child) for child in children))
 
 
 def test_every_operation_below_the_prefix_needs_a_key_made_for_one_thing(document: dict[str, Any]) -> None:

@@ -1,0 +1,276 @@
+"""What every operation of the API gives to whom: the one table that `test_access` tries in full.
+
+Ana is a rep, Mara her manager, Dana an analyst, Adam an administrator. Records are Ana's own, of her team
+(Ben's), of another team (Otto's), of nobody, or were deleted (and Ana's before).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from crm_core.tokens import Scope
+from serving.api.records import LOGGED_ON
+from tests.serving.record_operations import PATHS
+
+WHOSE: Final = ("own", "team", "other", "nobody", "deleted")
+_LIVING = frozenset(WHOSE) - {"deleted"}
+
+WORK: Final[Mapping[str, frozenset[str]]] = {
+    "Ana": frozenset({"own"}),
+    "Mara": frozenset({"own", "team", "nobody"}),
+    "Dana": _LIVING,
+    "Adam": _LIVING,
+}
+"""Whose of what people work on each of them sees."""
+
+SHARED: Final[Mapping[str, frozenset[str]]] = dict.fromkeys(WORK, _LIVING)
+SAID: Final[Mapping[str, frozenset[str]]] = {
+    **WORK,
+    "Dana": frozenset(WHOSE),
+    "Adam": frozenset(WHOSE),
+}
+"""What was said of a deleted record is still explained to who answers for models."""
+KEYS: Final[Mapping[str, frozenset[str]]] = {
+    "Ana": frozenset({"own", "deleted"}),  # one that was revoked is still there
+    "Mara": frozenset(),
+    "Dana": frozenset(),
+    "Adam": frozenset({"own", "team", "other", "deleted"}),
+}
+"""Whose API keys each of them may revoke; that of nobody is not there."""
+ONE: Final[Mapping[str, frozenset[str]]] = dict.fromkeys(WORK, frozenset({"own"}))
+"""What belongs to the company: there is one."""
+
+EVERYBODY: Final = frozenset(WORK)
+WRITERS: Final = EVERYBODY - {"Dana"}
+PROMOTERS: Final = frozenset({"Dana", "Adam"})
+LEADERS: Final = frozenset({"Mara", "Adam"})
+ADMIN: Final = frozenset({"Adam"})
+
+WRITERS_OF: Final[Mapping[str, frozenset[str]]] = {
+    **dict.fromkeys(PATHS, WRITERS),
+    "campaign": LEADERS,
+    **dict.fromkeys(("product", "user", "team"), ADMIN),
+}
+"""Who may change records of a type that they see."""
+
+SEEN: Final[Mapping[str, Mapping[str, frozenset[str]]]] = {
+    **dict.fromkeys(PATHS, WORK),
+    **dict.fromkeys(("campaign", "product", "user", "team"), SHARED),
+    **dict.fromkeys(("lead prediction", "deal prediction", "account prediction"), SAID),
+    **dict.fromkeys(("spare lead", "spare deal"), WORK),  # which come to an end while they are tried
+    **dict.fromkeys(("deal alert", "account alert"), WORK),
+    "key": KEYS,
+    **dict.fromkeys(("webhook", "job"), ONE),
+}
+"""By what an operation is about, whose of it each person sees."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rule:
+    """Who may call an operation about what, and what comes of it."""
+
+    scope: Scope
+    about: tuple[str, ...] = ()
+    """What `{id}` may name; nothing: the operation is about no record."""
+    who: frozenset[str] = EVERYBODY
+    """Who may do it with what they see; the others are refused with 403."""
+    given: frozenset[int] = frozenset({200})
+    """What those get who may."""
+    unseen: frozenset[int] = frozenset({404})
+    """What those get who do not see what it is about."""
+    body: Any = None
+    """What is sent; `ID`, `OTHER` and `ADAM` stand for ids. A text names a body that the world knows."""
+    query: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+ID, TWIN, ADAM = "<the record's id>", "<the id of a record beside it>", "<Adam's id>"
+
+_READ = Rule(scope=Scope.READ)
+_BESIDE = {"If-Match": '"999-none"'}
+"""Who may delete is told that the record has changed since, so that it stays there for the next one."""
+
+
+def _of(*statuses: int) -> frozenset[int]:
+    return frozenset(statuses)
+
+
+def _of_records(record_type: str) -> dict[str, Rule]:
+    path, about, who = PATHS[record_type], (record_type,), WRITERS_OF[record_type]
+    read = Rule(scope=Scope.READ, about=about)
+
+    def write(*statuses: int, **more: Any) -> Rule:
+        return Rule(scope=Scope.WRITE, about=about, who=who, given=_of(*statuses), **more)
+
+    found = {
+        f"GET /{path}": _READ,
+        f"POST /{path}": Rule(scope=Scope.WRITE, who=who, given=_of(201, 409), body="new"),
+        f"GET /{path}/{{id}}": read,
+        f"GET /{path}/{{id}}/timeline": read,
+        f"PATCH /{path}/{{id}}": write(200, body="change"),
+        f"DELETE /{path}/{{id}}": write(412, headers=_BESIDE),
+        f"PUT /{path}/by-external-id/{{external_id}}": write(200, body="same", unseen=_of(409)),
+    }
+    if record_type in LOGGED_ON | {"deal"}:
+        found[f"GET /{path}/{{id}}/activities"] = read
+        found[f"POST /{path}/{{id}}/activities"] = write(201, body={"kind": "call"})
+    return found
+
+
+def _of_scored() -> dict[str, Rule]:
+    asked = Rule(scope=Scope.SCORE)
+    each = {"leads": "lead", "deals": "deal", "customers": "account"}
+    found = {
+        f"POST /{path}/{{id}}/score": Rule(scope=Scope.SCORE, about=(record_type,))
+        for path, record_type in each.items()
+    }
+    supposed = {"leads": {"name": "Wang Fang"}, "deals": {"stage": "needs"}, "customers": {"name": "Hill"}}
+    for path, body in supposed.items():
+        found[f"POST /{path}/score-hypothetical"] = Rule(scope=Scope.SCORE, who=WRITERS, body=body)
+    types = tuple(each.values())
+    read = Rule(scope=Scope.READ, about=types)
+    return found | {
+        "POST /{type}/scores": Rule(scope=asked.scope, body={"ids": [2**60]}),  # rows are looked at below
+        "GET /{type}/{id}/score": read,
+        "GET /{type}/{id}/score-now": Rule(scope=Scope.SCORE, about=types),
+        "GET /{type}/{id}/predictions": read,
+        "GET /{type}/{id}/what-would-change": Rule(scope=Scope.READ, about=types, given=_of(200, 409, 503)),
+    }
+
+
+def _of_verbs() -> dict[str, Rule]:
+    def verb(about: tuple[str, ...], body: Any, *statuses: int) -> Rule:
+        return Rule(scope=Scope.WRITE, about=about, who=WRITERS, given=_of(*statuses), body=body)
+
+    people = ("lead", "contact", "account")
+    return {
+        # What was done for one person is refused to the next one with 409, which only those learn who may.
+        "POST /leads/{id}/convert": verb(("spare lead",), {}, 200, 409),
+        "POST /leads/{id}/disqualify": verb(("spare lead",), {"reason": "Gone"}, 200, 409),
+        "POST /leads/{id}/reopen": verb(("spare lead",), {}, 200, 409),
+        "POST /deals/{id}/stage": verb(("deal",), {"stage": "needs"}, 200, 409),
+        "POST /deals/{id}/close": verb(("spare deal",), {"outcome": "lost", "reason": "Price"}, 200, 409),
+        "POST /deals/{id}/reopen": verb(("spare deal",), {}, 200, 409),
+        "POST /{type}/{id}/merge": verb(people, {"gone_id": ID}, 409, 422),
+        "POST /{type}/{id}/distinct": verb(people, {"other_id": TWIN}, 200),
+        "POST /{type}/{id}/scoring-opt-out": verb(people, {"opted_out": False}, 200),
+    }
+
+
+def _of_models() -> dict[str, Rule]:
+    read = Rule(scope=Scope.READ, who=PROMOTERS)
+    found = dict.fromkeys(("GET /models", "GET /models/{task}/versions", "GET /rescoring"), read)
+    reason = {"reason": "Better"}
+    said = ("lead prediction", "deal prediction", "account prediction")
+    return found | {
+        "GET /models/{task}/versions/{version}": Rule(scope=Scope.READ, who=PROMOTERS, given=_of(200, 404)),
+        "GET /models/{task}/history": Rule(scope=Scope.MODELS, who=PROMOTERS),
+        "GET /models/{task}/shadow": Rule(scope=Scope.MODELS, who=PROMOTERS, given=_of(200, 404)),
+        "POST /models/{task}/promote": Rule(
+            scope=Scope.MODELS, who=PROMOTERS, given=_of(404), body={"version": "churn-9", **reason}
+        ),
+        "POST /models/{task}/rollback": Rule(
+            scope=Scope.MODELS, who=PROMOTERS, given=_of(404, 409), body=reason
+        ),
+        "GET /predictions/{id}": Rule(scope=Scope.READ, about=said),
+        "POST /predictions/{id}/recompute": Rule(
+            scope=Scope.SCORE, about=said, who=PROMOTERS, given=_of(404, 409, 503)
+        ),
+        "POST /predictions/{id}/feedback": Rule(
+            scope=Scope.WRITE, about=said, given=_of(201), body={"verdict": "right"}
+        ),
+        "GET /feedback": _READ,
+    }
+
+
+def _of_alerts() -> dict[str, Rule]:
+    about = ("deal alert", "account alert")
+
+    def act(body: Any) -> Rule:
+        return Rule(scope=Scope.WRITE, about=about, who=WRITERS, body=body)
+
+    return {
+        "GET /alerts": _READ,
+        "GET /alerts/{id}": Rule(scope=Scope.READ, about=about),
+        "POST /alerts/{id}/acknowledge": act({}),
+        "POST /alerts/{id}/snooze": act({"until": "2026-03-09T09:00:00Z"}),
+        "POST /alerts/{id}/assign": act({"assignee_id": ADAM}),
+        "POST /alerts/{id}/reopen": act({}),
+    }
+
+
+def _of_the_house() -> dict[str, Rule]:
+    def run(*statuses: int, about: tuple[str, ...] = (), body: Any = None, query: str = "") -> Rule:
+        given = _of(*(statuses or (200,)))
+        return Rule(scope=Scope.ADMIN, about=about, who=ADMIN, given=given, body=body, query=query)
+
+    hook = ("webhook",)
+    person = {"mail": "no@body.example"}
+    new_hook = {"name": "Shop", "url": "https://93.184.216.34/hook", "event_types": ["deal.won"]}
+    new_key = {"name": "Sync", "scopes": ["admin"]}
+    return {
+        "GET /webhooks": run(),
+        "POST /webhooks": run(201, body=new_hook),
+        "GET /webhooks/event-types": run(),
+        "GET /webhooks/{id}": run(about=hook),
+        "PATCH /webhooks/{id}": run(about=hook, body={"name": "Shop"}),
+        "DELETE /webhooks/{id}": run(404),  # of one that is not there: the others need this one
+        "POST /webhooks/{id}/rotate-secret": run(200, 409, about=hook),
+        "POST /webhooks/{id}/test": run(202, about=hook),
+        "GET /webhooks/{id}/deliveries": run(about=hook),
+        "POST /webhooks/{id}/deliveries/{delivery_id}/redeliver": run(404, about=hook),
+        "GET /jobs": run(),
+        "GET /jobs/{id}": run(about=("job",)),
+        "POST /jobs/{id}/revive": run(200, 404, 409, about=("job",)),
+        "GET /operations": run(),
+        "GET /tokens": Rule(scope=Scope.ADMIN),
+        "POST /tokens": Rule(scope=Scope.ADMIN, given=_of(201), body=new_key),
+        "DELETE /tokens/{id}": Rule(scope=Scope.ADMIN, about=("key",)),
+        **{
+            f"POST /people/{verb}": Rule(scope=Scope.PEOPLE, who=ADMIN, body=person)
+            for verb in ("find", "export", "erase")
+        },
+        "GET /me": _READ,
+    }
+
+
+def _of_all_types() -> dict[str, Rule]:
+    return {
+        "POST /batch": Rule(
+            scope=Scope.WRITE,
+            who=WRITERS,
+            body={"operations": [{"op": "delete", "type": "leads", "id": 2**60}]},
+        ),  # rows are looked at below
+        "GET /changes": Rule(scope=Scope.READ, query="after=0"),
+        "GET /forecast": Rule(scope=Scope.READ, given=_of(200, 409)),
+        "GET /search": Rule(scope=Scope.READ, query="q=Fangda"),
+        "GET /duplicates": Rule(scope=Scope.READ, query="record_type=lead"),
+    }
+
+
+def _all() -> dict[str, Rule]:
+    found: dict[str, Rule] = {}
+    for record_type in PATHS:
+        found |= _of_records(record_type)
+    return (
+        found | _of_scored() | _of_verbs() | _of_models() | _of_alerts() | _of_the_house() | _of_all_types()
+    )
+
+
+RULES: Final = _all()
+"""By operation, as `METHOD /path` below the API's prefix."""
+
+OPEN: Final = frozenset({"GET /healthz", "GET /readyz"})
+"""What needs no key."""
+
+METRICS: Final = Rule(scope=Scope.READ, who=PROMOTERS)
+"""What is measured, beside the API."""
+
+TYPES: Final[Mapping[str, str]] = {
+    "lead": "leads",
+    "deal": "deals",
+    "account": "customers",
+}
+"""How `{type}` is written in the paths of what is scored."""
