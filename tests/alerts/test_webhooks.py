@@ -12,7 +12,7 @@ from crm_core.clock import FixedClock
 from crm_core.jobs import Job
 from crm_core.records import User
 from crm_core.store import Store
-from crm_core.webhooks import EVENT, WEBHOOK, WebhookEndpoint
+from crm_core.webhooks import EVENT, WEBHOOK, WebhookEndpoint, body_of
 from serving.jobs import JobRunner
 from serving.webhooks import spread
 from tests.alerts.world import DAY, act, alerts, look, say
@@ -45,7 +45,7 @@ def told(store: Store) -> list[dict[str, Any]]:
         pass
     with store.reading() as session:
         jobs = session.scalars(select(Job).where(Job.kind == WEBHOOK).order_by(Job.id))
-        return [json.loads(job.payload["body"]) for job in jobs]
+        return [json.loads(body_of(job)) for job in jobs]
 
 
 def test_what_is_raised_and_acknowledged_is_told_once(

@@ -52,7 +52,12 @@ def test_a_key_of_one_scope_opens_the_operations_that_name_it_and_no_other(
 ) -> None:
     headers = header_for(store, cast, "Adam", scope)
     for method, path, needed in operations(client):
-        url = path.replace("{type}", "leads").replace("{task}", "churn").replace("{id}", "1")
+        url = (
+            path.replace("{type}", "leads")
+            .replace("{task}", "churn")
+            .replace("{id}", "1")
+            .replace("{delivery_id}", "1")
+        )
         answer = client.open(url, method=method, headers=headers, json={})
         assert is_refused(answer) == (scope is not needed), (method, path)
 
