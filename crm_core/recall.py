@@ -70,6 +70,11 @@ class Recall:
             kept[key] = began, value  # where reading began: a write since then has put another in its place
         return value
 
+    @property
+    def writes(self) -> object:
+        """What stands for all writes so far: another object after each."""
+        return self._kept
+
     def forget(self) -> None:
         """Forget everything: something was written."""
         with self._lock:
@@ -102,9 +107,17 @@ class Writing:
 class _Recalling:
     recall: Recall
     writing: Writing | None
+    writes: object
+
+    @property
+    def is_current(self) -> bool:
+        """Whether nothing was written since the session began: it goes on seeing the state of then."""
+        return self.writes is self.recall.writes
 
     def may(self, session: Session) -> bool:
         """Tell whether what is known stands for what a session would read."""
+        if not self.is_current:
+            return False
         if self.writing is None:
             return True
         pending = (*session.new, *session.dirty, *session.deleted)
@@ -122,13 +135,13 @@ def watch_writes(engine: Engine) -> None:
 
 def let_recall(session: Session, recall: Recall) -> None:
     """Let a session that only reads recall."""
-    session.info[_KEY] = _Recalling(recall, None)
+    session.info[_KEY] = _Recalling(recall, None, recall.writes)
 
 
 def let_recall_while_writing(session: Session, recall: Recall) -> Writing:
     """Let a session in a transaction recall until it writes something that may be recalled."""
     writing = Writing()
-    session.info[_KEY] = _Recalling(recall, writing)
+    session.info[_KEY] = _Recalling(recall, writing, recall.writes)
     session.connection().info[_KEY] = writing  # a later transaction on the connection puts its own there
     return writing
 
@@ -145,7 +158,8 @@ def recalled(session: Session, key: Hashable, read: Callable[[], T]) -> T:
 def recalled_by_readers(session: Session, key: Hashable, read: Callable[[], T]) -> T:
     """Return the same for what only sessions that write nothing may share: what they fill in bit by bit."""
     known: _Recalling | None = session.info.get(_KEY)
-    return known.recall.get(key, read) if known is not None and known.writing is None else read()
+    reads = known is not None and known.writing is None and known.is_current
+    return known.recall.get(key, read) if known is not None and reads else read()
 
 
 def _note_write(

@@ -142,3 +142,16 @@ def test_writes_are_told_apart_by_their_tables(statement: str, touched: bool) ->
 
 def test_databases_in_memory_share_nothing() -> None:
     assert recall_of("sqlite://") is not recall_of("sqlite://")
+
+
+def test_who_began_before_a_write_neither_recalls_nor_tells_what_they_see(store: Store) -> None:
+    with store.reading() as early:
+        assert recalled(early, "x", lambda: "old") == "old"
+        with store.transaction(source=Source.API) as transaction:
+            transaction.create(Team(name="North"))
+        with store.reading() as late:
+            assert recalled(late, "x", lambda: "new") == "new"
+
+            assert recalled(early, "y", lambda: "old") == "old"
+            assert recalled(early, "x", lambda: "old") == "old"
+            assert recalled(late, "y", lambda: "new") == "new"
