@@ -1,7 +1,7 @@
 # Everything runs from this checkout, in .venv; `make` alone prints what there is.
 MAKEFLAGS += --no-print-directory --no-builtin-rules
 .DEFAULT_GOAL := help
-.PHONY: help demo test setup setup-dev lint bench docs lock clean
+.PHONY: help demo test pytest setup setup-dev lint bench docs lock clean
 
 # The first Python that fits, unless one is asked for: make setup PYTHON=python3.13
 FITS = import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
@@ -22,7 +22,11 @@ UV = uv pip compile --quiet --universal --python-version 3.11 --generate-hashes 
 demo: setup ## Make a simulated company, train on it and serve it (SIZE=small, medium or large)
 	@$(BIN)/crm demo $(if $(SIZE),--size $(SIZE))
 
-test: lint ## Check style, types, architecture and documentation, and run every test
+test: setup-dev ## Check style, types, architecture and documentation, and run every test
+	@$(MAKE) --jobs=2 lint pytest
+
+# Beside lint, most of which is one process: two cores have nothing better to do at first.
+pytest:
 	@$(BIN)/pytest -n 2 $(ARGS)
 
 setup: ## Make .venv with what the program needs
