@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -22,7 +23,7 @@ Reply = tuple[int, Json]
 
 
 @dataclass(kw_only=True)
-class StandIn:
+class StandIn(ABC):
     """A system: its objects by kind and id, who may come in, and what went wrong."""
 
     objects: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
@@ -83,8 +84,9 @@ class StandIn:
         status, given = self.reply(method, path, headers, json.loads(body) if body else None)
         return status, b"" if given is None else json.dumps(given).encode(), "application/json"
 
+    @abstractmethod
     def reply(self, method: str, path: str, headers: Mapping[str, str], body: Json) -> Reply:
-        raise NotImplementedError
+        """Return status and JSON, as the system documents them."""
 
 
 class SalesforceStandIn(StandIn):

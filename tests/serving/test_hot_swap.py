@@ -21,6 +21,7 @@ from crm_core.predictions import NewPrediction, Prediction, columns_of
 from crm_core.promotions import Promotion
 from crm_core.store import Store
 from crm_core.writing_back import PredictionColumns
+from models.what_if import WhatIf
 from serving.app import create_app
 from serving.champions import TRY_AGAIN_AFTER, Champions, Scorer
 from serving.settings import Settings
@@ -56,8 +57,11 @@ class Numbered:
     def score_supposed(self, store: Store, supposed: Supposed, as_of: datetime) -> NewPrediction | None:
         return self._say(supposed.record_id)
 
-    def what_would_change(self, store: Store, record_id: int, as_of: datetime) -> Any:
-        raise NotImplementedError
+    def what_would_change(self, store: Store, record_id: int, as_of: datetime) -> WhatIf:
+        chance = chance_of(self.model_version)
+        return WhatIf(
+            task=TASK, horizon_days=self.horizon_days, high_is_good=True, probability=chance, hints=()
+        )
 
     def _say(self, record_id: int) -> NewPrediction:
         chance = chance_of(self.model_version)
