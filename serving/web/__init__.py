@@ -28,6 +28,7 @@ from serving.web import (
     shown_as,
 )
 from serving.web.language import LANGUAGES, choose_language, choose_time_zone, gettext
+from serving.web.navigation import tabs_of
 from serving.web.words import word
 
 OPEN_ENDPOINTS = frozenset(
@@ -119,4 +120,5 @@ def _context() -> dict[str, object]:
         "now": service().store.clock.now(),
         "word": word,
         "count_of_bell": alerts.count_of_bell,
+        "tabs_of": tabs_of,
     }

@@ -1,0 +1,39 @@
+"""The tabs at the top of each page: for whom, where they lead, and which one the reader is on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from flask_babel import lazy_gettext as _
+
+from crm_core.records import Role, User
+
+_EVERYBODY = frozenset(Role)
+_OVERSEEING = _EVERYBODY - {Role.REP}
+_MODELLING = frozenset({Role.ANALYST, Role.ADMIN})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tab:
+    """One page of the navigation: `prefix` is how the addresses of everything below it begin."""
+
+    endpoint: str
+    prefix: str
+    text: object
+    roles: frozenset[Role] = _EVERYBODY
+
+
+TABS: tuple[Tab, ...] = (
+    Tab(endpoint="leads_pages.list_records", prefix="/leads", text=_("Leads")),
+    Tab(endpoint="deals_pages.list_records", prefix="/deals", text=_("Deals")),
+    Tab(endpoint="customers_pages.list_records", prefix="/customers", text=_("Customers")),
+    Tab(endpoint="forecast_pages.show", prefix="/forecast", text=_("Forecast"), roles=_OVERSEEING),
+    Tab(endpoint="models_pages.list_models", prefix="/models", text=_("Models"), roles=_MODELLING),
+)
+"""In the order in which they are shown; alerts have a bell of their own."""
+
+
+def tabs_of(user: User) -> Sequence[Tab]:
+    """Return the tabs that somebody sees."""
+    return [tab for tab in TABS if user.role in tab.roles]
