@@ -387,7 +387,7 @@ class _Pen:
 
 
 def _between(axis: Axis, low: Number | None, high: Number | None) -> str:
-    return "" if low is None or high is None else f" ({axis.show(low)} – {axis.show(high)})"  # noqa: RUF001
+    return "" if low is None or high is None else f" ({axis.show(low)} – {axis.show(high)})"  # noqa: RUF001  a dash, as one sets it
 
 
 def _size(value: X) -> float:
@@ -430,7 +430,7 @@ def _steps(y: Axis, values: Sequence[float]) -> list[float]:
 
 def _rows(x: Axis, y: Axis, marks: Sequence[Mark], places: Sequence[X]) -> list[list[str]]:
     told = [_told(y, mark) for mark in marks if not isinstance(mark, Level)]
-    return [[x.show(place), *(of.get(place, "–") for of in told)] for place in places]  # noqa: RUF001
+    return [[x.show(place), *(of.get(place, "–") for of in told)] for place in places]  # noqa: RUF001  a dash, as one sets it
 
 
 def _told(y: Axis, mark: Line | Band | Bars | Dots) -> dict[X, str]:
