@@ -14,7 +14,8 @@ from flask import Blueprint, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 from flask_babel import lazy_gettext as _
 from flask_login import current_user
-from sqlalchemy import select
+from sqlalchemy import Select, select
+from sqlalchemy.orm import Session
 
 from crm_core.access import Reader
 from crm_core.errors import CRMError
@@ -244,10 +245,14 @@ def _names(chosen: Sight, moved: Mapping[str, Any] | None) -> Names:
     ids = {deal["deal_id"] for told in (chosen.told, moved) if told for deal in told["deals"]}
     query = reader.select(Deal).with_only_columns(Deal.id, Deal.name).where(Deal.id.in_(ids))
     return Names(
-        owners=dict(session.execute(select(User.id, User.name)).tuples().all()),
-        teams=dict(session.execute(select(Team.id, Team.name)).tuples().all()),
-        deals=dict(session.execute(query).tuples().all()) if reader.may_read_field("deal", "name") else {},
+        owners=_by_id(session, select(User.id, User.name)),
+        teams=_by_id(session, select(Team.id, Team.name)),
+        deals=_by_id(session, query) if reader.may_read_field("deal", "name") else {},
     )
+
+
+def _by_id(session: Session, query: Select[int, str]) -> dict[int, str]:
+    return {key: name for key, name in session.execute(query)}  # noqa: C416  rows are no pairs to a type checker
 
 
 def _amount(value: float, currency: str | None) -> str:
