@@ -76,6 +76,7 @@ def pages_of(session: Session, cast: dict[str, User]) -> dict[str, tuple[str, st
         "alerts": ("manager", "/alerts?state=running"),
         "alerts-rep": ("rep", "/alerts"),
         "alerts-none-fit": ("manager", "/alerts?kind=churn_jump"),
+        "alerts-past": ("manager", "/alerts/past"),
         "search": ("manager", "/search?q=" + quote(word)),
         "search-nothing": ("rep", "/search?q=nothing+like+this"),
         "duplicates": ("manager", "/duplicates?type=lead"),

@@ -28,3 +28,31 @@
 
   if (document.querySelector("[data-poll]")) setTimeout(look, EVERY);
 })();
+
+// Suggested steps: asked for one after the other once their row comes into view, as each asks a model.
+(() => {
+  "use strict";
+  let last = Promise.resolve();
+
+  const fill = async (place) => {
+    const answer = await fetch(place.dataset.step, { headers: { "X-Requested-With": "fetch" } }).catch(() => null);
+    if (!answer || answer.status !== 200 || answer.redirected) return;
+    const fresh = document.createElement("template");
+    fresh.innerHTML = await answer.text();
+    if (place.isConnected) place.replaceWith(fresh.content.querySelector(".step"));
+  };
+
+  const seen = new IntersectionObserver((entries) => {
+    for (const entry of entries.filter((one) => one.isIntersecting)) {
+      seen.unobserve(entry.target);
+      last = last.then(() => fill(entry.target));
+    }
+  });
+  const watch = () => document.querySelectorAll("[data-step]:not([data-watched])").forEach((place) => {
+    place.dataset.watched = "";
+    seen.observe(place);
+  });
+
+  watch();
+  new MutationObserver(watch).observe(document.body, { childList: true, subtree: true });
+})();
