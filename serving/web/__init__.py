@@ -22,6 +22,7 @@ from serving.web import (
     entry,
     finding,
     forecast,
+    funnel,
     home,
     leads,
     models_page,
@@ -61,7 +62,19 @@ def register(app: OpenAPI) -> None:
     for blueprint in app.blueprints.values():
         if isinstance(blueprint, APIBlueprint):
             protection.exempt(blueprint)
-    for part in (home, entry, account, leads, deals, customers, alerts, forecast, finding, models_page):
+    for part in (
+        home,
+        entry,
+        account,
+        leads,
+        deals,
+        customers,
+        alerts,
+        forecast,
+        funnel,
+        finding,
+        models_page,
+    ):
         app.register_blueprint(part.pages)
     app.before_request(_require_login)
     app.register_error_handler(CSRFError, _on_expired_form)
