@@ -27,6 +27,7 @@ from serving.web import (
     leads,
     models_page,
     shown_as,
+    team,
 )
 from serving.web.language import LANGUAGES, choose_language, choose_time_zone, gettext
 from serving.web.navigation import tabs_of
@@ -72,6 +73,7 @@ def register(app: OpenAPI) -> None:
         alerts,
         forecast,
         funnel,
+        team,
         finding,
         models_page,
     ):
