@@ -16,6 +16,7 @@ from serving.auth import Person, find_person
 from serving.service import service
 from serving.web import (
     account,
+    admin,
     alerts,
     customers,
     deals,
@@ -61,7 +62,19 @@ def register(app: OpenAPI) -> None:
     for blueprint in app.blueprints.values():
         if isinstance(blueprint, APIBlueprint):
             protection.exempt(blueprint)
-    for part in (home, entry, account, leads, deals, customers, alerts, forecast, finding, models_page):
+    for part in (
+        home,
+        entry,
+        account,
+        leads,
+        deals,
+        customers,
+        alerts,
+        forecast,
+        finding,
+        models_page,
+        admin,
+    ):
         app.register_blueprint(part.pages)
     app.before_request(_require_login)
     app.register_error_handler(CSRFError, _on_expired_form)

@@ -45,7 +45,7 @@ def people(session: Session) -> dict[str, User]:
     busiest = select(Lead.owner_id).where(Lead.status == "open", Lead.probability.is_not(None))
     rep = session.scalars(select(User).where(User.role == Role.REP, User.id.in_(busiest)).limit(1)).one()
     found = {"rep": rep}
-    for role in (Role.MANAGER, Role.ANALYST):
+    for role in (Role.MANAGER, Role.ANALYST, Role.ADMIN):
         found[role] = session.scalars(select(User).where(User.role == role).limit(1)).one()
     return found
 
@@ -83,6 +83,14 @@ def pages_of(session: Session, cast: dict[str, User]) -> dict[str, tuple[str, st
         "forecast": ("manager", "/forecast"),
         "models": ("analyst", "/models"),
         "account": ("rep", "/account"),
+        "admin-people": ("admin", "/admin/people"),
+        "admin-person": ("admin", f"/admin/people/{mine}"),
+        "admin-teams": ("admin", "/admin/teams"),
+        "admin-rights": ("admin", "/admin/rights"),
+        "admin-fields": ("admin", "/admin/fields"),
+        "admin-keys": ("admin", "/admin/keys"),
+        "admin-webhooks": ("admin", "/admin/webhooks"),
+        "admin-log": ("admin", "/admin/log"),
         "api": ("analyst", "/api/docs"),
         "missing": ("rep", "/leads/999999999"),
         "forbidden": ("rep", "/models"),
