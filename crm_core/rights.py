@@ -117,13 +117,17 @@ def set_field_right(
     session.flush()
 
 
-def reset_field_right(session: Session, role: str, record_type: str, field: str) -> None:
-    """Take away what was set on a field; again, it changes nothing."""
-    session.execute(
-        delete(FieldRight).where(
+def reset_field_right(session: Session, role: str, record_type: str, field: str) -> bool:
+    """Take away what was set on a field; return whether anything was."""
+    found = session.scalars(
+        select(FieldRight).where(
             FieldRight.role == role, FieldRight.record_type == record_type, FieldRight.field == field
         )
-    )
+    ).one_or_none()
+    if found is not None:
+        session.delete(found)
+        session.flush()
+    return found is not None
 
 
 def _fields(session: Session, record_type: str) -> list[str]:

@@ -120,6 +120,13 @@ def test_who_set_which_right_is_in_the_log(app: Flask, cast: Cast, store: Store)
     assert "Logged in" not in page.split("When", 1)[1]
 
 
+def test_what_was_never_set_is_reset_without_a_word(app: Flask, cast: Cast, store: Store) -> None:
+    admin = logged_in(app, cast["Adam"])
+    assert submit(admin, "/admin/rights/rep/fields/reset", field="lead.Somebody Secret").status_code == 302
+    with store.reading() as session:
+        assert not list_operations(session, Which(done=Done.RIGHT_SET), limit=5)
+
+
 def test_rights_of_declared_types_follow_those_of_other_records_until_set(
     app: Flask, cast: Cast, store: Store
 ) -> None:

@@ -88,8 +88,8 @@ def reset_field(role: str) -> ResponseReturnValue:
     record_type, _, field = request.form.get("field", "").partition(".")
 
     def act(transaction: Transaction) -> None:
-        reset_field_right(transaction.session, chosen, record_type, field)
-        _note_field(transaction, chosen, record_type, field, "as the record")
+        if reset_field_right(transaction.session, chosen, record_type, field):
+            _note_field(transaction, chosen, record_type, field, "as the record")
 
     return _done(chosen, try_to(act))
 
