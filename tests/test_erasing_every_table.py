@@ -39,6 +39,7 @@ NEVER_SAYS_WHO = {
     "kept_answers": {"fingerprint"},
     "login_failures": {"key"},
     "login_sessions": {"hash"},
+    "notifications": {"kind", "about_type", "text", "params"},
     "operations": {"done", "via", "address", "record_type", "record_ids", "detail"},
     "predictions": {"task", "record_type", "model_version", "grade", "within", "yearly_value"},
     "promotions": {"task", "model_version", "sha256", "run_id", "reason", "gate"},

@@ -15,6 +15,7 @@ from crm_core import (  # noqa: F401  their tables belong to Base
     idempotency,
     jobs,
     logins,
+    notifications,
     operations,
     predictions,
     promotions,
