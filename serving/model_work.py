@@ -8,7 +8,7 @@ by itself: whoever asked looks at what came of it and decides.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -89,9 +89,19 @@ def stop(transaction: Transaction, user: User, task: str, job_id: int) -> None:
 
 def list_work(session: Session, task: str, *, limit: int = 5) -> list[Work]:
     """Return the newest work on a task's models, the newest first."""
-    jobs = list_jobs(session, kind=MODEL, topic=_topic(task), limit=limit)
+    return _told(session, list_jobs(session, kind=MODEL, topic=_topic(task), limit=limit))
+
+
+def list_work_under_way(session: Session) -> list[Work]:
+    """Return the work on any model that waits or runs, the oldest first."""
+    open_jobs = select(Job).where(Job.kind == MODEL, Job.state.in_(_OPEN)).order_by(Job.id)
+    return _told(session, session.scalars(open_jobs.limit(20)).all())
+
+
+def _told(session: Session, jobs: Sequence[Job]) -> list[Work]:
     asking = {job.payload.get("by") for job in jobs}
-    names = dict(session.execute(select(User.id, User.name).where(User.id.in_(asking))).tuples().all())
+    query = select(User.id, User.name).where(User.id.in_(asking))
+    names: dict[int, str] = dict(session.execute(query).all()) if jobs else {}
     return [_work(job, names) for job in jobs]
 
 
