@@ -106,17 +106,23 @@ def compare_versions(
     Raises ModelNotFoundError for a version that is not there or two of different tasks, DamagedModelError.
     """
     progress("reading both models")
-    bundles = [registry.load(registry.get_version_by_name(name)) for name in (first, second)]
-    one, other = bundles
+    one, other = (registry.load(registry.get_version_by_name(name)) for name in (first, second))
     if one.task != other.task:
         raise ModelNotFoundError(f"{one.version} serves {one.task}, {other.version} serves {other.task}")
+    return compare_bundles(store, one, other, progress=progress)
+
+
+def compare_bundles(
+    store: Store, one: ModelBundle, other: ModelBundle, *, progress: Callable[[str], None] = lambda _: None
+) -> dict[str, Any]:
+    """Return the same of two models of a task that have been read."""
     gained = [name for name in other.features if name not in one.features]
     lost = [name for name in one.features if name not in other.features]
     told: dict[str, Any] = {
         "task": one.task,
         "first": one.version,
         "second": other.version,
-        "made": [instant(bundle.trained["as_of"]).isoformat() for bundle in bundles],
+        "made": [instant(bundle.trained["as_of"]).isoformat() for bundle in (one, other)],
         "asked_at": store.clock.now().isoformat(),
         "features": {"gained": gained, "lost": lost, "kept": len(one.features) - len(lost)},
         "why": _why_not(store, one, other),
