@@ -26,3 +26,5 @@ class Done(StrEnum):
     RECORDS_EXPORTED = "records_exported"
     RIGHT_SET = "right_set"
     HANDED_OVER = "handed_over"
+    MODEL_PROMOTED = "model_promoted"
+    MODEL_ROLLED_BACK = "model_rolled_back"

@@ -19,6 +19,7 @@ from playwright.sync_api import Browser, sync_playwright
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from crm_core.promotions import Promotion
 from crm_core.records import Account, Deal, Lead, Role, User
 from crm_core.store import Store
 from serving.app import create_app
@@ -61,6 +62,9 @@ def pages_of(session: Session, cast: dict[str, User]) -> dict[str, tuple[str, st
     lead = best(Lead, Lead.owner_id == mine, Lead.status == "open")
     deal = best(Deal, Deal.owner_id == mine, Deal.status == "open")
     account = best(Account, Account.owner_id == mine)
+    newest = {
+        each.task: each.model_version for each in session.scalars(select(Promotion).order_by(Promotion.id))
+    }
     word = str(session.get_one(Lead, lead).company or session.get_one(Lead, lead).name)[:4]
     return {
         "login": ("nobody", "/login"),
@@ -82,6 +86,11 @@ def pages_of(session: Session, cast: dict[str, User]) -> dict[str, tuple[str, st
         "duplicates-customers": ("analyst", "/duplicates?type=account"),
         "forecast": ("manager", "/forecast"),
         "models": ("analyst", "/models"),
+        "model": ("analyst", "/models/churn?missed=500&contact=60&capacity=30&cut=15"),
+        "model-compare": ("analyst", "/models/churn/compare"),
+        "model-card": ("analyst", "/models/churn/card"),
+        "model-promote": ("analyst", f"/models/churn/promote?version={newest['churn']}"),
+        "model-features": ("analyst", f"/models/win_probability/features?entity={deal}"),
         "account": ("rep", "/account"),
         "admin-people": ("admin", "/admin/people"),
         "admin-person": ("admin", f"/admin/people/{mine}"),
