@@ -37,6 +37,7 @@ NEVER_SAYS_WHO = {
     "fields": {"record_type", "name", "kind", "known", "label_en", "label_zh", "choices", "target"},
     "jobs": {"kind", "key", "topic", "state", "leased_by"},
     "kept_answers": {"fingerprint"},
+    "kept_forecasts": {"scope", "champion", "content"},
     "login_failures": {"key"},
     "login_sessions": {"hash"},
     "notifications": {"kind", "about_type", "text", "params"},

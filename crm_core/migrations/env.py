@@ -14,6 +14,7 @@ from crm_core import (  # noqa: F401  their tables belong to Base
     fields,
     idempotency,
     jobs,
+    kept_forecasts,
     logins,
     notifications,
     operations,
