@@ -138,11 +138,13 @@ def read_won_deals(session: Session, as_of: datetime) -> WonDeals:
 
 def _read(session: Session, at: int) -> list[_Deal]:
     instants = (Deal.occurred_at, Deal.recorded_at, Deal.deleted_at)
-    query = select(Deal.id, Deal.account_id, Deal.pipeline, *(type_coerce(one, BigInteger) for one in instants))
+    query = select(
+        Deal.id, Deal.account_id, Deal.pipeline, *(type_coerce(one, BigInteger) for one in instants)
+    )
     rows = [
         row
         for row in session.connection().execute(query.order_by(Deal.id))
-        if max(row[3], row[4]) <= at and (row[5] is None or row[5] > at)
+        if max(row[3], row[4]) <= at < (row[5] or at + 1)
     ]
     ids = np.array([row[0] for row in rows], dtype=np.int64)
     asked = np.full(ids.size, at, dtype=np.int64)

@@ -124,9 +124,7 @@ def place_of(standing: Standing) -> Place:
     chance = standing.probability or 0.0
     expected = None if standing.value is None else chance * standing.value
     stake = chance if expected is None else expected
-    return Place(
-        standing=standing, freshness=freshness, expected=expected, worth=stake * freshness.product
-    )
+    return Place(standing=standing, freshness=freshness, expected=expected, worth=stake * freshness.product)
 
 
 def plan_day(standings: Iterable[Standing]) -> list[Place]:

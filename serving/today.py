@@ -41,7 +41,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import Session
 
 from crm_core.access import Reader, Scope
-from crm_core.clock import DAY, instant, micros
+from crm_core.clock import DAY, instant
 from crm_core.columns import MONEY_SCALE
 from crm_core.errors import AccessDeniedError, InvalidValueError
 from crm_core.predictions import Prediction, is_shown_on
@@ -210,7 +210,8 @@ def read_day(reader: Reader, asked: AskedDay, now: datetime, zone: ZoneInfo, usu
         _check_may_ask_for_owners(reader, types)
     steps = _read_steps(reader, calendar, now)
     found = _read_candidates(reader, types, asked, steps) if types else []
-    contacts = _read_contacts(reader, found)
+    ids = {name: [each.id for each in found if each.record_type == name] for name in types}
+    contacts = _read_contacts(reader, ids)
     ranked = _rank(reader, found, contacts, steps, calendar, usual)
     currencies = Counter(each.currency for each in found if each.currency)
     currency = usual.currency if usual.factors else next(iter(currencies), "")
@@ -264,13 +265,14 @@ def _read_steps(reader: Reader, calendar: _Calendar, now: datetime) -> Steps:
     told = reader.may_read_field("activity", "subject")
     found: Steps = defaultdict(list)
     for step_id, kind, subject, due_at, lead_id, deal_id, account_id in reader.session.execute(query):
-        record = ("lead", lead_id) if lead_id else ("deal", deal_id) if deal_id else ("account", account_id)
-        if record[1] is not None and due_at is not None:
+        name = "lead" if lead_id else "deal" if deal_id else "account"
+        record_id = lead_id or deal_id or account_id
+        if record_id is not None and due_at is not None:
             days = calendar.days_from_today(due_at)
             step = Step(
                 id=step_id, kind=kind, subject=subject if told else None, due_at=due_at, due_days=days
             )
-            found[record].append(step)
+            found[name, record_id].append(step)
     return found
 
 
@@ -282,9 +284,7 @@ def _about_what_is_seen(reader: Reader) -> list[ColumnElement[bool]]:
     ]
 
 
-def _read_candidates(
-    reader: Reader, types: Sequence[str], asked: AskedDay, steps: Steps
-) -> list[_Candidate]:
+def _read_candidates(reader: Reader, types: Sequence[str], asked: AskedDay, steps: Steps) -> list[_Candidate]:
     """Return the records with most at stake, and those with a step due, in one query."""
     due = {
         name: [key for (kind, key), some in steps.items() if kind == name and some[0].due_days <= 0]
@@ -332,7 +332,7 @@ _NO_AMOUNT = cast(null(), BigInteger)
 _NO_TEXT = cast(null(), Text)
 
 
-def _leads(reader: Reader, asked: AskedDay, due: Sequence[int]) -> Select[Any]:
+def _leads(reader: Reader, asked: AskedDay, due: Sequence[int]) -> Select[*tuple[Any, ...]]:
     industry = Lead.industry if reader.may_read_field("lead", "industry") else _NO_TEXT
     columns = (literal("lead").label("type"), Lead.id, Lead.probability, _NO_AMOUNT.label("amount"))
     query = select(
@@ -341,7 +341,7 @@ def _leads(reader: Reader, asked: AskedDay, due: Sequence[int]) -> Select[Any]:
     return query.order_by(_first(Lead, due), Lead.probability.desc(), Lead.id).limit(LOOKED_AT)
 
 
-def _deals(reader: Reader, asked: AskedDay, due: Sequence[int]) -> Select[Any]:
+def _deals(reader: Reader, asked: AskedDay, due: Sequence[int]) -> Select[*tuple[Any, ...]]:
     amount = type_coerce(Deal.amount, BigInteger)
     columns = (literal("deal").label("type"), Deal.id, Deal.probability, amount.label("amount"))
     query = select(
@@ -351,7 +351,7 @@ def _deals(reader: Reader, asked: AskedDay, due: Sequence[int]) -> Select[Any]:
     return query.order_by(_first(Deal, due), stake.desc(), Deal.id).limit(LOOKED_AT)
 
 
-def _customers(reader: Reader, asked: AskedDay, due: Sequence[int]) -> Select[Any]:
+def _customers(reader: Reader, asked: AskedDay, due: Sequence[int]) -> Select[*tuple[Any, ...]]:
     yearly = type_coerce(Prediction.yearly_value, Text)
     columns = (literal("account").label("type"), Account.id, Account.probability, _NO_AMOUNT.label("amount"))
     query = (
@@ -369,21 +369,18 @@ def _first(model: Any, due: Sequence[int]) -> ColumnElement[int]:  # noqa: ANN40
     return case((model.id.in_(due), 0), else_=1) if due else literal(1)
 
 
-def _read_contacts(reader: Reader, found: Sequence[_Candidate]) -> dict[tuple[str, int], _Contacts] | None:
+def _read_contacts(
+    reader: Reader, ids: Mapping[str, Sequence[int]]
+) -> dict[tuple[str, int], _Contacts] | None:
     """Return the contacts of records, in one query; None where the reader may not see them."""
     needed = ("kind", "direction", "occurred_at")
-    if not found or not all(reader.may_read_field("activity", name) for name in needed):
+    if not any(ids.values()) or not all(reader.may_read_field("activity", name) for name in needed):
         return None
-    ids: dict[str, list[int]] = defaultdict(list)
-    for each in found:
-        ids[each.record_type].append(each.id)
-    query: Any = union_all(*(_contacts_of(reader, name, some) for name, some in ids.items()))
-    return {
-        (name, record_id): _contacts(*rest) for name, record_id, *rest in reader.session.execute(query)
-    }
+    query: Any = union_all(*(_contacts_of(reader, name, some) for name, some in ids.items() if some))
+    return {(name, record_id): _contacts(*rest) for name, record_id, *rest in reader.session.execute(query)}
 
 
-def _contacts_of(reader: Reader, record_type: str, ids: Sequence[int]) -> Select[Any]:
+def _contacts_of(reader: Reader, record_type: str, ids: Sequence[int]) -> Select[*tuple[Any, ...]]:
     link = getattr(Activity, f"{record_type}_id")
     at = type_coerce(Activity.occurred_at, BigInteger)
     code = case({kind: place for place, kind in enumerate(_KINDS)}, value=Activity.kind, else_=_CODES - 1)
@@ -400,7 +397,9 @@ def _contacts_of(reader: Reader, record_type: str, ids: Sequence[int]) -> Select
             func.min(case((ours, at))),
             func.count(case((ours, 1))),
         )
-        .where(link.in_(ids), Activity.deleted_at.is_(None), reader.readable_about(Activity, MODELS[record_type]))
+        .where(
+            link.in_(ids), Activity.deleted_at.is_(None), reader.readable_about(Activity, MODELS[record_type])
+        )
         .group_by(link)
     )
 
@@ -420,6 +419,23 @@ def _contact(coded: int | None) -> Contact | None:
         return None
     at, code = divmod(coded, _CODES)
     return Contact(kind=_KINDS[code] if code < len(_KINDS) else "", occurred_at=instant(at))
+
+
+def read_next_steps(
+    reader: Reader, record_type: str, ids: Sequence[int], now: datetime, zone: ZoneInfo
+) -> dict[int, Step]:
+    """Return the next open step of each of some records that the reader sees."""
+    calendar = _Calendar(now.astimezone(zone).date(), zone)
+    steps = _read_steps(reader, calendar, now)
+    some = [record_id for record_id in ids if (record_type, record_id) in steps]
+    contacts = _read_contacts(reader, {record_type: some}) or {}
+    found = {
+        record_id: _next_step(
+            steps[record_type, record_id], contacts.get((record_type, record_id), _Contacts()), calendar
+        )
+        for record_id in some
+    }
+    return {record_id: step for record_id, step in found.items() if step is not None}
 
 
 # ------------------------------------------------------------------------------------- ranking
@@ -444,9 +460,7 @@ def _rank(
         stake = _stake(each, usual) if with_values else None
         parts[key] = stake, step, seen
         rhythm = rhythm_of(seen.gaps, seen.gap_days, others[each.record_type])
-        standings.append(
-            _standing(each, stake, step, seen, calendar, None if contacts is None else rhythm)
-        )
+        standings.append(_standing(each, stake, step, seen, calendar, None if contacts is None else rhythm))
     return [
         Ranked(
             place=place,
@@ -553,7 +567,9 @@ def _count_habit(session: Session, user_id: int, now: datetime, zone: ZoneInfo) 
 # ------------------------------------------------------------------------------------- pages
 
 
-def page_of(ranked: Sequence[Ranked], *, limit: int, cursor: str | None) -> tuple[Sequence[Ranked], str | None, int]:
+def page_of(
+    ranked: Sequence[Ranked], *, limit: int, cursor: str | None
+) -> tuple[Sequence[Ranked], str | None, int]:
     """Return a page of what is in order, the cursor of the next one, and the place of its first record."""
     start = 0
     if cursor is not None:

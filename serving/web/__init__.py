@@ -17,6 +17,7 @@ from serving.service import service
 from serving.web import (
     account,
     alerts,
+    board,
     customers,
     deals,
     entry,
@@ -26,6 +27,7 @@ from serving.web import (
     leads,
     models_page,
     shown_as,
+    today,
 )
 from serving.web.language import LANGUAGES, choose_language, choose_time_zone, gettext
 from serving.web.navigation import tabs_of
@@ -61,7 +63,21 @@ def register(app: OpenAPI) -> None:
     for blueprint in app.blueprints.values():
         if isinstance(blueprint, APIBlueprint):
             protection.exempt(blueprint)
-    for part in (home, entry, account, leads, deals, customers, alerts, forecast, finding, models_page):
+    parts = (
+        home,
+        entry,
+        account,
+        today,
+        leads,
+        deals,
+        board,
+        customers,
+        alerts,
+        forecast,
+        finding,
+        models_page,
+    )
+    for part in parts:
         app.register_blueprint(part.pages)
     app.before_request(_require_login)
     app.register_error_handler(CSRFError, _on_expired_form)

@@ -24,7 +24,9 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("user_id", name=op.f("pk_day_plans")),
     )
     # Hardly any activity is due at some time: an index of those few.
-    op.create_index("ix_activities_due_at", "activities", ["due_at"], sqlite_where=_DUE, postgresql_where=_DUE)
+    op.create_index(
+        "ix_activities_due_at", "activities", ["due_at"], sqlite_where=_DUE, postgresql_where=_DUE
+    )
 
 
 def downgrade() -> None:
