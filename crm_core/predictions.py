@@ -218,11 +218,12 @@ def newest_outlooks(session: Session, record_type: str, ids: Sequence[int]) -> d
 def _outlooks_of(record_type: str) -> Select[int, dict[str, float | None] | None, float | None]:
     model = SCORED_TYPES[record_type]
     query = select(Prediction.record_id, Prediction.within, Prediction.expected_days)
-    query = query.join(model, _is_shown_on(record_type))
+    query = query.join(model, is_shown_on(record_type))
     return query.where(model.id.in_(bindparam("ids", expanding=True))).order_by(Prediction.id)
 
 
-def _is_shown_on(record_type: str) -> ColumnElement[bool]:
+def is_shown_on(record_type: str) -> ColumnElement[bool]:
+    """Return the condition that a prediction is the one that its record, joined to it, shows."""
     model = SCORED_TYPES[record_type]
     return and_(
         Prediction.record_type == record_type,
@@ -237,7 +238,7 @@ def newest_predictions(session: Session, record_type: str, ids: Sequence[int]) -
     model = SCORED_TYPES[record_type]
     query = (
         select(Prediction)
-        .join(model, _is_shown_on(record_type))
+        .join(model, is_shown_on(record_type))
         .where(model.id.in_(ids))
         .order_by(Prediction.id)
     )

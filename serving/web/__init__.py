@@ -18,6 +18,7 @@ from serving.web import (
     account,
     admin,
     alerts,
+    board,
     customers,
     deals,
     entry,
@@ -28,6 +29,7 @@ from serving.web import (
     leads,
     models_page,
     shown_as,
+    today,
 )
 from serving.web.language import LANGUAGES, choose_language, choose_time_zone, gettext
 from serving.web.navigation import tabs_of
@@ -63,12 +65,14 @@ def register(app: OpenAPI) -> None:
     for blueprint in app.blueprints.values():
         if isinstance(blueprint, APIBlueprint):
             protection.exempt(blueprint)
-    for part in (
+    parts = (
         home,
         entry,
         account,
+        today,
         leads,
         deals,
+        board,
         customers,
         alerts,
         forecast,
@@ -76,7 +80,8 @@ def register(app: OpenAPI) -> None:
         finding,
         models_page,
         admin,
-    ):
+    )
+    for part in parts:
         app.register_blueprint(part.pages)
     app.before_request(_require_login)
     app.register_error_handler(CSRFError, _on_expired_form)

@@ -26,6 +26,7 @@ class Tab:
 
 
 TABS: tuple[Tab, ...] = (
+    Tab(endpoint="today_pages.show", prefix="/today", text=_("Today")),
     Tab(endpoint="leads_pages.list_records", prefix="/leads", text=_("Leads")),
     Tab(endpoint="deals_pages.list_records", prefix="/deals", text=_("Deals")),
     Tab(endpoint="customers_pages.list_records", prefix="/customers", text=_("Customers")),

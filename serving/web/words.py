@@ -130,6 +130,14 @@ WORDS: dict[str, dict[str, object]] = {
         "trade show": _("Trade show"),
         "web form": _("Web form"),
     },
+    "why_wrong": {
+        "too_high": _("It is too high"),
+        "too_low": _("It is too low"),
+        "wrong_reason": _("A reason is wrong"),
+        "old_data": _("The data is out of date"),
+        "missing_data": _("Something that matters is not known to it"),
+        "other": _("Something else"),
+    },
     "task": {
         "lead_scoring": _("Lead scoring"),
         "win_probability": _("Win probability"),

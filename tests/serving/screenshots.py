@@ -68,6 +68,11 @@ def pages_of(session: Session, cast: dict[str, User]) -> dict[str, tuple[str, st
     word = str(session.get_one(Lead, lead).company or session.get_one(Lead, lead).name)[:4]
     return {
         "login": ("nobody", "/login"),
+        "today": ("rep", "/today"),
+        "today-team": ("manager", "/today"),
+        "today-opened": ("rep", f"/today/deals/{deal}"),
+        "board": ("rep", "/deals/board"),
+        "board-team": ("manager", "/deals/board"),
         "leads": ("rep", "/leads"),
         "leads-none-fit": ("rep", "/leads?q=nothing+like+this"),
         "leads-new": ("rep", "/leads/new"),
