@@ -10,10 +10,12 @@ from flask_login import LoginManager, current_user
 from flask_openapi.blueprint import APIBlueprint
 from flask_openapi.openapi import OpenAPI
 from flask_wtf.csrf import CSRFError, CSRFProtect
+from sqlalchemy.exc import SQLAlchemyError
 
 from crm_core.records import User
+from crm_core.saved import likes_of
 from serving.auth import Person, find_person
-from serving.service import service
+from serving.service import page_session, service
 from serving.web import (
     account,
     alerts,
@@ -111,6 +113,14 @@ def _on_expired_form(_error: CSRFError) -> ResponseReturnValue:
     )
 
 
+def _keys_are_on() -> bool:
+    """Tell whether single letters go to pages, as the reader likes it."""
+    try:
+        return likes_of(page_session(), current_user.user.id).keys
+    except SQLAlchemyError:
+        return True  # a page that tells of a broken database must not break of it
+
+
 def _context() -> dict[str, object]:
     user: User | None = current_user.user if current_user.is_authenticated else None
     return {
@@ -121,4 +131,5 @@ def _context() -> dict[str, object]:
         "word": word,
         "count_of_bell": alerts.count_of_bell,
         "tabs_of": tabs_of,
+        "keys_are_on": _keys_are_on,
     }
