@@ -3,8 +3,8 @@
 A view is how a list was asked for: its filter, order and columns. A segment is a filter with a name; who is
 in it is asked whenever somebody looks, so that it is never out of date, and each reader gets those of its
 records that they may see. A segment with a tag is that tag's rule: what fits now carries it. Neither holds a
-record, so neither can show one to somebody who may not see it; and whoever may not see a field that it filters
-by may not use it.
+record, so neither can show one to somebody who may not see it; and whoever may not see a field that it
+filters by may not use it.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ from crm_core.webhooks import EVENT, WEBHOOK, WebhookEndpoint
 from serving.alert_mail import AlertMailer
 from serving.alerting import ALERT_MAIL
 from serving.connectors.scheduled import EXCHANGE, Exchanging
+from serving.importing import IMPORT, Importing
 from serving.jobs import Handler, JobRunner, Schedule, name_of_process
 from serving.logs import get_log
 from serving.looping import Loop
@@ -21,8 +22,8 @@ from serving.payloads import Part
 from serving.settings import Settings
 from serving.webhooks import SCHEDULE, Deliverer, spread
 
-SLOW = frozenset({WEBHOOK, EXCHANGE})
-"""Kinds that wait for others for long: one thread leaves them alone, so that not all can be held up."""
+SLOW = frozenset({WEBHOOK, EXCHANGE, IMPORT})
+"""Kinds that take long: one thread leaves them alone, so that not all can be held up."""
 
 FORGOTTEN = frozenset({MAIL, EVENT})
 """Kinds of which only it is kept that they were done."""
@@ -36,6 +37,7 @@ def handlers(settings: Settings) -> dict[str, Handler]:
         EVENT: spread,
         ALERT_MAIL: AlertMailer(settings),
         EXCHANGE: Exchanging(settings),
+        IMPORT: Importing(settings),
     }
 
 

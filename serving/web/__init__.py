@@ -25,6 +25,7 @@ from serving.web import (
     finding,
     forecast,
     home,
+    imports,
     leads,
     models_page,
     shown_as,
@@ -59,11 +60,24 @@ def register(app: OpenAPI) -> None:
         timezone_selector=choose_time_zone,
     )
     _add_login(app)
+    app.before_request(imports.allow_upload)  # before anything reads the form
     protection = CSRFProtect(app)
     for blueprint in app.blueprints.values():
         if isinstance(blueprint, APIBlueprint):
             protection.exempt(blueprint)
-    for part in (home, entry, account, leads, deals, customers, alerts, forecast, finding, models_page):
+    for part in (
+        home,
+        entry,
+        account,
+        leads,
+        deals,
+        customers,
+        alerts,
+        forecast,
+        finding,
+        models_page,
+        imports,
+    ):
         app.register_blueprint(part.pages)
     app.before_request(_require_login)
     app.register_error_handler(CSRFError, _on_expired_form)
