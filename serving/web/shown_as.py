@@ -243,6 +243,24 @@ def model(reference: dict[str, Any], spec: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
+def plain(value: object) -> str:  # noqa: PLR0911  one return a type  # noqa: PLR0911  one return a type
+    """Return a value of any field as people read it."""
+    match value:
+        case None:
+            return "–"  # noqa: RUF001  a dash, as one sets it
+        case bool():
+            return _flag(value)
+        case datetime():
+            return moment(value)
+        case date():
+            return day(value)
+        case Decimal() | float() | int():
+            return number(value)
+        case list():
+            return ", ".join(map(str, value))
+    return str(value)
+
+
 FILTERS: dict[str, Callable[..., Any]] = {
     "percent": percent,
     "points": points,
@@ -263,5 +281,6 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "facts": facts,
     "form": form,
     "model": model,
+    "plain": plain,
 }
 """By the names that templates know them by."""

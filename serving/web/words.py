@@ -26,6 +26,14 @@ WORDS: dict[str, dict[str, object]] = {
         "snoozed": _("Put aside"),
         "closed": _("Over"),
     },
+    "import_state": {
+        "uploaded": _("waiting for you"),
+        "checking": _("being tried"),
+        "checked": _("tried"),
+        "importing": _("being imported"),
+        "done": _("imported"),
+        "failed": _("refused"),
+    },
     "role": {
         "rep": _("Sales rep"),
         "manager": _("Manager"),
