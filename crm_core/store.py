@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from copy import copy
 from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Any, TypeVar
@@ -80,10 +81,20 @@ class Store:
         self._read_engine = one_state(self.engine)
         self.turns = Turns(patience=BUSY_SECONDS)
         self.recall = recall_of(url)
+        self._seen_by: Session | None = None
+
+    def seen_by(self, session: Session) -> Store:
+        """Return this store for whoever is to read what a session that reads sees: they share the session."""
+        shared = copy(self)
+        shared._seen_by = session  # noqa: SLF001  it is one of us
+        return shared
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
         """Give a session that sees one consistent state and writes nothing."""
+        if self._seen_by is not None:
+            yield self._seen_by
+            return
         with Session(self._read_engine, expire_on_commit=False, autoflush=False) as session:
             let_recall(session, self.recall)
             yield session

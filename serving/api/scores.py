@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, Literal
 
 from flask import Response
 from flask_openapi.blueprint import APIBlueprint
@@ -48,7 +48,7 @@ from serving.payloads import (
 from serving.problems import PREFIX, kind_of
 from serving.score_history import PARTS_AT_ONCE, read_newest, read_score_history
 from serving.scoring_many import ask_many, write_many
-from serving.scoring_now import get_to_score, tell_now
+from serving.scoring_now import tell_now
 from serving.service import service
 from serving.supposed import Draft, ask_supposed
 
@@ -287,9 +287,7 @@ def list_score_history(path: ScoredPath, query: ScoreHistoryQuery) -> Response:
 def tell_score(path: ScoredPath) -> Response:
     """Say what scoring a record now would say; nothing of it is stored, and the record shows what it did."""
     running = service()
-    model = cast("type[Lead]", MODELS[path.type])  # or another of the three
-    record = get_to_score(running.store, caller(), model, path.id)
-    made = tell_now(running.store, running.champions, record)
+    made = tell_now(running.store, running.champions, caller(), MODELS[path.type], path.id)
     with running.store.reading() as session:
         given = _supposed_out(Reader(session, caller()), made)
     return answer(given)
