@@ -163,6 +163,8 @@ def read_arrays(
         found: Arrays | None = session.info[_AHEAD].pop((asked, tuple(parameters["keys"])), None)
         if found is not None:
             return found
+    if _ONLY_AHEAD in session.info:
+        raise NotReadAheadError
     connection = session.connection()
     read = _copied if connection.dialect.name == "postgresql" else _fetched
     parts = read(connection, asked, parameters or {})
@@ -174,6 +176,17 @@ def read_arrays(
 
 
 _AHEAD = "arrays read ahead"
+_ONLY_AHEAD = "no other arrays"
+
+
+class NotReadAheadError(Exception):
+    """Something was to be read that was not read ahead, in a session that saw one state only for a moment."""
+
+
+def read_only_ahead(session: Session) -> None:
+    """Have a session refuse to read any arrays that `read_ahead` did not."""
+    session.info[_ONLY_AHEAD] = True
+
 
 Keyed = tuple[ArrayQuery, Sequence[Any]]
 """A query with `keyed` in it, and the few keys that it is asked with."""

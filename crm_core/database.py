@@ -66,6 +66,13 @@ def one_state(engine: Engine) -> Engine:
     return engine.execution_options(isolation_level="REPEATABLE READ")
 
 
+def alone(engine: Engine) -> Engine | None:
+    """Return an engine on which every statement is a transaction by itself; None where that saves nothing."""
+    if engine.dialect.name == "sqlite":
+        return None
+    return engine.execution_options(isolation_level="AUTOCOMMIT")
+
+
 def fetch_together(
     connection: Connection, asked: Sequence[tuple[str, Any]]
 ) -> list[Sequence[tuple[Any, ...]]]:
@@ -79,11 +86,19 @@ def fetch_together(
     try:
         if connection.dialect.name == "sqlite":
             return [driver.execute(*each).fetchall() for each in asked]
+        begin, end = (_BEGIN, "COMMIT") if driver.autocommit else (None, None)
         with driver.pipeline():
+            if begin:
+                driver.execute(begin)
             cursors = [driver.execute(*each) for each in asked]
+            if end:
+                driver.execute(end)
         return [cursor.fetchall() for cursor in cursors]
     except errors.Error as error:
         _raise_as_sqlalchemy(connection, error)
+
+
+_BEGIN = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 
 
 def _raise_as_sqlalchemy(connection: Connection, error: Any) -> NoReturn:  # noqa: ANN401  each driver has its own

@@ -92,6 +92,12 @@ def read_tables_ahead(session: Session, plan: Plan, ids: Ints, also: Sequence[Ke
     return found[: len(also)]
 
 
+def is_read_at_once(plan: Plan) -> bool:
+    """Tell whether `read_tables_ahead` nearly always reads all that a plan names."""
+    apart = set(plan.fields) | {via for via, _ in plan.events} | set(plan.populations)
+    return apart == {None} and all(event in RECORD_TYPES for _, event in plan.events)
+
+
 _SEEN = "tables read ahead"
 
 

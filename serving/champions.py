@@ -72,6 +72,10 @@ class Scorer(Protocol):
 class ReadsAhead(Protocol):
     """A scorer that can say beforehand what it will read of a record."""
 
+    def reads_at_once(self, store: Store) -> bool:
+        """Tell whether `read_ahead` nearly always reads all of it."""
+        ...
+
     def read_ahead(
         self, store: Store, session: Session, record_id: int, also: Sequence[Keyed]
     ) -> list[Arrays]:

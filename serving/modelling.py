@@ -53,6 +53,13 @@ class BundleScorer:
 
         return score_records(store, self.bundle, ids, as_of)
 
+    def reads_at_once(self, store: Store) -> bool:
+        """Tell whether that is nearly always all."""
+        from features.reading import is_read_at_once
+        from models.scoring import features_of
+
+        return self.bundle.record_type != "account" and is_read_at_once(features_of(store, self.bundle).plan)
+
     def read_ahead(
         self, store: Store, session: Session, record_id: int, also: Sequence[Keyed]
     ) -> list[Arrays]:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Boolean, bindparam, select, type_coerce
+from sqlalchemy import Boolean, select, type_coerce
 from sqlalchemy.orm import Session
 
 from crm_core.access import Reader
-from crm_core.arrays import ArrayQuery, Arrays, keyed, read_ahead
+from crm_core.arrays import ArrayQuery, Arrays, NotReadAheadError, keyed, read_ahead
 from crm_core.changes import Source
 from crm_core.errors import (
     DealNotOpenError,
@@ -26,8 +26,8 @@ from crm_core.recall import recalled
 from crm_core.records import Account, Deal, DealStatus, Lead, LeadStatus, User
 from crm_core.store import Store
 from crm_core.turns import Turns
+from serving.answering import write_one_as
 from serving.champions import TASK_OF, Champion, Champions, ReadsAhead
-from serving.rescoring import write_as
 from serving.supposed import as_prediction
 
 Scored = Lead | Deal | Account
@@ -66,21 +66,29 @@ def score_now(
     Raises what `get_to_score` does, NoChampionError without a model, LeadNotOpenError or DealNotOpenError for
     a closed record, and NotEnoughDataError for one that the task is not asked of.
     """
-    as_of = settled_now(store)
+    as_of = store.settled_now()
     champion, said = _ask(store, champions, (user, model, record_id), as_of)
-    with store.transaction(source=Source.MODEL) as transaction:
-        question = {
-            "task": champion.task,
-            "record_id": record_id,
-            "as_of": as_of,
-            "model_version": champion.scorer.model_version,
-        }
-        if write_as(transaction, champion, [said], as_of) == 0:  # somebody asked the very same
-            return transaction.session.scalars(_QUESTION, question).one()
+    with store.transaction(source=Source.MODEL, alone=True) as transaction:
+        written = write_one_as(transaction, champion, said, as_of)
+        if written is None:
+            return _asked_before(transaction.session, champion, record_id, as_of)
         made = as_prediction(champion, said, as_of)
-        made.record_id, made.recorded_at = record_id, transaction.now
-        made.id = transaction.session.connection().execute(_ID, question).scalar_one()
+        made.id, made.record_id, made.recorded_at = written, record_id, transaction.now
     return made
+
+
+def _asked_before(session: Session, champion: Champion, record_id: int, as_of: datetime) -> Prediction:
+    """Return the answer that somebody got to the very same; without one, nothing may be said any more."""
+    query = select(Prediction).where(
+        Prediction.task == champion.task,
+        Prediction.record_id == record_id,
+        Prediction.as_of == as_of,
+        Prediction.model_version == champion.scorer.model_version,
+    )
+    found = session.scalars(query).one_or_none()
+    if found is None:
+        raise ScoringOptOutError(champion.record_type, record_id)
+    return found
 
 
 def tell_now(
@@ -96,19 +104,36 @@ def _ask(
     store: Store, champions: Champions, whom: tuple[User, type[Scored], int], as_of: datetime
 ) -> tuple[Champion, NewPrediction]:
     """Look whether a record may be scored and ask the champion about it, in one session and one state."""
+    task = TASK_OF[whom[1].record_type]
+    champions.look()
+    with _turn(store):
+        champion = champions.find(task)
+        if champion is not None and _reads_at_once(store, champion):
+            with suppress(NotReadAheadError), store.glancing() as session:
+                return _ask_in(store.seen_by(session), session, champions, whom, as_of)
+        with store.reading() as session:
+            return _ask_in(store.seen_by(session), session, champions, whom, as_of)
+
+
+def _reads_at_once(store: Store, champion: Champion) -> bool:
+    return isinstance(champion.scorer, ReadsAhead) and champion.scorer.reads_at_once(store)
+
+
+def _ask_in(
+    store: Store,
+    session: Session,
+    champions: Champions,
+    whom: tuple[User, type[Scored], int],
+    as_of: datetime,
+) -> tuple[Champion, NewPrediction]:
     model, record_id = whom[1:]
     task = TASK_OF[model.record_type]
-    champions.look()
-    with _turn(store), store.reading() as session:
-        seen = store.seen_by(session)
-        record = _get_to_score(session, *whom, ahead=(seen, champions.find(task)))
-        check_open(record)
-        champion = champions.get(task)
-        predictions = champion.scorer.score(seen, [record_id], as_of)
+    record = _get_to_score(session, *whom, ahead=(store, champions.find(task)))
+    check_open(record)
+    champion = champions.get(task)
+    predictions = champion.scorer.score(store, [record_id], as_of)
     if not predictions:
-        raise NotEnoughDataError(
-            f"{champion.task} is not asked of {record.record_type} {record.id} at present"
-        )
+        raise NotEnoughDataError(f"{task} is not asked of {record.record_type} {record.id} at present")
     return champion, predictions[0]
 
 
@@ -160,27 +185,6 @@ def _make_standing_query(reader: Reader, model: type[Scored]) -> ArrayQuery:
         wanted.append(model.status)
     query = select(*wanted).where(keyed(model.id, few=True), model.deleted_at.is_(None))
     return ArrayQuery(query.where(reader.readable(model)))
-
-
-_IS_THE_QUESTION: Final = (
-    Prediction.task == bindparam("task"),
-    Prediction.record_id == bindparam("record_id"),
-    Prediction.as_of == bindparam("as_of"),
-    Prediction.model_version == bindparam("model_version"),
-)
-_ID: Final = select(Prediction.id).where(*_IS_THE_QUESTION)
-_QUESTION: Final = select(Prediction).where(*_IS_THE_QUESTION)
-"""The stored answer to one question."""
-
-
-def settled_now(store: Store) -> datetime:
-    """Return an instant up to which nobody writes any more, so that the same can be asked again later.
-
-    On SQLite whoever writes has it alone. On PostgreSQL a transaction that is open now may still add what it
-    learned before; what it changes is scored again when it ends.
-    """
-    with store.transaction(source=Source.MODEL) as transaction:
-        return transaction.now
 
 
 def check_open(record: Lead | Deal | Account | ToScore) -> None:
