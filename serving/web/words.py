@@ -75,7 +75,7 @@ WORDS: dict[str, dict[str, object]] = {
         "handed_over": _("Handed over"),
     },
     "via": {"page": _("Page"), "api": _("API"), "command": _("Command line")},
-    "job_state": {
+    "delivery_state": {
         "waiting": _("waiting"),
         "running": _("being sent"),
         "done": _("taken"),
