@@ -15,6 +15,7 @@ from serving.alerting import ALERT_MAIL
 from serving.connectors.scheduled import EXCHANGE, Exchanging
 from serving.importing import IMPORT, Importing
 from serving.jobs import Handler, JobRunner, Schedule, name_of_process
+from serving.list_work import LIST_WORK, ListWorker
 from serving.logs import get_log
 from serving.looping import Loop
 from serving.mail import MAIL, Mailer, mail_is_on
@@ -22,7 +23,7 @@ from serving.payloads import Part
 from serving.settings import Settings
 from serving.webhooks import SCHEDULE, Deliverer, spread
 
-SLOW = frozenset({WEBHOOK, EXCHANGE, IMPORT})
+SLOW = frozenset({WEBHOOK, EXCHANGE, IMPORT, LIST_WORK})
 """Kinds that take long: one thread leaves them alone, so that not all can be held up."""
 
 FORGOTTEN = frozenset({MAIL, EVENT})
@@ -38,6 +39,7 @@ def handlers(settings: Settings) -> dict[str, Handler]:
         ALERT_MAIL: AlertMailer(settings),
         EXCHANGE: Exchanging(settings),
         IMPORT: Importing(settings),
+        LIST_WORK: ListWorker(settings),
     }
 
 

@@ -1,4 +1,4 @@
-"""Which column of a file is meant for which field: by its name, in English or Chinese, and by what it holds."""
+"""Which column of a file is meant for which field: by its name, English or Chinese, and by what it holds."""
 
 from __future__ import annotations
 

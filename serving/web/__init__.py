@@ -27,6 +27,8 @@ from serving.web import (
     home,
     imports,
     leads,
+    list_work,
+    lists,
     models_page,
     shown_as,
 )
@@ -50,6 +52,13 @@ OPEN_ENDPOINTS = frozenset(
 """Pages and files that need no login."""
 
 
+_PARTS = (
+    *(home, entry, account, leads, deals, customers, alerts, forecast, finding, models_page),
+    *(imports, lists, list_work),
+)
+"""The modules that have pages."""
+
+
 def register(app: OpenAPI) -> None:
     """Add the pages, and what they need, to the application."""
     Bootstrap5(app)
@@ -65,19 +74,7 @@ def register(app: OpenAPI) -> None:
     for blueprint in app.blueprints.values():
         if isinstance(blueprint, APIBlueprint):
             protection.exempt(blueprint)
-    for part in (
-        home,
-        entry,
-        account,
-        leads,
-        deals,
-        customers,
-        alerts,
-        forecast,
-        finding,
-        models_page,
-        imports,
-    ):
+    for part in _PARTS:
         app.register_blueprint(part.pages)
     app.before_request(_require_login)
     app.register_error_handler(CSRFError, _on_expired_form)
