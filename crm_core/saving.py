@@ -63,7 +63,7 @@ def keep_segment(
 
 def end_kept(transaction: Transaction, user: User, model: type[SavedView | Segment], kept_id: int) -> None:
     """Delete a view or segment; only whoever made it may, and administrators what is shared."""
-    found: SavedView | Segment | None = transaction.session.get(model, kept_id, with_for_update=True)
+    found: Any = transaction.session.get(model, kept_id, with_for_update=True)
     name = "view" if model is SavedView else "segment"
     seen = found is not None and (
         found.user_id == user.id or (user.role == Role.ADMIN and found.shared != Shared.OWN)
