@@ -157,6 +157,12 @@ def let_recall_while_writing(session: Session, recall: Recall) -> Writing:
     return writing
 
 
+def only_reads(session: Session) -> bool:
+    """Tell whether a session is one that sees one state throughout and writes nothing."""
+    known: _Recalling | None = session.info.get(_KEY)
+    return known is not None and known.writing is None
+
+
 def recalled(session: Session, key: Hashable, read: Callable[[], T]) -> T:
     """Return what `read` returns, or returned a moment ago.
 

@@ -18,12 +18,15 @@ from serving.auth import Person, find_person
 from serving.service import page_session, service
 from serving.web import (
     account,
+    admin,
     alerts,
+    board,
     customers,
     deals,
     entry,
     finding,
     forecast,
+    funnel,
     home,
     imports,
     leads,
@@ -31,6 +34,7 @@ from serving.web import (
     lists,
     models_page,
     shown_as,
+    today,
 )
 from serving.web.language import LANGUAGES, choose_language, choose_time_zone, gettext
 from serving.web.navigation import tabs_of
@@ -53,8 +57,8 @@ OPEN_ENDPOINTS = frozenset(
 
 
 _PARTS = (
-    *(home, entry, account, leads, deals, customers, alerts, forecast, finding, models_page),
-    *(imports, lists, list_work),
+    *(home, entry, account, today, leads, deals, board, customers, alerts, forecast, funnel, finding),
+    *(models_page, imports, lists, list_work, admin),
 )
 """The modules that have pages."""
 

@@ -12,6 +12,7 @@ from crm_core.records import Role, User
 _EVERYBODY = frozenset(Role)
 _OVERSEEING = _EVERYBODY - {Role.REP}
 _MODELLING = frozenset({Role.ANALYST, Role.ADMIN})
+_ADMINISTERING = frozenset({Role.ADMIN})
 
 KEYS = {
     "/today": "t",
@@ -47,11 +48,14 @@ class Tab:
 
 
 TABS: tuple[Tab, ...] = (
+    Tab(endpoint="today_pages.show", prefix="/today", text=_("Today")),
     Tab(endpoint="leads_pages.list_records", prefix="/leads", text=_("Leads")),
     Tab(endpoint="deals_pages.list_records", prefix="/deals", text=_("Deals")),
     Tab(endpoint="customers_pages.list_records", prefix="/customers", text=_("Customers")),
     Tab(endpoint="forecast_pages.show", prefix="/forecast", text=_("Forecast"), roles=_OVERSEEING),
+    Tab(endpoint="funnel_pages.show", prefix="/funnel", text=_("Funnel"), roles=_OVERSEEING),
     Tab(endpoint="models_pages.list_models", prefix="/models", text=_("Models"), roles=_MODELLING),
+    Tab(endpoint="admin_pages.start", prefix="/admin", text=_("Administration"), roles=_ADMINISTERING),
 )
 """In the order in which they are shown; alerts have a bell of their own."""
 

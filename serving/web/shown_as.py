@@ -45,7 +45,7 @@ def points(value: float) -> str:
     return cast("str", flask_babel.format_decimal(size, "#,##0" if size >= 1 else "0.0"))
 
 
-def number(value: float | None, digits: int | None = None) -> str:
+def number(value: float | Decimal | None, digits: int | None = None) -> str:
     """Return a number."""
     if value is None:
         return NOTHING
@@ -243,7 +243,7 @@ def model(reference: dict[str, Any], spec: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def plain(value: object) -> str:  # noqa: PLR0911  one return a type  # noqa: PLR0911  one return a type
+def plain(value: object) -> str:  # noqa: PLR0911  one return a type
     """Return a value of any field as people read it."""
     match value:
         case None:
