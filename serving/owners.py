@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from sqlalchemy import ColumnElement, select, true
 from sqlalchemy.orm import Session
 
-from crm_core.access import team_member_ids
+from crm_core.access import recall_team, team_member_ids
 from crm_core.errors import AccessDeniedError, RecordNotFoundError
 from crm_core.records import Role, Team, User
 from crm_core.tokens import works_here
@@ -32,7 +32,7 @@ def list_owners(session: Session, user: User) -> Sequence[User]:
     if user.role == Role.REP:
         condition = User.id == user.id
     elif user.role == Role.MANAGER:
-        condition = User.id.in_(team_member_ids(session, user))
+        condition = User.id.in_(recall_team(session, user))
     query = select(User).where(condition, User.deleted_at.is_(None)).order_by(User.name, User.id)
     return session.scalars(query).all()
 
