@@ -33,7 +33,8 @@ HOUR, DAY, WEEK = timedelta(hours=1), timedelta(days=1), timedelta(weeks=1)
 
 def read(store: Store, user: User, **given: Any) -> TeamPage:
     with store.reading() as session:
-        question = TeamQuestion(**({"now": store.clock.now(), "zone": "UTC"} | given))
+        asked: dict[str, Any] = {"now": store.clock.now(), "zone": "UTC"} | given
+        question = TeamQuestion(**asked)
         return read_team(Reader(session, user), Staff.read(session), question)
 
 
