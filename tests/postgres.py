@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, LiteralString, cast
+from typing import Any, Final
 
 import psycopg
 import pytest
@@ -218,7 +218,7 @@ class Databases:
             kept = clean.rows.get(table)
             if kept is not None and _written_out(connection, table) == kept:
                 continue
-            if connection.execute(cast("LiteralString", f"DELETE FROM {table}")).rowcount > _ROWS:
+            if connection.execute(f"DELETE FROM {table}").rowcount > _ROWS:
                 return False
             if kept is not None:
                 _write_back(connection, table, kept)
@@ -230,7 +230,7 @@ class Databases:
 
 
 def _ask(connection: psycopg.Connection, query: str) -> list[tuple[Any, ...]]:
-    return connection.execute(cast("LiteralString", query)).fetchall()
+    return connection.execute(query).fetchall()
 
 
 def _look(connection: psycopg.Connection) -> _Clean:
@@ -269,7 +269,7 @@ def _sequences(connection: psycopg.Connection) -> dict[str, int | None]:
 def _written_out(connection: psycopg.Connection, table: str) -> str:
     with (
         closing(connection.cursor()) as cursor,
-        cursor.copy(cast("LiteralString", f"COPY {table} TO STDOUT")) as out,
+        cursor.copy(f"COPY {table} TO STDOUT") as out,
     ):
         return b"".join(bytes(part) for part in out).decode()
 
@@ -277,6 +277,6 @@ def _written_out(connection: psycopg.Connection, table: str) -> str:
 def _write_back(connection: psycopg.Connection, table: str, rows: str) -> None:
     with (
         closing(connection.cursor()) as cursor,
-        cursor.copy(cast("LiteralString", f"COPY {table} FROM STDIN")) as into,
+        cursor.copy(f"COPY {table} FROM STDIN") as into,
     ):
         into.write(rows)

@@ -68,7 +68,7 @@ def test_one_that_is_not_laid_out_as_it_was_is_not_lent_again(
         databases.lend() as first,
         psycopg.connect(first.replace("+psycopg", ""), autocommit=True) as connection,
     ):
-        connection.execute(statement.format(name=first.rsplit("/", 1)[1]))  # type: ignore[arg-type]
+        connection.execute(statement.format(name=first.rsplit("/", 1)[1]))
     with databases.lend() as second:
         assert second != first
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self, cast
+from collections.abc import Callable
+from typing import Annotated, Any, Literal, Self, TypeVar, cast
 
 from flask import Response
 from pydantic import BaseModel, Field, create_model, model_validator
@@ -28,6 +29,8 @@ deals = blueprint_of("deal")
 
 LeadOut, DealOut = COLLECTIONS["lead"].given, COLLECTIONS["deal"].given
 _BODY = (400, 413, 415)
+
+R = TypeVar("R", bound=Record)
 
 
 class _Into(Taken):
@@ -187,11 +190,11 @@ def _seen(reader: Reader, record: Record | None) -> BaseModel | None:
 )
 def disqualify(path: RecordPath, body: DisqualifyIn) -> Response:
     """Close an open lead as one that will not buy."""
-    with writing(caller(), Source.API) as transaction:
-        lead, reader = _to_write(transaction, "lead", path.id, ("status", "disqualified_reason"))
-        disqualify_lead(transaction, cast("Lead", lead), reason=body.reason, occurred_at=body.occurred_at)
-        given = written_json(reader, lead)
-    return tagged(given, lead.version)
+
+    def act(transaction: Transaction, lead: Lead) -> None:
+        disqualify_lead(transaction, lead, reason=body.reason, occurred_at=body.occurred_at)
+
+    return _acting(Lead, path.id, ("status", "disqualified_reason"), act)
 
 
 @api.post(
@@ -201,11 +204,11 @@ def disqualify(path: RecordPath, body: DisqualifyIn) -> Response:
 )
 def reopen_disqualified(path: RecordPath, body: ReopenIn) -> Response:
     """Open a disqualified lead again."""
-    with writing(caller(), Source.API) as transaction:
-        lead, reader = _to_write(transaction, "lead", path.id, ("status", "disqualified_reason"))
-        reopen_lead(transaction, cast("Lead", lead), occurred_at=body.occurred_at)
-        given = written_json(reader, lead)
-    return tagged(given, lead.version)
+
+    def act(transaction: Transaction, lead: Lead) -> None:
+        reopen_lead(transaction, lead, occurred_at=body.occurred_at)
+
+    return _acting(Lead, path.id, ("status", "disqualified_reason"), act)
 
 
 @deals.post(
@@ -218,15 +221,11 @@ def close(path: RecordPath, body: CloseIn) -> Response:
     won = body.outcome == "won"
     if won and body.reason is not None:
         raise InvalidValueError("reason", body.reason, "nothing: only what is lost has a reason")
-    with writing(caller(), Source.API) as transaction:
-        deal, reader = _to_write(
-            transaction, "deal", path.id, ("status", "closed_at", "stage" if won else "lost_reason")
-        )
-        close_deal(
-            transaction, cast("Deal", deal), won=won, lost_reason=body.reason, occurred_at=body.occurred_at
-        )
-        given = written_json(reader, deal)
-    return tagged(given, deal.version)
+
+    def act(transaction: Transaction, deal: Deal) -> None:
+        close_deal(transaction, deal, won=won, lost_reason=body.reason, occurred_at=body.occurred_at)
+
+    return _acting(Deal, path.id, ("status", "closed_at", "stage" if won else "lost_reason"), act)
 
 
 @deals.post(
@@ -236,20 +235,21 @@ def close(path: RecordPath, body: CloseIn) -> Response:
 )
 def reopen_closed(path: RecordPath, body: ReopenIn) -> Response:
     """Open a closed deal again; one that was won goes back to the last open stage."""
+
+    def act(transaction: Transaction, deal: Deal) -> None:
+        reopen_deal(transaction, deal, occurred_at=body.occurred_at)
+
+    return _acting(Deal, path.id, ("status", "closed_at", "lost_reason", "stage"), act)
+
+
+def _acting(
+    model: type[R], record_id: int, fields: tuple[str, ...], act: Callable[[Transaction, R], None]
+) -> Response:
+    """Do something to a record of which the caller may change `fields`; answer with what it is then."""
     with writing(caller(), Source.API) as transaction:
-        deal, reader = _to_write(
-            transaction, "deal", path.id, ("status", "closed_at", "lost_reason", "stage")
-        )
-        reopen_deal(transaction, cast("Deal", deal), occurred_at=body.occurred_at)
-        given = written_json(reader, deal)
-    return tagged(given, deal.version)
-
-
-def _to_write(
-    transaction: Transaction, name: str, record_id: int, fields: tuple[str, ...]
-) -> tuple[Record, Reader]:
-    """Return a record of which the caller may change some fields."""
-    editor = Editor(transaction, caller())
-    record = editor.get_to_write(kind_of(transaction.session, name), record_id)
-    editor.reader.check_fields(name, fields)
-    return record, editor.reader
+        editor = Editor(transaction, caller())
+        record = editor.get_to_write(kind_of(transaction.session, model.record_type), record_id)
+        editor.reader.check_fields(model.record_type, fields)
+        act(transaction, cast("R", record))
+        given = written_json(editor.reader, record)
+    return tagged(given, record.version)

@@ -98,9 +98,7 @@ def quick_rules() -> Iterator[None]:
         if text not in parsed:
             before = len(rule._trace)
             parts = list(parse_anew(rule, text))
-            parsed[text] = _Parsed(
-                parts=parts, trace=rule._trace[before:], converters=dict(rule._converters)
-            )
+            parsed[text] = _Parsed(parts=parts, trace=rule._trace[before:], converters=dict(rule._converters))
         else:
             rule._trace.extend(parsed[text].trace)
             rule._converters.update(parsed[text].converters)
