@@ -31,7 +31,7 @@ from crm_core.clock import micros
 from crm_core.columns import Instant, Json, dump_json
 from crm_core.records import Account, Base, Deal, Id, Lead
 from crm_core.store import Transaction
-from crm_core.writing_back import Asked, PredictionColumns, write_columns
+from crm_core.writing_back import Asked, PredictionColumns, write_columns, write_one
 
 IN_THE_END_DAYS = 36_500
 """Stands for "in the end" where a horizon in days is wanted: nothing takes a hundred years."""
@@ -154,6 +154,31 @@ def write_prediction_columns(
         model_version=model_version,
     )
     return write_columns(session.connection(), SCORED_TYPES[record_type], asked, columns)
+
+
+def write_prediction(
+    transaction: Transaction,
+    *,
+    task: str,
+    record_type: str,
+    as_of: datetime,
+    model_version: str,
+    horizon_days: int,
+    prediction: NewPrediction,
+) -> int | None:
+    """Append one prediction and show it if it is the newest; return its id, None if it was not new.
+
+    The same holds as for `write_predictions`. The transaction may be `alone`.
+    """
+    asked = Asked(
+        task=task,
+        record_type=record_type,
+        as_of=micros(as_of),
+        recorded_at=micros(transaction.now),
+        model_version=model_version,
+    )
+    columns = columns_of([prediction], horizon_days=horizon_days)
+    return write_one(transaction.session.connection(), SCORED_TYPES[record_type], asked, columns)
 
 
 def columns_of(predictions: Sequence[NewPrediction], *, horizon_days: int) -> PredictionColumns:

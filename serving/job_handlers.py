@@ -14,6 +14,7 @@ from serving.alert_mail import AlertMailer
 from serving.alerting import ALERT_MAIL
 from serving.connectors.scheduled import EXCHANGE, Exchanging
 from serving.forecast_making import FORECAST, ForecastMaker
+from serving.importing import IMPORT, Importing
 from serving.jobs import Handler, JobRunner, Schedule, name_of_process
 from serving.logs import get_log
 from serving.looping import Loop
@@ -24,7 +25,7 @@ from serving.payloads import Part
 from serving.settings import Settings
 from serving.webhooks import SCHEDULE, Deliverer, spread
 
-SLOW = frozenset({WEBHOOK, EXCHANGE, FORECAST, MODEL})
+SLOW = frozenset({WEBHOOK, EXCHANGE, FORECAST, IMPORT, MODEL})
 """Kinds that take long, or wait for others: one thread leaves them alone, so that not all can be held up."""
 
 FORGOTTEN = frozenset({MAIL, EVENT})
@@ -41,6 +42,7 @@ def handlers(settings: Settings) -> dict[str, Handler]:
         EXCHANGE: Exchanging(settings),
         MODEL: ModelWorker(settings),
         FORECAST: ForecastMaker(settings),
+        IMPORT: Importing(settings),
     }
 
 

@@ -22,10 +22,12 @@ from crm_core import (  # noqa: F401  their tables belong to Base
     predictions,
     promotions,
     rescoring,
+    saved,
     search_index,
     sessions,
     shadows,
     tokens,
+    uploads,
     webhooks,
 )
 from crm_core.migrations import VERSION_TABLE

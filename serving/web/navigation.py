@@ -14,6 +14,19 @@ _OVERSEEING = _EVERYBODY - {Role.REP}
 _MODELLING = frozenset({Role.ANALYST, Role.ADMIN})
 _ADMINISTERING = frozenset({Role.ADMIN})
 
+KEYS = {
+    "/today": "t",
+    "/leads": "l",
+    "/board": "b",
+    "/deals": "d",
+    "/customers": "c",
+    "/forecast": "f",
+    "/models": "m",
+    "/alerts": "a",
+    "/notifications": "n",
+}
+"""By address, the letter that goes to a page after a `g`."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Tab:
@@ -23,6 +36,15 @@ class Tab:
     prefix: str
     text: object
     roles: frozenset[Role] = _EVERYBODY
+
+    @property
+    def key(self) -> str:
+        """The letter that goes to it after a `g`; empty if there is none."""
+        return KEYS.get(self.prefix, "")
+
+    def holds(self, path: str) -> bool:
+        """Say whether an address is that of the page or of one below it."""
+        return path == self.prefix or path.startswith(f"{self.prefix}/")
 
 
 TABS: tuple[Tab, ...] = (

@@ -26,6 +26,14 @@ WORDS: dict[str, dict[str, object]] = {
         "snoozed": _("Put aside"),
         "closed": _("Over"),
     },
+    "import_state": {
+        "uploaded": _("waiting for you"),
+        "checking": _("being tried"),
+        "checked": _("tried"),
+        "importing": _("being imported"),
+        "done": _("imported"),
+        "failed": _("refused"),
+    },
     "role": {
         "rep": _("Sales rep"),
         "manager": _("Manager"),
@@ -67,7 +75,7 @@ WORDS: dict[str, dict[str, object]] = {
         "handed_over": _("Handed over"),
     },
     "via": {"page": _("Page"), "api": _("API"), "command": _("Command line")},
-    "job_state": {
+    "delivery_state": {
         "waiting": _("waiting"),
         "running": _("being sent"),
         "done": _("taken"),
