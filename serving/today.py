@@ -352,14 +352,18 @@ def _deals(reader: Reader, asked: AskedDay, due: Sequence[int]) -> Select[*tuple
 
 
 def _customers(reader: Reader, asked: AskedDay, due: Sequence[int]) -> Select[*tuple[Any, ...]]:
+    first = _first(Account, due)
+    order = (first, Account.probability.desc(), Account.id)
+    # Which ones first, and then what they bring in: that takes looking up a prediction of each.
+    likeliest = select(Account.id).where(*_among(reader, Account, asked, due)).order_by(*order)
+    some = likeliest.limit(CUSTOMERS_READ).subquery()
     yearly = type_coerce(Prediction.yearly_value, Text)
     columns = (literal("account").label("type"), Account.id, Account.probability, _NO_AMOUNT.label("amount"))
-    query = (
+    return (
         select(*columns, _NO_TEXT.label("currency"), _NO_TEXT.label("industry"), yearly.label("yearly"))
+        .join(some, some.c.id == Account.id)
         .outerjoin(Prediction, and_(is_shown_on("account"), Prediction.task == "churn"))
-        .where(*_among(reader, Account, asked, due))
     )
-    return query.order_by(_first(Account, due), Account.probability.desc(), Account.id).limit(CUSTOMERS_READ)
 
 
 _QUERIES = {"lead": _leads, "deal": _deals, "account": _customers}
@@ -540,11 +544,14 @@ def read_habit(store: Store, user: User, now: datetime, zone: ZoneInfo) -> int |
     today = now.astimezone(zone).date()
     kept = _HABITS.setdefault(store.engine, {})
     if (user.id, today) not in kept:
+        if len(kept) > _MOST_HABITS:
+            kept.clear()
         with store.reading() as session:
             kept[user.id, today] = _count_habit(session, user.id, now, zone)
     return kept[user.id, today]
 
 
+_MOST_HABITS = 10_000
 _HABITS: WeakKeyDictionary[Engine, dict[tuple[int, date], int | None]] = WeakKeyDictionary()
 
 
