@@ -32,6 +32,7 @@ _MOST: Final = 10_000
 BUSY: Final = frozenset(
     {"accounts", "activities", "alerts", "alert_actions", "attachments", "campaign_members", "changes"}
     | {"comments", "contacts", "contracts", "cursors", "deals", "jobs", "kept_answers", "leads", "lines"}
+    | {"notifications"}
     | {"operations", "orders", "payments", "predictions", "quotes", "rescoring_lots", "rescoring_sweeps"}
     | {"rescoring_work", "rescoring_workers", "search_fresh", "search_postings", "search_segments"}
     | {"shadow_predictions", "tags", "tickets"}

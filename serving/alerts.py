@@ -99,10 +99,18 @@ def list_alerts(reader: Reader, asked: AlertListing, now: datetime) -> AlertsPag
     )
 
 
-def tell_alerts(reader: Reader, alerts: Sequence[Alert], now: datetime) -> list[ToldAlert]:
-    """Return what a reader may be told of alerts that they may see, in their order."""
-    records = {kind: _records(reader, kind, alerts) for kind in ALERTED_TYPES}
-    reasons = _reasons(reader, alerts)
+def tell_alerts(
+    reader: Reader, alerts: Sequence[Alert], now: datetime, *, about: Account | Deal | None = None
+) -> list[ToldAlert]:
+    """Return what a reader may be told of alerts that they may see, in their order.
+
+    Alerts `about` one record, which was read, are told without the reasons: its page has them.
+    """
+    if about is None:
+        records = {kind: _records(reader, kind, alerts) for kind in ALERTED_TYPES}
+    else:
+        records = {about.record_type: {about.id: about}}
+    reasons = _reasons(reader, alerts) if about is None else {}
     terms = _terms(reader, alerts)
     seen = _seen_amounts(reader)
     found = []
@@ -195,6 +203,8 @@ def _owned_by(reader: Reader, owner_id: int) -> ColumnElement[bool]:
 
 def _records(reader: Reader, record_type: str, alerts: Sequence[Alert]) -> dict[int, Account | Deal]:
     ids = [alert.record_id for alert in alerts if alert.record_type == record_type]
+    if not ids:
+        return {}
     rows = read_records(reader.session, ALERTED_TYPES[record_type], ids)
     return {row.id: row for row in rows}
 

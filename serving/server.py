@@ -112,7 +112,8 @@ def _listen(app: WSGIApplication, settings: Settings, sockets: dict[int, Any]) -
             threads=settings.threads,
             ident=None,
             **_proxy(settings),
-            max_request_body_size=2 * LONGEST_BODY,  # what is larger is refused before it is read to the end
+            # What is larger is refused before it is read to the end.
+            max_request_body_size=2 * LONGEST_BODY + settings.file_mib * 2**20,
         )
     except OSError as error:
         asked = f"{settings.host} port {settings.port}"

@@ -17,9 +17,11 @@ from serving.service import service
 from serving.web import (
     account,
     alerts,
+    any_record,
     customers,
     deals,
     entry,
+    file_views,
     finding,
     forecast,
     home,
@@ -57,11 +59,25 @@ def register(app: OpenAPI) -> None:
         timezone_selector=choose_time_zone,
     )
     _add_login(app)
+    app.before_request(file_views.make_room)  # before a form is looked at for its token
     protection = CSRFProtect(app)
     for blueprint in app.blueprints.values():
         if isinstance(blueprint, APIBlueprint):
             protection.exempt(blueprint)
-    for part in (home, entry, account, leads, deals, customers, alerts, forecast, finding, models_page):
+    for part in (
+        home,
+        entry,
+        account,
+        leads,
+        deals,
+        customers,
+        any_record,
+        file_views,
+        alerts,
+        forecast,
+        finding,
+        models_page,
+    ):
         app.register_blueprint(part.pages)
     app.before_request(_require_login)
     app.register_error_handler(CSRFError, _on_expired_form)
