@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import io
 import re
+from collections.abc import Callable
 from datetime import date, timedelta
 from decimal import Decimal
 from typing import Any
 
 import pytest
+from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy import event, select
 
+from crm_core import recall
 from crm_core.access import FieldRight
 from crm_core.clock import FixedClock
 from crm_core.fields import Choice, FieldKind, Known, declare_field
@@ -39,9 +42,15 @@ from tests.factories import (
     make_lead,
     make_ticket,
 )
-from tests.serving.conftest import Cast
+from tests.serving.conftest import Cast, csrf_of, logged_in
 
-LogIn = Any
+LogIn = Callable[[str], FlaskClient]
+
+
+@pytest.fixture
+def log_in(app: Flask, cast: Cast) -> LogIn:
+    """Browsers of the cast, by name."""
+    return lambda name: logged_in(app, cast[name])
 
 
 @pytest.fixture
@@ -60,9 +69,7 @@ def deal(store: Store, cast: Cast) -> int:
 
 
 def token_of(client: FlaskClient, path: str) -> str:
-    found = re.search(r'name="csrf_token" value="([^"]+)"', client.get(path).text)
-    assert found is not None
-    return found[1]
+    return csrf_of(client.get(path).text)
 
 
 def form_of(client: FlaskClient, path: str) -> dict[str, str]:
@@ -401,8 +408,19 @@ PDF = b"%PDF-1.7 something"
 
 
 def put(client: FlaskClient, deal: int, content: bytes, name: str) -> Any:
-    data = {"csrf_token": token_of(client, f"/deals/{deal}"), "file": (io.BytesIO(content), name)}
-    return client.post(f"/records/deal/{deal}/files", data=data, content_type="multipart/form-data")
+    """Send a file as a browser does; by hand, because the client of the tests leaves large ones open."""
+    fields = {"csrf_token": token_of(client, f"/deals/{deal}"), 'file"; filename="' + name: content}
+    body = b"".join(
+        f'--limit\r\nContent-Disposition: form-data; name="{field}"\r\n\r\n'.encode()
+        + (value if isinstance(value, bytes) else value.encode())
+        + b"\r\n"
+        for field, value in fields.items()
+    )
+    return client.post(
+        f"/records/deal/{deal}/files",
+        data=body + b"--limit--\r\n",
+        content_type="multipart/form-data; boundary=limit",
+    )
 
 
 def test_a_file_is_kept_and_saved_by_who_sees_the_record(
@@ -413,7 +431,7 @@ def test_a_file_is_kept_and_saved_by_who_sees_the_record(
         held = session.scalars(select(Attachment)).one()
     assert (held.name, held.media_type, held.size) == ("报价 offer.html", "application/pdf", len(PDF))
     assert place_of(settings.home_folder.files, str(held.sha256)).read_bytes() == PDF
-    answer = log_in("Mara").get(f"/files/{held.id}")
+    answer = log_in("Mara").get(f"/files/{held.id}", buffered=True)
     assert answer.data == PDF
     assert answer.headers["Content-Disposition"].startswith("attachment;")
     assert answer.headers["X-Content-Type-Options"] == "nosniff"
@@ -425,7 +443,7 @@ def test_a_file_is_kept_and_saved_by_who_sees_the_record(
 
 def test_a_page_of_html_is_only_a_text_to_be_saved(store: Store, log_in: LogIn, deal: int) -> None:
     put(log_in("Ana"), deal, b"<script>alert(1)</script>", "page.html")
-    answer = log_in("Ana").get("/files/1")
+    answer = log_in("Ana").get("/files/1", buffered=True)
     assert answer.headers["Content-Type"].startswith("text/plain")
 
 
@@ -460,7 +478,7 @@ def test_files_that_nothing_names_any_more_are_deleted(
         form = {"csrf_token": token_of(client, path), "version": "1"}
         assert post(client, path, form).status_code == 302
     assert forget_unused(store, folder) == 1
-    assert client.get("/files/2").data == PDF
+    assert client.get("/files/2", buffered=True).data == PDF
     assert client.get("/files/3").status_code == 404
 
 
@@ -585,7 +603,10 @@ def test_an_activity_is_logged_on_a_contact(store: Store, log_in: LogIn, cast: C
     assert 'value="Hello"' in bad.text
 
 
-def test_a_page_takes_few_queries(store: Store, log_in: LogIn, deal: int) -> None:
+def test_a_page_takes_few_queries(
+    store: Store, log_in: LogIn, deal: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recall, "FRESH_SECONDS", 600)  # however slow the machine is
     with store.transaction() as transaction:
         for number in range(12):
             make_activity(transaction, deal_id=deal, subject=f"Call {number}")
@@ -600,12 +621,12 @@ def test_a_page_takes_few_queries(store: Store, log_in: LogIn, deal: int) -> Non
     event.listen(store.engine, "before_cursor_execute", count)
     try:
         assert client.get(f"/deals/{deal}").status_code == 200
-        on_page = len(asked)
+        on_page = asked.copy()
         asked.clear()
         assert client.get(f"/records/deal/{deal}/around").status_code == 200
     finally:
         event.remove(store.engine, "before_cursor_execute", count)
-    assert on_page <= 12
+    assert len(on_page) <= 12, on_page
     assert len(asked) <= 12
 
 

@@ -63,7 +63,8 @@
 
   document.addEventListener("input", (event) => { const form = formOf(event); if (form) keep(form); });
   document.addEventListener("change", (event) => { const form = formOf(event); if (form) keep(form); });
-  document.addEventListener("submit", (event) => {
+  // On the window: after every script that sends a form by itself has said so.
+  window.addEventListener("submit", (event) => {
     const form = formOf(event);
     if (form && !event.defaultPrevented) sessionStorage.setItem(SENT, keyOf(form));
   });

@@ -169,7 +169,7 @@
     const form = event.target;
     if (!form.dataset.into) return;
     event.preventDefault();
-    const said = form.querySelector("[data-status]");
+    const said = form.querySelector("[data-said]");
     const button = form.querySelector("button");
     button.disabled = true;
     try {
@@ -219,12 +219,24 @@
     input.focus();
   };
 
+  // What does not fit any more goes at once, so that Enter never takes it.
+  const narrow = (input, text) => {
+    if (list().hidden) return;
+    for (const option of [...list().children]) {
+      if (!option.textContent.toLowerCase().includes(text.toLowerCase())) option.remove();
+    }
+    if (list().children.length) mark(input, 0); else hideNames(input);
+  };
+
   const offer = async (input) => {
     const typed = AT.exec(input.value.slice(0, input.selectionStart));
     if (!typed) { hideNames(input); return; }
+    narrow(input, typed[1]);
     const answer = await fetch(`${input.dataset.mention}?q=${encodeURIComponent(typed[1])}`, { headers: BY_SCRIPT });
     const names = answer.ok ? await answer.json() : [];
-    if (!AT.test(input.value.slice(0, input.selectionStart)) || !names.length) { hideNames(input); return; }
+    const still = AT.exec(input.value.slice(0, input.selectionStart));
+    if (still?.[1] !== typed[1]) return; // what is typed now was asked for, too
+    if (!names.length) { hideNames(input); return; }
     list().replaceChildren(...names.map((name, place) => {
       const option = Object.assign(document.createElement("li"), { id: `mention-${place}`, textContent: name });
       option.setAttribute("role", "option");
@@ -257,7 +269,7 @@
   };
 
   const upload = (form) => {
-    const refused = form.querySelector("[data-refused]");
+    const refused = form.querySelector("[data-why]");
     const progress = form.querySelector("progress");
     const request = new XMLHttpRequest();
     const fail = (why) => { refused.textContent = why; refused.hidden = false; progress.hidden = true; };
