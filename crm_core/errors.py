@@ -336,5 +336,17 @@ class GateNotPassedError(ModelError):
         self.reason = reason
 
 
+class ChampionChangedError(ModelError):
+    """Another model was put in charge since somebody decided which one should be."""
+
+    def __init__(self, task: str, found: str | None, by: str | None) -> None:
+        super().__init__(
+            f"{task}: {found or 'nothing'} was put in charge meanwhile by {by or 'the program'}; look again"
+        )
+        self.task = task
+        self.found = found
+        self.by = by
+
+
 class DamagedModelError(ModelError):
     """The bytes are not those that were registered."""

@@ -178,6 +178,34 @@ def fail(store: Store, job: Job, error: str, *, retry_at: datetime | None) -> bo
         return _set(transaction.session, job, values)
 
 
+def note_on(store: Store, job: Job, **values: Any) -> bool:
+    """Write values into the payload of a claimed job, how far it is for example.
+
+    False where the claim does not hold any more, or somebody asked for the job to stop: then it should.
+    """
+    with store.transaction() as transaction:
+        row = transaction.session.get(Job, job.id, with_for_update=True)
+        if row is None or row.state != JobState.RUNNING or row.attempts != job.attempts:
+            return False
+        row.payload = {**row.payload, **values}
+        return "stop" not in row.payload
+
+
+def ask_to_stop(session: Session, job_id: int, *, now: datetime, who: str) -> Job:
+    """End a job that waits, as dead; have one that runs told to stop when it next says how far it is.
+
+    Raises RecordNotFoundError for a job that has ended or never was.
+    """
+    job = session.get(Job, job_id, with_for_update=True)
+    if job is None or job.state not in (JobState.WAITING, JobState.RUNNING):
+        raise RecordNotFoundError("open job", job_id)
+    job.payload = {**job.payload, "stop": who}
+    if job.state == JobState.WAITING:
+        job.state, job.ended_at, job.last_error = JobState.DEAD, now, _kept(f"stopped by {who}")
+    session.flush()
+    return job
+
+
 def revive(session: Session, job_id: int, *, now: datetime) -> Job:
     """Have a dead job tried again, as if for the first time."""
     job = session.get(Job, job_id, with_for_update=True)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ForeignKey, Index, String, func, select
+from sqlalchemy import ForeignKey, Index, String, func, select, text
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from crm_core.columns import Instant, Json
@@ -88,3 +88,20 @@ def list_promotions(session: Session, task: str) -> Sequence[Promotion]:
     return session.scalars(
         select(Promotion).where(Promotion.task == task).order_by(Promotion.id.desc())
     ).all()
+
+
+def standing(newest_first: Sequence[Promotion]) -> list[Promotion]:
+    """Return promotions oldest first without those that were rolled back, and without the rollbacks."""
+    found: list[Promotion] = []
+    for row in reversed(newest_first):
+        if row.gate is not None and "rollback_of" in row.gate:
+            found.pop()
+        else:
+            found.append(row)
+    return found
+
+
+def lock_promotions(session: Session) -> None:
+    """Wait until nobody else is putting a model in charge; SQLite has one writer anyway."""
+    if session.get_bind().dialect.name == "postgresql":
+        session.execute(text("LOCK TABLE promotions IN SHARE ROW EXCLUSIVE MODE"))

@@ -274,7 +274,14 @@ def compare_losses(
 
 
 def compare_calibration(first: Floats, second: Floats, judged: Judged, *, coverage: float = 0.95) -> Estimate:
-    """Return the calibration error of `first` less that of `second`; above 0 the second is better.
+    """Return the calibration error of `first` less that of `second`; above 0 the second is better."""
+    return compare_metric(calibration_error, first, second, judged, coverage=coverage)
+
+
+def compare_metric(
+    metric: Metric, first: Floats, second: Floats, judged: Judged, *, coverage: float = 0.95
+) -> Estimate:
+    """Return a metric of `first` less that of `second`, probabilities float64[n] of the same questions.
 
     Entities are drawn once for both, so that the interval is that of the difference.
     """
@@ -284,7 +291,7 @@ def compare_calibration(first: Floats, second: Floats, judged: Judged, *, covera
         for said, order in zip((first, second), orders, strict=True)
     ]
     drawn = [
-        [calibration_error(one, weight[:, order]) for one, order in zip(ranked, orders, strict=True)]
+        [metric(one, weight[:, order]) for one, order in zip(ranked, orders, strict=True)]
         for weight in _draw_entities(judged.entity, RESAMPLES)
     ]
     return estimate_of(np.concatenate([one - other for one, other in drawn]), coverage)

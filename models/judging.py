@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from models.breakdown import Part, judge_parts, parts_of
 from models.bundle import ModelBundle
 from models.called import CalledBin, called_bins
 from models.captured import Captured, amounts_of, judge_money
+from models.cuts import cut_steps
 from models.evaluation import (
     CalibrationBin,
     Estimate,
@@ -46,7 +47,8 @@ class HorizonJudgement:
     on accounts that it had not learned from, if there are enough. `answered` says of how many questions
     each said anything. `found` is the share of outcomes among the first 0, 5, ... 100 % of questions by
     probability. `called` says what came of what was called 0-10 %, 10-20 %, and so on. `parts` are periods
-    and segments, `money` what the first tenth held of it: of the horizon that is shown only.
+    and segments, `money` what the first tenth held of it, `cuts` how many questions and outcomes lie above
+    each probability: of the horizon that is shown only.
     """
 
     horizon_days: int
@@ -61,6 +63,7 @@ class HorizonJudgement:
     called: tuple[CalledBin, ...] = ()
     parts: tuple[Part, ...] = ()
     money: Captured | None = None
+    cuts: Mapping[str, Sequence[Any]] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return it as plain data."""
@@ -79,6 +82,7 @@ class HorizonJudgement:
             "called": [one.to_json() for one in self.called],
             "parts": [one.to_json() for one in self.parts],
             "money": None if self.money is None else self.money.to_json(),
+            "cuts": None if self.cuts is None else dict(self.cuts),
         }
 
 
@@ -159,7 +163,7 @@ def _judge(bundle: ModelBundle, questions: Questions, bench: Bench, estimator: s
         first=int(questions.as_of[over].min()),
         last=last,
         horizons=tuple(horizons),
-        importances=_importances(bundle, questions.take(over), bench.store),
+        importances=importances_of(bundle, questions.take(over), bench.store),
         ages=judge_ages(bench.store, questions.task, bundle, after=made, until=last),
     )
 
@@ -194,14 +198,17 @@ def _judge_horizon(
         called=called_bins(said["model"], judged),
         parts=judge_parts(said, judged, parts_of(asked, bench.taught)) if shown else (),
         money=None if amounts is None else judge_money(said, judged, amounts),
+        cuts=cut_steps(said["model"], judged) if shown else None,
     )
 
 
-def _importances(bundle: ModelBundle, asked: Questions, store: Store) -> tuple[tuple[str, float], ...]:
+def importances_of(
+    bundle: ModelBundle, asked: Questions, store: Store, *, retired: bool = False
+) -> tuple[tuple[str, float], ...]:
     """Return the mean absolute contribution of each group of features, over rows evenly taken."""
     few = asked.frame.iloc[:: max(1, len(asked) // _ROWS_EXPLAINED)].reset_index(drop=True)
     explained = bundle.explain(few)
-    feature_set = feature_set_for(store, bundle.task)
+    feature_set = feature_set_for(store, bundle.task, retired=retired)
     groups = np.array([feature_set.get(name).group for name in explained.features])
     sizes = {
         str(group): float(np.abs(explained.parts[:, groups == group].sum(axis=1)).mean())

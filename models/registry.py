@@ -25,13 +25,15 @@ from typing import TYPE_CHECKING, Any
 from crm_core.access import check_may_promote
 from crm_core.changes import Source
 from crm_core.clock import instant
-from crm_core.errors import DamagedModelError, ModelNotFoundError
+from crm_core.errors import ChampionChangedError, DamagedModelError, ModelNotFoundError
 from crm_core.promotions import (
     Challenger,
     Promotion,
     find_challenger,
     find_champion,
     list_promotions,
+    lock_promotions,
+    standing,
 )
 from crm_core.records import User
 from crm_core.store import Store
@@ -43,6 +45,7 @@ from models.tasks import TASKS
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from sqlalchemy.orm import Session
 
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
 
@@ -247,11 +250,14 @@ def promote(
     actor_id: int | None,
     reason: str,
     gate: dict[str, Any] | None = None,
+    instead_of: int | None = None,
 ) -> Promotion:
     """Put a version in charge of its task and return the row that says so.
 
     Its bytes are verified and laid beside the records first. The alias is moved inside the transaction that
     writes the row: if either fails, the row is not there and what served before serves on.
+    `instead_of` is the promotion that was in force when it was decided (0: none); where another one is by
+    now, nothing is done. Raises ChampionChangedError then.
     """
     chosen = version if isinstance(version, Version) else registry.get_version(task, version)
     _keep(registry, chosen, task)
@@ -260,7 +266,10 @@ def promote(
         session = transaction.session
         if actor_id is not None:
             check_may_promote(session.get_one(User, actor_id))
+        lock_promotions(session)
         before = find_champion(session, task)
+        if instead_of is not None and instead_of != (before.id if before else 0):
+            raise _changed(session, task, before)
         row = Promotion(
             task=task,
             model_version=chosen.name,
@@ -276,6 +285,11 @@ def promote(
         _move_aliases(registry, chosen, before)
         session.expunge(row)
     return row
+
+
+def _changed(session: Session, task: str, found: Promotion | None) -> ChampionChangedError:
+    by = session.get(User, found.actor_id) if found and found.actor_id else None
+    return ChampionChangedError(task, found.model_version if found else None, by.name if by else None)
 
 
 def nominate(store: Store, registry: Registry, version: Version) -> Challenger:
@@ -315,11 +329,11 @@ def put_aliases_right(store: Store, registry: Registry, task: str) -> list[str]:
     A process that dies between moving an alias and its commit leaves one that is ahead.
     """
     with store.reading() as session:
-        standing = _still_standing(list_promotions(session, task))
+        stands = standing(list_promotions(session, task))
         newest, challenger = find_champion(session, task), find_challenger(session, task)
         before = _served_before(list_promotions(session, task), newest)
         wanted = {
-            CHAMPION: newest.run_id if newest and standing else None,
+            CHAMPION: newest.run_id if newest and stands else None,
             PREVIOUS: before.run_id if before else None,
             CHALLENGER: challenger.run_id if challenger else None,
         }
@@ -338,13 +352,21 @@ def _served_before(newest_first: Sequence[Promotion], champion: Promotion | None
     return next((row for row in newest_first if row.run_id != champion.run_id), None)
 
 
-def rollback(store: Store, registry: Registry, task: str, *, actor_id: int | None, reason: str) -> Promotion:
+def rollback(
+    store: Store,
+    registry: Registry,
+    task: str,
+    *,
+    actor_id: int | None,
+    reason: str,
+    instead_of: int | None = None,
+) -> Promotion:
     """Put the version in charge that served before the present one; a second call goes one further back.
 
-    Raises ModelNotFoundError where nothing served before.
+    Raises ModelNotFoundError where nothing served before, ChampionChangedError as `promote` does.
     """
     with store.reading() as session:
-        served = _still_standing(list_promotions(session, task))
+        served = standing(list_promotions(session, task))
     if len(served) < 2:
         raise ModelNotFoundError(f"{task}: no model served before the present one")
     leaving, wanted = served[-1], served[-2]
@@ -352,18 +374,9 @@ def rollback(store: Store, registry: Registry, task: str, *, actor_id: int | Non
     if version is None:
         raise ModelNotFoundError(f"{task}: {wanted.model_version} is not in MLflow any more")
     gate = {"rollback_of": leaving.model_version}
-    return promote(store, registry, task, version, actor_id=actor_id, reason=reason, gate=gate)
-
-
-def _still_standing(newest_first: Sequence[Promotion]) -> list[Promotion]:
-    """Return promotions oldest first without those that were rolled back, and without the rollbacks."""
-    standing: list[Promotion] = []
-    for row in reversed(newest_first):
-        if row.gate is not None and "rollback_of" in row.gate:
-            standing.pop()
-        else:
-            standing.append(row)
-    return standing
+    return promote(
+        store, registry, task, version, actor_id=actor_id, reason=reason, gate=gate, instead_of=instead_of
+    )
 
 
 def _move_aliases(registry: Registry, chosen: Version, before: Promotion | None) -> None:

@@ -73,6 +73,7 @@ class TrainingReport:
                 "features": len(self.bundle.features),
                 "columns": len(self.bundle.encoder.columns),
                 "feature_set": self.bundle.feature_set_fingerprint,
+                "feature_names": list(self.bundle.features),
             },
             "selection": self.choice.to_json(),
             "calibration": self.bundle.calibration.to_json() | {"method": self.bundle.calibration.method},

@@ -22,8 +22,14 @@ LINE_EVERY_SECONDS = 5.0
 
 
 @contextmanager
-def stage(title: str) -> Iterator[Update]:
-    """Show that something is going on, and how long it took; a line that moves, or lines in a log."""
+def stage(title: str, told: Update | None = None) -> Iterator[Update]:
+    """Show that something is going on, and how long it took; a line that moves, or lines in a log.
+
+    With `told` it is told that instead, and nothing is shown here.
+    """
+    if told is not None:
+        yield told
+        return
     began = time.perf_counter()
     console = Console(stderr=True, highlight=False)
     with _moving(console, title) if console.is_terminal else _lines(console, title) as update:

@@ -13,16 +13,20 @@ from crm_core.webhooks import EVENT, WEBHOOK, WebhookEndpoint
 from serving.alert_mail import AlertMailer
 from serving.alerting import ALERT_MAIL
 from serving.connectors.scheduled import EXCHANGE, Exchanging
+from serving.forecast_making import FORECAST, ForecastMaker
+from serving.importing import IMPORT, Importing
 from serving.jobs import Handler, JobRunner, Schedule, name_of_process
 from serving.logs import get_log
 from serving.looping import Loop
 from serving.mail import MAIL, Mailer, mail_is_on
+from serving.model_work import MODEL, ModelWorker
+from serving.model_work import SCHEDULE as MODEL_SCHEDULE
 from serving.payloads import Part
 from serving.settings import Settings
 from serving.webhooks import SCHEDULE, Deliverer, spread
 
-SLOW = frozenset({WEBHOOK, EXCHANGE})
-"""Kinds that wait for others for long: one thread leaves them alone, so that not all can be held up."""
+SLOW = frozenset({WEBHOOK, EXCHANGE, FORECAST, IMPORT, MODEL})
+"""Kinds that take long, or wait for others: one thread leaves them alone, so that not all can be held up."""
 
 FORGOTTEN = frozenset({MAIL, EVENT})
 """Kinds of which only it is kept that they were done."""
@@ -36,12 +40,15 @@ def handlers(settings: Settings) -> dict[str, Handler]:
         EVENT: spread,
         ALERT_MAIL: AlertMailer(settings),
         EXCHANGE: Exchanging(settings),
+        MODEL: ModelWorker(settings),
+        FORECAST: ForecastMaker(settings),
+        IMPORT: Importing(settings),
     }
 
 
 _log = get_log("serving.jobs")
 
-SCHEDULES: Mapping[str, Schedule] = {WEBHOOK: SCHEDULE}
+SCHEDULES: Mapping[str, Schedule] = {WEBHOOK: SCHEDULE, MODEL: MODEL_SCHEDULE}
 """When the kinds that have a schedule of their own are tried again."""
 
 

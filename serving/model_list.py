@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from crm_core.errors import ModelNotFoundError
 from crm_core.feedback import count_verdicts
-from crm_core.promotions import Challenger, find_challenger, find_champion, list_promotions
+from crm_core.promotions import Challenger, Promotion, find_challenger, find_champion, list_promotions
 from crm_core.store import Store
 from serving.champions import RECORD_TYPE_OF, Champions, Trouble
 from serving.home import Home
@@ -77,32 +77,39 @@ def list_task_versions(
 
     They are those that were trained here, served, or were to serve; with `registry`, all that MLflow has.
     """
-    names = set(_known_names(home, store, task))
-    if registry:
-        names |= {each["version"] for each in list_versions(home, [task])}
+    states = _states(store, task)
+    more = {each["version"] for each in list_versions(home, [task])} if registry else ()
+    numbered, following = number_versions(home, task, {*states, *more}, limit=limit, before=before)
+    return [_line(home, number, name, states) for number, name in numbered], following
+
+
+def number_versions(
+    home: Home, task: str, named: Iterable[str], *, limit: int, before: int | None
+) -> tuple[list[tuple[int, str]], int | None]:
+    """Return (number, name) of versions with a report here and of those named, newest first.
+
+    With them comes the number to go on from; None on the last page.
+    """
+    kept = (path.name.removesuffix(".report.json") for path in home.models.glob(f"{task}-*.report.json"))
+    names = {name for name in (*kept, *named) if _is_of(name, task)}
     numbered = sorted(((_number(name), name) for name in names), reverse=True)
     if before is not None:
         numbered = [each for each in numbered if each[0] < before]
-    states = _states(store, task)
-    shown = [_line(home, number, name, states) for number, name in numbered[:limit]]
-    return shown, shown[-1].number if len(numbered) > limit else None
-
-
-def _known_names(home: Home, store: Store, task: str) -> Iterator[str]:
-    for path in home.models.glob(f"{task}-*.report.json"):
-        name = path.name.removesuffix(".report.json")
-        if _is_of(name, task):
-            yield name
-    yield from (name for name in _states(store, task) if _is_of(name, task))
+    shown = numbered[:limit]
+    return shown, shown[-1][0] if len(numbered) > limit else None
 
 
 def _states(store: Store, task: str) -> Mapping[str, str]:
-    """Return what became of each version that serves, served, or was to serve, in a word."""
     with store.reading() as session:
-        served = [row.model_version for row in list_promotions(session, task)]
-        query = select(Challenger.model_version).where(Challenger.task == task)
-        states = dict.fromkeys(session.scalars(query), "named")
-        challenger = find_challenger(session, task)
+        return states_of(session, task, list_promotions(session, task))
+
+
+def states_of(session: Session, task: str, promotions: Sequence[Promotion]) -> Mapping[str, str]:
+    """Return what became of each version that serves, served, or was to serve, in a word."""
+    served = [row.model_version for row in promotions]
+    query = select(Challenger.model_version).where(Challenger.task == task)
+    states = dict.fromkeys(session.scalars(query), "named")
+    challenger = find_challenger(session, task)
     if challenger is not None:
         states[challenger.model_version] = "challenger"
     states |= dict.fromkeys(served, "served")

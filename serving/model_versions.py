@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from crm_core.access import check_may_promote
 from crm_core.errors import GateNotPassedError, ModelNotFoundError
+from crm_core.operations import Done, Operation, Origin, Via, write_operations
 from crm_core.promotions import Promotion, find_served, list_promotions
 from crm_core.records import User
 from crm_core.store import Store
@@ -93,11 +94,21 @@ def show_version(found: Mapping[str, Any]) -> None:
 
 
 def promote_version(
-    home: Home, store: Store, user: User, name: str, reason: str, *, overrule: bool = False
+    home: Home,
+    store: Store,
+    user: User,
+    name: str,
+    reason: str,
+    *,
+    overrule: bool = False,
+    instead_of: int | None = None,
+    origin: Origin | None = None,
 ) -> dict[str, Any]:
     """Put a version in charge of its task, if the gate lets it pass or `user` overrules it by name.
 
-    Raises GateNotPassedError, saying why, for one that does not pass.
+    `instead_of` is the promotion in force when it was decided (0: none), `origin` which way `user` came.
+    Raises GateNotPassedError, saying why, for one that does not pass, and ChampionChangedError where another
+    model was put in charge meanwhile.
     """
     from models.comparing import gate_of
     from models.registry import promote
@@ -109,19 +120,50 @@ def promote_version(
     if not gate["passed"] and not overrule:
         raise GateNotPassedError(version.name, gate["reason"])
     gate |= {"overruled": not gate["passed"]}
-    row = promote(store, registry, version.task, version, actor_id=user.id, reason=reason, gate=gate)
+    row = promote(
+        store,
+        registry,
+        version.task,
+        version,
+        actor_id=user.id,
+        reason=reason,
+        gate=gate,
+        instead_of=instead_of,
+    )
+    _write_down(store, Done.MODEL_PROMOTED, row, origin or _at_the_console(user))
     _keep_report(home, store, row.model_version)
     return {"task": row.task, "version": row.model_version, "reason": row.reason, "gate": gate}
 
 
-def roll_back(home: Home, store: Store, user: User, task: str, reason: str) -> dict[str, Any]:
-    """Put the version that served before in charge again."""
+def roll_back(
+    home: Home,
+    store: Store,
+    user: User,
+    task: str,
+    reason: str,
+    *,
+    instead_of: int | None = None,
+    origin: Origin | None = None,
+) -> dict[str, Any]:
+    """Put the version that served before in charge again; the rest is as for `promote_version`."""
     from models.registry import rollback
 
     check_may_promote(user)
-    row = rollback(store, open_registry(home), task, actor_id=user.id, reason=reason)
+    row = rollback(store, open_registry(home), task, actor_id=user.id, reason=reason, instead_of=instead_of)
+    _write_down(store, Done.MODEL_ROLLED_BACK, row, origin or _at_the_console(user))
     _keep_report(home, store, row.model_version)
     return {"task": row.task, "version": row.model_version, "reason": row.reason}
+
+
+def _at_the_console(user: User) -> Origin:
+    return Origin(via=Via.COMMAND, user_id=user.id)
+
+
+def _write_down(store: Store, done: Done, row: Promotion, origin: Origin) -> None:
+    """Note in the operation log who put which promotion in force; why stands in the promotion."""
+    with store.transaction() as transaction:
+        note = Operation(at=transaction.now, done=done, origin=origin, record_type="promotion", ids=(row.id,))
+        write_operations(transaction.session, [note])
 
 
 def read_history(store: Store, task: str, at: datetime | None = None) -> dict[str, Any]:

@@ -81,6 +81,7 @@ KINDS: dict[type[errors.CRMError], Kind] = {
     errors.ModelNotFoundError: _kind(404, "model-not-found", "There is no such model"),
     errors.NoChampionError: _kind(409, "no-champion", "No model has been promoted for the task"),
     errors.GateNotPassedError: _kind(409, "gate-not-passed", "The model is not better, or nothing tells yet"),
+    errors.ChampionChangedError: _kind(409, "champion-changed", "Another model was put in charge meanwhile"),
     errors.DamagedModelError: _kind(503, "damaged-model", "The model's file is damaged"),
 }
 """What each error of the program means over HTTP; a test proves that none is missing."""

@@ -29,9 +29,38 @@ def read_backtest(home: Home, task: str) -> dict[str, Any] | None:
     return _read(home, f"{task}.backtest.json")
 
 
+MOST_WATCHES = 200
+"""Past reports on the champions of a task of which the figures are kept."""
+
+
 def save_watch(home: Home, task: str, report: dict[str, Any]) -> None:
-    """Keep the newest report on the champion of a task."""
+    """Keep the newest report on the champion of a task, and the figures of those before."""
     _save(home, f"{task}.watch.json", report)
+    kept = read_watches(home, task)
+    figures = {each["kind"]: {"state": each["state"], "value": each["value"]} for each in report["findings"]}
+    newest = {name: report[name] for name in ("asked_at", "model_version", "state")} | {"findings": figures}
+    kept = [each for each in kept if each["asked_at"] != report["asked_at"]]
+    _save(home, f"{task}.watches.json", {"watches": [*kept, newest][-MOST_WATCHES:]})
+
+
+def read_watches(home: Home, task: str) -> list[dict[str, Any]]:
+    """Return the figures of the reports on a task's champions, the oldest first."""
+    found: list[dict[str, Any]] = (_read(home, f"{task}.watches.json") or {}).get("watches", [])
+    return found
+
+
+def save_comparison(home: Home, report: dict[str, Any]) -> None:
+    """Keep how two versions differ."""
+    _save(home, _comparison(report["first"], report["second"]), report)
+
+
+def read_comparison(home: Home, first: str, second: str) -> dict[str, Any] | None:
+    """Return how two versions differ, as found last; None where nobody asked, or the file is damaged."""
+    return _read(home, _comparison(first, second))
+
+
+def _comparison(first: str, second: str) -> str:
+    return f"{first}.{second}.comparison.json"
 
 
 def read_watch(home: Home, task: str) -> dict[str, Any] | None:

@@ -44,13 +44,14 @@ def train_task(
     as_of: datetime | None = None,
     overrule: Sequence[str] = (),
     by: str | None = None,
+    told: Update | None = None,
 ) -> dict[str, Any]:
     """Train, judge and register a model of a task; return the report. `by` lets fields past the guard."""
     from models.simulation import load_truth
     from models.training import train
 
     _check_past(store, as_of)
-    with stage(f"training {task}") as update:
+    with stage(f"training {task}", told) as update:
         trained = train(
             store,
             task_of(home, task),
@@ -295,19 +296,25 @@ def _cell(estimate: Mapping[str, float | None] | None) -> str:
 
 
 def backtest_task(
-    home: Home, store: Store, task: str, *, models: int | None = None, every_days: int | None = None
+    home: Home,
+    store: Store,
+    task: str,
+    *,
+    models: int | None = None,
+    every_days: int | None = None,
+    told: Update | None = None,
 ) -> dict[str, Any]:
     """Replay a task at past cut-offs; keep and return the report."""
     from models.backtest import MOST_CUTOFFS, backtest
     from models.tasks import get_task
 
-    with stage(f"replaying {task}") as update:
+    with stage(f"replaying {task}", told) as update:
         report = backtest(
             store, get_task(task), cutoffs=models or MOST_CUTOFFS, step_days=every_days, progress=update
         )
-    told: dict[str, Any] = report.to_json()
-    save_backtest(home, task, told)
-    return told
+    found: dict[str, Any] = report.to_json() | {"asked_at": store.clock.now().isoformat()}
+    save_backtest(home, task, found)
+    return found
 
 
 def show_backtest(report: Mapping[str, Any]) -> None:

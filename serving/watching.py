@@ -11,7 +11,7 @@ import click
 from crm_core.errors import DamagedModelError, FeatureSetMismatchError, ModelNotFoundError, NoChampionError
 from crm_core.store import Store
 from models.shown_horizon import shown_horizon
-from serving.console import stage, table
+from serving.console import Update, stage, table
 from serving.home import Home
 from serving.modelling import load_bundle_of, open_registry
 from serving.reports import read_report, save_watch
@@ -36,16 +36,39 @@ ADVICE = {
 }
 
 
-def watch_task(home: Home, store: Store, task: str) -> dict[str, Any]:
-    """Watch the champion of a task; keep the report where the page of models finds it, and return it."""
+def watch_task(home: Home, store: Store, task: str, told: Update | None = None) -> dict[str, Any]:
+    """Watch the champion of a task; keep the report where the page of models finds it, and return it.
+
+    With it is kept what was said week by week, and how a challenger does beside the champion.
+    """
+    from models.score_weeks import scores_by_week
     from models.watching import reasons_to_train, watch
 
-    with stage(f"watching {task}"):
+    with stage(f"watching {task}", told) as update:
+        update("comparing with what has come", None, None)
         bundle = load_bundle_of(home, store, task)
         found = watch(store, bundle, promise=_promise_of(home, bundle.version))
-    report = found.to_json() | {"reasons_to_train": list(reasons_to_train(found))}
+        update("reading past scores", None, None)
+        weeks = scores_by_week(store, task)
+        beside = _shadow(store, task)
+    report = found.to_json() | {
+        "reasons_to_train": list(reasons_to_train(found)),
+        "scores": [week.to_json() for week in weeks],
+        "shadow": beside,
+    }
     save_watch(home, task, report)
     return report
+
+
+def _shadow(store: Store, task: str) -> dict[str, Any] | None:
+    """Return how the challenger does beside the champion; None without one, or before both were asked."""
+    from models.shadowing import compare_shadows
+
+    try:
+        found = compare_shadows(store, task)
+    except ModelNotFoundError:
+        return None
+    return found.to_json() if found.questions else None
 
 
 def train_if_needed(home: Home, store: Store, task: str) -> dict[str, Any]:

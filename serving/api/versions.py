@@ -13,6 +13,7 @@ from crm_core.access import check_may_promote
 from crm_core.changes import Source
 from crm_core.tokens import Scope
 from serving.api.blueprint import answer, caller, documented, new_blueprint, requires
+from serving.journal import origin_of_request
 from serving.model_list import check_of_task, list_task_versions, list_tasks, read_card
 from serving.model_versions import promote_version, read_history, read_shadow, roll_back
 from serving.payloads import Asked, Given, Past, Taken, Utc
@@ -264,7 +265,15 @@ def promote_model(path: TaskPath, body: Promote) -> Response:
     check_of_task(body.version, path.task)
     running = service()
     home = running.settings.home_folder
-    done = promote_version(home, running.store, caller(), body.version, body.reason, overrule=body.overrule)
+    done = promote_version(
+        home,
+        running.store,
+        caller(),
+        body.version,
+        body.reason,
+        overrule=body.overrule,
+        origin=origin_of_request(caller()),
+    )
     return _put_in_charge(done)
 
 
@@ -277,7 +286,9 @@ def roll_model_back(path: TaskPath, body: RollBack) -> Response:
     """Put the version that served before in charge again; asked again, one further back."""
     check_may_promote(caller())
     running = service()
-    done = roll_back(running.settings.home_folder, running.store, caller(), path.task, body.reason)
+    origin = origin_of_request(caller())
+    home = running.settings.home_folder
+    done = roll_back(home, running.store, caller(), path.task, body.reason, origin=origin)
     return _put_in_charge(done)
 
 

@@ -57,7 +57,7 @@ from serving.web.places import (
     type_word,
 )
 from serving.web.record_parts import About, asked_of, may_talk, read_about
-from serving.web.typed_activity import LOGGED_KINDS, read_activity
+from serving.web.typed_activity import PLANNED_TOO, read_activity
 
 ROWS = 25
 OFFERED = 12
@@ -193,7 +193,7 @@ def _show(
     page = render_template(
         "plain_record.html",
         about=read_about(reader, kind, record, **asked_of(request.args)),
-        kinds=LOGGED_KINDS,
+        kinds=PLANNED_TOO,
         log_path=f"/records/{record_type}/{record_id}/activities",
         refused=refused,
         values=request.form,

@@ -14,7 +14,7 @@ from crm_core.changes import Source
 from crm_core.clock import micros
 from crm_core.errors import InvalidValueError
 from crm_core.pipelines import open_stages
-from crm_core.records import Lead
+from crm_core.records import Activity, Lead
 from serving.activity_log import log_on
 from serving.alerts import ToldAlert, tell_alerts
 from serving.editing import kind_of
@@ -25,10 +25,12 @@ from serving.web.beside_score import read_beside
 from serving.web.language import gettext
 from serving.web.record_parts import asked_of, read_about
 from serving.web.records import ROWS, Kind, Scored, read_sheet, read_shelf
-from serving.web.typed_activity import LOGGED_KINDS, read_activity
+from serving.web.typed_activity import LOGGED_KINDS, PLANNED_TOO, read_activity
 
 TIMELINE = "_timeline.html"
 View = Callable[..., ResponseReturnValue]
+
+__all__ = ["LOGGED_KINDS", "activity_of_form", "add_views"]
 
 
 def add_views(pages: Blueprint, kind: Kind) -> None:
@@ -102,7 +104,7 @@ def _render(template: str, kind: Kind, record_id: int, **more: object) -> Respon
         if whole
         else None,
         beside=read_beside(reader, sheet.record),
-        kinds=LOGGED_KINDS,
+        kinds=PLANNED_TOO,
         log_path=url_for(f"{kind.collection}_pages.log", record_id=record_id),
         stages=open_stages(),
         alerts=_alerts(reader, record) if whole else (),
@@ -153,3 +155,8 @@ def _opt_out(kind: Kind, record_id: int) -> ResponseReturnValue:
         else gettext("Noted: may be scored again. A score follows in a moment.")
     )
     return redirect(url_for(f"{kind.collection}_pages.show", record_id=record_id))
+
+
+def activity_of_form() -> Activity:
+    """Return the activity that the form of the request describes."""
+    return read_activity(request.form)

@@ -39,7 +39,7 @@ def points(value: float) -> str:
     return cast("str", flask_babel.format_decimal(size, "#,##0" if size >= 1 else "0.0"))
 
 
-def number(value: float | None, digits: int | None = None) -> str:
+def number(value: float | Decimal | None, digits: int | None = None) -> str:
     """Return a number."""
     if value is None:
         return NOTHING
@@ -164,6 +164,24 @@ def fact_word(named: str) -> str:
     return word("compared", named) if record_type == "account" else word("field", field)
 
 
+def plain(value: object) -> str:  # noqa: PLR0911  one return a type
+    """Return a value of any field as people read it."""
+    match value:
+        case None:
+            return "–"  # noqa: RUF001  a dash, as one sets it
+        case bool():
+            return _flag(value)
+        case datetime():
+            return moment(value)
+        case date():
+            return day(value)
+        case Decimal() | float() | int():
+            return number(value)
+        case list():
+            return ", ".join(map(str, value))
+    return str(value)
+
+
 FILTERS: dict[str, Callable[..., Any]] = {
     "percent": percent,
     "points": points,
@@ -183,5 +201,6 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "form": form,
     "fact_word": fact_word,
     "model": model,
+    "plain": plain,
 }
 """By the names that templates know them by."""

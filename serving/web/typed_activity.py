@@ -10,8 +10,11 @@ from crm_core.errors import InvalidValueError
 from crm_core.records import Activity
 from serving.web.language import choose_time_zone
 
-LOGGED_KINDS = ("call", "mail", "meeting", "visit", "note", "task")
-"""What may be logged; a task is a next step."""
+LOGGED_KINDS = ("call", "mail", "meeting", "visit", "note")
+"""What may be logged as done."""
+
+PLANNED_TOO = (*LOGGED_KINDS, "task")
+"""The same, and a next step."""
 
 
 def read_activity(form: Mapping[str, str]) -> Activity:

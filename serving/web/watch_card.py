@@ -40,8 +40,11 @@ class Watch:
     """The newest report on a champion."""
 
     asked_at: datetime
+    state: str
     new_outcomes: int
     findings: Sequence[WatchLine]
+    shadow: Mapping[str, Any] | None
+    report: Mapping[str, Any]
 
 
 def read_watch_card(home: Home, task: str, model_version: str) -> Watch | None:
@@ -51,8 +54,11 @@ def read_watch_card(home: Home, task: str, model_version: str) -> Watch | None:
         return None
     return Watch(
         asked_at=datetime.fromisoformat(report["asked_at"]),
+        state=report["state"],
         new_outcomes=report["new_outcomes"],
         findings=[_line(task, finding) for finding in report["findings"]],
+        shadow=report.get("shadow"),
+        report=report,
     )
 
 
@@ -101,13 +107,13 @@ def _shift(shift: Mapping[str, Any]) -> str:
     return _(
         "%(feature)s, %(bin)s: from %(before)s to %(after)s of the records",
         feature=word("feature_group", shift["feature"]),
-        bin=_bin(shift["bins"][place]),
+        bin=bin_name(shift["bins"][place]),
         before=percent(shift["before"][place]),
         after=percent(shift["after"][place]),
     )
 
 
-def _bin(name: str) -> str:
+def bin_name(name: str) -> str:
     """Return a bin of a feature as both languages read it."""
     if name in _LEVELS:
         return word("level", _LEVELS[name])

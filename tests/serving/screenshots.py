@@ -19,6 +19,7 @@ from playwright.sync_api import Browser, sync_playwright
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from crm_core.promotions import Promotion
 from crm_core.records import Account, Contact, Contract, Deal, Lead, Role, User
 from crm_core.store import Store
 from serving.app import create_app
@@ -45,7 +46,7 @@ def people(session: Session) -> dict[str, User]:
     busiest = select(Lead.owner_id).where(Lead.status == "open", Lead.probability.is_not(None))
     rep = session.scalars(select(User).where(User.role == Role.REP, User.id.in_(busiest)).limit(1)).one()
     found = {"rep": rep}
-    for role in (Role.MANAGER, Role.ANALYST):
+    for role in (Role.MANAGER, Role.ANALYST, Role.ADMIN):
         found[role] = session.scalars(select(User).where(User.role == role).limit(1)).one()
     return found
 
@@ -63,9 +64,17 @@ def pages_of(session: Session, cast: dict[str, User]) -> dict[str, tuple[str, st
     account = best(Account, Account.owner_id == mine)
     contact = session.scalars(select(Contact.id).where(Contact.owner_id == mine).limit(1)).first() or 1
     contract = session.scalars(select(Contract.id).where(Contract.deleted_at.is_(None)).limit(1)).one()
+    newest = {
+        each.task: each.model_version for each in session.scalars(select(Promotion).order_by(Promotion.id))
+    }
     word = str(session.get_one(Lead, lead).company or session.get_one(Lead, lead).name)[:4]
     return {
         "login": ("nobody", "/login"),
+        "today": ("rep", "/today"),
+        "today-team": ("manager", "/today"),
+        "today-opened": ("rep", f"/today/deals/{deal}"),
+        "board": ("rep", "/deals/board"),
+        "board-team": ("manager", "/deals/board"),
         "leads": ("rep", "/leads"),
         "leads-none-fit": ("rep", "/leads?q=nothing+like+this"),
         "leads-new": ("rep", "/leads/new"),
@@ -85,13 +94,30 @@ def pages_of(session: Session, cast: dict[str, User]) -> dict[str, tuple[str, st
         "alerts": ("manager", "/alerts?state=running"),
         "alerts-rep": ("rep", "/alerts"),
         "alerts-none-fit": ("manager", "/alerts?kind=churn_jump"),
+        "funnel": ("analyst", "/funnel"),
+        "funnel-owners": ("manager", "/funnel?by=owner"),
+        "funnel-leads": ("manager", "/funnel/leads?step=won"),
+        "alerts-past": ("manager", "/alerts/past"),
         "search": ("manager", "/search?q=" + quote(word)),
         "search-nothing": ("rep", "/search?q=nothing+like+this"),
         "duplicates": ("manager", "/duplicates?type=lead"),
         "duplicates-customers": ("analyst", "/duplicates?type=account"),
         "forecast": ("manager", "/forecast"),
         "models": ("analyst", "/models"),
+        "model": ("analyst", "/models/churn?missed=500&contact=60&capacity=30&cut=15"),
+        "model-compare": ("analyst", "/models/churn/compare"),
+        "model-card": ("analyst", "/models/churn/card"),
+        "model-promote": ("analyst", f"/models/churn/promote?version={newest['churn']}"),
+        "model-features": ("analyst", f"/models/win_probability/features?entity={deal}"),
         "account": ("rep", "/account"),
+        "admin-people": ("admin", "/admin/people"),
+        "admin-person": ("admin", f"/admin/people/{mine}"),
+        "admin-teams": ("admin", "/admin/teams"),
+        "admin-rights": ("admin", "/admin/rights"),
+        "admin-fields": ("admin", "/admin/fields"),
+        "admin-keys": ("admin", "/admin/keys"),
+        "admin-webhooks": ("admin", "/admin/webhooks"),
+        "admin-log": ("admin", "/admin/log"),
         "api": ("analyst", "/api/docs"),
         "missing": ("rep", "/leads/999999999"),
         "forbidden": ("rep", "/models"),

@@ -122,12 +122,12 @@ def wait_until_models_are_warm(api: Http) -> None:
 
 def the_models_page_compares_with_the_truth(address: str, logins: list[dict[str, str]]) -> None:
     browser = log_in(address, logins[2])
-    page = browser.get("/models").text
+    page = browser.get("/models/lead_scoring").text
     assert "True probabilities (simulated)" in page
     assert "Rate of the source" in page
     assert "Learned from" in page
-    browser.submit("/language", csrf_token=csrf_of(page), language="zh", next="/models")
-    page = browser.get("/models").text
+    browser.submit("/language", csrf_token=csrf_of(page), language="zh", next="/models/lead_scoring")
+    page = browser.get("/models/lead_scoring").text
     assert "真实概率" in page
     assert "95% 置信区间" in page
 

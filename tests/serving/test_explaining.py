@@ -311,8 +311,8 @@ def test_what_was_seen_in_the_shadow_is_in_no_answer_about_the_lead(office: Offi
 
 def test_the_page_of_models_tells_what_the_gate_found(office: Office) -> None:
     client = logged_in(office.client.application, office.cast["Dana"])
-    shown = client.get("/models").get_data(as_text=True)
+    shown = client.get("/models/lead_scoring").get_data(as_text=True)
     assert "against lead_scoring-0, on 1,200 questions" in shown
     assert "log loss lower by 0.0123 (0.0040 to 0.0200)" in shown
     chinese = logged_in(office.client.application, office.cast["Adam"], language="zh")
-    assert "上线检验" in chinese.get("/models").get_data(as_text=True)
+    assert "上线检验" in chinese.get("/models/lead_scoring").get_data(as_text=True)

@@ -137,14 +137,14 @@ def test_the_page_of_models_tells_counts_money_segments_and_mondays(
     model = promote("win_probability")
     save_report(settings.home_folder, model.model_version, {"judged": judged(), "estimator": "logistic"})
     save_backtest(settings.home_folder, "win_probability", replayed())
-    page = logged_in(app, cast["Dana"], language).get("/models").get_data(as_text=True)
+    page = logged_in(app, cast["Dana"], language).get("/models/win_probability").get_data(as_text=True)
     for each in told:
         assert each in page
     outcomes = judged()["horizons"][0]["outcomes"]
     assert f"{outcomes}" in page
     monday = replayed()["mondays"][0]
     assert f"{monday['asked']}" in page
-    assert page.count("<details") == 6
+    assert page.count('<details class="more"') == 6
 
 
 def test_a_report_from_before_these_figures_is_shown_without_them(
@@ -156,7 +156,7 @@ def test_a_report_from_before_these_figures_is_shown_without_them(
         for name in ("called", "parts", "money"):
             del horizon[name]
     save_report(settings.home_folder, model.model_version, {"judged": old, "estimator": "logistic"})
-    page = logged_in(app, cast["Dana"]).get("/models").get_data(as_text=True)
+    page = logged_in(app, cast["Dana"]).get("/models/win_probability").get_data(as_text=True)
     assert "How good it was" in page
     assert "Give or take" not in page
 
@@ -177,7 +177,7 @@ def test_pages_go_on_without_a_report_that_is_damaged(
     folder.mkdir(parents=True, exist_ok=True)
     for name in (f"{model.model_version}.report.json", "win_probability.watch.json"):
         (folder / name).write_text('{"model_version": ', encoding="utf-8")
-    page = logged_in(app, cast["Dana"]).get("/models")
+    page = logged_in(app, cast["Dana"]).get("/models/win_probability")
     assert page.status_code == 200
     assert "Nobody has asked yet" in page.text
 

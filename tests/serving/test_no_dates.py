@@ -66,7 +66,8 @@ def test_the_card_of_a_model_without_dates_says_how_it_was_judged(
 ) -> None:
     promote("win_probability")
     save_report(settings.home_folder, "win_probability-1", {"judged": judged(), "no_time_order": True})
-    page = logged_in(app, cast["Dana"]).get("/models", headers={"Accept-Language": language}).text
+    client = logged_in(app, cast["Dana"])
+    page = client.get("/models/win_probability", headers={"Accept-Language": language}).text
     assert CARD[language] in page
     assert "36500" not in page
     assert "36,500" not in page

@@ -1,4 +1,4 @@
-"""The page of a record in a real browser: a fact changed against somebody else, a mention, a file, a draft."""
+"""The page of a record in a browser: a fact changed against somebody else, a mention, a file, a draft."""
 
 from __future__ import annotations
 
