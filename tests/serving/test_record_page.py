@@ -409,11 +409,12 @@ PDF = b"%PDF-1.7 something"
 
 def put(client: FlaskClient, deal: int, content: bytes, name: str) -> Any:
     """Send a file as a browser does; by hand, because the client of the tests leaves large ones open."""
-    fields = {"csrf_token": token_of(client, f"/deals/{deal}"), 'file"; filename="' + name: content}
+    fields = {
+        "csrf_token": token_of(client, f"/deals/{deal}").encode(),
+        'file"; filename="' + name: content,
+    }
     body = b"".join(
-        f'--limit\r\nContent-Disposition: form-data; name="{field}"\r\n\r\n'.encode()
-        + (value if isinstance(value, bytes) else value.encode())
-        + b"\r\n"
+        f'--limit\r\nContent-Disposition: form-data; name="{field}"\r\n\r\n'.encode() + value + b"\r\n"
         for field, value in fields.items()
     )
     return client.post(
