@@ -42,6 +42,7 @@ BUSY: Final = frozenset(
         "kept_answers",
         "leads",
         "lines",
+        "notifications",
     }
     | {"operations", "orders", "payments", "predictions", "quotes", "rescoring_lots", "rescoring_sweeps"}
     | {"rescoring_work", "rescoring_workers", "search_fresh", "search_postings", "search_segments"}

@@ -20,10 +20,12 @@ from serving.web import (
     account,
     admin,
     alerts,
+    any_record,
     board,
     customers,
     deals,
     entry,
+    file_views,
     finding,
     forecast,
     funnel,
@@ -59,7 +61,7 @@ OPEN_ENDPOINTS = frozenset(
 
 _PARTS = (
     *(home, entry, account, today, leads, deals, board, customers, alerts, forecast, funnel, team, finding),
-    *(models_page, imports, lists, list_work, admin),
+    *(models_page, imports, lists, list_work, admin, any_record, file_views),
 )
 """The modules that have pages."""
 
@@ -75,6 +77,7 @@ def register(app: OpenAPI) -> None:
     )
     _add_login(app)
     app.before_request(imports.allow_upload)  # before anything reads the form
+    app.before_request(file_views.make_room)
     protection = CSRFProtect(app)
     for blueprint in app.blueprints.values():
         if isinstance(blueprint, APIBlueprint):
