@@ -17,6 +17,7 @@ from crm_core.fields import FieldKind
 from crm_core.records import Account, Deal, Lead
 from features.choices import choices_of, read_as
 from serving.service import service
+from serving.web.gate_words import gate_reason
 from serving.web.language import choose_language, gettext
 from serving.web.records import Sheet
 from serving.web.words import word
@@ -246,6 +247,7 @@ def model(reference: dict[str, Any], spec: dict[str, Any]) -> dict[str, Any]:
 FILTERS: dict[str, Callable[..., Any]] = {
     "percent": percent,
     "points": points,
+    "gate_reason": gate_reason,
     "number": number,
     "money": money,
     "whole": lambda value: Decimal(round(value)),
