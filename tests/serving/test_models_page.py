@@ -17,7 +17,7 @@ from flask.testing import FlaskClient
 from sqlalchemy import event
 
 from crm_core.access import FieldRight
-from crm_core.clock import micros
+from crm_core.clock import FixedClock, micros
 from crm_core.errors import ChampionChangedError, NotEnoughDataError
 from crm_core.jobs import JobState
 from crm_core.operations import OperationRow
@@ -504,7 +504,7 @@ def test_of_two_jobs_that_were_decided_on_the_same_page_one_wins(office: Office)
         before, serving = champion.id, champion.model_version
     other = second if serving == first else first
     wanted = registry.get_version_by_name(other)
-    given = {"actor_id": office.cast["Adam"].id, "reason": "at once", "instead_of": before}
+    given: dict[str, Any] = {"actor_id": office.cast["Adam"].id, "reason": "at once", "instead_of": before}
     promote(office.store, registry, TASK, wanted, **given)
     with pytest.raises(ChampionChangedError, match="Adam"):
         promote(office.store, registry, TASK, wanted, **given)
@@ -529,12 +529,12 @@ def test_two_versions_are_compared_as_a_job(office: Office) -> None:
 
 
 def test_the_explorer_tells_values_rows_and_what_came_too_late(
-    bench: FlaskClient, store: Store, cast: Cast
+    bench: FlaskClient, store: Store, cast: Cast, clock: FixedClock
 ) -> None:
     with store.transaction() as transaction:
         lead = make_lead(transaction, owner_id=cast["Ana"].id, company="Aster")
         asked_at = transaction.now
-    store.clock.advance(timedelta(hours=2))  # type: ignore[attr-defined]  the fixed clock of tests
+    clock.advance(timedelta(hours=2))
     with store.transaction() as transaction:
         make_activity(transaction, lead_id=lead.id, kind="call", occurred_at=asked_at)
     as_of = store.clock.now().isoformat().replace("+00:00", "Z")
