@@ -641,6 +641,12 @@ def check_may_see_operations(user: User) -> None:
         raise _denied(user, "see who came in and who read what")
 
 
+def check_may_administer(user: User) -> None:
+    """Raise AccessDeniedError for a role that may not look after people, teams and rights."""
+    if user.role != Role.ADMIN:
+        raise _denied(user, "look after people, teams and rights")
+
+
 def check_may_merge_by_rule(user: User) -> None:
     """Raise AccessDeniedError for a role that may not merge records of everybody at once."""
     if user.role != Role.ADMIN:

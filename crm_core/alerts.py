@@ -11,6 +11,7 @@ alerts; who may change the record, and who was told of the alert, may act on it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from enum import StrEnum
@@ -369,6 +370,31 @@ def may_act(reader: Reader, alert: Alert) -> bool:
     model = ALERTED_TYPES[alert.record_type]
     query = select(model.id).where(model.id == alert.record_id, reader.writable(model))
     return reader.session.scalar(query) is not None
+
+
+def which_may_be_acted_on(reader: Reader, alerts: Sequence[Alert]) -> set[int]:
+    """Return the ids of those alerts, all seen by the reader, that `may_act` allows; in one query."""
+    if not alerts:
+        return set()
+    told = select(AlertReceiver.alert_id).where(AlertReceiver.user_id == reader.user.id)
+    about = (
+        and_(
+            Alert.record_type == record_type,
+            Alert.record_id.in_(select(model.id).where(reader.writable(model))),
+        )
+        for record_type, model in ALERTED_TYPES.items()
+    )
+    query = select(Alert.id).where(Alert.id.in_([one.id for one in alerts]), or_(Alert.id.in_(told), *about))
+    return set(reader.session.scalars(query))
+
+
+def list_notes(session: Session, alert_ids: Sequence[int]) -> dict[int, list[AlertAction]]:
+    """Return by alert what was done about it with a note, oldest first."""
+    query = select(AlertAction).where(AlertAction.alert_id.in_(alert_ids), AlertAction.note.is_not(None))
+    found: dict[int, list[AlertAction]] = {}
+    for action in session.scalars(query.order_by(AlertAction.id)):
+        found.setdefault(action.alert_id, []).append(action)
+    return found
 
 
 def list_actions(session: Session, alert_id: int) -> list[AlertAction]:

@@ -43,7 +43,7 @@ from sqlalchemy.types import TypeEngine
 from crm_core.clock import DAY
 from crm_core.columns import Day, Instant, Json, Money
 from crm_core.copying import NO_INTEGER, CopiedColumns, decoder_of, is_integer
-from crm_core.database import COPY_OUT
+from crm_core.database import COPY_OUT, fetch_together
 
 NO_INSTANT = NO_INTEGER
 """Stands for NULL in an integer array (instants, days, money, ids)."""
@@ -99,6 +99,10 @@ class ArrayQuery:
 
     def empty(self) -> Arrays:
         """Return the answer of no rows."""
+        return dict(self._nothing)
+
+    @cached_property
+    def _nothing(self) -> Arrays:
         return {
             name: as_array(column.type, ())
             for name, column in zip(self.names, self.columns, strict=True)
@@ -155,12 +159,71 @@ def read_arrays(
     asked = query if isinstance(query, ArrayQuery) else ArrayQuery(query)
     if parameters and not parameters.get("keys", True):
         return asked.empty()
+    if _AHEAD in session.info and parameters and "keys" in parameters:
+        found: Arrays | None = session.info[_AHEAD].pop((asked, tuple(parameters["keys"])), None)
+        if found is not None:
+            return found
+    if _ONLY_AHEAD in session.info:
+        raise NotReadAheadError
     connection = session.connection()
     read = _copied if connection.dialect.name == "postgresql" else _fetched
     parts = read(connection, asked, parameters or {})
     return {
         name: _joined(part, column.type)
         for name, column, part in zip(asked.names, asked.columns, parts, strict=True)
+        if name is not None
+    }
+
+
+_AHEAD = "arrays read ahead"
+_ONLY_AHEAD = "no other arrays"
+
+
+class NotReadAheadError(Exception):
+    """Something was to be read that was not read ahead, in a session that saw one state only for a moment."""
+
+
+def read_only_ahead(session: Session) -> None:
+    """Have a session refuse to read any arrays that `read_ahead` did not."""
+    session.info[_ONLY_AHEAD] = True
+
+
+Keyed = tuple[ArrayQuery, Sequence[Any]]
+"""A query with `keyed` in it, and the few keys that it is asked with."""
+
+
+def read_ahead(session: Session, asked: Sequence[Keyed]) -> list[Arrays]:
+    """Return what `read_arrays` does of several queries, which the database is asked in one go.
+
+    `session` must be one that only reads. There, whoever asks one of them next by `read_arrays` is given
+    what was read here.
+    """
+    plain = [each for each in asked if each[0].is_plain and each[1]]
+    connection = session.connection()
+    texts = [query.text_for(keys, connection.dialect) for query, keys in plain]
+    read = {
+        (query, tuple(keys)): _arrays_of(query, rows)
+        for (query, keys), rows in zip(plain, fetch_together(connection, texts), strict=True)
+    }
+    for query, keys in asked:
+        if (query, tuple(keys)) not in read:
+            read[query, tuple(keys)] = read_arrays(session, query, {"keys": keys})
+    session.info.setdefault(_AHEAD, {}).update(read)
+    return [read[query, tuple(keys)] for query, keys in asked]
+
+
+def keep_ahead(session: Session, query: ArrayQuery, keys: Sequence[Any], found: Arrays) -> None:
+    """Have `read_arrays` give what was found out otherwise to whoever asks a query with these keys next."""
+    session.info.setdefault(_AHEAD, {})[query, tuple(keys)] = found
+
+
+def _arrays_of(asked: ArrayQuery, rows: Sequence[tuple[Any, ...]]) -> Arrays:
+    if not rows:
+        return asked.empty()
+    columns = zip(*rows, strict=True)
+    return {
+        name: make()(cells)
+        for name, make, cells in zip(asked.names, asked.converters, columns, strict=True)
         if name is not None
     }
 

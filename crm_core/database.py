@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.exc import DBAPIError
@@ -63,6 +64,58 @@ def one_state(engine: Engine) -> Engine:
     if engine.dialect.name == "sqlite":
         return engine  # WAL gives just that
     return engine.execution_options(isolation_level="REPEATABLE READ")
+
+
+def alone(engine: Engine) -> Engine | None:
+    """Return an engine on which every statement is a transaction by itself; None where that saves nothing."""
+    if engine.dialect.name == "sqlite":
+        return None
+    return engine.execution_options(isolation_level="AUTOCOMMIT")
+
+
+def fetch_together(
+    connection: Connection, asked: Sequence[tuple[str, Any]]
+) -> list[Sequence[tuple[Any, ...]]]:
+    """Return the rows of statements that only read, given as the driver takes them, each with its parameters.
+
+    PostgreSQL is sent all of them before it is waited for, so that together they cost one round trip. The
+    driver is asked itself: what SQLAlchemy does for every statement takes longer than reading a few rows.
+    """
+    driver: Any = connection.connection.driver_connection
+    errors = connection.dialect.loaded_dbapi
+    try:
+        if connection.dialect.name == "sqlite":
+            return [driver.execute(*each).fetchall() for each in asked]
+        begin, end = (_BEGIN, "COMMIT") if driver.autocommit else (None, None)
+        with driver.pipeline():
+            if begin:
+                driver.execute(begin)
+            cursors = [driver.execute(*each) for each in asked]
+            if end:
+                driver.execute(end)
+        return [cursor.fetchall() for cursor in cursors]
+    except errors.Error as error:
+        _raise_as_sqlalchemy(connection, error)
+
+
+_BEGIN = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+
+
+def _raise_as_sqlalchemy(connection: Connection, error: Any) -> NoReturn:  # noqa: ANN401  each driver has its own
+    """Raise a driver's error as SQLAlchemy would, and give a connection up that is lost."""
+    dialect = connection.dialect
+    lost = dialect.is_disconnect(error, connection.connection.dbapi_connection, None)
+    if lost:
+        connection.invalidate(error)
+    raise DBAPIError.instance(
+        None,
+        None,
+        error,
+        dialect.loaded_dbapi.Error,
+        hide_parameters=True,
+        connection_invalidated=lost,
+        dialect=dialect,
+    ) from error
 
 
 def _prepare_sqlite(connection: sqlite3.Connection, _record: Any) -> None:  # noqa: ANN401  pool internals

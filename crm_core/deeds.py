@@ -24,5 +24,7 @@ class Done(StrEnum):
     PERSON_EXPORTED = "person_exported"
     PERSON_ERASED = "person_erased"
     RECORDS_EXPORTED = "records_exported"
+    RIGHT_SET = "right_set"
+    HANDED_OVER = "handed_over"
     MODEL_PROMOTED = "model_promoted"
     MODEL_ROLLED_BACK = "model_rolled_back"

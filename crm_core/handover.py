@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import ColumnElement, and_, select, true
+from sqlalchemy import ColumnElement, Select, and_, select, true
+from sqlalchemy.orm import Session
 
 from crm_core.bulk import Update
 from crm_core.errors import HandoverError
@@ -50,21 +51,26 @@ def hand_over(transaction: Transaction, leaver: User, heirs: Sequence[User]) -> 
     return {record_type: count for record_type, count in moved.items() if count}
 
 
+def has_open(session: Session, leaver: User) -> bool:
+    """Tell whether there is anything that would have to be handed over."""
+    return any(session.scalar(_open_ids(model, leaver).limit(1)) is not None for model in _owned_types())
+
+
 def _owned_types() -> list[type[Record]]:
     return [model for model in RECORD_TYPES.values() if issubclass(model, Owned) and model not in _NEVER]
 
 
 def _move(transaction: Transaction, model: type[Record], leaver: User, heirs: Sequence[User]) -> int:
-    columns = columns_of(model)
-    query = (
-        select(columns["id"])
-        .where(columns["owner_id"] == leaver.id, columns["deleted_at"].is_(None), _OPEN.get(model, true()))
-        .order_by(columns["id"])
-    )
-    ids = transaction.session.scalars(query).all()
+    ids = transaction.session.scalars(_open_ids(model, leaver)).all()
     updates = [
         Update(record_id=record_id, values={"owner_id": heirs[turn % len(heirs)].id})
         for turn, record_id in enumerate(ids)
     ]
     transaction.update_many(model, updates)
     return len(updates)
+
+
+def _open_ids(model: type[Record], leaver: User) -> Select[int]:
+    columns = columns_of(model)
+    theirs = (columns["owner_id"] == leaver.id, columns["deleted_at"].is_(None), _OPEN.get(model, true()))
+    return select(columns["id"]).where(*theirs).order_by(columns["id"])

@@ -32,7 +32,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from sqlalchemy import Text, select, type_coerce
+from sqlalchemy import Select, Text, select, type_coerce
 from sqlalchemy.orm import Session
 
 from crm_core.arrays import ArrayQuery, Arrays, among, are_few, keyed, keys_of, read_arrays
@@ -74,7 +74,7 @@ def read_histories(
     session: Session, model: type[Record], fields: Sequence[str], ids: Ints | None = None
 ) -> dict[str, FieldHistory]:
     """Return every change of each of `fields`, in one query; with `ids`, those of these records only."""
-    query = _changes_of(model, tuple(fields), None if ids is None else are_few(ids))
+    query = changes_of(model, tuple(fields), few=None if ids is None else are_few(ids))
     columns = read_arrays(session, query, {} if ids is None else keys_of(ids))
     if ids is not None and not are_few(ids):
         asked = np.isin(columns["record_id"], ids)
@@ -87,8 +87,22 @@ def read_histories(
 
 
 @lru_cache(maxsize=200)
-def _changes_of(model: type[Record], fields: tuple[str, ...], few: bool | None) -> ArrayQuery:  # noqa: FBT001  as `keyed` has it
-    """Return the query of the changes of fields: of all records, of those listed, or of a range."""
+def changes_of(model: type[Record], fields: tuple[str, ...], *, few: bool | None) -> ArrayQuery:
+    """Return the query that `read_histories` asks: of all records, of those listed, or of a range."""
+    query = _changes_in(model, fields)
+    if few is not None:
+        query = query.where(keyed(Change.record_id, few=few))
+    return ArrayQuery(query)
+
+
+@lru_cache(maxsize=200)
+def changes_through(model: type[Record], fields: tuple[str, ...], link: str) -> ArrayQuery:
+    """Return the query of the same changes of the records whose `link` names one of few keys."""
+    named = select(model.id).where(keyed(columns_of(model)[link], few=True))
+    return ArrayQuery(_changes_in(model, fields).where(Change.record_id.in_(named)))
+
+
+def _changes_in(model: type[Record], fields: tuple[str, ...]) -> Select[*tuple[Any, ...]]:
     for field in fields:
         _check_field(model, field)
     query = select(
@@ -100,9 +114,7 @@ def _changes_of(model: type[Record], fields: tuple[str, ...], few: bool | None) 
         type_coerce(Change.old, Text).label("old"),
         type_coerce(Change.new, Text).label("new"),
     ).where(Change.record_type == model.record_type, Change.field.in_(fields))
-    if few is not None:
-        query = query.where(keyed(Change.record_id, few=few))
-    return ArrayQuery(query.order_by(Change.field, Change.record_id, Change.id))
+    return query.order_by(Change.field, Change.record_id, Change.id)
 
 
 _NOTHING = np.empty(0, dtype=np.int64)

@@ -46,6 +46,7 @@ class OperationRow(Base):
     address: Mapped[str | None] = mapped_column(String(45), comment="the network address it came from")
     record_type: Mapped[str | None] = mapped_column(String(40))
     record_ids: Mapped[str | None] = mapped_column(Text, comment="with a space before and after each")
+    detail: Mapped[str | None] = mapped_column(String(200), comment="what was set, in words of the program")
 
     __table_args__ = (
         Index("ix_operations_user_id_id", "user_id", "id"),
@@ -77,6 +78,7 @@ class Operation:
     origin: Origin
     record_type: str | None = None
     ids: tuple[int, ...] = ()
+    detail: str | None = None
 
 
 def write_operations(session: Session, operations: Sequence[Operation]) -> None:
@@ -134,6 +136,7 @@ def _rows(operation: Operation) -> list[dict[str, object]]:
             **vars(operation.origin),
             "record_type": operation.record_type,
             "record_ids": f" {' '.join(map(str, part))} " if part else None,
+            "detail": operation.detail,
         }
         for part in parts
     ]

@@ -42,7 +42,17 @@ def list_opted_out(session: Session, model: type[Scored], ids: Collection[int] |
     """Return the ids of the records that may not be scored, of all or of some, in ascending order."""
     if ids is None:
         return list(session.scalars(_opted_out_of(model)))
-    return list(session.scalars(_opted_out_of(model, among=True), {"ids": list(ids)})) if ids else []
+    known = session.info.get(_WILLING, ())
+    unknown = [record_id for record_id in ids if (model, record_id) not in known]
+    return list(session.scalars(_opted_out_of(model, among=True), {"ids": unknown})) if unknown else []
+
+
+_WILLING: Final = "known to be willing"
+
+
+def note_willing(session: Session, model: type[Scored], record_id: int) -> None:
+    """Note that a session which only reads has seen that a record may be scored."""
+    session.info.setdefault(_WILLING, set()).add((model, record_id))
 
 
 @cache

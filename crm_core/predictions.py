@@ -31,7 +31,7 @@ from crm_core.clock import micros
 from crm_core.columns import Instant, Json, dump_json
 from crm_core.records import Account, Base, Deal, Id, Lead
 from crm_core.store import Transaction
-from crm_core.writing_back import Asked, PredictionColumns, write_columns
+from crm_core.writing_back import Asked, PredictionColumns, write_columns, write_one
 
 IN_THE_END_DAYS = 36_500
 """Stands for "in the end" where a horizon in days is wanted: nothing takes a hundred years."""
@@ -156,6 +156,31 @@ def write_prediction_columns(
     return write_columns(session.connection(), SCORED_TYPES[record_type], asked, columns)
 
 
+def write_prediction(
+    transaction: Transaction,
+    *,
+    task: str,
+    record_type: str,
+    as_of: datetime,
+    model_version: str,
+    horizon_days: int,
+    prediction: NewPrediction,
+) -> int | None:
+    """Append one prediction and show it if it is the newest; return its id, None if it was not new.
+
+    The same holds as for `write_predictions`. The transaction may be `alone`.
+    """
+    asked = Asked(
+        task=task,
+        record_type=record_type,
+        as_of=micros(as_of),
+        recorded_at=micros(transaction.now),
+        model_version=model_version,
+    )
+    columns = columns_of([prediction], horizon_days=horizon_days)
+    return write_one(transaction.session.connection(), SCORED_TYPES[record_type], asked, columns)
+
+
 def columns_of(predictions: Sequence[NewPrediction], *, horizon_days: int) -> PredictionColumns:
     """Return predictions as columns in stored form, by record; of two about one record the first stands."""
     once = {new.record_id: new for new in reversed(predictions)}
@@ -218,11 +243,12 @@ def newest_outlooks(session: Session, record_type: str, ids: Sequence[int]) -> d
 def _outlooks_of(record_type: str) -> Select[int, dict[str, float | None] | None, float | None]:
     model = SCORED_TYPES[record_type]
     query = select(Prediction.record_id, Prediction.within, Prediction.expected_days)
-    query = query.join(model, _is_shown_on(record_type))
+    query = query.join(model, is_shown_on(record_type))
     return query.where(model.id.in_(bindparam("ids", expanding=True))).order_by(Prediction.id)
 
 
-def _is_shown_on(record_type: str) -> ColumnElement[bool]:
+def is_shown_on(record_type: str) -> ColumnElement[bool]:
+    """Return the condition that a prediction is the one that its record, joined to it, shows."""
     model = SCORED_TYPES[record_type]
     return and_(
         Prediction.record_type == record_type,
@@ -237,7 +263,7 @@ def newest_predictions(session: Session, record_type: str, ids: Sequence[int]) -
     model = SCORED_TYPES[record_type]
     query = (
         select(Prediction)
-        .join(model, _is_shown_on(record_type))
+        .join(model, is_shown_on(record_type))
         .where(model.id.in_(ids))
         .order_by(Prediction.id)
     )

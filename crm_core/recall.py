@@ -31,7 +31,18 @@ _MOST: Final = 10_000
 
 BUSY: Final = frozenset(
     {"accounts", "activities", "alerts", "alert_actions", "attachments", "campaign_members", "changes"}
-    | {"comments", "contacts", "contracts", "cursors", "deals", "jobs", "kept_answers", "leads", "lines"}
+    | {
+        "comments",
+        "contacts",
+        "contracts",
+        "cursors",
+        "deals",
+        "imports",
+        "jobs",
+        "kept_answers",
+        "leads",
+        "lines",
+    }
     | {"operations", "orders", "payments", "predictions", "quotes", "rescoring_lots", "rescoring_sweeps"}
     | {"rescoring_work", "rescoring_workers", "search_fresh", "search_postings", "search_segments"}
     | {"shadow_predictions", "tags", "tickets"}
@@ -144,6 +155,12 @@ def let_recall_while_writing(session: Session, recall: Recall) -> Writing:
     session.info[_KEY] = _Recalling(recall, writing, recall.writes)
     session.connection().info[_KEY] = writing  # a later transaction on the connection puts its own there
     return writing
+
+
+def only_reads(session: Session) -> bool:
+    """Tell whether a session is one that sees one state throughout and writes nothing."""
+    known: _Recalling | None = session.info.get(_KEY)
+    return known is not None and known.writing is None
 
 
 def recalled(session: Session, key: Hashable, read: Callable[[], T]) -> T:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from copy import copy
 from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Any, TypeVar
@@ -13,6 +14,7 @@ import numpy.typing as npt
 from sqlalchemy import Engine, func, insert, select, text
 from sqlalchemy.orm import Session
 
+from crm_core.arrays import read_only_ahead
 from crm_core.bulk import (
     UPDATED_AT_ONCE,
     Place,
@@ -38,7 +40,7 @@ from crm_core.creating import (
     turned,
     write_new,
 )
-from crm_core.database import BUSY_SECONDS, one_state, open_engine
+from crm_core.database import BUSY_SECONDS, alone, one_state, open_engine
 from crm_core.declared import Written, check_written, declarations, type_of
 from crm_core.errors import (
     DuplicateExternalIdError,
@@ -78,24 +80,67 @@ class Store:
         self._write_engine = self.engine.execution_options(writes=True)
         watch_writes(self._write_engine)
         self._read_engine = one_state(self.engine)
+        self._alone_engine = alone(self.engine)
         self.turns = Turns(patience=BUSY_SECONDS)
         self.recall = recall_of(url)
+        self._seen_by: Session | None = None
+
+    def seen_by(self, session: Session) -> Store:
+        """Return this store for whoever is to read what a session that reads sees: they share the session."""
+        shared = copy(self)
+        shared._seen_by = session  # noqa: SLF001  it is one of us
+        return shared
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
         """Give a session that sees one consistent state and writes nothing."""
+        if self._seen_by is not None:
+            yield self._seen_by
+            return
         with Session(self._read_engine, expire_on_commit=False, autoflush=False) as session:
             let_recall(session, self.recall)
             yield session
 
     @contextmanager
+    def glancing(self) -> Iterator[Session]:
+        """Give a session for what is read in one go by `read_ahead`, which then is of one consistent state.
+
+        It costs PostgreSQL one round trip. Arrays that were not read ahead are not read any more there:
+        NotReadAheadError is raised, and the question has to be asked again in a session that is `reading`.
+        """
+        if self._alone_engine is None:
+            with self.reading() as session:
+                yield session
+            return
+        with Session(self._alone_engine, expire_on_commit=False, autoflush=False) as session:
+            let_recall(session, self.recall)
+            read_only_ahead(session)
+            yield session
+
+    def settled_now(self) -> datetime:
+        """Return an instant up to which nobody writes any more, so that the same can be asked again later.
+
+        On SQLite whoever writes has it alone. On PostgreSQL a transaction that is open now may still add
+        what it learned before; what it changes is scored again when it ends.
+        """
+        if self.engine.dialect.name != "sqlite":
+            return self.clock.now()
+        with self._turn(), self._write_engine.connect() as connection, connection.begin():
+            return self.clock.now()
+
+    @contextmanager
     def transaction(
-        self, *, source: Source = Source.REP, actor_id: int | None = None
+        self, *, source: Source = Source.REP, actor_id: int | None = None, alone: bool = False
     ) -> Iterator[Transaction]:
-        """Give a transaction that commits when the block ends and undoes everything when it raises."""
+        """Give a transaction that commits when the block ends and undoes everything when it raises.
+
+        One that is `alone` must write with one statement, which on PostgreSQL is then a transaction by
+        itself: beginning and ending one would be two round trips more.
+        """
+        engine = (self._alone_engine if alone else None) or self._write_engine
         with (
             self._turn(),
-            Session(self._write_engine, expire_on_commit=False) as session,
+            Session(engine, expire_on_commit=False) as session,
             session.begin(),
         ):
             session.connection()  # takes SQLite's write lock now, so that `now` is read inside it

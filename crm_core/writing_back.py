@@ -21,7 +21,7 @@ from functools import cache
 from itertools import repeat
 from typing import Any, Final
 
-from sqlalchemy import Connection, Dialect, Select, bindparam, select, text
+from sqlalchemy import Connection, Dialect, Row, Select, bindparam, select, text
 
 from crm_core.columns import dump_json
 from crm_core.database import COPY_IN
@@ -149,6 +149,28 @@ def write_columns(
     return _write_sqlite(connection, model, asked, columns)
 
 
+def write_one(
+    connection: Connection, model: type[Lead | Deal | Account], asked: Asked, columns: PredictionColumns
+) -> int | None:
+    """Append and show the one prediction of `columns`; return its id, None if it was not new.
+
+    On PostgreSQL it is one statement, which need not be in a transaction with any other.
+    """
+    if connection.dialect.name == "postgresql":
+        newest: int | None = _run_postgresql(connection, model, asked, columns)[1]
+        return newest
+    if _silent(connection, model, columns.record_id):
+        return None
+    insert, show_given, _ = _sqlite_statements(model)
+    (row,) = columns.rows()
+    added = connection.exec_driver_sql(insert, (*asked.cells, *row))
+    if not added.rowcount:
+        return None
+    given = (getattr(columns, name)[0] for name in _GIVEN)
+    connection.exec_driver_sql(show_given, (*given, asked.as_of, asked.model_version, columns.record_id[0]))
+    return added.lastrowid
+
+
 # ---------------------------------------------------------------- SQLite
 
 
@@ -228,6 +250,13 @@ def _sqlite_statements(model: type[Lead | Deal | Account]) -> tuple[str, str, st
 def _write_postgresql(
     connection: Connection, model: type[Lead | Deal | Account], asked: Asked, columns: PredictionColumns
 ) -> int:
+    return int(_run_postgresql(connection, model, asked, columns)[0])
+
+
+def _run_postgresql(
+    connection: Connection, model: type[Lead | Deal | Account], asked: Asked, columns: PredictionColumns
+) -> Row[int, int | None]:
+    """Return how many were new, and the greatest id of these."""
     given: dict[str, Any] = dict(zip(_COMMON, asked.cells, strict=True))
     given["lowest"], given["highest"] = min(columns.record_id), max(columns.record_id)
     few = len(columns) <= FEW
@@ -237,7 +266,7 @@ def _write_postgresql(
         connection.exec_driver_sql(_MAKE_LOT)
         connection.exec_driver_sql(_COPY_LOT, execution_options={COPY_IN: columns.rows()})
     statement = _postgresql_statement(model, connection.dialect, few)
-    return int(connection.execute(text(statement), given).scalar_one())
+    return connection.execute(text(statement), given).one()
 
 
 _MAKE_LOT: Final = (
@@ -270,10 +299,10 @@ def _postgresql_statement(model: type[Lead | Deal | Account], dialect: Dialect, 
         f"SELECT {common}, {', '.join(f'{given}.{name}' for name in COLUMNS)} FROM {given} "
         f"JOIN held ON held.id = {given}.record_id "
         f"ORDER BY {given}.record_id ON CONFLICT DO NOTHING "
-        f"RETURNING record_id, {', '.join(_SHOWN)}), "
+        f"RETURNING id, record_id, {', '.join(_SHOWN)}), "
         f"shown AS (UPDATE {table} SET {_shown(table, _named('new'))} FROM new "
         f"WHERE {table}.id = new.record_id AND {between} AND {_older(table, ':as_of')}) "
-        "SELECT count(*) FROM new"
+        "SELECT count(*), max(id) FROM new"
     )
 
 

@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import lru_cache
-from typing import Any
+from functools import cache, lru_cache
+from typing import Any, NamedTuple
 
 import numpy as np
 from sqlalchemy import BindParameter, ColumnElement, Text, bindparam, select, type_coerce
 from sqlalchemy.orm import Session
 
-from crm_core.arrays import NO_INSTANT, ArrayQuery, are_few, as_array, keyed, keys_of, read_arrays
+from crm_core.arrays import (
+    NO_INSTANT,
+    ArrayQuery,
+    Arrays,
+    Keyed,
+    are_few,
+    as_array,
+    keep_ahead,
+    keyed,
+    keys_of,
+    read_ahead,
+    read_arrays,
+)
 from crm_core.changes import Change
-from crm_core.history import FieldHistory, read_histories
+from crm_core.history import FieldHistory, changes_of, changes_through, read_histories
+from crm_core.recall import only_reads
 from crm_core.record_types import get_record_type
 from crm_core.records import RECORD_TYPES, CustomRecord, Record
 from crm_core.validation import columns_of
@@ -36,6 +50,8 @@ def read_tables(
     """Return what the plan names of these records, of those they lead to, and of events linked to them."""
     reader = _Reader(session, supposed)
     asked: dict[str | None, Ints] = {None: _present(ids)}
+    if ids.size <= _ALONE and supposed is None and only_reads(session):
+        read_tables_ahead(session, plan, asked[None])
     reader.read(plan.record_type, plan.fields[None], {"id": asked[None]})
     for via in sorted(via for via in plan.fields if via is not None):  # each step before the next
         before, field = steps_to(via)[-1]
@@ -46,6 +62,88 @@ def read_tables(
         fields = tuple(sorted({field for via in vias for field in plan.events[via, event]}))
         reader.read(event, fields, {f"{reached(plan.record_type, via)}_id": asked[via] for via in vias})
     return reader.tables
+
+
+_ALONE = 8
+"""Questions up to which what they need is asked for together, before it is known what is found."""
+
+
+def read_tables_ahead(session: Session, plan: Plan, ids: Ints, also: Sequence[Keyed] = ()) -> list[Arrays]:
+    """Read what `read_tables` will ask of a few records, as far as it is known by now, in one go.
+
+    `session` must be one that only reads. Returned are the answers to what is asked `also`.
+    """
+    seen: set[tuple[Plan, tuple[int, ...]]] = session.info.setdefault(_SEEN, set())
+    keys = ids.tolist()
+    if (plan, tuple(keys)) in seen and not also:
+        return []
+    seen.add((plan, tuple(keys)))
+    record, events = _record_ahead(plan.record_type, plan.fields[None]), _events_ahead(plan)
+    texts = [str(key) for key in keys]
+    asked = [*also, (record.rows, keys), (record.changes, keys)]
+    for event in events:
+        asked += [(event.rows, keys), (event.moved, texts), (event.changes, keys)]
+    found = read_ahead(session, asked)
+    at = len(also) + 2
+    for place, event in enumerate(events):
+        rows, changes = found[at + 3 * place], found[at + 3 * place + 2]
+        if are_few(rows["id"]):
+            keep_ahead(session, event.changes_by_id, rows["id"].tolist(), changes)
+    return found[: len(also)]
+
+
+def is_read_at_once(plan: Plan) -> bool:
+    """Tell whether `read_tables_ahead` nearly always reads all that a plan names."""
+    apart = set(plan.fields) | {via for via, _ in plan.events} | set(plan.populations)
+    return apart == {None} and all(event in RECORD_TYPES for _, event in plan.events)
+
+
+_SEEN = "tables read ahead"
+
+
+class _RecordAhead(NamedTuple):
+    """What is asked of the records of a type, by their ids."""
+
+    rows: ArrayQuery
+    changes: ArrayQuery
+
+
+class _EventAhead(NamedTuple):
+    """What is asked of the events of a type, by the records that they are linked to."""
+
+    rows: ArrayQuery
+    moved: ArrayQuery
+    changes: ArrayQuery
+    changes_by_id: ArrayQuery
+
+
+@cache
+def _record_ahead(record_type: str, fields: Fields) -> _RecordAhead:
+    model, names = RECORD_TYPES[record_type], tuple(sorted(fields))
+    return _RecordAhead(
+        rows=_rows_of(model, "id", names, few=True), changes=changes_of(model, names, few=True)
+    )
+
+
+@cache
+def _event_ahead(event: str, fields: Fields, link: str) -> _EventAhead:
+    model, names = RECORD_TYPES[event], tuple(sorted({*fields, link}))
+    return _EventAhead(
+        rows=_rows_of(model, link, names, few=True),
+        moved=_moved(model, link, few=True),
+        changes=changes_through(model, names, link),
+        changes_by_id=changes_of(model, names, few=True),
+    )
+
+
+def _events_ahead(plan: Plan) -> list[_EventAhead]:
+    """Return the events that are linked to the records asked about, and in no other way."""
+    alone = Counter(event for _, event in plan.events)
+    return [
+        _event_ahead(event, fields, f"{plan.record_type}_id")
+        for (via, event), fields in plan.events.items()
+        if via is None and alone[event] == 1 and event in RECORD_TYPES
+    ]
 
 
 def read_versions(
@@ -147,7 +245,7 @@ def _read_rows(
 ) -> dict[str, Values]:
     """Return the columns of the records whose `by` is one of `keys`, by id; custom fields by their name."""
     custom = [field for field in fields if field.startswith("custom.")]
-    query = _rows_of(model, by, tuple(fields), are_few(keys))
+    query = _rows_of(model, by, tuple(fields), few=are_few(keys))
     if only is not None:
         query = ArrayQuery(query.query.where(only))
     rows = read_arrays(session, query, keys_of(keys))
@@ -160,7 +258,7 @@ def _read_rows(
 
 
 @lru_cache(maxsize=200)
-def _rows_of(model: type[Record], by: str, fields: tuple[str, ...], few: bool) -> ArrayQuery:  # noqa: FBT001  as `keyed` has it
+def _rows_of(model: type[Record], by: str, fields: tuple[str, ...], *, few: bool) -> ArrayQuery:
     """Return the query of the records whose `by` is among keys; custom fields all together."""
     plain = [field for field in fields if not field.startswith("custom.")]
     wanted = dict.fromkeys((*_BASE, *plain, *(("custom",) if len(plain) < len(fields) else ())))
@@ -173,13 +271,13 @@ def _ever_linked(session: Session, model: type[Record], link: str, keys: Ints) -
     """Return the records whose `link` changed from or to one of `keys`; with many keys, all that changed."""
     few = keys.size <= 100
     found = read_arrays(
-        session, _moved(model, link, few), {"keys": [*map(str, keys.tolist())]} if few else {}
+        session, _moved(model, link, few=few), {"keys": [*map(str, keys.tolist())]} if few else {}
     )
     return np.unique(found["record_id"]) if found["record_id"].size else _NOBODY
 
 
 @lru_cache(maxsize=200)
-def _moved(model: type[Record], link: str, few: bool) -> ArrayQuery:  # noqa: FBT001  as `keyed` has it
+def _moved(model: type[Record], link: str, *, few: bool) -> ArrayQuery:
     """Return the query of the records whose `link` changed: from or to few keys, or at all."""
     query = select(Change.record_id).where(Change.record_type == model.record_type, Change.field == link)
     if few:

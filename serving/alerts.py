@@ -12,7 +12,7 @@ from datetime import date, datetime
 from decimal import Decimal
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, and_, or_, select
+from sqlalchemy import ColumnElement, and_, case, false, or_, select
 
 from crm_core.access import Reader
 from crm_core.alerting import last_terms, read_records
@@ -29,13 +29,17 @@ from crm_core.clock import instant, micros
 from crm_core.errors import AccessDeniedError, InvalidValueError
 from crm_core.predictions import Prediction
 from crm_core.records import Account, Contract, Deal
+from serving.champions import TASK_OF
 
 ORDERS: Final = ("-at_risk", "-raised_at", "-probability")
 
 
 @dataclass(frozen=True, kw_only=True)
 class AlertListing:
-    """What a list of alerts is asked for; without a state, all that are not closed."""
+    """What a list of alerts is asked for; without a state, all that are not closed.
+
+    With `history_since`, what models said of each record since then is told as well.
+    """
 
     order: str = "-at_risk"
     state: State | None = None
@@ -46,6 +50,7 @@ class AlertListing:
     assignee_id: int | None = None
     limit: int = 50
     cursor: str | None = None
+    history_since: datetime | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +75,7 @@ class ToldAlert:
     reasons: Sequence[Mapping[str, Any]]
     money: Sequence[Money]
     ends_on: date | None
+    history: Sequence[tuple[datetime, float | None]] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,14 +101,17 @@ def list_alerts(reader: Reader, asked: AlertListing, now: datetime) -> AlertsPag
     items = found[: asked.limit]
     more = len(found) > asked.limit
     return AlertsPage(
-        items=tell_alerts(reader, items, now), next_cursor=_cursor_of(order, items[-1]) if more else None
+        items=tell_alerts(reader, items, now, asked.history_since),
+        next_cursor=_cursor_of(order, items[-1]) if more else None,
     )
 
 
-def tell_alerts(reader: Reader, alerts: Sequence[Alert], now: datetime) -> list[ToldAlert]:
+def tell_alerts(
+    reader: Reader, alerts: Sequence[Alert], now: datetime, history_since: datetime | None = None
+) -> list[ToldAlert]:
     """Return what a reader may be told of alerts that they may see, in their order."""
     records = {kind: _records(reader, kind, alerts) for kind in ALERTED_TYPES}
-    reasons = _reasons(reader, alerts)
+    said = _said(reader, alerts, history_since)
     terms = _terms(reader, alerts)
     seen = _seen_amounts(reader)
     found = []
@@ -116,12 +125,58 @@ def tell_alerts(reader: Reader, alerts: Sequence[Alert], now: datetime) -> list[
                 name=shown.name if shown is not None else None,
                 owner_id=shown.owner_id if shown is not None else None,
                 probability_now=shown.probability if shown is not None else None,
-                reasons=reasons.get(alert.prediction_id, ()),
+                reasons=said.reasons.get(alert.prediction_id, ()),
                 money=[_money(one) for one in alert.money or () if one["of"] in seen],
                 ends_on=terms.get(alert.id),
+                history=said.history(alert) if shown is not None and shown.probability is not None else (),
             )
         )
     return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class AtRisk:
+    """What is at risk in one currency among records of one type, and how many of these that is."""
+
+    record_type: str
+    currency: str
+    at_risk: Decimal
+    records: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunningSum:
+    """How many alerts are open, and what all that are not closed put at risk, by record type and currency."""
+
+    open: int
+    at_risk: Sequence[AtRisk]
+
+
+def sum_running(reader: Reader, now: datetime) -> RunningSum:
+    """Return what the alerts that are not closed come to, as far as the reader may see it, largest first.
+
+    A record of which two alerts tell counts once, with the larger sum. Currencies are never added up.
+    """
+    query = select_alerts(reader).where(Alert.closed_at.is_(None))
+    columns = (Alert.record_type, Alert.record_id, Alert.money, is_in_state(State.OPEN, now))
+    seen, count = _seen_amounts(reader), 0
+    largest: dict[tuple[str, str], dict[int, Decimal]] = {}
+    for record_type, record_id, money, is_open in reader.session.execute(query.with_only_columns(*columns)):
+        count += bool(is_open)
+        for one in money or ():
+            if one["of"] in seen:
+                of = largest.setdefault((record_type, one["currency"]), {})
+                of[record_id] = max(of.get(record_id, Decimal(0)), Decimal(one["at_risk"]))
+    found = [
+        AtRisk(
+            record_type=record_type,
+            currency=currency,
+            at_risk=sum(amounts.values(), Decimal(0)),
+            records=len(amounts),
+        )
+        for (record_type, currency), amounts in largest.items()
+    ]
+    return RunningSum(open=count, at_risk=sorted(found, key=lambda one: (one.record_type, -one.at_risk)))
 
 
 def tell_alert(reader: Reader, alert: Alert, now: datetime) -> ToldAlert:
@@ -199,13 +254,52 @@ def _records(reader: Reader, record_type: str, alerts: Sequence[Alert]) -> dict[
     return {row.id: row for row in rows}
 
 
-def _reasons(reader: Reader, alerts: Sequence[Alert]) -> dict[int, list[dict[str, Any]]]:
-    """Return the reasons that were given when each alert was raised, as far as they may be told."""
+@dataclass(frozen=True, kw_only=True)
+class _Told:
+    """Reasons by prediction, and by task and record what was said of it: the last of each day."""
+
+    reasons: Mapping[int, list[dict[str, Any]]]
+    days: Mapping[tuple[str, int], Mapping[date, tuple[datetime, float | None]]]
+
+    def history(self, alert: Alert) -> Sequence[tuple[datetime, float | None]]:
+        return list(self.days.get((TASK_OF[alert.record_type], alert.record_id), {}).values())
+
+
+def _said(reader: Reader, alerts: Sequence[Alert], since: datetime | None) -> _Told:
+    """Return the reasons given when alerts were raised, and the history since, as far as allowed."""
     readable = {kind for kind in ALERTED_TYPES if reader.may_read_field(kind, "reasons")}
-    ids = [alert.prediction_id for alert in alerts if alert.record_type in readable]
-    query = select(Prediction.id, Prediction.reasons).where(Prediction.id.in_(ids))
-    rows = reader.session.execute(query).all() if ids else ()
-    return {key: reader.readable_reasons(reasons or ()) for key, reasons in rows}
+    ids = {alert.prediction_id for alert in alerts if alert.record_type in readable}
+    of_alerts = Prediction.id.in_(ids)
+    wanted = of_alerts if since is None else or_(of_alerts, _later(alerts, since))
+    reasons = case((of_alerts, Prediction.reasons), else_=None)
+    query = select(
+        Prediction.id,
+        Prediction.task,
+        Prediction.record_id,
+        Prediction.as_of,
+        Prediction.probability,
+        reasons,
+    ).where(wanted)
+    told: dict[int, list[dict[str, Any]]] = {}
+    days: dict[tuple[str, int], dict[date, tuple[datetime, float | None]]] = {}
+    rows = reader.session.execute(query.order_by(Prediction.as_of, Prediction.id)).all() if alerts else ()
+    for key, task, record_id, as_of, probability, why in rows:
+        if key in ids:
+            told[key] = reader.readable_reasons(why or ())
+        if since is not None and as_of >= since:
+            days.setdefault((task, record_id), {})[as_of.date()] = (as_of, probability)
+    return _Told(reasons=told, days=days)
+
+
+def _later(alerts: Sequence[Alert], since: datetime) -> ColumnElement[bool]:
+    records: dict[str, set[int]] = {}
+    for alert in alerts:
+        records.setdefault(TASK_OF[alert.record_type], set()).add(alert.record_id)
+    asked = (
+        and_(Prediction.record_id.in_(ids), Prediction.task == task, Prediction.as_of >= since)
+        for task, ids in records.items()
+    )
+    return or_(false(), *asked)
 
 
 def _terms(reader: Reader, alerts: Sequence[Alert]) -> dict[int, date]:

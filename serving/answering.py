@@ -10,7 +10,12 @@ from typing import TypeVar
 from sqlalchemy.exc import SQLAlchemyError
 
 from crm_core.errors import FeatureError, ModelError
-from crm_core.predictions import NewPrediction, write_prediction_columns, write_predictions
+from crm_core.predictions import (
+    NewPrediction,
+    write_prediction,
+    write_prediction_columns,
+    write_predictions,
+)
 from crm_core.shown import leave_out_unchanged, lock_records
 from crm_core.store import Store, Transaction
 from crm_core.writing_back import PredictionColumns
@@ -146,4 +151,22 @@ def write_as(
         predictions=predictions,
     )
     metrics.note_scores(champion.task, champion.scorer.model_version, written)
+    return written
+
+
+def write_one_as(
+    transaction: Transaction, champion: Champion, prediction: NewPrediction, as_of: datetime
+) -> int | None:
+    """Write what a champion said of one record, and count it; return its id, None if it was not new."""
+    scorer = champion.scorer
+    written = write_prediction(
+        transaction,
+        task=champion.task,
+        record_type=champion.record_type,
+        as_of=as_of,
+        model_version=scorer.model_version,
+        horizon_days=scorer.horizon_days,
+        prediction=prediction,
+    )
+    metrics.note_scores(champion.task, scorer.model_version, 0 if written is None else 1)
     return written

@@ -46,6 +46,7 @@ from serving.api import rescoring as rescoring_api
 from serving.api.blueprint import PREFIX, ApiRequest, answer_once
 from serving.champions import Champions
 from serving.home import session_secret
+from serving.importing import LONGEST_FILE
 from serving.job_handlers import Jobs
 from serving.journal import people_told
 from serving.logs import get_log
@@ -56,6 +57,8 @@ from serving.service import Service, end_page_session, service
 from serving.settings import Settings
 
 LONGEST_BODY = 2**20
+LONGEST_UPLOAD = LONGEST_FILE + LONGEST_BODY
+"""What the one form takes that sends a file: the file, and what stands around it."""
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 

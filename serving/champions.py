@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from crm_core.errors import CRMError, ModelError, NoChampionError
 from crm_core.predictions import NewPrediction
@@ -18,6 +18,9 @@ from crm_core.writing_back import PredictionColumns
 from serving.logs import get_log
 
 if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+    from crm_core.arrays import Arrays, Keyed
     from features.supposed import Supposed
     from models.what_if import WhatIf
 
@@ -62,6 +65,21 @@ class Scorer(Protocol):
 
     def what_would_change(self, store: Store, record_id: int, as_of: datetime) -> WhatIf:
         """Return what goes with another score of a record."""
+        ...
+
+
+@runtime_checkable
+class ReadsAhead(Protocol):
+    """A scorer that can say beforehand what it will read of a record."""
+
+    def reads_at_once(self, store: Store) -> bool:
+        """Tell whether `read_ahead` nearly always reads all of it."""
+        ...
+
+    def read_ahead(
+        self, store: Store, session: Session, record_id: int, also: Sequence[Keyed]
+    ) -> list[Arrays]:
+        """Read that, and what is asked `also`, in one go; return the answers to the latter."""
         ...
 
 

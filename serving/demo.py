@@ -21,12 +21,14 @@ from crm_core.changes import Source
 from crm_core.errors import HomeInUseError, TrainingError
 from crm_core.predictions import Prediction
 from crm_core.promotions import find_champion
-from crm_core.records import Lead, User
+from crm_core.records import Lead, Role, User
 from crm_core.store import Store
 from crm_core.tokens import Token, create_token
 from serving.auth import new_password, set_password
 from serving.champions import RECORD_TYPE_OF
 from serving.console import say, stage, table
+from serving.forecast_making import ask_for, scope_of
+from serving.forecasts import Part
 from serving.home import Home
 from serving.settings import Settings
 from serving.training_runs import score_as_of, score_task, train_task
@@ -62,6 +64,7 @@ def make_demo(settings: Settings, *, size: str | None = None, seed: int | None =
             _train(home, store, task)
     with _timed(seconds, "score"):
         _score(home, store)
+    _ask_for_forecasts(store)
     logins, key = _logins(store), _new_key(store)
     store.close()
     return {
@@ -205,6 +208,16 @@ def _score_earlier(home: Home, store: Store) -> None:
     with stage("scoring some earlier days") as update:
         for days, task in product(BEFORE_DAYS, _served_tasks(store)):
             score_as_of(home, store, task, now - timedelta(days=days), update)
+
+
+def _ask_for_forecasts(store: Store) -> None:
+    """Have the forecasts of those who lead made while the service begins: replaying the past takes long."""
+    with store.reading() as session:
+        cast = select(User).where(User.email.in_([email for _, email in CAST]), User.role != Role.REP)
+        people = [(user, scope_of(session, user, Part())) for user in session.scalars(cast)]
+        session.expunge_all()
+    for user, scope in people:
+        ask_for(store, user, Part(), scope)
 
 
 def _logins(store: Store) -> list[dict[str, str]]:

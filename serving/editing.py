@@ -169,6 +169,8 @@ class Editor:
         record = self.get_to_write(kind, record_id, versions)
         if record.id == self.user.id and isinstance(record, User):
             raise AccessDeniedError("nobody may delete themselves: somebody else has to")
+        if isinstance(record, Team):
+            self._check_empty(record)
         self.transaction.delete(record)
 
     def upsert(
@@ -231,6 +233,13 @@ class Editor:
         """Keep administrators from shutting themselves out: there is always one left."""
         if record.id == self.user.id and {"role", "active", "left_at"} & changed.keys():
             raise AccessDeniedError("nobody may change their own role or leave: somebody else has to do that")
+
+    def _check_empty(self, team: Team) -> None:
+        for model, column in ((User, User.team_id), (Team, Team.parent_id)):
+            within = select(func.count()).where(column == team.id, model.deleted_at.is_(None))
+            if count := self.transaction.session.scalar(within):
+                what = f"{count} {'people' if model is User else 'teams'}"
+                raise InvalidValueError("team", what, "a team that nobody and no team belongs to any more")
 
     def _check_owner(self, kind: Kind, owner_id: int | None) -> int | None:
         if owner_id is None and self.user.role == Role.REP:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 import numpy as np
+import numpy.typing as npt
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
@@ -38,6 +39,8 @@ SINCE_DAYS = 7
 """What moved is told of so many days."""
 
 _NOBODY = 0
+
+Ids = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +99,13 @@ def seen_by(session: Session, user: User, part: Part) -> Seen:
     """
     from models.forecasting.forecast import Seen
 
+    reader, owners = owners_seen_by(session, user, part)
+    everything = reader.right("deal").read is Scope.ALL
+    return Seen(deals=None if everything else _readable_ids(session, reader), owners=owners)
+
+
+def owners_seen_by(session: Session, user: User, part: Part) -> tuple[Reader, Ids | None]:
+    """Return a person with their rights, and whose deals they may ask about, None for all; see `seen_by`."""
     reader = Reader(session, user)
     scope = reader.right("deal").read
     if scope is Scope.NONE or not reader.may_read_field("deal", "amount"):
@@ -104,10 +114,7 @@ def seen_by(session: Session, user: User, part: Part) -> Seen:
     owners = _owners_in(session, user, scope)
     for asked in (_named(session, part), owners):
         owners = asked if owners is None else owners if asked is None else owners & asked
-    return Seen(
-        deals=None if scope is Scope.ALL else _readable_ids(session, reader),
-        owners=None if owners is None else np.array(sorted(owners), dtype=np.int64),
-    )
+    return reader, None if owners is None else np.array(sorted(owners), dtype=np.int64)
 
 
 def _owners_in(session: Session, user: User, scope: Scope) -> set[int] | None:
@@ -126,7 +133,7 @@ def _named(session: Session, part: Part) -> set[int] | None:
     return members if owners is None else members & owners
 
 
-def _readable_ids(session: Session, reader: Reader) -> Any:  # noqa: ANN401  an array
+def _readable_ids(session: Session, reader: Reader) -> Ids:
     rows = session.scalars(select(Deal.id).where(reader.readable(Deal)))
     return np.array(sorted(rows), dtype=np.int64)
 

@@ -13,6 +13,8 @@ from crm_core.webhooks import EVENT, WEBHOOK, WebhookEndpoint
 from serving.alert_mail import AlertMailer
 from serving.alerting import ALERT_MAIL
 from serving.connectors.scheduled import EXCHANGE, Exchanging
+from serving.forecast_making import FORECAST, ForecastMaker
+from serving.importing import IMPORT, Importing
 from serving.jobs import Handler, JobRunner, Schedule, name_of_process
 from serving.logs import get_log
 from serving.looping import Loop
@@ -23,7 +25,7 @@ from serving.payloads import Part
 from serving.settings import Settings
 from serving.webhooks import SCHEDULE, Deliverer, spread
 
-SLOW = frozenset({WEBHOOK, EXCHANGE, MODEL})
+SLOW = frozenset({WEBHOOK, EXCHANGE, FORECAST, IMPORT, MODEL})
 """Kinds that take long, or wait for others: one thread leaves them alone, so that not all can be held up."""
 
 FORGOTTEN = frozenset({MAIL, EVENT})
@@ -39,6 +41,8 @@ def handlers(settings: Settings) -> dict[str, Handler]:
         ALERT_MAIL: AlertMailer(settings),
         EXCHANGE: Exchanging(settings),
         MODEL: ModelWorker(settings),
+        FORECAST: ForecastMaker(settings),
+        IMPORT: Importing(settings),
     }
 
 

@@ -31,7 +31,7 @@ def start_logging(folder: Path | None, *, level: str, file: str = "crm.log") -> 
     handler: logging.Handler = logging.StreamHandler()
     if folder is not None:
         path = folder / file
-        handler = RotatingFileHandler(path, maxBytes=FILE_BYTES, backupCount=FILES_KEPT, encoding="utf-8")
+        handler = _Rotating(path, maxBytes=FILE_BYTES, backupCount=FILES_KEPT, encoding="utf-8")
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(processors=_rendering(), foreign_pre_chain=_shared())
     )
@@ -54,6 +54,14 @@ def start_logging(folder: Path | None, *, level: str, file: str = "crm.log") -> 
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=False,
     )
+
+
+class _Rotating(RotatingFileHandler):
+    """A file that begins anew once it is full, where its own looks at each line beforehand: written twice."""
+
+    def shouldRollover(self, record: logging.LogRecord) -> int:  # noqa: N802  as logging has it
+        """Tell whether the file has grown as large as it may."""
+        return int(self.stream is not None and self.stream.tell() >= self.maxBytes)
 
 
 def _shared() -> list[Any]:

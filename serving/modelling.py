@@ -17,6 +17,9 @@ from serving.home import Home
 from serving.shadowing import LoadChallenger
 
 if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+    from crm_core.arrays import Arrays, Keyed
     from crm_core.writing_back import PredictionColumns
     from features.feature_set import FeatureSet
     from features.supposed import Supposed
@@ -49,6 +52,25 @@ class BundleScorer:
         from models.scoring import score_records
 
         return score_records(store, self.bundle, ids, as_of)
+
+    def reads_at_once(self, store: Store) -> bool:
+        """Tell whether that is nearly always all."""
+        from features.reading import is_read_at_once
+        from models.scoring import features_of
+
+        return self.bundle.record_type != "account" and is_read_at_once(features_of(store, self.bundle).plan)
+
+    def read_ahead(
+        self, store: Store, session: Session, record_id: int, also: Sequence[Keyed]
+    ) -> list[Arrays]:
+        """Read what scoring a record will read; return the answers to what is asked `also` in the same go."""
+        import numpy as np
+
+        from features.reading import read_tables_ahead
+        from models.scoring import features_of
+
+        plan = features_of(store, self.bundle).plan
+        return read_tables_ahead(session, plan, np.array([record_id], dtype=np.int64), also)
 
     def score_many(self, store: Store, ids: Sequence[int], as_of: datetime) -> PredictionColumns:
         """Return the same by record, as columns in stored form."""

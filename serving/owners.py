@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, select, true
 from sqlalchemy.orm import Session
 
 from crm_core.access import team_member_ids
 from crm_core.errors import AccessDeniedError, RecordNotFoundError
-from crm_core.records import Role, User
+from crm_core.records import Role, Team, User
+from crm_core.tokens import works_here
 
 
 def choose_owner(session: Session, user: User, owner_id: int | None) -> int | None:
@@ -33,6 +35,64 @@ def list_owners(session: Session, user: User) -> Sequence[User]:
         condition = User.id.in_(team_member_ids(session, user))
     query = select(User).where(condition, User.deleted_at.is_(None)).order_by(User.name, User.id)
     return session.scalars(query).all()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Staff:
+    """All people and the tree of teams, read at once: for pages that ask much about them."""
+
+    users: Sequence[User]
+    parents: Mapping[int, int | None]
+
+    @classmethod
+    def read(cls, session: Session) -> Staff:
+        """Read them, people by name."""
+        users = session.scalars(select(User).order_by(User.name, User.id)).all()
+        parents: dict[int, int | None] = dict(session.execute(select(Team.id, Team.parent_id)).all())
+        return cls(users=users, parents=parents)
+
+    @property
+    def names(self) -> dict[int | None, str]:
+        """Return names by id."""
+        return {user.id: user.name for user in self.users}
+
+    def owners(self, user: User) -> list[User]:
+        """Return the same as `list_owners`."""
+        here = [one for one in self.users if one.deleted_at is None]
+        if user.role == Role.REP:
+            return [one for one in here if one.id == user.id]
+        if user.role == Role.MANAGER:
+            return [one for one in here if one.id == user.id or self.is_within(one.team_id, user.team_id)]
+        return here
+
+    def is_within(self, team_id: int | None, root: int | None) -> bool:
+        """Say whether a team is another one or below it."""
+        return root is not None and root in self.chain(team_id)
+
+    def chain(self, team_id: int | None) -> list[int]:
+        """Return a team and those above it, the nearest first."""
+        found: list[int] = []
+        while team_id is not None and team_id not in found:
+            found.append(team_id)
+            team_id = self.parents.get(team_id)
+        return found
+
+    def managers(self, user: User) -> list[User]:
+        """Return the managers of a user's team; where it has none, those of the team above, and so on."""
+        for team_id in self.chain(user.team_id):
+            found = [
+                one
+                for one in self.users
+                if one.team_id == team_id and one.role == Role.MANAGER and works_here(one)
+            ]
+            if found:
+                return found
+        return []
+
+    def colleagues(self, user: User) -> list[User]:
+        """Return whom a user may want to give something to: their people, themselves and their managers."""
+        near = {one.id: one for one in [*self.owners(user), *self.managers(user)]}
+        return sorted(filter(works_here, near.values()), key=lambda one: (one.name, one.id))
 
 
 def _may_assign(session: Session, user: User, owner_id: int) -> bool:

@@ -424,7 +424,7 @@ def plain_prediction(reader: Reader, prediction: Prediction) -> dict[str, Any]:
     reader.check_may_see_scores(RECORD_TYPES[prediction.record_type])
     at_risk = money_at_risk(prediction.probability, readable_worth(reader, prediction.yearly_value or ()))
     made = {
-        "within": _horizons(prediction),
+        "within": plain_horizons(prediction),
         "reasons": plain_reasons(reader, prediction),
         "money_at_risk": [MoneyAtRiskOut.model_validate(each).model_dump() for each in at_risk],
     }
@@ -436,12 +436,8 @@ def plain_prediction(reader: Reader, prediction: Prediction) -> dict[str, Any]:
 TOO_FEW_FOLLOWED = "Too few records have been followed for so long."
 
 
-def horizons_out(prediction: Prediction | OutlookRow | None) -> list[Horizon]:
+def plain_horizons(prediction: Prediction | OutlookRow | None) -> list[dict[str, Any]]:
     """Return all horizons of a prediction, shortest first, with those of which too little is known."""
-    return [Horizon(**each) for each in _horizons(prediction)]
-
-
-def _horizons(prediction: Prediction | OutlookRow | None) -> list[dict[str, Any]]:
     said = (prediction.within if prediction is not None else None) or {}
     return [
         {"days": days, "probability": chance, "why": TOO_FEW_FOLLOWED if chance is None else None}
@@ -449,14 +445,11 @@ def _horizons(prediction: Prediction | OutlookRow | None) -> list[dict[str, Any]
     ]
 
 
-def reasons_out(reader: Reader, told: Prediction | Lead | Deal | Account) -> list[Reason] | None:
-    """Return the reasons that may be told; None where there are none, or they are hidden."""
-    plain = plain_reasons(reader, told)
-    return None if plain is None else [Reason.model_validate(reason) for reason in plain]
-
-
 def plain_reasons(reader: Reader, told: Prediction | Lead | Deal | Account) -> list[dict[str, Any]] | None:
-    """Return the same as what JSON is made of: every field of a `Reason`, in its order."""
+    """Return the reasons that may be told, as JSON is made of them: every field of a `Reason`, in its order.
+
+    None where there are none, or they are hidden.
+    """
     if told.reasons is None or not reader.may_read_field(told.record_type, "reasons"):
         return None
     return [
@@ -483,7 +476,7 @@ def shown_of(
     if record.scored_at is None or not reader.may_read_field(record.record_type, "probability"):
         return None
     return {
-        "within": _horizons(newest),
+        "within": plain_horizons(newest),
         "expected_days": newest.expected_days if newest is not None else None,
         "state": state_of(record),
         "probability": record.probability,

@@ -119,6 +119,7 @@ def read_operations(store: Store, which: Which, *, limit: int) -> list[dict[str,
                 "address": row.address,
                 "record_type": row.record_type,
                 "ids": row.ids,
+                "detail": row.detail,
             }
             for row in list_operations(session, which, limit=limit)
         ]

@@ -26,7 +26,7 @@ from crm_core.store import Store, Transaction
 from serving.champions import TASK_OF, Champion, Champions
 from serving.logs import get_log
 from serving.rescoring import write_as
-from serving.scoring_now import check_open, settled_now
+from serving.scoring_now import check_open
 
 Scored = Lead | Deal | Account
 
@@ -56,7 +56,7 @@ def ask_many(
     """
     willing, refused = _sorted_out(store, user, model, ids)
     champion = champions.get(TASK_OF[model.record_type])
-    as_of = settled_now(store)
+    as_of = store.settled_now()
     predictions = _ask(store, champion, willing, as_of, refused) if willing else []
     said = {new.record_id for new in predictions}
     for record_id in willing:

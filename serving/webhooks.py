@@ -24,7 +24,14 @@ from standardwebhooks.webhooks import Webhook
 
 from crm_core.access import Reader
 from crm_core.changes import Source
-from crm_core.errors import HopelessJobError, JobError, OutboundError, RecordNotFoundError
+from crm_core.columns import check_text
+from crm_core.errors import (
+    HopelessJobError,
+    InvalidValueError,
+    JobError,
+    OutboundError,
+    RecordNotFoundError,
+)
 from crm_core.jobs import Job, complete, enqueue
 from crm_core.records import User
 from crm_core.store import Store
@@ -36,14 +43,17 @@ from crm_core.webhooks import (
     Event,
     WebhookEndpoint,
     body_of,
+    check_event_types,
     disable,
     event_of,
+    find_owner,
     get_endpoint,
     list_active,
     mark_of,
     may_read,
     note_success,
     owner_of,
+    start,
     tell,
     tell_one,
     topic_of,
@@ -252,6 +262,40 @@ def spread(store: Store, job: Job) -> None:
 
 
 # ------------------------------------------------------------------------------------------ upkeep
+
+
+def add_endpoint(
+    session: Session,
+    own: Secrets,
+    *,
+    name: str,
+    url: str,
+    event_types: Sequence[str],
+    owner_id: int,
+    least_change: float,
+    now: datetime,
+) -> tuple[WebhookEndpoint, str]:
+    """Have a checked address told of events from now on; return the endpoint and its secret."""
+    check_owner(session, owner_id)
+    endpoint = WebhookEndpoint(
+        name=check_text("name", name),
+        url=url,
+        event_types=check_event_types(session, event_types),
+        owner_id=owner_id,
+        least_change=least_change,
+        created_at=now,
+    )
+    secret = own.renew(endpoint)
+    start(session, endpoint)
+    session.add(endpoint)
+    session.flush()
+    return endpoint, secret
+
+
+def check_owner(session: Session, owner_id: int) -> None:
+    """Refuse somebody whose rights could not decide what is told."""
+    if find_owner(session, owner_id) is None:
+        raise InvalidValueError("owner_id", owner_id, "the id of a user who works here")
 
 
 def rotate(endpoint: WebhookEndpoint, own: Secrets, *, now: datetime) -> str:

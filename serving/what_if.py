@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 from crm_core.access import Reader
-from crm_core.records import Account, Deal, Lead, User
+from crm_core.predictions import SCORED_TYPES
+from crm_core.records import User
 from crm_core.store import Store
 from serving.champions import TASK_OF, Champions
 from serving.scoring_now import check_open, get_to_score
 
 if TYPE_CHECKING:
     from models.what_if import WhatIf
-
-_GET: Mapping[str, Callable[[Store, User, int], Lead | Deal | Account]] = {
-    "lead": lambda store, user, record_id: get_to_score(store, user, Lead, record_id),
-    "deal": lambda store, user, record_id: get_to_score(store, user, Deal, record_id),
-    "account": lambda store, user, record_id: get_to_score(store, user, Account, record_id),
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +31,7 @@ def ask_what_if(store: Store, champions: Champions, user: User, record_type: str
 
     Raises NoChampionError, LeadNotOpenError, DealNotOpenError or NotEnoughDataError as scoring does.
     """
-    check_open(_GET[record_type](store, user, record_id))
+    check_open(get_to_score(store, user, SCORED_TYPES[record_type], record_id))
     scorer = champions.get(TASK_OF[record_type]).scorer
     as_of = store.clock.now()
     found = scorer.what_would_change(store, record_id, as_of)

@@ -70,7 +70,7 @@ def settle(mapping: ImportMapping, sources: Mapping[str, Source]) -> tuple[Impor
     found: dict[tuple[str, str, Kind], tuple[Reading, Found]] = {}
     steps = []
     for step in mapping.steps:
-        finder = _Finder(sources[step.file], found)
+        finder = _Finder(sources[step.file], found, lenient=mapping.by_hand)
         steps.append(finder.settled(step))
     lookups = tuple(
         replace(
@@ -86,9 +86,16 @@ def settle(mapping: ImportMapping, sources: Mapping[str, Source]) -> tuple[Impor
 class _Finder:
     """Settles the expressions that read one file."""
 
-    def __init__(self, source: Source, found: dict[tuple[str, str, Kind], tuple[Reading, Found]]) -> None:
+    def __init__(
+        self,
+        source: Source,
+        found: dict[tuple[str, str, Kind], tuple[Reading, Found]],
+        *,
+        lenient: bool = False,
+    ) -> None:
         self._source = source
         self._found = found
+        self._lenient = lenient
 
     def settled(self, step: Step) -> Step:
         def of(value: Any) -> Any:  # noqa: ANN401  an expression, a word or nothing
@@ -126,6 +133,8 @@ class _Finder:
             values = list(self._values(column, reading))
             place = f"{self._source.spec.path}: {column}"
             dated = reading.kind in {Kind.INSTANT, Kind.DAY}
+            if self._lenient:
+                values = _readable(reading, values, dated=dated)
             settle_column = _settle_dates if dated else _settle_numbers
             settled, written, evidence = settle_column(reading, values, place)
             told = Found(file=self._source.spec.path, column=column, written=written, evidence=evidence)
@@ -196,13 +205,29 @@ def _fitting(plain: Reading, formats: Iterable[str], values: Sequence[str]) -> t
     return needed, None
 
 
-def _settle_numbers(reading: Reading, values: Sequence[str], place: str) -> Settled:
-    base = replace(
+def _readable(reading: Reading, values: Sequence[str], *, dated: bool) -> list[str]:
+    """Return the values that can be read in some way; the others will refuse their rows."""
+    if dated:
+        given = tuple(each for each in reading.formats if each != DETECT)
+        every = dict.fromkeys(each for formats in ORDERS.values() for each in formats)
+        ways = [replace(reading, formats=(*(given or ("iso",)), *every))]
+    else:
+        base = _with_signs(reading)
+        ways = [replace(base, decimal=point, thousands=comma) for point, comma in SIGNS.values()]
+    return [value for value in values if any(_reads(way, value) for way in ways)]
+
+
+def _with_signs(reading: Reading) -> Reading:
+    return replace(
         reading,
         ignore=(*reading.ignore, *CURRENCIES),
         units={**UNITS, **reading.units},
         brackets=True,
     )
+
+
+def _settle_numbers(reading: Reading, values: Sequence[str], place: str) -> Settled:
+    base = _with_signs(reading)
     fits = {}
     wrong: dict[str, str] = {}
     for written, (decimal, thousands) in SIGNS.items():

@@ -86,6 +86,11 @@ def _files_in(folder: Path) -> list[_File]:
     return [_look_at(path) for path in paths if not path.name.startswith((".", "~$"))]  # "~$": open in Excel
 
 
+def look_at(path: Path) -> FileSpec:
+    """Return how a file of any name is to be read: its format, encoding and delimiter."""
+    return _look_at(path).spec
+
+
 def _look_at(path: Path) -> _File:
     spec = FileSpec(name=path.stem, path=path.name, format=format_of(path.name))
     if spec.format == "csv":

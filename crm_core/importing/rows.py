@@ -137,9 +137,11 @@ class StepRows:
     def _read(self, line: int, cells: Any) -> Candidate:  # noqa: ANN401  a row or a group
         happened = self._clock.now() if self._step.undated else self._occurred_at(cells)
         occurred_at = _given(happened, "occurred_at", "a date")
+        by_line = self._step.by_line
+        key = self._external_id(cells) if by_line is None else f"{by_line}{line}"
         return Candidate(
             line=line,
-            external_id=_given(self._external_id(cells), "external_id", "an external id"),
+            external_id=_given(key, "external_id", "an external id"),
             occurred_at=occurred_at,
             recorded_at=self._learned(cells, occurred_at),
             changed_at=None if self._changed_at is None else self._changed_at(cells),

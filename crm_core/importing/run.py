@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from collections.abc import Mapping as Dictionary
-from contextlib import closing, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
@@ -42,7 +42,7 @@ from crm_core.importing.specs import LookupSpec, Mapping, Step
 from crm_core.importing.writing import Candidate, writer_of
 from crm_core.record_types import declare_record_type, get_record_type
 from crm_core.records import LINKABLE, CustomRecord
-from crm_core.store import Rehearsal, Store
+from crm_core.store import Rehearsal, Store, Transaction
 
 T = TypeVar("T")
 
@@ -61,10 +61,12 @@ def run_import(
     progress: Progress | None = None,
     refusals_file: Path | None = None,
     dry_run: bool = False,
+    actor_id: int | None = None,
 ) -> ImportReport:
     """Import the files in `folder` as `mapping` says and return what became of every row.
 
-    `refusals_file` receives every refusal as one JSON object a line; the report itself holds the first ones.
+    `actor_id` is whoever imports, as the change log names them. `refusals_file` receives every refusal as one
+    JSON object a line; the report itself holds the first ones.
     A dry run does everything and undoes it: its report is that of the import, and the store stays as it was.
     Raises SourceFileError or MappingError before anything is written where a file is missing, damaged, in
     another encoding, or without a column that the mapping names.
@@ -89,7 +91,7 @@ def run_import(
     }
     target = store.rehearsal() if dry_run else nullcontext(store)
     with RefusalLog(report, refusals_file) as refusals, target as written:
-        run = _Run(written, mapping, sources, report, refusals, progress)
+        run = _Run(written, mapping, sources, report, refusals, progress, actor_id)
         run.look_up()
         run.declare()
         for number, step in enumerate(mapping.steps, start=1):
@@ -121,7 +123,9 @@ class _Run:
         report: ImportReport,
         refusals: RefusalLog,
         progress: Progress | None,
+        actor_id: int | None = None,
     ) -> None:
+        self._actor_id = actor_id
         self._store = store
         self._mapping = mapping
         self._sources = sources
@@ -132,6 +136,9 @@ class _Run:
         self._newest: dict[str, datetime] = {}
         self._declared = Declarations((), ())
 
+    def _transaction(self) -> AbstractContextManager[Transaction]:
+        return self._store.transaction(source=Written.IMPORT, actor_id=self._actor_id)
+
     def look_up(self) -> None:
         """Read what steps look up in other files; only one value a key is held."""
         for spec in self._mapping.lookups:
@@ -140,7 +147,7 @@ class _Run:
 
     def declare(self) -> None:
         """Declare the fields, and until the end of the import take nothing as wholly seen."""
-        with self._store.transaction(source=Written.IMPORT) as transaction:
+        with self._transaction() as transaction:
             _declare_types(transaction.session, self._mapping)
             _declare_fields(transaction.session, self._mapping)
             self._declared = declarations(transaction.session)
@@ -164,7 +171,7 @@ class _Run:
         with closing(SeenKeys()) as seen:
             for batch in _batches(rows.candidates(), BATCH_ROWS):
                 fresh = rows.without_repeats(seen, [each for each in batch if each is not None])
-                with self._store.transaction(source=Written.IMPORT) as transaction:
+                with self._transaction() as transaction:
                     writer.write(transaction, fresh)
                 self._see(step, fresh)
                 self._tell(report, number, source)
@@ -172,7 +179,7 @@ class _Run:
 
     def cover(self) -> None:
         """Say until when everything has been seen, now that everything is written."""
-        with self._store.transaction(source=Written.IMPORT) as transaction:
+        with self._transaction() as transaction:
             for record_type, said in self._mapping.coverage.items():
                 until = (
                     said

@@ -110,6 +110,8 @@ class Step:
     is. `won` is given for `close`. `if_before_start` says what becomes of events that come before their
     record began. With `keep_rest`, columns that nothing reads become custom fields whose names begin so.
 
+    `by_line` is how the keys of rows begin that nothing but their lines tells apart.
+
     An `undated` step has no dates: `occurred_at` is the moment of reading and says nothing. Of a `close` that
     is `dated` "at_the_latest", nobody knows when it happened, only that it was no later.
     """
@@ -131,6 +133,7 @@ class Step:
     keep_rest: str | None = None
     undated: bool = False
     dated: str = "when_it_happened"
+    by_line: str | None = None
 
     @property
     def model(self) -> type[Record]:
@@ -159,7 +162,11 @@ class Step:
 
 @dataclass(frozen=True, kw_only=True)
 class Mapping:
-    """A whole mapping; `coverage` says until when all of a record type was seen: an instant or a step."""
+    """A whole mapping; `coverage` says until when all of a record type was seen: an instant or a step.
+
+    One that is made `by_hand`, for a single file and learned when it is imported, says nothing about when
+    built-in fields are known; and a cell that can be read in no way refuses its row, not the file.
+    """
 
     name: str
     about: str
@@ -168,6 +175,7 @@ class Mapping:
     steps: tuple[Step, ...]
     coverage: Dictionary[str, datetime | str]
     types: tuple[TypeSpec, ...] = ()
+    by_hand: bool = False
 
     @property
     def is_preset(self) -> bool:
@@ -192,6 +200,8 @@ class Mapping:
 
         A field that this mapping says nothing about is not returned where its events tell its history.
         """
+        if self.by_hand:
+            return []
         found: dict[tuple[str, str], FieldSpec] = {}
         for step in self.steps:
             logged = step.event_fields if step.event else self.written_by_events(step.record_type)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import BigInteger, ForeignKey, Index, String, Text
+from sqlalchemy import BigInteger, ForeignKey, Index, String, Text, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from crm_core.columns import Instant, Json
 from crm_core.records.base import Owned, Record
+
+_IS_DUE = text("due_at IS NOT NULL")
 
 
 class Activity(Owned, Record):
@@ -31,7 +33,11 @@ class Activity(Owned, Record):
     subject_type: Mapped[str | None] = mapped_column(String(40), comment="of any other record it is about")
     subject_id: Mapped[int | None] = mapped_column(BigInteger)
 
-    __table_args__ = (Index("ix_activities_subject_type_subject_id", "subject_type", "subject_id"),)
+    __table_args__ = (
+        Index("ix_activities_subject_type_subject_id", "subject_type", "subject_id"),
+        # Hardly any is due at some time: an index of those few.
+        Index("ix_activities_due_at", "due_at", sqlite_where=_IS_DUE, postgresql_where=_IS_DUE),
+    )
 
 
 class Subject:

@@ -14,7 +14,7 @@ from serving.payloads import (
     RecordPath,
     plain_prediction,
 )
-from serving.scoring_now import get_to_score, score_now
+from serving.scoring_now import score_now
 from serving.service import service
 
 api: APIBlueprint = new_blueprint("customers", "Who may leave, and how much money that puts at risk.")
@@ -25,8 +25,7 @@ api: APIBlueprint = new_blueprint("customers", "Who may leave, and how much mone
 def score_customer(path: RecordPath) -> Response:
     """Score a customer now and show the score on it."""
     running = service()
-    customer = get_to_score(running.store, caller(), Account, path.id)
-    made = score_now(running.store, running.champions, customer)
+    made = score_now(running.store, running.champions, caller(), Account, path.id)
     with running.store.reading() as session:
         given = plain_prediction(Reader(session, caller()), made)
     return plain_answer(given)

@@ -22,7 +22,7 @@ from serving.payloads import (
     StageMove,
     plain_prediction,
 )
-from serving.scoring_now import get_to_score, score_now
+from serving.scoring_now import score_now
 from serving.service import service, writing
 
 api = blueprint_of("deal")
@@ -63,8 +63,7 @@ def move_deal_stage(path: RecordPath, body: StageMove) -> Response:
 def score_deal(path: RecordPath) -> Response:
     """Score a deal now and show the score on it."""
     running = service()
-    deal = get_to_score(running.store, caller(), Deal, path.id)
-    made = score_now(running.store, running.champions, deal)
+    made = score_now(running.store, running.champions, caller(), Deal, path.id)
     with running.store.reading() as session:
         given = plain_prediction(Reader(session, caller()), made)
     return plain_answer(given)

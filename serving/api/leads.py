@@ -14,7 +14,7 @@ from serving.payloads import (
     RecordPath,
     plain_prediction,
 )
-from serving.scoring_now import get_to_score, score_now
+from serving.scoring_now import score_now
 from serving.service import service
 
 api = blueprint_of("lead")
@@ -25,8 +25,7 @@ api = blueprint_of("lead")
 def score_lead(path: RecordPath) -> Response:
     """Score a lead now and show the score on it."""
     running = service()
-    lead = get_to_score(running.store, caller(), Lead, path.id)
-    made = score_now(running.store, running.champions, lead)
+    made = score_now(running.store, running.champions, caller(), Lead, path.id)
     with running.store.reading() as session:
         given = plain_prediction(Reader(session, caller()), made)
     return plain_answer(given)

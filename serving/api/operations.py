@@ -54,6 +54,7 @@ class OperationOut(Given):
     address: str | None = Field(description="The network address it came from.")
     record_type: str | None
     ids: list[int] = Field(description="The records that it was done to.")
+    detail: str | None = Field(description="What was set, such as `rep: read own, write none`.")
 
 
 class OperationsPage(Given):

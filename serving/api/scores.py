@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, Final, Literal
 
 from flask import Response
 from flask_openapi.blueprint import APIBlueprint
@@ -39,16 +39,16 @@ from serving.payloads import (
     Text,
     Utc,
     as_whole,
-    horizons_out,
+    plain_horizons,
     plain_prediction,
+    plain_reasons,
     prediction_out,
-    reasons_out,
     state_of,
 )
 from serving.problems import PREFIX, kind_of
 from serving.score_history import PARTS_AT_ONCE, read_newest, read_score_history
 from serving.scoring_many import ask_many, write_many
-from serving.scoring_now import get_to_score, tell_now
+from serving.scoring_now import tell_now
 from serving.service import service
 from serving.supposed import Draft, ask_supposed
 
@@ -287,12 +287,10 @@ def list_score_history(path: ScoredPath, query: ScoreHistoryQuery) -> Response:
 def tell_score(path: ScoredPath) -> Response:
     """Say what scoring a record now would say; nothing of it is stored, and the record shows what it did."""
     running = service()
-    model = cast("type[Lead]", MODELS[path.type])  # or another of the three
-    record = get_to_score(running.store, caller(), model, path.id)
-    made = tell_now(running.store, running.champions, record)
+    made = tell_now(running.store, running.champions, caller(), MODELS[path.type], path.id)
     with running.store.reading() as session:
         given = _supposed_out(Reader(session, caller()), made)
-    return answer(given)
+    return plain_answer(given)
 
 
 _SUPPOSED = {"200": SupposedScore, **documented(400, 403, 404, 409, 413, 415, 503)}
@@ -337,19 +335,19 @@ def _score_supposed(
     made = ask_supposed(running.store, running.champions, user, draft)
     with running.store.reading() as session:
         given = _supposed_out(Reader(session, user), made)
-    return answer(given)
+    return plain_answer(given)
 
 
-def _supposed_out(reader: Reader, made: Prediction) -> SupposedScore:
-    worth = readable_worth(reader, made.yearly_value or ())
-    same = ("task", "as_of", "model_version", "horizon_days", "probability", "score", "grade")
-    plain: dict[str, Any] = {name: getattr(made, name) for name in (*same, "expected_days")}
-    return SupposedScore.model_validate(
-        {
-            **plain,
-            "state": state_of(made),
-            "within": horizons_out(made),
-            "reasons": reasons_out(reader, made) or [],
-            "money_at_risk": money_at_risk(made.probability, worth),
-        }
-    )
+def _supposed_out(reader: Reader, made: Prediction) -> dict[str, Any]:
+    """Return what JSON is made of: every field of a `SupposedScore`, in its order."""
+    worth = money_at_risk(made.probability, readable_worth(reader, made.yearly_value or ()))
+    plain = {
+        "within": plain_horizons(made),
+        "state": state_of(made),
+        "reasons": plain_reasons(reader, made) or [],
+        "money_at_risk": [MoneyAtRiskOut.model_validate(each).model_dump() for each in worth],
+    }
+    return {name: plain[name] if name in plain else getattr(made, name) for name in _SUPPOSED_FIELDS}
+
+
+_SUPPOSED_FIELDS: Final = tuple(SupposedScore.model_fields)

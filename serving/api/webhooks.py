@@ -8,12 +8,11 @@ from typing import Annotated, Any, Literal
 from flask import Response
 from flask_openapi.blueprint import APIBlueprint
 from pydantic import Field
-from sqlalchemy.orm import Session
 
 from crm_core.access import check_may_operate
 from crm_core.changes import Source
 from crm_core.columns import check_text
-from crm_core.errors import InvalidValueError, RecordNotFoundError
+from crm_core.errors import RecordNotFoundError
 from crm_core.jobs import Job, list_jobs
 from crm_core.tokens import Scope
 from crm_core.webhooks import (
@@ -21,7 +20,6 @@ from crm_core.webhooks import (
     check_event_types,
     delete_endpoint,
     disable,
-    find_owner,
     get_endpoint,
     list_endpoints,
     list_event_types,
@@ -32,7 +30,7 @@ from serving.api.blueprint import answer, caller, documented, keep_no_body, new_
 from serving.outbound import OutboundClient
 from serving.payloads import Asked, Given, Id, RecordPath, Taken, Utc
 from serving.service import service, writing
-from serving.webhooks import Secrets, rotate, send_again, send_test
+from serving.webhooks import Secrets, add_endpoint, check_owner, rotate, send_again, send_test
 
 api: APIBlueprint = new_blueprint("webhooks", "Other systems that are told of events (docs/webhooks.md).")
 
@@ -172,21 +170,16 @@ def create_webhook(body: NewWebhook) -> Response:
     _client().check(body.url)
     keep_no_body()
     with writing(caller(), Source.API) as transaction:
-        session = transaction.session
-        owner_id = caller().id if body.owner_id is None else body.owner_id
-        _check_owner(session, owner_id)
-        endpoint = WebhookEndpoint(
-            name=check_text("name", body.name),
+        endpoint, secret = add_endpoint(
+            transaction.session,
+            _secrets(),
+            name=body.name,
             url=body.url,
-            event_types=check_event_types(session, body.event_types),
-            owner_id=owner_id,
+            event_types=body.event_types,
+            owner_id=caller().id if body.owner_id is None else body.owner_id,
             least_change=body.least_change,
-            created_at=transaction.now,
+            now=transaction.now,
         )
-        secret = _secrets().renew(endpoint)
-        start(session, endpoint)
-        session.add(endpoint)
-        session.flush()
         made = _with_secret(endpoint, secret)
     return answer(made, 201)
 
@@ -210,7 +203,7 @@ def change_webhook(path: RecordPath, body: WebhookChange) -> Response:
     with writing(caller(), Source.API) as transaction:
         session = transaction.session
         endpoint = get_endpoint(session, path.id, lock=True)
-        _check_owner(session, endpoint.owner_id if body.owner_id is None else body.owner_id)
+        check_owner(session, endpoint.owner_id if body.owner_id is None else body.owner_id)
         if body.event_types is not None:
             endpoint.event_types = check_event_types(session, body.event_types)
         for field in ("name", "url", "owner_id", "least_change"):
@@ -305,11 +298,6 @@ def _client() -> OutboundClient:
 
 def _secrets() -> Secrets:
     return Secrets(service().settings.home_folder)
-
-
-def _check_owner(session: Session, owner_id: int) -> None:
-    if find_owner(session, owner_id) is None:
-        raise InvalidValueError("owner_id", owner_id, "the id of a user who works here")
 
 
 def _with_secret(endpoint: WebhookEndpoint, secret: str) -> MadeWebhook:

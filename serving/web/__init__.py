@@ -10,22 +10,29 @@ from flask_login import LoginManager, current_user
 from flask_openapi.blueprint import APIBlueprint
 from flask_openapi.openapi import OpenAPI
 from flask_wtf.csrf import CSRFError, CSRFProtect
+from sqlalchemy.exc import SQLAlchemyError
 
 from crm_core.records import User
+from crm_core.saved import likes_of
 from serving.auth import Person, find_person
-from serving.service import service
+from serving.service import page_session, service
 from serving.web import (
     account,
+    admin,
     alerts,
+    board,
     customers,
     deals,
     entry,
     finding,
     forecast,
+    funnel,
     home,
+    imports,
     leads,
     models_page,
     shown_as,
+    today,
 )
 from serving.web.language import LANGUAGES, choose_language, choose_time_zone, gettext
 from serving.web.navigation import tabs_of
@@ -57,11 +64,29 @@ def register(app: OpenAPI) -> None:
         timezone_selector=choose_time_zone,
     )
     _add_login(app)
+    app.before_request(imports.allow_upload)  # before anything reads the form
     protection = CSRFProtect(app)
     for blueprint in app.blueprints.values():
         if isinstance(blueprint, APIBlueprint):
             protection.exempt(blueprint)
-    for part in (home, entry, account, leads, deals, customers, alerts, forecast, finding, models_page):
+    parts = (
+        home,
+        entry,
+        account,
+        today,
+        leads,
+        deals,
+        board,
+        customers,
+        alerts,
+        forecast,
+        funnel,
+        finding,
+        models_page,
+        imports,
+        admin,
+    )
+    for part in parts:
         app.register_blueprint(part.pages)
     app.before_request(_require_login)
     app.register_error_handler(CSRFError, _on_expired_form)
@@ -111,6 +136,14 @@ def _on_expired_form(_error: CSRFError) -> ResponseReturnValue:
     )
 
 
+def _keys_are_on() -> bool:
+    """Tell whether single letters go to pages, as the reader likes it."""
+    try:
+        return likes_of(page_session(), current_user.user.id).keys
+    except SQLAlchemyError:
+        return True  # a page that tells of a broken database must not break of it
+
+
 def _context() -> dict[str, object]:
     user: User | None = current_user.user if current_user.is_authenticated else None
     return {
@@ -121,4 +154,5 @@ def _context() -> dict[str, object]:
         "word": word,
         "count_of_bell": alerts.count_of_bell,
         "tabs_of": tabs_of,
+        "keys_are_on": _keys_are_on,
     }

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flask import Blueprint, flash, g, make_response, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 from flask_login import current_user
-from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
 from crm_core.access import Reader
 from crm_core.alert_rules import Kind
-from crm_core.alerting import managers_of, works_here
 from crm_core.alerts import (
     Acting,
     AlertAction,
@@ -23,24 +21,32 @@ from crm_core.alerts import (
     State,
     count_open,
     get_alert,
-    list_actions,
+    list_notes,
     mail_wish,
-    may_act,
     set_mail_wish,
+    which_may_be_acted_on,
 )
 from crm_core.changes import Source
-from crm_core.errors import AlertClosedError, InvalidValueError
+from crm_core.errors import AlertClosedError, CRMError, InvalidValueError
 from crm_core.records import Role, User
-from serving.alerts import AlertListing, ToldAlert, list_alerts, tell_alert
+from serving.alert_outcomes import Outcome, follow_alerts, tally
+from serving.alerts import AlertListing, AtRisk, ToldAlert, list_alerts, sum_running, tell_alerts
 from serving.mail import mail_is_on
-from serving.owners import list_owners
+from serving.owners import Staff
 from serving.service import page_session, service, writing
 from serving.web.language import gettext
 from serving.web.reasons import top_reasons
+from serving.web.sparkline import Thumb, thumb
+from serving.what_if import ask_what_if
+
+if TYPE_CHECKING:
+    from models.what_if import Hint
 
 ROWS = 25
 REASONS_IN_A_ROW = 3
 SNOOZE_DAYS = (1, 7, 30)
+HISTORY = timedelta(days=90)
+"""The little lines show so much."""
 STATES = {"open": State.OPEN, "snoozed": State.SNOOZED, "acknowledged": State.ACKNOWLEDGED, "running": None}
 """What the list may be asked for, by its name in the address; `running` is all that are not closed."""
 
@@ -59,6 +65,7 @@ class Row:
     assignee: str | None
     notes: Sequence[AlertAction]
     may_act: bool
+    line: Thumb | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +79,7 @@ class Shelf:
     owners: Sequence[User]
     colleagues: Sequence[User]
     mail: ByMail | None
+    at_risk: Sequence[AtRisk]
 
 
 @pages.get("")
@@ -79,16 +87,20 @@ def list_all() -> ResponseReturnValue:
     """List the alerts that somebody may see."""
     user, now = current_user.user, service().store.clock.now()
     reader = Reader(page_session(), user)
+    staff = Staff.read(reader.session)
     state, asked = _asked()
-    page = list_alerts(reader, asked, now)
+    page = list_alerts(reader, replace(asked, history_since=now - HISTORY), now)
+    running = sum_running(reader, now)
+    g.open_alerts = _shown_count(running.open)
     shelf = Shelf(
-        rows=_rows(reader, page.items),
+        rows=_rows(reader, page.items, staff),
         next_cursor=page.next_cursor,
         asked=asked,
         state=state,
-        owners=[] if user.role == Role.REP else list_owners(reader.session, user),
-        colleagues=_colleagues(reader),
+        owners=[] if user.role == Role.REP else staff.owners(user),
+        colleagues=staff.colleagues(user),
         mail=mail_wish(reader.session, user.id) if mail_is_on(service().settings) else None,
+        at_risk=running.at_risk,
     )
     return render_template("alerts.html", shelf=shelf, snooze_days=SNOOZE_DAYS, kinds=list(Kind))
 
@@ -107,6 +119,54 @@ def act(alert_id: int, verb: str) -> ResponseReturnValue:
     if by_script:
         return _row(alert_id)
     return redirect(url_for("alerts_pages.list_all"))
+
+
+@pages.get("/<int:alert_id>/step")
+def suggest(alert_id: int) -> ResponseReturnValue:
+    """Return what goes with a better score of an alert's record; a browser without a script is led there."""
+    user, running = current_user.user, service()
+    reader = Reader(page_session(), user)
+    alert = get_alert(reader, alert_id)
+    record_type, record_id = alert.record_type, alert.record_id
+    if request.headers.get("X-Requested-With") != "fetch":
+        collection = "customers" if record_type == "account" else "deals"
+        return redirect(url_for(f"{collection}_pages.show", record_id=record_id))
+    try:
+        asked = ask_what_if(running.store, running.champions, user, record_type, record_id)
+    except CRMError:
+        return render_template("_step.html", hint=None, found=None)
+    better = [hint for hint in asked.found.hints if not hint.alike and _helps(hint, record_type)]
+    return render_template("_step.html", hint=better[0] if better else None, found=asked.found)
+
+
+def _helps(hint: Hint, record_type: str) -> bool:
+    return hint.change < 0 if record_type == "account" else hint.change > 0
+
+
+@pages.get("/past")
+def past() -> ResponseReturnValue:
+    """Show what came of the warnings of the past, counted and one by one."""
+    running, now = service(), service().store.clock.now()
+    reader = Reader(page_session(), current_user.user)
+    followed = follow_alerts(running.store, reader, now)
+    kind, outcome = request.args.get("kind", ""), request.args.get("outcome", "")
+    shown = [
+        one
+        for one in followed
+        if (not kind or one.alert.kind == kind) and (not outcome or one.outcome == outcome)
+    ]
+    page = max(request.args.get("page", 1, type=int), 1)
+    return render_template(
+        "alerts_past.html",
+        tallies=tally(followed),
+        rows=shown[(page - 1) * ROWS : page * ROWS],
+        page=page,
+        pages=-(-len(shown) // ROWS),
+        all=len(shown),
+        outcomes=list(Outcome),
+        kinds=list(Kind),
+        asked={"kind": kind, "outcome": outcome},
+    )
 
 
 @pages.post("/mail")
@@ -137,6 +197,10 @@ def _count() -> str:
         found = count_open(reader, service().store.clock.now(), most=_MOST_SHOWN + 1)
     except SQLAlchemyError:
         return ""  # a page that tells of a broken database must not break of it
+    return _shown_count(found)
+
+
+def _shown_count(found: int) -> str:
     return f"{_MOST_SHOWN}+" if found > _MOST_SHOWN else str(found or "")
 
 
@@ -176,34 +240,33 @@ def _number(field: str) -> int:
 
 def _row(alert_id: int) -> ResponseReturnValue:
     reader = Reader(page_session(), current_user.user)
-    told = tell_alert(reader, get_alert(reader, alert_id), service().store.clock.now())
-    (row,) = _rows(reader, [told])
+    now = service().store.clock.now()
+    staff = Staff.read(reader.session)
+    (told,) = tell_alerts(reader, [get_alert(reader, alert_id)], now, now - HISTORY)
+    (row,) = _rows(reader, [told], staff)
     answer = make_response(
-        render_template("_alert.html", row=row, colleagues=_colleagues(reader), snooze_days=SNOOZE_DAYS)
+        render_template(
+            "_alert.html", row=row, colleagues=staff.colleagues(reader.user), snooze_days=SNOOZE_DAYS
+        )
     )
     answer.headers["X-Open-Alerts"] = count_of_bell()
     return answer
 
 
-def _rows(reader: Reader, found: Sequence[ToldAlert]) -> list[Row]:
-    names: dict[int | None, str] = dict(reader.session.execute(select(User.id, User.name)).all())
+def _rows(reader: Reader, found: Sequence[ToldAlert], staff: Staff) -> list[Row]:
+    names = staff.names
+    alerts = [told.alert for told in found]
+    mine = which_may_be_acted_on(reader, alerts)
+    notes = list_notes(reader.session, [alert.id for alert in alerts])
     return [
         Row(
             told=told,
             reasons=top_reasons([dict(reason) for reason in told.reasons], REASONS_IN_A_ROW),
             owner=names.get(told.owner_id),
             assignee=names.get(told.alert.assignee_id),
-            notes=[each for each in list_actions(reader.session, told.alert.id) if each.note],
-            may_act=told.state is not State.CLOSED and may_act(reader, told.alert),
+            notes=notes.get(told.alert.id, []),
+            may_act=told.state is not State.CLOSED and told.alert.id in mine,
+            line=thumb(told.history),
         )
         for told in found
     ]
-
-
-def _colleagues(reader: Reader) -> list[User]:
-    """Return whom somebody may want to give an alert to: their people, themselves and their managers."""
-    near = {user.id: user for user in list_owners(reader.session, reader.user) if user.active}
-    near |= {user.id: user for user in managers_of(reader.session, reader.user)}
-    query = select(User.id).where(User.id.in_(near), *works_here)
-    working = set(reader.session.scalars(query))
-    return sorted((near[key] for key in working), key=lambda user: (user.name, user.id))

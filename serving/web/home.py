@@ -6,6 +6,9 @@ from pathlib import Path
 
 from flask import Blueprint, redirect, url_for
 from flask.typing import ResponseReturnValue
+from flask_login import current_user
+
+from crm_core.records import Role
 
 FOLDER = Path(__file__).parent
 
@@ -16,5 +19,6 @@ pages = Blueprint(
 
 @pages.get("/")
 def start() -> ResponseReturnValue:
-    """Go to the list that the day begins with."""
-    return redirect(url_for("leads_pages.list_records"))
+    """Go to what the day begins with: the work, or, for who has none of their own, the models."""
+    models = current_user.user.role == Role.ANALYST
+    return redirect(url_for("models_pages.list_models" if models else "today_pages.show"))

@@ -114,7 +114,7 @@ def _log(kind: Kind, record_id: int) -> ResponseReturnValue:
     by_script = request.headers.get("X-Requested-With") == "fetch"
     try:
         with writing(current_user.user, Source.REP) as transaction:
-            log_on(transaction, current_user.user, kind.model, record_id, _activity())
+            log_on(transaction, current_user.user, kind.model, record_id, activity_of_form())
     except InvalidValueError as error:
         return make_response(str(error) if by_script else _show(kind, record_id, refused=str(error)), 422)
     if by_script:
@@ -138,7 +138,8 @@ def _opt_out(kind: Kind, record_id: int) -> ResponseReturnValue:
     return redirect(url_for(f"{kind.collection}_pages.show", record_id=record_id))
 
 
-def _activity() -> Activity:
+def activity_of_form() -> Activity:
+    """Return the activity that the form of the request describes."""
     form = request.form
     activity = Activity(kind=form.get("kind", ""))
     if form.get("direction") and activity.kind != "note":

@@ -46,7 +46,7 @@ def points(value: float) -> str:
     return cast("str", flask_babel.format_decimal(size, "#,##0" if size >= 1 else "0.0"))
 
 
-def number(value: float | None, digits: int | None = None) -> str:
+def number(value: float | Decimal | None, digits: int | None = None) -> str:
     """Return a number."""
     if value is None:
         return NOTHING
@@ -244,6 +244,24 @@ def model(reference: dict[str, Any], spec: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
+def plain(value: object) -> str:  # noqa: PLR0911  one return a type
+    """Return a value of any field as people read it."""
+    match value:
+        case None:
+            return "–"  # noqa: RUF001  a dash, as one sets it
+        case bool():
+            return _flag(value)
+        case datetime():
+            return moment(value)
+        case date():
+            return day(value)
+        case Decimal() | float() | int():
+            return number(value)
+        case list():
+            return ", ".join(map(str, value))
+    return str(value)
+
+
 FILTERS: dict[str, Callable[..., Any]] = {
     "percent": percent,
     "points": points,
@@ -265,5 +283,6 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "facts": facts,
     "form": form,
     "model": model,
+    "plain": plain,
 }
 """By the names that templates know them by."""

@@ -12,7 +12,9 @@ import pytest
 from argon2 import PasswordHasher
 from flask import Flask
 from flask.testing import FlaskClient
-from werkzeug.routing import Rule
+from jinja2.bccache import Bucket, BytecodeCache
+from werkzeug.routing import BaseConverter, Rule
+from werkzeug.routing.rules import RulePart
 
 from crm_core.promotions import Promotion
 from crm_core.records import Team, User
@@ -54,11 +56,54 @@ def quick_hashes() -> Iterator[None]:
         yield
 
 
+class _Compiled(BytecodeCache):
+    """Keeps compiled templates in memory."""
+
+    def __init__(self) -> None:
+        self._kept: dict[str, bytes] = {}
+
+    def load_bytecode(self, bucket: Bucket) -> None:
+        if bucket.key in self._kept:
+            bucket.bytecode_from_string(self._kept[bucket.key])
+
+    def dump_bytecode(self, bucket: Bucket) -> None:
+        self._kept[bucket.key] = bucket.bytecode_to_string()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quick_templates() -> Iterator[None]:
+    """Compile every template once; every application has the same."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Flask, "jinja_options", {**Flask.jinja_options, "bytecode_cache": _Compiled()})
+        yield
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Parsed:
+    """What reading a rule's text added to the rule."""
+
+    parts: list[RulePart]
+    trace: list[tuple[bool, str]]
+    converters: dict[str, BaseConverter]
+
+
 @pytest.fixture(scope="session", autouse=True)
 def quick_rules() -> Iterator[None]:
-    """Compile what builds a rule's address once; every application has the same rules."""
+    """Read every rule, and compile what builds its address, once; every application has the same rules."""
+    parsed: dict[str, _Parsed] = {}
     compiled: dict[tuple[object, ...], Callable[..., tuple[str, str]]] = {}
-    compile_anew = Rule._compile_builder
+    parse_anew, compile_anew = Rule._parse_rule, Rule._compile_builder
+
+    def parse_once(rule: Rule, text: str) -> list[RulePart]:
+        if text not in parsed:
+            before = len(rule._trace)
+            parts = list(parse_anew(rule, text))
+            parsed[text] = _Parsed(parts=parts, trace=rule._trace[before:], converters=dict(rule._converters))
+        else:
+            rule._trace.extend(parsed[text].trace)
+            rule._converters.update(parsed[text].converters)
+            rule.arguments.update(parsed[text].converters)
+        return parsed[text].parts
 
     def compile_once(rule: Rule, append_unknown: bool = True) -> Callable[..., tuple[str, str]]:
         key = (rule.rule, tuple(rule._trace), repr(rule.defaults), append_unknown)
@@ -67,6 +112,7 @@ def quick_rules() -> Iterator[None]:
         return compiled[key]
 
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Rule, "_parse_rule", parse_once)
         patch.setattr(Rule, "_compile_builder", compile_once)
         yield
 

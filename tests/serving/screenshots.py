@@ -46,7 +46,7 @@ def people(session: Session) -> dict[str, User]:
     busiest = select(Lead.owner_id).where(Lead.status == "open", Lead.probability.is_not(None))
     rep = session.scalars(select(User).where(User.role == Role.REP, User.id.in_(busiest)).limit(1)).one()
     found = {"rep": rep}
-    for role in (Role.MANAGER, Role.ANALYST):
+    for role in (Role.MANAGER, Role.ANALYST, Role.ADMIN):
         found[role] = session.scalars(select(User).where(User.role == role).limit(1)).one()
     return found
 
@@ -68,6 +68,11 @@ def pages_of(session: Session, cast: dict[str, User]) -> dict[str, tuple[str, st
     word = str(session.get_one(Lead, lead).company or session.get_one(Lead, lead).name)[:4]
     return {
         "login": ("nobody", "/login"),
+        "today": ("rep", "/today"),
+        "today-team": ("manager", "/today"),
+        "today-opened": ("rep", f"/today/deals/{deal}"),
+        "board": ("rep", "/deals/board"),
+        "board-team": ("manager", "/deals/board"),
         "leads": ("rep", "/leads"),
         "leads-none-fit": ("rep", "/leads?q=nothing+like+this"),
         "leads-new": ("rep", "/leads/new"),
@@ -80,6 +85,10 @@ def pages_of(session: Session, cast: dict[str, User]) -> dict[str, tuple[str, st
         "alerts": ("manager", "/alerts?state=running"),
         "alerts-rep": ("rep", "/alerts"),
         "alerts-none-fit": ("manager", "/alerts?kind=churn_jump"),
+        "funnel": ("analyst", "/funnel"),
+        "funnel-owners": ("manager", "/funnel?by=owner"),
+        "funnel-leads": ("manager", "/funnel/leads?step=won"),
+        "alerts-past": ("manager", "/alerts/past"),
         "search": ("manager", "/search?q=" + quote(word)),
         "search-nothing": ("rep", "/search?q=nothing+like+this"),
         "duplicates": ("manager", "/duplicates?type=lead"),
@@ -92,6 +101,14 @@ def pages_of(session: Session, cast: dict[str, User]) -> dict[str, tuple[str, st
         "model-promote": ("analyst", f"/models/churn/promote?version={newest['churn']}"),
         "model-features": ("analyst", f"/models/win_probability/features?entity={deal}"),
         "account": ("rep", "/account"),
+        "admin-people": ("admin", "/admin/people"),
+        "admin-person": ("admin", f"/admin/people/{mine}"),
+        "admin-teams": ("admin", "/admin/teams"),
+        "admin-rights": ("admin", "/admin/rights"),
+        "admin-fields": ("admin", "/admin/fields"),
+        "admin-keys": ("admin", "/admin/keys"),
+        "admin-webhooks": ("admin", "/admin/webhooks"),
+        "admin-log": ("admin", "/admin/log"),
         "api": ("analyst", "/api/docs"),
         "missing": ("rep", "/leads/999999999"),
         "forbidden": ("rep", "/models"),

@@ -94,6 +94,7 @@ def log_in(page: Page, language: str) -> None:
     page.locator("#email").fill("ana@example.com")
     page.locator("#password").fill(PASSWORD)
     page.get_by_role("button", name=WORDS[language]["log_in"]).click()
+    page.wait_for_url("**/today")
 
 
 @pytest.mark.parametrize("width", WIDTHS)
@@ -104,6 +105,7 @@ def test_ana_logs_a_call_and_sees_the_score_move(
     words = WORDS[language]
     page = open_page(browser, watched, alive, language, width)
     log_in(page, language)
+    page.goto(f"{alive}/leads")
     first = page.locator("table.work tbody tr").first
     expect(first).to_contain_text("Company 6")
     expect(first).to_contain_text("35%")
@@ -173,6 +175,8 @@ def test_the_list_is_worked_by_keyboard_alone(browser: Browser, watched: Watched
     page.keyboard.press("Tab")
     page.keyboard.type(PASSWORD)
     page.keyboard.press("Enter")
+    page.wait_for_url("**/today")
+    page.goto(f"{alive}/leads")
     expect(page.locator("table.work")).to_be_visible()
     page.keyboard.press("Tab")
     expect(page.locator("a.skip")).to_be_focused()
@@ -226,7 +230,7 @@ def test_the_first_view_is_small(browser: Browser, watched: Watched, alive: str)
 
     page.on("response", weigh)
     log_in(page, "en")
-    expect(page.locator("table.work")).to_be_visible()
+    expect(page.locator("ol.day")).to_be_visible()
     page.wait_for_load_state("networkidle")
     assert 0 < sum(sizes) < 300 * 1024
     page.context.close()

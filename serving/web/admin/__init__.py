@@ -1,0 +1,17 @@
+"""The administrator's pages: people, teams, rights, fields, keys, webhooks, and what was done."""
+
+from __future__ import annotations
+
+from flask import redirect, url_for
+from flask.typing import ResponseReturnValue
+
+from serving.web.admin import endpoints, fields, keys, operations, people, rights, teams
+from serving.web.admin.shelf import pages
+
+__all__ = ["endpoints", "fields", "keys", "operations", "pages", "people", "rights", "teams"]
+
+
+@pages.get("")
+def start() -> ResponseReturnValue:
+    """Go to the people, whom an administrator looks after most."""
+    return redirect(url_for("admin_pages.list_people"))
