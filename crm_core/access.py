@@ -570,8 +570,7 @@ class Reader:
 
     @cached_property
     def _team_member_ids(self) -> list[int]:
-        key = ("team", self.user.id, self.user.team_id)
-        return recalled(self.session, key, lambda: team_member_ids(self.session, self.user))
+        return recall_team(self.session, self.user)
 
 
 _UNASSIGNED = frozenset({"lead", "deal", "account", "contact"})
@@ -592,6 +591,12 @@ def team_member_ids(session: Session, user: User) -> list[int]:
     """Return the ids of `user` and of everybody in their team and the teams below it."""
     teams = _team_tree(session, user.team_id)
     return [user.id, *session.scalars(select(User.id).where(User.team_id.in_(teams)))]
+
+
+def recall_team(session: Session, user: User) -> list[int]:
+    """Return the same as it was a moment ago at the longest; not to be changed."""
+    key = ("team", user.id, user.team_id)
+    return recalled(session, key, lambda: team_member_ids(session, user))
 
 
 def check_may_write(user: User) -> None:

@@ -103,6 +103,12 @@ def forget_old(transaction: Transaction, home: Home) -> None:
         shutil.rmtree(home.folder / "imports" / folder, ignore_errors=True)
 
 
+def forget_files(home: Home) -> None:
+    """Delete every file that was uploaded or made for a download: one of them may tell of somebody erased."""
+    for name in ("imports", "exports"):
+        shutil.rmtree(home.folder / name, ignore_errors=True)
+
+
 def is_kept(folder: Path) -> bool:
     """Say whether the file is still there."""
     return folder.is_dir()

@@ -40,7 +40,9 @@ from crm_core.personal.scope import (
 from crm_core.personal.scrubbing import Scrubber
 from crm_core.predictions import SCORED_TYPES, Prediction
 from crm_core.records import RECORD_TYPES, Lead, Record, User
+from crm_core.saved import SavedView, Segment
 from crm_core.store import Store, Transaction
+from crm_core.uploads import Import
 from crm_core.validation import columns_of
 
 EMPTIED: Final[dict[str, dict[str, Any]]] = {
@@ -174,6 +176,7 @@ class _Eraser:
         forget_bodies(self._session)
         self._scrub_jobs()
         self._scrub_connections()
+        self._scrub_kept()
         self._finish()
         return Erasure(
             records=tuple(self._person.records()),
@@ -404,6 +407,22 @@ class _Eraser:
                     update(Job).where(Job.id == job_id).values(values),
                     execution_options={"synchronize_session": False},
                 )
+
+    def _scrub_kept(self) -> None:
+        """Take the person out of what people keep: the words that views and segments look for, and files."""
+        held: tuple[tuple[Any, tuple[str, ...]], ...] = (
+            (SavedView, ("name", "asked")),
+            (Segment, ("name", "filter", "tag")),
+            (Import, ("file", "plan", "report", "failed")),
+        )
+        for model, names in held:
+            for each in self._session.scalars(select(model)):
+                for name in names:
+                    said = getattr(each, name)
+                    left = self._scrubber.scrub_value(said)
+                    if left != said:
+                        longest = getattr(model.__table__.c[name].type, "length", None)
+                        setattr(each, name, left[:longest] if isinstance(left, str) else left)
 
     def _scrub_connections(self) -> None:
         """Take the person out of what other systems said when they refused something."""

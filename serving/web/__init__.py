@@ -30,8 +30,11 @@ from serving.web import (
     home,
     imports,
     leads,
+    list_work,
+    lists,
     models_page,
     shown_as,
+    team,
     today,
 )
 from serving.web.language import LANGUAGES, choose_language, choose_time_zone, gettext
@@ -54,6 +57,13 @@ OPEN_ENDPOINTS = frozenset(
 """Pages and files that need no login."""
 
 
+_PARTS = (
+    *(home, entry, account, today, leads, deals, board, customers, alerts, forecast, funnel, team, finding),
+    *(models_page, imports, lists, list_work, admin),
+)
+"""The modules that have pages."""
+
+
 def register(app: OpenAPI) -> None:
     """Add the pages, and what they need, to the application."""
     Bootstrap5(app)
@@ -69,24 +79,7 @@ def register(app: OpenAPI) -> None:
     for blueprint in app.blueprints.values():
         if isinstance(blueprint, APIBlueprint):
             protection.exempt(blueprint)
-    parts = (
-        home,
-        entry,
-        account,
-        today,
-        leads,
-        deals,
-        board,
-        customers,
-        alerts,
-        forecast,
-        funnel,
-        finding,
-        models_page,
-        imports,
-        admin,
-    )
-    for part in parts:
+    for part in _PARTS:
         app.register_blueprint(part.pages)
     app.before_request(_require_login)
     app.register_error_handler(CSRFError, _on_expired_form)

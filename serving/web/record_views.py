@@ -14,17 +14,18 @@ from crm_core.access import Reader, check_may_write
 from crm_core.alerts import open_alerts_of
 from crm_core.changes import Source
 from crm_core.clock import micros
-from crm_core.errors import InvalidValueError
+from crm_core.errors import CRMError, InvalidValueError
 from crm_core.pipelines import open_stages
 from crm_core.records import Activity
 from serving.activity_log import log_on
 from serving.alerts import ToldAlert, tell_alerts
-from serving.paging import Listing
 from serving.personal_data import opt_out_for
 from serving.service import page_session, service, wake_rescoring, writing
+from serving.tags import tags_of
 from serving.web.beside_score import read_beside
 from serving.web.language import choose_time_zone, gettext
-from serving.web.records import ROWS, Kind, Scored, read_sheet, read_shelf
+from serving.web.lists import read_table
+from serving.web.records import Kind, Scored, Shelf, read_sheet, read_shelf
 
 TIMELINE = "_timeline.html"
 LOGGED_KINDS = ("call", "mail", "meeting", "visit", "note")
@@ -56,22 +57,19 @@ def add_views(pages: Blueprint, kind: Kind) -> None:
 
 
 def _list(kind: Kind) -> ResponseReturnValue:
-    asked = _asked(kind)
-    shelf = read_shelf(page_session(), current_user.user, kind, asked)
-    return render_template("list.html", kind=kind, shelf=shelf)
-
-
-def _asked(kind: Kind) -> Listing:
-    """Return what the address asks for; what makes no sense in it is left out."""
-    status = request.args.get("status", "open")
-    owner = request.args.get("owner", "")
-    return Listing(
-        status=status if status in kind.statuses else None,
-        owner_id=int(owner) if owner.isascii() and owner.isdigit() and len(owner) < 18 else None,
-        search=request.args.get("q", "").strip()[:200] or None,
-        cursor=request.args.get("cursor") or None,
-        limit=ROWS,
+    session, user = page_session(), current_user.user
+    table = read_table(session, user, kind)
+    asked, refused = table.chosen.listing(request.args.get("cursor") or None), None
+    try:
+        shelf = read_shelf(session, user, kind, asked)
+    except CRMError as error:  # a filter that makes no sense or may not be asked: say so, and show no row
+        refused = str(error)
+        shelf = Shelf(rows=(), next_cursor=None, owners=(), asked=asked, any_at_all=True)
+    tags = tags_of(
+        Reader(session, user), kind.record_type, [row.record.id for row in shelf.rows], table.segments
     )
+    shown = render_template("list.html", kind=kind, shelf=shelf, table=table, tags=tags, refused=refused)
+    return make_response(shown, 422 if refused else 200)
 
 
 def _show(kind: Kind, record_id: int, refused: str | None = None) -> ResponseReturnValue:

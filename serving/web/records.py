@@ -217,6 +217,8 @@ def _has_any(reader: Reader, kind: Kind) -> bool:
 def _before(session: Session, kind: Kind, records: Sequence[Scored]) -> dict[int, Before]:
     """Return what each record's last differing prediction was: asking again does not wipe out a change."""
     shown = {record.id: record.probability for record in records if record.probability is not None}
+    if not shown:
+        return {}
     newest = func.row_number().over(
         partition_by=Prediction.record_id, order_by=(Prediction.as_of.desc(), Prediction.id.desc())
     )
@@ -236,7 +238,7 @@ def _before(session: Session, kind: Kind, records: Sequence[Scored]) -> dict[int
 
 def _touches(reader: Reader, kind: Kind, ids: Sequence[int]) -> dict[int, Touch]:
     """Return the last contact of each record."""
-    if not reader.may_read_field("activity", "kind"):
+    if not ids or not reader.may_read_field("activity", "kind"):
         return {}
     link = getattr(Activity, f"{kind.record_type}_id")
     newest = func.row_number().over(
@@ -266,6 +268,8 @@ def _account_names(reader: Reader, records: Sequence[Scored]) -> dict[int | None
     if not reader.may_read_field("account", "name"):
         return {}
     ids = {record.account_id for record in records if isinstance(record, Deal)}
+    if not ids:
+        return {}
     query = reader.select(Account).with_only_columns(Account.id, Account.name).where(Account.id.in_(ids))
     return dict(reader.session.execute(query).all())
 

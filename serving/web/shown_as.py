@@ -12,14 +12,14 @@ import flask_babel
 from crm_core.changes import Change
 from crm_core.clock import day_of, instant, micros
 from crm_core.columns import MONEY_SCALE
-from crm_core.declared import plain_form
-from crm_core.fields import FieldKind
+from crm_core.declared import plain_custom, plain_form
+from crm_core.fields import CUSTOM, FieldKind
 from crm_core.records import Account, Deal, Lead
 from features.choices import choices_of, read_as
-from serving.service import service
+from serving.service import page_session, service
 from serving.web.gate_words import gate_reason
 from serving.web.language import choose_language, gettext
-from serving.web.records import Sheet
+from serving.web.records import Row, Sheet
 from serving.web.words import word
 
 if TYPE_CHECKING:
@@ -256,10 +256,31 @@ def plain(value: object) -> str:  # noqa: PLR0911  one return a type
         case date():
             return day(value)
         case Decimal() | float() | int():
-            return number(value)
+            return number(float(value))
         case list():
             return ", ".join(map(str, value))
     return str(value)
+
+
+def field(row: Row, name: str, status_words: str) -> str:  # noqa: PLR0911  one return a kind of field
+    """Return a field of a row of a list as people read it."""
+    record: Any = row.record
+    if name.startswith(CUSTOM):
+        held = plain_custom(page_session(), record.record_type, record.custom) or {}
+        return plain(held.get(name.removeprefix(CUSTOM)))
+    value = getattr(record, name, None)
+    if value is None:
+        return plain(None)
+    if name == "account_id":
+        return row.account or plain(value)
+    if name == "amount":
+        return money(value, getattr(record, "currency", None))
+    if name == "rep_probability":
+        return percent(value)
+    words = {"status": status_words, "stage": "stage", "source": "source"}
+    if name in {"industry", "region"}:
+        return read_as(str(value), choices_of(name), choose_language())
+    return word(words[name], value) if name in words else plain(value)
 
 
 FILTERS: dict[str, Callable[..., Any]] = {
@@ -284,5 +305,6 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "form": form,
     "model": model,
     "plain": plain,
+    "field": field,
 }
 """By the names that templates know them by."""

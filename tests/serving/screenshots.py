@@ -88,6 +88,8 @@ def pages_of(session: Session, cast: dict[str, User]) -> dict[str, tuple[str, st
         "funnel": ("analyst", "/funnel"),
         "funnel-owners": ("manager", "/funnel?by=owner"),
         "funnel-leads": ("manager", "/funnel/leads?step=won"),
+        "team": ("manager", "/team"),
+        "team-month": ("analyst", "/team?span=month"),
         "alerts-past": ("manager", "/alerts/past"),
         "search": ("manager", "/search?q=" + quote(word)),
         "search-nothing": ("rep", "/search?q=nothing+like+this"),
