@@ -42,6 +42,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from crm_core.changes import Source
 from crm_core.clock import FixedClock, micros
+from crm_core.packing import pack_json
 from crm_core.predictions import write_prediction_columns
 from crm_core.records import Lead
 from crm_core.store import Store
@@ -109,7 +110,7 @@ def columns_of_scores(size: int, *, seed: int) -> PredictionColumns:
         probability=probability.tolist(),
         score=(probability * 100).astype(int).tolist(),
         grade=["DCBA"[int(each * 4)] for each in probability.tolist()],
-        reasons=[said[count] for count in calls],
+        reasons=[pack_json(said[count]) for count in calls],
         within=[f'{{"180":{each!r},"90":{each!r}}}' for each in probability.tolist()],
         expected_days=(probability * 90).tolist(),
         yearly_value=nothing,
