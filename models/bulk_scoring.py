@@ -133,10 +133,9 @@ class Answering:
         with self.watch.stage("explaining"):
             reasons = self.texts.of(frame)
             for row in np.flatnonzero(unlike).tolist():
-                reasons[row] = dump_json(explain_unlike(self.bundle, self.feature_set, frame, row))
+                reasons[row] = pack_json(dump_json(explain_unlike(self.bundle, self.feature_set, frame, row)))
         with self.watch.stage("putting into columns"):
-            packed = list(map(pack_json, reasons))
-            told = self._columns(ids, scores, packed, own_days(self.task, frame), unlike)
+            told = self._columns(ids, scores, reasons, own_days(self.task, frame), unlike)
             yearly = [None if (each := worth.get(key)) is None else dump_json(each) for key in ids.tolist()]
             return replace(told, yearly_value=_none_where(yearly, unlike))
 

@@ -16,7 +16,7 @@ from crm_core import migrations, packing
 from crm_core.arrays import read_arrays
 from crm_core.columns import dump_json
 from crm_core.database import without_foreign_keys
-from crm_core.packing import SHORT, pack_json, unpack_json
+from crm_core.packing import SHORT, pack_json, pack_reason, pack_reasons, pack_words, unpack_json
 from crm_core.predictions import NewPrediction, list_predictions, write_predictions
 from crm_core.records import Lead
 from crm_core.store import Store
@@ -50,6 +50,18 @@ def test_what_was_packed_is_read_to_the_character() -> None:
 
 def test_many_reasons_take_a_fraction_of_their_text() -> None:
     assert len(pack_json(dump_json(MANY))) < len(dump_json(MANY).encode()) / 5
+
+
+def test_what_was_packed_reason_by_reason_is_read_to_the_character() -> None:
+    packed = []
+    for told in MANY:
+        around = dump_json(told | {"log_odds": "?", "value": "!"})
+        before, rest = around.split('"?"')
+        middle, after = rest.split('"!"')
+        words = pack_words(before, middle, after)
+        packed.append(pack_reason(words, told["log_odds"], dump_json(told["value"]).encode()))
+    assert unpack_json(pack_reasons(packed)) == dump_json(MANY)
+    assert unpack_json(pack_reasons([])) == "[]"
 
 
 def test_a_short_text_is_stored_as_it_is() -> None:
