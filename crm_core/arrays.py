@@ -41,9 +41,10 @@ from sqlalchemy.sql import visitors
 from sqlalchemy.types import TypeEngine
 
 from crm_core.clock import DAY
-from crm_core.columns import Day, Instant, Json, Money
+from crm_core.columns import Day, Instant, Json, Money, PackedJson
 from crm_core.copying import NO_INTEGER, CopiedColumns, decoder_of, is_integer
 from crm_core.database import COPY_OUT, fetch_together
+from crm_core.packing import unpack_json
 
 NO_INSTANT = NO_INTEGER
 """Stands for NULL in an integer array (instants, days, money, ids)."""
@@ -346,6 +347,8 @@ def _untyped(column: Any) -> Any:  # noqa: ANN401  any selectable column
 
 def _converter_of(kind: TypeEngine[Any]) -> Callable[[], Callable[[Sequence[Any]], _Array]]:
     """Return what makes, for one reading, what makes an array of cells in stored form."""
+    if isinstance(kind, PackedJson):
+        return lambda: _unpacked
     if isinstance(kind, Json):
         return lambda: _parsed
     if isinstance(kind, String):
@@ -357,6 +360,10 @@ def _converter_of(kind: TypeEngine[Any]) -> Callable[[], Callable[[Sequence[Any]
 
 def _parsed(cells: Sequence[str | None]) -> _Array:
     return _objects([None if cell is None else json.loads(cell) for cell in cells])
+
+
+def _unpacked(cells: Sequence[bytes | str | None]) -> _Array:
+    return _parsed([None if cell is None else unpack_json(cell) for cell in cells])
 
 
 class _Integers:
