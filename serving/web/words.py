@@ -278,7 +278,7 @@ WORDS: dict[str, dict[str, object]] = {
     "verdict": {
         "none": _("No model serves"),
         "trouble": _("The newest version cannot be loaded"),
-        "unasked": _("Nobody has asked yet whether it is still right"),
+        "unasked": _("Not yet checked whether it is still right"),
         "unknown": _("Too early to say whether it is still right"),
         "ok": _("Still right"),
         "watch": _("Something has moved: worth a look"),

@@ -111,7 +111,7 @@ def test_the_overview_tells_of_each_task_what_serves_and_whether_it_is_still_rig
 ) -> None:
     page = text_of(bench, "/models")
     assert FIRST in page
-    assert page.count("Nobody has asked yet whether it is still right") == 1
+    assert page.count("Not yet checked whether it is still right") == 1
     assert page.count("No model serves yet") == 2
     metrics = counted()["horizons"][0]["metrics"]
     assert f"{metrics['model']['auc']['value']:.3f}" in page
