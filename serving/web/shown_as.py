@@ -15,6 +15,7 @@ from crm_core.declared import plain_custom
 from crm_core.fields import CUSTOM
 from features.choices import choices_of, read_as
 from serving.service import page_session, service
+from serving.web.gate_words import gate_reason
 from serving.web.language import choose_language, gettext
 from serving.web.words import word
 
@@ -210,6 +211,7 @@ def field(row: Row, name: str, status_words: str) -> str:  # noqa: PLR0911  one 
 FILTERS: dict[str, Callable[..., Any]] = {
     "percent": percent,
     "points": points,
+    "gate_reason": gate_reason,
     "number": number,
     "money": money,
     "whole": lambda value: Decimal(round(value)),

@@ -26,6 +26,17 @@ WORDS: dict[str, dict[str, object]] = {
         "snoozed": _("Put aside"),
         "closed": _("Over"),
     },
+    "told": {
+        "mention": _("mentioned you"),
+        "assigned": _("gave you a record"),
+        "alert": _("There is a new alert"),
+        "job": _("Work of yours is done"),
+        "due": _("Something is due"),
+        "import_done": _("Your import is done"),
+        "import_checked": _("Your file has been tried: nothing is written yet"),
+        "import_failed": _("Your file could not be imported"),
+        "work_done": _("What you had done with many rows is done"),
+    },
     "list_action": {
         "assign": _("Give to somebody"),
         "tag": _("Put a tag on"),

@@ -100,6 +100,13 @@ def pages_of(session: Session, cast: dict[str, User]) -> dict[str, tuple[str, st
         "team": ("manager", "/team"),
         "team-month": ("analyst", "/team?span=month"),
         "alerts-past": ("manager", "/alerts/past"),
+        "leads-filtered": (
+            "rep",
+            "/leads?filter=employees:ge:50&columns=probability,employees,region,tags&order=-employees",
+        ),
+        "import": ("rep", "/import"),
+        "segments": ("manager", "/lists/segments"),
+        "notifications": ("manager", "/notifications"),
         "search": ("manager", "/search?q=" + quote(word)),
         "search-nothing": ("rep", "/search?q=nothing+like+this"),
         "duplicates": ("manager", "/duplicates?type=lead"),
