@@ -57,6 +57,7 @@ FIRST = (
         "amount",
         "value",
         "price",
+        "currency",
     ),
     *("cost", "budget", "status", "priority", "email", "phone", "website", "expected_close_on"),
     *("rep_probability", "starts_on", "ends_on", "valid_until", "due_on", "paid_at", "discount", "source"),

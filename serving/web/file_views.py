@@ -10,7 +10,7 @@ from flask_login import current_user
 
 from crm_core.access import Reader, check_may_write
 from crm_core.changes import Source
-from crm_core.errors import InvalidValueError
+from crm_core.errors import InvalidValueError, RecordNotFoundError
 from crm_core.records import Attachment
 from serving.editing import Editor, get_as, kind_of
 from serving.files import find_file, is_ours, put_in_place, safe_name, take_in
@@ -76,7 +76,10 @@ def put_file(record_type: str, record_id: int) -> ResponseReturnValue:
 @pages.get("/files/<int:attachment_id>")
 def save_file(attachment_id: int) -> ResponseReturnValue:
     """Give a file to be saved; of a reference, go to where it leads if that is a page."""
-    found = Reader(page_session(), current_user.user).get(Attachment, attachment_id)
+    reader = Reader(page_session(), current_user.user)
+    found = reader.get(Attachment, attachment_id)
+    if not reader.may_read_field("attachment", "uri"):
+        raise RecordNotFoundError("file", attachment_id)
     if not is_ours(found.uri):
         raise InvalidValueError("attachment.uri", found.uri, "a file that is kept here")
     path = find_file(service().settings.home_folder.files, found)

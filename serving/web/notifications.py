@@ -17,9 +17,10 @@ from crm_core.access import Reader
 from crm_core.changes import Source
 from crm_core.notifications import Notification, count_unread, list_notifications, mark_read
 from crm_core.records import RECORD_TYPES, User
-from serving.finding import PAGE_OF, title_of
+from serving.finding import title_of
 from serving.service import page_session, writing
 from serving.web.language import gettext
+from serving.web.places import path_of
 
 pages = Blueprint("notifications", __name__, url_prefix="/notifications")
 
@@ -125,6 +126,6 @@ def _link(each: Notification, called: Any) -> str | None:  # noqa: ANN401  as ab
         return url_for("imports.show", import_id=each.about_id)
     if each.about_type == "list_work":
         return url_for("list_work.show", job_id=each.about_id)
-    if (each.about_type, each.about_id) not in called or each.about_type not in PAGE_OF:
+    if each.about_type is None or each.about_id is None or (each.about_type, each.about_id) not in called:
         return url_for("alerts_pages.list_all") if each.kind == "alert" else None
-    return url_for(f"{PAGE_OF[each.about_type]}_pages.show", record_id=each.about_id)
+    return path_of(each.about_type, each.about_id)

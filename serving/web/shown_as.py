@@ -17,6 +17,7 @@ from features.choices import choices_of, read_as
 from serving.service import page_session, service
 from serving.web.gate_words import gate_reason
 from serving.web.language import choose_language, gettext
+from serving.web.places import path_of
 from serving.web.words import word
 
 if TYPE_CHECKING:
@@ -227,6 +228,7 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "micros": lambda value: "" if value is None else micros(value),
     "form": form,
     "fact_word": fact_word,
+    "record_path": path_of,
     "model": model,
     "plain": plain,
     "field": field,
