@@ -248,8 +248,12 @@ class Reader:
         return repr((self.user.role, self.user.team_id, rights, fields))
 
     def readable(self, model: type[Record]) -> ColumnElement[bool]:
-        """Return the condition that a record of `model` may be seen."""
-        return self._allowed(model, lambda right: right.read)
+        """Return the condition that a record of `model` may be seen.
+
+        Building it may cost more than asking it: what was built a moment ago serves again.
+        """
+        key = ("readable", model, self.user.id, self.user.role, self.user.team_id)
+        return recalled(self.session, key, lambda: self._allowed(model, lambda right: right.read))
 
     def writable(self, model: type[Record]) -> ColumnElement[bool]:
         """Return the condition that a record of `model` may be changed."""
@@ -570,8 +574,7 @@ class Reader:
 
     @cached_property
     def _team_member_ids(self) -> list[int]:
-        key = ("team", self.user.id, self.user.team_id)
-        return recalled(self.session, key, lambda: team_member_ids(self.session, self.user))
+        return recall_team(self.session, self.user)
 
 
 _UNASSIGNED = frozenset({"lead", "deal", "account", "contact"})
@@ -592,6 +595,12 @@ def team_member_ids(session: Session, user: User) -> list[int]:
     """Return the ids of `user` and of everybody in their team and the teams below it."""
     teams = _team_tree(session, user.team_id)
     return [user.id, *session.scalars(select(User.id).where(User.team_id.in_(teams)))]
+
+
+def recall_team(session: Session, user: User) -> list[int]:
+    """Return the same as it was a moment ago at the longest; not to be changed."""
+    key = ("team", user.id, user.team_id)
+    return recalled(session, key, lambda: team_member_ids(session, user))
 
 
 def check_may_write(user: User) -> None:

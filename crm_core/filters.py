@@ -2,14 +2,17 @@ r"""Conditions on the fields of records, built in or custom, read from text and 
 
 A condition is `FIELD:OP` or `FIELD:OP:VALUE`, such as `amount:ge:1000`, `custom.grade:in:A,B` or
 `expected_close_on:empty`. Commas part the values of `in`, `not_in` and `between`; `\,` is a comma inside of
-one and `\\` a backslash. Values are always bound, never put into SQL, and an operator that makes no sense
-for a field, a value of another kind or a field that the reader may not see is refused by name.
+one and `\\` a backslash. `segment:ID` stands for the conditions of a segment that the reader may use, and
+`tag:eq:WORD` or `tag:ne:WORD` for a tag, put on by hand or by its rule. Values are always bound, never put
+into SQL, and an operator that makes no sense for a field, a value of another kind or a field that the reader
+may not see is refused by name.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
 from decimal import Decimal, InvalidOperation
@@ -25,24 +28,30 @@ from sqlalchemy import (
     String,
     Text,
     and_,
+    not_,
     or_,
+    select,
     true,
     type_coerce,
 )
 from sqlalchemy.types import TypeEngine
 
 from crm_core.access import Reader
+from crm_core.access import Scope as RightScope
 from crm_core.clock import day_number, micros
 from crm_core.columns import Day, Instant, Json, Money, check_text, money_units
 from crm_core.declared import CustomField, declarations
 from crm_core.errors import AccessDeniedError, FilterError, InvalidValueError, UnknownFieldError
 from crm_core.fields import CUSTOM, FieldKind, model_of
 from crm_core.members import is_present, member
-from crm_core.records import RECORD_TYPES, CustomRecord, Record
+from crm_core.records import RECORD_TYPES, CustomRecord, Record, Tag
+from crm_core.saved import Segment, get_segment, list_rules
 from crm_core.validation import CHOICES, columns_of
 
 MOST = 20
 """Conditions in one filter."""
+SEGMENT = "segment"
+TAG = "tag"
 _LONGEST = 2_000
 _MOST_VALUES = 200
 
@@ -159,14 +168,116 @@ def compile_filter(reader: Reader, record_type: str, texts: Sequence[str]) -> Co
     Raises FilterError for what cannot be read or asked, UnknownFieldError for a field that there is not, and
     AccessDeniedError for one that the reader may not see: a filter would tell its values.
     """
-    if len(texts) > MOST:
-        raise FilterError(f"filter: expected at most {MOST} conditions, got {len(texts)}")
-    model = model_of(reader.session, record_type)
-    conditions = [_compile(_asked(reader, model, record_type, parse_condition(text))) for text in texts]
+    conditions = _conditions(reader, record_type, texts, _one)
     if record_type not in RECORD_TYPES:
         kind = declarations(reader.session).by_name[record_type]
         conditions.append(CustomRecord.type_id == kind.type_id)
     return and_(*conditions) if conditions else true()
+
+
+_One = Callable[[Reader, type[Record], str, str], ColumnElement[bool]]
+"""From one condition as it was written to SQL."""
+
+
+def _conditions(
+    reader: Reader, record_type: str, texts: Sequence[str], one: _One
+) -> list[ColumnElement[bool]]:
+    if len(texts) > MOST:
+        raise FilterError(f"filter: expected at most {MOST} conditions, got {len(texts)}")
+    model = model_of(reader.session, record_type)
+    return [one(reader, model, record_type, text) for text in texts]
+
+
+def _one(reader: Reader, model: type[Record], record_type: str, text: str) -> ColumnElement[bool]:
+    """Compile one condition: on a field, a tag or a segment."""
+    name, _, rest = text.partition(":")
+    if name == SEGMENT:
+        return _in_segment(reader, record_type, rest)
+    if name == TAG:
+        return _tagged(reader, model, record_type, parse_condition(text), by_rule=True)
+    return _compile(_asked(reader, model, record_type, parse_condition(text)))
+
+
+def _one_of_segment(reader: Reader, model: type[Record], record_type: str, text: str) -> ColumnElement[bool]:
+    """Compile one condition of a segment, which knows neither other segments nor their tags."""
+    if text.startswith(f"{SEGMENT}:"):
+        raise FilterError("filter: a segment cannot be made of another segment")
+    if text.startswith(f"{TAG}:"):
+        return _tagged(reader, model, record_type, parse_condition(text), by_rule=False)
+    return _compile(_asked(reader, model, record_type, parse_condition(text)))
+
+
+def compile_segment(reader: Reader, record_type: str, texts: Sequence[str]) -> ColumnElement[bool]:
+    """Return the SQL condition that a record fits a segment; raises as `compile_filter` does."""
+    return and_(true(), *_conditions(reader, record_type, texts, _one_of_segment))
+
+
+def _in_segment(reader: Reader, record_type: str, rest: str) -> ColumnElement[bool]:
+    if not (rest.isascii() and rest.isdigit() and len(rest) < 18):
+        raise FilterError(f"filter segment: expected segment:ID with the number of a segment, got {rest!r}")
+    found = get_segment(reader.session, reader.user, int(rest))
+    if found.record_type != record_type:
+        raise FilterError(f"filter segment: {rest} is a segment of {found.record_type}s, not {record_type}s")
+    return compile_segment(reader, record_type, found.filter)
+
+
+def _tagged(
+    reader: Reader, model: type[Record], record_type: str, condition: Condition, *, by_rule: bool
+) -> ColumnElement[bool]:
+    """Return the condition that a record carries a tag: whoever sees the record sees its tags."""
+    if condition.op not in {Op.EQ, Op.NE}:
+        raise FilterError(f"filter tag: expected eq or ne, got {condition.op}")
+    if reader.right(Tag.record_type).read is RightScope.NONE or not reader.may_read_field("tag", "word"):
+        raise AccessDeniedError(f"the role {reader.user.role} may not filter by tags")
+    word = condition.values[0]
+    by_hand = select(Tag.subject_id).where(
+        Tag.subject_type == record_type, Tag.word == word, Tag.deleted_at.is_(None)
+    )
+    ways: list[ColumnElement[bool]] = [model.id.in_(by_hand)]
+    if by_rule:
+        rules = list_rules(reader.session, reader.user, record_type)
+        ways += rules_met(reader, [rule for rule in rules if rule.tag == word])
+    carries = or_(*ways)
+    return not_(carries) if condition.op is Op.NE else carries
+
+
+def rules_met(reader: Reader, rules: Sequence[Segment]) -> list[ColumnElement[bool]]:
+    """Return the conditions of segments, without those that the reader may not ask, or nobody any more."""
+    found = []
+    for rule in rules:
+        with suppress(AccessDeniedError, FilterError, UnknownFieldError):
+            found.append(compile_segment(reader, rule.record_type, rule.filter))
+    return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class Askable:
+    """A field that the reader may filter by: what it holds, what may be asked, and its words if few fit."""
+
+    name: str
+    kind: str
+    ops: tuple[Op, ...]
+    words: tuple[str, ...] = ()
+
+
+def list_askable(reader: Reader, record_type: str) -> list[Askable]:
+    """Return the fields that the reader may filter by, in the order of the record type."""
+    model = model_of(reader.session, record_type)
+    names = [name for name in columns_of(model) if reader.may_read_field(record_type, name)]
+    if reader.may_read_field(record_type, CUSTOM.removesuffix(".")):
+        fields = declarations(reader.session).fields(record_type)
+        names += [
+            f"{CUSTOM}{name}" for name in fields if reader.may_read_field(record_type, f"{CUSTOM}{name}")
+        ]
+    return [found for name in names if (found := _askable(reader, model, record_type, name)) is not None]
+
+
+def _askable(reader: Reader, model: type[Record], record_type: str, name: str) -> Askable | None:
+    try:
+        asked = _asked(reader, model, record_type, Condition(field=name, op=Op.EMPTY))
+    except FilterError:
+        return None  # a list
+    return Askable(name=name, kind=asked.kind, ops=OPS[asked.kind], words=asked.words)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -31,6 +31,7 @@ from crm_core.importing.run import run_import
 from crm_core.importing.specs import FileSpec, Mapping
 from crm_core.importing.values import as_text
 from crm_core.jobs import Job, enqueue
+from crm_core.notifications import Occasion, notify
 from crm_core.records import Role, User
 from crm_core.store import Store, Transaction
 from crm_core.uploads import Import, ImportState, add_upload, list_outdated
@@ -101,6 +102,12 @@ def forget_old(transaction: Transaction, home: Home) -> None:
     """Delete the files that have been kept long enough."""
     for folder in list_outdated(transaction.session, transaction.now):
         shutil.rmtree(home.folder / "imports" / folder, ignore_errors=True)
+
+
+def forget_files(home: Home) -> None:
+    """Delete every file that was uploaded or made for a download: one of them may tell of somebody erased."""
+    for name in ("imports", "exports"):
+        shutil.rmtree(home.folder / name, ignore_errors=True)
 
 
 def is_kept(folder: Path) -> bool:
@@ -209,6 +216,9 @@ class Importing:
             if kept is not None and kept.state == found.state:
                 kept.state, kept.report, kept.failed = state, report, failed
                 kept.ended_at = transaction.now
+                text = {ImportState.DONE: "import_done", ImportState.CHECKED: "import_checked"}
+                told = text.get(state, "import_failed")
+                notify(transaction, [found.user_id], kind=Occasion.JOB, text=told, about=("import", found.id))
 
 
 def _counts(report: ImportReport) -> dict[str, Any]:

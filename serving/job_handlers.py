@@ -16,6 +16,7 @@ from serving.connectors.scheduled import EXCHANGE, Exchanging
 from serving.forecast_making import FORECAST, ForecastMaker
 from serving.importing import IMPORT, Importing
 from serving.jobs import Handler, JobRunner, Schedule, name_of_process
+from serving.list_work import LIST_WORK, ListWorker
 from serving.logs import get_log
 from serving.looping import Loop
 from serving.mail import MAIL, Mailer, mail_is_on
@@ -25,7 +26,7 @@ from serving.payloads import Part
 from serving.settings import Settings
 from serving.webhooks import SCHEDULE, Deliverer, spread
 
-SLOW = frozenset({WEBHOOK, EXCHANGE, FORECAST, IMPORT, MODEL})
+SLOW = frozenset({WEBHOOK, EXCHANGE, FORECAST, IMPORT, LIST_WORK, MODEL})
 """Kinds that take long, or wait for others: one thread leaves them alone, so that not all can be held up."""
 
 FORGOTTEN = frozenset({MAIL, EVENT})
@@ -43,6 +44,7 @@ def handlers(settings: Settings) -> dict[str, Handler]:
         MODEL: ModelWorker(settings),
         FORECAST: ForecastMaker(settings),
         IMPORT: Importing(settings),
+        LIST_WORK: ListWorker(settings),
     }
 
 

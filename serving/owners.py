@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from sqlalchemy import ColumnElement, select, true
 from sqlalchemy.orm import Session
 
-from crm_core.access import team_member_ids
+from crm_core.access import recall_team, team_member_ids
 from crm_core.errors import AccessDeniedError, RecordNotFoundError
 from crm_core.records import Role, Team, User
 from crm_core.tokens import works_here
@@ -32,7 +32,7 @@ def list_owners(session: Session, user: User) -> Sequence[User]:
     if user.role == Role.REP:
         condition = User.id == user.id
     elif user.role == Role.MANAGER:
-        condition = User.id.in_(team_member_ids(session, user))
+        condition = User.id.in_(recall_team(session, user))
     query = select(User).where(condition, User.deleted_at.is_(None)).order_by(User.name, User.id)
     return session.scalars(query).all()
 
@@ -43,13 +43,18 @@ class Staff:
 
     users: Sequence[User]
     parents: Mapping[int, int | None]
+    teams: Mapping[int, str]
 
     @classmethod
     def read(cls, session: Session) -> Staff:
         """Read them, people by name."""
         users = session.scalars(select(User).order_by(User.name, User.id)).all()
-        parents: dict[int, int | None] = dict(session.execute(select(Team.id, Team.parent_id)).all())
-        return cls(users=users, parents=parents)
+        rows = session.execute(select(Team.id, Team.parent_id, Team.name)).all()
+        return cls(
+            users=users,
+            parents={key: parent for key, parent, _ in rows},
+            teams={key: name for key, _, name in rows},
+        )
 
     @property
     def names(self) -> dict[int | None, str]:

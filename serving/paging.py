@@ -120,7 +120,7 @@ def list_page(
     reader, kind = Reader(session, user), record_type or model.record_type
     order = asked.order or _usual_order(reader, model, kind)
     keys = _keys(reader, model, kind, order)
-    query = select(model).where(*_conditions(reader, model, kind, asked))
+    query = select(model).where(*conditions_of(reader, model, kind, asked))
     return _page(session, model, query, order, keys, asked)
 
 
@@ -150,7 +150,8 @@ def _usual_order(reader: Reader, model: type[Record], kind: str) -> str:
     return "-probability" if scored else _BY_DATE
 
 
-def _conditions(reader: Reader, model: type[R], kind: str, asked: Listing) -> list[ColumnElement[bool]]:
+def conditions_of(reader: Reader, model: type[R], kind: str, asked: Listing) -> list[ColumnElement[bool]]:
+    """Return the conditions that a record is one of those that are asked for and may be seen."""
     columns = columns_of(model)
     conditions = [model.deleted_at.is_(None), reader.readable(model)]
     # The open ones are what everybody gets who says nothing: whoever may not see which are gets all.

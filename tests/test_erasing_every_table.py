@@ -16,7 +16,9 @@ from crm_core.jobs import Job, enqueue
 from crm_core.personal import erase_person
 from crm_core.predictions import Prediction
 from crm_core.records import RECORD_TYPES, Base, Lead
+from crm_core.saved import SavedView, Segment
 from crm_core.store import Store
+from crm_core.uploads import Import
 from tests.factories import make_user
 from tests.test_erasing_a_home import TASK, Someone
 
@@ -35,6 +37,7 @@ NEVER_SAYS_WHO = {
     "distinct_records": {"record_type"},
     "field_rights": {"role", "record_type", "field"},
     "fields": {"record_type", "name", "kind", "known", "label_en", "label_zh", "choices", "target"},
+    "imports": {"folder", "state"},
     "jobs": {"kind", "key", "topic", "state", "leased_by"},
     "kept_answers": {"fingerprint"},
     "kept_forecasts": {"scope", "champion", "content"},
@@ -42,6 +45,7 @@ NEVER_SAYS_WHO = {
     "login_sessions": {"hash"},
     "notifications": {"kind", "about_type", "text", "params"},
     "operations": {"done", "via", "address", "record_type", "record_ids", "detail"},
+    "preferences": {"views"},
     "predictions": {"task", "record_type", "model_version", "grade", "within", "yearly_value"},
     "promotions": {"task", "model_version", "sha256", "run_id", "reason", "gate"},
     "rescoring_lots": {"task", "leased_by"},
@@ -49,12 +53,15 @@ NEVER_SAYS_WHO = {
     "rescoring_work": {"task", "leased_by", "error"},
     "rescoring_workers": {"name", "host", "error"},
     "role_rights": {"role", "record_type", "read", "write"},
+    "saved_views": {"record_type", "shared"},
     "score_feedback": {"task", "model_version", "record_type", "verdict", "reason"},
     "search_fresh": {"record_type"},
     "search_segments": {"record_type"},
+    "segments": {"record_type", "shared"},
     "shadow_predictions": {
         *{"task", "record_type", "model_version", "champion_version", "grade", "champion_grade"},
     },
+    "targets": {"whose", "period", "measure", "currency"},
     "tokens": {"name", "hash", "scopes"},
     "webhook_endpoints": {
         *{"name", "url", "event_types", "secret_salt", "secret_mark", "former_salt", "disabled_reason"},
@@ -85,8 +92,8 @@ def test_of_an_erased_person_no_table_says_anything(store: Store) -> None:
         transaction.create(Lead(name=someone.told["name"]))  # the name alone tells nobody any more
         user = make_user(transaction, "Adam", role="admin")
         claim_key(session, user.id, someone.told["email"], "0" * 64, now=now)
-        kept = {"Location": words}
-        keep_answer(session, user.id, someone.told["email"], status=200, headers=kept, body=words)
+        headers = {"Location": words}
+        keep_answer(session, user.id, someone.told["email"], status=200, headers=headers, body=words)
         said = Prediction(
             task=TASK,
             record_type="lead",
@@ -124,6 +131,13 @@ def test_of_an_erased_person_no_table_says_anything(store: Store) -> None:
         session.add(alert)
         session.flush()
         session.add(AlertAction(alert_id=alert.id, action="snoozed", at=now, note=elsewhere))
+        kept: dict[str, Any] = {"user_id": user.id, "record_type": "lead", "shared": "own", "saved_at": now}
+        session.add(SavedView(name=elsewhere, asked={"q": elsewhere}, **kept))
+        session.add(Segment(name=elsewhere, filter=[f"email:eq:{elsewhere}"], tag=elsewhere[:60], **kept))
+        upload = {"plan": {"columns": elsewhere}, "report": {"told": elsewhere}, "failed": elsewhere}
+        session.add(
+            Import(user_id=user.id, folder="f", file=elsewhere, uploaded_at=now, state="failed", **upload)
+        )
         for title in (words, f"{words}!"):
             transaction.update(transaction.get(Lead, lead), {"title": title})
     texts = free_texts()

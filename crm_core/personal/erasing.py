@@ -40,7 +40,9 @@ from crm_core.personal.scope import (
 from crm_core.personal.scrubbing import Scrubber
 from crm_core.predictions import SCORED_TYPES, Prediction
 from crm_core.records import RECORD_TYPES, Lead, Record, User
+from crm_core.saved import SavedView, Segment
 from crm_core.store import Store, Transaction
+from crm_core.uploads import Import
 from crm_core.validation import columns_of
 
 EMPTIED: Final[dict[str, dict[str, Any]]] = {
@@ -53,6 +55,9 @@ EMPTIED: Final[dict[str, dict[str, Any]]] = {
     "campaign_member": dict.fromkeys(("response", "custom")),
 }
 """What the records of a person, and those that belong to them, hold afterwards."""
+
+_KEPT_HERE: Final = "crm:"
+"""How the address of a file begins that is kept with the store, and deleted with what names it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,6 +179,7 @@ class _Eraser:
         forget_bodies(self._session)
         self._scrub_jobs()
         self._scrub_connections()
+        self._scrub_kept()
         self._finish()
         return Erasure(
             records=tuple(self._person.records()),
@@ -200,7 +206,8 @@ class _Eraser:
     def _count_files(self) -> int:
         model = RECORD_TYPES["attachment"]
         uri = columns_of(model)["uri"]
-        query = select(model.id).where(model.id.in_(self._own["attachment"]), uri != ERASED)
+        elsewhere = and_(uri != ERASED, uri.not_like(f"{_KEPT_HERE}%"))
+        query = select(model.id).where(model.id.in_(self._own["attachment"]), elsewhere)
         return len(self._session.scalars(query).all())
 
     def _empty(self, records: Ids) -> int:
@@ -404,6 +411,22 @@ class _Eraser:
                     update(Job).where(Job.id == job_id).values(values),
                     execution_options={"synchronize_session": False},
                 )
+
+    def _scrub_kept(self) -> None:
+        """Take the person out of what people keep: the words that views and segments look for, and files."""
+        held: tuple[tuple[Any, tuple[str, ...]], ...] = (
+            (SavedView, ("name", "asked")),
+            (Segment, ("name", "filter", "tag")),
+            (Import, ("file", "plan", "report", "failed")),
+        )
+        for model, names in held:
+            for each in self._session.scalars(select(model)):
+                for name in names:
+                    said = getattr(each, name)
+                    left = self._scrubber.scrub_value(said)
+                    if left != said:
+                        longest = getattr(model.__table__.c[name].type, "length", None)
+                        setattr(each, name, left[:longest] if isinstance(left, str) else left)
 
     def _scrub_connections(self) -> None:
         """Take the person out of what other systems said when they refused something."""

@@ -16,6 +16,7 @@ from crm_core.personal import set_scoring_opt_out_as
 from crm_core.tokens import Scope
 from serving.api.blueprint import answer, caller, documented, new_blueprint, requires
 from serving.api.finding import TypedPath
+from serving.importing import forget_files
 from serving.journal import origin_of_request
 from serving.payloads import Given, Id, Taken
 from serving.personal_data import Who, erase_for, export_for, find_for
@@ -137,8 +138,14 @@ def export_person(body: PersonIn) -> Response:
 def erase_person(body: PersonIn) -> Response:
     """Erase a person for good, and log who did it; for administrators."""
     done = erase_for(
-        service().store, caller(), body.who(), origin=origin_of_request(), wait_seconds=_WAIT_SECONDS
+        service().store,
+        caller(),
+        body.who(),
+        origin=origin_of_request(),
+        wait_seconds=_WAIT_SECONDS,
+        files=service().settings.home_folder.files,
     )
+    forget_files(service().settings.home_folder)
     wake_rescoring()
     return answer(ErasureOut.model_validate(done))
 

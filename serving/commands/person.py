@@ -71,16 +71,19 @@ def erase_(who: str, yes: bool, email: str | None, home: Path | None, as_json: b
     """Erase a person from records, texts, log, predictions and index; it cannot be undone."""
     from crm_core.changes import Source
     from serving.acting import get_acting_user
+    from serving.importing import forget_files
     from serving.personal_data import Who, erase_for, find_for
 
-    store = open_store(load_settings(home=home))
+    settings = load_settings(home=home)
+    store = open_store(settings)
     user, meant = get_acting_user(store, email), Who.of(who)
     found = find_for(store, user, meant)
     if not yes:
         say(f"Stands for this person: {_listed(found['records']) or 'no record; texts may name them'}")
         click.confirm("Erase them for good?", abort=True, err=True)
     with stage("erasing"):
-        done = erase_for(store, user, meant, source=Source.REP)
+        done = erase_for(store, user, meant, source=Source.REP, files=settings.home_folder.files)
+        forget_files(settings.home_folder)
     answer(done, as_json=as_json, show=lambda: _show_erased(done))
 
 

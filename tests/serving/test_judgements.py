@@ -179,7 +179,7 @@ def test_pages_go_on_without_a_report_that_is_damaged(
         (folder / name).write_text('{"model_version": ', encoding="utf-8")
     page = logged_in(app, cast["Dana"]).get("/models/win_probability")
     assert page.status_code == 200
-    assert "Nobody has asked yet" in page.text
+    assert "Not yet checked" in page.text
 
 
 def test_the_command_line_tells_counts_segments_and_money(capsys: pytest.CaptureFixture[str]) -> None:

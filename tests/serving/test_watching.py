@@ -120,7 +120,7 @@ def test_a_report_on_an_earlier_version_is_not_shown(
     keep(settings.home_folder, report(model_version="lead_scoring-0"))
     page = logged_in(app, cast["Dana"]).get("/models/lead_scoring").get_data(as_text=True)
     assert "240,000" not in page
-    assert "Nobody has asked yet" in page
+    assert "Not yet checked" in page
 
 
 class Recorded:
