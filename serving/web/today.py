@@ -34,8 +34,9 @@ from serving.web.record_views import LOGGED_KINDS, activity_of_form
 from serving.web.records import Scored
 from serving.web.today_rows import KINDS, Row, names_of, read_rows
 
-ROWS = 20
-DONE_SHOWN = 30
+ROWS = 10
+"""So many that the page, with its style sheets, is a light one; the rest of a day is one click away."""
+DONE_SHOWN = 8
 ENTRIES_TOLD = 3
 DUE_AT = time(17)
 """A next step is planned for a day; it is due when that day's work ends."""

@@ -310,7 +310,7 @@ def test_the_second_page_goes_on_where_the_first_ended(app: Flask, store: Store,
         leads = [make_lead(transaction, owner_id=cast["Ana"].id, company=f"No {n:02}").id for n in range(45)]
     show(store, "lead", {lead: 0.9 - 0.01 * place for place, lead in enumerate(leads)})
     ana, path, seen = logged_in(app, cast["Ana"]), "/today", []
-    for _ in range(3):
+    for _ in range(5):
         page = ana.get(path).text
         seen += re.findall(r">(No \d\d)</a></h3>", page)
         following = re.search(r'rel="next" href="([^"]+)"', page)
