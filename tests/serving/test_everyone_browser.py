@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
@@ -51,8 +52,8 @@ def watched() -> Iterator[Watched]:
     assert seen.foreign == []
 
 
-def enter(browser: Browser, watched: Watched, address: str, *, width: int, **more: str | bool) -> Page:
-    context = browser.new_context(viewport={"width": width, "height": 844}, **more)  # type: ignore[arg-type]
+def enter(browser: Browser, watched: Watched, address: str, *, width: int, **more: Any) -> Page:
+    context = browser.new_context(viewport={"width": width, "height": 844}, **more)
     page = context.new_page()
     page.set_default_timeout(15_000)
     watched.watch(page, address)
