@@ -17,7 +17,13 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from crm_core.access import check_may_promote
-from crm_core.errors import CRMError, HopelessJobError, RecordNotFoundError
+from crm_core.errors import (
+    ChampionChangedError,
+    CRMError,
+    GateNotPassedError,
+    HopelessJobError,
+    RecordNotFoundError,
+)
 from crm_core.jobs import Job, JobState, ask_to_stop, enqueue, get_job, list_jobs, note_on
 from crm_core.operations import Origin, Via
 from crm_core.records import User
@@ -53,6 +59,7 @@ class Work:
     progress: Mapping[str, Any]
     result: Mapping[str, Any] | None
     refused: str | None
+    quicker: Mapping[str, Any] | None
     stopped_by: str | None
     created_at: datetime
     ended_at: datetime | None
@@ -118,6 +125,7 @@ def _work(job: Job, names: Mapping[int, str]) -> Work:
         progress=held.get("progress") or {},
         result=held.get("result"),
         refused=refused,
+        quicker=held.get("quicker"),
         stopped_by=held.get("stop"),
         created_at=job.created_at,
         ended_at=job.ended_at,
@@ -145,9 +153,18 @@ class ModelWorker:
         except HopelessJobError:
             raise
         except CRMError as error:
-            note_on(store, job, refused=str(error), kind=type(error).__name__)
+            note_on(store, job, **_refusal(error))
             raise HopelessJobError(f"{type(error).__name__}: {error}") from error
         note_on(store, job, result=result)
+
+
+def _refusal(error: CRMError) -> dict[str, Any]:
+    """Return why something was refused, as a page tells it."""
+    if isinstance(error, GateNotPassedError):
+        return {"refused": error.reason}
+    if isinstance(error, ChampionChangedError):
+        return {"refused": str(error), "quicker": {"found": error.found, "by": error.by}}
+    return {"refused": str(error)}
 
 
 def _who(session: Session, job: Job) -> User:

@@ -43,13 +43,18 @@ class Staff:
 
     users: Sequence[User]
     parents: Mapping[int, int | None]
+    teams: Mapping[int, str]
 
     @classmethod
     def read(cls, session: Session) -> Staff:
         """Read them, people by name."""
         users = session.scalars(select(User).order_by(User.name, User.id)).all()
-        parents: dict[int, int | None] = dict(session.execute(select(Team.id, Team.parent_id)).all())
-        return cls(users=users, parents=parents)
+        rows = session.execute(select(Team.id, Team.parent_id, Team.name)).all()
+        return cls(
+            users=users,
+            parents={key: parent for key, parent, _ in rows},
+            teams={key: name for key, _, name in rows},
+        )
 
     @property
     def names(self) -> dict[int | None, str]:

@@ -77,10 +77,19 @@ def make_postgres_database(url: str, template: str = "template_crm") -> str:
     return f"{url}/{name}"
 
 
+@pytest.fixture(scope="session")
+def postgres_databases(postgres_url: str) -> Iterator[postgres.Databases]:
+    """Empty, migrated PostgreSQL databases."""
+    databases = postgres.Databases(server=postgres_url, template="template_crm")
+    yield databases
+    databases.close()
+
+
 @pytest.fixture
-def postgres_database(postgres_url: str) -> str:
+def postgres_database(postgres_databases: postgres.Databases) -> Iterator[str]:
     """The URL of an empty, migrated PostgreSQL database."""
-    return make_postgres_database(postgres_url)
+    with postgres_databases.lend() as url:
+        yield url
 
 
 @pytest.fixture

@@ -61,6 +61,7 @@ NEVER_SAYS_WHO = {
     "shadow_predictions": {
         *{"task", "record_type", "model_version", "champion_version", "grade", "champion_grade"},
     },
+    "targets": {"whose", "period", "measure", "currency"},
     "tokens": {"name", "hash", "scopes"},
     "webhook_endpoints": {
         *{"name", "url", "event_types", "secret_salt", "secret_mark", "former_salt", "disabled_reason"},

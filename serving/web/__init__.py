@@ -20,10 +20,12 @@ from serving.web import (
     account,
     admin,
     alerts,
+    any_record,
     board,
     customers,
     deals,
     entry,
+    file_views,
     finding,
     forecast,
     funnel,
@@ -35,6 +37,7 @@ from serving.web import (
     models_page,
     notifications,
     shown_as,
+    team,
     today,
 )
 from serving.web.language import LANGUAGES, choose_language, choose_time_zone, gettext
@@ -58,8 +61,8 @@ OPEN_ENDPOINTS = frozenset(
 
 
 _PARTS = (
-    *(home, entry, account, today, leads, deals, board, customers, alerts, forecast, funnel, finding),
-    *(models_page, imports, lists, list_work, notifications, admin),
+    *(home, entry, account, today, leads, deals, board, customers, alerts, forecast, funnel, team, finding),
+    *(models_page, imports, lists, list_work, notifications, admin, any_record, file_views),
 )
 """The modules that have pages."""
 
@@ -75,6 +78,7 @@ def register(app: OpenAPI) -> None:
     )
     _add_login(app)
     app.before_request(imports.allow_upload)  # before anything reads the form
+    app.before_request(file_views.make_room)
     protection = CSRFProtect(app)
     for blueprint in app.blueprints.values():
         if isinstance(blueprint, APIBlueprint):

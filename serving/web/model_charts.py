@@ -82,13 +82,17 @@ def percent_of_axis(value: float) -> str:
 
 
 def _called(called: Sequence[Mapping[str, Any]]) -> Chart | None:
-    points = [(f"{percent(one['low'], 0)}–{percent(one['high'], 0)}", one["questions"]) for one in called]  # noqa: RUF001
+    points = [(_span(one), one["questions"]) for one in called]
     return draw(
         _("How many were called so"),
         x=Axis(label=_("Said")),
         y=Axis(label=_("Questions"), show=number),
         marks=[Bars(name=_("Questions"), points=points)],
     )
+
+
+def _span(one: Mapping[str, Any]) -> str:
+    return f"{percent(one['low'], 0)} – {percent(one['high'], 0)}"  # noqa: RUF001  a dash, as one sets it
 
 
 def _gain(found: Sequence[float]) -> Chart | None:

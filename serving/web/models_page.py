@@ -232,7 +232,14 @@ def explore_features(task: str) -> ResponseReturnValue:
             seen = see(Reader(page_session(), current_user.user), task, _whole_number(asked), as_of)
     except (InvalidValueError, FeatureError) as error:
         fault = str(error)
-    page = render_template("model_features.html", task=task, seen=seen, asked=asked, as_of=as_of, fault=fault)
+    page = render_template(
+        "model_features.html",
+        task=task,
+        seen=seen,
+        asked=asked,
+        fault=fault,
+        open_all=request.args.get("open") == "all",
+    )
     return make_response(page, 422 if fault else 200)
 
 

@@ -245,6 +245,7 @@ def _of_all_types() -> dict[str, Rule]:
         ),  # rows are looked at below
         "GET /changes": Rule(scope=Scope.READ, query="after=0"),
         "GET /forecast": Rule(scope=Scope.READ, given=_of(200, 409)),
+        "GET /today": _READ,
         "GET /search": Rule(scope=Scope.READ, query="q=Fangda"),
         "GET /duplicates": Rule(scope=Scope.READ, query="record_type=lead"),
     }

@@ -208,7 +208,7 @@ def test_a_card_tells_the_model_beside_the_rep_and_the_next_step(
     text = text_of(logged_in(app, cast["Ana"]).get("/deals/board").text)
     assert "50% model 70% rep" in text
     assert "Hill · €12,000" in text
-    assert "Next step: Send offer, Mar 4, 2026" in text
+    assert "To do next: Send offer, Mar 4, 2026" in text
     assert "€12,000 weighted €6,000" in text
     assert "Ottos" not in text
 

@@ -448,3 +448,27 @@ def test_when_the_number_of_the_day_is_reached_it_says_so(
     with store.transaction() as transaction:
         make_activity(transaction, deal_id=book["big"])
     assert "Today’s 1 are done." in text_of(ana.get("/today").text)
+
+
+# ------------------------------------------------------------------------------------- the API
+
+
+def test_the_api_tells_the_same_order_page_by_page(
+    app: Flask, store: Store, cast: Cast, book: dict[str, int]
+) -> None:
+    client, items, query = app.test_client(), [], "limit=3"
+    for _ in range(2):
+        page = client.get(f"/api/v1/today?{query}", headers=cast.header("Ana")).get_json()
+        items += page["items"]
+        query = f"limit=3&cursor={page['next_cursor']}"
+    assert page["next_cursor"] is None
+    assert [(item["record_type"], item["id"]) for item in items] == order_of(day_of(store, cast["Ana"]))
+    first = items[0]
+    assert (first["expected"], first["stake"]) == (
+        "4000.00",
+        {"amount": "8000.00", "of": "contract", "share": 1},
+    )
+    assert first["worth"] == pytest.approx(4_000 * 1.5)
+    assert (page["currency"], page["capacity"], page["done"]) == ("EUR", 15, [])
+    refused = client.get("/api/v1/today?cursor=x", headers=cast.header("Ana"))
+    assert refused.status_code == 422
