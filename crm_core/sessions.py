@@ -14,6 +14,8 @@ from crm_core.columns import Instant
 from crm_core.records import Base, Id, User
 from crm_core.tokens import works_here
 
+_MOST_LISTED = 20
+
 
 class LoginSession(Base):
     """A login that has not ended."""
@@ -67,9 +69,9 @@ class Login:
 
 
 def list_logins(session: Session, user_id: int, key: str, *, now: datetime, lasts: timedelta) -> list[Login]:
-    """Return the logins of a user, newest first; `key` is what the asking browser keeps."""
+    """Return the newest logins of a user; `key` is what the asking browser keeps."""
     alive = select(LoginSession).where(LoginSession.user_id == user_id, LoginSession.created_at > now - lasts)
-    found = session.scalars(alive.order_by(LoginSession.id.desc()))
+    found = session.scalars(alive.order_by(LoginSession.id.desc()).limit(_MOST_LISTED))
     return [Login(id=each.id, created_at=each.created_at, here=each.hash == _hash(key)) for each in found]
 
 

@@ -27,7 +27,7 @@
     fit();
   }
 
-  const many = document.querySelector("[data-many]");
+  const many = document.querySelector("form[data-many]");
   if (!many) return;
   const boxes = [...many.querySelectorAll('input[name="id"]')];
   const all = many.querySelector("[data-all]");
