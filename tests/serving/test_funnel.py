@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from statistics import median
+from typing import Any
 
 import pytest
 from flask import Flask
@@ -19,7 +20,7 @@ from crm_core.deals import close_deal
 from crm_core.errors import AccessDeniedError, InvalidValueError
 from crm_core.leads import convert_lead
 from crm_core.records import Campaign, Deal, Lead, User
-from crm_core.store import Store
+from crm_core.store import Store, Transaction
 from serving.funnel import Funnel, FunnelQuestion, build_funnel, list_behind
 from tests.factories import make_activity, make_lead
 from tests.serving.conftest import *  # noqa: F403  its fixtures
@@ -62,30 +63,29 @@ def history(store: Store, clock: FixedClock, cast: Cast) -> list[Happened]:
     return done
 
 
-def _step(transaction: object, one: Happened) -> None:
-    now = transaction.now  # type: ignore[attr-defined]
-    session = transaction.session  # type: ignore[attr-defined]
+def _step(transaction: Transaction, one: Happened) -> None:
+    now, session = transaction.now, transaction.session
     if one.contacted is None:
-        make_activity(transaction, lead_id=one.lead)  # type: ignore[arg-type]
+        make_activity(transaction, lead_id=one.lead)
         one.contacted = now
     elif one.converted is None:
         deal = Deal(name="Pumps", stage="first_contact", amount=Decimal(100 + one.lead), currency="EUR")
-        convert_lead(transaction, session.get_one(Lead, one.lead), deal=deal)  # type: ignore[arg-type]
+        convert_lead(transaction, session.get_one(Lead, one.lead), deal=deal)
         one.converted = one.deal = now
         one.deal_id, one.amount = deal.id, Decimal(100 + one.lead)
     elif one.won is None:
-        close_deal(transaction, session.get_one(Deal, one.deal_id), won=True)  # type: ignore[arg-type]
+        close_deal(transaction, session.get_one(Deal, one.deal_id), won=True)
         one.won = now
 
 
-def question(clock: FixedClock, **given: object) -> FunnelQuestion:
-    usual = {
+def question(clock: FixedClock, **given: Any) -> FunnelQuestion:
+    usual: dict[str, Any] = {
         "since": (clock.now() - 400 * DAY).date(),
         "until": (clock.now() + DAY).date(),
         "as_of": clock.now(),
         "within_days": 30,
     }
-    return FunnelQuestion(**(usual | given))  # type: ignore[arg-type]
+    return FunnelQuestion(**(usual | given))
 
 
 def ask(store: Store, user: User, asked: FunnelQuestion) -> Funnel:

@@ -32,7 +32,12 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["set_by_id"], ["users.id"], name=op.f("fk_targets_set_by_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_targets")),
         sa.UniqueConstraint(
-            "whose", "whose_id", "period", "measure", "currency", name=op.f("uq_targets_whose")
+            "whose",
+            "whose_id",
+            "period",
+            "measure",
+            "currency",
+            name=op.f("uq_targets_whose_whose_id_period_measure_currency"),
         ),
     )
 

@@ -91,7 +91,7 @@
   const refusedBy = (form) => form.querySelector("[data-refused]");
 
   const send = async (form, button) => {
-    const answer = await fetch(button.formAction, {
+    const answer = await fetch(button.getAttribute("formaction") ?? form.action, {
       method: "POST",
       body: new FormData(form),
       headers: { "X-Requested-With": "fetch" },
