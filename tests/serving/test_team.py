@@ -33,13 +33,8 @@ HOUR, DAY, WEEK = timedelta(hours=1), timedelta(days=1), timedelta(weeks=1)
 
 def read(store: Store, user: User, **given: Any) -> TeamPage:
     with store.reading() as session:
-<<<<<<< HEAD
         asked: dict[str, Any] = {"now": store.clock.now(), "zone": "UTC"} | given
         question = TeamQuestion(**asked)
-=======
-        usual: dict[str, Any] = {"now": store.clock.now(), "zone": "UTC"}
-        question = TeamQuestion(**(usual | given))
->>>>>>> manager
         return read_team(Reader(session, user), Staff.read(session), question)
 
 
