@@ -248,8 +248,12 @@ class Reader:
         return repr((self.user.role, self.user.team_id, rights, fields))
 
     def readable(self, model: type[Record]) -> ColumnElement[bool]:
-        """Return the condition that a record of `model` may be seen."""
-        return self._allowed(model, lambda right: right.read)
+        """Return the condition that a record of `model` may be seen.
+
+        Building it may cost more than asking it: what was built a moment ago serves again.
+        """
+        key = ("readable", model, self.user.id, self.user.role, self.user.team_id)
+        return recalled(self.session, key, lambda: self._allowed(model, lambda right: right.read))
 
     def writable(self, model: type[Record]) -> ColumnElement[bool]:
         """Return the condition that a record of `model` may be changed."""

@@ -41,9 +41,10 @@ from sqlalchemy.sql import visitors
 from sqlalchemy.types import TypeEngine
 
 from crm_core.clock import DAY
-from crm_core.columns import Day, Instant, Json, Money
+from crm_core.columns import Day, Instant, Json, Money, PackedJson
 from crm_core.copying import NO_INTEGER, CopiedColumns, decoder_of, is_integer
 from crm_core.database import COPY_OUT, fetch_together
+from crm_core.packing import unpack_json
 
 NO_INSTANT = NO_INTEGER
 """Stands for NULL in an integer array (instants, days, money, ids)."""
@@ -160,9 +161,9 @@ def read_arrays(
     if parameters and not parameters.get("keys", True):
         return asked.empty()
     if _AHEAD in session.info and parameters and "keys" in parameters:
-        found: Arrays | None = session.info[_AHEAD].pop((asked, tuple(parameters["keys"])), None)
+        found: Arrays | None = session.info[_AHEAD].get((asked, tuple(parameters["keys"])))
         if found is not None:
-            return found
+            return dict(found)
     if _ONLY_AHEAD in session.info:
         raise NotReadAheadError
     connection = session.connection()
@@ -195,19 +196,18 @@ Keyed = tuple[ArrayQuery, Sequence[Any]]
 def read_ahead(session: Session, asked: Sequence[Keyed]) -> list[Arrays]:
     """Return what `read_arrays` does of several queries, which the database is asked in one go.
 
-    `session` must be one that only reads. There, whoever asks one of them next by `read_arrays` is given
-    what was read here.
+    `session` must be one that only reads. There, whoever asks one of them by `read_arrays` is given what was
+    read here.
     """
-    plain = [each for each in asked if each[0].is_plain and each[1]]
     connection = session.connection()
+    named = dict.fromkeys((query, tuple(keys)) for query, keys in asked)
+    plain = [(query, keys) for query, keys in named if query.is_plain and keys]
     texts = [query.text_for(keys, connection.dialect) for query, keys in plain]
-    read = {
-        (query, tuple(keys)): _arrays_of(query, rows)
-        for (query, keys), rows in zip(plain, fetch_together(connection, texts), strict=True)
-    }
-    for query, keys in asked:
-        if (query, tuple(keys)) not in read:
-            read[query, tuple(keys)] = read_arrays(session, query, {"keys": keys})
+    rows = fetch_together(connection, texts)
+    read = {each: _arrays_of(each[0], found) for each, found in zip(plain, rows, strict=True)}
+    for query, keys in named:
+        if (query, keys) not in read:
+            read[query, keys] = read_arrays(session, query, {"keys": keys})
     session.info.setdefault(_AHEAD, {}).update(read)
     return [read[query, tuple(keys)] for query, keys in asked]
 
@@ -347,6 +347,8 @@ def _untyped(column: Any) -> Any:  # noqa: ANN401  any selectable column
 
 def _converter_of(kind: TypeEngine[Any]) -> Callable[[], Callable[[Sequence[Any]], _Array]]:
     """Return what makes, for one reading, what makes an array of cells in stored form."""
+    if isinstance(kind, PackedJson):
+        return lambda: _unpacked
     if isinstance(kind, Json):
         return lambda: _parsed
     if isinstance(kind, String):
@@ -358,6 +360,10 @@ def _converter_of(kind: TypeEngine[Any]) -> Callable[[], Callable[[Sequence[Any]
 
 def _parsed(cells: Sequence[str | None]) -> _Array:
     return _objects([None if cell is None else json.loads(cell) for cell in cells])
+
+
+def _unpacked(cells: Sequence[bytes | str | None]) -> _Array:
+    return _parsed([None if cell is None else unpack_json(cell) for cell in cells])
 
 
 class _Integers:

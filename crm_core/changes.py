@@ -275,9 +275,38 @@ def seen_transactions(session: Session) -> tuple[int, frozenset[int]] | None:
     """
     if session.get_bind().dialect.name != "postgresql":
         return None
-    snapshot, added = session.execute(text(f"SELECT pg_current_snapshot()::text, {_ADDED}")).one()
+    return _transactions_of(*session.execute(text(f"SELECT pg_current_snapshot()::text, {_ADDED}")).one())
+
+
+def _transactions_of(snapshot: str, added: int) -> tuple[int, frozenset[int]]:
     _, limit, running = snapshot.split(":")
     return int(limit) + added, frozenset(int(number) + added for number in running.split(",") if number)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogEnd:
+    """How far a session sees the change log: what is in it, and what nothing committed later comes before.
+
+    Of transactions before `limit` it sees all but those that were `running`.
+    """
+
+    newest: int
+    settled: int
+    limit: int
+    running: frozenset[int] = frozenset()
+
+
+def see_log_end(session: Session) -> LogEnd:
+    """Return how far a session sees the log, by one statement."""
+    newest = select(func.max(Change.sequence)).scalar_subquery()
+    settled = select(func.max(Change.sequence)).where(_settled(session)).scalar_subquery()
+    if session.get_bind().dialect.name != "postgresql":  # there transactions commit in their numbers' order
+        last = session.scalar(select(newest)) or 0
+        return LogEnd(newest=last, settled=last, limit=last + 1)
+    seen = literal_column("pg_current_snapshot()::text", String), literal_column(_ADDED, BigInteger)
+    last, sure, snapshot, added = session.execute(select(newest, settled, *seen)).one()
+    limit, running = _transactions_of(snapshot, added)
+    return LogEnd(newest=last or 0, settled=min(last or 0, sure or 0), limit=limit, running=running)
 
 
 def is_settled(session: Session, before: int | None) -> bool:

@@ -8,11 +8,12 @@ from datetime import date, datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
-from sqlalchemy import BigInteger, Dialect, Integer, Text
-from sqlalchemy.types import TypeDecorator
+from sqlalchemy import BigInteger, Dialect, Integer, LargeBinary, Text
+from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from crm_core.clock import day_number, day_of, instant, micros
 from crm_core.errors import InvalidValueError, UnsafeTextError
+from crm_core.packing import pack_json, unpack_json
 
 MONEY_SCALE = 10_000
 """Stored units in one unit of a currency: four decimals, so that sums are exact integers."""
@@ -78,6 +79,35 @@ class Json(TypeDecorator[Any]):
     def process_result_value(self, value: str | None, dialect: Dialect) -> Any:  # noqa: ANN401  any JSON
         """Return what was stored."""
         return None if value is None else json.loads(value)
+
+
+class _Bytes(LargeBinary):
+    """Bytes as the driver gives them; text is left as it is."""
+
+    def result_processor(self, dialect: Dialect, coltype: object) -> None:
+        """Do nothing."""
+
+
+class PackedJson(Json):
+    """A JSON value whose text is packed, see `crm_core.packing`; what is not packed yet is read as well.
+
+    SQLite has it in a column of texts, as it had before: there a value is of the type that was put in.
+    """
+
+    impl = _Bytes  # type: ignore[assignment]  # a Json for whoever asks, stored otherwise
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        """Return the type of the database."""
+        return dialect.type_descriptor(Text() if dialect.name == "sqlite" else _Bytes())
+
+    def process_bind_param(self, value: object, dialect: Dialect) -> Any:  # noqa: ANN401  bytes, where Json has text
+        """Return what is stored."""
+        return None if value is None else pack_json(dump_json(value))
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> Any:  # noqa: ANN401  any JSON
+        """Return what was stored."""
+        return None if value is None else json.loads(unpack_json(value))
 
 
 def dump_json(value: object) -> str:

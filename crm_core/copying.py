@@ -17,7 +17,8 @@ from sqlalchemy import Boolean, Float, String
 from sqlalchemy.types import TypeEngine
 
 from crm_core.clock import DAY
-from crm_core.columns import Day, Instant, Json, Money
+from crm_core.columns import Day, Instant, Json, Money, PackedJson
+from crm_core.packing import unpack_json
 
 NO_INTEGER: Final = np.iinfo(np.int64).min
 
@@ -128,7 +129,7 @@ def decoder_of(kind: TypeEngine[Any]) -> Decode | None:
     if is_integer(kind):
         return _decode_integers
     if isinstance(kind, Json):
-        return _JsonDecoder()
+        return _decode_packed if isinstance(kind, PackedJson) else _JsonDecoder()
     return _TextDecoder() if isinstance(kind, String) else None
 
 
@@ -172,6 +173,15 @@ def _numbers(
     values = rows.numbers(np.where(known, starts, 0), dtype).astype(missing.dtype)
     values[~known] = missing
     return values
+
+
+def _decode_packed(rows: Rows, starts: _Ints, sizes: _Ints) -> _Array:
+    array = np.empty(sizes.size, dtype=object)
+    array[:] = [
+        None if size < 0 else json.loads(unpack_json(rows.data[start : start + size]))
+        for start, size in zip(starts.tolist(), sizes.tolist(), strict=True)
+    ]
+    return array
 
 
 class _Remembered(dict[bytes, str]):

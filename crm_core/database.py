@@ -20,6 +20,7 @@ _PRAGMAS = (
     "PRAGMA synchronous = FULL",
     "PRAGMA foreign_keys = ON",
     f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000}",
+    "PRAGMA wal_autocheckpoint = 4000",  # 16 MB: pages that every lot of scores changes are copied less often
     "PRAGMA cache_size = -65536",
     "PRAGMA temp_store = MEMORY",
     "PRAGMA secure_delete = ON",  # what is erased is overwritten; not every SQLite does that by itself
@@ -29,7 +30,13 @@ COPY_OUT = "copy_out"
 """The execution option that holds what takes the rows of a query on PostgreSQL: it is given the copy."""
 
 COPY_IN = "copy_in"
-"""The execution option that holds the rows for a statement that copies into a table of PostgreSQL."""
+"""The execution option that holds the rows for a statement that copies into a table of PostgreSQL.
+
+Or what returns them as they are sent, where the statement asks for that form."""
+
+COPY_BEGINS = b"PGCOPY\n\xff\r\n\x00" + bytes(8)
+COPY_ENDS = b"\xff\xff"
+"""What a copy in binary begins and ends with."""
 
 
 def open_engine(url: str) -> Engine:
@@ -142,6 +149,9 @@ def _copy(cursor: psycopg.Cursor[Any], statement: str, parameters: Any, context:
                 take(copy)
         else:
             with own.copy(statement) as copy:
+                if callable(rows):
+                    copy.write(rows())
+                    return True
                 for row in rows:
                     copy.write_row(row)
     return True

@@ -28,7 +28,8 @@ from sqlalchemy import (
 from sqlalchemy.orm import Mapped, Session, defer, mapped_column
 
 from crm_core.clock import micros
-from crm_core.columns import Instant, Json, dump_json
+from crm_core.columns import Instant, Json, PackedJson, dump_json
+from crm_core.packing import pack_json
 from crm_core.records import Account, Base, Deal, Id, Lead
 from crm_core.store import Transaction
 from crm_core.writing_back import Asked, PredictionColumns, write_columns, write_one
@@ -59,7 +60,7 @@ class Prediction(Base):
     probability: Mapped[float | None] = mapped_column(comment="NULL: not enough data to say")
     score: Mapped[int | None]
     grade: Mapped[str | None] = mapped_column(String(1))
-    reasons: Mapped[list[dict[str, Any]] | None] = mapped_column(Json)
+    reasons: Mapped[list[dict[str, Any]] | None] = mapped_column(PackedJson)
     within: Mapped[dict[str, float | None] | None] = mapped_column(
         Json, comment="probability by horizon in days; null in it: too few were followed for so long"
     )
@@ -191,7 +192,7 @@ def columns_of(predictions: Sequence[NewPrediction], *, horizon_days: int) -> Pr
         probability=[new.probability for new in ordered],
         score=[new.score for new in ordered],
         grade=[new.grade for new in ordered],
-        reasons=[dump_json(new.reasons) for new in ordered],
+        reasons=[pack_json(dump_json(new.reasons)) for new in ordered],
         within=[_json(_by_text(new.within)) for new in ordered],
         expected_days=[new.expected_days for new in ordered],
         yearly_value=[_json(None if new.yearly_value is None else list(new.yearly_value)) for new in ordered],

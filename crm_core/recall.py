@@ -42,15 +42,27 @@ BUSY: Final = frozenset(
         "kept_answers",
         "leads",
         "lines",
+        "notifications",
     }
-    | {"operations", "orders", "payments", "predictions", "quotes", "rescoring_lots", "rescoring_sweeps"}
+    | {
+        "operations",
+        "orders",
+        "payments",
+        "predictions",
+        "predictions_to_write",
+        "quotes",
+        "rescoring_lots",
+        "rescoring_sweeps",
+    }
     | {"rescoring_work", "rescoring_workers", "search_fresh", "search_postings", "search_segments"}
     | {"shadow_predictions", "tags", "tickets"}
 )
 """Tables of which nothing is kept; a table that is not named here may be recalled."""
 
 _KEY: Final = "recall"
-_READS: Final = re.compile(r"\s*(SELECT|PRAGMA|BEGIN|SAVEPOINT|RELEASE|LOCK|SET)\b", re.IGNORECASE)
+_READS: Final = re.compile(
+    r"\s*(SELECT|PRAGMA|BEGIN|CREATE\s+TEMPORARY|SAVEPOINT|RELEASE|LOCK|SET)\b", re.IGNORECASE
+)
 _TARGET: Final = re.compile(
     r'\b(?:INSERT(?:\s+OR\s+\w+)?\s+INTO|UPDATE|DELETE\s+FROM|COPY)\s+"?(\w+)', re.IGNORECASE
 )

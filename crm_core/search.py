@@ -23,6 +23,7 @@ from crm_core.matching import Query, whole_likeness, words_likeness
 from crm_core.records import RECORD_TYPES, Record
 from crm_core.search_index import (
     SEARCHED,
+    Segment,
     Texts,
     list_fresh,
     list_segments,
@@ -81,8 +82,12 @@ def search(
     types: Collection[str] | None = None,
     limit: int = 20,
     after: str | None = None,
+    examined: int = EXAMINED,
 ) -> list[Hit]:
     """Return what the reader may see and `text` describes, best first; `after` is the cursor of a hit.
+
+    With fewer `examined`, only so many candidates are looked at, those with most of the text's grams: quick
+    for a word that nearly everything holds, at the risk that a better hit is not among them.
 
     A hit is through a field that the reader may see. Width, case, accents and the spaces in phone numbers
     make no difference. Raises InvalidValueError for an unknown type, a limit below 1 or above `MOST_HITS`,
@@ -94,7 +99,11 @@ def search(
     query = Query.of(text)
     if not query.words:
         return []
-    hits = [hit for hit in _find(reader, query, _searched_types(types)) if last is None or _place(hit) > last]
+    hits = [
+        hit
+        for hit in _find(reader, query, _searched_types(types), examined)
+        if last is None or _place(hit) > last
+    ]
     return sorted(hits, key=_place)[:limit]
 
 
@@ -150,10 +159,10 @@ def _searched_types(types: Collection[str] | None) -> list[str]:
     return [record_type for record_type in SEARCHED if types is None or record_type in types]
 
 
-def _find(reader: Reader, query: Query, types: Sequence[str]) -> Iterator[Hit]:
+def _find(reader: Reader, query: Query, types: Sequence[str], examined: int) -> Iterator[Hit]:
     """Yield all hits, in no order."""
-    doubtful = _DOUBTFUL
-    for record_type, ids in _best_visible(reader, _candidates(reader.session, query, types)).items():
+    doubtful, candidates = _DOUBTFUL, _candidates(reader.session, query, types)
+    for record_type, ids in _best_visible(reader, candidates, examined).items():
         for said in _sayings(reader, record_type, ids):
             score, at = said.whole(query)
             if score == 0 and doubtful > 0:
@@ -239,9 +248,11 @@ class _Candidates:
 def _candidates(session: Session, query: Query, types: Sequence[str]) -> _Candidates:
     """Return the candidates of some types, deleted ones and those out of sight too."""
     ranks, ids, shares = [np.empty(0, dtype=np.int64)], [np.empty(0, dtype=np.int64)], [np.empty(0)]
+    segments, fresh = list_segments(session, types), list_fresh(session, types)
     for width in sorted({width_of(name) for name in types}):
-        some = [name for name in types if width_of(name) == width]
-        for record_type, found, share in _by_grams(session, _Asked.of(query, width), some):
+        some = [each for each in segments if width_of(each.record_type) == width]
+        new = {name: found for name, found in fresh.items() if width_of(name) == width}
+        for record_type, found, share in _by_grams(session, _Asked.of(query, width), some, new):
             ranks.append(np.full(found.size, _RANK[record_type]))
             ids.append(found)
             shares.append(share)
@@ -250,14 +261,14 @@ def _candidates(session: Session, query: Query, types: Sequence[str]) -> _Candid
     return _Candidates(rank=rank[order], record_id=record_id[order], share=every[order])
 
 
-def _best_visible(reader: Reader, candidates: _Candidates) -> dict[str, Ints]:
+def _best_visible(reader: Reader, candidates: _Candidates, examined: int) -> dict[str, Ints]:
     """Return the best candidates that the reader may see, by type."""
     visible = np.zeros(candidates.rank.size, dtype=bool)
     for record_type, rank in _RANK.items():
         at = np.flatnonzero(candidates.rank == rank)
         if at.size:
             visible[at] = _visible(reader, RECORD_TYPES[record_type], candidates.record_id[at])
-    best = np.flatnonzero(visible)[:EXAMINED]
+    best = np.flatnonzero(visible)[:examined]
     ranks, ids = candidates.rank[best], candidates.record_id[best]
     found = {name: _unique_in_order(ids[ranks == rank]) for name, rank in _RANK.items()}
     return {name: some for name, some in found.items() if some.size}
@@ -344,16 +355,17 @@ def _without_ends(query: Query, grams: Ints, numbers: Ints) -> tuple[Ints, Ints]
     return grams[keep], numbers[keep]
 
 
-def _by_grams(session: Session, asked: _Asked, types: Sequence[str]) -> Iterator[tuple[str, Ints, Floats]]:
-    """Yield ids and shares of the records of each type that have enough of the grams."""
-    segments = list_segments(session, types)
+def _by_grams(
+    session: Session, asked: _Asked, segments: Sequence[Segment], fresh: Mapping[str, Ints]
+) -> Iterator[tuple[str, Ints, Floats]]:
+    """Yield ids and shares of the records that have enough of the grams, by segment and of what is fresh."""
     wanted = [segment.id for segment in segments]
     postings = read_postings(session, wanted, list(asked.spellings), asked.characters)
     for segment in segments:
         if segment.id in postings:
             found = ((gram, unpack(places, segment.size)) for gram, places in postings[segment.id])
             yield segment.record_type, *asked.candidates(segment.record_ids(), found)
-    for record_type, ids in list_fresh(session, types).items():
+    for record_type, ids in fresh.items():
         for start in range(0, ids.size, EXAMINED):
             some = ids[start : start + EXAMINED]
             texts = read_texts(session, RECORD_TYPES[record_type], some)

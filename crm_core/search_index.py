@@ -17,6 +17,7 @@ import itertools
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, Final
 
 import numpy as np
@@ -27,6 +28,7 @@ from sqlalchemy import (
     Connection,
     Index,
     LargeBinary,
+    Select,
     String,
     between,
     delete,
@@ -276,18 +278,22 @@ class Texts:
 
 def read_texts(session: Session, model: type[Record], ids: Ints) -> Texts:
     """Return the texts of records, deleted ones too, that are searched; `ids` ascend."""
-    columns = columns_of(model)
-    names = searched_columns(model.record_type)
-    any_text = or_(*(columns[name].is_not(None) for name in names))
-    query = select(columns["id"], *(columns[name] for name in names)).where(any_text)
+    names, query = searched_columns(model.record_type), _query_of_texts(model)
     found = Texts()
-    for condition in _these(columns["id"], ids):
+    for condition in _these(columns_of(model)["id"], ids):
         rows = session.connection().execute(query.where(condition)).all()
         if rows:
             record_ids, *held = zip(*rows, strict=True)
             for name, values in zip(names, held, strict=True):
                 found.add(record_ids, name, values)
     return found
+
+
+@cache
+def _query_of_texts(model: type[Record]) -> Select[Any]:
+    columns, names = columns_of(model), searched_columns(model.record_type)
+    any_text = or_(*(columns[name].is_not(None) for name in names))
+    return select(columns["id"], *(columns[name] for name in names)).where(any_text)
 
 
 def searched_columns(record_type: str) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from sqlalchemy import ForeignKey, String, delete, select
@@ -54,3 +55,25 @@ def end_sessions(session: Session, user_id: int) -> None:
 
 def _hash(key: str) -> str:
     return hashlib.sha256(key.encode(errors="surrogatepass")).hexdigest()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Login:
+    """A login that has not ended; `here` is the one that asks."""
+
+    id: int
+    created_at: datetime
+    here: bool
+
+
+def list_logins(session: Session, user_id: int, key: str, *, now: datetime, lasts: timedelta) -> list[Login]:
+    """Return the logins of a user, newest first; `key` is what the asking browser keeps."""
+    alive = select(LoginSession).where(LoginSession.user_id == user_id, LoginSession.created_at > now - lasts)
+    found = session.scalars(alive.order_by(LoginSession.id.desc()))
+    return [Login(id=each.id, created_at=each.created_at, here=each.hash == _hash(key)) for each in found]
+
+
+def end_session_of(session: Session, user_id: int, login_id: int) -> None:
+    """End one login of a user, if it is theirs."""
+    theirs = (LoginSession.id == login_id, LoginSession.user_id == user_id)
+    session.execute(delete(LoginSession).where(*theirs))

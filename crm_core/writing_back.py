@@ -17,14 +17,15 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
-from functools import cache
-from itertools import repeat
+from functools import cache, partial
+from itertools import chain, repeat
+from struct import Struct
 from typing import Any, Final
 
 from sqlalchemy import Connection, Dialect, Row, Select, bindparam, select, text
 
 from crm_core.columns import dump_json
-from crm_core.database import COPY_IN
+from crm_core.database import COPY_BEGINS, COPY_ENDS, COPY_IN
 from crm_core.opting_out import may_be_scored
 from crm_core.records import Account, Deal, Lead
 
@@ -61,8 +62,9 @@ _DENSE: Final = 8
 class PredictionColumns:
     """Predictions as columns of one length, in the form in which they are stored.
 
-    `reasons`, `within` and `yearly_value` are JSON as `dump_json` makes it, None for nothing; all others are
-    Python's own numbers and texts. Records are named once each.
+    `within` and `yearly_value` are JSON as `dump_json` makes it, `reasons` the same packed
+    (`crm_core.packing`), None for nothing; all others are Python's own numbers and texts. Records are named
+    once each.
     """
 
     record_id: Sequence[int]
@@ -70,7 +72,7 @@ class PredictionColumns:
     probability: Sequence[float | None]
     score: Sequence[int | None]
     grade: Sequence[str | None]
-    reasons: Sequence[str | None]
+    reasons: Sequence[bytes | None]
     within: Sequence[str | None]
     expected_days: Sequence[float | None]
     yearly_value: Sequence[str | None]
@@ -115,7 +117,7 @@ _COMMON: Final = ("task", "record_type", "as_of", "recorded_at", "model_version"
 _TYPES: Final = dict(
     zip(
         COLUMNS,
-        ("bigint", "int", "float8", "int", "text", "text", "text", "float8", "text", "bigint"),
+        ("bigint", "int", "float8", "int", "text", "bytea", "text", "float8", "text", "bigint"),
         strict=True,
     )
 )
@@ -157,17 +159,17 @@ def write_one(
     On PostgreSQL it is one statement, which need not be in a transaction with any other.
     """
     if connection.dialect.name == "postgresql":
-        newest: int | None = _run_postgresql(connection, model, asked, columns)[1]
+        newest: int | None = _run_few(connection, model, asked, columns)[1]
         return newest
     if _silent(connection, model, columns.record_id):
         return None
-    insert, show_given, _ = _sqlite_statements(model)
+    insert, show = _sqlite_statements(model)
     (row,) = columns.rows()
     added = connection.exec_driver_sql(insert, (*asked.cells, *row))
     if not added.rowcount:
         return None
     given = (getattr(columns, name)[0] for name in _GIVEN)
-    connection.exec_driver_sql(show_given, (*given, asked.as_of, asked.model_version, columns.record_id[0]))
+    connection.exec_driver_sql(show, (*given, asked.as_of, asked.model_version, columns.record_id[0]))
     return added.lastrowid
 
 
@@ -180,16 +182,18 @@ def _write_sqlite(
     columns = _without(columns, _silent(connection, model, columns.record_id))
     if not len(columns):
         return 0
-    insert, show_given, show_added = _sqlite_statements(model)
+    insert, show = _sqlite_statements(model)
     last = connection.exec_driver_sql("SELECT coalesce(max(id), 0) FROM predictions").scalar_one()
     rows = zip(*map(repeat, asked.cells), *(getattr(columns, name) for name in COLUMNS), strict=False)
     added = connection.exec_driver_sql(insert, list(rows)).rowcount
-    if added == len(columns):
+    if added and added < len(columns):
+        # Ids of SQLite ascend: what has a greater one than all before was added by this transaction.
+        found = connection.exec_driver_sql("SELECT record_id FROM predictions WHERE id > ?", (last,))
+        columns = columns.only(frozenset(found.scalars()))
+    if added:
         given = (getattr(columns, name) for name in _GIVEN)
         cells = zip(*given, repeat(asked.as_of), repeat(asked.model_version), columns.record_id, strict=False)
-        connection.exec_driver_sql(show_given, list(cells))
-    elif added:
-        connection.exec_driver_sql(show_added, (last, asked.as_of))
+        connection.exec_driver_sql(show, list(cells))
     return added
 
 
@@ -223,25 +227,19 @@ def _without(columns: PredictionColumns, silent: frozenset[int]) -> PredictionCo
 
 
 @cache
-def _sqlite_statements(model: type[Lead | Deal | Account]) -> tuple[str, str, str]:
-    """Return what adds a row, what shows it, and what shows the rows after an id."""
+def _sqlite_statements(model: type[Lead | Deal | Account]) -> tuple[str, str]:
+    """Return what adds a row, and what shows it."""
     table, names = model.__tablename__, (*_COMMON, *COLUMNS)
     insert = (
         f"INSERT INTO predictions ({', '.join(names)}) VALUES ({', '.join('?' * len(names))}) "  # noqa: S608  our own names
         "ON CONFLICT DO NOTHING"
     )
     places = {name: f"?{place}" for place, name in enumerate(_SHOWN, start=1)}
-    show_given = (
+    show = (
         f"UPDATE {table} SET {_shown(table, places)} WHERE id = ?{len(places) + 1} "  # noqa: S608  our own names
         f"AND {_older(table, places['as_of'])}"
     )
-    # Ids of SQLite ascend: what has a greater one than all before was added by this transaction. The plus
-    # keeps it from reading all records and looking for a prediction of each.
-    show_added = (
-        f"UPDATE {table} SET {_shown(table, _named('new'))} FROM predictions AS new "  # noqa: S608  our own names
-        f"WHERE new.id > ? AND {table}.id = +new.record_id AND {_older(table, '?')}"
-    )
-    return insert, show_given, show_added
+    return insert, show
 
 
 # ---------------------------------------------------------------- PostgreSQL
@@ -250,30 +248,71 @@ def _sqlite_statements(model: type[Lead | Deal | Account]) -> tuple[str, str, st
 def _write_postgresql(
     connection: Connection, model: type[Lead | Deal | Account], asked: Asked, columns: PredictionColumns
 ) -> int:
-    return int(_run_postgresql(connection, model, asked, columns)[0])
+    if len(columns) <= FEW:
+        return int(_run_few(connection, model, asked, columns)[0])
+    given = _bounds(asked, columns)
+    connection.exec_driver_sql(_MAKE_LOT)
+    # The same transaction may have written another lot.
+    connection.exec_driver_sql("DELETE FROM predictions_to_write")
+    connection.exec_driver_sql(_COPY_LOT, execution_options={COPY_IN: partial(_copied, columns)})
+    hold, add, show = _write_many(model, connection.dialect)
+    connection.execute(text(hold), given)
+    added = int(connection.execute(text(add), given).scalar_one())
+    if added:
+        connection.execute(text(show), given)
+    return added
 
 
-def _run_postgresql(
+def _run_few(
     connection: Connection, model: type[Lead | Deal | Account], asked: Asked, columns: PredictionColumns
 ) -> Row[int, int | None]:
-    """Return how many were new, and the greatest id of these."""
+    """Write a few rows in one statement; return how many were new, and the greatest id of these."""
+    given = _bounds(asked, columns) | {"rows": _as_json(columns)}
+    return connection.execute(text(_write_few(model, connection.dialect)), given).one()
+
+
+def _bounds(asked: Asked, columns: PredictionColumns) -> dict[str, Any]:
+    """Return what the statements are given beside the rows."""
     given: dict[str, Any] = dict(zip(_COMMON, asked.cells, strict=True))
-    given["lowest"], given["highest"] = min(columns.record_id), max(columns.record_id)
-    few = len(columns) <= FEW
-    if few:
-        given["rows"] = dump_json([dict(zip(COLUMNS, row, strict=True)) for row in columns.rows()])
-    else:
-        connection.exec_driver_sql(_MAKE_LOT)
-        connection.exec_driver_sql(_COPY_LOT, execution_options={COPY_IN: columns.rows()})
-    statement = _postgresql_statement(model, connection.dialect, few)
-    return connection.execute(text(statement), given).one()
+    return given | {"lowest": min(columns.record_id), "highest": max(columns.record_id)}
+
+
+def _as_json(columns: PredictionColumns) -> str:
+    """Return rows as a JSON array; bytes as PostgreSQL writes them in a text."""
+    rows = [dict(zip(COLUMNS, row, strict=True)) for row in columns.rows()]
+    for row in rows:
+        row["reasons"] = None if row["reasons"] is None else f"\\x{row['reasons'].hex()}"
+    return dump_json(rows)
 
 
 _MAKE_LOT: Final = (
     "CREATE TEMPORARY TABLE IF NOT EXISTS predictions_to_write "
     f"({', '.join(f'{name} {kind}' for name, kind in _TYPES.items())}) ON COMMIT DELETE ROWS"
 )
-_COPY_LOT: Final = f"COPY predictions_to_write ({', '.join(COLUMNS)}) FROM STDIN"
+_COPY_LOT: Final = f"COPY predictions_to_write ({', '.join(COLUMNS)}) FROM STDIN (FORMAT BINARY)"
+_NUMBERS: Final = {"bigint": Struct(">iq"), "int": Struct(">ii"), "float8": Struct(">id")}
+_NULL: Final = Struct(">i").pack(-1)
+
+
+def _copied(columns: PredictionColumns) -> bytes:
+    """Return columns as PostgreSQL copies rows in binary: of each its fields, lengths before them."""
+    count = Struct(">h").pack(len(COLUMNS))
+    cells = (_fields(_TYPES[name], getattr(columns, name)) for name in COLUMNS)
+    rows = chain.from_iterable(zip(repeat(count), *cells, strict=False))
+    return b"".join((COPY_BEGINS, *rows, COPY_ENDS))
+
+
+def _fields(kind: str, cells: Sequence[Any]) -> list[bytes]:
+    """Return the fields of a column, each with its length before it."""
+    if kind in _NUMBERS:
+        form = _NUMBERS[kind]
+        pack, size = form.pack, form.size - 4
+        return [_NULL if cell is None else pack(size, cell) for cell in cells]
+    if kind == "text":
+        cells = [None if cell is None else cell.encode() for cell in cells]
+    length = Struct(">i").pack
+    return [_NULL if cell is None else length(len(cell)) + cell for cell in cells]
+
 
 _FROM_JSON: Final = (
     "SELECT * FROM json_to_recordset(CAST(:rows AS json)) "  # noqa: S608  our own names
@@ -282,39 +321,76 @@ _FROM_JSON: Final = (
 
 
 @cache
-def _postgresql_statement(model: type[Lead | Deal | Account], dialect: Dialect, few: bool) -> str:  # noqa: FBT001  one of two forms
-    """Return the statement that adds and shows what it is given, and tells how many rows were new."""
-    table = model.__tablename__
-    common = ", ".join(f":{name}" for name in _COMMON)
-    source = f"given AS ({_FROM_JSON}), " if few else ""
-    given = "given" if few else "predictions_to_write"
-    # The bounds let many records be read in their order, and few by their keys.
-    between = f"{table}.id BETWEEN :lowest AND :highest"
+def _write_few(model: type[Lead | Deal | Account], dialect: Dialect) -> str:
+    """Return the statement that adds and shows rows given as JSON, and tells how many were new."""
     return (
-        # Whoever writes several records locks them by id: nobody then waits for one who waits for him.
-        f"WITH {source}held AS MATERIALIZED (SELECT {table}.id FROM {table} "  # noqa: S608  our own names
-        f"JOIN {given} ON {table}.id = {given}.record_id AND {between} WHERE {_willing(model, dialect)} "
-        f"ORDER BY {table}.id FOR NO KEY UPDATE OF {table}), "
-        f"new AS (INSERT INTO predictions ({', '.join((*_COMMON, *COLUMNS))}) "
-        f"SELECT {common}, {', '.join(f'{given}.{name}' for name in COLUMNS)} FROM {given} "
-        f"JOIN held ON held.id = {given}.record_id "
-        f"ORDER BY {given}.record_id ON CONFLICT DO NOTHING "
-        f"RETURNING id, record_id, {', '.join(_SHOWN)}), "
-        f"shown AS (UPDATE {table} SET {_shown(table, _named('new'))} FROM new "
-        f"WHERE {table}.id = new.record_id AND {between} AND {_older(table, ':as_of')}) "
+        f"WITH given AS ({_FROM_JSON}), {_held(model, dialect, 'given')}, "  # noqa: S608  our own names
+        f"new AS ({_added('given', 'JOIN held ON held.id = given.record_id ORDER BY given.record_id')}), "
+        f"shown AS ({_shown_from(model, 'new JOIN given ON given.record_id = new.record_id')}) "
         "SELECT count(*), max(id) FROM new"
+    )
+
+
+@cache
+def _write_many(model: type[Lead | Deal | Account], dialect: Dialect) -> tuple[str, str, str]:
+    """Return what locks records, adds the rows that were copied, and shows them.
+
+    Each leaves in the table that was copied into what the next one is about. One statement would join the
+    rows three times over.
+    """
+    given = "predictions_to_write AS given"
+    hold = (
+        f"WITH {_held(model, dialect, given)} "  # noqa: S608  our own names
+        f"DELETE FROM {given} WHERE record_id NOT IN (SELECT id FROM held)"
+    )
+    add = (
+        f"WITH new AS ({_added(given, '')}), "  # noqa: S608  as above
+        f"known AS (DELETE FROM {given} WHERE record_id NOT IN (SELECT record_id FROM new)) "
+        "SELECT count(*) FROM new"
+    )
+    return hold, add, _shown_from(model, given)
+
+
+def _between(table: str) -> str:
+    """Return bounds that let many records be read in their order, and few by their keys."""
+    return f"{table}.id BETWEEN :lowest AND :highest"
+
+
+def _held(model: type[Lead | Deal | Account], dialect: Dialect, given: str) -> str:
+    """Return what locks the records that may be written: nobody then waits for one who waits for him."""
+    table = model.__tablename__
+    return (
+        f"held AS MATERIALIZED (SELECT {table}.id FROM {table} "  # noqa: S608  our own names
+        f"JOIN {given} ON {table}.id = given.record_id AND {_between(table)} "
+        f"WHERE {_willing(model, dialect)} ORDER BY {table}.id FOR NO KEY UPDATE OF {table})"
+    )
+
+
+def _added(given: str, which: str) -> str:
+    """Return what adds the rows to the history that are not there."""
+    cells = (*(f":{name}" for name in _COMMON), *(f"given.{name}" for name in COLUMNS))
+    return (
+        f"INSERT INTO predictions ({', '.join((*_COMMON, *COLUMNS))}) "  # noqa: S608  our own names
+        f"SELECT {', '.join(cells)} FROM {given} {which} ON CONFLICT DO NOTHING RETURNING id, record_id"
+    )
+
+
+def _shown_from(model: type[Lead | Deal | Account], given: str) -> str:
+    """Return what shows rows on their records."""
+    table = model.__tablename__
+    places = {name: f"given.{name}" for name in _GIVEN} | {name: f":{name}" for name in _ASKED}
+    return (
+        f"UPDATE {table} SET {_shown(table, places)} FROM {given} "  # noqa: S608  our own names
+        f"WHERE {table}.id = given.record_id AND {_between(table)} AND {_older(table, ':as_of')}"
     )
 
 
 # ---------------------------------------------------------------- both
 
 _GIVEN: Final = ("probability", "score", "grade", "reasons")
-_SHOWN: Final = (*_GIVEN, "as_of", "model_version")
-"""The columns of a prediction that its record shows."""
-
-
-def _named(new: str) -> dict[str, str]:
-    return {name: f"{new}.{name}" for name in _SHOWN}
+_ASKED: Final = ("as_of", "model_version")
+_SHOWN: Final = (*_GIVEN, *_ASKED)
+"""The columns of a prediction that its record shows: of its row, and of the lot."""
 
 
 def _shown(table: str, new: Mapping[str, str]) -> str:

@@ -19,11 +19,11 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
-from sqlalchemy import Engine, func, select
+from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
 from crm_core.arrays import NO_INSTANT, Arrays, among, read_arrays
-from crm_core.changes import Action, Change, newest_sequence, seen_transactions
+from crm_core.changes import Action, Change, LogEnd, see_log_end
 from crm_core.clock import DAY
 from crm_core.history import FieldHistory
 from crm_core.records import Deal, DealStatus, Lead, LeadStatus
@@ -235,29 +235,17 @@ class _Rows:
         return Population(group=group, codes=codes, **columns)
 
 
-@dataclass(frozen=True, kw_only=True)
-class _LogEnd:
-    """How far a session sees the change log: what is in it, and what nothing committed later comes before.
-
-    Of transactions before `limit` it sees all but those that were `running`.
-    """
-
-    newest: int
-    settled: int
-    limit: int
-    running: frozenset[int] = frozenset()
-
-    def covers(self, other: _LogEnd) -> bool:
-        """Tell whether this session sees everything in the log that the other one saw."""
-        hidden = (number for number in self.running if number <= other.newest)
-        return other.newest < self.limit and all(number in other.running for number in hidden)
+def _covers(seen: LogEnd, other: LogEnd) -> bool:
+    """Tell whether a session that sees `seen` sees everything in the log that the other one saw."""
+    hidden = (number for number in seen.running if number <= other.newest)
+    return other.newest < seen.limit and all(number in other.running for number in hidden)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Kept:
     """What was read by a session that saw `log`."""
 
-    log: _LogEnd
+    log: LogEnd
     rows: _Rows
     population: Population
 
@@ -282,7 +270,7 @@ def population_of(session: Session, record: str, by: str, each: str) -> Populati
         return _read(session, key).coded()
     log = _log_end(session)
     kept = _KEPT.setdefault(engine, {}).get(key)
-    if kept is not None and not log.covers(kept.log):
+    if kept is not None and not _covers(log, kept.log):
         return _read(session, key).coded()
     # What is kept is never changed, only replaced: others may be reading it.
     fresh = _begin(session, key, log) if kept is None else _brought_up_to(session, key, kept, log)
@@ -290,23 +278,20 @@ def population_of(session: Session, record: str, by: str, each: str) -> Populati
     return fresh.population
 
 
-def _log_end(session: Session) -> _LogEnd:
+def _log_end(session: Session) -> LogEnd:
     """Return it; a session that only reads sees one state, so that it is asked for once."""
-    if _LogEnd not in session.info:
-        newest = session.scalar(select(func.max(Change.sequence))) or 0
-        settled = min(newest, newest_sequence(session))
-        limit, running = seen_transactions(session) or (newest + 1, frozenset())
-        session.info[_LogEnd] = _LogEnd(newest=newest, settled=settled, limit=limit, running=running)
-    found: _LogEnd = session.info[_LogEnd]
+    if LogEnd not in session.info:
+        session.info[LogEnd] = see_log_end(session)
+    found: LogEnd = session.info[LogEnd]
     return found
 
 
-def _begin(session: Session, key: PopulationKey, log: _LogEnd) -> _Kept:
+def _begin(session: Session, key: PopulationKey, log: LogEnd) -> _Kept:
     rows = _read(session, key)
     return _Kept(log=log, rows=rows, population=rows.coded())
 
 
-def _brought_up_to(session: Session, key: PopulationKey, kept: _Kept, log: _LogEnd) -> _Kept:
+def _brought_up_to(session: Session, key: PopulationKey, kept: _Kept, log: LogEnd) -> _Kept:
     if kept.log.settled == log.newest:
         return kept
     changed = _changed_since(session, key, kept.log.settled)

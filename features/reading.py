@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache, lru_cache
 from typing import Any, NamedTuple
@@ -50,13 +50,18 @@ def read_tables(
     """Return what the plan names of these records, of those they lead to, and of events linked to them."""
     reader = _Reader(session, supposed)
     asked: dict[str | None, Ints] = {None: _present(ids)}
-    if ids.size <= _ALONE and supposed is None and only_reads(session):
+    ahead = ids.size <= _ALONE and supposed is None and only_reads(session)
+    if ahead:
         read_tables_ahead(session, plan, asked[None])
     reader.read(plan.record_type, plan.fields[None], {"id": asked[None]})
-    for via in sorted(via for via in plan.fields if via is not None):  # each step before the next
-        before, field = steps_to(via)[-1]
-        asked[via] = _ever_held(reader.tables[reached(plan.record_type, before)], field)
-        reader.read(reached(plan.record_type, via), plan.fields[via], {"id": asked[via]})
+    for level in _levels(plan):  # each step before the next
+        for via in level:
+            before, field = steps_to(via)[-1]
+            asked[via] = _ever_held(reader.tables[reached(plan.record_type, before)], field)
+        if ahead:
+            _read_level_ahead(session, plan, [(via, asked[via]) for via in level])
+        for via in level:
+            reader.read(reached(plan.record_type, via), plan.fields[via], {"id": asked[via]})
     for event in sorted({event for _, event in plan.events}):
         vias = [via for via, other in plan.events if other == event]
         fields = tuple(sorted({field for via in vias for field in plan.events[via, event]}))
@@ -64,28 +69,61 @@ def read_tables(
     return reader.tables
 
 
+def _levels(plan: Plan) -> list[list[str]]:
+    """Return the ways to other records by how many steps they take, fewest first."""
+    vias = sorted(via for via in plan.fields if via is not None)
+    return [
+        [via for via in vias if via.count(".") == steps] for steps in sorted({via.count(".") for via in vias})
+    ]
+
+
 _ALONE = 8
 """Questions up to which what they need is asked for together, before it is known what is found."""
 
 
-def read_tables_ahead(session: Session, plan: Plan, ids: Ints, also: Sequence[Keyed] = ()) -> list[Arrays]:
+def read_tables_ahead(
+    session: Session,
+    plan: Plan,
+    ids: Ints,
+    also: Sequence[Keyed] = (),
+    events: Sequence[EventAhead] = (),
+) -> list[Arrays]:
     """Read what `read_tables` will ask of a few records, as far as it is known by now, in one go.
 
-    `session` must be one that only reads. Returned are the answers to what is asked `also`.
+    `session` must be one that only reads. `events` are read besides those of the plan; returned are the
+    answers to what is asked `also`.
     """
-    seen: set[tuple[Plan, tuple[int, ...]]] = session.info.setdefault(_SEEN, set())
-    keys = ids.tolist()
-    if (plan, tuple(keys)) in seen and not also:
+    done: set[tuple[Plan, tuple[int, ...]]] = session.info.setdefault(_DONE, set())
+    key = plan, tuple(ids.tolist())
+    if key in done and not also:
         return []
-    seen.add((plan, tuple(keys)))
-    record, events = _record_ahead(plan.record_type, plan.fields[None]), _events_ahead(plan)
-    texts = [str(key) for key in keys]
-    asked = [*also, (record.rows, keys), (record.changes, keys)]
-    for event in events:
-        asked += [(event.rows, keys), (event.moved, texts), (event.changes, keys)]
+    done.add(key)
+    return _read_level_ahead(session, plan, [(None, ids)], also, events)
+
+
+_DONE = "tables read ahead"
+
+
+def _read_level_ahead(
+    session: Session,
+    plan: Plan,
+    ids: Iterable[tuple[str | None, Ints]],
+    also: Sequence[Keyed] = (),
+    events: Sequence[EventAhead] = (),
+) -> list[Arrays]:
+    """Read the records that are `ids` by the way to them, and the events that are linked to these alone."""
+    asked, linked = list(also), []
+    for via, few in ids:
+        keys = few.tolist()
+        if len(keys) <= _ALONE:
+            record = _record_ahead(reached(plan.record_type, via), plan.fields[via])
+            asked += [(record.rows, keys), (record.changes, keys)]
+            linked += [(event, keys) for event in (*_events_ahead(plan, via), *events)]
+    at = len(asked)
+    for event, keys in linked:
+        asked += [(event.rows, keys), (event.moved, [*map(str, keys)]), (event.changes, keys)]
     found = read_ahead(session, asked)
-    at = len(also) + 2
-    for place, event in enumerate(events):
+    for place, (event, _) in enumerate(linked):
         rows, changes = found[at + 3 * place], found[at + 3 * place + 2]
         if are_few(rows["id"]):
             keep_ahead(session, event.changes_by_id, rows["id"].tolist(), changes)
@@ -98,9 +136,6 @@ def is_read_at_once(plan: Plan) -> bool:
     return apart == {None} and all(event in RECORD_TYPES for _, event in plan.events)
 
 
-_SEEN = "tables read ahead"
-
-
 class _RecordAhead(NamedTuple):
     """What is asked of the records of a type, by their ids."""
 
@@ -108,7 +143,7 @@ class _RecordAhead(NamedTuple):
     changes: ArrayQuery
 
 
-class _EventAhead(NamedTuple):
+class EventAhead(NamedTuple):
     """What is asked of the events of a type, by the records that they are linked to."""
 
     rows: ArrayQuery
@@ -126,9 +161,10 @@ def _record_ahead(record_type: str, fields: Fields) -> _RecordAhead:
 
 
 @cache
-def _event_ahead(event: str, fields: Fields, link: str) -> _EventAhead:
+def event_ahead(event: str, fields: Fields, link: str) -> EventAhead:
+    """Return what `read_versions` asks of events, to be read ahead."""
     model, names = RECORD_TYPES[event], tuple(sorted({*fields, link}))
-    return _EventAhead(
+    return EventAhead(
         rows=_rows_of(model, link, names, few=True),
         moved=_moved(model, link, few=True),
         changes=changes_through(model, names, link),
@@ -136,13 +172,14 @@ def _event_ahead(event: str, fields: Fields, link: str) -> _EventAhead:
     )
 
 
-def _events_ahead(plan: Plan) -> list[_EventAhead]:
-    """Return the events that are linked to the records asked about, and in no other way."""
+def _events_ahead(plan: Plan, via: str | None) -> list[EventAhead]:
+    """Return the events that are linked to the records at the end of a way, and in no other way."""
     alone = Counter(event for _, event in plan.events)
+    link = f"{reached(plan.record_type, via)}_id"
     return [
-        _event_ahead(event, fields, f"{plan.record_type}_id")
-        for (via, event), fields in plan.events.items()
-        if via is None and alone[event] == 1 and event in RECORD_TYPES
+        event_ahead(event, fields, link)
+        for (way, event), fields in plan.events.items()
+        if way == via and alone[event] == 1 and event in RECORD_TYPES
     ]
 
 

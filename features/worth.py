@@ -25,7 +25,7 @@ from crm_core.store import Store
 from crm_core.worth import NO_CURRENCY
 from features.contracts import RUNNING_FIELDS, running
 from features.events import Versions
-from features.reading import read_versions
+from features.reading import EventAhead, event_ahead, read_versions
 from features.supposed import Supposed
 
 YEAR_DAYS = 365
@@ -37,6 +37,17 @@ Worth = list[dict[str, str]]
 """{"currency", "amount" (a decimal number), "of" ("contract" or "order")} by currency."""
 
 _CENT = Decimal("0.01")
+
+_CONTRACT_FIELDS = (*RUNNING_FIELDS, "value", "currency")
+_ORDER_FIELDS = ("amount", "currency")
+
+
+def yearly_values_ahead() -> list[EventAhead]:
+    """Return what `yearly_values` reads of a customer, to be read ahead."""
+    return [
+        event_ahead(Contract.record_type, _CONTRACT_FIELDS, "account_id"),
+        event_ahead(Order.record_type, _ORDER_FIELDS, "account_id"),
+    ]
 
 
 def yearly_values(
@@ -59,8 +70,7 @@ Sums = dict[str, Decimal]
 
 
 def _contracts(session: Session, accounts: np.ndarray, at: int, supposed: Supposed | None) -> dict[int, Sums]:
-    fields = (*RUNNING_FIELDS, "value", "currency")
-    found = running(read_versions(session, Contract, "account_id", accounts, fields, supposed))
+    found = running(read_versions(session, Contract, "account_id", accounts, _CONTRACT_FIELDS, supposed))
     found = found.take((found.start <= at) & (at < found.stop))
     sums: dict[int, Sums] = defaultdict(lambda: defaultdict(Decimal))
     days = (found.columns["ends_on"] - found.columns["starts_on"]) // DAY
@@ -70,7 +80,7 @@ def _contracts(session: Session, accounts: np.ndarray, at: int, supposed: Suppos
 
 
 def _orders(session: Session, accounts: np.ndarray, at: int, supposed: Supposed | None) -> dict[int, Sums]:
-    found = read_versions(session, Order, "account_id", accounts, ("amount", "currency"), supposed)
+    found = read_versions(session, Order, "account_id", accounts, _ORDER_FIELDS, supposed)
     found = found.take((found.start <= at) & (at < found.stop))
     ago = (at - found.occurred_at) // DAY
     since = {int(key): int(ago[found.key == key].max()) for key in np.unique(found.key)}

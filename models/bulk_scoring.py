@@ -3,7 +3,7 @@
 A block is read at once, because events of many records cost little more than those of a few; what is said of
 it is cut into pieces that stay in the processor's cache; what is written goes in lots whose size follows from
 how long the one before kept others from writing. An answer is that of `models.scoring.score_records`, to the
-bit, and the text of its reasons that of `dump_json`.
+bit, and its reasons are stored as `crm_core.columns.PackedJson` stores them.
 
 A rescore asks from one instant and keeps its place in a cursor, moved in the same transaction as each lot:
 killed anywhere, it goes on behind the last lot that was written, and asks the same question. One that asks
@@ -30,6 +30,7 @@ from crm_core.changes import Cursor, Source, newest_sequence, settled_from
 from crm_core.columns import dump_json
 from crm_core.database import is_deadlock
 from crm_core.opting_out import may_be_scored
+from crm_core.packing import pack_json
 from crm_core.predictions import SCORED_TYPES, write_prediction_columns
 from crm_core.rescoring import HELD, Lot, Sweep, advance_lot, end_sweep, finish_lot, hold_all
 from crm_core.store import Store, Transaction
@@ -132,14 +133,14 @@ class Answering:
         with self.watch.stage("explaining"):
             reasons = self.texts.of(frame)
             for row in np.flatnonzero(unlike).tolist():
-                reasons[row] = dump_json(explain_unlike(self.bundle, self.feature_set, frame, row))
+                reasons[row] = pack_json(dump_json(explain_unlike(self.bundle, self.feature_set, frame, row)))
         with self.watch.stage("putting into columns"):
             told = self._columns(ids, scores, reasons, own_days(self.task, frame), unlike)
             yearly = [None if (each := worth.get(key)) is None else dump_json(each) for key in ids.tolist()]
             return replace(told, yearly_value=_none_where(yearly, unlike))
 
     def _columns(
-        self, ids: Ints, scores: Scores, reasons: list[str], own: Ints | None, unlike: Bools
+        self, ids: Ints, scores: Scores, reasons: list[bytes], own: Ints | None, unlike: Bools
     ) -> PredictionColumns:
         size, nothing = len(ids), [None] * len(ids)
         rank = scores.rank.tolist()

@@ -1,8 +1,8 @@
-"""The reasons of many rows as the JSON that is stored, without making an object of each.
+"""The reasons of many rows as they are stored, without making an object or a text of each.
 
-The text is that of `dump_json` of what `models.explain.explain_rows` returns, to the character. What it says
-of a value depends only on the feature and on the value as it is shown, and few of those are different: each
-is said once, and a row's text is put together from such pieces.
+Unpacked (`crm_core.packing`), they are the text of `dump_json` of what `models.explain.explain_rows` returns,
+to the character. What it says of a value depends only on the feature and on the value as it is shown, and few
+of those are different: each is said and packed once, and a row is put together from such pieces.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ import numpy as np
 import numpy.typing as npt
 
 from crm_core.columns import dump_json
+from crm_core.packing import pack_reason, pack_reasons, pack_words
 from features.declaration import Feature
 from features.feature_set import FeatureSet, Group
 from features.wording import rounded
-from models.explain import base_reason, plain
+from models.explain import Reason, base_reason, plain
 from models.hazard import Floats
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 _REMEMBERED: Final = 20_000
 """Pieces of a feature that are kept; more are made anew."""
 
-Texts = npt.NDArray[np.object_]
+Pieces = npt.NDArray[np.object_]
 
 
 @dataclass
@@ -40,16 +41,16 @@ class _Words:
     feature: Feature
     usual: float | None
     start: str = field(init=False)
-    by_value: dict[Any, tuple[str, str]] = field(default_factory=dict)
-    by_shown: dict[Any, tuple[str, str, str]] = field(default_factory=dict)
+    by_value: dict[Any, tuple[bytes, bytes]] = field(default_factory=dict)
+    by_shown: dict[Any, bytes] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         fields = dump_json(list(self.feature.source_fields))
         name, group = dump_json(self.feature.name), dump_json(self.feature.group)
         self.start = f',"feature":{name},"fields":{fields},"group":{group},"log_odds":'
 
-    def around(self, cell: object) -> tuple[str, str]:
-        """Return what stands before and after the log-odds."""
+    def around(self, cell: object) -> tuple[bytes, bytes]:
+        """Return what is said of a value, packed, and its JSON."""
         value = plain(cell)
         found = self.by_value.get(value)
         if found is None:
@@ -58,23 +59,22 @@ class _Words:
                 self.by_value[value] = found
         return found
 
-    def make(self, cell: object) -> tuple[str, str]:
+    def make(self, cell: object) -> tuple[bytes, bytes]:
         """Return the same without remembering it."""
         return self._make(plain(cell))
 
-    def _make(self, value: float | str | None) -> tuple[str, str]:
+    def _make(self, value: float | str | None) -> tuple[bytes, bytes]:
         shown = value
         if isinstance(value, float):
             # As it is rounded, so it is said; the sign of a zero may be shown.
             near = rounded(value, self.feature.unit)
             shown = near or repr(near)
-        before, middle, after = self.by_shown.get(shown) or self._say(shown, value)
-        return before, f"{middle}{dump_json(value)}{after}"
+        return self.by_shown.get(shown) or self._say(shown, value), dump_json(value).encode()
 
-    def _say(self, shown: object, value: float | str | None) -> tuple[str, str, str]:
+    def _say(self, shown: object, value: float | str | None) -> bytes:
         english = dump_json(self.feature.say(value, "en", self.usual))
         chinese = dump_json(self.feature.say(value, "zh", self.usual))
-        said = (
+        said = pack_words(
             f'{{"en":{english}{self.start}',
             f',"usual":{dump_json(self.usual)},"value":',
             f',"zh":{chinese}}}',
@@ -85,29 +85,29 @@ class _Words:
 
 
 class ReasonTexts:
-    """Makes the texts of a model's reasons; keeps pieces from one lot to the next."""
+    """Makes a model's reasons, packed; keeps pieces from one lot to the next."""
 
     def __init__(self, bundle: ModelBundle, feature_set: FeatureSet) -> None:
         self._bundle = bundle
         self._feature_set = feature_set
         self._words: dict[str, _Words] = {}
 
-    def of(self, frame: DataFrame) -> list[str]:
-        """Return the text of each row of a frame."""
+    def of(self, frame: DataFrame) -> list[bytes]:
+        """Return the reasons of each row of a frame, packed."""
         explanation = self._bundle.explain(frame)
         groups = self._feature_set.grouped(explanation.features)
         totals = np.empty((len(frame), len(groups) + 1))
         pieces = np.empty((len(frame), len(groups) + 1), dtype=object)
         totals[:, 0] = explanation.base
-        pieces[:, 0] = dump_json(base_reason(self._bundle, explanation.base))
+        pieces[:, 0] = _packed(base_reason(self._bundle, explanation.base))
         for place, group in enumerate(groups, start=1):
             self._tell(group, explanation, frame, totals[:, place], pieces[:, place])
         return _joined(totals, pieces)
 
     def _tell(
-        self, group: Group, explanation: Explanation, frame: DataFrame, totals: Floats, pieces: Texts
+        self, group: Group, explanation: Explanation, frame: DataFrame, totals: Floats, pieces: Pieces
     ) -> None:
-        """Write what a group adds to each row, NaN for nothing, and the text of that reason."""
+        """Write what a group adds to each row, NaN for nothing, and that reason, packed."""
         shares = explanation.parts[:, list(group.positions)]
         totals[:] = _sums(shares)
         strongest = np.argmax(np.where((totals >= 0)[:, None], shares, -shares), axis=1)
@@ -118,7 +118,7 @@ class ReasonTexts:
             if rows.size:
                 pieces[rows] = self._texts(feature, frame[feature.name].to_numpy()[rows], totals[rows])
 
-    def _texts(self, feature: Feature, cells: npt.NDArray[Any], totals: Floats) -> list[str]:
+    def _texts(self, feature: Feature, cells: npt.NDArray[Any], totals: Floats) -> list[bytes]:
         words = self._words.get(feature.name)
         if words is None:
             usual = self._bundle.usual.middle.get(feature.name)
@@ -127,9 +127,18 @@ class ReasonTexts:
         unlike = cells.dtype.kind == "f" and bool((np.signbit(cells) & (cells == 0)).any())
         around = map(words.make if unlike else words.around, cells.tolist())
         return [
-            f"{before}{total!r}{after}"
-            for (before, after), total in zip(around, totals.tolist(), strict=True)
+            pack_reason(said, total, value)
+            for (said, value), total in zip(around, totals.tolist(), strict=True)
         ]
+
+
+def _packed(reason: Reason) -> bytes:
+    """Return a reason, packed; its JSON has keys in their order, and `log_odds` and `value` among them."""
+    log_odds, value = dump_json(reason["log_odds"]), dump_json(reason["value"])
+    before, _, rest = dump_json(reason).partition(f'"log_odds":{log_odds}')
+    middle, _, after = rest.rpartition(f'"value":{value}')
+    words = pack_words(f'{before}"log_odds":', f'{middle}"value":', after)
+    return pack_reason(words, reason["log_odds"], value.encode())
 
 
 def _sums(shares: Floats) -> Floats:
@@ -141,10 +150,10 @@ def _sums(shares: Floats) -> Floats:
     return np.fromiter(map(math.fsum, shares.tolist()), np.float64, len(shares))
 
 
-def _joined(totals: Floats, pieces: Texts) -> list[str]:
+def _joined(totals: Floats, pieces: Pieces) -> list[bytes]:
     """Return the reasons of each row, those that weigh most first, equal ones in their order."""
     weighs = np.where(np.isnan(totals), np.inf, -np.abs(totals))
     order = np.argsort(weighs, axis=1, kind="stable")
     counts: Sequence[int] = (~np.isnan(totals)).sum(axis=1).tolist()
     ordered = np.take_along_axis(pieces, order, axis=1).tolist()
-    return [f"[{','.join(row[:count])}]" for row, count in zip(ordered, counts, strict=True)]
+    return [pack_reasons(row[:count]) for row, count in zip(ordered, counts, strict=True)]

@@ -107,11 +107,22 @@ def list_alerts(reader: Reader, asked: AlertListing, now: datetime) -> AlertsPag
 
 
 def tell_alerts(
-    reader: Reader, alerts: Sequence[Alert], now: datetime, history_since: datetime | None = None
+    reader: Reader,
+    alerts: Sequence[Alert],
+    now: datetime,
+    history_since: datetime | None = None,
+    *,
+    about: Account | Deal | None = None,
 ) -> list[ToldAlert]:
-    """Return what a reader may be told of alerts that they may see, in their order."""
-    records = {kind: _records(reader, kind, alerts) for kind in ALERTED_TYPES}
-    said = _said(reader, alerts, history_since)
+    """Return what a reader may be told of alerts that they may see, in their order.
+
+    Alerts `about` one record, which was read, are told without the reasons: its page has them.
+    """
+    if about is None:
+        records = {kind: _records(reader, kind, alerts) for kind in ALERTED_TYPES}
+        said = _said(reader, alerts, history_since)
+    else:
+        records, said = {about.record_type: {about.id: about}}, _Told(reasons={}, days={})
     terms = _terms(reader, alerts)
     seen = _seen_amounts(reader)
     found = []
@@ -250,6 +261,8 @@ def _owned_by(reader: Reader, owner_id: int) -> ColumnElement[bool]:
 
 def _records(reader: Reader, record_type: str, alerts: Sequence[Alert]) -> dict[int, Account | Deal]:
     ids = [alert.record_id for alert in alerts if alert.record_type == record_type]
+    if not ids:
+        return {}
     rows = read_records(reader.session, ALERTED_TYPES[record_type], ids)
     return {row.id: row for row in rows}
 

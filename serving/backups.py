@@ -4,7 +4,8 @@ A backup is a compressed tar archive. Its last member, `manifest.json`, names ev
 and SHA-256: a file that was cut short, or in which a bit has flipped, is refused before anything is written.
 
 Copied are the records as they are at one instant, then what they point at: models are kept under their
-SHA-256 and written before the promotion that names them, so that every model in charge is in the backup.
+SHA-256 and written before the promotion that names them, so that every model in charge is in the backup;
+so are the files that people put on records, unless somebody deletes one while the backup is taken.
 Not copied are logs, and what the settings keep elsewhere (a tracking server, artifacts on it): their
 operators have backups of their own.
 """
@@ -41,7 +42,7 @@ RECORDS, TRACKING = "records", "mlflow.db"
 _NAMED = re.compile(r"crm-\d{8}T\d{6}Z(-\d+)?\.tar\.gz")
 """Backups that were given their name here, which are those that `keep` may delete."""
 
-_FOLDERS = ("models", "mlartifacts", "simulation")
+_FOLDERS = ("models", "mlartifacts", "simulation", "files")
 _FILES = ("secrets.json", "scorecard.toml", "connectors.toml")
 _BLOCK = 2**20
 

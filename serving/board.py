@@ -208,18 +208,17 @@ def _read_figures(reader: Reader, conditions: Sequence[ColumnElement[bool]]) -> 
     amount = type_coerce(Deal.amount, BigInteger)
     weighted = Deal.probability * amount
     chance = reader.may_read_field("deal", "probability")
-    currency = Deal.currency if _may_see_money(reader) else func.coalesce(None, "")
     query = (
         select(
             Deal.stage,
-            currency,
+            Deal.currency,
             func.count(),
             func.count(case((Deal.probability.is_(None), 1))),
             func.sum(amount),
             func.sum(weighted),
         )
         .where(*conditions)
-        .group_by(Deal.stage, currency)
+        .group_by(Deal.stage, Deal.currency)
         .order_by(func.count().desc())
     )
     found: dict[str, list[Any]] = defaultdict(list)

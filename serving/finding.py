@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -11,7 +11,9 @@ from sqlalchemy.orm import Session
 
 from crm_core.access import Reader
 from crm_core.records import RECORD_TYPES, Record, User
-from crm_core.search import MOST_HITS, Hit, search
+from crm_core.search import EXAMINED, MOST_HITS, Hit, search
+from crm_core.validation import columns_of
+from serving.journal import PEOPLE, note_people
 
 PAGE_OF = {"lead": "leads", "deal": "deals", "account": "customers"}
 """The record types that have a page, and below which address."""
@@ -22,12 +24,13 @@ _NAMES = ("name", "company", "subject", "number", "word", "text", "email", "phon
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
-    """What is looked for."""
+    """What is looked for; `examined` is how many candidates are looked at, the likeliest ones first."""
 
     text: str
     types: Sequence[str] | None = None
     limit: int = 20
     after: str | None = None
+    examined: int = EXAMINED
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,11 +63,14 @@ def find_page(session: Session, user: User, asked: Asked) -> FoundPage:
     """Return a page of what `user` may see and `asked` describes."""
     reader = Reader(session, user)
     more = min(asked.limit + 1, MOST_HITS)
-    hits = search(reader, asked.text, types=asked.types, limit=more, after=asked.after)
+    hits = search(
+        reader, asked.text, types=asked.types, limit=more, after=asked.after, examined=asked.examined
+    )
     shown = hits[: asked.limit]
     records = _records(reader, shown)
+    pages = _pages(reader, records)
     return FoundPage(
-        hits=[_found(reader, hit, records) for hit in shown],
+        hits=[_found(hit, records, pages) for hit in shown],
         next_cursor=shown[-1].cursor if len(hits) == more and shown else None,
     )
 
@@ -72,29 +78,75 @@ def find_page(session: Session, user: User, asked: Asked) -> FoundPage:
 Key = tuple[str, int]
 
 
-def _records(reader: Reader, hits: Sequence[Hit]) -> dict[Key, Record]:
-    """Return the records of hits, with the fields that may be seen."""
+Said = Mapping[str, Any]
+"""What a hit is shown by, as far as it may be seen: what it may be called, and what it is about."""
+
+_ABOUT = ("subject_type", "subject_id", *(f"{record_type}_id" for record_type in PAGE_OF))
+
+
+def _records(reader: Reader, hits: Sequence[Hit]) -> dict[Key, Said]:
+    """Return what the records of hits are shown by; a whole record each would cost most of a search."""
     wanted: dict[str, list[int]] = defaultdict(list)
     for hit in hits:
         wanted[hit.record_type].append(hit.record_id)
     return {
-        (record_type, record.id): reader.masked(record)
+        (record_type, said["id"]): said
         for record_type, ids in wanted.items()
-        for model in [RECORD_TYPES[record_type]]
-        for record in reader.session.scalars(reader.select(model).where(model.id.in_(ids)))
+        for said in _read(reader, record_type, ids)
     }
 
 
-def _found(reader: Reader, hit: Hit, records: dict[Key, Record]) -> Found:
-    record = records[hit.record_type, hit.record_id]
-    page = _page_of(reader, record)
+def _read(reader: Reader, record_type: str, ids: Sequence[int]) -> Iterator[Said]:
+    model = RECORD_TYPES[record_type]
+    columns, readable = columns_of(model), reader.readable_fields(model)
+    names = ["id", *(name for name in (*_NAMES, *_ABOUT) if name in columns and name in readable)]
+    query = reader.select(model).with_only_columns(*(columns[name] for name in names))
+    if record_type in PEOPLE:
+        note_people(record_type, ids)
+    for row in reader.session.execute(query.where(model.id.in_(ids))):
+        yield dict(zip(names, row, strict=True))
+
+
+def _pages(reader: Reader, records: Mapping[Key, Said]) -> dict[Key, Key]:
+    """Return the record on whose page each is shown: itself, or what it is about and may be seen."""
+    about = {key: _ways(key, said) for key, said in records.items()}
+    asked: dict[str, set[int]] = defaultdict(set)
+    for key, ways in about.items():
+        for record_type, record_id in ways:
+            if (record_type, record_id) != key:
+                asked[record_type].add(record_id)
+    seen = {key for record_type, ids in asked.items() for key in _seen(reader, record_type, ids)}
+    shown = {
+        key: next((way for way in ways if way == key or way in seen), None) for key, ways in about.items()
+    }
+    return {key: page for key, page in shown.items() if page is not None}
+
+
+def _ways(key: Key, said: Said) -> list[Key]:
+    """Return the records on whose page one may be shown, the best one first."""
+    if key[0] in PAGE_OF:
+        return [key]
+    linked = [(name, said.get(f"{name}_id")) for name in PAGE_OF]
+    subject = (said.get("subject_type"), said.get("subject_id"))
+    return [(str(name), int(record)) for name, record in (*linked, subject) if name in PAGE_OF and record]
+
+
+def _seen(reader: Reader, record_type: str, ids: Collection[int]) -> Iterator[Key]:
+    model = RECORD_TYPES[record_type]
+    query = reader.select(model).with_only_columns(model.id).where(model.id.in_(ids))
+    return ((record_type, record_id) for record_id in reader.session.scalars(query))
+
+
+def _found(hit: Hit, records: Mapping[Key, Said], pages: Mapping[Key, Key]) -> Found:
+    key = (hit.record_type, hit.record_id)
+    page = pages.get(key)
     return Found(
         record_type=hit.record_type,
         id=hit.record_id,
         score=hit.score,
         field=hit.field,
         excerpt=hit.excerpt,
-        title=title_of(record),
+        title=_title(hit.record_type, records[key]),
         page_type=page[0] if page else None,
         page_id=page[1] if page else None,
     )
@@ -102,27 +154,8 @@ def _found(reader: Reader, hit: Hit, records: dict[Key, Record]) -> Found:
 
 def title_of(record: Record) -> str:
     """Return what a record is called."""
-    for name in _NAMES:
-        if text := getattr(record, name, None):
-            return str(text)
-    return f"{record.record_type} {record.id}"
+    return _title(record.record_type, {name: getattr(record, name, None) for name in ("id", *_NAMES)})
 
 
-def _page_of(reader: Reader, record: Record) -> Key | None:
-    """Return the record on whose page a record is shown: itself, or what it is about and may be seen."""
-    if record.record_type in PAGE_OF:
-        return record.record_type, record.id
-    for record_type in PAGE_OF:
-        linked = getattr(record, f"{record_type}_id", None)
-        if linked is not None and _is_seen(reader, record_type, linked):
-            return record_type, linked
-    subject = getattr(record, "subject_type", None), getattr(record, "subject_id", None)
-    if subject[0] in PAGE_OF and subject[1] is not None and _is_seen(reader, subject[0], subject[1]):
-        return subject[0], subject[1]
-    return None
-
-
-def _is_seen(reader: Reader, record_type: str, record_id: int) -> bool:
-    model = RECORD_TYPES[record_type]
-    query = reader.select(model).with_only_columns(model.id).where(model.id == record_id)
-    return reader.session.scalar(query) is not None
+def _title(record_type: str, said: Said) -> str:
+    return next((str(said[name]) for name in _NAMES if said.get(name)), f"{record_type} {said['id']}")

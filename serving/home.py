@@ -63,6 +63,11 @@ class Home:
         return self.folder / "simulation" / "company.json"
 
     @property
+    def files(self) -> Path:
+        """Files that people put on records, named by their SHA-256."""
+        return self.folder / "files"
+
+    @property
     def logs(self) -> Path:
         """Log files."""
         return self.folder / "logs"
@@ -75,7 +80,7 @@ class Home:
     def create(self) -> None:
         """Make the folders that are missing; only their owner may look inside."""
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for folder in (self.models, self.logs, self.company.parent, self.artifacts):
+        for folder in (self.models, self.logs, self.company.parent, self.artifacts, self.files):
             folder.mkdir(mode=0o700, exist_ok=True)
 
 

@@ -31,6 +31,7 @@ from crm_core.importing.run import run_import
 from crm_core.importing.specs import FileSpec, Mapping
 from crm_core.importing.values import as_text
 from crm_core.jobs import Job, enqueue
+from crm_core.notifications import Occasion, notify
 from crm_core.records import Role, User
 from crm_core.store import Store, Transaction
 from crm_core.uploads import Import, ImportState, add_upload, list_outdated
@@ -215,6 +216,9 @@ class Importing:
             if kept is not None and kept.state == found.state:
                 kept.state, kept.report, kept.failed = state, report, failed
                 kept.ended_at = transaction.now
+                text = {ImportState.DONE: "import_done", ImportState.CHECKED: "import_checked"}
+                told = text.get(state, "import_failed")
+                notify(transaction, [found.user_id], kind=Occasion.JOB, text=told, about=("import", found.id))
 
 
 def _counts(report: ImportReport) -> dict[str, Any]:

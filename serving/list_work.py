@@ -26,6 +26,7 @@ from crm_core.errors import CRMError, InvalidValueError, RecordNotFoundError
 from crm_core.exporting.files import write_csv, write_parquet, write_xlsx
 from crm_core.exporting.tables import rows_of
 from crm_core.jobs import Job, JobState, enqueue
+from crm_core.notifications import Occasion, notify
 from crm_core.records import RECORD_TYPES, User
 from crm_core.store import Store, Transaction
 from serving.editing import Editor, Kind
@@ -169,6 +170,9 @@ class ListWorker:
                 _change(store, user, job, folder, ids)
         except CRMError as error:
             write_json(folder / _STATE, {"failed": str(error)})
+        with store.transaction() as transaction:
+            about = ("list_work", job.id)
+            notify(transaction, [user.id], kind=Occasion.JOB, text="work_done", about=about)
 
 
 def _change(store: Store, user: User, job: Job, folder: Path, ids: Sequence[int]) -> None:

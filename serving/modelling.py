@@ -58,7 +58,7 @@ class BundleScorer:
         from features.reading import is_read_at_once
         from models.scoring import features_of
 
-        return self.bundle.record_type != "account" and is_read_at_once(features_of(store, self.bundle).plan)
+        return is_read_at_once(features_of(store, self.bundle).plan)
 
     def read_ahead(
         self, store: Store, session: Session, record_id: int, also: Sequence[Keyed]
@@ -67,10 +67,12 @@ class BundleScorer:
         import numpy as np
 
         from features.reading import read_tables_ahead
+        from features.worth import yearly_values_ahead
         from models.scoring import features_of
 
         plan = features_of(store, self.bundle).plan
-        return read_tables_ahead(session, plan, np.array([record_id], dtype=np.int64), also)
+        worth = yearly_values_ahead() if self.bundle.record_type == "account" else ()
+        return read_tables_ahead(session, plan, np.array([record_id], dtype=np.int64), also, worth)
 
     def score_many(self, store: Store, ids: Sequence[int], as_of: datetime) -> PredictionColumns:
         """Return the same by record, as columns in stored form."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from crm_core.access import check_may_handle_people
@@ -21,6 +22,7 @@ from crm_core.personal import (
 )
 from crm_core.records import User
 from crm_core.store import Store, Transaction
+from serving.files import forget_unused
 
 _RECORD = re.compile(r"(lead|contact):([1-9]\d{0,17})")
 
@@ -77,15 +79,19 @@ def erase_for(
     source: Source = Source.API,
     origin: Origin | None = None,
     wait_seconds: float = 30,
+    files: Path | None = None,
 ) -> dict[str, Any]:
     """Erase a person and have the database forget the old bytes; for an administrator.
 
+    With `files`, the folder where files are kept, theirs are deleted from it.
     `purged` is false if the database was in use for so long that its files still hold old bytes.
     """
     check_may_handle_people(user)
     with store.transaction(source=source, actor_id=user.id) as transaction:
         erased = erase_person_as(transaction, user, record=who.record, mail=who.mail)
         _note(transaction, user, origin, Done.PERSON_ERASED, erased.records)
+    if files is not None:
+        forget_unused(store, files)
     return {**_told(erased), "purged": purge_if_idle(store, wait_seconds=wait_seconds)}
 
 

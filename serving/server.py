@@ -17,7 +17,7 @@ from waitress.task import WSGITask
 from crm_core.errors import SettingsError
 from crm_core.store import Store
 from serving.alerting import alerting_loop
-from serving.app import LONGEST_UPLOAD, create_app
+from serving.app import LONGEST_BODY, LONGEST_UPLOAD, create_app
 from serving.champions import Champions
 from serving.connectors.scheduled import schedule_all
 from serving.job_handlers import Jobs
@@ -112,8 +112,8 @@ def _listen(app: WSGIApplication, settings: Settings, sockets: dict[int, Any]) -
             threads=settings.threads,
             ident=None,
             **_proxy(settings),
-            max_request_body_size=2
-            * LONGEST_UPLOAD,  # what is larger is refused before it is read to the end
+            # What is larger is refused before it is read to the end.
+            max_request_body_size=2 * max(LONGEST_UPLOAD, LONGEST_BODY + settings.file_mib * 2**20),
         )
     except OSError as error:
         asked = f"{settings.host} port {settings.port}"

@@ -66,6 +66,12 @@ class Settings(BaseSettings):
         description="Records a day and task that a challenger scores beside the champion, unseen; 0: none.",
         ge=0,
     )
+    file_mib: int = Field(
+        default=20,
+        description="Size up to which people put files on records, in MiB; 0: they put none.",
+        ge=0,
+        le=1024,
+    )
     metrics_open: bool = Field(
         default=False,
         description="Whoever reaches the service may read `/metrics`, without a key.",

@@ -1,7 +1,8 @@
 """What happened with a record, newest first: what was done and said, changed, predicted, and came about it.
 
-Each kind of entry is one query of the newest ones after the cursor; the pages are merged from these. A cursor
-holds the instant, kind and id of the last entry, so pages stay in place whatever is added.
+One query finds the places of the newest entries after the cursor, of all kinds; then those of each kind that
+is on the page are read. A cursor holds the instant, kind and id of the last entry, so pages stay in place
+whatever is added.
 """
 
 from __future__ import annotations
@@ -9,13 +10,15 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Select, and_, or_, select
-from sqlalchemy.orm import InstrumentedAttribute
+from sqlalchemy import ColumnElement, Select, and_, func, literal, or_, select, union_all
+from sqlalchemy.orm import InstrumentedAttribute, Session
+from sqlalchemy.orm.util import identity_key
 
 from crm_core.access import Reader
 from crm_core.changes import Action, Change
@@ -66,37 +69,76 @@ class _Source:
 
 
 def read_timeline(
-    reader: Reader, record: Record, *, limit: int, cursor: str | None = None, kinds: Collection[str] = ()
+    reader: Reader,
+    record: Record,
+    *,
+    limit: int,
+    cursor: str | None = None,
+    kinds: Collection[str] = (),
+    moved_by: float | None = None,
+    silent: bool | None = None,
 ) -> Timeline:
-    """Return a page of what happened with a record that the reader sees, of all kinds or of some."""
+    """Return a page of what happened with a record that the reader sees, of all kinds or of some.
+
+    With `moved_by`, only scores that differ by as much from the one before, and the first. `silent` says
+    whether somebody asked not to be scored, where that is known; else it is looked up.
+    """
     for kind in kinds:
         if kind not in KINDS:
             raise InvalidValueError("kinds", kind, f"some of {', '.join(KINDS)}")
     after = None if cursor is None else _read_cursor(cursor)
-    found = [
-        entry
-        for source in _sources(reader, record)
-        if not kinds or source.kind in kinds
-        for entry in _entries(reader, source, after, limit + 1)
-    ]
-    found.sort(key=_place)
+    sources = [each for each in _sources(reader, record, moved_by, silent) if not kinds or each.kind in kinds]
+    found = _read(reader, sources, _places(reader, sources, after, limit + 1)) if sources else []
     shown = found[:limit]
     return Timeline(entries=shown, next_cursor=_cursor_of(shown[-1]) if len(found) > limit else None)
 
 
-def _place(entry: Entry) -> tuple[int, int, int]:
-    return -micros(entry.at), KINDS.index(entry.kind), -entry.row.id
+def _places(
+    reader: Reader, sources: Sequence[_Source], after: tuple[datetime, str, int] | None, limit: int
+) -> list[tuple[str, int]]:
+    """Return kind and id of the newest entries after a place, newest first."""
+    parts = []
+    for source in sources:
+        columns = (
+            source.at.label("at"),
+            literal(KINDS.index(source.kind)).label("kind"),
+            source.row_id.label("row_id"),
+        )
+        query = source.query.with_only_columns(*columns, maintain_column_froms=True)
+        if after is not None:
+            query = query.where(_comes_after(source, *after))
+        newest = query.order_by(source.at.desc(), source.row_id.desc()).limit(limit).subquery()
+        parts.append(select(newest.c.at, newest.c.kind, newest.c.row_id))
+    all_of_them = (union_all(*parts) if len(parts) > 1 else parts[0]).subquery()
+    order = (all_of_them.c.at.desc(), all_of_them.c.kind, all_of_them.c.row_id.desc())
+    rows = reader.session.execute(
+        select(all_of_them.c.kind, all_of_them.c.row_id).order_by(*order).limit(limit)
+    )
+    return [(KINDS[kind], row_id) for kind, row_id in rows]
 
 
-def _entries(
-    reader: Reader, source: _Source, after: tuple[datetime, str, int] | None, limit: int
-) -> Iterator[Entry]:
-    query = source.query
-    if after is not None:
-        query = query.where(_comes_after(source, *after))
-    newest = query.order_by(source.at.desc(), source.row_id.desc()).limit(limit)
-    for row in reader.session.scalars(newest):
-        yield Entry(kind=source.kind, at=getattr(row, source.at.key), row=row)
+def _read(reader: Reader, sources: Sequence[_Source], places: Sequence[tuple[str, int]]) -> list[Entry]:
+    """Return the entries at places, in their order; one query for each kind."""
+    ids: dict[str, list[int]] = defaultdict(list)
+    for kind, row_id in places:
+        ids[kind].append(row_id)
+    rows: dict[tuple[str, int], Entry] = {}
+    for source in sources:
+        if source.kind in ids:
+            for row in _rows(reader.session, source, ids[source.kind]):
+                at = getattr(row, source.at.key)
+                rows[source.kind, row.id] = Entry(kind=source.kind, at=at, row=row)
+    return [rows[place] for place in places]
+
+
+def _rows(session: Session, source: _Source, ids: Sequence[int]) -> list[Any]:
+    """Return rows by their ids; what this session has read already is not read again."""
+    model: type[Any] = source.row_id.class_  # type: ignore[assignment]  # a mapped class, never an alias of one
+    keys = {each: identity_key(model, (each,)) for each in ids}
+    held = [session.identity_map[key] for key in keys.values() if key in session.identity_map]
+    missing = [each for each, key in keys.items() if key not in session.identity_map]
+    more = session.scalars(select(model).where(source.row_id.in_(missing))).all() if missing else ()
+    return [*held, *more]
 
 
 def _comes_after(source: _Source, at: datetime, kind: str, row_id: int) -> ColumnElement[bool]:
@@ -111,8 +153,14 @@ def _comes_after(source: _Source, at: datetime, kind: str, row_id: int) -> Colum
 # ------------------------------------------------------------------------------------------------ sources
 
 
-def _sources(reader: Reader, record: Record) -> Iterator[_Source]:
-    yield from _scores(reader, record)
+def _sources(
+    reader: Reader,
+    record: Record,
+    moved_by: float | None,
+    silent: bool | None,  # noqa: FBT001  as it was asked
+) -> Iterator[_Source]:
+    if not silent:
+        yield from _scores(reader, record, moved_by, looked_up=silent is not None)
     yield _changes(reader, record)
     yield from _conversions(reader, record)
     for kind in _RELATED:
@@ -128,18 +176,33 @@ def _sources(reader: Reader, record: Record) -> Iterator[_Source]:
         yield _Source(kind=kind, query=query, at=model.occurred_at, row_id=model.id)
 
 
-def _scores(reader: Reader, record: Record) -> Iterator[_Source]:
+def _scores(reader: Reader, record: Record, moved_by: float | None, *, looked_up: bool) -> Iterator[_Source]:
     """Yield what models said, to those who may see scores, of those who may be scored."""
     if not isinstance(record, Lead | Deal | Account) or not reader.may_read_field(
         record.record_type, "probability"
     ):
         return
-    if list_opted_out(reader.session, type(record), [record.id]):
+    if not looked_up and list_opted_out(reader.session, type(record), [record.id]):
         return
     query = select(Prediction).where(
         Prediction.record_type == record.record_type, Prediction.record_id == record.id
     )
+    if moved_by is not None:
+        query = query.where(Prediction.id.in_(_moved(record, moved_by)))
     yield _Source(kind=SCORE, query=query, at=Prediction.as_of, row_id=Prediction.id)
+
+
+def _moved(record: Record, least: float) -> Select[int]:
+    """Return the query of the predictions of a record that differ from the one before, and of the first."""
+    order = (Prediction.as_of, Prediction.id)
+    before = func.lag(Prediction.probability).over(order_by=order)
+    held = (
+        select(Prediction.id, Prediction.probability, before.label("before"))
+        .where(Prediction.record_type == record.record_type, Prediction.record_id == record.id)
+        .subquery()
+    )
+    step = func.abs(held.c.probability - held.c.before)
+    return select(held.c.id).where(or_(step >= least, step.is_(None)))
 
 
 def _changes(reader: Reader, record: Record) -> _Source:

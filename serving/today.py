@@ -338,7 +338,7 @@ def _leads(reader: Reader, asked: AskedDay, due: Sequence[int]) -> Select[*tuple
     query = select(
         *columns, _NO_TEXT.label("currency"), industry.label("industry"), _NO_TEXT.label("yearly")
     ).where(*_among(reader, Lead, asked, due))
-    return query.order_by(_first(Lead, due), Lead.probability.desc(), Lead.id).limit(LOOKED_AT)
+    return query.order_by(*_first(Lead, due), Lead.probability.desc().nulls_last(), Lead.id).limit(LOOKED_AT)
 
 
 def _deals(reader: Reader, asked: AskedDay, due: Sequence[int]) -> Select[*tuple[Any, ...]]:
@@ -348,25 +348,31 @@ def _deals(reader: Reader, asked: AskedDay, due: Sequence[int]) -> Select[*tuple
         *columns, Deal.currency.label("currency"), _NO_TEXT.label("industry"), _NO_TEXT.label("yearly")
     ).where(*_among(reader, Deal, asked, due))
     stake = Deal.probability * (func.coalesce(amount, 0) if _may_use_values(reader) else 1)
-    return query.order_by(_first(Deal, due), stake.desc(), Deal.id).limit(LOOKED_AT)
+    return query.order_by(*_first(Deal, due), stake.desc().nulls_last(), Deal.id).limit(LOOKED_AT)
 
 
 def _customers(reader: Reader, asked: AskedDay, due: Sequence[int]) -> Select[*tuple[Any, ...]]:
+    # Which ones first, and then what they bring in: that takes looking up a prediction of each.
+    likeliest = (
+        select(Account.id)
+        .where(*_among(reader, Account, asked, due))
+        .order_by(*_first(Account, due), Account.probability.desc().nulls_last(), Account.id)
+    )
+    some = likeliest.limit(CUSTOMERS_READ).subquery()
     yearly = type_coerce(Prediction.yearly_value, Text)
     columns = (literal("account").label("type"), Account.id, Account.probability, _NO_AMOUNT.label("amount"))
-    query = (
+    return (
         select(*columns, _NO_TEXT.label("currency"), _NO_TEXT.label("industry"), yearly.label("yearly"))
+        .join(some, some.c.id == Account.id)
         .outerjoin(Prediction, and_(is_shown_on("account"), Prediction.task == "churn"))
-        .where(*_among(reader, Account, asked, due))
     )
-    return query.order_by(_first(Account, due), Account.probability.desc(), Account.id).limit(CUSTOMERS_READ)
 
 
 _QUERIES = {"lead": _leads, "deal": _deals, "account": _customers}
 
 
-def _first(model: Any, due: Sequence[int]) -> ColumnElement[int]:  # noqa: ANN401  as above
-    return case((model.id.in_(due), 0), else_=1) if due else literal(1)
+def _first(model: Any, due: Sequence[int]) -> list[ColumnElement[int]]:  # noqa: ANN401  as above
+    return [case((model.id.in_(due), 0), else_=1)] if due else []
 
 
 def _read_contacts(
@@ -540,11 +546,14 @@ def read_habit(store: Store, user: User, now: datetime, zone: ZoneInfo) -> int |
     today = now.astimezone(zone).date()
     kept = _HABITS.setdefault(store.engine, {})
     if (user.id, today) not in kept:
+        if len(kept) > _MOST_HABITS:
+            kept.clear()
         with store.reading() as session:
             kept[user.id, today] = _count_habit(session, user.id, now, zone)
     return kept[user.id, today]
 
 
+_MOST_HABITS = 10_000
 _HABITS: WeakKeyDictionary[Engine, dict[tuple[int, date], int | None]] = WeakKeyDictionary()
 
 

@@ -56,6 +56,9 @@ EMPTIED: Final[dict[str, dict[str, Any]]] = {
 }
 """What the records of a person, and those that belong to them, hold afterwards."""
 
+_KEPT_HERE: Final = "crm:"
+"""How the address of a file begins that is kept with the store, and deleted with what names it."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Kept:
@@ -203,7 +206,8 @@ class _Eraser:
     def _count_files(self) -> int:
         model = RECORD_TYPES["attachment"]
         uri = columns_of(model)["uri"]
-        query = select(model.id).where(model.id.in_(self._own["attachment"]), uri != ERASED)
+        elsewhere = and_(uri != ERASED, uri.not_like(f"{_KEPT_HERE}%"))
+        query = select(model.id).where(model.id.in_(self._own["attachment"]), elsewhere)
         return len(self._session.scalars(query).all())
 
     def _empty(self, records: Ids) -> int:

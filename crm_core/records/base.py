@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from sqlalchemy import BigInteger, ForeignKey, Integer, MetaData, String
 from sqlalchemy.orm import DeclarativeBase, Mapped, declared_attr, mapped_column
 
-from crm_core.columns import Instant, Json
+from crm_core.columns import Instant, Json, PackedJson
 
 Id = BigInteger().with_variant(Integer, "sqlite")
 """A key that SQLite counts by itself and PostgreSQL holds in eight bytes."""
@@ -65,6 +65,6 @@ class Scored:
     score: Mapped[int | None] = mapped_column(comment="probability's rank among open records, 0-100")
     grade: Mapped[str | None] = mapped_column(String(1), comment="A best to D")
     trend: Mapped[str | None] = mapped_column(String(8), comment="up, down or flat")
-    reasons: Mapped[list[dict[str, Any]] | None] = mapped_column(Json)
+    reasons: Mapped[list[dict[str, Any]] | None] = mapped_column(PackedJson)
     scored_at: Mapped[datetime | None] = mapped_column(Instant, comment="as_of of the newest prediction")
     model_version: Mapped[str | None] = mapped_column(String(80))

@@ -138,7 +138,12 @@ def export_person(body: PersonIn) -> Response:
 def erase_person(body: PersonIn) -> Response:
     """Erase a person for good, and log who did it; for administrators."""
     done = erase_for(
-        service().store, caller(), body.who(), origin=origin_of_request(), wait_seconds=_WAIT_SECONDS
+        service().store,
+        caller(),
+        body.who(),
+        origin=origin_of_request(),
+        wait_seconds=_WAIT_SECONDS,
+        files=service().settings.home_folder.files,
     )
     forget_files(service().settings.home_folder)
     wake_rescoring()

@@ -62,8 +62,8 @@ def _day(value: date) -> date:
 
 
 def _no_script(value: str) -> str:
-    if value.strip().lower().startswith(("javascript:", "data:", "vbscript:")):
-        raise ValueError("expected the address of a file, not a script")
+    if value.strip().lower().startswith(("javascript:", "data:", "vbscript:", "crm:")):
+        raise ValueError("expected the address of a file elsewhere, not a script")
     return value
 
 

@@ -82,7 +82,7 @@ def erase_(who: str, yes: bool, email: str | None, home: Path | None, as_json: b
         say(f"Stands for this person: {_listed(found['records']) or 'no record; texts may name them'}")
         click.confirm("Erase them for good?", abort=True, err=True)
     with stage("erasing"):
-        done = erase_for(store, user, meant, source=Source.REP)
+        done = erase_for(store, user, meant, source=Source.REP, files=settings.home_folder.files)
         forget_files(settings.home_folder)
     answer(done, as_json=as_json, show=lambda: _show_erased(done))
 

@@ -20,10 +20,12 @@ from serving.web import (
     account,
     admin,
     alerts,
+    any_record,
     board,
     customers,
     deals,
     entry,
+    file_views,
     finding,
     forecast,
     funnel,
@@ -33,13 +35,14 @@ from serving.web import (
     list_work,
     lists,
     models_page,
+    notifications,
     shown_as,
     team,
     today,
 )
 from serving.web.language import LANGUAGES, choose_language, choose_time_zone, gettext
 from serving.web.navigation import tabs_of
-from serving.web.words import word
+from serving.web.words import WORDS, word
 
 OPEN_ENDPOINTS = frozenset(
     {
@@ -59,7 +62,7 @@ OPEN_ENDPOINTS = frozenset(
 
 _PARTS = (
     *(home, entry, account, today, leads, deals, board, customers, alerts, forecast, funnel, team, finding),
-    *(models_page, imports, lists, list_work, admin),
+    *(models_page, imports, lists, list_work, notifications, admin, any_record, file_views),
 )
 """The modules that have pages."""
 
@@ -75,6 +78,7 @@ def register(app: OpenAPI) -> None:
     )
     _add_login(app)
     app.before_request(imports.allow_upload)  # before anything reads the form
+    app.before_request(file_views.make_room)
     protection = CSRFProtect(app)
     for blueprint in app.blueprints.values():
         if isinstance(blueprint, APIBlueprint):
@@ -148,4 +152,6 @@ def _context() -> dict[str, object]:
         "count_of_bell": alerts.count_of_bell,
         "tabs_of": tabs_of,
         "keys_are_on": _keys_are_on,
+        "count_of_notifications": notifications.count_of_notifications,
+        "told_words": WORDS["told"],
     }

@@ -1,18 +1,22 @@
-"""The page of one's own API keys and logins."""
+"""The page of one's own profile, password, keys of both kinds, and logins."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
+from functools import cache
+from zoneinfo import available_timezones
 
-from flask import Blueprint, flash, redirect, render_template, request, url_for
+from flask import Blueprint, current_app, flash, redirect, render_template, request, session, url_for
 from flask.typing import ResponseReturnValue
-from flask_login import current_user
+from flask_login import current_user, login_user
 
 from crm_core.changes import Source
-from crm_core.errors import InvalidValueError
+from crm_core.errors import CRMError, InvalidValueError
 from crm_core.operations import Done, Operation, write_operations
 from crm_core.records import User
+from crm_core.saved import set_keys
+from crm_core.sessions import end_session_of, list_logins
 from crm_core.store import Transaction
 from crm_core.tokens import (
     LONGEST_NAME,
@@ -24,9 +28,12 @@ from crm_core.tokens import (
     revoke_token,
     scopes_of,
 )
+from serving.auth import SHORTEST_PASSWORD, let_in, set_password
 from serving.journal import origin_of_request
+from serving.logins import try_password
+from serving.mail import mail_is_on
 from serving.service import page_session, service, writing
-from serving.web.language import gettext
+from serving.web.language import LANGUAGES, gettext
 
 pages = Blueprint("account", __name__)
 
@@ -77,6 +84,77 @@ def revoke_key(key_id: int) -> ResponseReturnValue:
     return redirect(url_for("account.show_account"))
 
 
+@pages.post("/account/profile")
+def save_profile() -> ResponseReturnValue:
+    """Keep one's own name, language and time zone."""
+    user: User = current_user.user
+    name, language = request.form.get("name", "").strip(), request.form.get("language", "")
+    zone = request.form.get("time_zone", "")
+    if not name or language not in LANGUAGES or zone not in time_zones():
+        return _show(refused=gettext("A name, a language and a time zone of the list are needed.")), 422
+    try:
+        with writing(user, Source.REP) as transaction:
+            values = {"name": name, "language": language, "time_zone": zone}
+            transaction.update(transaction.get(User, user.id), values)
+    except CRMError as error:
+        return _show(refused=str(error)), 422
+    session["language"] = language
+    flash(gettext("Kept."))
+    return redirect(url_for("account.show_account"))
+
+
+@pages.post("/account/password")
+def change_password() -> ResponseReturnValue:
+    """Set one's own password; all other logins end."""
+    running, user, person = service(), current_user.user, current_user
+    old, new = request.form.get("old", ""), request.form.get("new", "")
+    if not running.settings.password_login:
+        return _show(refused=gettext("Passwords are kept by your identity provider.")), 422
+    outcome = try_password(running.store, user.email or "", old, address=request.remote_addr)
+    if outcome.user is None or outcome.user.id != user.id:
+        return _show(refused=gettext("The present password does not fit.")), 422
+    if new != request.form.get("again"):
+        return _show(refused=gettext("The two new passwords differ.")), 422
+    try:
+        with writing(user, Source.REP) as transaction:
+            set_password(transaction.session, user.id, new)
+    except InvalidValueError as error:
+        return _show(refused=str(error)), 422
+    login_user(let_in(running.store, person.user, lasts=current_app.permanent_session_lifetime))
+    flash(gettext("The password is changed; all other logins have ended."))
+    return redirect(url_for("account.show_account"))
+
+
+@pages.post("/account/keyboard")
+def choose_keys() -> ResponseReturnValue:
+    """Turn the letters that go to pages on or off."""
+    user: User = current_user.user
+    with writing(user, Source.REP) as transaction:
+        set_keys(transaction.session, user.id, on=request.form.get("on") == "yes")
+    flash(gettext("Kept."))
+    return redirect(url_for("account.show_account", _anchor="keyboard"))
+
+
+@pages.post("/account/logins/<int:login_id>/end")
+def end_login(login_id: int) -> ResponseReturnValue:
+    """End one of one's own logins."""
+    user: User = current_user.user
+    with writing(user, Source.REP) as transaction:
+        end_session_of(transaction.session, user.id, login_id)
+    flash(gettext("The login has ended."))
+    return redirect(url_for("account.show_account", _anchor="logins"))
+
+
+@cache
+def time_zones() -> tuple[str, ...]:
+    """Return the time zones that somebody may choose: those of a place, and UTC."""
+    known = (zone for zone in available_timezones() if "/" in zone and not zone.startswith(_NOT_PLACES))
+    return ("UTC", *sorted(known))
+
+
+_NOT_PLACES = ("Etc/", "SystemV/", "US/", "posix/", "right/")
+
+
 def _note(transaction: Transaction, done: Done, token: Token) -> None:
     origin = replace(origin_of_request(current_user.user), token_id=token.id)
     write_operations(transaction.session, [Operation(at=transaction.now, done=done, origin=origin)])
@@ -92,6 +170,20 @@ def _show(*, key: str | None = None, refused: str | None = None) -> str:
         }
         for token in list_tokens(page_session(), user_id=current_user.user.id)
     ]
+    user, running = current_user.user, service()
     return render_template(
-        "account.html", keys=keys, key=key, refused=refused, scopes=list(Scope), lasting=LASTING
+        "account.html",
+        keys=keys,
+        key=key,
+        refused=refused,
+        scopes=list(Scope),
+        lasting=LASTING,
+        zones=time_zones(),
+        zone=user.time_zone or running.settings.time_zone,
+        by_password=running.settings.password_login and user.password_hash is not None,
+        shortest=SHORTEST_PASSWORD,
+        logins=list_logins(
+            page_session(), user.id, current_user.key, now=now, lasts=current_app.permanent_session_lifetime
+        ),
+        mail_on=mail_is_on(running.settings),
     )

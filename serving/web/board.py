@@ -212,7 +212,9 @@ def _newest_changes(reader: Reader, deal_id: int) -> list[tuple[Change, str | No
 def _refused(deal_id: int, error: CRMError) -> ResponseReturnValue:
     status = problem_of(error).status
     if _by_script():
-        return make_response(str(error), status, {"X-Refused": "text"})
+        return make_response(
+            str(error), status, {"X-Refused": "text", "Content-Type": "text/plain; charset=utf-8"}
+        )
     flash(str(error))
     return redirect(url_for("deals_pages.show", record_id=deal_id))
 

@@ -40,6 +40,21 @@ def search() -> ResponseReturnValue:
     return render_template("search.html", text=text, after=after, found=found, page_of=PAGE_OF, labels=labels)
 
 
+QUICK = 8
+QUICK_TYPES = ("account", "contact", "lead", "deal")
+QUICK_EXAMINED = 400
+
+
+@pages.get("/search/quick")
+def search_quickly() -> ResponseReturnValue:
+    """Give the likeliest records for what somebody types, as options of a list; those that have a page."""
+    text = request.args.get("q", "").strip()[:400]
+    asked = Asked(text=text, types=QUICK_TYPES, limit=QUICK, examined=QUICK_EXAMINED)
+    found = find_page(page_session(), current_user.user, asked) if text else None
+    hits = [hit for hit in found.hits if hit.page_id] if found else []
+    return render_template("_quick.html", hits=hits, text=text, page_of=PAGE_OF)
+
+
 def _labels() -> dict[tuple[str, str], str]:
     """Return what custom fields were declared to be called, by the record type of a hit and its field."""
     chinese = choose_language() == "zh"

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime
-from zoneinfo import ZoneInfo
 
 from flask import Blueprint, flash, make_response, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
@@ -16,20 +14,24 @@ from crm_core.changes import Source
 from crm_core.clock import micros
 from crm_core.errors import CRMError, InvalidValueError
 from crm_core.pipelines import open_stages
-from crm_core.records import Activity
+from crm_core.records import Activity, Lead
 from serving.activity_log import log_on
 from serving.alerts import ToldAlert, tell_alerts
+from serving.editing import kind_of
 from serving.personal_data import opt_out_for
 from serving.service import page_session, service, wake_rescoring, writing
 from serving.tags import tags_of
 from serving.web.beside_score import read_beside
-from serving.web.language import choose_time_zone, gettext
+from serving.web.language import gettext
 from serving.web.lists import read_table
+from serving.web.record_parts import asked_of, read_about
 from serving.web.records import Kind, Scored, Shelf, read_sheet, read_shelf
+from serving.web.typed_activity import LOGGED_KINDS, PLANNED_TOO, read_activity
 
 TIMELINE = "_timeline.html"
-LOGGED_KINDS = ("call", "mail", "meeting", "visit", "note")
 View = Callable[..., ResponseReturnValue]
+
+__all__ = ["LOGGED_KINDS", "activity_of_form", "add_views"]
 
 
 def add_views(pages: Blueprint, kind: Kind) -> None:
@@ -88,23 +90,40 @@ def _score(kind: Kind, record_id: int) -> ResponseReturnValue:
 
 def _render(template: str, kind: Kind, record_id: int, **more: object) -> ResponseReturnValue:
     reader = Reader(page_session(), current_user.user)
-    sheet = read_sheet(reader, kind, reader.get(kind.model, record_id))
+    record = reader.get(kind.model, record_id)
+    sheet = read_sheet(reader, kind, record)
+    whole = template == "record.html"
+    of_type = kind_of(reader.session, kind.record_type)
     return render_template(
         template,
         kind=kind,
         sheet=sheet,
-        beside=read_beside(reader, sheet.record) if template != TIMELINE else None,
-        kinds=LOGGED_KINDS,
+        about=read_about(reader, of_type, record, silent=sheet.opted_out, **asked_of(request.args))
+        if whole
+        else None,
+        beside=read_beside(reader, sheet.record),
+        kinds=PLANNED_TOO,
+        log_path=url_for(f"{kind.collection}_pages.log", record_id=record_id),
         stages=open_stages(),
-        alerts=_alerts(reader, sheet.record) if template == "record.html" else (),
+        alerts=_alerts(reader, record) if whole else (),
         **more,
+    )
+
+
+def _timeline(kind: Kind, record_id: int) -> str:
+    """Return the timeline as it is after a write."""
+    reader = Reader(page_session(), current_user.user)
+    record = reader.get(kind.model, record_id)
+    return render_template(
+        TIMELINE, about=read_about(reader, kind_of(reader.session, kind.record_type), record)
     )
 
 
 def _alerts(reader: Reader, record: Scored) -> list[ToldAlert]:
     """Return the alerts about a record that are not over."""
     now = service().store.clock.now()
-    return tell_alerts(reader, open_alerts_of(reader, record, now), now)
+    found = open_alerts_of(reader, record, now)
+    return tell_alerts(reader, found, now, about=record) if found and not isinstance(record, Lead) else []
 
 
 def _log(kind: Kind, record_id: int) -> ResponseReturnValue:
@@ -112,11 +131,11 @@ def _log(kind: Kind, record_id: int) -> ResponseReturnValue:
     by_script = request.headers.get("X-Requested-With") == "fetch"
     try:
         with writing(current_user.user, Source.REP) as transaction:
-            log_on(transaction, current_user.user, kind.model, record_id, activity_of_form())
+            log_on(transaction, current_user.user, kind.model, record_id, read_activity(request.form))
     except InvalidValueError as error:
         return make_response(str(error) if by_script else _show(kind, record_id, refused=str(error)), 422)
     if by_script:
-        return make_response(_render(TIMELINE, kind, record_id), 201)
+        return make_response(_timeline(kind, record_id), 201)
     flash(gettext("Logged. The score follows in a moment: reload the page to see it."))
     return redirect(url_for(f"{kind.collection}_pages.show", record_id=record_id))
 
@@ -138,29 +157,4 @@ def _opt_out(kind: Kind, record_id: int) -> ResponseReturnValue:
 
 def activity_of_form() -> Activity:
     """Return the activity that the form of the request describes."""
-    form = request.form
-    activity = Activity(kind=form.get("kind", ""))
-    if form.get("direction") and activity.kind != "note":
-        activity.direction = form["direction"]
-    if text := form.get("subject", "").strip():
-        activity.subject = text
-    if minutes := form.get("minutes", "").strip():
-        activity.duration_seconds = _seconds(minutes)
-    if when := form.get("occurred_at", "").strip():
-        activity.occurred_at = _instant(when)
-    return activity
-
-
-def _seconds(minutes: str) -> int:
-    try:
-        return round(float(minutes) * 60)
-    except (ValueError, OverflowError) as error:
-        raise InvalidValueError("minutes", minutes, "a number of minutes") from error
-
-
-def _instant(text: str) -> datetime:
-    """Return the instant that the browser's date field names in the reader's time zone."""
-    try:
-        return datetime.fromisoformat(text).replace(tzinfo=ZoneInfo(choose_time_zone()))
-    except ValueError as error:
-        raise InvalidValueError("occurred_at", text, "a day and time") from error
+    return read_activity(request.form)

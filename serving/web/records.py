@@ -12,15 +12,13 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from crm_core.access import Reader
-from crm_core.changes import Action, Change
-from crm_core.fields import FieldDeclaration, list_fields
 from crm_core.opting_out import list_opted_out
 from crm_core.predictions import IN_THE_END_DAYS, Prediction, list_predictions
 from crm_core.records import SCORE_COLUMNS, Account, Activity, Deal, Lead, Role, User
-from serving.activity_log import list_activities
 from serving.owners import list_owners
 from serving.paging import Listing, list_page
-from serving.web import reasons, sparkline
+from serving.web import charts, reasons, shown_as
+from serving.web.language import gettext
 from serving.web.outlook import Outlook, read_outlook
 
 Scored = Lead | Deal | Account
@@ -102,32 +100,16 @@ class Shelf:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Entry:
-    """Something that happened with a record: an activity, or a change of one of its fields."""
-
-    at: Any
-    recorded_at: Any
-    who: str | None
-    activity: Activity | None = None
-    change: Change | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
 class Sheet:
     """What the page of one record shows."""
 
     record: Scored
     opted_out: bool
     before: Before | None
-    owner: str | None
-    people: Mapping[int | None, str]
-    account: Account | None
     picture: reasons.Picture | None
     outlook: Outlook
-    labels: Mapping[str, FieldDeclaration]
-    timeline: Sequence[Entry]
     history: Sequence[Mapping[str, Any]]
-    line: sparkline.Line | None
+    line: charts.Chart | None
 
     @property
     def in_the_end(self) -> bool:
@@ -151,23 +133,46 @@ def read_shelf(session: Session, user: User, kind: Kind, asked: Listing) -> Shel
 
 def read_sheet(reader: Reader, kind: Kind, found: Scored) -> Sheet:
     """Return what is shown of one record to somebody who sees it."""
-    session = reader.session
     (record,), silent = _shown(reader, kind, [found])
     predictions = _predictions(reader, kind, record) if record.id not in silent else []
-    names = _names(session)
+    outlook = read_outlook(reader, record, predictions[0] if predictions else None)
     return Sheet(
         record=record,
         opted_out=record.id in silent,
-        before=_before(session, kind, [record]).get(record.id),
-        owner=names.get(record.owner_id),
-        people=names,
-        account=_account(reader, record),
+        before=_differing(record, predictions),
         picture=reasons.draw(record.reasons) if record.probability is not None else None,
-        outlook=read_outlook(reader, record, predictions[0] if predictions else None),
-        labels={field.name: field for field in list_fields(session, kind.record_type)},
-        timeline=_timeline(reader, record, names),
+        outlook=outlook,
         history=_history(predictions[:30]),
-        line=sparkline.draw([(p.as_of, p.probability) for p in reversed(predictions)]),
+        line=_line(predictions, outlook),
+    )
+
+
+def _differing(record: Scored, predictions: Sequence[Prediction]) -> Before | None:
+    """Return the last prediction that said something else: asking again does not wipe out a change."""
+    if record.probability is None:
+        return None
+    for each in predictions[:LOOKED_BACK]:
+        if each.probability is not None and abs(each.probability - record.probability) >= DIFFERENT:
+            return Before(probability=each.probability, as_of=each.as_of)
+    return None
+
+
+def _line(predictions: Sequence[Prediction], outlook: Outlook) -> charts.Chart | None:
+    """Return the picture of the probability over time: each holds until the next one."""
+    known = [(each.as_of, each.probability) for each in reversed(predictions) if each.probability is not None]
+    if len(known) < 2 or known[0][0] == known[-1][0]:
+        return None
+    in_the_end = outlook.horizon_days == IN_THE_END_DAYS
+    label = (
+        gettext("Probability, in the end")
+        if in_the_end
+        else gettext("Probability, within %(days)s days", days=outlook.horizon_days)
+    )
+    return charts.draw(
+        gettext("Probability over time"),
+        x=charts.Axis(label=gettext("Asked on"), show=shown_as.day_of_instant),
+        y=charts.Axis(label=label, show=lambda value: shown_as.percent(value, 0), low=0),
+        marks=[charts.Line(name=gettext("Probability"), points=known, step=True)],
     )
 
 
@@ -272,51 +277,6 @@ def _account_names(reader: Reader, records: Sequence[Scored]) -> dict[int | None
         return {}
     query = reader.select(Account).with_only_columns(Account.id, Account.name).where(Account.id.in_(ids))
     return dict(reader.session.execute(query).all())
-
-
-def _account(reader: Reader, record: Scored) -> Account | None:
-    """Return the company of a record, if it may be seen."""
-    account_id = getattr(record, "account_id", None)
-    found = reader.session.scalars(reader.select(Account).where(Account.id == account_id)).one_or_none()
-    return None if found is None else reader.masked(found)
-
-
-def _timeline(reader: Reader, record: Scored, names: Mapping[int | None, str]) -> list[Entry]:
-    done = [
-        Entry(
-            at=activity.occurred_at,
-            recorded_at=activity.recorded_at,
-            who=names.get(activity.owner_id),
-            activity=reader.masked(activity),
-        )
-        for activity in list_activities(reader, record, limit=40)
-    ]
-    changed = [
-        Entry(
-            at=change.occurred_at,
-            recorded_at=change.recorded_at,
-            who=names.get(change.actor_id),
-            change=change,
-        )
-        for change in _changes(reader, record)
-    ]
-    return sorted(done + changed, key=lambda entry: entry.at, reverse=True)[:40]
-
-
-def _changes(reader: Reader, record: Scored) -> Sequence[Change]:
-    """Return what changed in the fields that may be seen."""
-    query = (
-        select(Change)
-        .where(
-            Change.record_type == record.record_type,
-            Change.record_id == record.id,
-            Change.action.in_([Action.CREATED, Action.UPDATED]),
-        )
-        .order_by(Change.id.desc())
-        .limit(40)
-    )
-    found = reader.session.scalars(query)
-    return [c for c in found if c.field is None or reader.may_read_field(c.record_type, c.field)]
 
 
 def _history(predictions: Sequence[Prediction]) -> list[dict[str, Any]]:

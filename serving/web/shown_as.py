@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, cast
 
 import flask_babel
 
-from crm_core.changes import Change
 from crm_core.clock import day_of, instant, micros
 from crm_core.columns import MONEY_SCALE
-from crm_core.declared import plain_custom, plain_form
-from crm_core.fields import CUSTOM, FieldKind
-from crm_core.records import Account, Deal, Lead
+from crm_core.declared import plain_custom
+from crm_core.fields import CUSTOM
 from features.choices import choices_of, read_as
 from serving.service import page_session, service
 from serving.web.gate_words import gate_reason
 from serving.web.language import choose_language, gettext
-from serving.web.records import Row, Sheet
 from serving.web.words import word
 
 if TYPE_CHECKING:
     from models.what_if import Hint
+    from serving.web.records import Row
 
 NOTHING = "–"  # noqa: RUF001  a dash, as one sets it
 
@@ -115,98 +113,13 @@ def caution(hint: Hint) -> str | None:
     return hint.caution_zh if choose_language() == "zh" else hint.caution_en
 
 
-def changed(change: Change, status_words: str, people: Mapping[int | None, str]) -> str:
-    """Return what a change did to its field; owners by their names."""
-    old, new = (
-        people[value]
-        if change.field == "owner_id" and value in people
-        else _value(change.field or "", value, status_words)
-        for value in (change.old, change.new)
-    )
-    return new if change.old is None else f"{old} → {new}"
-
-
-def facts(sheet: Sheet) -> list[tuple[str, str]]:
-    """Return what is known of a record, as pairs of a name and a value; what is empty is left out."""
-    record = sheet.record
-    names = [name for name in _FACTS if getattr(record, name, None) is not None]
-    found = [(word("field", name), _fact(record, name)) for name in names]
-    found.append((word("field", "owner_id"), sheet.owner or gettext("nobody")))
-    if sheet.account is not None:
-        found.append((word("field", "account_id"), sheet.account.name))
-    custom = sorted((record.custom or {}).items())
-    return found + [
-        (_label(sheet, name), _custom(sheet, name, value)) for name, value in custom if value is not None
-    ]
-
-
-def _custom(sheet: Sheet, name: str, value: Any) -> str:  # noqa: ANN401  any JSON value
-    """Return the value of a custom field as its kind is read; a choice by its label."""
-    declared = sheet.labels.get(f"custom.{name}")
-    if declared is None or declared.kind is None:
-        return str(value)
-    if isinstance(value, bool):
-        return _flag(value)
-    chinese = choose_language() == "zh"
-    labels = {
-        each["value"]: each.get("label_zh" if chinese else "label_en") or each.get("label_en")
-        for each in declared.choices or ()
-    }
-    return str(labels.get(value) or plain_form(FieldKind(declared.kind), value))
-
-
 def _flag(value: bool) -> str:  # noqa: FBT001  it is what is shown
     yes, no = ("是", "否") if choose_language() == "zh" else ("yes", "no")
     return yes if value else no
 
 
-def _label(sheet: Sheet, name: str) -> str:
-    """Return what a custom field was declared to be called."""
-    declared = sheet.labels.get(f"custom.{name}")
-    if declared is None:
-        return word("custom", name)
-    label = declared.label_zh if choose_language() == "zh" else declared.label_en
-    return label or declared.label_en or word("custom", name)
-
-
-_FACTS = (
-    "source",
-    "campaign",
-    "email",
-    "phone",
-    "website",
-    "industry",
-    "region",
-    "employees",
-    "expected_close_on",
-    "rep_probability",
-    "occurred_at",
-    "converted_at",
-    "closed_at",
-    "lost_reason",
-    "disqualified_reason",
-)
-"""Fields that a record's page shows, in this order; each where the record has it."""
-
-
-def _fact(record: Lead | Deal | Account, name: str) -> str:
-    value = getattr(record, name)
-    match value:
-        case datetime():
-            return moment(value)
-        case date():
-            return day(value)
-        case float():
-            return percent(value)
-        case int():
-            return number(value)
-    if name in {"industry", "region"}:
-        return read_as(str(value), choices_of(name), choose_language())
-    return word(name, value) if name in {"source", "campaign", "lost_reason"} else str(value)
-
-
-def _value(field: str, stored: Any, status_words: str) -> str:  # noqa: ANN401  any stored value
-    """Return a value in its stored form: instants are microseconds, days numbers, money ten-thousandths."""
+def stored_text(field: str, stored: Any, status_words: str) -> str:  # noqa: ANN401  any stored value
+    """Return a stored value of the log: instants are microseconds, days numbers, money ten-thousandths."""
     if isinstance(stored, bool):
         return _flag(stored)
     if stored is None:
@@ -215,14 +128,20 @@ def _value(field: str, stored: Any, status_words: str) -> str:  # noqa: ANN401  
         if field.endswith(ending):
             return shown(stored)
     kinds = {"status": status_words, "stage": "stage"}
+    if isinstance(stored, list):
+        return ", ".join(map(str, stored))
     return word(kinds[field], stored) if field in kinds else str(stored)
 
+
+_AMOUNTS = ("amount", "value", "price", "cost", "budget")
 
 _STORED: dict[str, Callable[[Any], str]] = {
     "_at": lambda stored: moment(instant(stored)),
     "_on": lambda stored: day(day_of(stored)),
-    "amount": lambda stored: number(stored / MONEY_SCALE),
+    "valid_until": lambda stored: day(day_of(stored)),
+    **dict.fromkeys(_AMOUNTS, lambda stored: number(stored / MONEY_SCALE)),
     "rep_probability": percent,
+    "discount": percent,
 }
 """How stored values are shown, by the end of a field's name."""
 
@@ -242,6 +161,12 @@ def model(reference: dict[str, Any], spec: dict[str, Any]) -> dict[str, Any]:
     """Return the schema that a reference of an OpenAPI document leads to."""
     found: dict[str, Any] = spec["components"]["schemas"][reference["$ref"].rsplit("/", 1)[-1]]
     return found
+
+
+def fact_word(named: str) -> str:
+    """Return what a fact, named as `deal.amount`, is called; of another record with that record's name."""
+    record_type, field = named.split(".", 1)
+    return word("compared", named) if record_type == "account" else word("field", field)
 
 
 def plain(value: object) -> str:  # noqa: PLR0911  one return a type
@@ -300,9 +225,8 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "done": done,
     "caution": caution,
     "micros": lambda value: "" if value is None else micros(value),
-    "changed": changed,
-    "facts": facts,
     "form": form,
+    "fact_word": fact_word,
     "model": model,
     "plain": plain,
     "field": field,

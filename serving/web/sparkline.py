@@ -1,52 +1,10 @@
-"""The probability of a record over time, as a small line with an axis."""
+"""The probability of a record over time, as a line so small that it has no axes."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-
-WIDTH, HEIGHT = 320, 96
-_LEFT, _TOP, _BOTTOM = 36, 8, 8
-
-
-@dataclass(frozen=True, kw_only=True)
-class Line:
-    """A step line, because a probability holds until the next one, with the ends of its axes."""
-
-    path: str
-    dots: Sequence[tuple[float, float]]
-    lines: Sequence[tuple[float, float]]
-    first: datetime
-    last: datetime
-    width: int = WIDTH
-    height: int = HEIGHT
-    left: int = _LEFT
-
-
-def draw(points: Sequence[tuple[datetime, float | None]]) -> Line | None:
-    """Return the line through (instant, probability), oldest first; None for fewer than two probabilities."""
-    known = [(at, value) for at, value in points if value is not None]
-    if len(known) < 2 or known[0][0] == known[-1][0]:
-        return None
-    first, last = known[0][0], known[-1][0]
-    top = _ceiling(max(value for _, value in known))
-
-    def place(at: datetime, value: float) -> tuple[float, float]:
-        x = _LEFT + (at - first) / (last - first) * (WIDTH - _LEFT - 6)
-        y = _TOP + (1 - value / top) * (HEIGHT - _TOP - _BOTTOM)
-        return round(x, 1), round(y, 1)
-
-    dots = [place(at, value) for at, value in known]
-    steps = [f"M{dots[0][0]} {dots[0][1]}", *(f"H{x}V{y}" for x, y in dots[1:])]
-    levels = (0.0, top / 2, top)
-    lines = [(place(first, level)[1], level) for level in levels]
-    return Line(path="".join(steps), dots=dots, lines=lines, first=first, last=last)
-
-
-def _ceiling(value: float) -> float:
-    return next(top for top in (0.1, 0.2, 0.5, 1.0) if value <= top)
-
 
 THUMB_WIDTH, THUMB_HEIGHT = 72, 22
 

@@ -151,9 +151,12 @@ def plan(collection: str, record_id: int) -> ResponseReturnValue:
 @pages.post("/<any(leads, deals, customers):collection>/<int:record_id>/steps/<int:step_id>/done")
 def finish_step(collection: str, record_id: int, step_id: int) -> ResponseReturnValue:
     """Note that a step is done."""
-    with writing(current_user.user, Source.REP) as transaction:
-        editor = Editor(transaction, current_user.user)
-        editor.update(kind_of(transaction.session, "activity"), step_id, {"outcome": "done"})
+    try:
+        with writing(current_user.user, Source.REP) as transaction:
+            editor = Editor(transaction, current_user.user)
+            editor.update(kind_of(transaction.session, "activity"), step_id, {"outcome": "done"})
+    except CRMError as error:
+        return _refused(collection, record_id, error)
     return _written(collection, record_id, gettext("Done."))
 
 
@@ -198,7 +201,7 @@ def _write(collection: str, record_id: int, read_form: Callable[[], Activity]) -
         check_may_write(current_user.user)
         with writing(current_user.user, Source.REP) as transaction:
             log_on(transaction, current_user.user, model, record_id, read_form())
-    except InvalidValueError as error:
+    except CRMError as error:
         return _refused(collection, record_id, error)
     return _written(collection, record_id, gettext("Logged. The score follows in a moment."))
 
@@ -214,10 +217,12 @@ def _written(collection: str, record_id: int, said: str) -> ResponseReturnValue:
 
 def _refused(collection: str, record_id: int, error: CRMError) -> ResponseReturnValue:
     status = problem_of(error).status
-    if _by_script() or status in {403, 404}:
-        if not _by_script():
-            raise error
-        return make_response(str(error), status)
+    if status >= 500:
+        raise error
+    if _by_script():
+        return make_response(str(error), status, {"Content-Type": "text/plain; charset=utf-8"})
+    if status in {403, 404}:
+        raise error
     return make_response(_show(collection, record_id, refused=str(error)), status)
 
 
@@ -274,7 +279,8 @@ def _row(collection: str, record_id: int) -> Row:
     asked = AskedDay(types=(record_type,), only=(record_type, record_id))
     day = read_day(reader, asked, now, _zone(), recent_won_deals(service().store))
     found: list[Ranked] = [*day.to_do, *day.done]
-    rows = read_rows(reader, day, found, {}, now)
+    owners = [] if current_user.user.role == Role.REP else list_owners(reader.session, current_user.user)
+    rows = read_rows(reader, day, found, names_of(owners), now)
     if not rows:  # closed meanwhile, or asked not to be scored: nothing to work today
         raise RecordNotFoundError(record_type, record_id)
     return rows[0]

@@ -9,25 +9,30 @@ as ours does, the ORM, which cannot, reads the probabilities of a lot first. The
 without the types that the store converts with. Ours alone leaves out who asked not to be scored, and answers
 that are there already.
 
-Reasons are two of the usual twenty, 330 bytes: with all of them (5 kB, twice) every side mostly waits for the
-disk.
+Reasons are two of the usual twenty, 330 bytes, which all sides store as they are. `explained` has all of
+them: 5 kB of JSON, or 0.9 kB packed as the product makes them for many records, in place of the text. There
+the peers once write the JSON, as whoever has no packing does, and once, marked `packed`, the same bytes as
+ours.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from itertools import starmap
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from sqlalchemy import (
     BigInteger,
     Float,
     Integer,
+    LargeBinary,
     String,
     Text,
     bindparam,
@@ -42,6 +47,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from crm_core.changes import Source
 from crm_core.clock import FixedClock, micros
+from crm_core.packing import _words, pack_reason, pack_reasons, pack_words
 from crm_core.predictions import write_prediction_columns
 from crm_core.records import Lead
 from crm_core.store import Store
@@ -51,6 +57,10 @@ from tests.bench.harness import Aspect, Benchmark, Contest, SidesDisagreeError, 
 
 NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 SCORES = 1_000_000
+EXPLAINED = 100_000
+DIFFERENT = 2_000
+"""Texts of reasons that are drawn from; nothing remembers one."""
+
 LOT = 4_096
 """Rows of a lot: what a rescore has on a disk that keeps up."""
 
@@ -59,6 +69,10 @@ TASK, VERSION = "lead_scoring", "lead_scoring-1-00000000"
 
 class Plain(DeclarativeBase):
     """The peers' tables."""
+
+
+Stored = LargeBinary().with_variant(Text(), "sqlite")
+"""The type of reasons; SQLite takes bytes there too."""
 
 
 class History(Plain):
@@ -76,7 +90,7 @@ class History(Plain):
     probability: Mapped[float] = mapped_column(Float)
     score: Mapped[int] = mapped_column(Integer)
     grade: Mapped[str] = mapped_column(String)
-    reasons: Mapped[str] = mapped_column(Text)
+    reasons: Mapped[bytes] = mapped_column(Stored)
     within: Mapped[str] = mapped_column(Text)
     expected_days: Mapped[float] = mapped_column(Float)
 
@@ -91,17 +105,20 @@ class Shown(Plain):
     score: Mapped[int] = mapped_column(Integer)
     grade: Mapped[str] = mapped_column(String)
     trend: Mapped[str | None] = mapped_column(String)
-    reasons: Mapped[str] = mapped_column(Text)
+    reasons: Mapped[bytes] = mapped_column(Stored)
     scored_at: Mapped[int] = mapped_column(BigInteger)
     model_version: Mapped[str] = mapped_column(String)
 
 
-def columns_of_scores(size: int, *, seed: int) -> PredictionColumns:
-    """Return scores of the leads from 1 on."""
+def columns_of_scores(
+    size: int, *, seed: int, explained: bool = False, packed: bool = True
+) -> PredictionColumns:
+    """Return scores of the leads from 1 on, their reasons packed or as JSON."""
     drawn = np.random.default_rng(seed)
     probability = drawn.random(size)
-    calls = drawn.integers(0, 30, size).tolist()
-    said = [_reasons(count) for count in range(30)]
+    short = [_reasons(count).encode() for count in range(30)]
+    said = _explained(drawn, packed=packed) if explained else short
+    chosen = drawn.integers(0, len(said), size).tolist()
     nothing = [None] * size
     return PredictionColumns(
         record_id=list(range(1, size + 1)),
@@ -109,7 +126,7 @@ def columns_of_scores(size: int, *, seed: int) -> PredictionColumns:
         probability=probability.tolist(),
         score=(probability * 100).astype(int).tolist(),
         grade=["DCBA"[int(each * 4)] for each in probability.tolist()],
-        reasons=[said[count] for count in calls],
+        reasons=[said[each] for each in chosen],
         within=[f'{{"180":{each!r},"90":{each!r}}}' for each in probability.tolist()],
         expected_days=(probability * 90).tolist(),
         yearly_value=nothing,
@@ -139,6 +156,40 @@ def _reasons(calls: int) -> str:
         },
     ]
     return json.dumps(told, ensure_ascii=False, separators=(",", ":"))
+
+
+def _explained(drawn: np.random.Generator, *, packed: bool) -> list[bytes]:
+    """Return twenty reasons each: the words are a model's, all numbers differ."""
+    forms = [
+        line for line in _words().decode().splitlines() if line.startswith('{"en"') and '"feature"' in line
+    ]
+    told = []
+    for _ in range(DIFFERENT):
+        some = drawn.choice(len(forms), 20, replace=False).tolist()
+        reasons = [_with_numbers(forms[each], drawn) for each in some]
+        told.append(pack_reasons(map(_packed, reasons)) if packed else f"[{','.join(reasons)}]".encode())
+    return told
+
+
+def _with_numbers(form: str, drawn: np.random.Generator) -> str:
+    """Return a reason with numbers of its own where the form leaves them out."""
+    told = re.sub(r"(?<= )\d+(?= )", str(drawn.integers(2, 400)), form)
+    told = re.sub(r'(?<="log_odds":)[^,]+', repr(drawn.normal()), told)
+    told = re.sub(r'(?<="usual":)[^,n]*(?=,)', f"{drawn.integers(1, 99)}.5", told)
+    return re.sub(r'(?<="value":)[^,n"]*(?=,)', f"{drawn.integers(0, 400)}.0", told)
+
+
+def _packed(reason: str) -> bytes:
+    """Return a reason as the store has it."""
+    before, rest = reason.split('"log_odds":')
+    log_odds, rest = rest.split(",", 1)
+    middle, rest = rest.split('"value":')
+    value, after = rest.split(',"zh"')
+    return pack_reason(
+        pack_words(f'{before}"log_odds":', f',{middle}"value":', f',"zh"{after}'),
+        float(log_odds),
+        value.encode(),
+    )
 
 
 def lots(columns: PredictionColumns) -> Iterator[PredictionColumns]:
@@ -172,7 +223,7 @@ def history_rows(lot: PredictionColumns, as_of: datetime) -> list[dict[str, Any]
     return [{**common, **dict(zip(lists, row, strict=True))} for row in zip(*lists.values(), strict=True)]
 
 
-def write_orm(store: Store, columns: PredictionColumns, as_of: datetime) -> None:
+def write_orm(store: Store, columns: PredictionColumns, as_of: datetime, *, pack: bool = False) -> None:
     """Write lots through the ORM: bulk insert, and bulk update by primary key."""
     for lot in lots(columns):
         rows = history_rows(lot, as_of)
@@ -210,7 +261,7 @@ def _trend(before: float | None, now: float) -> str | None:
     return "up" if now > before else "down"
 
 
-def write_core(store: Store, columns: PredictionColumns, as_of: datetime) -> None:
+def write_core(store: Store, columns: PredictionColumns, as_of: datetime, *, pack: bool = False) -> None:
     """Write lots by Core's executemany."""
     history, shown = History.__table__, Shown.__table__
     now = bindparam("b_probability", type_=Float)
@@ -274,16 +325,19 @@ def check(store: Store, columns: PredictionColumns) -> None:
 
 
 Way = Callable[[Store, PredictionColumns, datetime], None]
+PEERS: Final[tuple[Way, ...]] = (write_orm, write_core)
 
 
-def writing_back(folder: Path, *, database: str, size: int = SCORES) -> Contest:
+def writing_back(folder: Path, *, database: str, size: int = SCORES, explained: bool = False) -> Contest:
     """Compare ways to write scores of leads that have one."""
     stack = ExitStack()
     made = stack.enter_context(databases(database, folder))
-    template = scored_leads(made, size, columns_of_scores(size, seed=1))
-    columns = columns_of_scores(size, seed=2)
+    template = scored_leads(made, size, columns_of_scores(size, seed=1, explained=explained))
+    columns = columns_of_scores(size, seed=2, explained=explained)
+    plain = columns_of_scores(size, seed=2, explained=explained, packed=False)
+    peers = [(way, given) for given in ([plain, columns] if explained else [plain]) for way in PEERS]
 
-    def took(way: Way) -> float:
+    def took(way: Way, columns: PredictionColumns) -> float:
         url = made.make(like=template)
         store = Store(url, clock=FixedClock(NOW))
         time = seconds(lambda: way(store, columns, NOW))
@@ -292,24 +346,38 @@ def writing_back(folder: Path, *, database: str, size: int = SCORES) -> Contest:
         made.drop(url)
         return time
 
-    def ours() -> tuple[float, float]:
-        time = took(write_ours)
-        return time, time
+    def ours() -> tuple[float, ...]:
+        return (took(write_ours, columns),) * len(peers)
 
-    return Contest(ours=ours, peer=lambda: (took(write_orm), took(write_core)), close=stack.close)
+    return Contest(ours=ours, peer=lambda: tuple(starmap(took, peers)), close=stack.close)
 
 
-def benchmarks(database: str) -> Benchmark:
-    """Return the comparison on one database."""
-    return Benchmark(
+ORM, CORE = "SQLAlchemy's ORM in bulk", "SQLAlchemy Core's executemany"
+
+
+def benchmarks(database: str) -> Iterator[Benchmark]:
+    """Yield the comparisons on one database."""
+    yield Benchmark(
         name=f"write_back_{database}",
-        peer_name="SQLAlchemy's ORM in bulk",
+        peer_name=ORM,
         prepare=partial(writing_back, database=database),
         asked=8,
-        also=(Aspect(name="core", peer_name="SQLAlchemy Core's executemany", unit="s", asked=4),),
+        also=(Aspect(name="core", peer_name=CORE, unit="s", asked=4),),
+        rounds=1,
+        warm=False,
+    )
+    yield Benchmark(
+        name=f"write_back_explained_{database}",
+        peer_name=f"{ORM}, plain JSON",
+        prepare=partial(writing_back, database=database, size=EXPLAINED, explained=True),
+        also=(
+            Aspect(name="core", peer_name=f"{CORE}, plain JSON", unit="s"),
+            Aspect(name="packed", peer_name=f"{ORM}, the same bytes", unit="s"),
+            Aspect(name="core_packed", peer_name=f"{CORE}, the same bytes", unit="s"),
+        ),
         rounds=1,
         warm=False,
     )
 
 
-BENCHMARKS = (benchmarks("sqlite"), benchmarks("postgresql"))
+BENCHMARKS = (*benchmarks("sqlite"), *benchmarks("postgresql"))

@@ -19,6 +19,7 @@ from crm_core.predictions import (
 )
 from crm_core.records import Lead
 from crm_core.store import Store
+from crm_core.writing_back import FEW
 from tests.factories import make_lead
 
 REASONS = [{"group": "calls", "log_odds": 0.4, "en": "3 calls", "zh": "3 次通话"}]
@@ -116,7 +117,7 @@ def test_a_score_neither_counts_as_an_edit_nor_enters_the_change_log(store: Stor
 
 
 def test_many_predictions_are_each_kept_and_shown_as_one_is(store: Store, clock: FixedClock) -> None:
-    count = AT_ONCE + 200
+    count = AT_ONCE + FEW + 100
     with store.transaction() as transaction:
         ids = transaction.create_columns(Lead, {"name": ["One"] * count}).tolist()
     say(store, ids[-1], 0.5, as_of=clock.now())

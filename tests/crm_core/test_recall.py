@@ -133,6 +133,8 @@ def test_a_right_that_is_set_counts_at_once_for_who_reads_and_who_writes(store: 
         ("UPDATE users SET name = ?", True),
         ('DELETE FROM "tokens" WHERE id = ?', True),
         ("COPY teams (name) FROM STDIN", True),
+        ("CREATE TEMPORARY TABLE IF NOT EXISTS predictions_to_write (x bigint)", False),
+        ("COPY predictions_to_write (x) FROM STDIN (FORMAT BINARY)", False),
         ("DROP TABLE leads", True),
     ],
 )

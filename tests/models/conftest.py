@@ -17,8 +17,10 @@ import pytest
 from crm_core.bulk import Update
 from crm_core.changes import Source
 from crm_core.clock import FixedClock, micros
+from crm_core.packing import unpack_json
 from crm_core.records import Lead
 from crm_core.store import Store, Transaction
+from crm_core.writing_back import PredictionColumns
 from features.feature_set import feature_set_for
 from models.building import build_bundle, gather
 from models.bundle import ModelBundle, load_bundle
@@ -143,3 +145,8 @@ def bundle(business: Business) -> ModelBundle:
     questions = ask(store, TASK, features, TASK.ask, start=first_instant(store, TASK), until=NOW)
     made = build_bundle(gather(questions, store, features, micros(NOW))).bundle
     return load_bundle(made.to_bytes(), made.sha256, version="lead_scoring-1-00000000")
+
+
+def unpacked(columns: PredictionColumns) -> dict[str, list[Any]]:
+    """Return columns with the text of their reasons, which may be packed in either form."""
+    return columns.lists() | {"reasons": [unpack_json(told or b"") for told in columns.reasons]}

@@ -25,7 +25,7 @@ from serving.champions import Champions
 from serving.modelling import BundleScorer
 from serving.rescoring import Rescorer
 from serving.settings import Settings
-from tests.models.conftest import NOW, Business
+from tests.models.conftest import NOW, Business, unpacked
 
 
 class Killed(BaseException):
@@ -40,7 +40,7 @@ def open_ids(store: Store) -> list[int]:
 def same_in_bulk(store: Store, bundle: ModelBundle, ids: list[int]) -> None:
     """Check that a lot holds what is written when records are scored one by one."""
     one_by_one = columns_of(score_records(store, bundle, ids, NOW), horizon_days=bundle.horizon_days)
-    assert score_lot(store, bundle, ids, NOW).lists() == one_by_one.lists()
+    assert unpacked(score_lot(store, bundle, ids, NOW)) == unpacked(one_by_one)
 
 
 def test_a_lot_holds_what_single_answers_hold_to_the_bit(business: Business, bundle: ModelBundle) -> None:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, NoReturn
@@ -38,10 +41,18 @@ from models.registry import (
 )
 from models.scoring import load_champion
 from tests.factories import make_user
-from tests.models.conftest import NOW
+from tests.models.conftest import NOW, open_registry
 from tests.models.test_bundle import RECIPES, make_bundle, make_frame
 
 TASK = "lead_scoring"
+
+PLACES = (
+    ("experiments", "artifact_location"),
+    ("runs", "artifact_uri"),
+    ("model_versions", "source"),
+    ("model_versions", "storage_location"),
+)
+"""Where the tracking database keeps a path."""
 
 
 def _register(registry: Registry, bundle: ModelBundle) -> Version:
@@ -63,10 +74,27 @@ def bundles() -> dict[str, ModelBundle]:
     return {name: make_bundle(make_frame(), recipe) for name, recipe in RECIPES.items()}
 
 
+@pytest.fixture(scope="module")
+def registered(
+    bundles: dict[str, ModelBundle], tracking_template: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, list[Version]]:
+    """A home with three registered models, to be copied, as registering takes seconds."""
+    home = tmp_path_factory.mktemp("registered")
+    registry = open_registry(home, tracking_template)
+    return home, [_register(registry, bundles[name]) for name in ("base rate", "logistic", "trees")]
+
+
 @pytest.fixture
-def versions(registry: Registry, bundles: dict[str, ModelBundle]) -> list[Version]:
+def versions(registry: Registry, home: Path, registered: tuple[Path, list[Version]]) -> list[Version]:
     """Three registered models, the first to be made first."""
-    return [_register(registry, bundles[name]) for name in ("base rate", "logistic", "trees")]
+    made, versions = registered
+    shutil.copytree(made, home, dirs_exist_ok=True)
+    with closing(sqlite3.connect(home / "mlflow.db")) as tracking, tracking:
+        for table, column in PLACES:
+            tracking.execute(f"UPDATE {table} SET {column} = replace({column}, ?, ?)", (str(made), str(home)))
+        told = "\n".join(tracking.iterdump())
+    assert str(made) not in told, "a place is written down somewhere else too"
+    return versions
 
 
 def _serve(store: Store, registry: Registry, version: Version, **given: Any) -> None:

@@ -38,7 +38,7 @@ from models.simulation import simulate_company
 from models.tasks import get_task
 from models.usual import Usual
 from models.what_if import NOTE, WhatIf, percentages, what_would_change
-from tests.models.conftest import NOW, copy_store
+from tests.models.conftest import NOW, copy_store, unpacked
 
 TASKS = {"lead": "lead_scoring", "deal": "win_probability", "account": "churn"}
 EVERY = [
@@ -244,7 +244,7 @@ def test_a_lot_of_records_of_any_task_is_answered_as_each_alone(
 ) -> None:
     bundle, ids = bundles[record_type], open_ids(company, record_type)
     one_by_one = columns_of(score_records(company, bundle, ids, NOW), horizon_days=bundle.horizon_days)
-    assert score_lot(company, bundle, ids, NOW).lists() == one_by_one.lists()
+    assert unpacked(score_lot(company, bundle, ids, NOW)) == unpacked(one_by_one)
 
 
 @pytest.mark.parametrize("record_type", TASKS)

@@ -20,7 +20,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from crm_core.promotions import Promotion
-from crm_core.records import Account, Deal, Lead, Role, User
+from crm_core.records import Account, Contact, Contract, Deal, Lead, Role, User
 from crm_core.store import Store
 from serving.app import create_app
 from serving.auth import let_in
@@ -62,6 +62,8 @@ def pages_of(session: Session, cast: dict[str, User]) -> dict[str, tuple[str, st
     lead = best(Lead, Lead.owner_id == mine, Lead.status == "open")
     deal = best(Deal, Deal.owner_id == mine, Deal.status == "open")
     account = best(Account, Account.owner_id == mine)
+    contact = session.scalars(select(Contact.id).where(Contact.owner_id == mine).limit(1)).first() or 1
+    contract = session.scalars(select(Contract.id).where(Contract.deleted_at.is_(None)).limit(1)).one()
     newest = {
         each.task: each.model_version for each in session.scalars(select(Promotion).order_by(Promotion.id))
     }
@@ -82,6 +84,13 @@ def pages_of(session: Session, cast: dict[str, User]) -> dict[str, tuple[str, st
         "deal": ("rep", f"/deals/{deal}"),
         "customers": ("manager", "/customers"),
         "customer": ("rep", f"/customers/{account}"),
+        "deal-edit": ("rep", f"/records/deal/{deal}/edit"),
+        "deal-around": ("rep", f"/records/deal/{deal}/around"),
+        "deal-delete": ("rep", f"/records/deal/{deal}/delete"),
+        "contacts": ("rep", "/contacts"),
+        "contact": ("rep", f"/contacts/{contact}"),
+        "contracts": ("manager", "/records/contract"),
+        "contract": ("manager", f"/records/contract/{contract}"),
         "alerts": ("manager", "/alerts?state=running"),
         "alerts-rep": ("rep", "/alerts"),
         "alerts-none-fit": ("manager", "/alerts?kind=churn_jump"),
@@ -91,6 +100,13 @@ def pages_of(session: Session, cast: dict[str, User]) -> dict[str, tuple[str, st
         "team": ("manager", "/team"),
         "team-month": ("analyst", "/team?span=month"),
         "alerts-past": ("manager", "/alerts/past"),
+        "leads-filtered": (
+            "rep",
+            "/leads?filter=employees:ge:50&columns=probability,employees,region,tags&order=-employees",
+        ),
+        "import": ("rep", "/import"),
+        "segments": ("manager", "/lists/segments"),
+        "notifications": ("manager", "/notifications"),
         "search": ("manager", "/search?q=" + quote(word)),
         "search-nothing": ("rep", "/search?q=nothing+like+this"),
         "duplicates": ("manager", "/duplicates?type=lead"),

@@ -29,7 +29,7 @@ from serving.app import create_app
 from serving.champions import Champions
 from serving.modelling import BundleScorer
 from serving.settings import Settings
-from tests.factories import make_activity, make_lead
+from tests.factories import make_account, make_activity, make_contract, make_deal, make_lead
 from tests.serving.both_databases import *  # noqa: F403  its fixtures
 from tests.serving.conftest import Cast
 from tests.serving.statements import Sent, sent_by
@@ -213,3 +213,44 @@ def test_a_refused_score_reads_and_writes_nothing_more(
             assert given.status_code == status, given.get_json()
     with store.reading() as session:
         assert session.scalars(select(Prediction)).all() == []
+
+
+DEALS = {"sqlite": (21, 28), "postgresql": (6, 7)}
+"""What telling and scoring a deal cost: it leads to a customer and an owner, and this one to a team.
+
+PostgreSQL: BEGIN, the deal with its activities, how far the log goes (what became of other deals is kept),
+the customer with its orders and tickets and the owner, the team, ROLLBACK; and the write.
+"""
+
+CUSTOMERS = {"sqlite": (27, 34), "postgresql": (1, 2)}
+"""The same of a customer, who leads nowhere, and has six kinds of events; two of them count twice."""
+
+
+@pytest.mark.parametrize(
+    ("kind", "pinned"), [("deals", DEALS), ("customers", CUSTOMERS)], ids=["deals", "customers"]
+)
+def test_deals_and_customers_cost_one_look_for_each_step_to_other_records(
+    client: FlaskClient,
+    store: Store,
+    cast: Cast,
+    clock: FixedClock,
+    bundles: dict[str, ModelBundle],
+    kind: str,
+    pinned: dict[str, tuple[int, int]],
+) -> None:
+    with store.transaction() as transaction:
+        mine = {"owner_id": cast["Ana"].id}
+        accounts = [make_account(transaction, **mine) for _ in range(3)]
+        for account in accounts:
+            make_contract(transaction, account_id=account.id)
+        deals = [make_deal(transaction, account_id=account.id, **mine) for account in accounts]
+        for deal in deals:
+            make_activity(transaction, deal_id=deal.id, account_id=deal.account_id, **mine)
+    clock.advance(timedelta(days=1))
+    task, asked = ("win_probability", deals) if kind == "deals" else ("churn", accounts)
+    bundles[task] = model_of(store, task, [each.id for each in asked])
+    promote(store, bundles[task])
+    path, header = f"/api/v1/{kind}/{asked[0].id}", cast.header("Ana")
+    told = cost(store, clock, lambda: client.get(f"{path}/score-now", headers=header))
+    scored = cost(store, clock, lambda: client.post(f"{path}/score", headers=header))
+    assert (told.round_trips, scored.round_trips) == pinned[store.engine.dialect.name]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from sqlalchemy import event
 
 from crm_core.access import FieldRight, RoleRight, Scope
 from crm_core.fields import FieldKind, Known, declare_field
@@ -205,3 +206,44 @@ def test_what_is_about_a_record_is_shown_by_its_own_right_too(app: Flask, store:
     assert "a call of theirs" not in logged_in(app, cast["Ana"]).get(f"/leads/{lead.id}").text
     assert "no contact yet" in logged_in(app, cast["Ana"]).get("/leads").text
     assert "a call of theirs" in logged_in(app, cast["Mara"]).get(f"/leads/{lead.id}").text
+
+
+def test_what_is_found_while_typing_is_what_the_reader_may_see(
+    app: Flask, cast: Cast, leads: list[int]
+) -> None:
+    found = logged_in(app, cast["Otto"]).get("/search/quick?q=Be").text
+    assert f'data-href="/leads/{leads[2]}"' in found
+    assert (
+        f'data-href="/leads/{leads[2]}"' not in logged_in(app, cast["Ana"]).get("/search/quick?q=Berg").text
+    )
+
+
+def test_two_chinese_characters_are_found_while_typing(app: Flask, store: Store, cast: Cast) -> None:
+    with store.transaction() as transaction:
+        lead = make_lead(transaction, owner_id=cast["Ana"].id, company="宁波方大水泵有限公司").id
+    found = logged_in(app, cast["Ana"], "zh").get("/search/quick?q=水泵").text
+    assert f'data-href="/leads/{lead}"' in found
+    assert "查看“水泵”的全部结果" in found
+
+
+def test_typing_nothing_finds_nothing_and_asks_nothing_else(ana: FlaskClient) -> None:
+    answer = ana.get("/search/quick?q=+")
+    assert answer.status_code == 200
+    assert "/leads/" not in answer.text
+    assert ana.get("/search/quick").status_code == 200
+
+
+def test_hits_about_many_records_cost_no_query_each(ana: FlaskClient, store: Store, cast: Cast) -> None:
+    def queries_for(count: int) -> int:
+        with store.transaction() as transaction:
+            for number in range(count):
+                lead = make_lead(transaction, owner_id=cast["Ana"].id, company=f"Firm {number}")
+                make_activity(transaction, lead_id=lead.id, subject="Frobnication of pumps")
+        said: list[str] = []
+        event.listen(store.engine, "before_cursor_execute", note := lambda *sent: said.append(sent[2]))
+        ana.get("/search?q=frobnication")
+        event.remove(store.engine, "before_cursor_execute", note)
+        return len(said)
+
+    ana.get("/search?q=frobnication")
+    assert queries_for(2) == queries_for(15)

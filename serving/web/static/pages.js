@@ -53,12 +53,13 @@
     if (answer.status === 422) {
       refuse(await answer.text());
     } else if (answer.status !== 201) {
-      refuse(status.dataset.failed);
+      refuse(answer.redirected || answer.status === 400 ? status.dataset.ended : status.dataset.failed);
     } else {
       replace("timeline", await answer.text());
       form.reset();
-      say(status.dataset.working);
-      await awaitScore();
+      form.dispatchEvent(new CustomEvent("draft:taken", { bubbles: true }));
+      say(form.dataset.score ? status.dataset.working : status.dataset.plain);
+      if (form.dataset.score) await awaitScore();
     }
   };
 

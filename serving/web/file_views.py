@@ -1,0 +1,96 @@
+"""Putting files on records, and saving them: whoever sees the record sees its files."""
+
+from __future__ import annotations
+
+from urllib.parse import quote
+
+from flask import Blueprint, Response, flash, make_response, redirect, request, send_file
+from flask.typing import ResponseReturnValue
+from flask_login import current_user
+
+from crm_core.access import Reader, check_may_write
+from crm_core.changes import Source
+from crm_core.errors import InvalidValueError
+from crm_core.records import Attachment
+from serving.editing import Editor, get_as, kind_of
+from serving.files import find_file, is_ours, put_in_place, safe_name, take_in
+from serving.service import page_session, service, writing
+from serving.web.any_record import _around, by_script
+from serving.web.language import gettext
+
+pages = Blueprint("file_pages", __name__)
+
+SAVED_ONLY = "sandbox; default-src 'none'"
+"""What a file may do if a browser shows it after all: nothing."""
+
+_MIB = 2**20
+
+
+def make_room() -> None:
+    """Let a request bring as much as a file may have, if it is one that brings a file."""
+    if request.endpoint == "file_pages.put_file":
+        most = request.max_content_length or 0
+        request.max_content_length = most + service().settings.file_mib * _MIB
+
+
+@pages.post("/records/<string:record_type>/<int:record_id>/files")
+def put_file(record_type: str, record_id: int) -> ResponseReturnValue:
+    """Put a file on a record that somebody sees."""
+    user = current_user.user
+    check_may_write(user)
+    kind = kind_of(page_session(), record_type)
+    get_as(Reader(page_session(), user), kind, record_id)
+    most = service().settings.file_mib
+    sent = request.files.get("file")
+    if sent is None or not sent.filename or not most:
+        return _around(record_type, record_id, refused=gettext("Choose a file first."), status=422)
+    folder = service().settings.home_folder.files
+    try:
+        kept = take_in(folder, sent.stream, most=most * _MIB)
+    except InvalidValueError:
+        why = gettext("A file holds something, and at most %(most)s MiB.", most=most)
+        return _around(record_type, record_id, refused=why, status=422)
+    try:
+        with writing(user, Source.REP) as transaction:
+            Editor(transaction, user).create(
+                kind_of(transaction.session, "attachment"),
+                {
+                    "subject_type": kind.model.record_type,
+                    "subject_id": record_id,
+                    "name": safe_name(sent.filename),
+                    "uri": put_in_place(transaction, folder, kept),
+                    "media_type": kept.media_type,
+                    "size": kept.size,
+                    "sha256": kept.sha256,
+                    "owner_id": user.id,
+                },
+            )
+    finally:
+        kept.path.unlink(missing_ok=True)
+    if by_script():
+        return make_response("", 201)
+    flash(gettext("The file is kept."))
+    return redirect(f"/records/{record_type}/{record_id}/around")
+
+
+@pages.get("/files/<int:attachment_id>")
+def save_file(attachment_id: int) -> ResponseReturnValue:
+    """Give a file to be saved; of a reference, go to where it leads if that is a page."""
+    found = Reader(page_session(), current_user.user).get(Attachment, attachment_id)
+    if not is_ours(found.uri):
+        raise InvalidValueError("attachment.uri", found.uri, "a file that is kept here")
+    path = find_file(service().settings.home_folder.files, found)
+    return _to_be_saved(path, found)
+
+
+def _to_be_saved(path: object, found: Attachment) -> Response:
+    answer = send_file(str(path), mimetype=found.media_type or "application/octet-stream", conditional=False)
+    name = safe_name(found.name)
+    plain = "".join(letter if letter.isascii() and letter not in '"%;' else "_" for letter in name)
+    answer.headers["Content-Disposition"] = (
+        f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(name)}"
+    )
+    answer.headers["Content-Security-Policy"] = SAVED_ONLY
+    answer.headers["X-Content-Type-Options"] = "nosniff"
+    answer.headers["Cache-Control"] = "private, no-store"
+    return answer

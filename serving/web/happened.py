@@ -1,0 +1,261 @@
+"""The timeline of a record as its page shows it: filtered by kind, page by page, in the reader's words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from crm_core.access import Reader
+from crm_core.changes import Action, Change
+from crm_core.declared import declarations
+from crm_core.errors import InvalidValueError
+from crm_core.fields import CUSTOM, FieldKind
+from crm_core.predictions import Prediction
+from crm_core.records import Activity, Attachment, Comment, CustomRecord, Record
+from crm_core.validation import columns_of
+from serving.editing import Kind
+from serving.files import is_ours
+from serving.timeline import CHANGE, CONVERSION, SCORE, Entry, read_timeline
+from serving.web import shown_as
+from serving.web.facts import (
+    CUSTOM_INPUTS,
+    Input,
+    choices_in,
+    declared_fields,
+    input_of,
+    label_of,
+    loaded,
+    names_of_people,
+    target_of,
+    text_of,
+)
+from serving.web.language import gettext
+from serving.web.places import Key, path_of, shown_records, title_in, type_word
+from serving.web.records import DIFFERENT
+from serving.web.words import word
+
+ROWS: Final = 20
+
+GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
+    "all": (),
+    "activities": ("activity",),
+    "comments": ("comment",),
+    "changes": (CHANGE, CONVERSION),
+    "scores": (SCORE,),
+    "sales": ("deal", "quote", "order", "line", "contract", "payment"),
+    "service": ("ticket",),
+    "files": ("attachment",),
+}
+"""What a timeline may be narrowed to, by its name in the address."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Happening:
+    """One entry: what it is called, what it says, and what may be done about it."""
+
+    kind: str
+    row: Any
+    at: datetime
+    recorded_at: datetime
+    who: str | None = None
+    title: str
+    text: str | None = None
+    path: str | None = None
+    mine: bool = False
+    step: float | None = None
+    cause: str | None = None
+    elsewhere: bool = False
+
+    @property
+    def is_task(self) -> bool:
+        """Return whether it is something to be done."""
+        return isinstance(self.row, Activity) and self.row.kind == "task"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Page:
+    """A page of the timeline: `group` is what it is narrowed to."""
+
+    happenings: Sequence[Happening]
+    group: str
+    groups: Sequence[str]
+    next_cursor: str | None
+    is_first: bool
+
+
+def read_page(
+    reader: Reader,
+    kind: Kind,
+    record: Record,
+    *,
+    group: str = "all",
+    cursor: str | None = None,
+    silent: bool | None = None,
+) -> Page:
+    """Return a page of what happened with a record; an address that nobody gave is the first page."""
+    group = group if group in GROUPS else "all"
+    asked: dict[str, Any] = {"limit": ROWS, "kinds": GROUPS[group], "silent": silent}
+    moved_by = None if group == "scores" else DIFFERENT
+    try:
+        page = read_timeline(reader, record, cursor=cursor, moved_by=moved_by, **asked)
+    except InvalidValueError:
+        cursor = None
+        page = read_timeline(reader, record, moved_by=moved_by, **asked)
+    return Page(
+        happenings=_Teller(reader, kind, page.entries).all(),
+        group=group,
+        groups=_groups(kind),
+        next_cursor=page.next_cursor,
+        is_first=cursor is None,
+    )
+
+
+def _groups(kind: Kind) -> list[str]:
+    """Return what the timeline of a type may be narrowed to: what can be about it."""
+    scored = kind.name in {"lead", "deal", "account"}
+    sold = kind.name in {"deal", "account", "quote", "order", "contract"}
+    left_out = {"scores": scored, "sales": sold, "service": kind.name in {"account", "contact"}}
+    return [group for group in GROUPS if left_out.get(group, True)]
+
+
+class _Teller:
+    """Puts entries into words."""
+
+    def __init__(self, reader: Reader, kind: Kind, entries: Sequence[Entry]) -> None:
+        self._reader, self._kind, self._entries = reader, kind, entries
+        self._people = names_of_people(reader.session)
+        self._fields = {field.name: field for field in declared_fields(reader.session, kind.name)}
+        self._links = shown_records(reader, self._named())
+        self._before = self._predictions_before()
+
+    def all(self) -> list[Happening]:
+        """Return them all."""
+        return [self._tell(entry) for entry in self._entries]
+
+    def _tell(self, entry: Entry) -> Happening:
+        row = entry.row
+        if isinstance(row, Change):
+            return self._change(entry, row)
+        if isinstance(row, Prediction):
+            return self._score(entry, row)
+        return self._record(entry, row)
+
+    def _change(self, entry: Entry, change: Change) -> Happening:
+        created = change.action == Action.CREATED
+        return Happening(
+            kind=entry.kind,
+            row=change,
+            at=entry.at,
+            recorded_at=change.recorded_at,
+            who=self._people.get(change.actor_id),
+            title=gettext("Created") if created else self._label(change.field or ""),
+            text=None if created else self._step(change),
+        )
+
+    def _label(self, field: str) -> str:
+        if field.startswith(CUSTOM):
+            declared = self._fields.get(field)
+            return word("custom", field.removeprefix(CUSTOM)) if declared is None else label_of(declared)
+        return word("field", field)
+
+    def _step(self, change: Change) -> str:
+        old, new = (self._value(change.field or "", each) for each in (change.old, change.new))
+        return new if change.old is None else f"{old} → {new}"
+
+    def _value(self, field: str, stored: Any) -> str:  # noqa: ANN401  any stored value
+        if stored is None:
+            return shown_as.NOTHING
+        if field == "owner_id":
+            return self._people.get(stored, str(stored))
+        if target := self._target_of(field):
+            shown = self._links.get((target, stored))
+            return gettext("not for you to see") if shown is None else shown.title
+        if field in self._fields:
+            return self._custom_value(field, stored)
+        return shown_as.stored_text(field, stored, f"{self._kind.model.record_type}_status")
+
+    def _custom_value(self, field: str, stored: Any) -> str:  # noqa: ANN401  any stored value
+        declared = self._fields[field]
+        way = FieldKind(str(declared.kind))
+        return dict(choices_in(declared)).get(stored) or text_of(CUSTOM_INPUTS[way], loaded(way, stored))
+
+    def _target_of(self, field: str) -> str | None:
+        if field in self._fields:
+            return self._fields[field].target
+        column = columns_of(self._kind.model).get(field)
+        if column is None or input_of(self._kind.model.record_type, column) is not Input.REFERENCE:
+            return None
+        return target_of(column, self._kind)
+
+    def _named(self) -> list[Key]:
+        """Return the records that changes name."""
+        return [
+            (target, value)
+            for entry in self._entries
+            if isinstance(entry.row, Change) and entry.row.field and entry.row.field != "owner_id"
+            if (target := self._target_of(entry.row.field))
+            for value in (entry.row.old, entry.row.new)
+            if isinstance(value, int)
+        ]
+
+    def _predictions_before(self) -> Mapping[int, Prediction | None]:
+        """Return, of the predictions on the page, the one on the page before each."""
+        said = [entry.row for entry in self._entries if isinstance(entry.row, Prediction)]
+        return {one.id: older for one, older in zip(said, [*said[1:], None], strict=False)}
+
+    def _score(self, entry: Entry, prediction: Prediction) -> Happening:
+        older = self._before.get(prediction.id)
+        known = older is not None and older.probability is not None and prediction.probability is not None
+        return Happening(
+            kind=entry.kind,
+            row=prediction,
+            at=entry.at,
+            recorded_at=prediction.recorded_at,
+            title=gettext("Score"),
+            text=prediction.model_version,
+            step=(prediction.probability or 0) - (older.probability or 0) if known and older else None,
+            cause=_cause(prediction, older),
+        )
+
+    def _record(self, entry: Entry, row: Record) -> Happening:
+        seen = self._reader.masked(row)
+        owner = getattr(seen, "owner_id", None)
+        name = _type_of(self._reader, row)
+        path = path_of(name, row.id)
+        return Happening(
+            kind=entry.kind,
+            row=seen,
+            at=entry.at,
+            recorded_at=row.recorded_at,
+            who=self._people.get(owner),
+            title=self._title(entry, row, name),
+            text=seen.body if isinstance(seen, Comment) else None,
+            path=f"/files/{row.id}" if isinstance(row, Attachment) else path,
+            mine=owner == self._reader.user.id and isinstance(row, Activity | Comment | Attachment),
+            elsewhere=isinstance(row, Attachment) and not is_ours(row.uri),
+        )
+
+    def _title(self, entry: Entry, row: Record, name: str) -> str:
+        if entry.kind == CONVERSION:
+            return gettext("Converted")
+        if isinstance(row, Activity):
+            return word("kind", row.kind)
+        if isinstance(row, Comment):
+            return gettext("Comment")
+        return f"{type_word(self._reader, name)}: {title_in(self._reader, row)}"
+
+
+def _type_of(reader: Reader, row: Record) -> str:
+    if not isinstance(row, CustomRecord):
+        return row.record_type
+    return declarations(reader.session).types[row.type_id].name
+
+
+def _cause(now: Prediction, then: Prediction | None) -> str | None:
+    if then is None:
+        return None
+    if now.model_version != then.model_version:
+        return "model"
+    return "time" if now.cause_change_id is None else "data"
