@@ -98,6 +98,7 @@ def test_a_phone_reaches_every_page_by_keyboard(
 
 def test_search_by_keys_alone(browser: Browser, watched: Watched, address: str) -> None:
     page = enter(browser, watched, address, width=1440, locale="en-GB")
+    page.wait_for_load_state()
     page.keyboard.press("?")
     expect(page.get_by_role("dialog")).to_be_visible()
     page.keyboard.press("Escape")
@@ -117,6 +118,7 @@ def test_search_by_keys_alone(browser: Browser, watched: Watched, address: str) 
     assert field.get_attribute("aria-activedescendant") == chosen.get_attribute("id")
     page.keyboard.press("Enter")
     expect(page).to_have_url(re.compile(r"/leads/\d+$"))
+    page.wait_for_load_state()  # until then no script listens
     page.keyboard.press("g")
     page.keyboard.press("d")
     expect(page).to_have_url(f"{address}/deals")
