@@ -36,6 +36,7 @@ from serving.owners import list_owners
 from serving.problems import kind_of as problem_of
 from serving.service import page_session, service, writing
 from serving.web.language import choose_time_zone, gettext
+from serving.web.shown_as import stored_text
 
 WON, LOST = "won", "lost"
 """Where a card goes that leaves the board."""
@@ -190,8 +191,8 @@ def _conflict(deal_id: int, stage: str) -> ResponseReturnValue:
     )
 
 
-def _newest_changes(reader: Reader, deal_id: int) -> list[tuple[Change, str | None]]:
-    """Return what was changed last, all at once, and by whom."""
+def _newest_changes(reader: Reader, deal_id: int) -> list[tuple[Change, str, str | None]]:
+    """Return what was changed last, all at once: the change, from what to what, and by whom."""
     query = (
         select(Change, User.name)
         .outerjoin(User, User.id == Change.actor_id)
@@ -201,12 +202,17 @@ def _newest_changes(reader: Reader, deal_id: int) -> list[tuple[Change, str | No
     )
     found = [(change, name) for change, name in reader.session.execute(query)]
     return [
-        (change, name)
+        (change, _from_to(change, change.field), name)
         for change, name in found
         if change.recorded_at == found[0][0].recorded_at
         and change.field is not None
         and reader.may_read_field("deal", change.field)
     ]
+
+
+def _from_to(change: Change, field: str) -> str:
+    old, new = (stored_text(field, value, "deal_status") for value in (change.old, change.new))
+    return f"{old} → {new}"
 
 
 def _refused(deal_id: int, error: CRMError) -> ResponseReturnValue:
