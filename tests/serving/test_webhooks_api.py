@@ -122,13 +122,13 @@ def test_webhooks_come_page_by_page(
     client: FlaskClient, cast: Cast, make: Callable[..., dict[str, Any]]
 ) -> None:
     made = [make()["id"] for _ in range(5)]
-    seen, cursor = [], ""
-    while cursor is not None:
+    pages, cursor = [], ""
+    for _ in range(3):
         page = client.get(f"{API}?limit=2{cursor}", headers=cast.header("Adam")).get_json()
-        assert len(page["items"]) <= 2
-        seen += [each["id"] for each in page["items"]]
-        cursor = page["next_cursor"] and f"&cursor={page['next_cursor']}"
-    assert seen == made
+        pages.append([each["id"] for each in page["items"]])
+        cursor = f"&cursor={page['next_cursor']}"
+    assert pages == [made[:2], made[2:4], made[4:]]
+    assert page["next_cursor"] is None
     for query in ("limit=0", "limit=201", "cursor=x", "cursor=-1"):
         assert client.get(f"{API}?{query}", headers=cast.header("Adam")).status_code == 422
 
