@@ -36,7 +36,7 @@ from crm_core.likeness import (
 from crm_core.merging import merge_records
 from crm_core.recall import only_reads
 from crm_core.records import RECORD_TYPES, Account, Base, Contact, Id, Lead, LeadStatus, Record, User
-from crm_core.search import nearest
+from crm_core.search import nearest_of_each
 from crm_core.store import Transaction
 from crm_core.validation import columns_of
 
@@ -136,7 +136,7 @@ def find_duplicates(
     """
     kind, model = _kind(record.record_type), RECORD_TYPES[record.record_type]
     texts = [value for name in kind.columns if (value := getattr(record, name))]
-    near = [nearest(session, text, [record.record_type], limit=_NEAREST) for text in texts]
+    near = nearest_of_each(session, texts, [record.record_type], limit=_NEAREST)
     ids = {each for found in near for some in found.values() for each in some.tolist()}
     own = record.id or 0
     asked = (own, *(getattr(record, name) for name in kind.columns))

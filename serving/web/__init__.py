@@ -37,6 +37,7 @@ from serving.web import (
     models_page,
     notifications,
     sent_small,
+    record_tags,
     shown_as,
     team,
     today,
@@ -64,7 +65,7 @@ OPEN_ENDPOINTS = frozenset(
 
 _PARTS = (
     *(home, entry, account, today, leads, deals, board, customers, alerts, forecast, funnel, team, finding),
-    *(models_page, imports, lists, list_work, notifications, admin, any_record, file_views),
+    *(models_page, imports, lists, list_work, notifications, admin, any_record, file_views, record_tags),
 )
 """The modules that have pages."""
 
