@@ -20,7 +20,7 @@ def page(app: Flask, cast: Cast) -> str:
     return logged_in(app, cast["Ana"]).get("/account").text
 
 
-def fetched(app: Flask, path: str, **headers: str) -> Response:
+def fetched(app: Flask, path: str, **headers: str) -> TestResponse:
     """Ask for something and read it to its end."""
     with app.test_client().get(path, headers=headers, buffered=True) as answer:
         return answer
