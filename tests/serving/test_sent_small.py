@@ -7,7 +7,7 @@ import re
 
 import pytest
 from flask import Flask
-from werkzeug.test import TestResponse as Response
+from werkzeug.test import TestResponse
 
 from tests.serving.conftest import Cast, logged_in
 
