@@ -13,8 +13,8 @@ from crm_core.alerts import open_alerts_of
 from crm_core.changes import Source
 from crm_core.clock import micros
 from crm_core.errors import CRMError, InvalidValueError
-from crm_core.pipelines import open_stages
 from crm_core.records import Activity, Lead
+from crm_core.stage_settings import stages_of
 from serving.activity_log import log_on
 from serving.alerts import ToldAlert, tell_alerts
 from serving.editing import kind_of
@@ -104,7 +104,7 @@ def _render(template: str, kind: Kind, record_id: int, **more: object) -> Respon
         beside=read_beside(reader, sheet.record),
         kinds=PLANNED_TOO,
         log_path=url_for(f"{kind.collection}_pages.log", record_id=record_id),
-        stages=open_stages(),
+        stages=[stage for stage in stages_of(reader.session) if not stage.won],
         alerts=_alerts(reader, record) if whole else (),
         **more,
     )
