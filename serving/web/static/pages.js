@@ -39,6 +39,10 @@
         return;
       }
       if (answer.status !== 204) break;
+      if (answer.headers.has("X-Score-Stays")) {
+        say(status.dataset.stays);
+        return;
+      }
       await pause(EVERY);
     }
     say(status.dataset.slow);
