@@ -68,7 +68,7 @@
         fresh.classList.add("fresh");
         return;
       }
-      if (answer.status !== 204) return;
+      if (answer.status !== 204 || answer.headers.has("X-Score-Stays")) return;
     }
   };
 
