@@ -29,6 +29,7 @@ from crm_core.jobs import Job, JobState, enqueue
 from crm_core.notifications import Occasion, notify
 from crm_core.records import RECORD_TYPES, User
 from crm_core.store import Store, Transaction
+from crm_core.tokens import check_works_here
 from serving.editing import Editor, Kind
 from serving.home import Home
 from serving.importing import read_json, write_json
@@ -164,6 +165,7 @@ class ListWorker:
             user = session.get_one(User, job.payload["user_id"])
             session.expunge_all()
         try:
+            check_works_here(user)
             if job.payload["action"] == "export":
                 _export(store, user, job, folder, ids)
             else:
