@@ -32,8 +32,8 @@ _CELLS: Final = (b"<c ", b"<c>", b"<c/", b":c ", b":c>", b":c/")
 def check_workbook(path: Path, *, most_cells: int = MOST_CELLS, most_unpacked: int = MOST_UNPACKED) -> None:
     """Raise SourceFileError for a workbook that would take more memory than there is.
 
-    A file of some kilobytes may say that a cell stands in the last row and column, or unpack to gigabytes; the
-    reader would ask for the memory at once, and end the whole process where there is none.
+    A file of some kilobytes may say that a cell stands in the last row and column, or unpack to gigabytes:
+    the reader would ask for the memory at once, and end the whole process where there is none.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -91,7 +91,9 @@ def read_sheet(path: Path, sheet: str | None) -> Iterator[tuple[int, list[Any]]]
             names = book.sheet_names
             if sheet is not None and sheet not in names:
                 there = ", ".join(names)
-                raise SourceFileError(f"{path.name} has no sheet {sheet!r} (there are: {there})")
+                raise SourceFileError(  # noqa: TRY301  it is caught nowhere here
+                    f"{path.name} has no sheet {sheet!r} (there are: {there})"
+                )
             first = sheet or names[0]
             yield from _rows_of(book, first)
             for name in names if sheet is None else ():
