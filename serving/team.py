@@ -365,8 +365,11 @@ class _Counter:
         ):
             return None
         first = min(self.starts[-1], read_period(periods_at(self.question.now.date())[2])[0])
-        amount = Deal.amount if self.reader.may_read_field("deal", "amount") else null()
-        query = select(Deal.owner_id, Deal.closed_at, amount, Deal.currency).where(
+        told = [
+            column if self.reader.may_read_field("deal", column.key) else null()
+            for column in (Deal.amount, Deal.currency)
+        ]
+        query = select(Deal.owner_id, Deal.closed_at, *told).where(
             Deal.owner_id.in_(users),
             Deal.deleted_at.is_(None),
             Deal.status == DealStatus.WON,
@@ -433,14 +436,17 @@ def _attained(
         teams=None if everything else teams,
     )
     converted = _converted(reader, [month, quarter]) if any(_is_leads(one) for one in found) else {}
-    return [_one(staff, target, kept, won, converted) for target in found if _may_be_told(target, won)]
+    shown = [target for target in found if _may_be_told(reader, target, won)]
+    return [_one(staff, target, kept, won, converted) for target in shown]
 
 
 def _is_leads(target: Target) -> bool:
     return target.measure == Measure.LEADS_CONVERTED
 
 
-def _may_be_told(target: Target, won: _Won | None) -> bool:
+def _may_be_told(reader: Reader, target: Target, won: _Won | None) -> bool:
+    if target.measure == Measure.WON_AMOUNT and not reader.may_be_told_of(["deal.amount", "deal.currency"]):
+        return False  # what is reached would be told as nothing
     return _is_leads(target) or won is not None
 
 

@@ -43,6 +43,7 @@ from serving.web import (
     today,
     waiting,
 )
+from serving.web.asked import use_ids
 from serving.web.language import LANGUAGES, choose_language, choose_time_zone, gettext
 from serving.web.navigation import tabs_of
 from serving.web.words import WORDS, word
@@ -72,6 +73,7 @@ _PARTS = (
 
 def register(app: OpenAPI) -> None:
     """Add the pages, and what they need, to the application."""
+    use_ids(app)
     Bootstrap5(app)
     Babel(
         app,

@@ -32,6 +32,7 @@ from serving.alerts import AlertListing, AtRisk, ToldAlert, list_alerts, sum_run
 from serving.mail import mail_is_on
 from serving.owners import Staff
 from serving.service import page_session, service, writing
+from serving.web.asked import whole
 from serving.web.language import gettext
 from serving.web.reasons import top_reasons
 from serving.web.sparkline import Thumb, thumb
@@ -151,7 +152,7 @@ def past() -> ResponseReturnValue:
         for one in followed
         if (not kind or one.alert.kind == kind) and (not outcome or one.outcome == outcome)
     ]
-    page = max(request.args.get("page", 1, type=int), 1)
+    page = max(request.args.get("page", 1, type=whole), 1)
     return render_template(
         "alerts_past.html",
         tallies=tally(followed),

@@ -53,6 +53,10 @@ OURS = ("probability", "why", "owner", "touch", "scored_at", "tags")
 _NOT_COLUMNS = frozenset(
     {"id", "custom", "reasons", "deleted_at", "erased_at", "merged_into_id", "score", "grade", "probability"}
 ) | {"scored_at", "name", "owner_id"}
+SEGMENTS_SHOWN = 300
+SEGMENTS_COUNTED = 40
+"""Segments of one page of which it is counted who is in them: each is a query over all records."""
+
 _MOST_COLUMNS = 12
 _LONGEST = 200
 
@@ -318,16 +322,16 @@ def show_segments() -> ResponseReturnValue:
     """Show the segments and views that somebody may use, and how many fit each segment now."""
     session, user = page_session(), current_user.user
     reader = Reader(session, user)
-    segments = list_segments(session, user)
+    segments = list_segments(session, user)[:SEGMENTS_SHOWN]
     names = dict(session.execute(select(User.id, User.name)).all())
     rows = [
         {
             "kept": each,
-            "count": count_in(reader, each),
+            "count": count_in(reader, each) if number < SEGMENTS_COUNTED else -1,
             "by": names.get(each.user_id),
             "mine": may_end(each, user),
         }
-        for each in segments
+        for number, each in enumerate(segments)
         if each.record_type in KINDS
     ]
     views = [

@@ -18,6 +18,7 @@ from crm_core.notifications import Notification, list_notifications, mark_read
 from crm_core.records import RECORD_TYPES, User
 from serving.finding import title_of
 from serving.service import page_session, writing
+from serving.web.asked import whole
 from serving.web.language import gettext
 from serving.web.places import path_of
 
@@ -44,7 +45,7 @@ class Told:
 def list_all() -> ResponseReturnValue:
     """List what somebody was told, newest first."""
     session, user = page_session(), current_user.user
-    before = request.args.get("before", type=int)
+    before = request.args.get("before", type=whole)
     unread_only = request.args.get("unread") == "yes"
     found = list_notifications(session, user.id, limit=ROWS + 1, unread_only=unread_only, before=before)
     rows = _told(session, user, found[:ROWS])
@@ -55,10 +56,10 @@ def list_all() -> ResponseReturnValue:
 @pages.post("/read")
 def read() -> ResponseReturnValue:
     """Note that some have been read, or all; then go on to what one is about."""
-    ids = request.form.getlist("id", type=int)
+    ids = request.form.getlist("id", type=whole)
     user = current_user.user
     with writing(user, Source.REP) as transaction:
-        mark_read(transaction, user.id, ids or None)
+        mark_read(transaction, user.id, ids if "id" in request.form else None)
         found = transaction.session.scalars(
             select(Notification).where(Notification.user_id == user.id, Notification.id.in_(ids[:1]))
         ).one_or_none()
