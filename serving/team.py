@@ -377,9 +377,7 @@ class _Counter:
         )
         rows = self.reader.session.execute(query)
         deals = [
-            (owner, at, worth, currency)
-            for owner, at, worth, currency in rows
-            if owner is not None and at is not None
+            (row[0], row[1], row[2], row[3]) for row in rows if row[0] is not None and row[1] is not None
         ]
         return _Won(deals=deals, starts=self.starts)
 

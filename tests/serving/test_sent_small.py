@@ -22,8 +22,9 @@ def page(app: Flask, cast: Cast) -> str:
 
 def fetched(app: Flask, path: str, **headers: str) -> TestResponse:
     """Ask for something and read it to its end."""
-    with app.test_client().get(path, headers=headers, buffered=True) as answer:
-        return answer
+    answer = app.test_client().get(path, headers=headers, buffered=True)
+    answer.close()
+    return answer
 
 
 def files_of(page: str) -> list[str]:
