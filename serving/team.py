@@ -375,7 +375,7 @@ class _Counter:
             Deal.status == DealStatus.WON,
             Deal.closed_at >= first,
         )
-        rows = self.reader.session.execute(query)
+        rows: Iterable[Any] = self.reader.session.execute(query)
         deals = [
             (row[0], row[1], row[2], row[3]) for row in rows if row[0] is not None and row[1] is not None
         ]
