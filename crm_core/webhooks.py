@@ -25,7 +25,7 @@ from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from crm_core.access import Reader
 from crm_core.changes import newest_sequence
-from crm_core.columns import Instant, Json, check_text, dump_json
+from crm_core.columns import Instant, Json, check_text
 from crm_core.declared import declarations
 from crm_core.errors import InvalidValueError, RecordNotFoundError
 from crm_core.jobs import Job, JobState, enqueue
@@ -138,9 +138,12 @@ def _fits(asked: str, event_type: str) -> bool:
 # ------------------------------------------------------------------------------------------ endpoints
 
 
-def list_endpoints(session: Session) -> Sequence[WebhookEndpoint]:
-    """Return all endpoints."""
-    return session.scalars(select(WebhookEndpoint).order_by(WebhookEndpoint.id)).all()
+def list_endpoints(
+    session: Session, *, after: int = 0, limit: int | None = None
+) -> Sequence[WebhookEndpoint]:
+    """Return endpoints in the order in which they were made: all, or so many after the one with an id."""
+    query = select(WebhookEndpoint).where(WebhookEndpoint.id > after).order_by(WebhookEndpoint.id)
+    return session.scalars(query.limit(limit)).all()
 
 
 def list_active(session: Session) -> Sequence[WebhookEndpoint]:
@@ -259,14 +262,36 @@ def tell_one(
         "type": event.type,
         "record": None if event.record is None else list(event.record),
         "content": {"type": event.type, "timestamp": _iso(event.at), "data": dict(data)},
+        "needs": list(event.needs),
+        "of_fields": {name: field for name, (field, _value) in (event.values or {}).items()},
     }
     topic = topic_of(endpoint.id)
     return enqueue(session, WEBHOOK, payload, now=now, key=f"{topic}:{event.id}", topic=topic)
 
 
-def body_of(job: Job) -> str:
-    """Return what a delivery says, the same text for every attempt."""
-    return dump_json(job.payload["content"])
+def content_for(reader: Reader, job: Job) -> dict[str, Any] | None:
+    """Return what a delivery says to a reader, by the rights of now; None if they may see nothing of it."""
+    content, about = job.payload["content"], job.payload["record"]
+    data = dict(content["data"])
+    record = None if about is None else (about[0], about[1])
+    if record is not None and not may_read(reader, record):
+        return None
+    event = Event(
+        id=job.payload["event_id"],
+        type=content["type"],
+        at=datetime.fromisoformat(content["timestamp"]),
+        data=data,
+        record=record,
+        fields=data.get("fields"),
+        values={
+            name: (field, data.pop(name))
+            for name, field in job.payload.get("of_fields", {}).items()
+            if name in data
+        },
+        needs=job.payload.get("needs", ()),
+    )
+    masked = _masked(reader, event)
+    return None if masked is None else {**content, "data": masked}
 
 
 def event_of(payload: Mapping[str, Any]) -> Event:

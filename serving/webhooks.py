@@ -24,7 +24,7 @@ from standardwebhooks.webhooks import Webhook
 
 from crm_core.access import Reader
 from crm_core.changes import Source
-from crm_core.columns import check_text
+from crm_core.columns import check_text, dump_json
 from crm_core.errors import (
     HopelessJobError,
     InvalidValueError,
@@ -42,15 +42,14 @@ from crm_core.webhooks import (
     WEBHOOK,
     Event,
     WebhookEndpoint,
-    body_of,
     check_event_types,
+    content_for,
     disable,
     event_of,
     find_owner,
     get_endpoint,
     list_active,
     mark_of,
-    may_read,
     note_success,
     owner_of,
     start,
@@ -149,35 +148,34 @@ class Deliverer:
 
     def __call__(self, store: Store, job: Job) -> None:
         """Send; raise JobError for it to be tried again, HopelessJobError if that is no use."""
-        endpoint = self._endpoint(store, job)
+        endpoint, body = self._endpoint(store, job)
         try:
-            answer = self._send(endpoint, job, store.clock.now())
+            answer = self._send(endpoint, job, body, store.clock.now())
         except OutboundError as error:
             self._note_failure(store, endpoint.id)
             raise JobError(str(error)) from error
         self._judge(store, endpoint.id, answer)
 
-    def _endpoint(self, store: Store, job: Job) -> WebhookEndpoint:
-        """Return the endpoint, if it is still to be told of this."""
+    def _endpoint(self, store: Store, job: Job) -> tuple[WebhookEndpoint, str]:
+        """Return the endpoint and what it is told, if it is still to be told of this."""
         with store.reading() as session:
             try:
                 endpoint = get_endpoint(session, job.payload["endpoint_id"])
             except RecordNotFoundError as error:
                 raise HopelessJobError("the webhook was deleted") from error
             owner = owner_of(session, endpoint)
-            about = job.payload["record"]
-            seen = owner is not None and (about is None or may_read(Reader(session, owner), tuple(about)))
+            content = None if owner is None else content_for(Reader(session, owner), job)
         if owner is None:
             self._turn_off(store, endpoint.id, OWNER_LEFT)
             raise HopelessJobError(OWNER_LEFT)
         if not endpoint.active and job.payload["type"] != TEST:
             raise HopelessJobError("the webhook is off")
-        if not seen:
+        if content is None:
             raise HopelessJobError("the webhook's owner may not see the record any more")
-        return endpoint
+        return endpoint, dump_json(content)
 
-    def _send(self, endpoint: WebhookEndpoint, job: Job, now: datetime) -> Answer:
-        body, message_id = body_of(job), job.payload["event_id"]
+    def _send(self, endpoint: WebhookEndpoint, job: Job, body: str, now: datetime) -> Answer:
+        message_id = job.payload["event_id"]
         return self._client.request(
             "POST",
             endpoint.url,

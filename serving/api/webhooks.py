@@ -92,10 +92,18 @@ class MadeWebhook(WebhookOut):
     secret: str = Field(description="For the receiver to check signatures with. It cannot be read again.")
 
 
-class WebhooksList(Given):
-    """All webhooks."""
+class WebhooksQuery(Asked):
+    """Which webhooks."""
+
+    limit: int = Field(default=50, ge=1, le=200, description="Webhooks on a page.")
+    cursor: Id | None = Field(default=None, description="`next_cursor` of the page before.")
+
+
+class WebhooksPage(Given):
+    """Webhooks, in the order in which they were made."""
 
     items: list[WebhookOut]
+    next_cursor: int | None = Field(description="Ask with it for the next page; null on the last.")
 
 
 class EventTypesOut(Given):
@@ -143,14 +151,16 @@ class DeliveriesPage(Given):
     next_cursor: int | None = Field(description="Ask with it for the next page; null on the last.")
 
 
-@api.get("/webhooks", responses={"200": WebhooksList, **documented(403)})
+@api.get("/webhooks", responses={"200": WebhooksPage, **documented(403)})
 @requires(Scope.ADMIN)
-def list_webhooks() -> Response:
-    """List all webhooks."""
+def list_webhooks(query: WebhooksQuery) -> Response:
+    """List webhooks."""
     check_may_operate(caller())
     with service().store.reading() as session:
-        items = [WebhookOut.model_validate(each) for each in list_endpoints(session)]
-    return answer(WebhooksList(items=items))
+        found = list_endpoints(session, after=query.cursor or 0, limit=query.limit + 1)
+        items = [WebhookOut.model_validate(each) for each in found[: query.limit]]
+    more = len(found) > query.limit
+    return answer(WebhooksPage(items=items, next_cursor=items[-1].id if more else None))
 
 
 @api.get("/webhooks/event-types", responses={"200": EventTypesOut, **documented(403)})

@@ -202,6 +202,43 @@ def test_a_right_that_was_withdrawn_holds_for_what_is_on_its_way(
     assert "may not see" in (deliveries(store)[-1].last_error or "")
 
 
+def test_a_field_that_was_hidden_meanwhile_is_left_out_of_what_is_on_its_way(
+    store: Store,
+    make: Callable[..., dict[str, Any]],
+    cast: Cast,
+    clock: FixedClock,
+    listener: Listener,
+    run: Callable[[], None],
+) -> None:
+    with store.transaction() as transaction:
+        deal = make_deal(transaction, owner_id=cast["Ana"].id, amount=Decimal(5))
+    make("deal.*", owner_id=cast["Ana"].id)
+    with store.transaction() as transaction:
+        transaction.update(transaction.get(Deal, deal.id), {"amount": Decimal(7), "name": "Pumps"})
+        move_deal(transaction, transaction.get(Deal, deal.id), "needs")
+    with store.transaction() as transaction:
+        close_deal(transaction, transaction.get(Deal, deal.id), won=True, as_it_was=True)
+    listener.status = 503
+    run()
+    before = told(listener)
+    assert {"amount", "stage"} < {field for _, data in before for field in data.get("fields", ())}
+    assert dict(before)["deal.won"]["amount"] == "7"
+    listener.received.clear()
+    with store.transaction() as transaction:
+        for field in ("amount", "stage"):
+            hidden = FieldRight(role="rep", record_type="deal", field=field, read=False, write=False)
+            transaction.session.add(hidden)
+    listener.status = 204
+    clock.advance(timedelta(seconds=10))
+    run()
+    after = told(listener)
+    assert {type_ for type_, _ in after} == {"deal.updated", "deal.won"}
+    fields = {field for _, data in after for field in data["fields"]}
+    assert "name" in fields
+    assert fields.isdisjoint({"amount", "stage"})
+    assert "amount" not in dict(after)["deal.won"]
+
+
 def test_a_webhook_whose_owner_left_is_turned_off(
     store: Store, make: Callable[..., dict[str, Any]], cast: Cast, listener: Listener, run: Callable[[], None]
 ) -> None:

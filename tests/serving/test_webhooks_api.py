@@ -49,7 +49,7 @@ def test_administrators_look_after_webhooks(
     assert len(listener.received) == 2
     assert client.delete(path, headers=adam).status_code == 204
     assert client.get(path, headers=adam).status_code == 404
-    assert client.get(API, headers=adam).get_json() == {"items": []}
+    assert client.get(API, headers=adam).get_json() == {"items": [], "next_cursor": None}
 
 
 def test_every_event_type_is_listed(client: FlaskClient, cast: Cast) -> None:
@@ -116,6 +116,21 @@ def test_hostile_bodies_change_nothing(
                 value,
             )
     assert client.get(API, headers=cast.header("Adam")).get_json() == before
+
+
+def test_webhooks_come_page_by_page(
+    client: FlaskClient, cast: Cast, make: Callable[..., dict[str, Any]]
+) -> None:
+    made = [make()["id"] for _ in range(5)]
+    seen, cursor = [], ""
+    while cursor is not None:
+        page = client.get(f"{API}?limit=2{cursor}", headers=cast.header("Adam")).get_json()
+        assert len(page["items"]) <= 2
+        seen += [each["id"] for each in page["items"]]
+        cursor = page["next_cursor"] and f"&cursor={page['next_cursor']}"
+    assert seen == made
+    for query in ("limit=0", "limit=201", "cursor=x", "cursor=-1"):
+        assert client.get(f"{API}?{query}", headers=cast.header("Adam")).status_code == 422
 
 
 @pytest.mark.parametrize("name", ["Ana", "Mara", "Dana"])
