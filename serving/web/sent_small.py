@@ -15,7 +15,7 @@ from typing import Any
 
 from flask import Flask, Response, current_app, request
 from flask.sessions import SecureCookieSessionInterface, SessionMixin
-from werkzeug.utils import safe_join
+from werkzeug.security import safe_join
 
 LEAST_BYTES = 1_000
 """Shorter answers are hardly any shorter compressed."""
@@ -82,7 +82,7 @@ def _make_small(response: Response) -> Response:
     if not _may_be_small(response):
         return response
     response.vary.add("Accept-Encoding")
-    if "gzip" not in request.accept_encodings:
+    if not request.accept_encodings["gzip"]:
         return response
     whole = _read(response)
     if len(whole) < LEAST_BYTES:
