@@ -16,7 +16,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 import numpy.typing as npt
-from sqlalchemy import BigInteger, Engine, ForeignKey, Select, String, UniqueConstraint, or_, select
+from sqlalchemy import BigInteger, Engine, ForeignKey, Select, String, UniqueConstraint, select
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from crm_core.access import Reader
@@ -184,6 +184,9 @@ class _Found:
 _KEPT: WeakKeyDictionary[Engine, dict[tuple[str, float], _Found]] = WeakKeyDictionary()
 _GUARD: Final = threading.Lock()
 
+_MOST_LOOKED_THROUGH: Final = 5_000
+"""After more changes than these, comparing anew costs hardly more than looking them through."""
+
 
 def _recent_likely(session: Session, record_type: str, at_least: float) -> Sequence[Pair]:
     """Return the pairs that are alike, of everybody: compared anew once anything compared has changed.
@@ -205,9 +208,12 @@ def _recent_likely(session: Session, record_type: str, at_least: float) -> Seque
 
 def _has_changed(session: Session, record_type: str, since: int) -> bool:
     """Tell whether anything that is compared has changed since a transaction, or records came or went."""
-    fields = or_(Change.field.is_(None), Change.field.in_(_KINDS[record_type].columns))
-    query = select(Change.id).where(Change.sequence > since, Change.record_type == record_type, fields)
-    return session.scalar(query.limit(1)) is not None
+    columns = (None, *_KINDS[record_type].columns)
+    # In the log's own order, so that only its end is read, however much there is of the type.
+    log = select(Change.record_type, Change.field).where(Change.sequence > since)
+    rows = session.execute(log.order_by(Change.sequence, Change.id).limit(_MOST_LOOKED_THROUGH)).all()
+    about = any(kind == record_type and field in columns for kind, field in rows)
+    return about or len(rows) == _MOST_LOOKED_THROUGH
 
 
 def _likely(session: Session, record_type: str, at_least: float) -> Sequence[Pair]:

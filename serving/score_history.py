@@ -421,12 +421,20 @@ def _model_of(store: Store, home: Home, prediction: Prediction) -> ModelBundle |
     """Return the model that made a prediction, if its file is kept here; MLflow is never asked."""
     from models.kept import kept_file
 
+    version = prediction.model_version
     with store.reading() as session:
-        origin = find_origin(session, prediction.task, prediction.model_version)
-    if origin is None:
+        sha256 = recalled(
+            session, ("origin", prediction.task, version), lambda: _sha256_of(session, prediction)
+        )
+    if sha256 is None:
         return None
-    path = kept_file(home.models, origin.sha256)
-    return _load(path, origin.sha256, origin.model_version) if path.exists() else None
+    path = kept_file(home.models, sha256)
+    return _load(path, sha256, version) if path.exists() else None
+
+
+def _sha256_of(session: Session, prediction: Prediction) -> str | None:
+    origin = find_origin(session, prediction.task, prediction.model_version)
+    return None if origin is None else origin.sha256
 
 
 @lru_cache(maxsize=6)

@@ -7,7 +7,7 @@ in which the person worked here at all. Every number belongs to the owner that i
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -269,13 +269,28 @@ class _Counter:
         ):
             return None
         counts = dict(self._before(frozenset(users)))
-        overdue: dict[int, int] = {}
-        for owner, bucket, *numbers, late in self.reader.session.execute(self._activity_query(users, [0])):
-            if late:
-                overdue[owner] = overdue.get(owner, 0) + late
-            if bucket != _NO_BUCKET:
-                counts[owner, bucket] = dict(zip(COUNTED, numbers, strict=True))
-        return _Done(counts=counts, overdue=overdue, buckets=len(self.starts))
+        counts |= self._counted(users, [0])
+        return _Done(counts=counts, overdue=self._overdue(users), buckets=len(self.starts))
+
+    def _counted(self, users: Collection[int], buckets: Sequence[int]) -> _Counts:
+        rows = self.reader.session.execute(self._activity_query(users, buckets))
+        return {
+            (owner, bucket): dict(zip(COUNTED, numbers, strict=True))
+            for owner, bucket, *numbers in rows
+            if bucket != _NO_BUCKET
+        }
+
+    def _overdue(self, users: Collection[int]) -> dict[int, int]:
+        """Return how many tasks of each person are late: of the few that are due, whoever has them."""
+        query = select(Activity.owner_id, func.count()).where(
+            Activity.due_at < self.question.now,
+            Activity.due_at >= self.question.now - timedelta(days=OVERDUE_DAYS),
+            Activity.kind == ActivityKind.TASK,
+            Activity.outcome.is_(None),
+            Activity.deleted_at.is_(None),
+        )
+        rows = self.reader.session.execute(query.group_by(Activity.owner_id))
+        return {owner: count for owner, count in rows if owner is not None and owner in users}
 
     def _before(self, users: frozenset[int]) -> _Counts:
         """Return what people did in the parts of time before this one, as known some minutes ago at most.
@@ -286,13 +301,7 @@ class _Counter:
         key = (users, self.question.span, self.starts[0])
         found = kept.get(key)
         if found is None or not timedelta(0) <= self.question.now - found[0] < FRESH:
-            query = self._activity_query(users, range(1, len(self.starts)))
-            counts = {
-                (owner, bucket): dict(zip(COUNTED, numbers, strict=True))
-                for owner, bucket, *numbers, _late in self.reader.session.execute(query)
-                if bucket != _NO_BUCKET
-            }
-            found = self.question.now, counts
+            found = self.question.now, self._counted(users, range(1, len(self.starts)))
             if len(kept) >= _MOST_KEPT:
                 kept.clear()
             if self.starts[0] < self.question.now:
@@ -305,21 +314,13 @@ class _Counter:
         bucket = self._bucket(Activity.occurred_at, buckets)
         ours = or_(Activity.direction.is_(None), Activity.direction != Direction.INBOUND)
         touch = Activity.kind.in_([ActivityKind.CALL, ActivityKind.MAIL, *_MET])
-        late = and_(
-            Activity.kind == ActivityKind.TASK,
-            Activity.outcome.is_(None),
-            Activity.due_at < now,
-            Activity.due_at >= now - timedelta(days=OVERDUE_DAYS),
-        )
         kinds = ((ActivityKind.CALL,), (ActivityKind.MAIL,), _MET)
         counts = [func.sum(case((and_(ours, Activity.kind.in_(kind)), 1), else_=0)) for kind in kinds]
         records = func.count(func.distinct(case((and_(ours, touch), _RECORD), else_=null())))
-        sums = (*counts, records, func.sum(case((late, 1), else_=0)))
         in_time = and_(Activity.occurred_at >= start, Activity.occurred_at <= until)
-        wanted = or_(in_time, late) if buckets[0] == 0 else in_time
         return (
-            select(Activity.owner_id, bucket.label("bucket"), *sums)
-            .where(Activity.owner_id.in_(users), Activity.deleted_at.is_(None), wanted)
+            select(Activity.owner_id, bucket.label("bucket"), *counts, records)
+            .where(Activity.owner_id.in_(users), Activity.deleted_at.is_(None), in_time)
             .group_by(Activity.owner_id, "bucket")
         )
 
