@@ -25,7 +25,7 @@ from serving.owners import Staff
 from serving.service import page_session, service
 from serving.web.charts import Axis, Chart, Dots, draw
 from serving.web.language import gettext
-from serving.web.shown_as import percent
+from serving.web.shown_as import choice, percent
 from serving.web.tables import csv_answer
 
 ROWS = 50
@@ -175,7 +175,7 @@ def _chart(funnel: Funnel) -> Chart | None:
     marks = []
     for name in ("converted", "won"):
         points = [
-            (_short(group), step.within.value or 0.0, step.within.low, step.within.high)
+            (_short(group, funnel.question.by), step.within.value or 0.0, step.within.low, step.within.high)
             for group in groups
             for step in group.steps
             if step.name == name
@@ -193,8 +193,8 @@ def _chart(funnel: Funnel) -> Chart | None:
     )
 
 
-def _short(group: Group) -> str:
-    name = group.name or gettext("none")
+def _short(group: Group, by: str) -> str:
+    name = choice(group.name, by) or gettext("none")
     return name if len(name) <= 16 else f"{name[:15]}…"
 
 
