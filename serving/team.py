@@ -13,9 +13,10 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from statistics import median
 from typing import Any, Final, Literal
+from weakref import WeakKeyDictionary
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import ColumnElement, and_, case, exists, func, literal, null, or_, select
+from sqlalchemy import ColumnElement, Engine, and_, case, exists, func, literal, null, or_, select
 
 from crm_core.access import Reader, Scope
 from crm_core.kept_forecasts import find_kept
@@ -44,6 +45,19 @@ COUNTED: Final = ("calls", "mails", "meetings", "records")
 """What is counted of activities: our own, and on how many records they were."""
 
 _NO_BUCKET: Final = -1
+
+FRESH: Final = timedelta(minutes=5)
+"""For how long what people did in earlier weeks or months is good enough."""
+
+_MOST_KEPT: Final = 200
+
+_Counts = Mapping[tuple[int, int], Mapping[str, int]]
+"""By person and bucket, what was counted."""
+
+_KEPT: WeakKeyDictionary[Engine, dict[tuple[frozenset[int], str, datetime], tuple[datetime, _Counts]]] = (
+    WeakKeyDictionary()
+)
+"""By whose activities were counted, so that nobody is told of more people than they see."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -254,18 +268,41 @@ class _Counter:
             ["activity.kind", "activity.due_at", "activity.outcome"]
         ):
             return None
-        counts: dict[tuple[int, int], Mapping[str, int]] = {}
+        counts = dict(self._before(frozenset(users)))
         overdue: dict[int, int] = {}
-        for owner, bucket, *numbers, late in self.reader.session.execute(self._activity_query(users)):
+        for owner, bucket, *numbers, late in self.reader.session.execute(self._activity_query(users, [0])):
             if late:
                 overdue[owner] = overdue.get(owner, 0) + late
             if bucket != _NO_BUCKET:
                 counts[owner, bucket] = dict(zip(COUNTED, numbers, strict=True))
         return _Done(counts=counts, overdue=overdue, buckets=len(self.starts))
 
-    def _activity_query(self, users: Collection[int]) -> Any:  # noqa: ANN401  a query of many columns
-        now = self.question.now
-        bucket = self._bucket(Activity.occurred_at)
+    def _before(self, users: frozenset[int]) -> _Counts:
+        """Return what people did in the parts of time before this one, as known some minutes ago at most.
+
+        That is most of what there is to count, and hardly changes any more.
+        """
+        kept = _KEPT.setdefault(self.reader.session.get_bind().engine, {})
+        key = (users, self.question.span, self.starts[0])
+        found = kept.get(key)
+        if found is None or not timedelta(0) <= self.question.now - found[0] < FRESH:
+            query = self._activity_query(users, range(1, len(self.starts)))
+            counts = {
+                (owner, bucket): dict(zip(COUNTED, numbers, strict=True))
+                for owner, bucket, *numbers, _late in self.reader.session.execute(query)
+                if bucket != _NO_BUCKET
+            }
+            found = self.question.now, counts
+            if len(kept) >= _MOST_KEPT:
+                kept.clear()
+            if self.starts[0] < self.question.now:
+                kept[key] = found
+        return found[1]
+
+    def _activity_query(self, users: Collection[int], buckets: Sequence[int]) -> Any:  # noqa: ANN401  a query of many columns
+        now, start = self.question.now, self.starts[buckets[-1]]
+        until = now if buckets[0] == 0 else self.starts[0]
+        bucket = self._bucket(Activity.occurred_at, buckets)
         ours = or_(Activity.direction.is_(None), Activity.direction != Direction.INBOUND)
         touch = Activity.kind.in_([ActivityKind.CALL, ActivityKind.MAIL, *_MET])
         late = and_(
@@ -278,19 +315,20 @@ class _Counter:
         counts = [func.sum(case((and_(ours, Activity.kind.in_(kind)), 1), else_=0)) for kind in kinds]
         records = func.count(func.distinct(case((and_(ours, touch), _RECORD), else_=null())))
         sums = (*counts, records, func.sum(case((late, 1), else_=0)))
-        in_time = and_(Activity.occurred_at >= self.starts[-1], Activity.occurred_at <= now)
+        in_time = and_(Activity.occurred_at >= start, Activity.occurred_at <= until)
+        wanted = or_(in_time, late) if buckets[0] == 0 else in_time
         return (
             select(Activity.owner_id, bucket.label("bucket"), *sums)
-            .where(Activity.owner_id.in_(users), Activity.deleted_at.is_(None), or_(in_time, late))
+            .where(Activity.owner_id.in_(users), Activity.deleted_at.is_(None), wanted)
             .group_by(Activity.owner_id, "bucket")
         )
 
-    def _bucket(self, column: Any) -> ColumnElement[int]:  # noqa: ANN401  a column of instants
+    def _bucket(self, column: Any, buckets: Sequence[int]) -> ColumnElement[int]:  # noqa: ANN401  a column of instants
         """Return which part of time an instant lies in: 0 for this one."""
         spent = self.question.now - self.starts[0]
         parts = [
-            (and_(column >= start, column <= start + spent), literal(number))
-            for number, start in enumerate(self.starts)
+            (and_(column >= self.starts[number], column <= self.starts[number] + spent), literal(number))
+            for number in buckets
         ]
         return case(*parts, else_=literal(_NO_BUCKET))
 

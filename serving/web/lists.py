@@ -35,7 +35,6 @@ from serving.list_work import Asking, begin_work, ids_of
 from serving.owners import list_owners
 from serving.paging import Listing
 from serving.service import page_session, service, writing
-from serving.tags import put_tag, take_tag
 from serving.web.language import choose_language, gettext
 from serving.web.records import CUSTOMERS, DEALS, LEADS, ROWS, Kind
 from serving.web.words import word
@@ -408,21 +407,6 @@ def _ask(kind: Kind, chosen: Chosen, asking: Asking, count: int) -> ResponseRetu
         form=request.form,
     )
     return make_response(shown)
-
-
-@pages.post(f"/{_OF}/<int:record_id>/tags")
-def change_tags(record_type: str, record_id: int) -> ResponseReturnValue:
-    """Put a tag on a record, or take one off."""
-    user = current_user.user
-    check_may_write(user)
-    text, take = request.form.get("word", ""), request.form.get("take") == "yes"
-    try:
-        with writing(user, Source.REP) as transaction:
-            change = take_tag if take else put_tag
-            change(transaction, user, record_type, record_id, text)
-    except CRMError as error:
-        flash(str(error))
-    return redirect(url_for(f"{KINDS[record_type].collection}_pages.show", record_id=record_id))
 
 
 def _list_url(kind: Kind, **args: Any) -> str:

@@ -264,16 +264,22 @@ def test_a_time_is_read_in_the_readers_zone(app: Flask, store: Store, cast: Cast
     assert "8:30" in ana.get(f"/leads/{lead.id}").text
 
 
-def test_a_deal_that_lacks_what_a_stage_requires_stays_and_says_so(
+def test_a_deal_that_lacks_what_a_stage_requires_is_asked_for_it_and_then_moves(
     app: Flask, store: Store, cast: Cast
 ) -> None:
     with store.transaction() as transaction:
+        account = make_account(transaction, owner_id=cast["Ana"].id).id
         deal = make_deal(transaction, owner_id=cast["Ana"].id, amount=None)
     ana = logged_in(app, cast["Ana"])
     sent = {"csrf_token": csrf_of(ana.get(f"/deals/{deal.id}").text), "stage": "proposal"}
-    page = text_of(ana.post(f"/deals/{deal.id}/stage", data=sent, follow_redirects=True).text)
-    assert "Proposal and quote: Please check: Customer, Amount" in page
-    assert "First contact → Proposal and quote" not in page
+    asked = ana.post(f"/deals/{deal.id}/stage", data=sent)
+    assert asked.status_code == 422
+    assert "→ Proposal and quote This is needed there: Amount Customer" in text_of(asked.text)
+    assert "First contact → Proposal and quote" not in text_of(ana.get(f"/deals/{deal.id}").text)
+    given = {**sent, "version": deal.version, "back": "deal", "amount": "900", "account_id": account}
+    moved = ana.post(f"/deals/board/{deal.id}/move", data=given)
+    assert moved.location == f"/deals/{deal.id}"
+    assert "First contact → Proposal and quote" in text_of(ana.get(moved.location).text)
 
 
 def test_a_new_lead_may_be_of_a_usual_source_or_of_another(app: Flask, store: Store, cast: Cast) -> None:
