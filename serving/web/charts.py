@@ -213,6 +213,7 @@ def draw(
     y: Axis,
     marks: Sequence[Mark],
     wide: bool = False,
+    small: bool = False,
     stacked: bool = False,
 ) -> Chart | None:
     """Return the picture of `marks`; None when none of them has a value.
@@ -228,13 +229,15 @@ def draw(
         of the picture and shown as a dash in the table.
     wide : bool
         Takes the whole width of a page; on a phone it scrolls.
+    small : bool
+        Stands in a narrow column beside others: its texts stay as large as theirs.
     stacked : bool
         Bars stand on each other.
     """
     values = _values_of(marks, stacked)
     if not values:
         return None
-    width, height = (860, 280) if wide else (440, 260)
+    width, height = (860, 280) if wide else (300, 200) if small else (440, 260)
     steps = _steps(y, values)
     left = round(max(width_of(y.show(step)) for step in steps) + 12, 1)
     floor = height - _BOTTOM

@@ -26,7 +26,7 @@ from serving.service import page_session, service
 from serving.web.asked import whole
 from serving.web.charts import Axis, Chart, Dots, draw
 from serving.web.language import gettext
-from serving.web.shown_as import percent
+from serving.web.shown_as import choice, percent
 from serving.web.tables import csv_answer
 
 ROWS = 50
@@ -176,7 +176,7 @@ def _chart(funnel: Funnel) -> Chart | None:
     marks = []
     for name in ("converted", "won"):
         points = [
-            (_short(group), step.within.value or 0.0, step.within.low, step.within.high)
+            (_short(group, funnel.question.by), step.within.value or 0.0, step.within.low, step.within.high)
             for group in groups
             for step in group.steps
             if step.name == name
@@ -194,8 +194,8 @@ def _chart(funnel: Funnel) -> Chart | None:
     )
 
 
-def _short(group: Group) -> str:
-    name = group.name or gettext("none")
+def _short(group: Group, by: str) -> str:
+    name = choice(group.name, by) or gettext("none")
     return name if len(name) <= 16 else f"{name[:15]}…"
 
 

@@ -174,6 +174,7 @@ def _line(predictions: Sequence[Prediction], outlook: Outlook) -> charts.Chart |
         x=charts.Axis(label=gettext("Asked on"), show=shown_as.day_of_instant),
         y=charts.Axis(label=label, show=lambda value: shown_as.percent(value, 0), low=0),
         marks=[charts.Line(name=gettext("Probability"), points=known, step=True)],
+        small=True,
     )
 
 

@@ -305,12 +305,14 @@ def _panel(collection: str, record_id: int) -> Panel:
     running, row = service(), _row(collection, record_id)
     reader = Reader(page_session(), current_user.user)
     since = day_began(running.store.clock.now(), _zone()) - timedelta(days=1)
+    # The row has only what it shows; what would raise the score asks whether the record is open, too.
+    whole = reader.masked(reader.get(MODELS[COLLECTIONS[collection]], record_id))
     return Panel(
         row=row,
         since=since,
         entries=_moves(row.record, since),
         inbound=_inbound(reader, row.record, since),
-        beside=read_beside(reader, row.record),
+        beside=read_beside(reader, whole),
     )
 
 
