@@ -32,11 +32,14 @@
   const boxes = [...many.querySelectorAll('input[name="id"]')];
   const all = many.querySelector("[data-all]");
   const count = many.querySelector("[data-count]");
+  if (!all) return; // no row is shown: there is nothing to choose
   all.hidden = false;
   const show = () => {
     const chosen = boxes.filter((box) => box.checked).length;
-    count.hidden = !chosen;
-    count.textContent = chosen;
+    if (count) {
+      count.hidden = !chosen;
+      count.textContent = chosen;
+    }
     all.checked = chosen === boxes.length;
     all.indeterminate = chosen > 0 && chosen < boxes.length;
   };
