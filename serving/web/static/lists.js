@@ -27,23 +27,26 @@
     fit();
   }
 
-  const many = document.querySelector("[data-many]");
+  const many = document.querySelector("form[data-many]");
   if (!many) return;
   const boxes = [...many.querySelectorAll('input[name="id"]')];
   const all = many.querySelector("[data-all]");
   const count = many.querySelector("[data-count]");
-  if (!all) return; // no row is shown: there is nothing to choose
   all.hidden = false;
   const show = () => {
     const chosen = boxes.filter((box) => box.checked).length;
-    if (count) {
-      count.hidden = !chosen;
-      count.textContent = chosen;
-    }
+    count.hidden = !chosen;
+    count.textContent = chosen;
     all.checked = chosen === boxes.length;
     all.indeterminate = chosen > 0 && chosen < boxes.length;
   };
   all.addEventListener("change", () => { for (const box of boxes) box.checked = all.checked; show(); });
   many.addEventListener("change", show);
+  // Enter presses the first button of a form, whatever it does: here nothing in a box, its own button in a field.
+  many.addEventListener("keydown", (event) => {
+    if (event.key !== "Enter" || event.isComposing || !event.target.matches("input")) return;
+    event.preventDefault();
+    event.target.closest(".many-one")?.querySelector("button").click();
+  });
   show();
 })();
