@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 from flask import Flask
 from werkzeug.routing import IntegerConverter
@@ -28,7 +28,7 @@ class IdConverter(IntegerConverter):
 
     regex = r"\d{1,19}"
 
-    def __init__(self, map: Map, *args: int, **named: int) -> None:  # noqa: A002  as werkzeug calls it
+    def __init__(self, map: Map, *args: Any, **named: Any) -> None:  # noqa: A002, ANN401  as werkzeug calls it
         super().__init__(map, *args, **{"max": LARGEST, **named})
 
 
