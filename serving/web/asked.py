@@ -28,8 +28,8 @@ class IdConverter(IntegerConverter):
 
     regex = r"\d{1,19}"
 
-    def __init__(self, map: Map, max: int = LARGEST, **named: Any) -> None:  # noqa: A002  as werkzeug calls it
-        super().__init__(map, max=max, **named)
+    def __init__(self, map: Map, *args: Any, **named: Any) -> None:  # noqa: A002, ANN401  as werkzeug calls it
+        super().__init__(map, *args, **{"max": LARGEST, **named})
 
 
 def use_ids(app: Flask) -> None:

@@ -38,10 +38,8 @@ def sheet(rows: str) -> bytes:
     return workbook(lambda _old: f"{_HEAD}{rows}</sheetData></worksheet>".encode())
 
 
-FAR = (
-    '<row r="1"><c r="A1" t="inlineStr"><is><t>name</t></is></c></row>'
-    '<row r="1048576"><c r="XFD1048576"/></row>'
-)
+FAR = '<row r="1"><c r="A1" t="inlineStr"><is><t>name</t></is></c></row>'
+FAR += '<row r="1048576"><c r="XFD1048576"/></row>'
 LONG = "<row/>" * 20_000 + "<row>" + "<c/>" * 16_000 + "</row>"
 
 HOSTILE: dict[str, tuple[str, bytes]] = {
