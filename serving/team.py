@@ -366,11 +366,11 @@ class _Counter:
         ):
             return None
         first = min(self.starts[-1], read_period(periods_at(self.question.now.date())[2])[0])
-        told = [
+        told: list[Any] = [
             column if self.reader.may_read_field("deal", column.key) else null()
             for column in (Deal.amount, Deal.currency)
         ]
-        query = select(Deal.owner_id, Deal.closed_at, *told).where(
+        query: Any = select(Deal.owner_id, Deal.closed_at, *told).where(
             Deal.owner_id.in_(users),
             Deal.deleted_at.is_(None),
             Deal.status == DealStatus.WON,

@@ -28,7 +28,7 @@ class IdConverter(IntegerConverter):
 
     regex = r"\d{1,19}"
 
-    def __init__(self, map: Map, *args: Any, **named: Any) -> None:  # noqa: A002, ANN401  as werkzeug calls it
+    def __init__(self, map: Map, *args: Any, **named: Any) -> None:  # noqa: A002  as werkzeug calls it
         super().__init__(map, *args, **{"max": LARGEST, **named})
 
 
