@@ -15,6 +15,7 @@ from crm_core.duplicates import COMPARED, declare_distinct_as, merge_as
 from crm_core.errors import CRMError, InvalidValueError
 from crm_core.fields import CUSTOM, list_all_fields
 from crm_core.records import RECORD_TYPES, CustomRecord
+from crm_core.search import EXAMINED
 from crm_core.store import Transaction
 from serving.copies import Copies, read_copies, read_copies_of
 from serving.finding import PAGE_OF, Asked, FoundPage, find_page
@@ -60,6 +61,11 @@ def search_quickly() -> ResponseReturnValue:
     return render_template("_quick.html", hits=hits, text=text, page_of=PAGE_OF)
 
 
+def _examined(text: str) -> int:
+    """Return how many candidates are looked at; a single letter is in nearly every record."""
+    return EXAMINED if len(text) > 1 else QUICK_EXAMINED
+
+
 def _labels() -> dict[tuple[str, str], str]:
     """Return what custom fields were declared to be called, by the record type of a hit and its field."""
     chinese = choose_language() == "zh"
@@ -73,11 +79,12 @@ def _labels() -> dict[tuple[str, str], str]:
 
 
 def _found(text: str, after: str | None) -> FoundPage:
-    asked = Asked(text=text, limit=HITS, after=after)
+    asked = Asked(text=text, limit=HITS, after=after, examined=_examined(text))
     try:
         return find_page(page_session(), current_user.user, asked)
     except InvalidValueError:  # a cursor that somebody mistyped: from the beginning then
-        return find_page(page_session(), current_user.user, Asked(text=text, limit=HITS))
+        asked = Asked(text=text, limit=HITS, examined=_examined(text))
+        return find_page(page_session(), current_user.user, asked)
 
 
 @pages.get("/duplicates")
