@@ -23,11 +23,14 @@ from sqlalchemy import (
     UniqueConstraint,
     and_,
     bindparam,
+    case,
     false,
     func,
+    literal,
     or_,
     select,
     true,
+    union_all,
 )
 from sqlalchemy.orm import Mapped, Session, load_only, mapped_column
 
@@ -225,6 +228,13 @@ class _Granted(NamedTuple):
 
     read: bool
     write: bool
+
+
+class _Grants(NamedTuple):
+    """What administrators set for a role, in place of the default."""
+
+    types: dict[str, Right]
+    fields: dict[tuple[str, str], _Granted]
 
 
 class Reader:
@@ -523,12 +533,25 @@ class Reader:
 
     @cached_property
     def _set_rights(self) -> dict[str, Right]:
-        return recalled(self.session, ("rights", self.user.role), self._read_set_rights)
+        return self._granted.types
 
-    def _read_set_rights(self) -> dict[str, Right]:
-        granted = (RoleRight.record_type, RoleRight.read, RoleRight.write)
-        rows = self.session.execute(select(*granted).where(RoleRight.role == self.user.role))
-        return {record_type: Right(read=Scope(read), write=Scope(write)) for record_type, read, write in rows}
+    @cached_property
+    def _granted(self) -> _Grants:
+        return recalled(self.session, ("rights", self.user.role), self._read_granted)
+
+    def _read_granted(self) -> _Grants:
+        """Return what administrators set for the role, of types and of fields, by one statement."""
+        text = literal("").label("field")
+        types = select(RoleRight.record_type, text, RoleRight.read, RoleRight.write)
+        marks = (case((mark, "yes"), else_="") for mark in (FieldRight.read, FieldRight.write))
+        fields = select(FieldRight.record_type, FieldRight.field, *marks)
+        role = self.user.role
+        both = union_all(types.where(RoleRight.role == role), fields.where(FieldRight.role == role))
+        found = self.session.execute(both).all()
+        return _Grants(
+            types={name: Right(read=Scope(r), write=Scope(w)) for name, field, r, w in found if not field},
+            fields={(name, field): _Granted(bool(r), bool(w)) for name, field, r, w in found if field},
+        )
 
     @cached_property
     def _seen_fields(self) -> dict[tuple[str, str], bool]:
@@ -565,12 +588,7 @@ class Reader:
 
     @cached_property
     def _field_rights(self) -> dict[tuple[str, str], _Granted]:
-        return recalled(self.session, ("field rights", self.user.role), self._read_field_rights)
-
-    def _read_field_rights(self) -> dict[tuple[str, str], _Granted]:
-        granted = (FieldRight.record_type, FieldRight.field, FieldRight.read, FieldRight.write)
-        rows = self.session.execute(select(*granted).where(FieldRight.role == self.user.role))
-        return {(record_type, field): _Granted(read, write) for record_type, field, read, write in rows}
+        return self._granted.fields
 
     @cached_property
     def _team_member_ids(self) -> list[int]:
@@ -593,8 +611,12 @@ def get_visible(session: Session, user: User, model: type[R], record_id: int) ->
 
 def team_member_ids(session: Session, user: User) -> list[int]:
     """Return the ids of `user` and of everybody in their team and the teams below it."""
-    teams = _team_tree(session, user.team_id)
-    return [user.id, *session.scalars(select(User.id).where(User.team_id.in_(teams)))]
+    if user.team_id is None:
+        return [user.id]
+    below = select(Team.id).where(Team.id == user.team_id).cte("below", recursive=True)
+    below = below.union(select(Team.id).join(below, Team.parent_id == below.c.id))
+    members = select(User.id).where(User.team_id.in_(select(below.c.id))).order_by(User.id)
+    return [user.id, *session.scalars(members)]
 
 
 def recall_team(session: Session, user: User) -> list[int]:
@@ -688,20 +710,3 @@ def _hidden(reason: Mapping[str, Any]) -> dict[str, Any]:
         "zh": "您无权查看的内容",
         "fields": [],
     }
-
-
-def _team_tree(session: Session, root: int | None) -> set[int]:
-    """Return the team and all teams below it; a team that is its own ancestor counts once."""
-    if root is None:
-        return set()
-    children: dict[int | None, list[int]] = {}
-    for team_id, parent_id in session.execute(select(Team.id, Team.parent_id)):
-        children.setdefault(parent_id, []).append(team_id)
-    found: set[int] = set()
-    waiting = [root]
-    while waiting:
-        team = waiting.pop()
-        if team not in found:
-            found.add(team)
-            waiting.extend(children.get(team, ()))
-    return found

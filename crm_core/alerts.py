@@ -22,6 +22,7 @@ from sqlalchemy import (
     ColumnElement,
     ForeignKey,
     Index,
+    ScalarSelect,
     Select,
     String,
     and_,
@@ -209,13 +210,17 @@ def get_alert(reader: Reader, alert_id: int) -> Alert:
     return found
 
 
-def count_open(reader: Reader, now: datetime, *, most: int = 10_000) -> int:
-    """Return how many open alerts the reader may see; counting ends at `most`."""
+def open_count(reader: Reader, now: datetime, *, most: int = 10_000) -> ScalarSelect[int]:
+    """Return the query of how many open alerts the reader may see; counting ends at `most`."""
     query = select(Alert.id).where(
         Alert.closed_at.is_(None), is_in_state(State.OPEN, now), visible_alerts(reader)
     )
-    counted = query.limit(most).subquery()
-    return reader.session.scalar(select(func.count()).select_from(counted)) or 0
+    return select(func.count()).select_from(query.limit(most).subquery()).scalar_subquery()
+
+
+def count_open(reader: Reader, now: datetime, *, most: int = 10_000) -> int:
+    """Return how many open alerts the reader may see; counting ends at `most`."""
+    return reader.session.scalar(select(open_count(reader, now, most=most))) or 0
 
 
 def open_alerts_of(reader: Reader, record: Record, now: datetime) -> list[Alert]:

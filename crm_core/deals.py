@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from sqlalchemy.orm import Session
+
 from crm_core.changes import Change
 from crm_core.errors import DealNotOpenError, InvalidValueError, MissingFieldsError
+from crm_core.fields import CUSTOM
 from crm_core.pipelines import PIPELINES, comes_after, get_stage, open_stages
 from crm_core.records import Deal, DealStatus
+from crm_core.stage_settings import stage_of
 from crm_core.store import Transaction
 
 
@@ -28,7 +32,7 @@ def move_deal(
     if get_stage(deal.pipeline, stage).won:
         raise InvalidValueError("stage", stage, "an open stage; closing a deal takes an outcome")
     if not as_it_was and comes_after(deal.pipeline, stage, deal.stage):
-        check_required(deal, stage)
+        check_required(transaction.session, deal, stage)
     return transaction.update(deal, {"stage": stage}, occurred_at=occurred_at)
 
 
@@ -48,7 +52,7 @@ def close_deal(
     _check_open(deal)
     won_stage = next(stage.key for stage in PIPELINES[deal.pipeline] if stage.won)
     if won and not as_it_was:
-        check_required(deal, won_stage)
+        check_required(transaction.session, deal, won_stage)
     happened = occurred_at or transaction.now
     values: dict[str, object] = {
         "status": DealStatus.WON if won else DealStatus.LOST,
@@ -74,12 +78,18 @@ def reopen_deal(transaction: Transaction, deal: Deal, *, occurred_at: datetime |
     return transaction.update(deal, values, occurred_at=occurred_at)
 
 
-def check_required(deal: Deal, stage: str) -> None:
-    """Raise MissingFieldsError, naming the fields, unless a deal has what a stage requires."""
-    required = get_stage(deal.pipeline, stage).required
-    missing = tuple(field for field in required if getattr(deal, field) is None)
+def check_required(session: Session, deal: Deal, stage: str) -> None:
+    """Raise MissingFieldsError, naming the fields, unless a deal has what a stage requires as it was set."""
+    required = stage_of(session, deal.pipeline, stage).required
+    missing = tuple(field for field in required if _lacks(deal, field))
     if missing:
         raise MissingFieldsError(deal.id, stage, missing)
+
+
+def _lacks(deal: Deal, field: str) -> bool:
+    if field.startswith(CUSTOM):
+        return (deal.custom or {}).get(field.removeprefix(CUSTOM)) is None
+    return getattr(deal, field) is None
 
 
 def _check_open(deal: Deal) -> None:

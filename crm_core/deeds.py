@@ -25,6 +25,7 @@ class Done(StrEnum):
     PERSON_ERASED = "person_erased"
     RECORDS_EXPORTED = "records_exported"
     RIGHT_SET = "right_set"
+    SETTING_SET = "setting_set"
     HANDED_OVER = "handed_over"
     MODEL_PROMOTED = "model_promoted"
     MODEL_ROLLED_BACK = "model_rolled_back"

@@ -7,17 +7,20 @@ same for each record, however many there are.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import numpy.typing as npt
-from sqlalchemy import BigInteger, ForeignKey, Select, String, UniqueConstraint, select
+from sqlalchemy import BigInteger, Engine, ForeignKey, Select, String, UniqueConstraint, select
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from crm_core.access import Reader
+from crm_core.changes import Change, see_log_end
 from crm_core.columns import Instant
 from crm_core.errors import InvalidValueError
 from crm_core.likeness import (
@@ -31,8 +34,9 @@ from crm_core.likeness import (
     likeness_of_people,
 )
 from crm_core.merging import merge_records
+from crm_core.recall import only_reads
 from crm_core.records import RECORD_TYPES, Account, Base, Contact, Id, Lead, LeadStatus, Record, User
-from crm_core.search import nearest
+from crm_core.search import nearest_of_each
 from crm_core.store import Transaction
 from crm_core.validation import columns_of
 
@@ -132,13 +136,18 @@ def find_duplicates(
     """
     kind, model = _kind(record.record_type), RECORD_TYPES[record.record_type]
     texts = [value for name in kind.columns if (value := getattr(record, name))]
-    near = [nearest(session, text, [record.record_type], limit=_NEAREST) for text in texts]
+    near = nearest_of_each(session, texts, [record.record_type], limit=_NEAREST)
     ids = {each for found in near for some in found.values() for each in some.tolist()}
     own = record.id or 0
     asked = (own, *(getattr(record, name) for name in kind.columns))
     table = _compared(kind, [asked, *_read(session, model, kind, sorted(ids - {own}))])
     right = np.arange(1, table.ids.size)
-    pairs = _pairs(session, record.record_type, table, np.zeros_like(right), right, at_least)
+    distinct = _list_distinct(session, record.record_type)
+    pairs = [
+        pair
+        for pair in _pairs(record.record_type, table, np.zeros_like(right), right, at_least)
+        if (pair.first_id, pair.second_id) not in distinct
+    ]
     if reader is None:
         return pairs
     visible = _visible(reader, model, ids | {own})
@@ -154,14 +163,63 @@ def list_duplicates(
 
     Pairs that were declared distinct are left out. With `reader`, pairs of which they may see both.
     """
-    kind, model = _kind(record_type), RECORD_TYPES[record_type]
-    table = _compared(kind, _read(session, model, kind))
-    left, right = _blocked(table)
-    pairs = _pairs(session, record_type, table, left, right, at_least)
+    distinct = _list_distinct(session, record_type)
+    likely = _recent_likely(session, record_type, at_least)
+    pairs = [pair for pair in likely if (pair.first_id, pair.second_id) not in distinct]
     if reader is None:
         return pairs
+    model = RECORD_TYPES[record_type]
     visible = _visible(reader, model, {each for pair in pairs for each in (pair.first_id, pair.second_id)})
     return [_as_seen(reader, pair) for pair in pairs if {pair.first_id, pair.second_id} <= visible]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Found:
+    """What comparing all records of a type gave, and up to where the log was settled then."""
+
+    settled: int
+    pairs: Sequence[Pair]
+
+
+_KEPT: WeakKeyDictionary[Engine, dict[tuple[str, float], _Found]] = WeakKeyDictionary()
+_GUARD: Final = threading.Lock()
+
+_MOST_LOOKED_THROUGH: Final = 5_000
+"""After more changes than these, comparing anew costs hardly more than looking them through."""
+
+
+def _recent_likely(session: Session, record_type: str, at_least: float) -> Sequence[Pair]:
+    """Return the pairs that are alike, of everybody: compared anew once anything compared has changed.
+
+    A session that writes sees what no other does, and compares for itself.
+    """
+    if not only_reads(session):
+        return _likely(session, record_type, at_least)
+    settled = see_log_end(session).settled
+    with _GUARD:  # several who ask at once wait for one answer
+        kept = _KEPT.setdefault(session.get_bind().engine, {})
+        found = kept.get((record_type, at_least))
+        if found is None or found.settled > settled or _has_changed(session, record_type, found.settled):
+            pairs = _likely(session, record_type, at_least)
+            found = _Found(settled=settled, pairs=pairs)
+        kept[record_type, at_least] = replace(found, settled=settled)
+    return found.pairs
+
+
+def _has_changed(session: Session, record_type: str, since: int) -> bool:
+    """Tell whether anything that is compared has changed since a transaction, or records came or went."""
+    columns = (None, *_KINDS[record_type].columns)
+    # In the log's own order, so that only its end is read, however much there is of the type.
+    log = select(Change.record_type, Change.field).where(Change.sequence > since)
+    rows = session.execute(log.order_by(Change.sequence, Change.id).limit(_MOST_LOOKED_THROUGH)).all()
+    about = any(kind == record_type and field in columns for kind, field in rows)
+    return about or len(rows) == _MOST_LOOKED_THROUGH
+
+
+def _likely(session: Session, record_type: str, at_least: float) -> Sequence[Pair]:
+    kind, model = _kind(record_type), RECORD_TYPES[record_type]
+    table = _compared(kind, _read(session, model, kind))
+    return _pairs(record_type, table, *_blocked(table), at_least)
 
 
 def merge_as(
@@ -296,24 +354,20 @@ def _compared(kind: _Kind, rows: Sequence[tuple[Any, ...]]) -> _Table:
     return _Table(kind=kind, ids=np.array(ids, dtype=np.int64), keys=kind.compared(columns))
 
 
-def _pairs(
-    session: Session, record_type: str, table: _Table, left: Ints, right: Ints, at_least: float
-) -> list[Pair]:
+def _pairs(record_type: str, table: _Table, left: Ints, right: Ints, at_least: float) -> list[Pair]:
     found = table.kind.likeness(table.keys, left, right)
-    distinct = _list_distinct(session, record_type)
     pairs = []
     for at in np.flatnonzero(found.likelihood >= at_least).tolist():
         first, second = sorted((int(table.ids[left[at]]), int(table.ids[right[at]])))
-        if (first, second) not in distinct:
-            pairs.append(
-                Pair(
-                    record_type=record_type,
-                    first_id=first,
-                    second_id=second,
-                    likelihood=round(float(found.likelihood[at]), 4),
-                    evidence=found.evidence(at),
-                )
+        pairs.append(
+            Pair(
+                record_type=record_type,
+                first_id=first,
+                second_id=second,
+                likelihood=round(float(found.likelihood[at]), 4),
+                evidence=found.evidence(at),
             )
+        )
     return sorted(pairs, key=lambda pair: (-pair.likelihood, pair.first_id, pair.second_id))
 
 

@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final
 
-from sqlalchemy import BigInteger, ForeignKey, Index, String, delete, func, select, update
+from sqlalchemy import BigInteger, ForeignKey, Index, ScalarSelect, String, delete, func, select, update
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from crm_core.columns import Instant, Json
@@ -121,10 +121,15 @@ def list_notifications(
     return session.scalars(query.order_by(Notification.id.desc()).limit(limit)).all()
 
 
+def unread_count(user_id: int) -> ScalarSelect[int]:
+    """Return the query of how many notifications somebody has not read."""
+    mine = select(func.count()).select_from(Notification).where(Notification.user_id == user_id)
+    return mine.where(Notification.read_at.is_(None)).scalar_subquery()
+
+
 def count_unread(session: Session, user_id: int) -> int:
     """Return how many notifications somebody has not read."""
-    mine = select(func.count()).select_from(Notification).where(Notification.user_id == user_id)
-    return session.scalar(mine.where(Notification.read_at.is_(None))) or 0
+    return session.scalar(select(unread_count(user_id))) or 0
 
 
 def mark_read(transaction: Transaction, user_id: int, ids: Collection[int] | None = None) -> int:

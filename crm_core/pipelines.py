@@ -1,4 +1,4 @@
-"""The stages that deals pass through."""
+"""The stages that deals pass through, as the program says; `crm_core.stage_settings` knows what was set."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from crm_core.errors import StageNotInPipelineError
 class Stage:
     """One stage: its key, its names, and after how many days in it a deal counts as stuck.
 
-    `required` are the fields of a deal that must be filled before a person moves it here.
+    `required` are the fields of a deal that must be filled before a person moves it here, `note` is what
+    whoever moves one should know.
     """
 
     key: str
@@ -20,6 +21,7 @@ class Stage:
     rotting_days: int
     required: tuple[str, ...] = ()
     won: bool = False
+    note: str | None = None
 
 
 _OFFER = ("account_id", "amount", "currency")

@@ -35,6 +35,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
+from crm_core.changes import Cursor, newest_sequence
 from crm_core.clock import instant
 from crm_core.columns import Instant
 from crm_core.records import Base, Id
@@ -229,6 +230,17 @@ def get_work(session: Session, asked: Asked) -> Work:
     """Return the work on a record, locked; it is put there if it was not."""
     ask_for(session, [asked])
     return session.get_one(Work, (asked.task, asked.record_id), with_for_update=True, populate_existing=True)
+
+
+def is_followed(session: Session, *, task: str, record_id: int) -> bool:
+    """Tell whether a task has answered for every change so far that may concern a record.
+
+    Whoever wants to know whether a score is as fresh as its record asks this before reading the score.
+    """
+    cursor = session.get(Cursor, CURSOR, populate_existing=True)
+    if cursor is None or cursor.position < newest_sequence(session):
+        return False
+    return session.get(Work, (task, record_id), populate_existing=True) is None
 
 
 def list_failures(session: Session, *, limit: int | None = None) -> Sequence[Work]:

@@ -29,6 +29,10 @@ MOST_KEPT = 200
 """Views, or segments, that one person keeps."""
 
 
+MOST_RULES = 60
+"""Rules of tags that one reader's lists ask, the oldest first: each is a query of its own on every page."""
+
+
 class Shared(StrEnum):
     """Who may use what somebody keeps, besides themselves."""
 
@@ -151,8 +155,9 @@ def list_segments(session: Session, user: User, record_type: str | None = None) 
 
 
 def list_rules(session: Session, user: User, record_type: str) -> Sequence[Segment]:
-    """Return the segments that are the rule of a tag."""
-    return session.scalars(_usable(Segment, user, record_type).where(Segment.tag.is_not(None))).all()
+    """Return the segments that are the rule of a tag, no more than `MOST_RULES`."""
+    rules = _usable(Segment, user, record_type).where(Segment.tag.is_not(None))
+    return session.scalars(rules.order_by(None).order_by(Segment.id).limit(MOST_RULES)).all()
 
 
 def find_view(session: Session, user: User, record_type: str, view_id: int) -> SavedView | None:

@@ -107,6 +107,10 @@ def search(
     return sorted(hits, key=_place)[:limit]
 
 
+_Held = tuple[Sequence[Segment], Mapping[str, Ints]]
+"""What the index holds of some types: their segments, and the records that are in none yet."""
+
+
 def nearest(
     session: Session,
     text: str,
@@ -119,10 +123,35 @@ def nearest(
 
     Every record that says the text in a row has at least 0.8 of them.
     """
-    query = Query.of(text)
-    if not query.words:
-        return {}
-    found = _candidates(session, query, _searched_types(types))
+    return next(nearest_of_each(session, [text], types, limit=limit, share=share))
+
+
+def nearest_of_each(
+    session: Session,
+    texts: Iterable[str],
+    types: Collection[str],
+    *,
+    limit: int | None = None,
+    share: float = 0.0,
+) -> Iterator[dict[str, Ints]]:
+    """Yield, for each of some texts, what `nearest` returns; what the index holds is read once for all."""
+    searched = _searched_types(types)
+    held = list_segments(session, searched), list_fresh(session, searched)
+    for text in texts:
+        query = Query.of(text)
+        yield _nearest(session, query, types, held, limit=limit, share=share) if query.words else {}
+
+
+def _nearest(
+    session: Session,
+    query: Query,
+    types: Collection[str],
+    held: _Held,
+    *,
+    limit: int | None,
+    share: float,
+) -> dict[str, Ints]:
+    found = _candidates(session, query, _searched_types(types), held)
     enough = found.share >= share
     return {
         record_type: _unique_in_order(found.record_id[enough & (found.rank == _RANK[record_type])])[:limit]
@@ -245,10 +274,15 @@ class _Candidates:
     share: Floats
 
 
-def _candidates(session: Session, query: Query, types: Sequence[str]) -> _Candidates:
-    """Return the candidates of some types, deleted ones and those out of sight too."""
+def _candidates(
+    session: Session, query: Query, types: Sequence[str], held: _Held | None = None
+) -> _Candidates:
+    """Return the candidates of some types, deleted ones and those out of sight too.
+
+    `held` is what the index holds of these types, where it was read already.
+    """
     ranks, ids, shares = [np.empty(0, dtype=np.int64)], [np.empty(0, dtype=np.int64)], [np.empty(0)]
-    segments, fresh = list_segments(session, types), list_fresh(session, types)
+    segments, fresh = held or (list_segments(session, types), list_fresh(session, types))
     for width in sorted({width_of(name) for name in types}):
         some = [each for each in segments if width_of(each.record_type) == width]
         new = {name: found for name, found in fresh.items() if width_of(name) == width}

@@ -12,7 +12,7 @@ from sqlalchemy import ForeignKey, String, or_, select, update
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from crm_core.columns import Instant, check_text
-from crm_core.errors import InvalidValueError, RecordNotFoundError
+from crm_core.errors import AccessDeniedError, InvalidValueError, RecordNotFoundError
 from crm_core.records import Base, Id, User
 from crm_core.scopes import Scope as Scope  # noqa: PLC0414  offered here too
 
@@ -169,6 +169,12 @@ def scopes_of(token: Token) -> frozenset[Scope]:
 def works_here(user: User) -> bool:
     """Tell whether a user may come in at all."""
     return user.active and user.deleted_at is None and user.left_at is None
+
+
+def check_works_here(user: User) -> None:
+    """Raise AccessDeniedError for somebody who may not come in any more: what they started ends with that."""
+    if not works_here(user):
+        raise AccessDeniedError("whoever started it does not work here any more")
 
 
 def has_ended(token: Token, now: datetime) -> bool:

@@ -20,9 +20,10 @@ from crm_core.access import Reader, Scope
 from crm_core.changes import Action, Change
 from crm_core.columns import MONEY_SCALE, check_text
 from crm_core.errors import AccessDeniedError, InvalidValueError
-from crm_core.pipelines import PIPELINES, Stage, open_stages
+from crm_core.pipelines import PIPELINES, Stage
 from crm_core.predictions import Prediction
 from crm_core.records import Account, Deal, DealStatus
+from crm_core.stage_settings import stages_of
 from crm_core.won_deals import StageNorm, WonDeals
 from serving.today import Step, read_next_steps
 
@@ -128,7 +129,7 @@ def read_board(
     """
     _check_may_see(reader, asked)
     conditions = _conditions(reader, asked)
-    stages = open_stages(asked.pipeline)
+    stages = [stage for stage in stages_of(reader.session, asked.pipeline) if not stage.won]
     figures = _read_figures(reader, conditions)
     cards = {} if totals_only else _read_cards(reader, asked, conditions, now, zone, usual)
     return Board(
@@ -284,11 +285,11 @@ def _read_cards(
     fallen = _read_fallen(reader, ids, now)
     steps = read_next_steps(reader, "deal", ids, now, zone)
     today = now.astimezone(zone).date()
+    rules = {stage.key: stage.rotting_days for stage in stages_of(reader.session, asked.pipeline)}
     cards: dict[str, list[Card]] = defaultdict(list)
     for deal, account in found:
         entered, put_off = moved.get(deal.id, (None, 0))
         norm = usual.norms.get((deal.pipeline, deal.stage))
-        stage = next(stage for stage in PIPELINES[deal.pipeline] if stage.key == deal.stage)
         shown = reader.masked(deal)
         cards[deal.stage].append(
             Card(
@@ -296,7 +297,7 @@ def _read_cards(
                 account=account,
                 days=(now - (entered or deal.occurred_at)).days,
                 norm=norm,
-                longest=stage.rotting_days if norm is None else norm.days,
+                longest=rules[deal.stage] if norm is None else norm.days,
                 slipping=_slipping(shown, today, put_off, fallen.get(deal.id)),
                 step=steps.get(deal.id),
             )

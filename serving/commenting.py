@@ -5,17 +5,23 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Final
 
 from sqlalchemy import select
 
 from crm_core.access import Reader
+from crm_core.columns import check_text
 from crm_core.errors import RecordNotFoundError
 from crm_core.notifications import Occasion, notify
 from crm_core.records import Comment, User
 from crm_core.store import Transaction
 from serving.editing import Editor, Kind, get_as, kind_of
 
+MOST_MENTIONS: Final = 100
+"""Signs of a mention that are looked at in one comment: each is compared with everybody's name."""
+
+_LONGEST_NAME: Final = 400
 _AT: Final = re.compile("[@\\uff20]")
 
 
@@ -32,6 +38,7 @@ def say(transaction: Transaction, user: User, kind: Kind, record_id: int, text: 
     """Write a comment of `user` on a record that they see; tell those mentioned in it who see it, too."""
     session = transaction.session
     get_as(Reader(session, user), kind, record_id)
+    check_text("body", text)
     called = mentioned(text, _colleagues(transaction))
     comment = Editor(transaction, user).create(
         kind_of(session, "comment"),
@@ -66,8 +73,8 @@ def mentioned(text: str, people: Sequence[User]) -> list[User]:
     A name that two people have calls on both.
     """
     found: dict[int, User] = {}
-    for at in _AT.finditer(text):
-        rest = text[at.end() :].casefold()
+    for at in islice(_AT.finditer(text), MOST_MENTIONS):
+        rest = text[at.end() : at.end() + _LONGEST_NAME].casefold()
         fitting = [person for person in people if _begins(rest, person.name.casefold())]
         longest = max((len(person.name) for person in fitting), default=0)
         found |= {person.id: person for person in fitting if len(person.name) == longest}

@@ -10,7 +10,15 @@ from sqlalchemy.orm import Session
 
 from crm_core.access import Reader, check_may_merge_by_rule
 from crm_core.changes import Source
-from crm_core.duplicates import COMPARED, MERGED_BY_RULE, Merge, Pair, list_duplicates, merge_by_rule
+from crm_core.duplicates import (
+    COMPARED,
+    MERGED_BY_RULE,
+    Merge,
+    Pair,
+    find_duplicates,
+    list_duplicates,
+    merge_by_rule,
+)
 from crm_core.records import RECORD_TYPES, User
 from crm_core.store import Store
 
@@ -73,6 +81,20 @@ def read_copies(
         records=_records(reader, record_type, ids),
         next_offset=after if after < len(pairs) else None,
     )
+
+
+def read_copies_of(
+    reader: Reader, record_type: str, record_id: int, *, at_least: float = LIKELY, limit: int = 50
+) -> Copies:
+    """Return the pairs of one record with others, likeliest first, of which the reader may see both.
+
+    Raises RecordNotFoundError where they do not see the record.
+    """
+    record = reader.get(RECORD_TYPES[record_type], record_id)
+    pairs = find_duplicates(reader.session, record, at_least=at_least, reader=reader)  # type: ignore[arg-type]  # only compared types have copies
+    shown = pairs[:limit]
+    ids = {each for pair in shown for each in (pair.first_id, pair.second_id)}
+    return Copies(pairs=shown, total=len(pairs), records=_records(reader, record_type, ids), next_offset=None)
 
 
 def merge_all_sure(

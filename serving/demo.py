@@ -30,6 +30,8 @@ from serving.console import say, stage, table
 from serving.forecast_making import ask_for, scope_of
 from serving.forecasts import Part
 from serving.home import Home
+from serving.model_work import ask_for as ask_for_work
+from serving.model_work import list_work
 from serving.settings import Settings
 from serving.training_runs import score_as_of, score_task, train_task
 
@@ -65,6 +67,7 @@ def make_demo(settings: Settings, *, size: str | None = None, seed: int | None =
     with _timed(seconds, "score"):
         _score(home, store)
     _ask_for_forecasts(store)
+    _ask_for_watches(store)
     logins, key = _logins(store), _new_key(store)
     store.close()
     return {
@@ -186,7 +189,11 @@ def _train(home: Home, store: Store, task: str) -> None:
 
 def _served_tasks(store: Store) -> list[str]:
     with store.reading() as session:
-        return [task for task in RECORD_TYPE_OF if find_champion(session, task) is not None]
+        return _served(session)
+
+
+def _served(session: Session) -> list[str]:
+    return [task for task in RECORD_TYPE_OF if find_champion(session, task) is not None]
 
 
 def _score(home: Home, store: Store) -> None:
@@ -218,6 +225,16 @@ def _ask_for_forecasts(store: Store) -> None:
         session.expunge_all()
     for user, scope in people:
         ask_for(store, user, Part(), scope)
+
+
+def _ask_for_watches(store: Store) -> None:
+    """Have each model that was never checked looked at while the service runs, for who looks after them."""
+    with store.transaction() as transaction:
+        _, email = CAST[2]
+        user = transaction.session.scalars(select(User).where(User.email == email)).one()
+        for task in _served(transaction.session):
+            if not list_work(transaction.session, task):
+                ask_for_work(transaction, user, task, "watch")
 
 
 def _logins(store: Store) -> list[dict[str, str]]:

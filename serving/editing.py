@@ -284,7 +284,7 @@ class Editor:
             return log_activity(self.transaction, record)
         written = self.transaction.create(record)
         if isinstance(written, Deal):
-            check_required(written, written.stage)
+            check_required(self.transaction.session, written, written.stage)
         return written
 
     def _changed(self, kind: Kind, record: Record, values: Mapping[str, Any]) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from crm_core.kept_forecasts import Basis, KeptForecast, find_kept, keep, newest
 from crm_core.promotions import Promotion, find_champion
 from crm_core.records import Deal, User
 from crm_core.store import Store
+from crm_core.tokens import check_works_here
 from serving.forecasts import (
     LEARN_AGAIN_AFTER,
     Part,
@@ -177,6 +178,7 @@ class ForecastMaker:
         with store.reading() as session:
             user = session.get_one(User, payload["user_id"])
             session.expunge(user)
+        check_works_here(user)
         part = Part(owner_id=payload["owner_id"], team_id=payload["team_id"])
         make_and_keep(self._home, store, user, part)
 

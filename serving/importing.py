@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from crm_core.access import Reader
+from crm_core.access import Reader, check_may_write
 from crm_core.errors import CRMError, InvalidValueError, MappingError, SourceFileError
 from crm_core.formulas import guard
 from crm_core.importing.guessing import Column, look_at_columns
@@ -28,12 +28,14 @@ from crm_core.importing.presets import look_at, recognise_export
 from crm_core.importing.readers import Fault, Source, open_source, read_rows
 from crm_core.importing.report import ImportProgress, ImportReport
 from crm_core.importing.run import run_import
+from crm_core.importing.sheets import check_workbook
 from crm_core.importing.specs import FileSpec, Mapping
 from crm_core.importing.values import as_text
 from crm_core.jobs import Job, enqueue
 from crm_core.notifications import Occasion, notify
 from crm_core.records import Role, User
 from crm_core.store import Store, Transaction
+from crm_core.tokens import check_works_here
 from crm_core.uploads import Import, ImportState, add_upload, list_outdated
 from serving.home import Home
 from serving.settings import Settings
@@ -46,6 +48,13 @@ LONGEST_FILE: Final = 10 * 2**20
 
 MOST_ROWS: Final = 20_000
 """Rows of such a file: a dry run keeps others from writing while it lasts."""
+
+MOST_COLUMNS: Final = 300
+"""Columns of such a file: the page has a line for each."""
+
+_MOST_CELLS: Final = 10_000_000
+_MOST_UNPACKED: Final = 200 * 2**20
+"""What an Excel file of a page may hold and unpack to: it is read in the process that serves pages."""
 
 ENDINGS: Final = (".csv", ".txt", ".tsv", ".xlsx", ".parquet")
 
@@ -70,12 +79,11 @@ def folder_of(home: Home, found: Import) -> Path:
     return home.folder / "imports" / found.folder
 
 
-def keep_upload(transaction: Transaction, home: Home, user: User, name: str, content: bytes) -> Import:
-    """Keep a file and return its import; raise SourceFileError for one that cannot be read at all.
+def put_upload(home: Home, name: str, content: bytes) -> tuple[str, Uploaded]:
+    """Keep a file and return its folder and what it looks like; SourceFileError if it cannot be read.
 
-    Files that were kept long enough are deleted first.
+    It is looked at outside of any transaction: nobody else's write waits for that.
     """
-    forget_old(transaction, home)
     ending = Path(name).suffix.lower()
     if ending not in ENDINGS:
         raise SourceFileError(f"expected a file that ends in {', '.join(ENDINGS)}, got {name[:80]!r}")
@@ -92,10 +100,16 @@ def keep_upload(transaction: Transaction, home: Home, user: User, name: str, con
         if uploaded.source.rows > MOST_ROWS:
             rows = f"{uploaded.source.rows:,}"
             raise SourceFileError(f"{name[:80]} has {rows} rows; pages import up to {MOST_ROWS:,}")
-        return add_upload(transaction.session, user, folder, name, now=transaction.now)
     except CRMError:
         shutil.rmtree(place, ignore_errors=True)
         raise
+    return folder, uploaded
+
+
+def keep_upload(transaction: Transaction, home: Home, user: User, name: str, folder: str) -> Import:
+    """Write down the import of a file that was put in a folder; files that were kept long enough go."""
+    forget_old(transaction, home)
+    return add_upload(transaction.session, user, folder, name, now=transaction.now)
 
 
 def forget_old(transaction: Transaction, home: Home) -> None:
@@ -121,10 +135,16 @@ def look_at_upload(folder: Path) -> Uploaded:
     if path is None:
         raise SourceFileError("the file is not there any more")
     try:
+        if path.suffix == ".xlsx":
+            check_workbook(path, most_cells=_MOST_CELLS, most_unpacked=_MOST_UNPACKED)
         spec = look_at(path)
         source = open_source(spec, folder, {})
     except UnicodeError as error:
         raise SourceFileError(f"{path.name} cannot be read as text: {error}") from error
+    if len(source.header) > MOST_COLUMNS:
+        raise SourceFileError(
+            f"{path.name} has {len(source.header):,} columns; pages import up to {MOST_COLUMNS}"
+        )
     return Uploaded(
         spec=spec, source=source, columns=look_at_columns(source), preset=_recognised(folder, source)
     )
@@ -176,6 +196,8 @@ class Importing:
             session.expunge_all()
         folder = folder_of(self._home, found)
         try:
+            check_works_here(user)
+            check_may_write(user)
             report = self._run(store, found, user, folder)
         except CRMError as error:
             self._end(store, found, ImportState.FAILED, failed=str(error)[:500])

@@ -29,6 +29,7 @@ from crm_core.jobs import Job, JobState, enqueue
 from crm_core.notifications import Occasion, notify
 from crm_core.records import RECORD_TYPES, User
 from crm_core.store import Store, Transaction
+from crm_core.tokens import check_works_here
 from serving.editing import Editor, Kind
 from serving.home import Home
 from serving.importing import read_json, write_json
@@ -64,13 +65,13 @@ def ids_of(session: Session, user: User, asking: Asking) -> list[int]:
     """Return the rows that are meant and may be seen; raise InvalidValueError if they are too many."""
     reader, model = Reader(session, user), RECORD_TYPES[asking.record_type]
     most = MOST_EXPORTED if asking.action == "export" else MOST_CHANGED
+    if asking.ids is not None and len(asking.ids) > MOST_CHANGED:  # a page has some dozens to choose from
+        raise InvalidValueError("rows", f"{len(asking.ids):,}", f"up to {MOST_CHANGED:,} chosen one by one")
     query = select(model.id).order_by(model.id).limit(most + 1)
     if asking.ids is None:
         query = query.where(*conditions_of(reader, model, asking.record_type, asking.listing))
     else:
-        query = query.where(
-            model.id.in_(asking.ids[:most]), model.deleted_at.is_(None), reader.readable(model)
-        )
+        query = query.where(model.id.in_(asking.ids), model.deleted_at.is_(None), reader.readable(model))
     found = list(session.scalars(query))
     if len(found) > most:
         raise InvalidValueError("rows", f"more than {most:,}", f"up to {most:,} at once; narrow the filter")
@@ -164,6 +165,7 @@ class ListWorker:
             user = session.get_one(User, job.payload["user_id"])
             session.expunge_all()
         try:
+            check_works_here(user)
             if job.payload["action"] == "export":
                 _export(store, user, job, folder, ids)
             else:

@@ -12,7 +12,7 @@ from functools import lru_cache
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal
 
-from sqlalchemy import ColumnElement, and_, or_, select
+from sqlalchemy import ColumnElement, and_, or_, select, union
 from sqlalchemy.orm import Session
 
 from crm_core.access import Reader
@@ -210,7 +210,8 @@ class _Causes:
             return []
         between = self._between()
         self._told = self._tell([one.id for some in between for one in some[:CHANGES_TOLD]])
-        promotions = list_promotions(self.reader.session, self.said[0].task)
+        versions = {one.model_version for one in self.said}
+        promotions = list_promotions(self.reader.session, self.said[0].task) if len(versions) > 1 else ()
         causes = [
             self._cause(older, newer, changes, promotions)
             for (newer, older), changes in zip(pairwise(self.said), between, strict=True)
@@ -233,17 +234,14 @@ class _Causes:
         session, read = self.reader.session, fields_read(self.reader.session, self.said[0].task)
         wanted = (Change.id, Change.record_type, Change.record_id, Change.action, Change.field)
         times = (Change.recorded_at, Change.occurred_at)
-        seen: set[int] = set()
-        for about in _about(session, self.record):
-            query = select(*wanted, *times).where(about, Change.recorded_at <= until)
-            query = query.where(or_(Change.recorded_at > after, Change.occurred_at > after))
-            for change_id, record_type, record_id, action, name, recorded_at, occurred_at in session.execute(
-                query
-            ):
-                if change_id not in seen and _matters(read, record_type, action, name):
-                    seen.add(change_id)
-                    known_at = max(recorded_at, occurred_at)
-                    yield _Seen(change_id, record_type, record_id, known_at)
+        # In one statement, but each part by itself: no index serves conditions that are joined by "or".
+        span = and_(Change.recorded_at <= until, or_(Change.recorded_at > after, Change.occurred_at > after))
+        query = union(*(select(*wanted, *times).where(about, span) for about in _about(session, self.record)))
+        for change_id, record_type, record_id, action, name, recorded_at, occurred_at in session.execute(
+            query
+        ):
+            if _matters(read, record_type, action, name):
+                yield _Seen(change_id, record_type, record_id, max(recorded_at, occurred_at))
 
     def _cause(
         self,
@@ -299,8 +297,8 @@ class _Causes:
         changes = list(session.scalars(select(Change).where(Change.id.in_(ids)))) if ids else []
         visible = self._visible(changes)
         people = {change.actor_id for change in changes} - {None}
-        rows = session.execute(select(User.id, User.name).where(User.id.in_(people)))
-        names = {user_id: name for user_id, name in rows}  # noqa: C416  rows are no pairs to mypy
+        asked = select(User.id, User.name).where(User.id.in_(people))
+        names = {user_id: name for user_id, name in session.execute(asked)} if people else {}  # noqa: C416  rows are no pairs to mypy
         return {
             change.id: self._told_change(change, names)
             for change in changes
@@ -423,12 +421,20 @@ def _model_of(store: Store, home: Home, prediction: Prediction) -> ModelBundle |
     """Return the model that made a prediction, if its file is kept here; MLflow is never asked."""
     from models.kept import kept_file
 
+    version = prediction.model_version
     with store.reading() as session:
-        origin = find_origin(session, prediction.task, prediction.model_version)
-    if origin is None:
+        sha256 = recalled(
+            session, ("origin", prediction.task, version), lambda: _sha256_of(session, prediction)
+        )
+    if sha256 is None:
         return None
-    path = kept_file(home.models, origin.sha256)
-    return _load(path, origin.sha256, origin.model_version) if path.exists() else None
+    path = kept_file(home.models, sha256)
+    return _load(path, sha256, version) if path.exists() else None
+
+
+def _sha256_of(session: Session, prediction: Prediction) -> str | None:
+    origin = find_origin(session, prediction.task, prediction.model_version)
+    return None if origin is None else origin.sha256
 
 
 @lru_cache(maxsize=6)

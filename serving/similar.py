@@ -75,6 +75,8 @@ class _Fact:
     name: str
     column: Any
     is_size: bool = False
+    through: tuple[str, ...] = ()
+    """The fields by which the fact is found."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,14 +87,17 @@ class _Asked:
     facts: tuple[_Fact, ...]
     went_well: Callable[[str], bool]
     told_by: str
+    dated_by: tuple[str, ...]
+    """The fields that say when it ended, and how the record belongs to what its facts are of."""
     amount: str | None = None
+    currency: str = ""
 
 
 def find_similar(reader: Reader, record: Scored, now: datetime) -> Similar:
     """Return the past records most like one that the reader sees; none where nothing can be compared."""
     asked = _ASKED[type(record)](reader, now)
-    facts = tuple(fact for fact in asked.facts if reader.may_be_told_of([fact.name]))
-    if not facts or not reader.may_be_told_of([asked.told_by]):
+    facts = tuple(fact for fact in asked.facts if reader.may_be_told_of([fact.name, *fact.through]))
+    if not facts or not reader.may_be_told_of([asked.told_by, *asked.dated_by]):
         return Similar(nearest=(), looked_at=0, facts=())
     model = type(record)
     own = _own(reader, record, facts)
@@ -107,7 +112,7 @@ def find_similar(reader: Reader, record: Scored, now: datetime) -> Similar:
     away = _distances(known, own, rows)
     total = away.mean(axis=1)
     order = np.lexsort((np.arange(len(rows)), total))[:NEAREST]
-    may_tell = asked.amount is None or reader.may_be_told_of([asked.amount])
+    may_tell = asked.amount is None or reader.may_be_told_of([asked.amount, asked.currency])
     return Similar(
         nearest=[
             _past(rows[place], float(total[place]), _alike(known, away[place]), asked, may_tell=may_tell)
@@ -184,6 +189,9 @@ def _alike(facts: Sequence[_Fact], away: np.ndarray[Any, np.dtype[np.float64]]) 
     return tuple(fact.name for fact, far in zip(facts, away.tolist(), strict=True) if far <= near[fact.name])
 
 
+_CUSTOMER: Final = ("deal.account_id",)
+
+
 def _deals(reader: Reader, now: datetime) -> _Asked:
     query = select(
         Deal.id.label("record_id"),
@@ -198,16 +206,18 @@ def _deals(reader: Reader, now: datetime) -> _Asked:
             Deal.closed_at.desc(), Deal.id.desc()
         ),
         told_by="deal.status",
+        dated_by=("deal.closed_at",),
         facts=(
             _Fact(name="deal.amount", column=Deal.amount, is_size=True),
             _Fact(name="deal.source", column=Deal.source),
             _Fact(name="deal.pipeline", column=Deal.pipeline),
-            _Fact(name="account.industry", column=Account.industry),
-            _Fact(name="account.region", column=Account.region),
-            _Fact(name="account.employees", column=Account.employees, is_size=True),
+            _Fact(name="account.industry", column=Account.industry, through=_CUSTOMER),
+            _Fact(name="account.region", column=Account.region, through=_CUSTOMER),
+            _Fact(name="account.employees", column=Account.employees, is_size=True, through=_CUSTOMER),
         ),
         went_well=lambda outcome: outcome == "won",
         amount="deal.amount",
+        currency="deal.currency",
     )
 
 
@@ -237,6 +247,7 @@ def _leads(_reader: Reader, now: datetime) -> _Asked:
             Lead.id.desc()
         ),
         told_by="lead.status",
+        dated_by=("lead.converted_at",),
         facts=(
             _Fact(name="lead.source", column=Lead.source),
             _Fact(name="lead.campaign", column=Lead.campaign),
@@ -288,6 +299,7 @@ def _accounts(reader: Reader, now: datetime) -> _Asked:
     return _Asked(
         query=query,
         told_by="contract.status",
+        dated_by=("contract.ended_at", "contract.ends_on", "contract.account_id"),
         facts=(
             _Fact(name="account.industry", column=Account.industry),
             _Fact(name="account.region", column=Account.region),
@@ -295,6 +307,7 @@ def _accounts(reader: Reader, now: datetime) -> _Asked:
         ),
         went_well=lambda outcome: outcome == "renewed",
         amount="contract.value",
+        currency="contract.currency",
     )
 
 

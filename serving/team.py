@@ -7,15 +7,16 @@ in which the person worked here at all. Every number belongs to the owner that i
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
 from statistics import median
 from typing import Any, Final, Literal
+from weakref import WeakKeyDictionary
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import ColumnElement, and_, case, exists, func, literal, null, or_, select
+from sqlalchemy import ColumnElement, Engine, and_, case, exists, func, literal, null, or_, select
 
 from crm_core.access import Reader, Scope
 from crm_core.kept_forecasts import find_kept
@@ -44,6 +45,19 @@ COUNTED: Final = ("calls", "mails", "meetings", "records")
 """What is counted of activities: our own, and on how many records they were."""
 
 _NO_BUCKET: Final = -1
+
+FRESH: Final = timedelta(minutes=5)
+"""For how long what people did in earlier weeks or months is good enough."""
+
+_MOST_KEPT: Final = 200
+
+_Counts = Mapping[tuple[int, int], Mapping[str, int]]
+"""By person and bucket, what was counted."""
+
+_KEPT: WeakKeyDictionary[Engine, dict[tuple[frozenset[int], str, datetime], tuple[datetime, _Counts]]] = (
+    WeakKeyDictionary()
+)
+"""By whose activities were counted, so that nobody is told of more people than they see."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -254,43 +268,68 @@ class _Counter:
             ["activity.kind", "activity.due_at", "activity.outcome"]
         ):
             return None
-        counts: dict[tuple[int, int], Mapping[str, int]] = {}
-        overdue: dict[int, int] = {}
-        for owner, bucket, *numbers, late in self.reader.session.execute(self._activity_query(users)):
-            if late:
-                overdue[owner] = overdue.get(owner, 0) + late
-            if bucket != _NO_BUCKET:
-                counts[owner, bucket] = dict(zip(COUNTED, numbers, strict=True))
-        return _Done(counts=counts, overdue=overdue, buckets=len(self.starts))
+        counts = dict(self._before(frozenset(users)))
+        counts |= self._counted(users, [0])
+        return _Done(counts=counts, overdue=self._overdue(users), buckets=len(self.starts))
 
-    def _activity_query(self, users: Collection[int]) -> Any:  # noqa: ANN401  a query of many columns
-        now = self.question.now
-        bucket = self._bucket(Activity.occurred_at)
-        ours = or_(Activity.direction.is_(None), Activity.direction != Direction.INBOUND)
-        touch = Activity.kind.in_([ActivityKind.CALL, ActivityKind.MAIL, *_MET])
-        late = and_(
+    def _counted(self, users: Collection[int], buckets: Sequence[int]) -> _Counts:
+        rows = self.reader.session.execute(self._activity_query(users, buckets))
+        return {
+            (owner, bucket): dict(zip(COUNTED, numbers, strict=True))
+            for owner, bucket, *numbers in rows
+            if bucket != _NO_BUCKET
+        }
+
+    def _overdue(self, users: Collection[int]) -> dict[int, int]:
+        """Return how many tasks of each person are late: of the few that are due, whoever has them."""
+        query = select(Activity.owner_id, func.count()).where(
+            Activity.due_at < self.question.now,
+            Activity.due_at >= self.question.now - timedelta(days=OVERDUE_DAYS),
             Activity.kind == ActivityKind.TASK,
             Activity.outcome.is_(None),
-            Activity.due_at < now,
-            Activity.due_at >= now - timedelta(days=OVERDUE_DAYS),
+            Activity.deleted_at.is_(None),
         )
+        rows = self.reader.session.execute(query.group_by(Activity.owner_id))
+        return {owner: count for owner, count in rows if owner is not None and owner in users}
+
+    def _before(self, users: frozenset[int]) -> _Counts:
+        """Return what people did in the parts of time before this one, as known some minutes ago at most.
+
+        That is most of what there is to count, and hardly changes any more.
+        """
+        kept = _KEPT.setdefault(self.reader.session.get_bind().engine, {})
+        key = (users, self.question.span, self.starts[0])
+        found = kept.get(key)
+        if found is None or not timedelta(0) <= self.question.now - found[0] < FRESH:
+            found = self.question.now, self._counted(users, range(1, len(self.starts)))
+            if len(kept) >= _MOST_KEPT:
+                kept.clear()
+            if self.starts[0] < self.question.now:
+                kept[key] = found
+        return found[1]
+
+    def _activity_query(self, users: Collection[int], buckets: Sequence[int]) -> Any:  # noqa: ANN401  a query of many columns
+        now, start = self.question.now, self.starts[buckets[-1]]
+        until = now if buckets[0] == 0 else self.starts[0]
+        bucket = self._bucket(Activity.occurred_at, buckets)
+        ours = or_(Activity.direction.is_(None), Activity.direction != Direction.INBOUND)
+        touch = Activity.kind.in_([ActivityKind.CALL, ActivityKind.MAIL, *_MET])
         kinds = ((ActivityKind.CALL,), (ActivityKind.MAIL,), _MET)
         counts = [func.sum(case((and_(ours, Activity.kind.in_(kind)), 1), else_=0)) for kind in kinds]
         records = func.count(func.distinct(case((and_(ours, touch), _RECORD), else_=null())))
-        sums = (*counts, records, func.sum(case((late, 1), else_=0)))
-        in_time = and_(Activity.occurred_at >= self.starts[-1], Activity.occurred_at <= now)
+        in_time = and_(Activity.occurred_at >= start, Activity.occurred_at <= until)
         return (
-            select(Activity.owner_id, bucket.label("bucket"), *sums)
-            .where(Activity.owner_id.in_(users), Activity.deleted_at.is_(None), or_(in_time, late))
+            select(Activity.owner_id, bucket.label("bucket"), *counts, records)
+            .where(Activity.owner_id.in_(users), Activity.deleted_at.is_(None), in_time)
             .group_by(Activity.owner_id, "bucket")
         )
 
-    def _bucket(self, column: Any) -> ColumnElement[int]:  # noqa: ANN401  a column of instants
+    def _bucket(self, column: Any, buckets: Sequence[int]) -> ColumnElement[int]:  # noqa: ANN401  a column of instants
         """Return which part of time an instant lies in: 0 for this one."""
         spent = self.question.now - self.starts[0]
         parts = [
-            (and_(column >= start, column <= start + spent), literal(number))
-            for number, start in enumerate(self.starts)
+            (and_(column >= self.starts[number], column <= self.starts[number] + spent), literal(number))
+            for number in buckets
         ]
         return case(*parts, else_=literal(_NO_BUCKET))
 
@@ -327,18 +366,19 @@ class _Counter:
         ):
             return None
         first = min(self.starts[-1], read_period(periods_at(self.question.now.date())[2])[0])
-        amount = Deal.amount if self.reader.may_read_field("deal", "amount") else null()
-        query = select(Deal.owner_id, Deal.closed_at, amount, Deal.currency).where(
+        told: list[Any] = [
+            column if self.reader.may_read_field("deal", column.key) else null()
+            for column in (Deal.amount, Deal.currency)
+        ]
+        query: Any = select(Deal.owner_id, Deal.closed_at, *told).where(
             Deal.owner_id.in_(users),
             Deal.deleted_at.is_(None),
             Deal.status == DealStatus.WON,
             Deal.closed_at >= first,
         )
-        rows = self.reader.session.execute(query)
+        rows: Iterable[Any] = self.reader.session.execute(query)
         deals = [
-            (owner, at, worth, currency)
-            for owner, at, worth, currency in rows
-            if owner is not None and at is not None
+            (row[0], row[1], row[2], row[3]) for row in rows if row[0] is not None and row[1] is not None
         ]
         return _Won(deals=deals, starts=self.starts)
 
@@ -395,14 +435,17 @@ def _attained(
         teams=None if everything else teams,
     )
     converted = _converted(reader, [month, quarter]) if any(_is_leads(one) for one in found) else {}
-    return [_one(staff, target, kept, won, converted) for target in found if _may_be_told(target, won)]
+    shown = [target for target in found if _may_be_told(reader, target, won)]
+    return [_one(staff, target, kept, won, converted) for target in shown]
 
 
 def _is_leads(target: Target) -> bool:
     return target.measure == Measure.LEADS_CONVERTED
 
 
-def _may_be_told(target: Target, won: _Won | None) -> bool:
+def _may_be_told(reader: Reader, target: Target, won: _Won | None) -> bool:
+    if target.measure == Measure.WON_AMOUNT and not reader.may_be_told_of(["deal.amount", "deal.currency"]):
+        return False  # what is reached would be told as nothing
     return _is_leads(target) or won is not None
 
 

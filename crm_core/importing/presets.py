@@ -97,9 +97,17 @@ def _look_at(path: Path) -> _File:
         encoding = detect_encoding(path)
         with path.open(encoding=encoding, newline="") as file:
             first = file.readline()
-        delimiter = max(_DELIMITERS, key=lambda each: len(next(csv.reader([first], delimiter=each), [])))
+        delimiter = max(_DELIMITERS, key=lambda each: _cells_of(first, each))
         spec = replace(spec, encoding=encoding, delimiter=delimiter)
     return _File(path=path, spec=spec, header=read_header(spec, path))
+
+
+def _cells_of(line: str, delimiter: str) -> int:
+    """Return of how many cells a line is with a delimiter; 0 where it cannot be read so."""
+    try:
+        return len(next(csv.reader([line], delimiter=delimiter), []))
+    except csv.Error:
+        return 0
 
 
 def _recognised(mapping: Mapping, files: Sequence[_File]) -> dict[str, FileSpec]:

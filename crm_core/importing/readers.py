@@ -8,6 +8,7 @@ still untouched.
 from __future__ import annotations
 
 import csv
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from os import SEEK_END
@@ -100,15 +101,18 @@ def _look_through_csv(spec: FileSpec, path: Path) -> tuple[tuple[str, ...], int]
 
 
 def _csv_header(spec: FileSpec, path: Path) -> tuple[str, ...]:
-    with path.open(encoding=_codec(spec), newline="") as file:
-        header = tuple(next(_csv_reader(spec, file), ()))
+    try:
+        with path.open(encoding=_codec(spec), newline="") as file:
+            header = tuple(next(_csv_reader(spec, file), ()))
+    except csv.Error as error:
+        raise SourceFileError(f"{spec.path}: its first line cannot be read: {error}") from error
     return _checked_header(spec, header)
 
 
 def _checked_header(spec: FileSpec, header: tuple[str, ...]) -> tuple[str, ...]:
     if not header:
         raise SourceFileError(f"{spec.path} is empty, expected a first line with the names of its columns")
-    twice = sorted({column for column in header if header.count(column) > 1})
+    twice = sorted(column for column, count in Counter(header).items() if count > 1)
     if twice:
         raise SourceFileError(f"{spec.path} has two columns called {twice[0]!r}")
     return header

@@ -26,6 +26,7 @@ from crm_core import (  # noqa: F401  their tables belong to Base
     search_index,
     sessions,
     shadows,
+    stage_settings,
     targets,
     tokens,
     uploads,

@@ -26,6 +26,7 @@ class Activity(Owned, Record):
     outcome: Mapped[str | None] = mapped_column(String(120))
     duration_seconds: Mapped[int | None]
     due_at: Mapped[datetime | None] = mapped_column(Instant, comment="of a task or planned meeting")
+    owner_id: Mapped[int | None] = mapped_column(ForeignKey("users.id"))
     lead_id: Mapped[int | None] = mapped_column(ForeignKey("leads.id"), index=True)
     account_id: Mapped[int | None] = mapped_column(ForeignKey("accounts.id"), index=True)
     contact_id: Mapped[int | None] = mapped_column(ForeignKey("contacts.id"), index=True)
@@ -35,6 +36,8 @@ class Activity(Owned, Record):
 
     __table_args__ = (
         Index("ix_activities_subject_type_subject_id", "subject_type", "subject_id"),
+        # What somebody did of late, of all that they ever did.
+        Index("ix_activities_owner_id_occurred_at", "owner_id", "occurred_at"),
         # Hardly any is due at some time: an index of those few.
         Index("ix_activities_due_at", "due_at", sqlite_where=_IS_DUE, postgresql_where=_IS_DUE),
     )

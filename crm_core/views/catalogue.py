@@ -199,7 +199,12 @@ def _stage_rows() -> str:
         for position, stage in enumerate(stages, start=1)
     ]
     names = ("pipeline", "stage", "position", "name_en", "name_zh", "rotting_days", "won")
-    return f"({_constants(names, rows)}) AS s"
+    settable = ("name_en", "name_zh", "rotting_days")
+    shown = (f"COALESCE(o.{name}, d.{name}) AS {name}" if name in settable else f"d.{name}" for name in names)
+    return f"""\
+(SELECT {", ".join(shown)}
+  FROM ({_constants(names, rows)}) AS d
+  LEFT JOIN stage_settings AS o ON o.pipeline = d.pipeline AND o.stage = d.stage) AS s"""
 
 
 def _source_rows() -> str:

@@ -128,7 +128,7 @@ def _convert(editor: Editor, lead: Lead, body: Any) -> Conversion:  # noqa: ANN4
         occurred_at=body.occurred_at,
     )
     if deal is not None and made.deal is deal:
-        check_required(deal, deal.stage)
+        check_required(editor.transaction.session, deal, deal.stage)
     return made
 
 

@@ -36,10 +36,14 @@ from serving.web import (
     lists,
     models_page,
     notifications,
+    record_tags,
+    sent_small,
     shown_as,
     team,
     today,
+    waiting,
 )
+from serving.web.asked import use_ids
 from serving.web.language import LANGUAGES, choose_language, choose_time_zone, gettext
 from serving.web.navigation import tabs_of
 from serving.web.words import WORDS, word
@@ -62,13 +66,14 @@ OPEN_ENDPOINTS = frozenset(
 
 _PARTS = (
     *(home, entry, account, today, leads, deals, board, customers, alerts, forecast, funnel, team, finding),
-    *(models_page, imports, lists, list_work, notifications, admin, any_record, file_views),
+    *(models_page, imports, lists, list_work, notifications, admin, any_record, file_views, record_tags),
 )
 """The modules that have pages."""
 
 
 def register(app: OpenAPI) -> None:
     """Add the pages, and what they need, to the application."""
+    use_ids(app)
     Bootstrap5(app)
     Babel(
         app,
@@ -91,6 +96,7 @@ def register(app: OpenAPI) -> None:
     app.jinja_env.trim_blocks = True
     app.jinja_env.lstrip_blocks = True
     app.context_processor(_context)
+    sent_small.register(app)
 
 
 def error_page(status: int, detail: str | None = None) -> ResponseReturnValue:
@@ -149,9 +155,9 @@ def _context() -> dict[str, object]:
         "languages": LANGUAGES,
         "now": service().store.clock.now(),
         "word": word,
-        "count_of_bell": alerts.count_of_bell,
+        "count_of_bell": waiting.count_of_bell,
         "tabs_of": tabs_of,
         "keys_are_on": _keys_are_on,
-        "count_of_notifications": notifications.count_of_notifications,
+        "count_of_notifications": waiting.count_of_notifications,
         "told_words": WORDS["told"],
     }

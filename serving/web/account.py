@@ -33,6 +33,7 @@ from serving.journal import origin_of_request
 from serving.logins import try_password
 from serving.mail import mail_is_on
 from serving.service import page_session, service, writing
+from serving.web.asked import whole
 from serving.web.language import LANGUAGES, gettext
 
 pages = Blueprint("account", __name__)
@@ -52,7 +53,7 @@ def make_key() -> ResponseReturnValue:
     """Make a key and show it, this one time."""
     name = request.form.get("name", "").strip()
     scopes = [scope for scope in Scope if scope.value in request.form.getlist("scope")]
-    days = request.form.get("days", type=int)
+    days = request.form.get("days", type=whole)
     if days not in LASTING or not 0 < len(name) <= LONGEST_NAME or not scopes:
         return _show(refused=gettext("A key needs a name, and something that it may be used for.")), 422
     user: User = current_user.user

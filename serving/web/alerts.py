@@ -7,10 +7,9 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from flask import Blueprint, flash, g, make_response, redirect, render_template, request, url_for
+from flask import Blueprint, flash, make_response, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 from flask_login import current_user
-from sqlalchemy.exc import SQLAlchemyError
 
 from crm_core.access import Reader
 from crm_core.alert_rules import Kind
@@ -19,7 +18,6 @@ from crm_core.alerts import (
     AlertAction,
     ByMail,
     State,
-    count_open,
     get_alert,
     list_notes,
     mail_wish,
@@ -34,9 +32,11 @@ from serving.alerts import AlertListing, AtRisk, ToldAlert, list_alerts, sum_run
 from serving.mail import mail_is_on
 from serving.owners import Staff
 from serving.service import page_session, service, writing
+from serving.web.asked import whole
 from serving.web.language import gettext
 from serving.web.reasons import top_reasons
 from serving.web.sparkline import Thumb, thumb
+from serving.web.waiting import count_of_bell
 from serving.what_if import ask_what_if
 
 if TYPE_CHECKING:
@@ -49,8 +49,6 @@ HISTORY = timedelta(days=90)
 """The little lines show so much."""
 STATES = {"open": State.OPEN, "snoozed": State.SNOOZED, "acknowledged": State.ACKNOWLEDGED, "running": None}
 """What the list may be asked for, by its name in the address; `running` is all that are not closed."""
-
-_MOST_SHOWN = 99
 
 pages = Blueprint("alerts_pages", __name__, url_prefix="/alerts")
 
@@ -91,7 +89,6 @@ def list_all() -> ResponseReturnValue:
     state, asked = _asked()
     page = list_alerts(reader, replace(asked, history_since=now - HISTORY), now)
     running = sum_running(reader, now)
-    g.open_alerts = _shown_count(running.open)
     shelf = Shelf(
         rows=_rows(reader, page.items, staff),
         next_cursor=page.next_cursor,
@@ -155,7 +152,7 @@ def past() -> ResponseReturnValue:
         for one in followed
         if (not kind or one.alert.kind == kind) and (not outcome or one.outcome == outcome)
     ]
-    page = max(request.args.get("page", 1, type=int), 1)
+    page = max(request.args.get("page", 1, type=whole), 1)
     return render_template(
         "alerts_past.html",
         tallies=tally(followed),
@@ -179,29 +176,6 @@ def choose_mail() -> ResponseReturnValue:
         set_mail_wish(transaction.session, current_user.user.id, ByMail(asked))
     flash(gettext("Noted."))
     return redirect(url_for("alerts_pages.list_all"))
-
-
-def count_of_bell() -> str:
-    """Return how many open alerts the reader of a page has, as the bell shows it; nothing without any."""
-    if not current_user.is_authenticated:
-        return ""
-    if "open_alerts" not in g:
-        g.open_alerts = _count()
-    shown: str = g.open_alerts
-    return shown
-
-
-def _count() -> str:
-    try:
-        reader = Reader(page_session(), current_user.user)
-        found = count_open(reader, service().store.clock.now(), most=_MOST_SHOWN + 1)
-    except SQLAlchemyError:
-        return ""  # a page that tells of a broken database must not break of it
-    return _shown_count(found)
-
-
-def _shown_count(found: int) -> str:
-    return f"{_MOST_SHOWN}+" if found > _MOST_SHOWN else str(found or "")
 
 
 def _asked() -> tuple[str, AlertListing]:

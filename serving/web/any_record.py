@@ -31,6 +31,7 @@ from serving.commenting import say
 from serving.editing import Editor, Kind, get_as, kind_of
 from serving.owners import list_owners
 from serving.paging import Listing, list_page
+from serving.score_history import PARTS_AT_ONCE, read_score_history
 from serving.service import page_session, service, writing
 from serving.similar import Similar, find_similar
 from serving.web.around import list_files, read_related
@@ -54,9 +55,11 @@ from serving.web.places import (
     list_path,
     path_of,
     shown_records,
+    title_in,
     type_word,
 )
 from serving.web.record_parts import About, asked_of, may_talk, read_about
+from serving.web.records import tell_causes
 from serving.web.typed_activity import PLANNED_TOO, read_activity
 
 ROWS = 25
@@ -255,6 +258,26 @@ def _around(
         me=reader.user.id,
     )
     return make_response(page, status)
+
+
+@pages.get("/records/<any(lead, deal, account):record_type>/<int:record_id>/causes")
+def show_causes(record_type: str, record_id: int) -> ResponseReturnValue:
+    """Give the newest scores with how much each cause moved them, for which models are asked again."""
+    reader, kind, running = _reader(), _kind(record_type), service()
+    record = get_as(reader, kind, record_id)
+    found = read_score_history(
+        running.store,
+        reader.user,
+        (type(record), record_id),  # type: ignore[arg-type]  # the address names scored types only
+        limit=PARTS_AT_ONCE,
+        home=running.settings.home_folder,
+    )
+    return render_template(
+        "_history.html" if by_script() else "record_causes.html",
+        history=tell_causes(found.entries),
+        title=title_in(reader, record),
+        path=path_of(record_type, record_id),
+    )
 
 
 def _similar(reader: Reader, record: Record) -> Similar | None:

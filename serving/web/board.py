@@ -26,38 +26,58 @@ from crm_core.errors import (
     StageNotInPipelineError,
     StaleRecordError,
 )
-from crm_core.pipelines import PIPELINES, open_stages
+from crm_core.pipelines import PIPELINES, Stage
 from crm_core.records import Account, Deal, Role, User
+from crm_core.stage_settings import stage_of, stages_of
 from crm_core.store import Transaction
 from crm_core.won_deals import recent_won_deals
 from serving.board import CARDS, MOST_CARDS, AskedBoard, Board, Card, read_board, read_card
-from serving.editing import Editor, kind_of
+from serving.editing import Editor, Kind, kind_of
 from serving.owners import list_owners
 from serving.problems import kind_of as problem_of
 from serving.service import page_session, service, writing
+from serving.web.facts import (
+    Fact,
+    NotReadableError,
+    as_sent,
+    labels_of,
+    names_of_people,
+    read_facts,
+    read_typed,
+)
+from serving.web.happened import Happening, tell_changes
 from serving.web.language import choose_time_zone, gettext
-from serving.web.shown_as import stored_text
 
 WON, LOST = "won", "lost"
 """Where a card goes that leaves the board."""
 
 ACCOUNTS_OFFERED = 300
 _ASKED_FOR = ("amount", "currency", "expected_close_on", "account_id", "lost_reason")
+"""Fields that the form has inputs of its own for; others are asked for as on the page of a record."""
 
 pages = Blueprint("board_pages", __name__, url_prefix="/deals/board")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Asking:
-    """What has to be known before a deal may move: the fields, what was given, and why it is asked."""
+    """What has to be known before a deal may move: the fields, what was given, and why it is asked.
+
+    `facts` are the fields that have no input of their own here, `beyond` what those needed are called that
+    whoever moves the deal may not fill. `back` says that they came from the page of the deal.
+    """
 
     deal: Deal
     stage: str
     version: int
     fields: Sequence[str]
+    facts: Sequence[Fact]
+    beyond: Sequence[str]
     values: Mapping[str, str]
     accounts: Sequence[tuple[int, str]]
+    owners: Sequence[User]
+    note: str | None = None
     refused: str | None = None
+    back: bool = False
 
 
 @pages.get("")
@@ -89,17 +109,23 @@ def move(deal_id: int) -> ResponseReturnValue:
         with writing(user, Source.REP) as transaction:
             _move(transaction, deal_id, stage)
     except MissingFieldsError as error:
-        return _ask(deal_id, stage, error.fields)
+        return ask(deal_id, stage, error.fields)
     except StaleRecordError:
         return _conflict(deal_id, stage)
-    except (InvalidValueError, StageNotInPipelineError) as error:
-        asked = [name for name in _ASKED_FOR if name in request.form]
-        return _ask(deal_id, stage, asked, refused=str(error)) if asked else _refused(deal_id, error)
+    except (InvalidValueError, StageNotInPipelineError, NotReadableError) as error:
+        return _ask_again(deal_id, stage, error)
     except DealNotOpenError as error:
         return _refused(deal_id, error)
+    return _moved(deal_id)
+
+
+def _moved(deal_id: int) -> ResponseReturnValue:
+    """Give the card anew, or go back to where the deal was moved from."""
     if _by_script():
         return _card(deal_id, _asked())
     flash(gettext("The deal has moved. Its score follows in a moment."))
+    if _from_deal():
+        return redirect(url_for("deals_pages.show", record_id=deal_id))
     return redirect(url_for("board_pages.show"))
 
 
@@ -115,6 +141,7 @@ def _move(transaction: Transaction, deal_id: int, stage: str) -> None:
         raise TypeError(type(deal))
     if deal.status != "open":
         raise DealNotOpenError(deal.id, deal.status)
+    values |= _further(editor.reader, kind, deal, stage)
     if stage not in {WON, LOST}:
         editor.update(kind, deal_id, {**values, "stage": stage}, versions=versions)
         return
@@ -125,8 +152,36 @@ def _move(transaction: Transaction, deal_id: int, stage: str) -> None:
     if values:
         editor.update(kind, deal_id, values)
     if stage == WON:
-        check_required(deal, next(each.key for each in PIPELINES[deal.pipeline] if each.won))
+        check_required(transaction.session, deal, _stage_key(deal, stage))
     close_deal(transaction, deal, won=stage == WON, lost_reason=reason or None)
+
+
+def _stage_key(deal: Deal, stage: str) -> str:
+    """Return the key of the stage that a deal goes to; a deal that is won enters the first won one."""
+    return next(each.key for each in PIPELINES[deal.pipeline] if each.won) if stage == WON else stage
+
+
+def _further(reader: Reader, kind: Kind, deal: Deal, stage: str) -> dict[str, Any]:
+    """Return what was given of the fields that the stage requires beyond the usual ones."""
+    if stage == LOST:
+        return {}
+    required = stage_of(reader.session, deal.pipeline, _stage_key(deal, stage)).required
+    names = [name for name in required if name not in _ASKED_FOR and _given(name)]
+    facts = _facts(reader, kind, deal, names) if names else []
+    return as_sent(facts, {fact.name: _read(reader, fact) for fact in facts})
+
+
+def _read(reader: Reader, fact: Fact) -> Any:  # noqa: ANN401  any value
+    try:
+        return read_typed(reader, fact, request.form[fact.name])
+    except NotReadableError as error:
+        raise NotReadableError(f"{fact.label}: {error}") from error
+
+
+def _facts(reader: Reader, kind: Kind, deal: Deal, names: Sequence[str]) -> list[Fact]:
+    """Return the fields of a deal that the reader may fill, of those that are named."""
+    facts = read_facts(reader, kind, deal, names_of_people(reader.session), with_currency=True)
+    return [fact for fact in facts if fact.name in names and fact.editable]
 
 
 def _given(name: str) -> bool:
@@ -161,20 +216,57 @@ def _value(name: str) -> Any:  # noqa: ANN401  of the field's type
 # ------------------------------------------------------------------------------------- answers
 
 
-def _ask(deal_id: int, stage: str, fields: Sequence[str], refused: str | None = None) -> ResponseReturnValue:
-    """Ask for what is missing: in place, or on a page of its own."""
+def ask(
+    deal_id: int, stage: str, fields: Sequence[str], refused: str | None = None, *, back: bool = False
+) -> ResponseReturnValue:
+    """Ask for what is missing: in place, or on a page of its own; `back` leads to the page of the deal."""
     reader = Reader(page_session(), current_user.user)
-    deal = reader.masked(reader.get(Deal, deal_id))
+    deal = reader.get(Deal, deal_id)
+    further = [name for name in fields if name not in _ASKED_FOR]
+    facts = _facts(reader, kind_of(reader.session, "deal"), deal, further) if further else []
+    fillable = {fact.name for fact in facts} | {
+        name for name in _ASKED_FOR if reader.may_write_field("deal", name)
+    }
     asking = Asking(
-        deal=deal,
+        deal=reader.masked(deal),
         stage=stage,
         version=deal.version,
-        fields=[name for name in _ASKED_FOR if name in fields],
+        fields=[name for name in _ASKED_FOR if name in fields and name in fillable],
+        facts=facts,
+        beyond=labels_of(reader.session, "deal", [name for name in fields if name not in fillable]),
         values=request.form,
         accounts=_accounts(reader) if "account_id" in fields else (),
+        owners=list_owners(reader.session, reader.user) if "owner_id" in further else (),
+        note=_note(reader, deal, stage),
         refused=refused,
+        back=back or _from_deal(),
     )
-    return _answer("_board_ask.html", 422, asking=asking)
+    return _answer("_board_ask.html", 422, asking=asking, deal=asking.deal, back=asking.back)
+
+
+def _note(reader: Reader, deal: Deal, stage: str) -> str | None:
+    """Return what an administrator says of the stage that a deal goes to, to whoever moves one there."""
+    key = _stage_key(deal, stage)
+    return next((each.note for each in stages_of(reader.session, deal.pipeline) if each.key == key), None)
+
+
+def _ask_again(deal_id: int, stage: str, error: Exception) -> ResponseReturnValue:
+    """Ask once more for what was asked and given wrongly; refuse what nobody was asked for."""
+    names = [name for name in _may_be_asked(deal_id, stage) if name in request.form]
+    if names:
+        return ask(deal_id, stage, names, refused=str(error))
+    return _refused(deal_id, error)
+
+
+def _may_be_asked(deal_id: int, stage: str) -> list[str]:
+    session = page_session()
+    deal = Reader(session, current_user.user).get(Deal, deal_id, only=("id", "pipeline"))
+    known = {each.key: each.required for each in stages_of(session, deal.pipeline)}
+    return list(dict.fromkeys((*_ASKED_FOR, *known.get(_stage_key(deal, stage), ()))))
+
+
+def _from_deal() -> bool:
+    return request.form.get("back") == "deal"
 
 
 def _conflict(deal_id: int, stage: str) -> ResponseReturnValue:
@@ -187,36 +279,32 @@ def _conflict(deal_id: int, stage: str) -> ResponseReturnValue:
         deal=deal,
         stage=stage,
         changes=_newest_changes(reader, deal_id),
-        values={name: request.form[name] for name in _ASKED_FOR if _given(name)},
+        values={name: request.form[name] for name in _may_be_asked(deal_id, stage) if _given(name)},
+        back=_from_deal(),
     )
 
 
-def _newest_changes(reader: Reader, deal_id: int) -> list[tuple[Change, str, str | None]]:
-    """Return what was changed last, all at once: the change, from what to what, and by whom."""
+def _newest_changes(reader: Reader, deal_id: int) -> list[Happening]:
+    """Return what was changed last, all at once, and by whom."""
     query = (
-        select(Change, User.name)
-        .outerjoin(User, User.id == Change.actor_id)
+        select(Change)
         .where(Change.record_type == "deal", Change.record_id == deal_id, Change.action == Action.UPDATED)
         .order_by(Change.id.desc())
         .limit(10)
     )
-    found = [(change, name) for change, name in reader.session.execute(query)]
-    return [
-        (change, _from_to(change, change.field), name)
-        for change, name in found
-        if change.recorded_at == found[0][0].recorded_at
+    found = reader.session.scalars(query).all()
+    seen = [
+        change
+        for change in found
+        if change.recorded_at == found[0].recorded_at
         and change.field is not None
         and reader.may_read_field("deal", change.field)
     ]
+    return tell_changes(reader, kind_of(reader.session, "deal"), seen)
 
 
-def _from_to(change: Change, field: str) -> str:
-    old, new = (stored_text(field, value, "deal_status") for value in (change.old, change.new))
-    return f"{old} → {new}"
-
-
-def _refused(deal_id: int, error: CRMError) -> ResponseReturnValue:
-    status = problem_of(error).status
+def _refused(deal_id: int, error: Exception) -> ResponseReturnValue:
+    status = problem_of(error).status if isinstance(error, CRMError) else 422
     if _by_script():
         return make_response(
             str(error), status, {"X-Refused": "text", "Content-Type": "text/plain; charset=utf-8"}
@@ -280,10 +368,14 @@ def _card_context(owners: Sequence[User]) -> dict[str, object]:
     return {
         "may_write": user.role in {Role.REP, Role.MANAGER, Role.ADMIN},
         "names": {owner.id: owner.name for owner in owners},
-        "stages_of": open_stages,
+        "stages_of": _open_stages,
         "step": CARDS,
         "most": MOST_CARDS,
     }
+
+
+def _open_stages(pipeline: str) -> list[Stage]:
+    return [stage for stage in stages_of(page_session(), pipeline) if not stage.won]
 
 
 def _zone() -> ZoneInfo:

@@ -26,6 +26,8 @@ _WIDEST_BARS = 72
 _LETTER = 6.2
 """Width of a digit of the axes' text, in the units of the picture: what the left margin is reckoned from."""
 _WIDE_LETTER = 11.0
+_GAP = 8
+"""Least room between two texts of an axis."""
 _HIGHEST_LATIN = 0x2E7F
 
 
@@ -113,6 +115,12 @@ class Tick:
     text: str
     anchor: Literal["start", "middle", "end"] = "middle"
 
+    def ends(self) -> tuple[float, float]:
+        """Return from where to where its text goes."""
+        width = width_of(self.text)
+        start = self.at - {"start": 0.0, "middle": width / 2, "end": width}[self.anchor]
+        return start, start + width
+
 
 @dataclass(frozen=True, kw_only=True)
 class Sign:
@@ -161,17 +169,16 @@ class _Places:
         self.named = any(isinstance(value, str) for value in self.values)
         if not self.named:
             self.values.sort(key=_size)
-        ends = [_size(value) for value in self.values] if not self.named else [0.0, len(self.values) - 1.0]
+        ends = [0.0] if self.named else [_size(value) for value in self.values]
         self.low = float(self.axis.low) if self.axis.low is not None else min(ends)
         self.high = float(self.axis.high) if self.axis.high is not None else max(ends)
         self.slot = (self.right - self.left) / max(1, len(self.values))
 
     def place(self, value: X) -> float:
         """Return where a value stands."""
-        if self.banded:
+        if self.banded or self.named:
             return self.left + (self.values.index(value) + 0.5) * self.slot
-        size = float(self.values.index(value)) if self.named else _size(value)
-        share = 0.5 if self.high == self.low else (size - self.low) / (self.high - self.low)
+        share = 0.5 if self.high == self.low else (_size(value) - self.low) / (self.high - self.low)
         return self.left + share * (self.right - self.left)
 
     def ticks(self) -> list[Tick]:
@@ -181,12 +188,12 @@ class _Places:
         dated = isinstance(self.values[0], date)
         if not (self.banded or self.named or dated):
             even = [step for step in nice_steps(self.low, self.high) if self.low <= step <= self.high]
-            return [self._tick(self._even(step), self.axis.show(step)) for step in even]
+            return _apart([self._tick(self._even(step), self.axis.show(step)) for step in even])
         texts = [self.axis.show(value) for value in self.values]
-        room = max(width_of(text) for text in texts) + 8
+        room = max(width_of(text) for text in texts) + _GAP
         every = max(1, math.ceil(room * len(texts) / (self.right - self.left)))
         chosen = list(range(len(texts) - 1, -1, -every))[::-1]
-        return [self._tick(self.place(self.values[index]), texts[index]) for index in chosen]
+        return _apart([self._tick(self.place(self.values[index]), texts[index]) for index in chosen])
 
     def _even(self, value: float) -> float:
         span = self.high - self.low
@@ -206,6 +213,7 @@ def draw(
     y: Axis,
     marks: Sequence[Mark],
     wide: bool = False,
+    small: bool = False,
     stacked: bool = False,
 ) -> Chart | None:
     """Return the picture of `marks`; None when none of them has a value.
@@ -221,13 +229,15 @@ def draw(
         of the picture and shown as a dash in the table.
     wide : bool
         Takes the whole width of a page; on a phone it scrolls.
+    small : bool
+        Stands in a narrow column beside others: its texts stay as large as theirs.
     stacked : bool
         Bars stand on each other.
     """
     values = _values_of(marks, stacked)
     if not values:
         return None
-    width, height = (860, 280) if wide else (440, 260)
+    width, height = (860, 280) if wide else (300, 200) if small else (440, 260)
     steps = _steps(y, values)
     left = round(max(width_of(y.show(step)) for step in steps) + 12, 1)
     floor = height - _BOTTOM
@@ -388,6 +398,15 @@ class _Pen:
 
 def _between(axis: Axis, low: Number | None, high: Number | None) -> str:
     return "" if low is None or high is None else f" ({axis.show(low)} – {axis.show(high)})"  # noqa: RUF001  a dash, as one sets it
+
+
+def _apart(ticks: Sequence[Tick]) -> list[Tick]:
+    """Return the ticks whose texts do not meet; of two that do, the later one stays."""
+    kept: list[Tick] = []
+    for tick in reversed(ticks):
+        if not kept or tick.ends()[1] + _GAP <= kept[-1].ends()[0]:
+            kept.append(tick)
+    return kept[::-1]
 
 
 def _size(value: X) -> float:

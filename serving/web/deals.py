@@ -12,10 +12,10 @@ from crm_core.deals import move_deal
 from crm_core.errors import MissingFieldsError
 from serving.activity_log import get_to_move
 from serving.service import writing
+from serving.web.board import ask
 from serving.web.language import gettext
 from serving.web.record_views import add_views
 from serving.web.records import DEALS
-from serving.web.words import word
 
 pages = Blueprint("deals_pages", __name__, url_prefix="/deals")
 add_views(pages, DEALS)
@@ -23,7 +23,7 @@ add_views(pages, DEALS)
 
 @pages.post("/<int:record_id>/stage")
 def move(record_id: int) -> ResponseReturnValue:
-    """Move a deal to another open stage."""
+    """Move a deal to another open stage; ask for what it lacks."""
     user = current_user.user
     check_may_write(user)
     try:
@@ -31,8 +31,6 @@ def move(record_id: int) -> ResponseReturnValue:
             deal = get_to_move(transaction, user, record_id)
             move_deal(transaction, deal, request.form.get("stage", ""))
     except MissingFieldsError as error:
-        missing = ", ".join(word("field", field) for field in error.fields)
-        flash(f"{word('stage', error.stage)}: {gettext('Please check: %(fields)s', fields=missing)}")
-    else:
-        flash(gettext("The deal has moved. Its score follows in a moment."))
+        return ask(record_id, error.stage, error.fields, back=True)
+    flash(gettext("The deal has moved. Its score follows in a moment."))
     return redirect(url_for("deals_pages.show", record_id=record_id))

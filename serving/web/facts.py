@@ -388,6 +388,15 @@ def label_of(field: FieldDeclaration) -> str:
     return label or field.label_en or word("custom", field.name.removeprefix(CUSTOM))
 
 
+def labels_of(session: Session, record_type: str, names: Sequence[str]) -> list[str]:
+    """Return what fields of a record type are called, the declared ones as they were declared."""
+    declared = {field.name: field for field in declared_fields(session, record_type)}
+    return [
+        label_of(declared[name]) if name in declared else word("field", name.removeprefix(CUSTOM))
+        for name in names
+    ]
+
+
 def held(record: Record, field: FieldDeclaration) -> Any:  # noqa: ANN401  any JSON value
     """Return what a record holds in a custom field, in its stored form."""
     return (record.custom or {}).get(field.name.removeprefix(CUSTOM))

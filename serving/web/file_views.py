@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from urllib.parse import quote
 
 from flask import Blueprint, Response, flash, make_response, redirect, request, send_file
@@ -13,7 +14,7 @@ from crm_core.changes import Source
 from crm_core.errors import InvalidValueError, RecordNotFoundError
 from crm_core.records import Attachment
 from serving.editing import Editor, get_as, kind_of
-from serving.files import find_file, is_ours, put_in_place, safe_name, take_in
+from serving.files import find_file, is_ours, media_type_of, put_in_place, safe_name, take_in
 from serving.service import page_session, service, writing
 from serving.web.any_record import _around, by_script
 from serving.web.language import gettext
@@ -86,8 +87,8 @@ def save_file(attachment_id: int) -> ResponseReturnValue:
     return _to_be_saved(path, found)
 
 
-def _to_be_saved(path: object, found: Attachment) -> Response:
-    answer = send_file(str(path), mimetype=found.media_type or "application/octet-stream", conditional=False)
+def _to_be_saved(path: Path, found: Attachment) -> Response:
+    answer = send_file(path, mimetype=media_type_of(path), conditional=False)
     name = safe_name(found.name)
     plain = "".join(letter if letter.isascii() and letter not in '"%;' else "_" for letter in name)
     answer.headers["Content-Disposition"] = (

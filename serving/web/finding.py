@@ -14,12 +14,16 @@ from crm_core.changes import Source
 from crm_core.duplicates import COMPARED, declare_distinct_as, merge_as
 from crm_core.errors import CRMError, InvalidValueError
 from crm_core.fields import CUSTOM, list_all_fields
-from crm_core.records import RECORD_TYPES, CustomRecord, User
+from crm_core.records import RECORD_TYPES, CustomRecord
+from crm_core.search import EXAMINED
 from crm_core.store import Transaction
-from serving.copies import Copies, read_copies
+from serving.copies import Copies, read_copies, read_copies_of
 from serving.finding import PAGE_OF, Asked, FoundPage, find_page
 from serving.service import page_session, writing
+from serving.web.any_record import by_script
+from serving.web.facts import names_of_people
 from serving.web.language import choose_language, gettext
+from serving.web.places import Shown, shown_records
 
 pages = Blueprint("finding_pages", __name__)
 
@@ -28,6 +32,8 @@ Act = Callable[[Transaction, str], object]
 
 HITS = 20
 PAIRS = 10
+HINTED = 3
+"""Records that the page of one calls perhaps the same."""
 
 
 @pages.get("/search")
@@ -55,6 +61,11 @@ def search_quickly() -> ResponseReturnValue:
     return render_template("_quick.html", hits=hits, text=text, page_of=PAGE_OF)
 
 
+def _examined(text: str) -> int:
+    """Return how many candidates are looked at; a single letter is in nearly every record."""
+    return EXAMINED if len(text) > 1 else QUICK_EXAMINED
+
+
 def _labels() -> dict[tuple[str, str], str]:
     """Return what custom fields were declared to be called, by the record type of a hit and its field."""
     chinese = choose_language() == "zh"
@@ -68,11 +79,12 @@ def _labels() -> dict[tuple[str, str], str]:
 
 
 def _found(text: str, after: str | None) -> FoundPage:
-    asked = Asked(text=text, limit=HITS, after=after)
+    asked = Asked(text=text, limit=HITS, after=after, examined=_examined(text))
     try:
         return find_page(page_session(), current_user.user, asked)
     except InvalidValueError:  # a cursor that somebody mistyped: from the beginning then
-        return find_page(page_session(), current_user.user, Asked(text=text, limit=HITS))
+        asked = Asked(text=text, limit=HITS, examined=_examined(text))
+        return find_page(page_session(), current_user.user, asked)
 
 
 @pages.get("/duplicates")
@@ -80,11 +92,31 @@ def list_duplicates() -> ResponseReturnValue:
     """Show records that may be the same."""
     record_type, offset = _type(request.args.get("type", "")), _number(request.args.get("offset", ""))
     user, session = current_user.user, page_session()
+    if record_id := _number(request.args.get("record", "")):
+        return _copies_of(Reader(session, user), record_type, record_id)
     copies = read_copies(session, user, record_type, limit=PAIRS, offset=offset)
     if offset and not copies.pairs:  # all of the last page have been decided: the page before is the last
         offset = max(copies.total - 1, 0) // PAIRS * PAIRS
         copies = read_copies(session, user, record_type, limit=PAIRS, offset=offset)
-    names = dict(session.execute(select(User.id, User.name)).all())
+    return _copies_page(Reader(session, user), record_type, copies, offset=offset)
+
+
+def _copies_of(reader: Reader, record_type: str, record_id: int) -> ResponseReturnValue:
+    """Show what may be the same as one record; a script gets a line for the record's page."""
+    copies = read_copies_of(reader, record_type, record_id, limit=PAIRS)
+    about = shown_records(reader, [(record_type, record_id)])[record_type, record_id]
+    if not by_script():
+        return _copies_page(reader, record_type, copies, about=about)
+    others = [(record_type, pair.other(record_id)) for pair in copies.pairs[:HINTED]]
+    shown = shown_records(reader, others)
+    return render_template(
+        "_same.html", about=about, copies=copies, hints=[shown[key] for key in others if key in shown]
+    )
+
+
+def _copies_page(
+    reader: Reader, record_type: str, copies: Copies, *, offset: int = 0, about: Shown | None = None
+) -> ResponseReturnValue:
     return render_template(
         "duplicates.html",
         record_type=record_type,
@@ -93,8 +125,9 @@ def list_duplicates() -> ResponseReturnValue:
         offset=offset,
         page_size=PAIRS,
         copies=copies,
-        owners=names,
-        mine=_writable(Reader(session, user), record_type, copies),
+        about=about,
+        owners=names_of_people(reader.session),
+        mine=_writable(reader, record_type, copies),
         page_of=PAGE_OF,
     )
 

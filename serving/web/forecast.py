@@ -24,6 +24,7 @@ from serving.forecast_making import Looked, ask_for, look, make_and_keep
 from serving.forecasts import Part, find_lessons
 from serving.service import end_page_session, page_session, service
 from serving.shares import Share
+from serving.web.asked import whole
 from serving.web.charts import Axis, Bars, Chart, Dots, draw
 from serving.web.language import choose_language, gettext
 from serving.web.shown_as import money, percent
@@ -140,7 +141,7 @@ def _home() -> Any:  # noqa: ANN401  the home of the settings
 
 def _part() -> Part:
     asked = request.values
-    return Part(owner_id=asked.get("owner_id", type=int), team_id=asked.get("team_id", type=int))
+    return Part(owner_id=asked.get("owner_id", type=whole), team_id=asked.get("team_id", type=whole))
 
 
 def _here(part: Part) -> dict[str, Any]:

@@ -23,9 +23,10 @@ from serving.funnel import (
 )
 from serving.owners import Staff
 from serving.service import page_session, service
+from serving.web.asked import whole
 from serving.web.charts import Axis, Chart, Dots, draw
 from serving.web.language import gettext
-from serving.web.shown_as import percent
+from serving.web.shown_as import choice, percent
 from serving.web.tables import csv_answer
 
 ROWS = 50
@@ -96,7 +97,7 @@ def behind() -> ResponseReturnValue:
     reader = Reader(page_session(), current_user.user)
     key, step = request.args.get("key"), request.args.get("step", "")
     ids = list_behind(reader, question, _now(), key, step)
-    page = max(request.args.get("page", 1, type=int), 1)
+    page = max(request.args.get("page", 1, type=whole), 1)
     shown = ids[(page - 1) * ROWS : page * ROWS]
     found = {lead.id: lead for lead in reader.session.scalars(reader.select(Lead).where(Lead.id.in_(shown)))}
     staff = Staff.read(reader.session)
@@ -132,7 +133,7 @@ def _question() -> tuple[FunnelQuestion, str]:
             until=_day("until", now.date()) + timedelta(days=1),
             as_of=_as_of(now),
             by=args.get("by", usual.by),
-            within_days=args.get("within", usual.within_days, type=int),
+            within_days=args.get("within", usual.within_days, type=whole),
         )
         asked.check(now)
     except InvalidValueError as error:
@@ -175,7 +176,7 @@ def _chart(funnel: Funnel) -> Chart | None:
     marks = []
     for name in ("converted", "won"):
         points = [
-            (_short(group), step.within.value or 0.0, step.within.low, step.within.high)
+            (_short(group, funnel.question.by), step.within.value or 0.0, step.within.low, step.within.high)
             for group in groups
             for step in group.steps
             if step.name == name
@@ -193,8 +194,8 @@ def _chart(funnel: Funnel) -> Chart | None:
     )
 
 
-def _short(group: Group) -> str:
-    name = group.name or gettext("none")
+def _short(group: Group, by: str) -> str:
+    name = choice(group.name, by) or gettext("none")
     return name if len(name) <= 16 else f"{name[:15]}…"
 
 

@@ -112,6 +112,12 @@ def read_page(
     )
 
 
+def tell_changes(reader: Reader, kind: Kind, changes: Sequence[Change]) -> list[Happening]:
+    """Return changes of a record in the reader's words, in their order."""
+    entries = [Entry(kind=CHANGE, at=change.occurred_at, row=change) for change in changes]
+    return _Teller(reader, kind, entries).all()
+
+
 def _groups(kind: Kind) -> list[str]:
     """Return what the timeline of a type may be narrowed to: what can be about it."""
     scored = kind.name in {"lead", "deal", "account"}

@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 
 from crm_core.access import Reader, check_may_write
 from crm_core.changes import Source
+from crm_core.columns import check_text
 from crm_core.errors import CRMError
 from crm_core.fields import FieldDeclaration
 from crm_core.importing.guessing import Guess, guess_date, guess_fields, guess_key
@@ -40,12 +41,13 @@ from serving.importing import (
     is_kept,
     keep_upload,
     look_at_upload,
+    put_upload,
     read_progress,
     read_refusals,
     read_report,
     refused_rows,
 )
-from serving.service import page_session, service, writing
+from serving.service import end_page_session, page_session, service, writing
 from serving.web.language import choose_language
 from serving.web.words import word
 
@@ -87,12 +89,14 @@ def upload() -> ResponseReturnValue:
     check_may_write(user)
     sent, record_type = request.files.get("file"), request.form.get("record_type", "")
     try:
+        check_may_import(Reader(page_session(), user), record_type)
+        content = sent.read(LONGEST_FILE + 1) if sent is not None else b""
+        name = check_text("file", Path((sent.filename if sent is not None else "") or "").name)
+        folder, looked = put_upload(service().settings.home_folder, name, content)
+        end_page_session()  # SQLite lets nobody write from an old state
         with writing(user, Source.REP) as transaction:
             check_may_import(Reader(transaction.session, user), record_type)
-            content = sent.read(LONGEST_FILE + 1) if sent is not None else b""
-            name = Path((sent.filename if sent is not None else "") or "").name
-            made = keep_upload(transaction, service().settings.home_folder, user, name, content)
-            looked = look_at_upload(_folder(made))
+            made = keep_upload(transaction, service().settings.home_folder, user, name, folder)
             made.plan = _proposed(transaction.session, made, record_type, looked).to_json()
             import_id = made.id
     except CRMError as error:

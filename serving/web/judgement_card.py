@@ -11,7 +11,7 @@ from typing import Any
 
 from models.shown_horizon import shown_horizon
 from serving.reports import in_order
-from serving.web.shown_as import money
+from serving.web.shown_as import choice, money
 from serving.web.words import WORDS, word
 
 Estimate = Mapping[str, float | None]
@@ -122,7 +122,7 @@ def _level(field: str, level: str) -> str:
     for kind in ("level", field):
         if level in WORDS.get(kind, {}):
             return word(kind, level)
-    return level
+    return str(choice(level, field))
 
 
 def _money(found: Mapping[str, Any]) -> MoneyCard:

@@ -35,7 +35,6 @@ from serving.list_work import Asking, begin_work, ids_of
 from serving.owners import list_owners
 from serving.paging import Listing
 from serving.service import page_session, service, writing
-from serving.tags import put_tag, take_tag
 from serving.web.language import choose_language, gettext
 from serving.web.records import CUSTOMERS, DEALS, LEADS, ROWS, Kind
 from serving.web.words import word
@@ -54,6 +53,10 @@ OURS = ("probability", "why", "owner", "touch", "scored_at", "tags")
 _NOT_COLUMNS = frozenset(
     {"id", "custom", "reasons", "deleted_at", "erased_at", "merged_into_id", "score", "grade", "probability"}
 ) | {"scored_at", "name", "owner_id"}
+SEGMENTS_SHOWN = 300
+SEGMENTS_COUNTED = 40
+"""Segments of one page of which it is counted who is in them: each is a query over all records."""
+
 _MOST_COLUMNS = 12
 _LONGEST = 200
 
@@ -319,16 +322,16 @@ def show_segments() -> ResponseReturnValue:
     """Show the segments and views that somebody may use, and how many fit each segment now."""
     session, user = page_session(), current_user.user
     reader = Reader(session, user)
-    segments = list_segments(session, user)
+    segments = list_segments(session, user)[:SEGMENTS_SHOWN]
     names = dict(session.execute(select(User.id, User.name)).all())
     rows = [
         {
             "kept": each,
-            "count": count_in(reader, each),
+            "count": count_in(reader, each) if number < SEGMENTS_COUNTED else -1,
             "by": names.get(each.user_id),
             "mine": may_end(each, user),
         }
-        for each in segments
+        for number, each in enumerate(segments)
         if each.record_type in KINDS
     ]
     views = [
@@ -408,21 +411,6 @@ def _ask(kind: Kind, chosen: Chosen, asking: Asking, count: int) -> ResponseRetu
         form=request.form,
     )
     return make_response(shown)
-
-
-@pages.post(f"/{_OF}/<int:record_id>/tags")
-def change_tags(record_type: str, record_id: int) -> ResponseReturnValue:
-    """Put a tag on a record, or take one off."""
-    user = current_user.user
-    check_may_write(user)
-    text, take = request.form.get("word", ""), request.form.get("take") == "yes"
-    try:
-        with writing(user, Source.REP) as transaction:
-            change = take_tag if take else put_tag
-            change(transaction, user, record_type, record_id, text)
-    except CRMError as error:
-        flash(str(error))
-    return redirect(url_for(f"{KINDS[record_type].collection}_pages.show", record_id=record_id))
 
 
 def _list_url(kind: Kind, **args: Any) -> str:

@@ -6,26 +6,25 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from flask import Blueprint, flash, g, redirect, render_template, request, url_for
+from flask import Blueprint, flash, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 from flask_login import current_user
 from sqlalchemy import select
-from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from crm_core.access import Reader
 from crm_core.changes import Source
-from crm_core.notifications import Notification, count_unread, list_notifications, mark_read
+from crm_core.notifications import Notification, list_notifications, mark_read
 from crm_core.records import RECORD_TYPES, User
 from serving.finding import title_of
 from serving.service import page_session, writing
+from serving.web.asked import whole
 from serving.web.language import gettext
 from serving.web.places import path_of
 
 pages = Blueprint("notifications", __name__, url_prefix="/notifications")
 
 ROWS = 25
-_MOST_SHOWN = 99
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +45,7 @@ class Told:
 def list_all() -> ResponseReturnValue:
     """List what somebody was told, newest first."""
     session, user = page_session(), current_user.user
-    before = request.args.get("before", type=int)
+    before = request.args.get("before", type=whole)
     unread_only = request.args.get("unread") == "yes"
     found = list_notifications(session, user.id, limit=ROWS + 1, unread_only=unread_only, before=before)
     rows = _told(session, user, found[:ROWS])
@@ -57,10 +56,10 @@ def list_all() -> ResponseReturnValue:
 @pages.post("/read")
 def read() -> ResponseReturnValue:
     """Note that some have been read, or all; then go on to what one is about."""
-    ids = request.form.getlist("id", type=int)
+    ids = request.form.getlist("id", type=whole)
     user = current_user.user
     with writing(user, Source.REP) as transaction:
-        mark_read(transaction, user.id, ids or None)
+        mark_read(transaction, user.id, ids if "id" in request.form else None)
         found = transaction.session.scalars(
             select(Notification).where(Notification.user_id == user.id, Notification.id.in_(ids[:1]))
         ).one_or_none()
@@ -70,24 +69,6 @@ def read() -> ResponseReturnValue:
     if not ids:
         flash(gettext("All of it is marked as read."))
     return redirect(url_for("notifications.list_all"))
-
-
-def count_of_notifications() -> str:
-    """Return how many notifications the reader of a page has not read; nothing without any."""
-    if not current_user.is_authenticated:
-        return ""
-    if "unread_notifications" not in g:
-        g.unread_notifications = _count()
-    shown: str = g.unread_notifications
-    return shown
-
-
-def _count() -> str:
-    try:
-        found = count_unread(page_session(), current_user.user.id)
-    except SQLAlchemyError:
-        return ""  # a page that tells of a broken database must not break of it
-    return f"{_MOST_SHOWN}+" if found > _MOST_SHOWN else str(found or "")
 
 
 def _told(session: Session, user: User, found: Any) -> list[Told]:  # noqa: ANN401  a sequence

@@ -13,10 +13,12 @@ from crm_core.alerts import open_alerts_of
 from crm_core.changes import Source
 from crm_core.clock import micros
 from crm_core.errors import CRMError, InvalidValueError
-from crm_core.pipelines import open_stages
 from crm_core.records import Activity, Lead
+from crm_core.rescoring import is_followed
+from crm_core.stage_settings import stages_of
 from serving.activity_log import log_on
 from serving.alerts import ToldAlert, tell_alerts
+from serving.champions import TASK_OF
 from serving.editing import kind_of
 from serving.personal_data import opt_out_for
 from serving.service import page_session, service, wake_rescoring, writing
@@ -80,12 +82,23 @@ def _show(kind: Kind, record_id: int, refused: str | None = None) -> ResponseRet
 
 def _score(kind: Kind, record_id: int) -> ResponseReturnValue:
     """Give the part of the page that shows the score, or nothing while it is the one the page has."""
+    followed = is_score_followed(kind.record_type, record_id)  # before the score is read
     reader = Reader(page_session(), current_user.user)
     record = reader.masked(reader.get(kind.model, record_id))
     mark = str(micros(record.scored_at)) if record.scored_at else ""
     if mark == request.args.get("seen", ""):
-        return make_response("", 204)
+        return score_as_before(final=followed)
     return _render("_score.html", kind, record_id)
+
+
+def is_score_followed(record_type: str, record_id: int) -> bool:
+    """Tell whether the score that is read next stands for all that is known of a record."""
+    return is_followed(page_session(), task=TASK_OF[record_type], record_id=record_id)
+
+
+def score_as_before(*, final: bool) -> ResponseReturnValue:
+    """Tell a script that waits for a score that there is none newer; where it is `final`, none will come."""
+    return make_response("", 204, {"X-Score-Stays": "yes"} if final else {})
 
 
 def _render(template: str, kind: Kind, record_id: int, **more: object) -> ResponseReturnValue:
@@ -104,7 +117,7 @@ def _render(template: str, kind: Kind, record_id: int, **more: object) -> Respon
         beside=read_beside(reader, sheet.record),
         kinds=PLANNED_TOO,
         log_path=url_for(f"{kind.collection}_pages.log", record_id=record_id),
-        stages=open_stages(),
+        stages=[stage for stage in stages_of(reader.session) if not stage.won],
         alerts=_alerts(reader, record) if whole else (),
         **more,
     )

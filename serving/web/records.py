@@ -17,6 +17,7 @@ from crm_core.predictions import IN_THE_END_DAYS, Prediction, list_predictions
 from crm_core.records import SCORE_COLUMNS, Account, Activity, Deal, Lead, Role, User
 from serving.owners import list_owners
 from serving.paging import Listing, list_page
+from serving.score_history import Entry
 from serving.web import charts, reasons, shown_as
 from serving.web.language import gettext
 from serving.web.outlook import Outlook, read_outlook
@@ -173,6 +174,7 @@ def _line(predictions: Sequence[Prediction], outlook: Outlook) -> charts.Chart |
         x=charts.Axis(label=gettext("Asked on"), show=shown_as.day_of_instant),
         y=charts.Axis(label=label, show=lambda value: shown_as.percent(value, 0), low=0),
         marks=[charts.Line(name=gettext("Probability"), points=known, step=True)],
+        small=True,
     )
 
 
@@ -282,9 +284,32 @@ def _account_names(reader: Reader, records: Sequence[Scored]) -> dict[int | None
 def _history(predictions: Sequence[Prediction]) -> list[dict[str, Any]]:
     """Return predictions, newest first, each with its difference to the one before and what led to it."""
     return [
-        {"prediction": now, "change": _difference(now, then), "cause": _cause(now, then)}
+        {"prediction": now, "change": _difference(now, then), "cause": _cause(now, then), "fields": ()}
         for now, then in zip_longest(predictions, predictions[1:])
     ]
+
+
+FIELDS_TOLD = 3
+"""Changed fields that are named beside a score."""
+
+
+def tell_causes(entries: Sequence[Entry]) -> list[dict[str, Any]]:
+    """Return entries of a score history as rows: what each moved, and which fields were changed before it."""
+    return [
+        {
+            "prediction": entry.prediction,
+            "change": entry.cause.moved,
+            "cause": entry.cause.kinds[-1],
+            "parts": entry.cause.parts,
+            "fields": _fields_of(entry),
+        }
+        for entry in entries
+    ]
+
+
+def _fields_of(entry: Entry) -> list[str]:
+    named = dict.fromkeys(change.field for change in entry.cause.changes if change.field)
+    return list(named)[:FIELDS_TOLD]
 
 
 def _difference(now: Prediction, then: Prediction | None) -> float | None:

@@ -205,11 +205,17 @@ def field(row: Row, name: str, status_words: str) -> str:  # noqa: PLR0911  one 
         return percent(value)
     words = {"status": status_words, "stage": "stage", "source": "source"}
     if name in {"industry", "region"}:
-        return read_as(str(value), choices_of(name), choose_language())
+        return str(choice(str(value), name))
     return word(words[name], value) if name in words else plain(value)
 
 
+def choice(value: str | None, field: str) -> str | None:
+    """Return a word that records hold, such as a region, in the page's language; another as it was typed."""
+    return value and read_as(value, choices_of(field), choose_language())
+
+
 FILTERS: dict[str, Callable[..., Any]] = {
+    "choice": choice,
     "percent": percent,
     "points": points,
     "gate_reason": gate_reason,

@@ -19,6 +19,7 @@ from crm_core.targets import Measure, Wanted, Whose, periods_at, set_target
 from serving.owners import Staff
 from serving.service import end_page_session, page_session, service, writing
 from serving.team import BEFORE, UNTOUCHED_HOURS, Attained, Person, Span, TeamPage, TeamQuestion, read_team
+from serving.web.asked import whole
 from serving.web.charts import Axis, Bars, Chart, Level, Mark, draw
 from serving.web.language import choose_time_zone, gettext
 from serving.web.shown_as import percent
@@ -45,7 +46,7 @@ def save_target() -> ResponseReturnValue:
     form = request.form
     try:
         wanted = _wanted(form)
-        version = form.get("version", type=int)
+        version = form.get("version", type=whole)
         with writing(current_user.user, Source.REP) as transaction:
             set_target(transaction, current_user.user, wanted, version=version)
     except StaleRecordError as error:
@@ -107,7 +108,7 @@ def _page(
 
 def _read() -> tuple[TeamPage, Staff, TeamQuestion]:
     args = request.values
-    hours = args.get("hours", 24, type=int)
+    hours = args.get("hours", 24, type=whole)
     span = args.get("span", "week")
     question = TeamQuestion(
         now=service().store.clock.now(),
@@ -133,7 +134,7 @@ def _choices(staff: Staff) -> list[tuple[str, str]]:
 
 def _editing(page: TeamPage) -> Mapping[str, str]:
     """Return what the form holds for a target that is to be changed."""
-    wanted = request.args.get("target", type=int)
+    wanted = request.args.get("target", type=whole)
     found = next((one.target for one in page.targets if one.target.id == wanted), None)
     if found is None:
         return {}

@@ -30,7 +30,12 @@ from serving.service import page_session, service, writing
 from serving.today import MODELS, AskedDay, Day, Ranked, day_began, page_of, read_day, read_habit
 from serving.web.beside_score import Beside, read_beside
 from serving.web.language import choose_time_zone, gettext
-from serving.web.record_views import LOGGED_KINDS, activity_of_form
+from serving.web.record_views import (
+    LOGGED_KINDS,
+    activity_of_form,
+    is_score_followed,
+    score_as_before,
+)
 from serving.web.records import Scored
 from serving.web.today_rows import KINDS, Row, names_of, read_rows
 
@@ -131,9 +136,10 @@ def show_record(collection: str, record_id: int) -> ResponseReturnValue:
 @pages.get("/<any(leads, deals, customers):collection>/<int:record_id>/row")
 def show_row(collection: str, record_id: int) -> ResponseReturnValue:
     """Give the row anew, or nothing while its score is the one that the page has."""
+    followed = is_score_followed(COLLECTIONS[collection], record_id)  # before the score is read
     row = _row(collection, record_id)
     if str(row.seen) == request.args.get("seen", ""):
-        return make_response("", 204)
+        return score_as_before(final=followed)
     return render_template("_today_row.html", row=row, **_form_context())
 
 
@@ -299,12 +305,14 @@ def _panel(collection: str, record_id: int) -> Panel:
     running, row = service(), _row(collection, record_id)
     reader = Reader(page_session(), current_user.user)
     since = day_began(running.store.clock.now(), _zone()) - timedelta(days=1)
+    # The row has only what it shows; what would raise the score asks whether the record is open, too.
+    whole = reader.masked(reader.get(MODELS[COLLECTIONS[collection]], record_id))
     return Panel(
         row=row,
         since=since,
         entries=_moves(row.record, since),
         inbound=_inbound(reader, row.record, since),
-        beside=read_beside(reader, row.record),
+        beside=read_beside(reader, whole),
     )
 
 

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+from flask import has_request_context
 from flask_babel import lazy_gettext as _
 
-from crm_core.pipelines import PIPELINES
+from crm_core.pipelines import PIPELINES, Stage
+from crm_core.stage_settings import stages_of
+from serving.service import page_session
 from serving.web.language import choose_language
 
 WORDS: dict[str, dict[str, object]] = {
@@ -105,6 +110,7 @@ WORDS: dict[str, dict[str, object]] = {
         "person_erased": _("Erased a person"),
         "records_exported": _("Exported records"),
         "right_set": _("Right set"),
+        "setting_set": _("Setting set"),
         "handed_over": _("Handed over"),
     },
     "via": {"page": _("Page"), "api": _("API"), "command": _("Command line")},
@@ -484,8 +490,13 @@ def word(kind: str, value: object) -> str:
 
 
 def _stage(key: str) -> str:
-    for stages in PIPELINES.values():
-        for stage in stages:
-            if stage.key == key:
-                return stage.name_zh if choose_language() == "zh" else stage.name_en
+    for stage in _stages():
+        if stage.key == key:
+            return stage.name_zh if choose_language() == "zh" else stage.name_en
     return key
+
+
+def _stages() -> Iterator[Stage]:
+    """Yield all stages, as they were set where there is a page to show them on."""
+    for pipeline, stages in PIPELINES.items():
+        yield from stages_of(page_session(), pipeline) if has_request_context() else stages

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sqlalchemy import select
+from sqlalchemy import event, select
 
 from crm_core.access import Reader
 from crm_core.addresses import company_key, mail_key, person_key, phone_key, site_key
@@ -304,3 +304,27 @@ def test_accounts_with_nothing_in_common_are_not_compared_with_all_others(store:
         transaction.create_many(Account, rows)
     with store.reading() as session:
         assert list_duplicates(session, "account", at_least=0.3) == []
+
+
+def test_records_are_compared_anew_only_once_something_compared_has_changed(store: Store) -> None:
+    same = {"name": "Wang Fang", "company": "Acme Pumps", "email": "wang@acme.example"}
+    other = {"name": "Li Na", "company": "Bolt Works", "email": "li@bolt.example"}
+    with store.transaction() as transaction:
+        lead, _ = make_lead(transaction, **same), make_lead(transaction, **same)
+
+    def listed() -> tuple[int, bool]:
+        sent: list[str] = []
+        note = lambda *call: sent.append(call[2])  # noqa: E731  to be taken off again
+        event.listen(store.engine, "before_cursor_execute", note)
+        with store.reading() as session:
+            pairs = list_duplicates(session, "lead")
+        event.remove(store.engine, "before_cursor_execute", note)
+        return len(pairs), any("FROM leads" in each for each in sent)
+
+    assert listed() == (1, True)
+    with store.transaction() as transaction:
+        transaction.update(transaction.get(Lead, lead.id), {"title": "Buyer"})
+    assert listed() == (1, False)
+    with store.transaction() as transaction:
+        transaction.update(transaction.get(Lead, lead.id), other)
+    assert listed() == (0, True)

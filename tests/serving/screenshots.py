@@ -123,6 +123,7 @@ def pages_of(session: Session, cast: dict[str, User]) -> dict[str, tuple[str, st
         "admin-person": ("admin", f"/admin/people/{mine}"),
         "admin-teams": ("admin", "/admin/teams"),
         "admin-rights": ("admin", "/admin/rights"),
+        "admin-pipelines": ("admin", "/admin/pipelines"),
         "admin-fields": ("admin", "/admin/fields"),
         "admin-keys": ("admin", "/admin/keys"),
         "admin-webhooks": ("admin", "/admin/webhooks"),

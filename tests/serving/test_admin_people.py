@@ -17,7 +17,7 @@ from tests.factories import make_lead, make_team, make_user
 from tests.serving.conftest import PASSWORD, Cast, csrf_of, logged_in
 from tests.serving.test_pages import text_of
 
-SECTIONS = ("people", "people/new", "teams", "rights", "fields", "keys", "webhooks", "log")
+SECTIONS = ("people", "people/new", "teams", "rights", "pipelines", "fields", "keys", "webhooks", "log")
 SECRET = re.compile(r'<code class="secret">([^<]+)</code>')
 
 

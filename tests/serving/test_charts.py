@@ -99,3 +99,20 @@ def test_a_single_value_is_a_picture_too() -> None:
     chart = drawn(Line(name="a", points=[(DAYS[0], 0.5)]))
     (dot,) = [shape for shape in chart.shapes if shape.kind == "dot"]
     assert chart.left <= dot.x <= chart.right
+
+
+def test_names_stand_half_a_slot_from_both_ends() -> None:
+    chart = drawn(Dots(name="share", points=[("a", 0.1, None, None), ("b", 0.2, None, None)]))
+    slot = (chart.right - chart.left) / 2
+    assert [shape.x for shape in chart.shapes] == pytest.approx(
+        [chart.left + slot / 2, chart.right - slot / 2], abs=0.1
+    )
+
+
+@pytest.mark.parametrize("days", [[0, 7, 14, 21, 28], [0, 1, 2, 200, 201, 202], [0, 300, 301]])
+def test_the_texts_of_days_never_meet(days: list[int]) -> None:
+    points = [(DAYS[0] + timedelta(days=day), 0.1) for day in days]
+    x = Axis(label="week", show=lambda day: f"the week of {day:%d %B}")
+    ends = [tick.ends() for tick in drawn(Line(name="said", points=points), x=x).x_ticks]
+    assert ends
+    assert all(left[1] < right[0] for left, right in pairwise(ends))

@@ -13,9 +13,10 @@ from crm_core.predictions import Prediction
 from crm_core.promotions import find_champion
 from crm_core.records import Lead
 from crm_core.store import Store
-from serving.champions import Champions
+from serving.champions import RECORD_TYPE_OF, Champions
 from serving.demo import BEFORE_DAYS, make_demo
 from serving.home import Home
+from serving.model_work import list_work_under_way
 from serving.modelling import scorer_loader
 from serving.reports import read_watch
 from serving.settings import Settings
@@ -34,6 +35,7 @@ def test_the_demonstration(demo: Demo) -> None:
     leads_are_scored_now_and_as_of_earlier_days(store)
     again = make_demo(settings)
     nothing_was_made_twice(store, again)
+    each_model_is_to_be_checked_once(store)
     a_model_made_today_is_not_trained_again(home, store)
     served = Served(demo.home, again["key"])
     try:
@@ -42,6 +44,8 @@ def test_the_demonstration(demo: Demo) -> None:
         )
         people_can_log_in(served.address, again["logins"])
         a_call_is_scored_within_two_seconds(Http(served.address, served.key))
+        lead_id = Http(served.address, served.key).get("/api/v1/leads?limit=1").json["items"][0]["id"]
+        a_score_tells_what_moved_it_by_how_much(served.address, again["logins"], lead_id)
         the_models_page_compares_with_the_truth(served.address, again["logins"])
         assert served.stop() == 0
     finally:
@@ -78,6 +82,14 @@ def nothing_was_made_twice(store: Store, again: dict[str, Any]) -> None:
         assert champion.model_version.startswith("lead_scoring-1-")
 
 
+def each_model_is_to_be_checked_once(store: Store) -> None:
+    with store.reading() as session:
+        served = [task for task in RECORD_TYPE_OF if find_champion(session, task) is not None]
+        found = [(work.task, work.does, work.state) for work in list_work_under_way(session)]
+    assert found == [(task, "watch", "waiting") for task in served]
+    assert served
+
+
 def log_in(address: str, login: dict[str, str]) -> Http:
     browser = Http(address)
     form = browser.get("/login").text
@@ -94,6 +106,12 @@ def people_can_log_in(address: str, logins: list[dict[str, str]]) -> None:
         assert page.status == 200
         assert login["name"] in page.text
         assert re.search(r'<span class="probability">\d', page.text)
+
+
+def a_score_tells_what_moved_it_by_how_much(address: str, logins: list[dict[str, str]], lead_id: int) -> None:
+    page = log_in(address, logins[0]).get(f"/records/lead/{lead_id}/causes").text
+    assert "In percentage points" in page
+    assert re.search(r'<span class="nowrap">[+−][\d.]+</span> (what happened since|time)', page)
 
 
 def a_call_is_scored_within_two_seconds(api: Http) -> None:

@@ -139,6 +139,50 @@ def test_who_changes_nothing_sees_no_button_and_is_refused(
         assert session.get_one(Lead, leads[1]).deleted_at is None
 
 
+def test_a_records_page_says_what_may_be_the_same_and_leads_to_both_beside_each_other(
+    ana: FlaskClient, store: Store, cast: Cast, leads: list[int]
+) -> None:
+    with store.transaction() as transaction:
+        make_lead(transaction, owner_id=cast["Otto"].id, email=MAIL, company="Not for Ana")
+    path = f"/duplicates?type=lead&record={leads[0]}"
+    assert path.replace("&", "&amp;") in ana.get(f"/leads/{leads[0]}").text
+    part = ana.get(path, headers={"X-Requested-With": "fetch"}).text
+    assert "<html" not in part
+    assert "May be the same as" in part
+    assert f'href="/leads/{leads[1]}"' in part
+    assert "Not for Ana" not in part
+    page = ana.get(path).text
+    assert "Only those of" in page
+    assert page.count("likely to be the same</strong>") == 1
+    assert f'name="gone" value="{leads[1]}"' in page
+
+
+def test_the_same_as_nothing_says_nothing(app: Flask, ana: FlaskClient, cast: Cast, leads: list[int]) -> None:
+    path = f"/duplicates?type=lead&record={leads[2]}"
+    part = logged_in(app, cast["Otto"]).get(path, headers={"X-Requested-With": "fetch"}).text
+    assert 'id="same"' in part
+    assert "May be" not in part
+    assert "No duplicates" in logged_in(app, cast["Otto"]).get(path).text
+    assert ana.get(path).status_code == 404
+
+
+@pytest.mark.parametrize("record_type", ["lead", "account", "contact"])
+def test_what_may_be_the_same_takes_few_queries(
+    ana: FlaskClient, store: Store, cast: Cast, leads: list[int], record_type: str
+) -> None:
+    makers = {"lead": make_lead, "account": make_account, "contact": make_contact}
+    with store.transaction() as transaction:
+        ids = [makers[record_type](transaction, owner_id=cast["Ana"].id).id for _ in range(3)]
+    path = f"/duplicates?type={record_type}&record={ids[0]}"
+    ana.get(path, headers={"X-Requested-With": "fetch"})
+    said: list[str] = []
+    event.listen(store.engine, "before_cursor_execute", note := lambda *sent: said.append(sent[2]))
+    part = ana.get(path, headers={"X-Requested-With": "fetch"}).text
+    event.remove(store.engine, "before_cursor_execute", note)
+    assert "May be the same as" in part
+    assert len([one for one in said if not one.startswith("BEGIN")]) <= 12, said
+
+
 def test_others_records_are_not_merged(ana: FlaskClient, store: Store, leads: list[int]) -> None:
     keep = {"type": "lead", "keep": leads[0], "gone": leads[2]}
     assert submit(ana, "/duplicates", "/duplicates/merge", **keep) == 302

@@ -194,6 +194,40 @@ def test_the_history_says_what_led_to_each_score(
     )
 
 
+def test_the_causes_are_told_by_their_kind_where_the_model_of_the_time_is_gone(
+    app: Flask, store: Store, cast: Cast, clock: FixedClock
+) -> None:
+    with store.transaction() as transaction:
+        lead = make_lead(transaction, owner_id=cast["Ana"].id, source="web")
+    for version, probability, source in (("1", 0.4, "web"), ("1", 0.5, "referral"), ("2", 0.42, "referral")):
+        clock.advance(timedelta(days=1))
+        with store.transaction() as transaction:
+            transaction.update(transaction.get(Lead, lead.id), {"source": source})
+        show(store, "lead", {lead.id: probability}, version)
+    ana, path = logged_in(app, cast["Ana"]), f"/records/lead/{lead.id}/causes"
+    assert f'data-load="{path}"' in ana.get(f"/leads/{lead.id}").text
+    part = ana.get(path, headers={"X-Requested-With": "fetch"}).text
+    assert "<html" not in part
+    assert "data-load" not in part, "it is loaded once"
+    told = text_of(ana.get(path).text)
+    assert re.search(r"▼ down by 8 another model .* ▲ up by 10 its data: Source .* first score", told), told
+
+
+def test_the_causes_are_for_who_sees_the_record_and_its_score(app: Flask, store: Store, cast: Cast) -> None:
+    with store.transaction() as transaction:
+        lead = make_lead(transaction, owner_id=cast["Ana"].id).id
+    show(store, "lead", {lead: 0.4})
+    path = f"/records/lead/{lead}/causes"
+    assert logged_in(app, cast["Otto"]).get(path).status_code == 404
+    assert logged_in(app, cast["Ana"]).get(f"/records/contact/{lead}/causes").status_code == 404
+    with store.transaction() as transaction:
+        hidden = {"read": False, "write": False, "record_type": "lead", "field": "probability"}
+        transaction.session.add(FieldRight(role="rep", **hidden))
+    ana = logged_in(app, cast["Ana"])
+    assert ana.get(path).status_code == 403
+    assert path not in ana.get(f"/leads/{lead}").text
+
+
 def test_logging_without_a_script_comes_back_to_the_page(app: Flask, store: Store, cast: Cast) -> None:
     with store.transaction() as transaction:
         lead = make_lead(transaction, owner_id=cast["Ana"].id)
@@ -264,16 +298,22 @@ def test_a_time_is_read_in_the_readers_zone(app: Flask, store: Store, cast: Cast
     assert "8:30" in ana.get(f"/leads/{lead.id}").text
 
 
-def test_a_deal_that_lacks_what_a_stage_requires_stays_and_says_so(
+def test_a_deal_that_lacks_what_a_stage_requires_is_asked_for_it_and_then_moves(
     app: Flask, store: Store, cast: Cast
 ) -> None:
     with store.transaction() as transaction:
+        account = make_account(transaction, owner_id=cast["Ana"].id).id
         deal = make_deal(transaction, owner_id=cast["Ana"].id, amount=None)
     ana = logged_in(app, cast["Ana"])
     sent = {"csrf_token": csrf_of(ana.get(f"/deals/{deal.id}").text), "stage": "proposal"}
-    page = text_of(ana.post(f"/deals/{deal.id}/stage", data=sent, follow_redirects=True).text)
-    assert "Proposal and quote: Please check: Customer, Amount" in page
-    assert "First contact → Proposal and quote" not in page
+    asked = ana.post(f"/deals/{deal.id}/stage", data=sent)
+    assert asked.status_code == 422
+    assert "→ Proposal and quote This is needed there: Amount Customer" in text_of(asked.text)
+    assert "First contact → Proposal and quote" not in text_of(ana.get(f"/deals/{deal.id}").text)
+    given = {**sent, "version": deal.version, "back": "deal", "amount": "900", "account_id": account}
+    moved = ana.post(f"/deals/board/{deal.id}/move", data=given)
+    assert moved.location == f"/deals/{deal.id}"
+    assert "First contact → Proposal and quote" in text_of(ana.get(moved.location).text)
 
 
 def test_a_new_lead_may_be_of_a_usual_source_or_of_another(app: Flask, store: Store, cast: Cast) -> None:

@@ -156,6 +156,23 @@ def test_a_file_is_sent_and_what_was_typed_survives_a_reload(
     page.context.close()
 
 
+def test_tags_are_put_on_and_taken_off_by_keyboard(
+    browser: Browser, watched: Watched, app: Flask, alive: str, cast: Cast
+) -> None:
+    page = open_as(browser, watched, app, cast, alive, "/deals/1", viewport={"width": 390, "height": 844})
+    page.locator("#tag-word").focus()
+    page.keyboard.type("hot")
+    page.keyboard.press("Enter")
+    expect(page.locator("#tags [role=status]")).to_have_text("Put on: hot")
+    expect(page.locator("#tag-word")).to_be_focused()
+    page.get_by_role("button", name="Take off: hot").focus()
+    page.keyboard.press("Enter")
+    expect(page.locator("#tags [role=status]")).to_have_text("Taken off: hot")
+    expect(page.locator("#tags .tag")).to_have_count(0)
+    assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+    page.context.close()
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing_serious(
     browser: Browser, watched: Watched, app: Flask, alive: str, cast: Cast, scheme: str
@@ -164,6 +181,7 @@ def test_axe_finds_nothing_serious(
     page.locator('[data-edit="amount"]').click()
     expect(page.locator("#field-amount")).to_be_visible()
     expect(page.locator(".similar-card")).to_be_visible()
+    expect(page.locator("#tag-word")).to_be_visible()
     found = serious(page)
     for path in (
         "/contacts/1",

@@ -113,6 +113,25 @@ def test_ana_works_her_list_and_sees_the_score_move(
     page.context.close()
 
 
+def test_what_moves_no_score_says_so_at_once(
+    browser: Browser,  # noqa: F811  the fixture
+    watched: Watched,  # noqa: F811  the fixture
+    alive: str,
+) -> None:
+    page = open_page(browser, watched, alive, "en", 1440)
+    log_in(page, "en")
+    row = page.locator("#row-deal-1")
+    row.locator("a[data-open]").click()
+    row.locator("label[for=kind-deal-1-note]").click()
+    row.get_by_role("button", name="Log it").click()
+    expect(row.locator("[data-status]")).to_have_text("Logged. It does not change the score.")
+    page.goto(f"{alive}/deals/1")
+    page.locator("label[for=kind-note]").click()
+    page.get_by_role("button", name="Log it").click()
+    expect(page.locator("#log [data-status]")).to_have_text("Logged. It does not change the score.")
+    page.context.close()
+
+
 def test_a_step_is_planned_and_a_lost_connection_loses_nothing(
     browser: Browser,  # noqa: F811  the fixture
     watched: Watched,  # noqa: F811  the fixture

@@ -184,6 +184,15 @@ def test_the_page_speaks_chinese_too(
     assert "并非承诺" in page
 
 
+def test_todays_list_shows_the_same_as_the_page_of_the_record(
+    app: Flask, cast: Cast, deal: Deal, promote: Promote, champions: Champions
+) -> None:
+    promote("win_probability", hints=HINTS)
+    scored(app, cast, champions, f"deals/{deal.id}")
+    panel = logged_in(app, cast["Ana"], "en").get(f"/today/deals/{deal.id}").text
+    assert re.findall(r"with a (\w+) today", panel) == ["meeting", "quote"]
+
+
 def test_the_page_hides_hints_from_hidden_fields(
     app: Flask, store: Store, cast: Cast, deal: Deal, promote: Promote, champions: Champions
 ) -> None:

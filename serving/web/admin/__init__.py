@@ -1,14 +1,14 @@
-"""The administrator's pages: people, teams, rights, fields, keys, webhooks, and what was done."""
+"""The administrator's pages: people, teams, rights, pipelines, fields, keys, webhooks, and what was done."""
 
 from __future__ import annotations
 
 from flask import redirect, url_for
 from flask.typing import ResponseReturnValue
 
-from serving.web.admin import endpoints, fields, keys, operations, people, rights, teams
+from serving.web.admin import endpoints, fields, keys, operations, people, pipelines, rights, teams
 from serving.web.admin.shelf import pages
 
-__all__ = ["endpoints", "fields", "keys", "operations", "pages", "people", "rights", "teams"]
+__all__ = ["endpoints", "fields", "keys", "operations", "pages", "people", "pipelines", "rights", "teams"]
 
 
 @pages.get("")

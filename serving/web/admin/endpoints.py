@@ -25,6 +25,7 @@ from crm_core.webhooks import (
 from serving.outbound import OutboundClient
 from serving.service import page_session, service
 from serving.web.admin.shelf import ROWS, page, pages, to, try_to
+from serving.web.asked import whole
 from serving.web.language import gettext
 from serving.webhooks import Secrets, add_endpoint, check_owner, rotate, send_again, send_test
 
@@ -86,7 +87,7 @@ def show_webhook(endpoint_id: int) -> ResponseReturnValue:
 def _one(endpoint_id: int, *, secret: str | None = None, refused: str | None = None) -> ResponseReturnValue:
     session = page_session()
     endpoint = get_endpoint(session, endpoint_id)
-    before = request.args.get("before", type=int)
+    before = request.args.get("before", type=whole)
     sent = list_jobs(session, topic=topic_of(endpoint.id), before=before, limit=ROWS + 1)
     answer = make_response(
         page(

@@ -12,6 +12,7 @@ from crm_core.store import Transaction
 from crm_core.tokens import Scope, has_ended, list_tokens, revoke_token, scopes_of
 from serving.service import page_session, service
 from serving.web.admin.shelf import ROWS, note, page, pages, to, try_to
+from serving.web.asked import whole
 from serving.web.language import gettext
 
 
@@ -19,8 +20,8 @@ from serving.web.language import gettext
 def list_keys() -> str:
     """List everybody's keys, newest first."""
     session, now = page_session(), service().store.clock.now()
-    whose = request.args.get("user", type=int)
-    found = list_tokens(session, user_id=whose, before=request.args.get("before", type=int), limit=ROWS + 1)
+    whose = request.args.get("user", type=whole)
+    found = list_tokens(session, user_id=whose, before=request.args.get("before", type=whole), limit=ROWS + 1)
     keys = [
         {
             "token": token,

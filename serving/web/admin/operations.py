@@ -12,6 +12,7 @@ from crm_core.operations import Done, Which, list_operations
 from crm_core.records import User
 from serving.service import page_session, service
 from serving.web.admin.shelf import ROWS, page, pages
+from serving.web.asked import whole
 from serving.web.language import choose_time_zone
 
 
@@ -21,7 +22,7 @@ def show_log() -> str:
     service().journal.flush()
     session = page_session()
     which = _which()
-    found = list_operations(session, which, before=request.args.get("before", type=int), limit=ROWS + 1)
+    found = list_operations(session, which, before=request.args.get("before", type=whole), limit=ROWS + 1)
     people = {user.id: user for user in session.scalars(select(User).order_by(User.name, User.id))}
     return page(
         "log.html",
@@ -40,7 +41,7 @@ def _which() -> Which:
     until = _day("until")
     return Which(
         done=Done(done) if done in set(Done) else None,
-        user_id=request.args.get("user", type=int),
+        user_id=request.args.get("user", type=whole),
         since=_day("since"),
         until=None if until is None else until + timedelta(days=1),
     )

@@ -22,6 +22,7 @@ from serving.auth import new_password, set_password
 from serving.editing import Editor, kind_of
 from serving.service import page_session
 from serving.web.admin.shelf import ROWS, note, page, pages, to, try_to
+from serving.web.asked import whole
 from serving.web.language import gettext, ngettext
 from serving.web.words import word
 
@@ -66,7 +67,7 @@ def _asked() -> Asked:
     return Asked(
         text=request.args.get("q", "").strip()[:200],
         role=request.args.get("role", ""),
-        team_id=request.args.get("team", type=int),
+        team_id=request.args.get("team", type=whole),
         here=here if here in {"yes", "no", "all"} else "yes",
         after=request.args.get("after") or None,
     )
@@ -182,7 +183,7 @@ def _heirs(session: Session, leaver: User) -> Sequence[User]:
 def change_person(user_id: int) -> ResponseReturnValue:
     """Change who somebody is; nobody changes their own role or leaves by themselves."""
     values = _given()
-    version = request.form.get("version", type=int)
+    version = request.form.get("version", type=whole)
 
     def act(transaction: Transaction) -> None:
         kind = kind_of(transaction.session, "user")

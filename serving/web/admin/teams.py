@@ -17,6 +17,7 @@ from crm_core.store import Transaction
 from serving.editing import Editor, kind_of
 from serving.service import page_session
 from serving.web.admin.shelf import page, pages, to, try_to
+from serving.web.asked import whole
 from serving.web.language import gettext
 
 
@@ -49,7 +50,7 @@ def create_team() -> ResponseReturnValue:
 @pages.post("/teams/<int:team_id>")
 def change_team(team_id: int) -> ResponseReturnValue:
     """Give a team another name or another place in the tree."""
-    version = request.form.get("version", type=int)
+    version = request.form.get("version", type=whole)
 
     def act(transaction: Transaction) -> None:
         Editor(transaction, current_user.user).update(

@@ -42,5 +42,11 @@
   };
   all.addEventListener("change", () => { for (const box of boxes) box.checked = all.checked; show(); });
   many.addEventListener("change", show);
+  // Enter presses the first button of a form, whatever it does: here nothing in a box, its own button in a field.
+  many.addEventListener("keydown", (event) => {
+    if (event.key !== "Enter" || event.isComposing || !event.target.matches("input")) return;
+    event.preventDefault();
+    event.target.closest(".many-one")?.querySelector("button").click();
+  });
   show();
 })();

@@ -39,6 +39,10 @@
         return;
       }
       if (answer.status !== 204) break;
+      if (answer.headers.has("X-Score-Stays")) {
+        say(status.dataset.stays);
+        return;
+      }
       await pause(EVERY);
     }
     say(status.dataset.slow);
@@ -91,7 +95,8 @@
   const refusedBy = (form) => form.querySelector("[data-refused]");
 
   const send = async (form, button) => {
-    const answer = await fetch(button.getAttribute("formaction") ?? form.action, {
+    // of a button without an address of its own the browser gives that of the page, not of the form
+    const answer = await fetch(button.hasAttribute("formaction") ? button.formAction : form.action, {
       method: "POST",
       body: new FormData(form),
       headers: { "X-Requested-With": "fetch" },

@@ -68,7 +68,7 @@
         fresh.classList.add("fresh");
         return;
       }
-      if (answer.status !== 204) return;
+      if (answer.status !== 204 || answer.headers.has("X-Score-Stays")) return;
     }
   };
 
@@ -263,9 +263,9 @@
 
   // ---- what is around, and files
 
-  const load = async (address) => {
+  const load = async (address, id = "around") => {
     const part = await get(address);
-    document.getElementById("around").replaceWith(part.getElementById("around"));
+    document.getElementById(id).replaceWith(part.getElementById(id));
   };
 
   const upload = (form) => {
@@ -300,6 +300,36 @@
     upload(event.target);
   });
 
-  const around = document.querySelector("#around[data-load]");
-  if (around) load(around.dataset.load).catch(() => {});
+  for (const part of document.querySelectorAll("[id][data-load]")) load(part.dataset.load, part.id).catch(() => {});
+
+  // ---- tags
+
+  const sayOfTags = (key) => {
+    const said = document.querySelector("#tags [data-tags-said]");
+    said.textContent = said.dataset[key];
+  };
+
+  const sendTags = async (form, by) => {
+    const sent = new FormData(form, by);
+    let answer;
+    try {
+      answer = await fetch(form.action, { method: "POST", body: sent, headers: BY_SCRIPT });
+    } catch {
+      sayOfTags("offline");
+      return;
+    }
+    if ((answer.status === 200 && !isLogin(answer)) || answer.status === 422) {
+      document.getElementById("tags").replaceWith(parse(await answer.text()).getElementById("tags"));
+      if (answer.status === 200) sayOfTags("done");
+      document.getElementById("tag-word")?.focus();
+    } else {
+      sayOfTags(isLogin(answer) || answer.status === 400 ? "ended" : "failed");
+    }
+  };
+
+  document.addEventListener("submit", (event) => {
+    if (!event.target.matches("form[data-tags]")) return;
+    event.preventDefault();
+    sendTags(event.target, event.submitter);
+  });
 })();

@@ -88,6 +88,10 @@
         return;
       }
       if (answer.status !== 204) break;
+      if (answer.headers.has("X-Score-Stays")) {
+        say(row, status.dataset.stays);
+        return;
+      }
       await pause(EVERY);
     }
     say(row, status.dataset.slow);

@@ -1,0 +1,59 @@
+"""How much waits for the reader of a page, as its head shows it: asked once a page, in one statement."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from flask import g
+from flask_login import current_user
+from sqlalchemy import select
+from sqlalchemy.exc import SQLAlchemyError
+
+from crm_core.access import Reader
+from crm_core.alerts import open_count
+from crm_core.notifications import unread_count
+from serving.service import page_session, service
+
+MOST_SHOWN = 99
+"""Beyond, more are not told apart."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Waiting:
+    """Numbers as they are shown; nothing for none."""
+
+    alerts: str = ""
+    notifications: str = ""
+
+
+def count_of_bell() -> str:
+    """Return how many open alerts the reader of a page has, as the bell shows it; nothing without any."""
+    return _waiting().alerts
+
+
+def count_of_notifications() -> str:
+    """Return how many notifications the reader of a page has not read; nothing without any."""
+    return _waiting().notifications
+
+
+def _waiting() -> Waiting:
+    if not current_user.is_authenticated:
+        return Waiting()
+    if "waiting" not in g:
+        g.waiting = _count()
+    found: Waiting = g.waiting
+    return found
+
+
+def _count() -> Waiting:
+    try:
+        reader = Reader(page_session(), current_user.user)
+        alerts = open_count(reader, service().store.clock.now(), most=MOST_SHOWN + 1)
+        found = reader.session.execute(select(alerts, unread_count(reader.user.id))).one()
+    except SQLAlchemyError:
+        return Waiting()  # a page that tells of a broken database must not break of it
+    return Waiting(alerts=_shown(found[0]), notifications=_shown(found[1]))
+
+
+def _shown(found: int) -> str:
+    return f"{MOST_SHOWN}+" if found > MOST_SHOWN else str(found or "")
