@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import select
 import signal
 import threading
@@ -86,6 +87,7 @@ def serve(settings: Settings, store: Store, *, ready: Callable[[str], None]) -> 
     try:
         if thread is not None:
             thread.looked.wait(WARM_SECONDS)  # what it imports and loads would hold up the first requests
+        _leave_out_of_garbage()
         _log.info("serving", host=settings.host, port=port, rescoring=thread is not None)
         ready(f"http://{_shown(settings.host)}:{port}")
         server.run()
@@ -100,6 +102,12 @@ def serve(settings: Settings, store: Store, *, ready: Callable[[str], None]) -> 
         journal.stop()
         store.close()
         _log.info("stopped")
+
+
+def _leave_out_of_garbage() -> None:
+    """Never look for garbage in libraries and models again: every look holds up all requests."""
+    gc.collect()
+    gc.freeze()
 
 
 def _listen(app: WSGIApplication, settings: Settings, sockets: dict[int, Any]) -> Any:  # noqa: ANN401  waitress has no types
