@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
+import json
+import os
 import re
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +28,7 @@ from serving import auth
 from serving.app import create_app
 from serving.auth import let_in
 from serving.champions import Champions
+from serving.demo import make_demo
 from serving.settings import Settings
 from tests.factories import make_team, make_user
 from tests.serving.hand_made import HandMadeModel
@@ -45,6 +50,15 @@ class Cast:
 
     def header(self, name: str) -> dict[str, str]:
         return {"Authorization": f"Bearer {self.keys[name]}"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Demo:
+    """A demonstration: its home, which one test goes on to use and to damage; a copy of it; what was told."""
+
+    home: Path
+    kept: Path
+    made: dict[str, Any]
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -224,3 +238,20 @@ def csrf_of(page: str) -> str:
     found = re.search(r'name="csrf_token" value="([^"]+)"', page)
     assert found is not None
     return found[1]
+
+
+@pytest.fixture(scope="session")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
+    """A small demonstration with trained models, made once for all processes of a run."""
+    own = tmp_path_factory.getbasetemp()
+    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "demonstration"
+    folder.mkdir(exist_ok=True)
+    told = folder / "told.json"
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not told.exists():
+            settings = Settings(home=folder / "home")
+            made = make_demo(settings, size="tiny", seed=1)
+            shutil.copytree(settings.home, folder / "kept")
+            told.write_text(json.dumps(made), encoding="utf-8")
+    return Demo(home=folder / "home", kept=folder / "kept", made=json.loads(told.read_text(encoding="utf-8")))

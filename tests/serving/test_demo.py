@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 import time
-from pathlib import Path
 from typing import Any
 
+import pytest
 from sqlalchemy import func, select
 
 from crm_core.predictions import Prediction
@@ -21,15 +21,15 @@ from serving.modelling import scorer_loader
 from serving.reports import read_watch
 from serving.settings import Settings
 from serving.watching import train_if_needed
-from tests.serving.conftest import csrf_of
+from tests.serving.conftest import Demo, csrf_of
 from tests.serving.http import Http
 from tests.serving.test_server import Served
 
 
-def test_the_demonstration(tmp_path: Path) -> None:
-    settings = Settings(home=tmp_path)
+@pytest.mark.timeout(600)
+def test_the_demonstration(demo: Demo) -> None:
+    settings, made = Settings(home=demo.home), demo.made
     home = settings.home_folder
-    made = make_demo(settings, size="tiny", seed=1)
     roles = [login["role"] for login in made["logins"]]
     assert roles == ["rep", "manager", "data scientist", "administrator"]
     store = Store(home.database_url)
@@ -38,7 +38,7 @@ def test_the_demonstration(tmp_path: Path) -> None:
     nothing_was_made_twice(store, again)
     each_model_is_to_be_checked_once(store)
     a_model_made_today_is_not_trained_again(home, store)
-    served = Served(tmp_path, again["key"])
+    served = Served(demo.home, again["key"])
     try:
         assert Http(served.address, made["key"]).get("/api/v1/leads").status == 401, (
             "an earlier key is revoked"

@@ -1,0 +1,337 @@
+"""Every page, as everybody who gets it, in both languages and themes, at both widths, and by keyboard."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import axe_playwright_python
+import pytest
+from flask import Flask
+from flask_openapi.blueprint import APIBlueprint
+from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
+from sqlalchemy import event
+
+from crm_core.records import Role
+from crm_core.store import Store
+from serving.app import create_app
+from serving.champions import Champions
+from serving.modelling import scorer_loader
+from serving.settings import Settings
+from tests.serving.browser import FLAGS, chromium, serving
+from tests.serving.conftest import Demo, logged_in
+from tests.serving.every_page import PAGES, Is, Places, find_places
+from tests.serving.screenshots import LANGUAGES, WIDTHS, cookie_of
+
+pytestmark = pytest.mark.timeout(600)
+"""Whoever comes first makes the demonstration."""
+
+MOST_STATEMENTS = 12
+MORE_THAN_TWELVE: dict[str, int] = {
+    "today_pages.show_record": 90,
+    "finding_pages.search": 27,
+    "customers_pages.show": 18,
+    "deals_pages.show": 20,
+    "record_pages.show": 15,
+    "customers_pages.list_records": 16,
+    "leads_pages.list_records": 14,
+    "deals_pages.list_records": 14,
+    "alerts_pages.list_all": 16,
+    "alerts_pages.past": 15,
+    "record_pages.show_contact": 14,
+    "leads_pages.show": 15,
+}
+"""Pages that send more for now: whoever changes one takes it down, or out of here."""
+
+LOOKS = (
+    (None, "en"),
+    (None, "zh"),
+    (Role.REP, "en"),
+    (Role.REP, "zh"),
+    (Role.MANAGER, "zh"),
+    (Role.ANALYST, "en"),
+    (Role.ANALYST, "zh"),
+    (Role.ADMIN, "zh"),
+    (Role.ADMIN, "en"),
+)
+"""Who goes through the pages, and in which language; what they and the language have had is left out."""
+
+MOST_BYTES = 300 * 1024
+HEAVIER = {"/api/docs": 400 * 1024}
+"""All operations of the API on one page."""
+
+AXE = next(Path(axe_playwright_python.__file__).parent.glob("axe*.js"))
+
+TOO_WIDE = """() => {
+    const page = document.documentElement;
+    if (page.scrollWidth <= page.clientWidth) return null;
+    const held = each => each && each !== document.body
+        && (getComputedStyle(each).overflowX !== "visible" || held(each.parentElement));
+    const out = [...document.querySelectorAll("body *")].filter(each => each.checkVisibility()
+        && each.getBoundingClientRect().right > page.clientWidth + 1 && !held(each.parentElement));
+    return out.slice(0, 3).map(each => `${each.tagName.toLowerCase()}.${each.className}`).join(", ") || "?";
+}"""
+
+WEIGHT = """() => [...performance.getEntriesByType("navigation"), ...performance.getEntriesByType("resource")]
+    .reduce((sum, entry) => sum + entry.encodedBodySize, 0)"""
+
+AROUND = """() => ({
+    language: document.documentElement.lang,
+    title: document.title,
+    headings: [...document.querySelectorAll("h1")].filter(each => each.checkVisibility()).length,
+})"""
+
+SERIOUS = """options => axe.run(document, options).then(found => found.violations
+    .filter(each => ["serious", "critical"].includes(each.impact))
+    .map(each => `axe ${each.id}: `
+        + each.nodes.slice(0, 3).map(node => node.target.join(" ")).join(" | ")))"""
+
+KEYBOARD = """() => {
+    const about = each => `${each.tagName.toLowerCase()}${each.id ? "#" + each.id : ""} `
+        + `"${(each.getAttribute("aria-label") || each.textContent || each.name || "").trim().slice(0, 40)}"`;
+    const all = [...document.querySelectorAll(
+        "a[href], button, input, select, textarea, summary, [role=button], [role=tab], [onclick], [tabindex]"
+    )].filter(each => each.checkVisibility({visibilityProperty: true}) && !each.disabled
+        && each.type !== "hidden" && each.id !== "main" && !each.closest("[inert]"));
+    const around = each => [each, each.nextElementSibling, each.parentElement, ...(each.labels || [])]
+        .filter(Boolean);
+    const look = each => around(each).map(one => {
+        const style = getComputedStyle(one);
+        return [style.outlineStyle, style.outlineWidth, style.outlineColor, style.boxShadow,
+            style.borderColor, style.backgroundColor, style.textDecorationLine].join();
+    }).join();
+    const faults = [];
+    for (const each of all) {
+        if (each.tabIndex > 0) faults.push(`is out of order for the Tab key: ${about(each)}`);
+        if (each.tabIndex < 0 && !each.closest("[role=tablist], [role=listbox], [role=menu]")
+            && each.matches("a, button, input, select, textarea, summary, [onclick], [role=button]"))
+            faults.push(`is not reached by the Tab key: ${about(each)}`);
+        document.activeElement.blur();
+        const before = look(each);
+        each.focus({preventScroll: true});
+        if (document.activeElement !== each) faults.push(`takes no focus: ${about(each)}`);
+        else if (look(each) === before) faults.push(`does not show its focus: ${about(each)}`);
+    }
+    document.activeElement.blur();
+    return faults;
+}"""
+
+BEGINS_INSIDE = "document.getElementById('main').contains(document.activeElement)"
+
+AFTER_SKIPPING = """() => {
+    const main = document.getElementById("main");
+    const usable = "a[href], button, input:not([type=hidden]), select, textarea, summary, [tabindex='0']";
+    const inside = [...main.querySelectorAll(usable)]
+        .filter(each => each.checkVisibility({visibilityProperty: true}) && !each.disabled);
+    return inside.length === 0 || main.contains(document.activeElement);
+}"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class World:
+    """A company with trained models, served, and its pages."""
+
+    app: Flask
+    store: Store
+    places: Places
+
+
+@pytest.fixture(scope="module")
+def world(demo: Demo, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    home = tmp_path_factory.mktemp("every-page") / "home"
+    shutil.copytree(demo.kept, home)
+    settings = Settings(home=home)
+    store = Store(settings.home_folder.database_url)
+    # Looking for another champion now and then is no part of a page.
+    champions = Champions(store, scorer_loader(settings.home_folder, store), look_seconds=3600)
+    champions.refresh()
+    app = create_app(settings, store, champions)
+    app.testing = False
+    yield World(app=app, store=store, places=find_places(app, store, settings))
+    store.close()
+
+
+# ---------------------------------------------------------------------------------------------- the table
+
+
+def test_every_address_is_in_the_table(app: Flask) -> None:
+    found = {
+        rule.endpoint
+        for rule in app.url_map.iter_rules()
+        if "GET" in (rule.methods or ())
+        and not rule.endpoint.endswith("static")
+        and not isinstance(app.blueprints.get(rule.endpoint.split(".")[0]), APIBlueprint)
+    }
+    assert found == set(PAGES)
+
+
+def test_nobody_gets_a_page_without_logging_in(world: World) -> None:
+    client = world.app.test_client()
+    for endpoint, page in PAGES.items():
+        for path in page.paths:
+            status = client.get(path.format(**world.places.stands_for), buffered=True).status_code
+            opens = page.nobody or endpoint == "specification.get_document"
+            assert status == (200 if opens else 302), path
+
+
+@pytest.mark.parametrize("role", list(Role))
+def test_everybody_gets_their_pages_and_no_other_with_few_queries(world: World, role: Role) -> None:
+    places, faults = world.places, []
+    client = logged_in(world.app, places.cast[role])
+    for endpoint, page in PAGES.items():
+        for path in page.paths:
+            asked = path.format(**places.stands_for)
+            headers = {"X-Requested-With": "fetch"} if page.is_a is Is.PART else {}
+            client.get(asked, headers=headers, buffered=True)  # what is declared is read once and remembered
+            with counted(world.store) as sent:
+                status = client.get(asked, headers=headers, buffered=True).status_code
+            if page.is_a is Is.AWAY or (page.nobody and not page.roles):
+                continue
+            if (status in {200, 204}) != (role in page.roles) or status >= 500:
+                faults.append(f"{asked}: {status}")
+            if len(sent) > MORE_THAN_TWELVE.get(endpoint, MOST_STATEMENTS) and page.is_a is not Is.FILE:
+                faults.append(f"{asked}: {len(sent)} statements")
+    assert not faults, "\n".join(faults)
+
+
+@contextmanager
+def counted(store: Store) -> Iterator[list[str]]:
+    """Collect the statements that are sent in a block."""
+    sent: list[str] = []
+
+    def note(*call: Any) -> None:
+        if call[2].split(None, 1)[0].upper() not in {"PRAGMA", "BEGIN", "SAVEPOINT", "RELEASE"}:
+            sent.append(call[2])
+
+    event.listen(store.engine, "before_cursor_execute", note)
+    try:
+        yield sent
+    finally:
+        event.remove(store.engine, "before_cursor_execute", note)
+
+
+# ---------------------------------------------------------------------------------------------- the browser
+
+
+@dataclass
+class Visit:
+    """One person in one language, going from page to page; what goes wrong is written down."""
+
+    tab: Page
+    address: str
+    who: str
+    faults: list[str] = field(default_factory=list)
+    at: str = ""
+
+    def __post_init__(self) -> None:
+        self.tab.on("console", self._hear)
+        self.tab.on("pageerror", lambda error: self.note(f"raised {error}"))
+        self.tab.on("request", lambda sent: self._see(sent.url))
+
+    def note(self, fault: str) -> None:
+        self.faults.append(f"{self.at} ({self.who}): {fault}")
+
+    def _hear(self, message: ConsoleMessage) -> None:
+        if message.type == "error" or "Content Security Policy" in message.text:
+            self.note(f"said {message.text}")
+
+    def _see(self, url: str) -> None:
+        if not url.startswith((self.address, "data:", "blob:")):
+            self.note(f"asked for {url}")
+
+    def open(self, path: str, language: str, *, whole: bool) -> None:
+        """Open a page, if need be with its pictures, and look at what every page must have."""
+        self.at = path
+        answer = self.tab.goto(self.address + path, wait_until="load" if whole else "domcontentloaded")
+        if answer is None or not answer.ok:
+            self.note(f"answered {answer and answer.status}")
+            return
+        around = self.tab.evaluate(AROUND)
+        self.must(around["language"] == language, f"is in {around['language']}")
+        self.must(around["title"].split(" · ")[0].strip(), "has no title")
+        self.must(around["headings"] == 1, f"has {around['headings']} headings of the first order")
+
+    def must(self, holds: object, fault: str) -> None:
+        if not holds:
+            self.note(fault)
+
+    def weigh(self) -> None:
+        size = self.tab.evaluate(WEIGHT)
+        self.must(size < HEAVIER.get(self.at, MOST_BYTES), f"weighs {size / 1024:.0f} KiB")
+
+    def fit(self) -> None:
+        for width, height in WIDTHS.values():
+            self.tab.set_viewport_size({"width": width, "height": height})
+            wide = self.tab.evaluate(TOO_WIDE)
+            self.must(wide is None, f"is wider than {width}: {wide}")
+
+    def see_without_eyes(self) -> None:
+        """Have axe look at it: at everything in light, at contrast again in dark."""
+        self.tab.evaluate(AXE.read_text(encoding="utf-8"))
+        rules = {"resultTypes": ["violations"]}
+        for fault in self.tab.evaluate(SERIOUS, rules):
+            self.note(fault)
+        self.tab.emulate_media(color_scheme="dark")
+        self.tab.locator("html[data-bs-theme=dark]").wait_for(state="attached")
+        for fault in self.tab.evaluate(SERIOUS, rules | {"runOnly": ["color-contrast"]}):
+            self.note(f"dark: {fault}")
+        self.tab.emulate_media(color_scheme="light")
+
+    def use_without_a_mouse(self) -> None:
+        """Focus everything that can be used; skip to the content and on."""
+        if not self.tab.evaluate(BEGINS_INSIDE):
+            self.tab.keyboard.press("Tab")
+            skips = self.tab.evaluate("document.activeElement.matches('a.skip')")
+            self.must(skips, "does not begin with the way to the content")
+            self.tab.keyboard.press("Enter")
+        self.tab.keyboard.press("Tab")
+        self.must(self.tab.evaluate(AFTER_SKIPPING), "does not go on in the content after skipping to it")
+        for fault in self.tab.evaluate(KEYBOARD):
+            self.note(fault)
+
+
+def test_every_page_in_a_browser(world: World) -> None:
+    faults: list[str] = []
+    with serving(world.app) as address, sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium(), args=list(FLAGS))
+        looked: set[tuple[str, str | None]] = set()
+        for role, language in LOOKS:
+            with visit(browser, world, address, role, LANGUAGES[language]) as each:
+                for path in addresses(world.places, role):
+                    if {(path, role), (path, language)} <= looked:
+                        continue
+                    whole = language == "en" and (path, language) not in looked
+                    each.open(path, language, whole=whole)
+                    each.fit()
+                    if whole:
+                        each.weigh()
+                        each.see_without_eyes()
+                        each.use_without_a_mouse()
+                    looked |= {(path, role), (path, language)}
+            faults += each.faults
+        browser.close()
+    assert not faults, "\n".join(faults)
+
+
+def addresses(places: Places, role: Role | None) -> list[str]:
+    """Return the pages that somebody, or nobody, sees."""
+    whole = [endpoint for endpoint, page in PAGES.items() if page.is_a is Is.PAGE]
+    if role is None:
+        return [path for endpoint in whole if PAGES[endpoint].nobody for path in PAGES[endpoint].paths]
+    return [path for _, path in places.of(role, whole)]
+
+
+@contextmanager
+def visit(browser: Browser, world: World, address: str, role: Role | None, locale: str) -> Iterator[Visit]:
+    """Log somebody in, in a browser of their own."""
+    context = browser.new_context(locale=locale, reduced_motion="reduce")
+    context.set_default_timeout(20_000)
+    if role is not None:
+        cookie = cookie_of(world.app, world.places.cast[role])
+        context.add_cookies([{"name": "crm", "value": cookie, "url": address}])
+    yield Visit(tab=context.new_page(), address=address, who=f"{role or 'nobody'}, {locale}")
+    context.close()
