@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gettext
+import os
 import re
 import shutil
 from collections.abc import Callable, Iterator
@@ -133,8 +134,11 @@ class Story:
             self.faults.append(f"{answer.status} of {answer.url}")
 
 
-@pytest.mark.parametrize("width", [pytest.param(1440, id="desk"), pytest.param(390, id="phone")])
-@pytest.mark.parametrize("language", ["en", "zh"])
+WALKS = (("en", 1440), ("zh", 390), *((("en", 390), ("zh", 1440)) if os.environ.get("EVERY_WALK") else ()))
+"""Each language and each width once; with EVERY_WALK in the environment each of one with each of the other."""
+
+
+@pytest.mark.parametrize(("language", "width"), WALKS)
 def test_the_whole_story(browser: Browser, office: Office, language: str, width: int) -> None:
     story = Story(browser=browser, office=office, language=language, width=width)
     ana = story.log_in("ana")
