@@ -135,7 +135,7 @@ class Story:
 
 
 WALKS = (("en", 1440), ("zh", 390), *((("en", 390), ("zh", 1440)) if os.environ.get("EVERY_WALK") else ()))
-"""Each language and each width once; with EVERY_WALK in the environment each of one with each of the other."""
+"""Each language and each width once; with EVERY_WALK in the environment, every pair of them."""
 
 
 @pytest.mark.parametrize(("language", "width"), WALKS)
