@@ -92,7 +92,10 @@ def test_they_tell_what_waits_and_what_watching_found(
         {"kind": "inputs", "state": "watch", "value": {"value": 0.12}},
         {"kind": "performance", "state": "unknown", "value": None},
     ]
-    save_watch(settings.home_folder, "churn", {"findings": findings})
+    now = store.clock.now().isoformat()
+    save_watch(
+        settings.home_folder, "churn", {"asked_at": now, "model_version": "churn-1", "findings": findings}
+    )
     found = read(client, cast)
 
     assert found["crm_store_up", ()] == 1

@@ -92,7 +92,7 @@ class Story:
     def log_in(self, name: str) -> Page:
         """Come as somebody to the first page, by the form."""
         size = {"width": self.width, "height": 844 if self.is_phone else 900}
-        context = self.browser.new_context(locale=LOCALES[self.language], viewport=size)  # type: ignore[arg-type]
+        context = self.browser.new_context(locale=LOCALES[self.language], viewport=size)  # type: ignore[arg-type]  # a mapping of both
         context.set_default_timeout(PATIENCE)
         context.route(re.compile(rf"^(?!{re.escape(self.office.address)}/|data:|blob:)"), self._refuse)
         page = context.new_page()
