@@ -93,9 +93,8 @@ def test_they_tell_what_waits_and_what_watching_found(
         {"kind": "performance", "state": "unknown", "value": None},
     ]
     now = store.clock.now().isoformat()
-    save_watch(
-        settings.home_folder, "churn", {"asked_at": now, "model_version": "churn-1", "findings": findings}
-    )
+    report = {"asked_at": now, "model_version": "churn-1", "state": "watch", "findings": findings}
+    save_watch(settings.home_folder, "churn", report)
     found = read(client, cast)
 
     assert found["crm_store_up", ()] == 1
