@@ -2,7 +2,7 @@
 
 Beside what is asked: half of the answers within 200 ms, ninety-nine of a hundred within 500 ms, from the
 click to the last byte. A line for each kind of page follows. A company takes minutes to make:
-`CRM_BENCH_HOME` names the home of a demonstration to be copied instead.
+`BENCH_HOME` names the home of a demonstration to be copied instead.
 """
 
 from __future__ import annotations
@@ -21,11 +21,13 @@ from http.client import HTTPConnection
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from crm_core import migrations
 from crm_core.records import Role
 from crm_core.store import Store
 from serving.app import create_app
 from serving.champions import Champions
 from serving.demo import make_demo
+from serving.logs import start_logging
 from serving.modelling import scorer_loader
 from serving.settings import Settings
 from tests.bench.company import Company, served
@@ -63,6 +65,8 @@ class Office:
     def __init__(self, folder: Path) -> None:
         self._stack = ExitStack()
         settings = Settings(home=_home(folder))
+        start_logging(settings.home_folder.logs, level="error")
+        migrations.upgrade(settings.home_folder.database_url)
         store = Store(settings.home_folder.database_url)
         champions = Champions(store, scorer_loader(settings.home_folder, store))
         champions.refresh()
@@ -116,9 +120,9 @@ class Office:
 
 def _home(folder: Path) -> Path:
     home = folder / "home"
-    kept = os.environ.get("CRM_BENCH_HOME")
+    kept = os.environ.get("BENCH_HOME")
     if kept:
-        shutil.copytree(kept, home, ignore=shutil.ignore_patterns("mlartifacts", "logs"))
+        shutil.copytree(kept, home, ignore=shutil.ignore_patterns("mlartifacts"))
     else:
         print("simulating and training a medium company takes some minutes", file=sys.stderr)
         make_demo(Settings(home=home), size="medium", seed=1)
