@@ -19,6 +19,8 @@ import psycopg
 import pytest
 from sqlalchemy import create_engine, text
 
+from crm_core.recall import recall_of
+
 _USES: Final = 10
 """How often a database is used: rows that were deleted stay in its files, and slow down who reads them."""
 
@@ -180,6 +182,7 @@ class Databases:
     def lend(self) -> Iterator[str]:
         """Give the URL of a database that is like the template, for as long as the block lasts."""
         lent = self._free.pop() if self._free else self._make()
+        recall_of(lent.url).forget()  # it is another database now, at the same address
         yield lent.url
         lent.uses += 1
         if lent.uses < _USES and self._wipe(lent.connection):

@@ -210,7 +210,7 @@ def test_without_a_script_everything_still_works(browser: Browser, watched: Watc
     page.goto(f"{alive}/leads/7")
     page.locator("#subject").fill("No script")
     page.get_by_role("button", name="Log it").click()
-    expect(page.get_by_role("status").first).to_contain_text("Logged.")
+    expect(page.locator("main").get_by_role("status").first).to_contain_text("Logged.")
     expect(page.locator("#timeline")).to_contain_text("No script")
     for _ in range(20):
         if "50%" in page.locator("#score").inner_text():

@@ -30,7 +30,8 @@ from tests.serving.test_server import Served
 def test_the_demonstration(demo: Demo) -> None:
     settings, made = Settings(home=demo.home), demo.made
     home = settings.home_folder
-    assert {login["role"] for login in made["logins"]} == {"rep", "manager", "data scientist"}
+    roles = [login["role"] for login in made["logins"]]
+    assert roles == ["rep", "manager", "data scientist", "administrator"]
     store = Store(home.database_url)
     leads_are_scored_now_and_as_of_earlier_days(store)
     again = make_demo(settings)

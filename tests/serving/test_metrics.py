@@ -92,7 +92,9 @@ def test_they_tell_what_waits_and_what_watching_found(
         {"kind": "inputs", "state": "watch", "value": {"value": 0.12}},
         {"kind": "performance", "state": "unknown", "value": None},
     ]
-    save_watch(settings.home_folder, "churn", {"findings": findings})
+    now = store.clock.now().isoformat()
+    report = {"asked_at": now, "model_version": "churn-1", "state": "watch", "findings": findings}
+    save_watch(settings.home_folder, "churn", report)
     found = read(client, cast)
 
     assert found["crm_store_up", ()] == 1

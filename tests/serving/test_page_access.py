@@ -46,6 +46,7 @@ _OWNED = ("lead", "deal", "account", "contact")
 _PLAIN = ("quote", "order", "contract", "payment", "ticket", "activity", "comment", "attachment")
 _ANY = (*_OWNED, *_PLAIN)
 _SCORED = ("lead", "deal", "account")
+_TAGGED = (*_OWNED, "quote", "order", "contract", "payment", "ticket")
 
 PAGES: Final[Mapping[str, Page]] = {
     **dict.fromkeys(("web.start", "entry.show_login", "entry.log_in", "entry.choose_language"), Page()),
@@ -83,6 +84,7 @@ PAGES: Final[Mapping[str, Page]] = {
     "record_pages.show": Page(about=_PLAIN),  # of the others it only says where their pages are
     "record_pages.show_timeline": Page(about=_OWNED),
     "record_pages.show_around": Page(about=_OWNED),
+    "record_pages.show_causes": Page(about=_SCORED),
     "record_pages.show_edit": Page(who=WRITERS, about=_OWNED),
     "record_pages.edit": Page(who=WRITERS, about=_ANY),
     "record_pages.ask_to_delete": Page(who=WRITERS, about=_OWNED),
@@ -107,7 +109,8 @@ PAGES: Final[Mapping[str, Page]] = {
     **{f"list_work.{name}": Page(about=("work",)) for name in ("show", "show_progress", "download")},
     **{f"lists.{name}": Page() for name in ("show_segments", "keep", "choose_first", "do_with_many")},
     "lists.end": Page(about=("view", "segment")),
-    "lists.change_tags": Page(),  # what is refused is said on the record's own page: see below
+    "record_tags.show_tags": Page(about=_TAGGED),
+    "record_tags.change_tags": Page(who=WRITERS, about=_TAGGED),
     **{f"notifications.{name}": Page() for name in ("list_all", "read")},
     "today_pages.show": Page(),
     "today_pages.choose_capacity": Page(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gettext
+import os
 import re
 import shutil
 from collections.abc import Callable, Iterator
@@ -91,7 +92,7 @@ class Story:
     def log_in(self, name: str) -> Page:
         """Come as somebody to the first page, by the form."""
         size = {"width": self.width, "height": 844 if self.is_phone else 900}
-        context = self.browser.new_context(locale=LOCALES[self.language], viewport=size)  # type: ignore[arg-type]
+        context = self.browser.new_context(locale=LOCALES[self.language], viewport=size)  # type: ignore[arg-type]  # a mapping of both
         context.set_default_timeout(PATIENCE)
         context.route(re.compile(rf"^(?!{re.escape(self.office.address)}/|data:|blob:)"), self._refuse)
         page = context.new_page()
@@ -133,8 +134,11 @@ class Story:
             self.faults.append(f"{answer.status} of {answer.url}")
 
 
-@pytest.mark.parametrize("width", [pytest.param(1440, id="desk"), pytest.param(390, id="phone")])
-@pytest.mark.parametrize("language", ["en", "zh"])
+WALKS = (("en", 1440), ("zh", 390), *((("en", 390), ("zh", 1440)) if os.environ.get("EVERY_WALK") else ()))
+"""Each language and each width once; with EVERY_WALK in the environment, every pair of them."""
+
+
+@pytest.mark.parametrize(("language", "width"), WALKS)
 def test_the_whole_story(browser: Browser, office: Office, language: str, width: int) -> None:
     story = Story(browser=browser, office=office, language=language, width=width)
     ana = story.log_in("ana")

@@ -393,25 +393,6 @@ def test_a_request_does_not_wait_for_the_past_to_be_replayed(office: Office) -> 
     assert (refused.status_code, "run: crm forecast" in refused.get_json()["detail"]) == (409, True)
 
 
-def test_the_page_shows_the_periods_the_counts_and_what_moved(office: Office) -> None:
-    page = office.page("mara@example.com")
-    for words in ("2026-03", "2026-Q1", "2026-Q2", "of the last 12", "What moved 2026-Q1", "own numbers"):
-        assert words in page
-    assert 'href="/forecast"' in page
-    assert 'href="/forecast"' not in office.page("ana@example.com").split("<main")[0]
-    ana = office.user("ana@example.com")
-    assert "Show all" in office.page("mara@example.com", f"?owner_id={ana.id}")
-
-
-def test_the_page_says_what_to_do_where_there_is_no_forecast_yet(office: Office) -> None:
-    kept = lessons_file(office.home)
-    aside = kept.rename(kept.with_suffix(".aside"))
-    page = office.page("mara@example.com", language="zh")
-    aside.rename(kept)
-    assert "还没有预测。" in page
-    assert "<code>crm forecast</code>" in page
-
-
 def test_the_command_line_answers_as_a_person_reads_it_and_as_json(office: Office) -> None:
     asked = ("forecast", "--home", office.home.folder, "--as", "mara@example.com", "--as-of", "2025-03-02")
     as_text = run(*asked, "--period", "quarter")
