@@ -67,6 +67,8 @@ NEVER_SAYS_WHO = {
     "webhook_endpoints": {
         *{"name", "url", "event_types", "secret_salt", "secret_mark", "former_salt", "disabled_reason"},
     },
+    "special_days": {"name"},
+    "working_weeks": {"zone", "hours", "country"},
 }
 """Words of the program, hashes, and what administrators call their own things, by table."""
 

@@ -31,6 +31,7 @@ from crm_core import (  # noqa: F401  their tables belong to Base
     tokens,
     uploads,
     webhooks,
+    working_time,
 )
 from crm_core.migrations import VERSION_TABLE
 from crm_core.records import Base
