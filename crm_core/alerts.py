@@ -19,6 +19,7 @@ from typing import Any, Final
 
 from sqlalchemy import (
     BigInteger,
+    BindParameter,
     ColumnElement,
     ForeignKey,
     Index,
@@ -180,13 +181,17 @@ def visible_alerts(reader: Reader) -> ColumnElement[bool]:
 def _visible(reader: Reader, model: type[Account | Deal]) -> ColumnElement[bool]:
     if not reader.may_read_field(model.record_type, "probability"):
         return false()
+    # Asked of each alert: there are far fewer of them than of records.
     seen = reader.select(model).with_only_columns(model.id).where(may_be_scored(model))
-    about = and_(Alert.record_type == model.record_type, Alert.record_id.in_(seen))
+    about = and_(
+        Alert.record_type == model.record_type,
+        seen.where(model.id == Alert.record_id).correlate(Alert).exists(),
+    )
     # Who may not see when contracts end is not told that one does.
     return about if reader.may_be_told_of(["contract.ends_on"]) else and_(about, Alert.contract_id.is_(None))
 
 
-def is_in_state(state: State, now: datetime) -> ColumnElement[bool]:
+def is_in_state(state: State, now: datetime | BindParameter[datetime]) -> ColumnElement[bool]:
     """Return the condition that an alert is in a state now."""
     woken = and_(Alert.state == State.SNOOZED, Alert.snoozed_until <= now)
     match state:
@@ -210,7 +215,9 @@ def get_alert(reader: Reader, alert_id: int) -> Alert:
     return found
 
 
-def open_count(reader: Reader, now: datetime, *, most: int = 10_000) -> ScalarSelect[int]:
+def open_count(
+    reader: Reader, now: datetime | BindParameter[datetime], *, most: int = 10_000
+) -> ScalarSelect[int]:
     """Return the query of how many open alerts the reader may see; counting ends at `most`."""
     query = select(Alert.id).where(
         Alert.closed_at.is_(None), is_in_state(State.OPEN, now), visible_alerts(reader)

@@ -44,7 +44,13 @@ from serving.web import (
     waiting,
 )
 from serving.web.asked import use_ids
-from serving.web.language import LANGUAGES, choose_language, choose_time_zone, gettext
+from serving.web.language import (
+    LANGUAGES,
+    choose_language,
+    choose_time_zone,
+    gettext,
+    let_templates_speak,
+)
 from serving.web.navigation import tabs_of
 from serving.web.words import WORDS, word
 
@@ -81,6 +87,7 @@ def register(app: OpenAPI) -> None:
         locale_selector=choose_language,
         timezone_selector=choose_time_zone,
     )
+    let_templates_speak(app.jinja_env)
     _add_login(app)
     app.before_request(imports.allow_upload)  # before anything reads the form
     app.before_request(file_views.make_room)
