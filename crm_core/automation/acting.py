@@ -19,6 +19,7 @@ from typing import Any, Final
 from sqlalchemy import select, tuple_
 from sqlalchemy.exc import DataError, IntegrityError
 
+from crm_core.access import Reader
 from crm_core.activities import log_activity
 from crm_core.automation.actions import (
     OWNER,
@@ -34,9 +35,8 @@ from crm_core.automation.actions import (
     Task,
     kind_of,
 )
-from crm_core.automation.actions import Sequence as MailSequence
 from crm_core.automation.causes import Cause, Found
-from crm_core.automation.conditions import which_fit
+from crm_core.automation.conditions import reader_for, which_fit
 from crm_core.automation.kept import Active, AutomationRun, Outcome
 from crm_core.automation.loops import FIRST_STAGE
 from crm_core.automation.people import People, away_next
@@ -45,8 +45,10 @@ from crm_core.bulk import loaded_form
 from crm_core.deals import move_deal
 from crm_core.errors import CRMError, RecordNotFoundError
 from crm_core.fields import CUSTOM, model_of
+from crm_core.mail_templates import get_template, render
 from crm_core.notifications import Occasion, notify
-from crm_core.records import Account, Activity, ActivityKind, Contract, Deal, Record, Role
+from crm_core.outgoing import queue_mail
+from crm_core.records import Account, Activity, ActivityKind, Contact, Contract, Deal, Lead, Record, Role
 from crm_core.records import Tag as TagRecord
 from crm_core.store import Transaction
 from crm_core.webhooks import emit
@@ -198,7 +200,6 @@ class Actor:
             Tag: self._tag,
             Renewal: self._renew,
             Mail: self._mail,
-            MailSequence: self._mail,
         }
         return doing[type(action)](run, action, number)
 
@@ -301,8 +302,34 @@ class Actor:
         )
         return {"deal": self._transaction.create(deal).id}
 
-    def _mail(self, run: _Run, action: Mail | MailSequence, number: int) -> Did:
-        raise RecordNotFoundError("mail template", getattr(action, "template", 0))
+    def _mail(self, run: _Run, action: Mail, number: int) -> Did:
+        person = self._person_of(run.record)
+        owner = self._people.owner_of(run.record)
+        sender = None if owner is None else self._people.here[owner]
+        reader = Reader(self._session, sender) if sender else reader_for(self._session, run.active)
+        template = get_template(self._session, reader_for(self._session, run.active).user, action.template)
+        about = (run.active.rule.record_type, run.record.id)
+        filled = render(self._session, reader, template, about)
+        queued = queue_mail(
+            self._transaction,
+            to=person.email or "",
+            subject=filled.subject,
+            text=filled.text,
+            html=filled.html,
+            about=about,
+            sender=sender,
+            kind=action.purpose,
+            template_id=template.id,
+            language=template.language,
+            key=f"automation:{run.active.id}:{run.cause.key}:{number}",
+        )
+        return {"message": queued.message_id}
+
+    def _person_of(self, record: Record) -> Lead | Contact:
+        if isinstance(record, Lead | Contact):
+            return record
+        contact = getattr(record, "contact_id", None)
+        return self._transaction.get(Contact, contact or 0)
 
     # ---------------------------------------------------------------- giving records to people
 

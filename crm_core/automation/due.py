@@ -40,6 +40,9 @@ from crm_core.working_time import WorkingTime
 CAUGHT_UP: Final = timedelta(days=7)
 """What fell due so long before the last look is still acted on: it was learned of late."""
 
+LATEST_WISH: Final = timedelta(days=31)
+"""What comes back every year is acted on so late at most, however long nobody looked."""
+
 FIRST_YEAR: Final = 1900
 """Of dates that come back every year."""
 
@@ -125,6 +128,8 @@ def due_days(trigger: DateReached, active: Active, look: Look) -> list[date]:
     else:
         begun = min(look.looked or active.since, look.now) - CAUGHT_UP
         first = look.working.local_day(max(begun, active.since))
+    if trigger.yearly:  # nobody wishes a happy birthday months later
+        first = max(first, last - LATEST_WISH)
     return [first + timedelta(days=number) for number in range((last - first).days + 1)]
 
 

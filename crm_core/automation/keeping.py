@@ -30,6 +30,7 @@ from crm_core.errors import InvalidValueError, RecordNotFoundError, StaleRecordE
 from crm_core.external_ids import hold_keys
 from crm_core.fields import CUSTOM, FieldKind, model_of
 from crm_core.filters import compile_filter
+from crm_core.mail_templates import get_template
 from crm_core.operations import Done, Operation, Origin, write_operations
 from crm_core.pipelines import get_stage
 from crm_core.predictions import Prediction
@@ -42,7 +43,7 @@ MOST_RULES: Final = 200
 TASKS: Final = {"lead_scoring": "lead", "win_probability": "deal", "churn": "account"}
 """What models answer, and about which records."""
 
-PEOPLE: Final = frozenset({"lead", "contact", "deal", "account", "ticket"})
+PEOPLE: Final = frozenset({"lead", "contact", "deal", "ticket"})
 """Record types that mails can be sent about: a person stands in them, or they name one."""
 
 _KEPT: Final = SCORE_COLUMNS | {
@@ -160,7 +161,7 @@ def check_rule(session: Session, user: User, rule: Rule) -> None:
     compile_filter(Reader(session, user), rule.record_type, rule.condition)
     _check_trigger(session, rule, model)
     for number, action in enumerate(rule.actions):
-        _check_action(session, rule, model, action, f"rule.actions.{number}")
+        _check_action(session, user, rule, model, action, f"rule.actions.{number}")
 
 
 def _check_trigger(session: Session, rule: Rule, model: type[Record]) -> None:
@@ -199,7 +200,9 @@ def _holds_dates(session: Session, record_type: str, model: type[Record], field:
     return isinstance(columns_of(model)[field].type, Day | Instant)
 
 
-def _check_action(session: Session, rule: Rule, model: type[Record], action: Action, place: str) -> None:
+def _check_action(
+    session: Session, user: User, rule: Rule, model: type[Record], action: Action, place: str
+) -> None:
     for who in _named_by(action):
         _check_there(session, who, place)
     if isinstance(action, Assign | Pool) and not issubclass(model, Owned):
@@ -212,6 +215,10 @@ def _check_action(session: Session, rule: Rule, model: type[Record], action: Act
         raise InvalidValueError(place, "renewal", "a rule about contracts")
     if isinstance(action, Mail | Sequence) and rule.record_type not in PEOPLE:
         raise InvalidValueError(place, "mail", f"a rule about one of {', '.join(sorted(PEOPLE))}")
+    if isinstance(action, Mail):
+        get_template(session, user, action.template)
+    if isinstance(action, Sequence):
+        raise InvalidValueError(place, "sequence", "another action: no sequences of mails are kept yet")
 
 
 def _named_by(action: Action) -> tuple[str, ...]:

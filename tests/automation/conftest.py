@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import pytest
 from sqlalchemy import select
@@ -14,7 +14,7 @@ from crm_core.automation.keeping import save_rule, set_active
 from crm_core.automation.kept import AutomationRun
 from crm_core.operations import Origin, Via
 from crm_core.records import User
-from crm_core.store import Store, Transaction
+from crm_core.store import Store
 from tests.factories import make_team, make_user
 
 COMMAND = Origin(via=Via.COMMAND)
@@ -76,10 +76,10 @@ class Automation:
         self.turn(rule_id, on=True)
         return rule_id
 
-    def run(self, **options: Any) -> list[AutomationRun]:
+    def run(self, *, times: int = 1, **options: Any) -> list[AutomationRun]:
         """Have rules act until nothing is left to do; return all runs there are, the oldest first."""
         follower = Follower(self.store, **options)
-        for _ in range(4):  # on PostgreSQL a place in the predictions is settled at the second look
+        for _ in range(times):
             follower.run_until_done()
         return self.runs()
 
@@ -93,16 +93,17 @@ def automation(store: Store, cast: Cast) -> Automation:
     return Automation(store, cast.adam)
 
 
-Write = Callable[[Callable[[Transaction], Any]], Any]
+class Write(Protocol):
+    """Writes something in a transaction of its own; returns its id, or what was made."""
+
+    def __call__(self, act: Callable[..., Any], **given: Any) -> Any: ...
 
 
 @pytest.fixture
 def write(store: Store) -> Write:
-    """Write something in a transaction of its own, and return an id or what was made."""
-
-    def once(act: Callable[[Transaction], Any]) -> Any:
+    def once(act: Callable[..., Any], **given: Any) -> Any:
         with store.transaction() as transaction:
-            made = act(transaction)
+            made = act(transaction, **given)
             return getattr(made, "id", made)
 
     return once
