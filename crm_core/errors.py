@@ -24,6 +24,7 @@ CRMError
 ├── StageNotInPipelineError        no such stage in the deal's pipeline
 ├── MissingFieldsError             the deal lacks fields that the stage requires
 ├── AlertClosedError               the cause of the alert is over already
+├── RuleLoopError                  a rule that would set off itself
 ├── AccessDeniedError              the role may not do that
 ├── LoginRefusedError              an identity provider does not vouch for somebody who works here
 ├── StoreNotInitialisedError       the database is missing or of another version
@@ -239,6 +240,18 @@ class AlertClosedError(CRMError):
         super().__init__(f"alert {alert_id} is closed ({why}), expected one whose cause is not over")
         self.alert_id = alert_id
         self.why = why
+
+
+class RuleLoopError(CRMError):
+    """A rule of automation that would set off itself, at once or through others."""
+
+    def __init__(self, name: str, through: tuple[str, ...]) -> None:
+        super().__init__(
+            f"rule {name!r} would set off itself: {' -> '.join((name, *through))}; expected a trigger that "
+            "waits for another value, or an action that writes another field"
+        )
+        self.name = name
+        self.through = through
 
 
 class AccessDeniedError(CRMError):

@@ -53,6 +53,7 @@ KINDS: dict[type[errors.CRMError], Kind] = {
     errors.StageNotInPipelineError: _kind(422, "stage-not-in-pipeline", "The pipeline has no such stage"),
     errors.MissingFieldsError: _kind(422, "missing-fields", "The stage requires more of the deal"),
     errors.AlertClosedError: _kind(409, "alert-closed", "The cause of the alert is over"),
+    errors.RuleLoopError: _kind(422, "rule-loop", "The rule would set off itself"),
     errors.AccessDeniedError: _kind(403, "access-denied", "Your role may not do that"),
     errors.LoginRefusedError: _kind(401, "login-refused", "The identity provider does not vouch for you"),
     errors.StoreNotInitialisedError: _kind(503, "store-not-initialised", "The record store is not ready"),

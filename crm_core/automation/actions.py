@@ -29,6 +29,7 @@ from crm_core.automation.declaration import LONGEST_WORDS, Given, Scalar, Words
 from crm_core.automation.triggers import Unit
 from crm_core.columns import check_text
 from crm_core.errors import InvalidValueError
+from crm_core.messages import MessageKind
 from crm_core.records import Role
 from crm_core.saved import LONGEST_WORD
 
@@ -61,9 +62,13 @@ class Notice:
 
 @dataclass(frozen=True, kw_only=True)
 class Mail:
-    """A mail from a template to the person that the record is about."""
+    """A mail from a template to the person that the record is about, from its owner and with their rights.
+
+    Unless said otherwise it is marketing, and goes only to those who agreed to be written to.
+    """
 
     template: int
+    purpose: MessageKind = MessageKind.MARKETING
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -237,7 +242,10 @@ def _key(given: Given, key: object) -> str:
 _READ: Final[dict[str, Callable[[Given], Action]]] = {
     "task": _task,
     "notice": lambda given: Notice(text=given.words("text"), to=_somebody(given)),
-    "mail": lambda given: Mail(template=given.whole("template", least=1)),
+    "mail": lambda given: Mail(
+        template=given.whole("template", least=1),
+        purpose=given.choice("purpose", MessageKind, MessageKind.MARKETING),
+    ),
     "message": _message,
     "set": _set,
     "assign": _assign,

@@ -35,6 +35,7 @@ from crm_core import (  # noqa: F401  their tables belong to Base
     webhooks,
     working_time,
 )
+from crm_core.automation import kept  # noqa: F401  as above
 from crm_core.migrations import VERSION_TABLE
 from crm_core.records import Base
 
