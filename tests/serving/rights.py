@@ -57,7 +57,7 @@ WRITERS_OF: Final[Mapping[str, frozenset[str]]] = {
 
 SEEN: Final[Mapping[str, Mapping[str, frozenset[str]]]] = {
     **dict.fromkeys(PATHS, WORK),
-    **dict.fromkeys(("campaign", "product", "user", "team"), SHARED),
+    **dict.fromkeys(("campaign", "product", "user", "team", "article"), SHARED),
     **dict.fromkeys(("lead prediction", "deal prediction", "account prediction"), SAID),
     **dict.fromkeys(("spare lead", "spare deal"), WORK),  # which come to an end while they are tried
     **dict.fromkeys(("deal alert", "account alert"), WORK),
