@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from sqlalchemy import func, select
 
 from crm_core.jobs import Job, JobState
+from crm_core.outgoing import MAIL
 from crm_core.store import Store
 from crm_core.webhook_events import EventFollower
 from crm_core.webhooks import EVENT, WEBHOOK, WebhookEndpoint
@@ -19,7 +20,7 @@ from serving.jobs import Handler, JobRunner, Schedule, name_of_process
 from serving.list_work import LIST_WORK, ListWorker
 from serving.logs import get_log
 from serving.looping import Loop
-from serving.mail import MAIL, Mailer, mail_is_on
+from serving.mail import Mailer, mail_is_on
 from serving.model_work import MODEL, ModelWorker
 from serving.model_work import SCHEDULE as MODEL_SCHEDULE
 from serving.payloads import Part

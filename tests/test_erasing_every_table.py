@@ -13,6 +13,8 @@ from crm_core.connections import RUN, Told, write_mark
 from crm_core.feedback import Verdict, give_feedback
 from crm_core.idempotency import claim_key, keep_answer
 from crm_core.jobs import Job, enqueue
+from crm_core.mail_templates import MailTemplate
+from crm_core.messages import DeadAddress, Message
 from crm_core.personal import erase_person
 from crm_core.predictions import Prediction
 from crm_core.records import RECORD_TYPES, Base, Lead
@@ -42,6 +44,8 @@ NEVER_SAYS_WHO = {
     "kept_answers": {"fingerprint"},
     "kept_forecasts": {"scope", "champion", "content"},
     "login_failures": {"key"},
+    "mail_templates": {"language", "shared"},
+    "messages": {"key", "direction", "kind", "state", "about_type", "leave_token", "source"},
     "login_sessions": {"hash"},
     "notifications": {"kind", "about_type", "text", "params"},
     "operations": {"done", "via", "address", "record_type", "record_ids", "detail"},
@@ -145,6 +149,37 @@ def test_of_an_erased_person_no_table_says_anything(store: Store) -> None:
         session.add(
             Import(user_id=user.id, folder="f", file=elsewhere, uploaded_at=now, state="failed", **upload)
         )
+        session.add(
+            MailTemplate(
+                name=elsewhere,
+                subject=elsewhere,
+                body=elsewhere,
+                user_id=user.id,
+                language="en",
+                shared="own",
+                saved_at=now,
+            )
+        )
+        session.add(
+            Message(
+                message_id=words[:120],
+                direction="inbound",
+                kind="direct",
+                state="received",
+                from_address=someone.told["email"],
+                to_addresses=[someone.told["email"]],
+                subject=words,
+                text=words,
+                in_reply_to=words[:120],
+                references=[words],
+                about_type="lead",
+                about_id=lead,
+                source="imap",
+                problem=words,
+                recorded_at=now,
+            )
+        )
+        session.add(DeadAddress(address=someone.told["email"], problem=words, bounced_at=now))
         for title in (words, f"{words}!"):
             transaction.update(transaction.get(Lead, lead), {"title": title})
     texts = free_texts()

@@ -18,6 +18,8 @@ from crm_core import (  # noqa: F401  their tables belong to Base
     jobs,
     kept_forecasts,
     logins,
+    mail_templates,
+    messages,
     notifications,
     operations,
     predictions,

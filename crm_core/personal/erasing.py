@@ -24,6 +24,7 @@ from crm_core.feedback import LONGEST_TEXT, ScoreFeedback, forget_texts
 from crm_core.idempotency import forget_bodies
 from crm_core.jobs import LONGEST_ERROR, Job
 from crm_core.opting_out import hide_scores
+from crm_core.personal.mails import scrub_mails
 from crm_core.personal.people import ERASED, PERSON_TYPES, Person, find_person, get_record
 from crm_core.personal.scope import (
     IDENTITY,
@@ -180,6 +181,7 @@ class _Eraser:
         self._scrub_jobs()
         self._scrub_connections()
         self._scrub_kept()
+        scrub_mails(self._session, self._person, self._scrubber, self._is_near)
         self._finish()
         return Erasure(
             records=tuple(self._person.records()),
