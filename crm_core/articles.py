@@ -18,11 +18,12 @@ import numpy.typing as npt
 from sqlalchemy import ForeignKey, case, func, select
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
-from crm_core.access import Reader
+from crm_core.access import Reader, Scope
 from crm_core.changes import Action, Change
 from crm_core.columns import Instant
 from crm_core.errors import RecordNotFoundError
 from crm_core.grams import grams_of
+from crm_core.recall import recalled_by_readers
 from crm_core.records import Article, ArticleState, Base, Ticket, User
 from crm_core.store import Transaction
 
@@ -132,7 +133,7 @@ def restore(transaction: Transaction, article: Article, number: int) -> None:
 
 
 def difference(old: str, new: str) -> list[tuple[str, str]]:
-    """Return the lines of two texts, each with `-` (only in the old one), `+` (only in the new one) or a space."""
+    """Return the lines of two texts, each with `-` (only in the old), `+` (only in the new) or a space."""
     lines = difflib.ndiff(old.splitlines(), new.splitlines())
     return [(line[0], line[2:]) for line in lines if line[0] != "?"]
 
@@ -147,7 +148,7 @@ def suggest(reader: Reader, title: str, body: str | None, *, limit: int = 3) -> 
     articles have it; likeness is the cosine of the two sets, those in titles weighing more. Articles that the
     reader may not see are left out.
     """
-    library = _library(reader)
+    library = _recalled_library(reader)
     if not library.ids.size:
         return []
     likeness = library.likeness(title, body or "")
@@ -185,6 +186,13 @@ class _Library:
         products = np.where(shared, told[places] * self.weights, 0.0)
         found: Floats = np.bincount(self.rows, weights=products, minlength=self.ids.size) / length
         return found
+
+
+def _recalled_library(reader: Reader) -> _Library:
+    """Return the library as it was a moment ago: the same for all who see every article."""
+    whole = reader.right(Article.record_type).read is Scope.ALL
+    key = ("article library", None if whole else reader.user.id)
+    return recalled_by_readers(reader.session, key, lambda: _library(reader))
 
 
 def _library(reader: Reader) -> _Library:

@@ -150,7 +150,8 @@ def _read_targets(session: Session) -> dict[tuple[str, str], Target]:
 
 def target_of(session: Session, queue: str | None, priority: str | None) -> Target:
     """Return how soon a ticket is to be answered and solved: by its queue, else by all, else as usual."""
-    known, word = targets(session), priority if priority in USUAL else TicketPriority.NORMAL.value
+    known = targets(session)
+    word = priority if priority is not None and priority in USUAL else TicketPriority.NORMAL.value
     return known.get((queue or "", word)) or known.get(("", word)) or USUAL[word]
 
 

@@ -4,7 +4,7 @@
   the ticket waits for the customer, and while it is solved; what is due is then later by the working time
   that it stood. What was missed before stays missed.
 - The first answer is the first mail or call by us about the ticket.
-- A target that is missed is marked on the ticket with the instant at which it was due, whenever it is noticed.
+- A target that is missed is marked on the ticket with the instant at which it was due, whenever noticed.
 - `next_at` is when there is something to be done about a ticket: somebody to be warned, a target that will
   have been missed, a solved ticket to be closed, a customer to be asked. `serving.ticket_work` does it then.
 """
@@ -22,7 +22,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from crm_core.changes import Change, Source
 from crm_core.columns import Instant, Json
-from crm_core.records import Activity, ActivityKind, Base, Direction, Id, Ticket, TicketStatus
+from crm_core.records import Activity, ActivityKind, Base, Direction, Ticket, TicketStatus
 from crm_core.service_desk import Target, check_queue, target_of
 from crm_core.store import Transaction
 from crm_core.working_time import WorkingTime, working_time
@@ -130,13 +130,15 @@ def change_ticket(
 def note_activity(transaction: Transaction, activity: Activity) -> None:
     """Take in what an activity means for the ticket that it is about, if it is about one.
 
-    Our first mail or call answers it; a customer who is heard from opens it again. History that is imported
-    changes nothing.
+    The first mail or call by one of us answers it, a mail that the program writes by itself does not; a
+    customer who is heard from opens it again. History that is imported changes nothing.
     """
     if activity.subject_type != Ticket.record_type or transaction.source is Source.IMPORT:
         return
     ticket = transaction.get(Ticket, activity.subject_id or 0)
     if activity.direction == Direction.OUTBOUND and activity.kind in ANSWERS:
+        if activity.owner_id is None:
+            return
         note_answer(transaction, ticket, activity.occurred_at)
     elif activity.direction == Direction.INBOUND and activity.kind in HEARD:
         _reopen(transaction, ticket, activity.occurred_at)
@@ -200,7 +202,9 @@ def _running(transaction: Transaction, ticket: Ticket, clock: TicketClock) -> It
         if due is None or answered is not None:
             continue
         if missed is None:
-            yield Planned(step=soon, at=hours.after(ticket.occurred_at, WARNED_AT * _minutes(minutes) + stood))
+            yield Planned(
+                step=soon, at=hours.after(ticket.occurred_at, WARNED_AT * _minutes(minutes) + stood)
+            )
         yield Planned(step=late, at=due)
 
 
@@ -217,9 +221,9 @@ def _after_status(
     found: dict[str, Any] = {"paused_at": ticket.paused_at or at}
     if ticket.solve_breached_at is None and _missed(ticket.solve_due_at, ticket, at):
         found["solve_breached_at"] = ticket.solve_due_at
-    if ticket.first_answered_at is None and ticket.first_breached_at is None:
-        if _missed(ticket.first_due_at, ticket, at):
-            found["first_breached_at"] = ticket.first_due_at
+    unanswered = ticket.first_answered_at is None and ticket.first_breached_at is None
+    if unanswered and _missed(ticket.first_due_at, ticket, at):
+        found["first_breached_at"] = ticket.first_due_at
     over = status in {TicketStatus.SOLVED, TicketStatus.CLOSED}
     found["solved_at"] = (ticket.solved_at or at) if over else None
     found["closed_at"] = at if status == TicketStatus.CLOSED else None

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from crm_core.access import Reader
@@ -21,7 +22,10 @@ from crm_core.bulk import Update
 from crm_core.columns import check_text
 from crm_core.errors import InvalidValueError, MergeError, RecordNotFoundError
 from crm_core.links import links_to
+from crm_core.mail_templates import as_html
+from crm_core.messages import Message, MessageKind
 from crm_core.notifications import Occasion, notify
+from crm_core.outgoing import queue_mail
 from crm_core.records import (
     Activity,
     ActivityKind,
@@ -33,7 +37,7 @@ from crm_core.records import (
     TicketStatus,
     User,
 )
-from crm_core.service_desk import check_queue, find_queue, list_members, take_turn
+from crm_core.service_desk import check_queue, find_queue, list_members, queues_served_by, take_turn
 from crm_core.store import Transaction
 from crm_core.ticket_clocks import (
     Step,
@@ -173,15 +177,48 @@ def add_mail(
 
 
 def answer_ticket(
-    transaction: Transaction, user: User, ticket: Ticket, text: str, *, status: str | None = None
+    transaction: Transaction,
+    user: User,
+    ticket: Ticket,
+    text: str,
+    *,
+    status: str | None = None,
+    to: str | None = None,
 ) -> Activity:
-    """Add an answer of `user` to the customer, and bring the ticket to a status; sending it is another step.
+    """Add an answer of `user` to the customer, and bring the ticket to a status; it is sent to `to`.
 
-    Whoever answers a ticket that is nobody's has it from then on.
+    Whoever serves its queue and answers a ticket that is nobody's has it from then on. Without an address
+    the answer is only noted.
     """
     check_text("body", text)
     if not text.strip():
         raise InvalidValueError("body", text, "a text")
+    answer = _send(transaction, user, ticket, text, to) if to else _note(transaction, user, ticket, text)
+    takes = ticket.owner_id is None and ticket.queue in queues_served_by(transaction.session, user)
+    values: dict[str, object] = {"owner_id": user.id} if takes else {}
+    if status is not None and status != ticket.status:
+        values["status"] = status
+    change_ticket(transaction, ticket, values)
+    return answer
+
+
+def _send(transaction: Transaction, user: User, ticket: Ticket, text: str, to: str) -> Activity:
+    queued = queue_mail(
+        transaction,
+        to=to,
+        subject=marked(ticket),
+        text=text,
+        html=as_html(text),
+        about=(Ticket.record_type, ticket.id),
+        sender=user,
+        kind=MessageKind.SERVICE,
+        answers=find_last_heard(transaction.session, ticket),
+        language=user.language or "en",
+    )
+    return transaction.session.get_one(Activity, queued.activity_id)
+
+
+def _note(transaction: Transaction, user: User, ticket: Ticket, text: str) -> Activity:
     answer = Activity(
         **_about(ticket),
         kind=ActivityKind.MAIL,
@@ -190,12 +227,17 @@ def answer_ticket(
         body=text,
         owner_id=user.id,
     )
-    log_activity(transaction, answer)
-    values: dict[str, object] = {} if ticket.owner_id is not None else {"owner_id": user.id}
-    if status is not None and status != ticket.status:
-        values["status"] = status
-    change_ticket(transaction, ticket, values)
-    return answer
+    return log_activity(transaction, answer)
+
+
+def find_last_heard(session: Session, ticket: Ticket) -> Message | None:
+    """Return the last mail of the customer on a ticket, which an answer of ours answers."""
+    query = select(Message).where(
+        Message.about_type == Ticket.record_type,
+        Message.about_id == ticket.id,
+        Message.direction == Direction.INBOUND,
+    )
+    return session.scalars(query.order_by(Message.id.desc()).limit(1)).one_or_none()
 
 
 def take_feedback(

@@ -20,8 +20,12 @@ Key = tuple[str, int]
 """A record type, which may be a declared one, and an id."""
 
 OWN_PAGES = {
-    **{"lead": "leads", "deal": "deals", "account": "customers", "contact": "contacts"},
-    **{"ticket": "tickets", "article": "articles"},
+    "lead": "leads",
+    "deal": "deals",
+    "account": "customers",
+    "contact": "contacts",
+    "ticket": "tickets",
+    "article": "articles",
 }
 """Record types with pages of their own, by the address of their list."""
 

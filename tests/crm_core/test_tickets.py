@@ -166,7 +166,8 @@ def test_only_our_first_mail_or_call_answers(store: Store, desk: Desk, clock: Fi
 
 def test_a_late_answer_is_marked_even_if_nobody_looked(store: Store, desk: Desk, clock: FixedClock) -> None:
     with store.transaction() as transaction:
-        ticket = opened(transaction, desk, priority="urgent").id
+        set_queue(transaction.session, Queue(key="pool", name="Pool", members=[desk.ana]), version=0)
+        ticket = opened(transaction, desk, priority="urgent", queue="pool").id
     clock.advance(3 * 60 * MINUTE)
     with store.transaction() as transaction:
         found = transaction.get(Ticket, ticket)
@@ -306,7 +307,7 @@ def test_who_serves_a_queue_sees_its_tickets_and_nobody_else_does(store: Store, 
         assign_ticket(transaction, transaction.get(Ticket, ticket.id), desk.ben)
     assert told(store) == [(desk.ben, "assigned")]
     with store.reading() as session:
-        assert Reader(session, session.get_one(User, desk.ben)).get(Ticket, ticket.id)
+        assert Reader(session, session.get_one(User, desk.ben)).get(Ticket, ticket.id).id == ticket.id
 
 
 # ---------------------------------------------------------------- mail and merging

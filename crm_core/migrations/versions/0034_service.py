@@ -8,7 +8,7 @@ from alembic import op
 import crm_core.columns
 
 revision = "0034"
-down_revision = "0025"
+down_revision = "0037"
 branch_labels = None
 depends_on = None
 
@@ -137,13 +137,9 @@ def _make_articles() -> None:
             nullable=False,
             comment="when it came to exist or happened",
         ),
-        sa.Column(
-            "recorded_at", crm_core.columns.Instant(), nullable=False, comment="when we learned of it"
-        ),
+        sa.Column("recorded_at", crm_core.columns.Instant(), nullable=False, comment="when we learned of it"),
         sa.Column("deleted_at", crm_core.columns.Instant(), nullable=True),
-        sa.Column(
-            "version", sa.Integer(), nullable=False, comment="counts edits; scores do not count"
-        ),
+        sa.Column("version", sa.Integer(), nullable=False, comment="counts edits; scores do not count"),
         sa.Column("custom", crm_core.columns.Json(), nullable=True, comment="values of custom fields"),
         sa.ForeignKeyConstraint(["owner_id"], ["users.id"], name=op.f("fk_articles_owner_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_articles")),
@@ -156,9 +152,7 @@ def _make_articles() -> None:
         sa.Column("ticket_id", _KEY, nullable=False),
         sa.Column("user_id", _KEY, nullable=False, comment="who used it last"),
         sa.Column("used_at", crm_core.columns.Instant(), nullable=False),
-        sa.Column(
-            "helpful", sa.Boolean(), nullable=True, comment="whether it helped; NULL: nobody said so"
-        ),
+        sa.Column("helpful", sa.Boolean(), nullable=True, comment="whether it helped; NULL: nobody said so"),
         sa.ForeignKeyConstraint(["article_id"], ["articles.id"], name=op.f("fk_article_uses_article_id")),
         sa.ForeignKeyConstraint(["ticket_id"], ["tickets.id"], name=op.f("fk_article_uses_ticket_id")),
         sa.ForeignKeyConstraint(["user_id"], ["users.id"], name=op.f("fk_article_uses_user_id")),
