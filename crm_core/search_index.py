@@ -71,6 +71,7 @@ SEARCHED: Final[dict[str, tuple[str, ...]]] = {
     "contract": ("number",),
     "line": ("text",),
     "ticket": ("subject",),
+    "article": ("title", "body"),
     "custom_record": ("name",),
     "tag": ("word",),
     "attachment": ("name",),
@@ -84,7 +85,7 @@ SEARCHED: Final[dict[str, tuple[str, ...]]] = {
 Of hits that fit equally well, those of the types named first come first.
 """
 
-_LONG_TEXTS: Final = frozenset({"activity", "comment"})
+_LONG_TEXTS: Final = frozenset({"activity", "article", "comment"})
 """Types whose texts are so long that pairs of letters would tell little."""
 
 _ENOUGH: Final = 256

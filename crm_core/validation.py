@@ -17,6 +17,7 @@ from crm_core.pipelines import get_stage
 from crm_core.records import (
     RECORD_TYPES,
     ActivityKind,
+    ArticleState,
     Consent,
     ContractStatus,
     DealStatus,
@@ -25,6 +26,7 @@ from crm_core.records import (
     QuoteStatus,
     Record,
     Role,
+    TicketPriority,
     TicketStatus,
 )
 
@@ -36,6 +38,8 @@ CHOICES: dict[tuple[str, str], type[StrEnum]] = {
     ("activity", "direction"): Direction,
     ("contract", "status"): ContractStatus,
     ("ticket", "status"): TicketStatus,
+    ("ticket", "priority"): TicketPriority,
+    ("article", "state"): ArticleState,
     ("quote", "status"): QuoteStatus,
     ("lead", "consent"): Consent,
     ("contact", "consent"): Consent,

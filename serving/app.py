@@ -37,6 +37,7 @@ from serving.api import (
     records_verbs,
     scores,
     specification,
+    tickets,
     today,
     tokens,
     versions,
@@ -89,6 +90,7 @@ _PARTS = (
     forecast,
     alerts,
     today,
+    tickets,
     what_if,
     scores,
     finding,
@@ -133,6 +135,7 @@ def create_app(
 
     It starts no thread; `rescoring` is only told when there is something to do.
     """
+    store.zone = settings.time_zone
     champions = champions or Champions(store, scorer_loader(settings.home_folder, store))
     app = Application(
         "serving",

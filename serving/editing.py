@@ -46,9 +46,12 @@ from crm_core.records import (
     Record,
     Role,
     Team,
+    Ticket,
     User,
 )
 from crm_core.store import Transaction
+from crm_core.ticket_clocks import change_ticket
+from crm_core.tickets import open_ticket
 from crm_core.validation import columns_of
 from serving.journal import note_unchanged
 from serving.owners import choose_owner
@@ -282,6 +285,8 @@ class Editor:
     def _write_new(self, record: Record) -> Record:
         if isinstance(record, Activity):
             return log_activity(self.transaction, record)
+        if isinstance(record, Ticket):
+            return open_ticket(self.transaction, record)
         written = self.transaction.create(record)
         if isinstance(written, Deal):
             check_required(self.transaction.session, written, written.stage)
@@ -313,6 +318,9 @@ class Editor:
             rest = {name: value for name, value in changed.items() if name != "stage"}
             self.transaction.update(record, rest)
             move_deal(self.transaction, record, changed["stage"])
+            return
+        if isinstance(record, Ticket):
+            change_ticket(self.transaction, record, changed)
             return
         if changed.pop("scoring_opt_out", None) is not None:
             set_scoring_opt_out(self.transaction, record, opted_out=not record.scoring_opt_out)  # type: ignore[arg-type,attr-defined]  # only who has it

@@ -72,6 +72,10 @@ NEVER_SAYS_WHO = {
         *{"name", "url", "event_types", "secret_salt", "secret_mark", "former_salt", "disabled_reason"},
     },
     "special_days": {"name"},
+    "queue_turns": {"queue"},
+    "service_targets": {"queue", "priority"},
+    "ticket_clocks": {"done"},
+    "ticket_queues": {"key", "name", "members"},
     "working_weeks": {"zone", "hours", "country"},
 }
 """Words of the program, hashes, and what administrators call their own things, by table."""

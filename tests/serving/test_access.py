@@ -86,6 +86,7 @@ class World:
             "version": "churn-1",
             "external_id": f"{about}-{whose}",
             "delivery_id": str(2**60),
+            "key": "help",
             "id": str(self.ids[about][whose] if about else 2**60),
         }
         of_people = any(path.endswith(end) for end in ("/merge", "/distinct", "/scoring-opt-out"))
