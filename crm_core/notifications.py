@@ -40,6 +40,8 @@ class Occasion(StrEnum):
     ALERT = "alert"
     JOB = "job"
     DUE = "due"
+    APPROVAL = "approval"
+    PAYMENT = "payment"
 
 
 class Notification(Base):

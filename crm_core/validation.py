@@ -17,6 +17,7 @@ from crm_core.pipelines import get_stage
 from crm_core.records import (
     RECORD_TYPES,
     ActivityKind,
+    ApprovalState,
     Consent,
     ContractStatus,
     DealStatus,
@@ -37,6 +38,7 @@ CHOICES: dict[tuple[str, str], type[StrEnum]] = {
     ("contract", "status"): ContractStatus,
     ("ticket", "status"): TicketStatus,
     ("quote", "status"): QuoteStatus,
+    ("quote", "approval"): ApprovalState,
     ("lead", "consent"): Consent,
     ("contact", "consent"): Consent,
 }
@@ -51,6 +53,7 @@ RANGES: dict[tuple[str, str], tuple[float, float]] = {
     ("quote", "discount"): (0, 1),
     ("line", "discount"): (0, 1),
     ("line", "quantity"): (0, 1e9),
+    ("payment", "part"): (1, 1000),
     ("attachment", "size"): (0, 2**53),
 }
 """Fields that hold a number between two others, both included."""

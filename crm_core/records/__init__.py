@@ -16,6 +16,7 @@ from crm_core.records.selling import Contract, Deal, Line, Order, Payment, Produ
 from crm_core.records.service import Ticket
 from crm_core.records.words import (
     ActivityKind,
+    ApprovalState,
     Consent,
     ContractStatus,
     DealStatus,
@@ -73,6 +74,7 @@ __all__ = [
     "Account",
     "Activity",
     "ActivityKind",
+    "ApprovalState",
     "Attachment",
     "Base",
     "Campaign",
