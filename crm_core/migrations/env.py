@@ -21,6 +21,7 @@ from crm_core import (  # noqa: F401  their tables belong to Base
     notifications,
     numbering,
     operations,
+    payments,
     predictions,
     promotions,
     rescoring,
