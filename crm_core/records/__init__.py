@@ -17,6 +17,7 @@ from crm_core.records.service import Article, Ticket
 from crm_core.records.words import (
     ActivityKind,
     ArticleState,
+    ApprovalState,
     Consent,
     ContractStatus,
     DealStatus,
@@ -79,6 +80,7 @@ __all__ = [
     "ActivityKind",
     "Article",
     "ArticleState",
+    "ApprovalState",
     "Attachment",
     "Base",
     "Campaign",
