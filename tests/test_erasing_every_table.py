@@ -11,6 +11,7 @@ from crm_core.alerts import Alert, AlertAction
 from crm_core.columns import Json
 from crm_core.connections import RUN, Told, write_mark
 from crm_core.feedback import Verdict, give_feedback
+from crm_core.forms import AskedField, FormSubmission, WantedForm, make_form
 from crm_core.idempotency import claim_key, keep_answer
 from crm_core.jobs import Job, enqueue
 from crm_core.personal import erase_person
@@ -35,6 +36,8 @@ NEVER_SAYS_WHO = {
     "cursors": {"name"},
     "custom_record_types": {"name", "label_en", "label_zh", "links"},
     "distinct_records": {"record_type"},
+    "form_submissions": {"key", "digest", "address", "standing", "why", "language"},
+    "form_wordings": {"text"},
     "field_rights": {"role", "record_type", "field"},
     "fields": {"record_type", "name", "kind", "known", "label_en", "label_zh", "choices", "target"},
     "imports": {"folder", "state"},
@@ -68,9 +71,12 @@ NEVER_SAYS_WHO = {
         *{"name", "url", "event_types", "secret_salt", "secret_mark", "former_salt", "disabled_reason"},
     },
     "special_days": {"name"},
+    "web_forms": {"public_id", "name", "source", "fields", "texts", "origins"},
     "working_weeks": {"zone", "hours", "country"},
 }
 """Words of the program, hashes, and what administrators call their own things, by table."""
+
+A_FORM = WantedForm(name="Contact", source="web form", fields=[AskedField(field="email", required=True)])
 
 
 def free_texts() -> dict[str, set[str]]:
@@ -141,6 +147,13 @@ def test_of_an_erased_person_no_table_says_anything(store: Store) -> None:
         session.add(
             Import(user_id=user.id, folder="f", file=elsewhere, uploaded_at=now, state="failed", **upload)
         )
+        form = make_form(transaction, user, A_FORM)
+        for number, given in enumerate(({"email": someone.told["email"]}, {"message": words})):
+            row = {"key": str(number), "at": now, "standing": "held", "why": [], "given": given}
+            marked = {"utm": {"content": words}, "page": f"https://example.com/{someone.told['email']}"}
+            session.add(
+                FormSubmission(form_id=form.id, agreed=False, wording=0, language="en", **row, **marked)
+            )
         for title in (words, f"{words}!"):
             transaction.update(transaction.get(Lead, lead), {"title": title})
     texts = free_texts()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import cast
 
 import flask_babel
-from flask import has_request_context, request, session
+from flask import g, has_request_context, request, session
 from flask_login import current_user
 
 from serving.service import service
@@ -18,6 +18,8 @@ def choose_language() -> str:
     """Return the language of this answer."""
     if not has_request_context():
         return "en"
+    if "form_language" in g:  # a stranger's page: nothing is read from a cookie
+        return cast("str", g.form_language)
     chosen = current_user.user.language if current_user.is_authenticated else None
     for language in (chosen, session.get("language"), request.accept_languages.best_match(LANGUAGES)):
         if language in LANGUAGES:
