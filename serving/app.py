@@ -190,6 +190,8 @@ def _begin() -> None:
 def _finish(response: Response) -> Response:
     for name, value in HEADERS.items():
         response.headers.setdefault(name, value)
+    if "may_be_framed" in g:  # the policy of such a page names the sites that may
+        del response.headers["X-Frame-Options"]
     if service().settings.https:
         response.headers["Strict-Transport-Security"] = "max-age=31536000"
     response.headers["X-Request-ID"] = g.request_id
