@@ -19,7 +19,7 @@ from crm_core.messages import DeadAddress, Message
 from crm_core.personal import erase_person
 from crm_core.predictions import Prediction
 from crm_core.records import RECORD_TYPES, Base, Lead
-from crm_core.saved import SavedView, Segment
+from crm_core.saved import SavedReport, SavedView, Segment
 from crm_core.store import Store
 from crm_core.uploads import Import
 from tests.factories import make_user
@@ -63,6 +63,8 @@ NEVER_SAYS_WHO = {
     "rescoring_workers": {"name", "host", "error"},
     "role_rights": {"role", "record_type", "read", "write"},
     "sales_settings": {"company", "address", "footer", "limits", "reminder_days"},
+    "report_mails": {"every", "at", "zone"},
+    "saved_reports": {"shared"},
     "saved_views": {"record_type", "shared"},
     "score_feedback": {"task", "model_version", "record_type", "verdict", "reason"},
     "search_fresh": {"record_type"},
@@ -152,6 +154,8 @@ def test_of_an_erased_person_no_table_says_anything(store: Store) -> None:
         session.flush()
         session.add(AlertAction(alert_id=alert.id, action="snoozed", at=now, note=elsewhere))
         kept: dict[str, Any] = {"user_id": user.id, "record_type": "lead", "shared": "own", "saved_at": now}
+        mine = {"user_id": user.id, "shared": "own", "saved_at": now}
+        session.add(SavedReport(name=elsewhere, asked={"filters": [f"email:eq:{elsewhere}"]}, **mine))
         session.add(SavedView(name=elsewhere, asked={"q": elsewhere}, **kept))
         session.add(Segment(name=elsewhere, filter=[f"email:eq:{elsewhere}"], tag=elsewhere[:60], **kept))
         upload = {"plan": {"columns": elsewhere}, "report": {"told": elsewhere}, "failed": elsewhere}

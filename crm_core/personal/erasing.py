@@ -42,7 +42,7 @@ from crm_core.personal.scope import (
 from crm_core.personal.scrubbing import Scrubber
 from crm_core.predictions import SCORED_TYPES, Prediction
 from crm_core.records import RECORD_TYPES, Lead, Record, User
-from crm_core.saved import SavedView, Segment
+from crm_core.saved import SavedReport, SavedView, Segment
 from crm_core.store import Store, Transaction
 from crm_core.uploads import Import
 from crm_core.validation import columns_of
@@ -421,6 +421,7 @@ class _Eraser:
         held: tuple[tuple[Any, tuple[str, ...]], ...] = (
             (SavedView, ("name", "asked")),
             (Segment, ("name", "filter", "tag")),
+            (SavedReport, ("name", "asked")),
             (Import, ("file", "plan", "report", "failed")),
         )
         for model, names in held:
