@@ -17,8 +17,8 @@ from crm_core.pipelines import get_stage
 from crm_core.records import (
     RECORD_TYPES,
     ActivityKind,
-    ArticleState,
     ApprovalState,
+    ArticleState,
     Consent,
     ContractStatus,
     DealStatus,

@@ -7,8 +7,8 @@ from alembic import context
 from crm_core import (  # noqa: F401  their tables belong to Base
     access,
     alerts,
-    articles,
     approvals,
+    articles,
     changes,
     connections,
     day_plans,

@@ -16,8 +16,8 @@ from crm_core.records.selling import Contract, Deal, Line, Order, Payment, Produ
 from crm_core.records.service import Article, Ticket
 from crm_core.records.words import (
     ActivityKind,
-    ArticleState,
     ApprovalState,
+    ArticleState,
     Consent,
     ContractStatus,
     DealStatus,
@@ -78,9 +78,9 @@ __all__ = [
     "Account",
     "Activity",
     "ActivityKind",
+    "ApprovalState",
     "Article",
     "ArticleState",
-    "ApprovalState",
     "Attachment",
     "Base",
     "Campaign",
