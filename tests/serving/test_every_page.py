@@ -166,7 +166,7 @@ def test_nobody_gets_a_page_without_logging_in(world: World) -> None:
 def test_everybody_gets_their_pages_and_no_other_with_few_queries(world: World, role: Role) -> None:
     places, faults = world.places, []
     client = logged_in(world.app, places.cast[role])
-    for endpoint, page in PAGES.items():
+    for page in PAGES.values():
         for path in page.paths:
             asked = path.format(**places.stands_for)
             headers = {"X-Requested-With": "fetch"} if page.is_a is Is.PART else {}
