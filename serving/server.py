@@ -28,6 +28,7 @@ from serving.modelling import scorer_loader
 from serving.rescoring import RescoringThread
 from serving.settings import Settings
 from serving.traffic import Traffic
+from serving.warming import begin_warming
 from serving.worker import make_rescorer
 
 if TYPE_CHECKING:
@@ -84,10 +85,12 @@ def serve(settings: Settings, store: Store, *, ready: Callable[[str], None]) -> 
     for loop in loops:
         loop.start()
     journal.start()
+    warming = begin_warming(app, store)
     port = next(each.effective_port for each in _servers(sockets))
     try:
         if thread is not None:
             thread.looked.wait(WARM_SECONDS)  # what it imports and loads would hold up the first requests
+            warming.join(WARM_SECONDS)
         _leave_out_of_garbage()
         _log.info("serving", host=settings.host, port=port, rescoring=thread is not None)
         ready(f"http://{_shown(settings.host)}:{port}")
