@@ -53,8 +53,10 @@ from crm_core.records import (
     Record,
     Role,
     Team,
+    Ticket,
     User,
 )
+from crm_core.service_desk import queues_served_by
 from crm_core.validation import columns_of
 
 R = TypeVar("R", bound=Record)
@@ -141,8 +143,9 @@ _WORK = frozenset(
 )
 """Record types that belong to somebody, by themselves or through what they are about."""
 
-_SHARED = frozenset({"product", "campaign", "user", "team"})
-"""Record types that everybody reads and only administrators (campaigns: managers too) change."""
+_SHARED = frozenset({"product", "campaign", "user", "team", "article"})
+"""Record types that everybody reads and only administrators (campaigns: managers too) change; articles
+are written by all who write anything."""
 
 
 def _default_rights() -> dict[tuple[str, str], Right]:
@@ -157,6 +160,8 @@ def _default_rights() -> dict[tuple[str, str], Right]:
             rights[role, record_type] = Right(read=Scope.ALL)
         rights[Role.ADMIN, record_type] = Right(read=Scope.ALL, write=Scope.ALL)
     rights[Role.MANAGER, "campaign"] = Right(read=Scope.ALL, write=Scope.ALL)
+    for role in (Role.REP, Role.MANAGER):
+        rights[role, "article"] = Right(read=Scope.ALL, write=Scope.ALL)
     return rights
 
 
@@ -509,6 +514,8 @@ class Reader:
         if issubclass(model, Owned) and model.record_type not in _FOLLOWING:
             yield self._owned(model, scope)
         yield from self._through_links(model, scope)
+        if model is Ticket and (served := queues_served_by(self.session, self.user)):
+            yield Ticket.queue.in_(served)
         if model is CustomRecord:
             # One step up, and no more: a machine belongs to whoever has the customer of its shop.
             above = select(CustomRecord.id).where(

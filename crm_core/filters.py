@@ -251,6 +251,56 @@ def rules_met(reader: Reader, rules: Sequence[Segment]) -> list[ColumnElement[bo
 
 
 @dataclass(frozen=True, kw_only=True)
+class Test:
+    """A condition on one field as SQL asks it of records, and what it says of a value in stored form."""
+
+    field: str
+    sql: ColumnElement[bool]
+    op: Op
+    values: tuple[Any, ...]
+
+    def holds(self, held: Any) -> bool:  # noqa: ANN401  any stored value
+        """Return whether a field that holds `held`, in its stored form, meets the condition."""
+        if held is None:
+            return self.op in {Op.EMPTY, Op.NE, Op.NOT_IN}
+        return _HOLDS[self.op](held, self.values)
+
+
+_HOLDS: dict[Op, Callable[[Any, tuple[Any, ...]], bool]] = {
+    Op.EMPTY: lambda _held, _values: False,
+    Op.NOT_EMPTY: lambda _held, _values: True,
+    Op.EQ: lambda held, values: bool(held == values[0]),
+    Op.NE: lambda held, values: bool(held != values[0]),
+    Op.IN: lambda held, values: held in values,
+    Op.NOT_IN: lambda held, values: held not in values,
+    Op.LT: lambda held, values: bool(held < values[0]),
+    Op.LE: lambda held, values: bool(held <= values[0]),
+    Op.GT: lambda held, values: bool(held > values[0]),
+    Op.GE: lambda held, values: bool(held >= values[0]),
+    Op.BETWEEN: lambda held, values: bool(values[0] <= held <= values[1]),
+    Op.CONTAINS: lambda held, values: str(values[0]).lower() in str(held).lower(),
+}
+"""What `_SQL` says, of a value that is there."""
+
+
+def compile_test(reader: Reader, record_type: str, text: str) -> Test:
+    """Return one condition on a field as a test; raises as `compile_filter` does."""
+    model = model_of(reader.session, record_type)
+    asked = _asked(reader, model, record_type, parse_condition(text))
+    values = [_value(asked, each) for each in asked.condition.values]
+    return Test(
+        field=asked.condition.field,
+        sql=_compile(asked),
+        op=asked.condition.op,
+        values=tuple(_in_stored_form(asked.kind, each) for each in values),
+    )
+
+
+def _in_stored_form(kind: _Kind, value: Any) -> Any:  # noqa: ANN401  of the column's type, or stored already
+    return value if isinstance(value, int) else _stored(kind, value)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Askable:
     """A field that the reader may filter by: what it holds, what may be asked, and its words if few fit."""
 

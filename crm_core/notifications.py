@@ -41,6 +41,8 @@ class Occasion(StrEnum):
     JOB = "job"
     DUE = "due"
     AUTOMATION = "automation"
+    APPROVAL = "approval"
+    PAYMENT = "payment"
 
 
 class Notification(Base):

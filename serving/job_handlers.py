@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 
 from sqlalchemy import func, select
@@ -92,11 +93,15 @@ class Jobs:
             loop.wake()
 
     def stop(self, timeout: float = 10.0) -> None:
-        """Finish the jobs at hand and end; one that takes longer is done again when its lease has run out."""
+        """Finish the jobs at hand and end; one that takes longer is done again when its lease has run out.
+
+        All of them together get `timeout` seconds.
+        """
+        until = time.monotonic() + timeout
         for loop in self._loops:
             loop.ask_to_stop()
         for loop in self._loops:
-            loop.join(timeout)
+            loop.join(max(0.0, until - time.monotonic()))
 
 
 def _runner(store: Store, done_by: Mapping[str, Handler], number: int, threads: int) -> JobRunner:

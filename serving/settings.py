@@ -200,6 +200,9 @@ class Settings(BaseSettings):
     login_rate: int = Field(
         default=60, description="Attempts a minute to log in from one address; 0: any number.", ge=0
     )
+    form_rate: int = Field(
+        default=30, description="Web forms a minute that one address may send; 0: any number.", ge=0
+    )
     oidc_issuer: str | None = Field(
         default=None,
         description="Issuer of the identity provider (OpenID Connect) that people may log in by; or none.",

@@ -47,6 +47,7 @@ def work(settings: Settings, store: Store, *, once: bool, ready: Callable[[str],
     `ready` is told the worker's name. With `once`, end as soon as nothing is left to do.
     """
     start_logging(settings.home_folder.logs, level=settings.log_level, file="worker.log")
+    store.zone = settings.time_zone
     stopping = _stop_on_signals()
     champions = Champions(store, scorer_loader(settings.home_folder, store))
     rescorer = make_rescorer(settings, store, champions)

@@ -36,6 +36,7 @@ from serving.web import (
     lists,
     models_page,
     notifications,
+    public_forms,
     record_tags,
     sent_small,
     shown_as,
@@ -61,6 +62,10 @@ OPEN_ENDPOINTS = frozenset(
         "entry.go_to_provider",
         "entry.come_from_provider",
         "entry.choose_language",
+        "public_forms.show",
+        "public_forms.send",
+        "public_forms.give_sheet",
+        "public_forms.allow",
         "specification.get_document",
         "specification.show_document",
         "web.static",
@@ -73,6 +78,7 @@ OPEN_ENDPOINTS = frozenset(
 _PARTS = (
     *(home, entry, account, today, leads, deals, board, customers, alerts, forecast, funnel, team, finding),
     *(models_page, imports, lists, list_work, notifications, admin, any_record, file_views, record_tags),
+    public_forms,
 )
 """The modules that have pages."""
 
@@ -95,6 +101,7 @@ def register(app: OpenAPI) -> None:
     for blueprint in app.blueprints.values():
         if isinstance(blueprint, APIBlueprint):
             protection.exempt(blueprint)
+    protection.exempt(public_forms.pages)  # strangers have no session to protect
     for part in _PARTS:
         app.register_blueprint(part.pages)
     app.before_request(_require_login)

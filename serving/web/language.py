@@ -20,6 +20,8 @@ def choose_language() -> str:
     """Return the language of this answer."""
     if not has_request_context():
         return "en"
+    if "form_language" in g:  # a stranger's page: nothing is read from a cookie
+        return cast("str", g.form_language)
     chosen = current_user.user.language if current_user.is_authenticated else None
     for language in (chosen, session.get("language"), request.accept_languages.best_match(LANGUAGES)):
         if language in LANGUAGES:
