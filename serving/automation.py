@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import threading
+
 from crm_core.automation.following import Follower
+from crm_core.automation.shipped import ship_rules
 from crm_core.store import Store
 from serving.logs import get_log
 from serving.looping import Loop
@@ -15,7 +18,15 @@ def automation_loop(settings: Settings, store: Store) -> Loop | None:
     """Return the thread that has rules act, not started; None where the settings want none."""
     if not settings.automation:
         return None
-    return Loop("automation", make_follower(settings, store).run_once)
+    follower, begun = make_follower(settings, store), threading.Event()
+
+    def run_once() -> int:
+        if not begun.is_set():
+            ship_rules(store)
+            begun.set()
+        return follower.run_once()
+
+    return Loop("automation", run_once)
 
 
 def make_follower(settings: Settings, store: Store) -> Follower:
