@@ -26,6 +26,7 @@ from serving.logs import get_log, start_logging
 from serving.modelling import scorer_loader
 from serving.rescoring import RescoringThread
 from serving.settings import Settings
+from serving.ticket_work import ticket_loop
 from serving.traffic import Traffic
 from serving.worker import make_rescorer
 
@@ -70,6 +71,7 @@ def serve(settings: Settings, store: Store, *, ready: Callable[[str], None]) -> 
         thread = RescoringThread(rescorer, busy=traffic.is_busy)
     jobs = Jobs(settings, store) if settings.job_threads else None
     alerting = alerting_loop(settings, store)
+    tickets = ticket_loop(settings, store)
     sockets: dict[int, Any] = {}
     app = create_app(settings, store, champions, thread, jobs)
     journal = app.extensions["crm"].journal
@@ -82,6 +84,7 @@ def serve(settings: Settings, store: Store, *, ready: Callable[[str], None]) -> 
         jobs.start()
     if alerting is not None:
         alerting.start()
+    tickets.start()
     journal.start()
     port = next(each.effective_port for each in _servers(sockets))
     try:
@@ -96,6 +99,7 @@ def serve(settings: Settings, store: Store, *, ready: Callable[[str], None]) -> 
             thread.stop()
         if alerting is not None:
             alerting.stop()
+        tickets.stop()
         if jobs is not None:
             jobs.stop()
         server.close()

@@ -20,6 +20,7 @@ from serving.rescoring import Rescorer, RescoringThread
 from serving.settings import Settings
 from serving.shadowing import Shadowing
 from serving.sweeping import Nightly
+from serving.ticket_work import ticket_loop
 
 STOPPING_SECONDS = 60.0
 """How long the lot at hand may take to end once the process is asked to stop."""
@@ -74,7 +75,9 @@ def _work_on(settings: Settings, store: Store, rescorer: Rescorer, stopping: thr
     thread = RescoringThread(rescorer)
     jobs = Jobs(settings, store) if settings.job_threads else None
     alerting = alerting_loop(settings, store)
+    tickets = ticket_loop(settings, store)
     thread.start()
+    tickets.start()
     if alerting is not None:
         alerting.start()
     if jobs is not None:
@@ -82,6 +85,7 @@ def _work_on(settings: Settings, store: Store, rescorer: Rescorer, stopping: thr
         jobs.start()
     stopping.wait()
     thread.stop(STOPPING_SECONDS)
+    tickets.stop()
     if alerting is not None:
         alerting.stop()
     if jobs is not None:

@@ -21,6 +21,7 @@ from serving.web import (
     admin,
     alerts,
     any_record,
+    article_pages,
     board,
     customers,
     deals,
@@ -37,9 +38,11 @@ from serving.web import (
     models_page,
     notifications,
     record_tags,
+    satisfaction,
     sent_small,
     shown_as,
     team,
+    ticket_pages,
     today,
     waiting,
 )
@@ -55,6 +58,8 @@ OPEN_ENDPOINTS = frozenset(
         "entry.go_to_provider",
         "entry.come_from_provider",
         "entry.choose_language",
+        "satisfaction_pages.show",
+        "satisfaction_pages.rate",
         "specification.get_document",
         "specification.show_document",
         "web.static",
@@ -67,6 +72,7 @@ OPEN_ENDPOINTS = frozenset(
 _PARTS = (
     *(home, entry, account, today, leads, deals, board, customers, alerts, forecast, funnel, team, finding),
     *(models_page, imports, lists, list_work, notifications, admin, any_record, file_views, record_tags),
+    *(ticket_pages, article_pages, satisfaction),
 )
 """The modules that have pages."""
 
