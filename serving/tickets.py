@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from statistics import fmean, stdev
 from typing import Any, Final, Literal, cast
 
-from sqlalchemy import ColumnElement, Select, and_, case, func, or_, select
+from sqlalchemy import ColumnElement, Select, and_, case, func, or_
 
 from crm_core.access import Reader
 from crm_core.articles import note_use
