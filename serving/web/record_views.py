@@ -16,7 +16,7 @@ from crm_core.changes import Source
 from crm_core.clock import micros
 from crm_core.errors import CRMError, InvalidValueError
 from crm_core.opting_out import may_be_scored, note_willing
-from crm_core.records import Activity, Lead
+from crm_core.records import Account, Activity, Feedback, Lead
 from crm_core.rescoring import is_followed
 from crm_core.stage_settings import stages_of
 from serving.activity_log import log_on
@@ -26,6 +26,7 @@ from serving.editing import kind_of
 from serving.personal_data import opt_out_for
 from serving.service import page_session, service, wake_rescoring, writing
 from serving.tags import tags_of
+from serving.tickets import note_feedback, read_glance
 from serving.web.beside_score import read_beside
 from serving.web.language import gettext
 from serving.web.lists import read_table
@@ -57,6 +58,12 @@ def add_views(pages: Blueprint, kind: Kind) -> None:
     @pages.post("/<int:record_id>/scoring-opt-out")
     def opt_out(record_id: int) -> ResponseReturnValue:
         return _opt_out(kind, record_id)
+
+    if kind.model is Account:
+
+        @pages.post("/<int:record_id>/feedback")
+        def take_feedback(record_id: int) -> ResponseReturnValue:
+            return _feedback(kind, record_id)
 
     @pages.post("/<int:record_id>/activities")
     def log(record_id: int) -> ResponseReturnValue:
@@ -124,6 +131,7 @@ def _render(template: str, kind: Kind, record_id: int, **more: object) -> Respon
         log_path=url_for(f"{kind.collection}_pages.log", record_id=record_id),
         stages=[stage for stage in stages_of(reader.session) if not stage.won],
         alerts=_alerts(reader, record) if whole else (),
+        service=read_glance(reader, record) if whole and isinstance(record, Account) else None,
         **more,
     )
 
@@ -160,6 +168,20 @@ def _log(kind: Kind, record_id: int) -> ResponseReturnValue:
     if by_script:
         return make_response(_timeline(kind, record_id), 201)
     flash(gettext("Logged. The score follows in a moment: reload the page to see it."))
+    return redirect(url_for(f"{kind.collection}_pages.show", record_id=record_id))
+
+
+def _feedback(kind: Kind, record_id: int) -> ResponseReturnValue:
+    """Note what a customer says of us."""
+    said, text = request.form.get("kind", ""), request.form.get("text", "")
+    try:
+        if said not in set(Feedback):
+            raise InvalidValueError("kind", said, f"one of {', '.join(Feedback)}")
+        with writing(current_user.user, Source.REP) as transaction:
+            note_feedback(transaction, current_user.user, record_id, Feedback(said), text)
+    except InvalidValueError as error:
+        return make_response(_show(kind, record_id, refused=str(error)), 422)
+    flash(gettext("Noted."))
     return redirect(url_for(f"{kind.collection}_pages.show", record_id=record_id))
 
 

@@ -84,6 +84,18 @@ def day(value: date | None) -> str:
     return NOTHING if value is None else cast("str", flask_babel.format_date(value, "medium", rebase=False))
 
 
+def weekday(value: date) -> str:
+    """Return the name of the day of the week."""
+    return cast("str", flask_babel.format_date(value, "EEEE", rebase=False))
+
+
+def country(code: str) -> str:
+    """Return what a country is called, with its code where the page's language has no name for it."""
+    from babel import Locale
+
+    return str(Locale.parse(choose_language()).territories.get(code) or code)
+
+
 def age(value: datetime | None) -> str:
     """Return how long ago an instant was, in words."""
     if value is None:
@@ -226,6 +238,8 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "whole": lambda value: Decimal(round(value)),
     "moment": moment,
     "day": day,
+    "weekday": weekday,
+    "country": country,
     "day_of": day_of_instant,
     "instant_day": lambda value: day_of_instant(instant(value)),
     "age": age,

@@ -22,13 +22,14 @@ from crm_core.alerts import Alert
 from crm_core.forms import AskedField, Texts, WantedForm, make_form
 from crm_core.predictions import NewPrediction, Prediction, write_predictions
 from crm_core.promotions import Promotion, find_champion
-from crm_core.records import Account, Attachment, Contact, Deal, Lead, Order, Role, User
+from crm_core.records import Account, Article, Attachment, Contact, Deal, Lead, Order, Role, Ticket, User
 from crm_core.store import Store
 from serving.alerting import Alerting
 from serving.job_handlers import handlers
 from serving.jobs import JobRunner
 from serving.settings import Settings
 from tests.serving.conftest import csrf_of, logged_in
+from tests.serving.served import serve_some
 
 R = TypeVar("R", Lead, Deal, Account)
 
@@ -126,6 +127,14 @@ PAGES: Mapping[str, Page] = {
     "public_forms.show": Page(paths=("/forms/{form}",), roles=(), is_a=Is.PART, nobody=True),
     "public_forms.give_sheet": Page(paths=("/forms/{form}/sheet",), roles=(), is_a=Is.FILE, nobody=True),
     "record_pages.list_contacts": page("/contacts"),
+    "ticket_pages.list_records": page("/tickets", "/tickets?view=all"),
+    "ticket_pages.show": page("/tickets/{ticket}"),
+    "ticket_pages.show_new": page("/tickets/new", roles=SELLING),
+    "article_pages.list_records": page("/articles", "/articles?q={word}"),
+    "article_pages.show": page("/articles/{article}", "/articles/{article}?version=1"),
+    "article_pages.show_new": page("/articles/new", roles=SELLING),
+    "article_pages.show_edit": page("/articles/{article}/edit", roles=SELLING),
+    "satisfaction_pages.show": Page(paths=("/satisfaction/{satisfaction}",), nobody=True),
     "record_pages.list_records": page("/records/order"),
     "record_pages.show_contact": page("/contacts/{contact}"),
     "record_pages.show": page("/records/order/{order}"),
@@ -214,6 +223,8 @@ def find_places(app: Flask, store: Store, settings: Settings) -> Places:
         "file": _file(admin, store, rep),
         "form": make_a_form(store, cast[Role.ADMIN]),
     }
+    served = serve_some(store, rep, settings)
+    made["satisfaction"] = served.token
     runner = JobRunner(store, handlers(settings))
     while runner.run_once():
         pass
@@ -233,6 +244,8 @@ def find_places(app: Flask, store: Store, settings: Settings) -> Places:
             "deal": _best(session, Deal, Deal.owner_id == rep, Deal.status == "open"),
             "customer": _best(session, Account, Account.owner_id == rep),
             "alert": session.scalars(select(Alert).where(Alert.record_type == "account").limit(1)).one(),
+            "ticket": session.get_one(Ticket, served.ticket),
+            "article": session.get_one(Article, served.article),
         }
         stands_for = {name: str(record.id) for name, record in records.items()}
         stands_for["version"] = champion_of(session).model_version

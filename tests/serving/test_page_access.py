@@ -27,6 +27,9 @@ MINE: Final[Mapping[str, frozenset[str]]] = {
 }
 """What is one's own and nobody else's: views, segments, work on many rows, logins, keys."""
 
+NOBODY: Final = frozenset[str]()
+"""Who gets what is only for those with a link from a mail."""
+
 WHOSE_OF: Final[Mapping[str, Mapping[str, frozenset[str]]]] = {
     **SEEN,
     **dict.fromkeys(("view", "segment", "work", "own key"), MINE),
@@ -44,7 +47,7 @@ class Page:
 
 
 _OWNED = ("lead", "deal", "account", "contact")
-_PLAIN = ("quote", "order", "contract", "payment", "ticket", "activity", "comment", "attachment")
+_PLAIN = ("quote", "order", "contract", "payment", "activity", "comment", "attachment")
 _ANY = (*_OWNED, *_PLAIN)
 _SCORED = ("lead", "deal", "account")
 _TAGGED = (*_OWNED, "quote", "order", "contract", "payment", "ticket")
@@ -114,6 +117,23 @@ PAGES: Final[Mapping[str, Page]] = {
     "record_tags.change_tags": Page(who=WRITERS, about=_TAGGED),
     **{f"notifications.{name}": Page() for name in ("list_all", "read")},
     **{f"public_forms.{name}": Page(about=("form",)) for name in ("show", "give_sheet", "send")},
+    **{f"ticket_pages.{name}": Page() for name in ("list_records", "give_many")},
+    **{f"ticket_pages.{name}": Page(who=WRITERS) for name in ("show_new", "create")},
+    "ticket_pages.show": Page(about=("ticket",)),
+    **{
+        f"ticket_pages.{name}": Page(who=WRITERS, about=("ticket",)) for name in ("send_answer", "set_fields")
+    },
+    **{f"ticket_pages.{name}": Page(who=WRITERS, about=("ticket",)) for name in ("merge_into", "judge")},
+    "article_pages.list_records": Page(),
+    "article_pages.show": Page(about=("article",)),
+    **{f"article_pages.{name}": Page(who=WRITERS) for name in ("show_new", "create")},
+    "article_pages.show_edit": Page(who=WRITERS, about=("article",)),
+    **{
+        f"article_pages.{name}": Page(who=WRITERS, about=("article",)) for name in ("edit", "restore_version")
+    },
+    **{f"satisfaction_pages.{name}": Page(who=NOBODY) for name in ("show", "rate")},
+    "customers_pages.take_feedback": Page(who=WRITERS, about=("account",)),
+    "account.save_absence": Page(),
     "today_pages.show": Page(),
     "today_pages.choose_capacity": Page(),
     **{f"today_pages.{name}": Page(about=_SCORED) for name in ("show_record", "show_row")},

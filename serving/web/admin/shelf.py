@@ -25,6 +25,8 @@ SECTIONS: tuple[tuple[str, object], ...] = (
     ("admin_pages.show_rights", _("Rights")),
     ("admin_pages.show_pipelines", _("Pipelines")),
     ("admin_pages.list_fields", _("Fields")),
+    ("admin_pages.show_service", _("Service")),
+    ("admin_pages.show_working_time", _("Working time")),
     ("admin_pages.list_keys", _("API keys")),
     ("admin_pages.list_webhooks", _("Webhooks")),
     ("admin_pages.show_log", _("Operation log")),
