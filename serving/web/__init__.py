@@ -37,6 +37,7 @@ from serving.web import (
     models_page,
     notifications,
     record_tags,
+    selling,
     sent_small,
     shown_as,
     team,
@@ -67,6 +68,7 @@ OPEN_ENDPOINTS = frozenset(
 _PARTS = (
     *(home, entry, account, today, leads, deals, board, customers, alerts, forecast, funnel, team, finding),
     *(models_page, imports, lists, list_work, notifications, admin, any_record, file_views, record_tags),
+    selling,
 )
 """The modules that have pages."""
 
