@@ -40,6 +40,7 @@ from serving.web import (
     public_forms,
     record_tags,
     satisfaction,
+    selling,
     sent_small,
     shown_as,
     team,
@@ -85,6 +86,7 @@ _PARTS = (
     *(models_page, imports, lists, list_work, notifications, admin, any_record, file_views, record_tags),
     public_forms,
     *(ticket_pages, article_pages, satisfaction),
+    selling,
 )
 """The modules that have pages."""
 

@@ -9,6 +9,7 @@ import io
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from enum import StrEnum
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -22,7 +23,21 @@ from crm_core.alerts import Alert
 from crm_core.forms import AskedField, Texts, WantedForm, make_form
 from crm_core.predictions import NewPrediction, Prediction, write_predictions
 from crm_core.promotions import Promotion, find_champion
-from crm_core.records import Account, Article, Attachment, Contact, Deal, Lead, Order, Role, Ticket, User
+from crm_core.quotes import add_line, write_quote
+from crm_core.records import (
+    Account,
+    Article,
+    Attachment,
+    Contact,
+    Deal,
+    Lead,
+    Line,
+    Order,
+    Quote,
+    Role,
+    Ticket,
+    User,
+)
 from crm_core.store import Store
 from serving.alerting import Alerting
 from serving.job_handlers import handlers
@@ -137,7 +152,7 @@ PAGES: Mapping[str, Page] = {
     "satisfaction_pages.show": Page(paths=("/satisfaction/{satisfaction}",), nobody=True),
     "record_pages.list_records": page("/records/order"),
     "record_pages.show_contact": page("/contacts/{contact}"),
-    "record_pages.show": page("/records/order/{order}"),
+    "record_pages.show": page("/records/order/{order}", "/records/quote/{quote}"),
     "record_pages.show_timeline": part("/records/deal/{deal}/timeline"),
     "record_pages.show_causes": part("/records/lead/{lead}/causes"),
     "record_tags.show_tags": page("/records/deal/{deal}/tags"),
@@ -146,6 +161,10 @@ PAGES: Mapping[str, Page] = {
     "record_pages.list_choices": part("/records/-/choices/account?q={word}"),
     "record_pages.list_people": part("/records/-/people?q=a"),
     "record_pages.ask_to_delete": page("/records/deal/{deal}/delete", roles=SELLING),
+    "selling_pages.list_approvals": page("/approvals"),
+    "selling_pages.show_overdue": page("/payments/overdue"),
+    "selling_pages.show_money": page("/records/deal/{deal}/money"),
+    "selling_pages.print_quote": part("/quotes/{quote}/print"),
     "file_pages.save_file": file("/files/{file}"),
     "imports.show_start": page("/import", roles=SELLING),
     "imports.show": page("/import/{import}", roles=ADMIN),
@@ -159,6 +178,7 @@ PAGES: Mapping[str, Page] = {
     "admin_pages.list_webhooks": page("/admin/webhooks", roles=ADMIN),
     "admin_pages.show_webhook": page("/admin/webhooks/{webhook}", roles=ADMIN),
     "admin_pages.show_pipelines": page("/admin/pipelines", roles=ADMIN),
+    "admin_pages.show_sales": page("/admin/sales", roles=ADMIN),
     "admin_pages.list_fields": page("/admin/fields", roles=ADMIN),
     "admin_pages.list_keys": page("/admin/keys", roles=ADMIN),
     "admin_pages.show_log": page("/admin/log", roles=ADMIN),
@@ -228,6 +248,7 @@ def find_places(app: Flask, store: Store, settings: Settings) -> Places:
     runner = JobRunner(store, handlers(settings))
     while runner.run_once():
         pass
+    offered = _offer(store, rep)
     with store.reading() as session:
         lead = _best(session, Lead, Lead.owner_id == rep, Lead.status == "open")
         own = Account.owner_id == rep
@@ -249,6 +270,7 @@ def find_places(app: Flask, store: Store, settings: Settings) -> Places:
         }
         stands_for = {name: str(record.id) for name, record in records.items()}
         stands_for["version"] = champion_of(session).model_version
+        stands_for["quote"] = str(offered)
         word = quote(str(lead.company or lead.name)[:4])
     return Places(cast=cast, stands_for={**made, **stands_for, "word": word, "person": str(rep)})
 
@@ -308,6 +330,15 @@ def _warn(store: Store, owner_id: int) -> None:
             horizon_days=90,
             predictions=made,
         )
+
+
+def _offer(store: Store, rep: int) -> int:
+    """Write a quote of somebody's best deal."""
+    with store.transaction() as transaction:
+        deal = _best(transaction.session, Deal, Deal.owner_id == rep, Deal.status == "open")
+        offer = write_quote(transaction, Quote(deal_id=deal.id, owner_id=rep, status="draft"))
+        add_line(transaction, Line(quote_id=offer.id, text="Pump", quantity=2.0, unit_price=Decimal(99)))
+        return offer.id
 
 
 def _import(admin: FlaskClient) -> str:

@@ -100,6 +100,21 @@ PAGES: Final[Mapping[str, Page]] = {
     "record_pages.list_people": Page(),
     "file_pages.put_file": Page(who=WRITERS, about=_ANY),
     "file_pages.save_file": Page(about=("attachment",)),
+    **{f"selling_pages.{name}": Page() for name in ("list_approvals", "show_overdue")},
+    "selling_pages.decide": Page(who=frozenset()),  # of one that there is not: who may is looked at elsewhere
+    "selling_pages.begin_quote": Page(who=WRITERS, about=("deal", "account")),
+    "selling_pages.show_money": Page(about=("deal", "account")),
+    "selling_pages.print_quote": Page(about=("quote",)),
+    **{
+        f"selling_pages.{name}": Page(who=WRITERS, about=("quote",))
+        for name in ("add_line", "change_line", "act_on_quote")
+    },
+    **{
+        f"selling_pages.{name}": Page(who=WRITERS, about=("contract", "order"))
+        for name in ("plan", "receive")
+    },
+    "selling_pages.sign": Page(who=WRITERS, about=("order",)),
+    "selling_pages.act_on_contract": Page(who=WRITERS, about=("contract",)),
     **dict.fromkeys(("finding_pages.search", "finding_pages.search_quickly"), Page()),
     "finding_pages.list_duplicates": Page(),
     **dict.fromkeys(("finding_pages.merge", "finding_pages.mark_distinct"), Page(who=WRITERS)),
