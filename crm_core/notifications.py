@@ -40,6 +40,7 @@ class Occasion(StrEnum):
     ALERT = "alert"
     JOB = "job"
     DUE = "due"
+    MAIL = "mail"
 
 
 class Notification(Base):

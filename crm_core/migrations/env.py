@@ -7,6 +7,7 @@ from alembic import context
 from crm_core import (  # noqa: F401  their tables belong to Base
     access,
     alerts,
+    calendar_feeds,
     changes,
     connections,
     day_plans,
@@ -26,6 +27,7 @@ from crm_core import (  # noqa: F401  their tables belong to Base
     rescoring,
     saved,
     search_index,
+    sequences,
     sessions,
     shadows,
     stage_settings,
@@ -35,6 +37,7 @@ from crm_core import (  # noqa: F401  their tables belong to Base
     webhooks,
     working_time,
 )
+from crm_core.incoming import mailboxes, tray  # noqa: F401  as above
 from crm_core.migrations import VERSION_TABLE
 from crm_core.records import Base
 
