@@ -9,6 +9,7 @@ from crm_core import (  # noqa: F401  their tables belong to Base
     alerts,
     approvals,
     articles,
+    calendar_feeds,
     changes,
     connections,
     day_plans,
@@ -33,6 +34,7 @@ from crm_core import (  # noqa: F401  their tables belong to Base
     saved,
     search_index,
     service_desk,
+    sequences,
     sessions,
     shadows,
     stage_settings,
@@ -44,6 +46,7 @@ from crm_core import (  # noqa: F401  their tables belong to Base
     working_time,
 )
 from crm_core.automation import kept  # noqa: F401  as above
+from crm_core.incoming import mailboxes, tray  # noqa: F401  as above
 from crm_core.migrations import VERSION_TABLE
 from crm_core.records import Base
 
