@@ -19,6 +19,7 @@ from crm_core.errors import SettingsError
 from crm_core.store import Store
 from serving.alerting import alerting_loop
 from serving.app import LONGEST_BODY, LONGEST_UPLOAD, create_app
+from serving.audiences import audience_loop
 from serving.champions import Champions
 from serving.connectors.scheduled import schedule_all
 from serving.job_handlers import Jobs
@@ -70,6 +71,7 @@ def serve(settings: Settings, store: Store, *, ready: Callable[[str], None]) -> 
         thread = RescoringThread(rescorer, busy=traffic.is_busy)
     jobs = Jobs(settings, store) if settings.job_threads else None
     alerting = alerting_loop(settings, store)
+    audiences = audience_loop(store)
     sockets: dict[int, Any] = {}
     app = create_app(settings, store, champions, thread, jobs)
     journal = app.extensions["crm"].journal
@@ -82,6 +84,7 @@ def serve(settings: Settings, store: Store, *, ready: Callable[[str], None]) -> 
         jobs.start()
     if alerting is not None:
         alerting.start()
+    audiences.start()
     journal.start()
     port = next(each.effective_port for each in _servers(sockets))
     try:
@@ -96,6 +99,7 @@ def serve(settings: Settings, store: Store, *, ready: Callable[[str], None]) -> 
             thread.stop()
         if alerting is not None:
             alerting.stop()
+        audiences.stop()
         if jobs is not None:
             jobs.stop()
         server.close()

@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 
 from crm_core.store import Store
 from serving.alerting import alerting_loop
+from serving.audiences import audience_loop
 from serving.champions import Champions
 from serving.connectors.scheduled import schedule_all
 from serving.job_handlers import Jobs
@@ -73,9 +74,11 @@ def _work_on(settings: Settings, store: Store, rescorer: Rescorer, stopping: thr
     thread = RescoringThread(rescorer)
     jobs = Jobs(settings, store) if settings.job_threads else None
     alerting = alerting_loop(settings, store)
+    audiences = audience_loop(store)
     thread.start()
     if alerting is not None:
         alerting.start()
+    audiences.start()
     if jobs is not None:
         schedule_all(settings, store)
         jobs.start()
@@ -83,6 +86,7 @@ def _work_on(settings: Settings, store: Store, rescorer: Rescorer, stopping: thr
     thread.stop(STOPPING_SECONDS)
     if alerting is not None:
         alerting.stop()
+    audiences.stop()
     if jobs is not None:
         jobs.stop()
 

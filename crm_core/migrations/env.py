@@ -7,6 +7,7 @@ from alembic import context
 from crm_core import (  # noqa: F401  their tables belong to Base
     access,
     alerts,
+    audiences,
     changes,
     connections,
     day_plans,
