@@ -10,6 +10,7 @@ from crm_core import (  # noqa: F401  their tables belong to Base
     approvals,
     articles,
     calendar_feeds,
+    audiences,
     changes,
     connections,
     day_plans,
