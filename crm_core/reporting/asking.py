@@ -200,7 +200,9 @@ def make_report(reader: Reader, question: Question, now: datetime, *, most: int 
 
 def may_ask(reader: Reader, measure: str, dimensions: Iterable[str] = ()) -> bool:
     """Tell whether a reader may be told a measure, by some dimensions."""
-    asked = MEASURES[measure]
+    asked = MEASURES.get(measure)
+    if asked is None:
+        return False
     subject = SUBJECTS[asked.subject]
     if reader.right(subject.model.record_type).read is Scope.NONE:
         return False

@@ -37,6 +37,7 @@ from serving.web import (
     models_page,
     notifications,
     record_tags,
+    reporting,
     sent_small,
     shown_as,
     team,
@@ -66,6 +67,7 @@ OPEN_ENDPOINTS = frozenset(
 
 _PARTS = (
     *(home, entry, account, today, leads, deals, board, customers, alerts, forecast, funnel, team, finding),
+    reporting,
     *(models_page, imports, lists, list_work, notifications, admin, any_record, file_views, record_tags),
 )
 """The modules that have pages."""

@@ -93,7 +93,13 @@ def test_a_report_asked_then_is_the_report_asked_later_as_of_then(
             clock.advance(timedelta(seconds=moment.wait))
             play.play_one(replace(moment, imported=False))
             asked = QUESTIONS[len(said) % len(QUESTIONS)]
-            said.append((clock.now(), asked, told(ask(declared, user, clock.now(), *asked["measures"], **rest(asked)))))
+            said.append(
+                (
+                    clock.now(),
+                    asked,
+                    told(ask(declared, user, clock.now(), *asked["measures"], **rest(asked))),
+                )
+            )
             clock.advance(timedelta(seconds=1))
     clock.advance(timedelta(days=1))
     for as_of, asked, before in said:
@@ -175,9 +181,17 @@ def check_against_replay(store: Store, user: User, plays: list[Play], at: int) -
             if state["status"] == "won" and state["amount"] is not None:
                 won[region] += state["amount"]
     report = ask(store, user, as_of, "win_rate", "won_amount", rows="region")
-    rates = {row: (figure.value, figure.count) for (row, series), figure in report.cells.items() if series.measure == "win_rate"}
-    assert rates == {region: (words.count("won") / len(words), len(words)) for region, words in closed.items()}
-    sums = {row: figure.value for (row, series), figure in report.cells.items() if series.measure == "won_amount"}
+    rates = {
+        row: (figure.value, figure.count)
+        for (row, series), figure in report.cells.items()
+        if series.measure == "win_rate"
+    }
+    assert rates == {
+        region: (words.count("won") / len(words), len(words)) for region, words in closed.items()
+    }
+    sums = {
+        row: figure.value for (row, series), figure in report.cells.items() if series.measure == "won_amount"
+    }
     assert sums == {region: Decimal(units) / 10_000 for region, units in won.items()} | {
         region: Decimal(0) for region in sums.keys() - won.keys()
     }
