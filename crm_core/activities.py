@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from crm_core.errors import InvalidValueError
-from crm_core.records import RECORD_TYPES, Account, Activity, Contact, Deal, Lead
+from crm_core.records import RECORD_TYPES, Account, Activity, ActivityKind, Contact, Deal, Feedback, Lead
 from crm_core.store import Transaction
+from crm_core.ticket_clocks import note_activity
 
 
 def log_activity(transaction: Transaction, activity: Activity) -> Activity:
@@ -26,7 +27,11 @@ def log_activity(transaction: Transaction, activity: Activity) -> Activity:
     _check_subject(transaction, activity)
     _follow_contact(transaction, activity)
     _follow_deal(transaction, activity)
-    return transaction.create(activity)
+    if activity.kind == ActivityKind.FEEDBACK and activity.outcome not in set(Feedback):
+        raise InvalidValueError("activity.outcome", activity.outcome, f"one of {', '.join(Feedback)}")
+    written = transaction.create(activity)
+    note_activity(transaction, written)
+    return written
 
 
 def _check_subject(transaction: Transaction, activity: Activity) -> None:

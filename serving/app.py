@@ -37,7 +37,9 @@ from serving.api import (
     records_verbs,
     reports,
     scores,
+    selling,
     specification,
+    tickets,
     today,
     tokens,
     versions,
@@ -91,8 +93,10 @@ _PARTS = (
     reports,
     alerts,
     today,
+    tickets,
     what_if,
     scores,
+    selling,
     finding,
     people,
     predictions,
@@ -135,6 +139,7 @@ def create_app(
 
     It starts no thread; `rescoring` is only told when there is something to do.
     """
+    store.zone = settings.time_zone
     champions = champions or Champions(store, scorer_loader(settings.home_folder, store))
     app = Application(
         "serving",
@@ -187,6 +192,8 @@ def _begin() -> None:
 def _finish(response: Response) -> Response:
     for name, value in HEADERS.items():
         response.headers.setdefault(name, value)
+    if "may_be_framed" in g:  # the policy of such a page names the sites that may
+        del response.headers["X-Frame-Options"]
     if service().settings.https:
         response.headers["Strict-Transport-Security"] = "max-age=31536000"
     response.headers["X-Request-ID"] = g.request_id

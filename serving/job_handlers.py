@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 
 from sqlalchemy import func, select
 
 from crm_core.jobs import Job, JobState
+from crm_core.outgoing import MAIL
 from crm_core.store import Store
 from crm_core.webhook_events import EventFollower
 from crm_core.webhooks import EVENT, WEBHOOK, WebhookEndpoint
@@ -19,7 +21,7 @@ from serving.jobs import Handler, JobRunner, Schedule, name_of_process
 from serving.list_work import LIST_WORK, ListWorker
 from serving.logs import get_log
 from serving.looping import Loop
-from serving.mail import MAIL, Mailer, mail_is_on
+from serving.mail import Mailer, mail_is_on
 from serving.model_work import MODEL, ModelWorker
 from serving.model_work import SCHEDULE as MODEL_SCHEDULE
 from serving.payloads import Part
@@ -97,11 +99,15 @@ class Jobs:
             loop.wake()
 
     def stop(self, timeout: float = 10.0) -> None:
-        """Finish the jobs at hand and end; one that takes longer is done again when its lease has run out."""
+        """Finish the jobs at hand and end; one that takes longer is done again when its lease has run out.
+
+        All of them together get `timeout` seconds.
+        """
+        until = time.monotonic() + timeout
         for loop in self._loops:
             loop.ask_to_stop()
         for loop in self._loops:
-            loop.join(timeout)
+            loop.join(max(0.0, until - time.monotonic()))
 
 
 def _runner(store: Store, done_by: Mapping[str, Handler], number: int, threads: int) -> JobRunner:

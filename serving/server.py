@@ -19,6 +19,7 @@ from crm_core.errors import SettingsError
 from crm_core.store import Store
 from serving.alerting import alerting_loop
 from serving.app import LONGEST_BODY, LONGEST_UPLOAD, create_app
+from serving.automation import automation_loop
 from serving.champions import Champions
 from serving.connectors.scheduled import schedule_all
 from serving.job_handlers import Jobs
@@ -69,7 +70,7 @@ def serve(settings: Settings, store: Store, *, ready: Callable[[str], None]) -> 
         rescorer = make_rescorer(settings, store, champions, busy=traffic.was_busy)
         thread = RescoringThread(rescorer, busy=traffic.is_busy)
     jobs = Jobs(settings, store) if settings.job_threads else None
-    alerting = alerting_loop(settings, store)
+    loops = [each for each in (alerting_loop(settings, store), automation_loop(settings, store)) if each]
     sockets: dict[int, Any] = {}
     app = create_app(settings, store, champions, thread, jobs)
     journal = app.extensions["crm"].journal
@@ -80,8 +81,8 @@ def serve(settings: Settings, store: Store, *, ready: Callable[[str], None]) -> 
     if jobs is not None:
         schedule_all(settings, store)
         jobs.start()
-    if alerting is not None:
-        alerting.start()
+    for loop in loops:
+        loop.start()
     journal.start()
     port = next(each.effective_port for each in _servers(sockets))
     try:
@@ -94,8 +95,8 @@ def serve(settings: Settings, store: Store, *, ready: Callable[[str], None]) -> 
     finally:
         if thread is not None:
             thread.stop()
-        if alerting is not None:
-            alerting.stop()
+        for loop in loops:
+            loop.stop()
         if jobs is not None:
             jobs.stop()
         server.close()

@@ -11,8 +11,11 @@ from crm_core.alerts import Alert, AlertAction
 from crm_core.columns import Json
 from crm_core.connections import RUN, Told, write_mark
 from crm_core.feedback import Verdict, give_feedback
+from crm_core.forms import AskedField, FormSubmission, WantedForm, make_form
 from crm_core.idempotency import claim_key, keep_answer
 from crm_core.jobs import Job, enqueue
+from crm_core.mail_templates import MailTemplate
+from crm_core.messages import DeadAddress, Message
 from crm_core.personal import erase_person
 from crm_core.predictions import Prediction
 from crm_core.records import RECORD_TYPES, Base, Lead
@@ -25,6 +28,7 @@ from tests.test_erasing_a_home import TASK, Someone
 NEVER_SAYS_WHO = {
     "alert_actions": {"action"},
     "alert_preferences": {"mail"},
+    "approvals": {"kind", "state", "currency", "fingerprint"},
     "alert_receivers": {"why"},
     "alerts": {"kind", "record_type", "cause", "money", "state", "closed_why"},
     "challengers": {"task", "model_version", "sha256", "run_id"},
@@ -35,6 +39,8 @@ NEVER_SAYS_WHO = {
     "cursors": {"name"},
     "custom_record_types": {"name", "label_en", "label_zh", "links"},
     "distinct_records": {"record_type"},
+    "form_submissions": {"key", "digest", "address", "standing", "why", "language"},
+    "form_wordings": {"text"},
     "field_rights": {"role", "record_type", "field"},
     "fields": {"record_type", "name", "kind", "known", "label_en", "label_zh", "choices", "target"},
     "imports": {"folder", "state"},
@@ -42,17 +48,21 @@ NEVER_SAYS_WHO = {
     "kept_answers": {"fingerprint"},
     "kept_forecasts": {"scope", "champion", "content"},
     "login_failures": {"key"},
+    "mail_templates": {"language", "shared"},
+    "messages": {"key", "direction", "kind", "state", "about_type", "leave_token", "source"},
     "login_sessions": {"hash"},
     "notifications": {"kind", "about_type", "text", "params"},
     "operations": {"done", "via", "address", "record_type", "record_ids", "detail"},
     "preferences": {"views"},
     "predictions": {"task", "record_type", "model_version", "grade", "within", "yearly_value"},
+    "number_series": {"name"},
     "promotions": {"task", "model_version", "sha256", "run_id", "reason", "gate"},
     "rescoring_lots": {"task", "leased_by"},
     "rescoring_sweeps": {"task", "model_version"},
     "rescoring_work": {"task", "leased_by", "error"},
     "rescoring_workers": {"name", "host", "error"},
     "role_rights": {"role", "record_type", "read", "write"},
+    "sales_settings": {"company", "address", "footer", "limits", "reminder_days"},
     "report_mails": {"every", "at", "zone"},
     "saved_reports": {"shared"},
     "saved_views": {"record_type", "shared"},
@@ -70,9 +80,16 @@ NEVER_SAYS_WHO = {
         *{"name", "url", "event_types", "secret_salt", "secret_mark", "former_salt", "disabled_reason"},
     },
     "special_days": {"name"},
+    "queue_turns": {"queue"},
+    "service_targets": {"queue", "priority"},
+    "ticket_clocks": {"done"},
+    "ticket_queues": {"key", "name", "members"},
+    "web_forms": {"public_id", "name", "source", "fields", "texts", "origins"},
     "working_weeks": {"zone", "hours", "country"},
 }
 """Words of the program, hashes, and what administrators call their own things, by table."""
+
+A_FORM = WantedForm(name="Contact", source="web form", fields=[AskedField(field="email", required=True)])
 
 
 def free_texts() -> dict[str, set[str]]:
@@ -145,6 +162,44 @@ def test_of_an_erased_person_no_table_says_anything(store: Store) -> None:
         session.add(
             Import(user_id=user.id, folder="f", file=elsewhere, uploaded_at=now, state="failed", **upload)
         )
+        session.add(
+            MailTemplate(
+                name=elsewhere,
+                subject=elsewhere,
+                body=elsewhere,
+                user_id=user.id,
+                language="en",
+                shared="own",
+                saved_at=now,
+            )
+        )
+        session.add(
+            Message(
+                message_id=words[:120],
+                direction="inbound",
+                kind="direct",
+                state="received",
+                from_address=someone.told["email"],
+                to_addresses=[someone.told["email"]],
+                subject=words,
+                text=words,
+                in_reply_to=words[:120],
+                references=[words],
+                about_type="lead",
+                about_id=lead,
+                source="imap",
+                problem=words,
+                recorded_at=now,
+            )
+        )
+        session.add(DeadAddress(address=someone.told["email"], problem=words, bounced_at=now))
+        form = make_form(transaction, user, A_FORM)
+        for number, given in enumerate(({"email": someone.told["email"]}, {"message": words})):
+            row = {"key": str(number), "at": now, "standing": "held", "why": [], "given": given}
+            marked = {"utm": {"content": words}, "page": f"https://example.com/{someone.told['email']}"}
+            session.add(
+                FormSubmission(form_id=form.id, agreed=False, wording=0, language="en", **row, **marked)
+            )
         for title in (words, f"{words}!"):
             transaction.update(transaction.get(Lead, lead), {"title": title})
     texts = free_texts()

@@ -75,7 +75,6 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
     "contract": ("status", "value", "account_id", "ends_on"),
     "order": ("amount", "account_id", "occurred_at"),
     "payment": ("amount", "account_id", "due_on", "paid_at"),
-    "ticket": ("status", "priority", "account_id", "occurred_at"),
     "campaign": ("channel", "starts_on", "ends_on", "budget"),
     "product": ("code", "family", "price", "active"),
 }

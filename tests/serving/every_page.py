@@ -19,6 +19,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from crm_core.alerts import Alert
+from crm_core.forms import AskedField, Texts, WantedForm, make_form
 from crm_core.predictions import NewPrediction, Prediction, write_predictions
 from crm_core.promotions import Promotion, find_champion
 from crm_core.records import Account, Attachment, Contact, Deal, Lead, Order, Role, User
@@ -128,6 +129,9 @@ PAGES: Mapping[str, Page] = {
     "models_pages.show_card": page("/models/lead_scoring/card", roles=MODELLING),
     "models_pages.explore_features": page("/models/lead_scoring/features?entity={lead}", roles=MODELLING),
     "notifications.list_all": page("/notifications"),
+    # For strangers, inside of other sites: nothing of ours is around it.
+    "public_forms.show": Page(paths=("/forms/{form}",), roles=(), is_a=Is.PART, nobody=True),
+    "public_forms.give_sheet": Page(paths=("/forms/{form}/sheet",), roles=(), is_a=Is.FILE, nobody=True),
     "record_pages.list_contacts": page("/contacts"),
     "record_pages.list_records": page("/records/order"),
     "record_pages.show_contact": page("/contacts/{contact}"),
@@ -216,6 +220,7 @@ def find_places(app: Flask, store: Store, settings: Settings) -> Places:
         "webhook": _webhook(admin),
         "file": _file(admin, store, rep),
         "report": _report(admin),
+        "form": make_a_form(store, cast[Role.ADMIN]),
     }
     runner = JobRunner(store, handlers(settings))
     while runner.run_once():
@@ -341,6 +346,15 @@ def _webhook(admin: FlaskClient) -> str:
     found = re.search(r"/admin/webhooks/(\d+)/", shown)
     assert found is not None
     return found[1]
+
+
+def make_a_form(store: Store, user: User) -> str:
+    """Make a web form; return its public address."""
+    asked = [AskedField(field="name"), AskedField(field="email", required=True)]
+    consent = Texts(en="You may write to me.", zh="可以给我发邮件。")
+    with store.transaction(actor_id=user.id) as transaction:
+        wanted = WantedForm(name="Contact us", source="web form", fields=asked, consent=consent)
+        return make_form(transaction, user, wanted).public_id
 
 
 def _file(admin: FlaskClient, store: Store, rep: int) -> str:

@@ -63,7 +63,7 @@ WRITERS_OF: Final[Mapping[str, frozenset[str]]] = {
 
 SEEN: Final[Mapping[str, Mapping[str, frozenset[str]]]] = {
     **dict.fromkeys(PATHS, WORK),
-    **dict.fromkeys(("campaign", "product", "user", "team"), SHARED),
+    **dict.fromkeys(("campaign", "product", "user", "team", "article"), SHARED),
     **dict.fromkeys(("lead prediction", "deal prediction", "account prediction"), SAID),
     **dict.fromkeys(("spare lead", "spare deal"), WORK),  # which come to an end while they are tried
     **dict.fromkeys(("deal alert", "account alert"), WORK),
@@ -163,6 +163,28 @@ def _of_verbs() -> dict[str, Rule]:
         "POST /{type}/{id}/merge": verb(people, {"gone_id": ID}, 409, 422),
         "POST /{type}/{id}/distinct": verb(people, {"other_id": TWIN}, 200),
         "POST /{type}/{id}/scoring-opt-out": verb(people, {"opted_out": False}, 200),
+    }
+
+
+def _of_service() -> dict[str, Rule]:
+    def verb(about: str, body: Any, *statuses: int, who: frozenset[str] = WRITERS) -> Rule:
+        return Rule(scope=Scope.WRITE, about=(about,), who=who, given=_of(*statuses), body=body)
+
+    queue = Rule(scope=Scope.WRITE, who=ADMIN, given=_of(200, 409), body={"name": "Help"})
+    minutes = {"first_minutes": 60, "solve_minutes": 480}
+    return {
+        "POST /tickets/{id}/answer": verb("ticket", {"text": "Hello"}, 201),
+        "POST /tickets/{id}/assign": verb("ticket", {}, 422),  # no queue, whose people would take turns
+        "POST /tickets/{id}/merge": verb("ticket", {"gone_id": ID}, 409),
+        "GET /tickets/{id}/suggestions": Rule(scope=Scope.READ, about=("ticket",)),
+        "GET /articles/{id}/versions": Rule(scope=Scope.READ, about=("article",)),
+        "POST /articles/{id}/restore": verb("article", {"number": 1}, 200),
+        "POST /articles/{id}/helpful": verb("article", {"ticket_id": 2**60, "helpful": True}, 404),
+        "POST /accounts/{id}/feedback": verb("account", {"kind": "idea", "text": "Blue"}, 201),
+        "GET /service": _READ,
+        "GET /service/figures": _READ,
+        "PUT /service/queues/{key}": queue,
+        "PUT /service/targets": Rule(scope=Scope.WRITE, who=ADMIN, body={"priority": "low", **minutes}),
     }
 
 
@@ -272,13 +294,54 @@ def _of_all_types() -> dict[str, Rule]:
     }
 
 
+def _of_selling() -> dict[str, Rule]:
+    def verb(record_type: str, body: Any, *statuses: int) -> Rule:
+        given = _of(*(statuses or (200, 409, 422)))
+        return Rule(scope=Scope.WRITE, about=(record_type,), who=WRITERS, given=given, body=body)
+
+    def read(record_type: str) -> Rule:
+        return Rule(scope=Scope.READ, about=(record_type,))
+
+    terms = {"starts_on": "2026-04-01", "ends_on": "2027-03-31"}
+    plans = {
+        f"{method} /{path}/{{id}}/{what}": rule
+        for path, record_type in (("contracts", "contract"), ("orders", "order"))
+        for method, what, rule in (
+            ("GET", "payment-plan", read(record_type)),
+            ("PUT", "payment-plan", verb(record_type, {"parts": []})),
+            ("POST", "receive", verb(record_type, {"amount": "1"})),
+        )
+    }
+    return plans | {
+        # What was done for one person is refused to the next one.
+        "POST /quotes/{id}/send": verb("quote", {}),
+        "POST /quotes/{id}/revise": verb("quote", {}, 201, 409),
+        "POST /quotes/{id}/accept": verb("quote", {"order": False}),
+        "POST /quotes/{id}/reject": verb("quote", {"reason": "Price"}),
+        "POST /quotes/{id}/approval": verb("quote", {}, 409, 422),
+        "POST /quotes/{id}/contract": verb("quote", terms, 201, 422),
+        "GET /quotes/{id}/totals": read("quote"),
+        "GET /approvals": _READ,
+        "POST /approvals/{id}/decide": Rule(
+            scope=Scope.WRITE, who=EVERYBODY, given=_of(404), body={"approve": True}
+        ),  # who may decide which is looked at where quotes are
+        "POST /orders/{id}/contract": verb("order", terms, 201),
+        "POST /contracts/{id}/renew": verb("contract", {}, 201, 422),
+        "POST /contracts/{id}/renewal-deal": verb("contract", {}, 201),
+        "POST /contracts/{id}/end": verb("contract", {}),
+        "POST /payments/{id}/receive": verb("payment", {"amount": "1"}),
+        "GET /payments/overdue": _READ,
+        "GET /deals/{id}/money": read("deal"),
+        "GET /accounts/{id}/money": read("account"),
+    }
+
+
 def _all() -> dict[str, Rule]:
     found: dict[str, Rule] = {}
     for record_type in PATHS:
         found |= _of_records(record_type)
-    return (
-        found | _of_scored() | _of_verbs() | _of_models() | _of_alerts() | _of_the_house() | _of_all_types()
-    )
+    found |= _of_selling() | _of_scored() | _of_verbs() | _of_models() | _of_alerts()
+    return found | _of_the_house() | _of_all_types() | _of_service()
 
 
 RULES: Final = _all()

@@ -62,7 +62,7 @@ OWNED: Mapping[str, Callable[..., Record]] = {
 class World:
     cast: Cast
     client: FlaskClient
-    ids: dict[str, dict[str, int]]
+    ids: dict[str, dict[str, Any]]
     """By what an operation is about, the ids by whose they are."""
     samples: dict[str, dict[str, Sample]]
     twins: dict[str, dict[str, int]]
@@ -87,6 +87,7 @@ class World:
             "version": "churn-1",
             "external_id": f"{about}-{whose}",
             "delivery_id": str(2**60),
+            "key": "help",
             "id": str(self.ids[about][whose] if about else 2**60),
         }
         of_people = any(path.endswith(end) for end in ("/merge", "/distinct", "/scoring-opt-out"))
@@ -150,7 +151,7 @@ def make_world(store: Store, cast: Cast, client: FlaskClient) -> World:
     owners = {"own": cast["Ana"].id, "team": cast["Ben"].id, "other": cast["Otto"].id, "nobody": None}
     owners["deleted"] = cast["Ana"].id
     samples = {whose: _samples(store, whose, owner) for whose, owner in owners.items()}
-    ids: dict[str, dict[str, int]] = {name: {} for name in (*COLLECTIONS, "key")}
+    ids: dict[str, dict[str, Any]] = {name: {} for name in (*COLLECTIONS, "key")}
     twins: dict[str, dict[str, int]] = {name: {} for name in OWNED}
     for whose, owner in owners.items():
         _create(store, cast, client, whose, samples[whose], ids)

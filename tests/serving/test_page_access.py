@@ -30,6 +30,7 @@ MINE: Final[Mapping[str, frozenset[str]]] = {
 WHOSE_OF: Final[Mapping[str, Mapping[str, frozenset[str]]]] = {
     **SEEN,
     **dict.fromkeys(("view", "segment", "work", "own key"), MINE),
+    "form": dict.fromkeys(MINE, frozenset({"own"})),
     "import": {**MINE, "Adam": frozenset({"own", "team", "other"})},
 }
 
@@ -118,6 +119,7 @@ PAGES: Final[Mapping[str, Page]] = {
     "record_tags.show_tags": Page(about=_TAGGED),
     "record_tags.change_tags": Page(who=WRITERS, about=_TAGGED),
     **{f"notifications.{name}": Page() for name in ("list_all", "read")},
+    **{f"public_forms.{name}": Page(about=("form",)) for name in ("show", "give_sheet", "send")},
     "today_pages.show": Page(),
     "today_pages.choose_capacity": Page(),
     **{f"today_pages.{name}": Page(about=_SCORED) for name in ("show_record", "show_row")},
