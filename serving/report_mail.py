@@ -15,13 +15,13 @@ from sqlalchemy import select
 from crm_core.access import Reader
 from crm_core.errors import CRMError, RecordNotFoundError
 from crm_core.jobs import Job, complete, enqueue
+from crm_core.outgoing import enqueue_mail
 from crm_core.records import User
 from crm_core.reporting.counting import Figure, Series
 from crm_core.reporting.keeping import Asked, take_due
 from crm_core.saved import ReportMail, get_report
 from crm_core.store import Store
 from crm_core.tokens import works_here
-from serving.mail import enqueue_mail
 from serving.reporting import Told, tell
 from serving.settings import Settings
 

@@ -14,23 +14,22 @@ import openpyxl
 import pyarrow.parquet as pq
 import pytest
 from flask import Flask
-from sqlalchemy import func, select
+from sqlalchemy import select
 
 from crm_core.access import FieldRight
 from crm_core.clock import FixedClock
 from crm_core.deals import close_deal
 from crm_core.jobs import Job
-from crm_core.records import User
 from crm_core.reporting.catalogue import DIMENSIONS, MEASURES
 from crm_core.reporting.keeping import Asked, Rhythm, keep_report, send_to, stop_mail
-from crm_core.saved import ReportMail, SavedReport
+from crm_core.saved import SavedReport
 from crm_core.store import Store
 from serving.job_handlers import handlers
 from serving.jobs import JobRunner
 from serving.report_mail import REPORT_MAIL, ReportClock
 from serving.report_words import DIMENSION, MEASURE, READY
 from serving.settings import Settings
-from tests.factories import make_account, make_activity, make_contract, make_deal, make_lead, make_order
+from tests.factories import make_account, make_activity, make_deal, make_lead, make_order
 from tests.serving.conftest import *  # noqa: F403  its fixtures
 from tests.serving.conftest import Cast, csrf_of, logged_in
 from tests.serving.statements import sent_by
