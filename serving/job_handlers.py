@@ -28,11 +28,15 @@ from serving.model_work import MODEL, ModelWorker
 from serving.model_work import SCHEDULE as MODEL_SCHEDULE
 from serving.payloads import Part
 from serving.sequencing import sequencing_loop
+from serving.report_mail import REPORT_MAIL, ReportClock, ReportMailer
 from serving.settings import Settings
 from serving.webhooks import SCHEDULE, Deliverer, spread
 
-SLOW = frozenset({WEBHOOK, EXCHANGE, FORECAST, IMPORT, LIST_WORK, MODEL})
+SLOW = frozenset({WEBHOOK, EXCHANGE, FORECAST, IMPORT, LIST_WORK, MODEL, REPORT_MAIL})
 """Kinds that take long, or wait for others: one thread leaves them alone, so that not all can be held up."""
+
+REPORT_SECONDS = 20.0
+"""How often it is looked for reports that are to be sent."""
 
 FORGOTTEN = frozenset({MAIL, EVENT})
 """Kinds of which only it is kept that they were done."""
@@ -50,6 +54,7 @@ def handlers(settings: Settings) -> dict[str, Handler]:
         FORECAST: ForecastMaker(settings),
         IMPORT: Importing(settings),
         LIST_WORK: ListWorker(settings),
+        REPORT_MAIL: ReportMailer(settings),
     }
 
 
@@ -77,6 +82,7 @@ class Jobs:
             self._loops.append(sequencing_loop(settings, store))
             if (reading := mailbox_loop(settings, store)) is not None:
                 self._loops.append(reading)
+            self._loops.append(Loop("reports", ReportClock(store).run_once, poll_seconds=REPORT_SECONDS))
 
     @property
     def last_error(self) -> str | None:

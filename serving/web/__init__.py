@@ -41,6 +41,7 @@ from serving.web import (
     record_tags,
     satisfaction,
     selling,
+    reporting,
     sent_small,
     shown_as,
     team,
@@ -83,6 +84,7 @@ OPEN_ENDPOINTS = frozenset(
 
 _PARTS = (
     *(home, entry, account, today, leads, deals, board, customers, alerts, forecast, funnel, team, finding),
+    reporting,
     *(models_page, imports, lists, list_work, notifications, admin, any_record, file_views, record_tags),
     public_forms,
     *(ticket_pages, article_pages, satisfaction),

@@ -124,6 +124,13 @@ PAGES: Mapping[str, Page] = {
     "funnel_pages.behind": page("/funnel/leads"),
     "team_pages.show": page("/team"),
     "team_pages.export": file("/team/export"),
+    "report_pages.show_gallery": page("/reports"),
+    "report_pages.show": page("/reports/show", "/reports/show?ready=people", "/reports/show?ready=stages"),
+    "report_pages.show_saved": page("/reports/saved/{report}", roles=ADMIN),
+    "report_pages.save_file": file("/reports/file/csv?ready=people"),
+    "report_pages.behind": page("/reports/behind?measure=deals_created&rows=owner"),
+    "report_pages.show_retention": page("/reports/retention"),
+    "report_pages.save_retention": file("/reports/retention/file/csv"),
     "finding_pages.search": page("/search?q={word}", "/search?q=nothing+like+this"),
     "finding_pages.search_quickly": part("/search/quick?q={word}"),
     "finding_pages.list_duplicates": page("/duplicates?type=lead"),
@@ -241,6 +248,7 @@ def find_places(app: Flask, store: Store, settings: Settings) -> Places:
         "work": _export(admin),
         "webhook": _webhook(admin),
         "file": _file(admin, store, rep),
+        "report": _report(admin),
         "form": make_a_form(store, cast[Role.ADMIN]),
     }
     served = serve_some(store, rep, settings)
@@ -359,6 +367,16 @@ def _export(admin: FlaskClient) -> str:
         "format": "csv",
     }
     return admin.post("/lists/lead/many", data=data).location.rsplit("/", 1)[1]
+
+
+def _report(admin: FlaskClient) -> str:
+    data = {
+        "csrf_token": csrf_of(admin.get("/reports/show?ready=people").text),
+        "name": "Won by person",
+        "measure": "deals_won",
+        "rows": "owner",
+    }
+    return admin.post("/reports/save", data=data).location.rsplit("/", 1)[1]
 
 
 def _webhook(admin: FlaskClient) -> str:

@@ -121,6 +121,12 @@ PAGES: Final[Mapping[str, Page]] = {
     **{f"forecast_pages.{name}": Page() for name in ("show", "make", "making")},
     **{f"funnel_pages.{name}": Page() for name in ("show", "export", "behind")},
     **{f"team_pages.{name}": Page() for name in ("show", "export")},
+    **{
+        f"report_pages.{name}": Page()
+        for name in ("show_gallery", "show", "save", "show_retention", "save_retention")
+    },
+    **{f"report_pages.{name}": Page() for name in ("save_file", "behind")},
+    **{f"report_pages.{name}": Page(about=("report",)) for name in ("show_saved", "delete", "send", "stop")},
     "team_pages.save_target": Page(who=LEADERS),
     **{f"imports.{name}": Page(who=WRITERS) for name in ("show_start", "upload")},
     **{f"imports.{name}": Page(about=("import",)) for name in ("show", "show_progress", "download_refused")},
