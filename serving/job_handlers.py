@@ -27,8 +27,8 @@ from serving.mailbox import mailbox_loop, mailbox_name
 from serving.model_work import MODEL, ModelWorker
 from serving.model_work import SCHEDULE as MODEL_SCHEDULE
 from serving.payloads import Part
-from serving.sequencing import sequencing_loop
 from serving.report_mail import REPORT_MAIL, ReportClock, ReportMailer
+from serving.sequencing import sequencing_loop
 from serving.settings import Settings
 from serving.webhooks import SCHEDULE, Deliverer, spread
 

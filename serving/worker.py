@@ -17,8 +17,8 @@ from serving.logs import get_log, start_logging
 from serving.modelling import challenger_loader, scorer_loader
 from serving.rescoring import Rescorer, RescoringThread
 from serving.settings import Settings
-from serving.standing_loops import standing_loops
 from serving.shadowing import Shadowing
+from serving.standing_loops import standing_loops
 from serving.sweeping import Nightly
 
 STOPPING_SECONDS = 60.0
