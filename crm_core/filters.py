@@ -286,7 +286,10 @@ _HOLDS: dict[Op, Callable[[Any, tuple[Any, ...]], bool]] = {
 def compile_test(reader: Reader, record_type: str, text: str) -> Test:
     """Return one condition on a field as a test; raises as `compile_filter` does."""
     model = model_of(reader.session, record_type)
-    asked = _asked(reader, model, record_type, parse_condition(text))
+    return _test(_asked(reader, model, record_type, parse_condition(text)))
+
+
+def _test(asked: _Asked) -> Test:
     values = [_value(asked, each) for each in asked.condition.values]
     return Test(
         field=asked.condition.field,
@@ -468,28 +471,8 @@ def read_tests(reader: Reader, record_type: str, texts: Sequence[str]) -> tuple[
 
 
 def _tested(asked: _Asked) -> Tested:
-    _compile(asked)  # refuses what makes no sense
-    condition = asked.condition
-    values = [_stored(asked.kind, _READ[asked.kind](text)) for text in condition.values]
-    holds = _HOLDS[condition.op]
-    return Tested(field=condition.field, fits=lambda held: holds(held, values))
-
-
-_HOLDS: dict[Op, Callable[[Any, list[Any]], bool]] = {
-    Op.EMPTY: lambda held, _values: held is None,
-    Op.NOT_EMPTY: lambda held, _values: held is not None,
-    Op.EQ: lambda held, values: held is not None and held == values[0],
-    Op.NE: lambda held, values: held is None or held != values[0],
-    Op.IN: lambda held, values: held is not None and held in values,
-    Op.NOT_IN: lambda held, values: held is None or held not in values,
-    Op.LT: lambda held, values: held is not None and held < values[0],
-    Op.LE: lambda held, values: held is not None and held <= values[0],
-    Op.GT: lambda held, values: held is not None and held > values[0],
-    Op.GE: lambda held, values: held is not None and held >= values[0],
-    Op.BETWEEN: lambda held, values: held is not None and values[0] <= held <= values[1],
-    Op.CONTAINS: lambda held, values: held is not None and values[0].casefold() in held.casefold(),
-}
-"""The same as `_SQL`, of a value that was read."""
+    test = _test(asked)
+    return Tested(field=test.field, fits=test.holds)
 
 
 def _value(asked: _Asked, text: str) -> Any:  # noqa: ANN401  of the column's type
