@@ -170,7 +170,7 @@ def test_everybody_gets_their_pages_and_no_other_with_few_queries(
     monkeypatch.setattr(recall, "FRESH_SECONDS", 3600)  # however slow this machine is at the moment
     places, faults = world.places, []
     client = logged_in(world.app, places.cast[role])
-    for endpoint, page in PAGES.items():
+    for page in PAGES.values():
         for path in page.paths:
             asked = path.format(**places.stands_for)
             headers = {"X-Requested-With": "fetch"} if page.is_a is Is.PART else {}
