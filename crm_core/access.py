@@ -312,9 +312,14 @@ class Reader:
         query = self.built(("one", model, only), lambda: self._query_to_get(model, only))
         return self._one(query, model, record_id)
 
-    def get_beside(self, model: type[R], record_id: int, beside: ColumnElement[T]) -> tuple[R, T]:
+    def get_beside(
+        self, model: type[R], record_id: int, beside: Callable[[type[R]], ColumnElement[T]]
+    ) -> tuple[R, T]:
         """Return a record that may be seen, and beside it what a column says that depends on it alone."""
-        query = self._query_of_one(model, self.readable(model)).add_columns(beside)
+        query = self.built(
+            ("beside", model, beside),
+            lambda: self._query_of_one(model, self.readable(model)).add_columns(beside(model)),
+        )
         found = self.session.execute(query, {"one_id": record_id}).one_or_none()
         if found is None:
             raise RecordNotFoundError(model.record_type, record_id)

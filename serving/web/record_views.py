@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
 
 from flask import Blueprint, flash, make_response, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
@@ -113,7 +112,7 @@ def score_as_before(*, final: bool) -> ResponseReturnValue:
 
 def _render(template: str, kind: Kind, record_id: int, **more: object) -> ResponseReturnValue:
     reader = Reader(page_session(), current_user.user)
-    record, willing = reader.get_beside(kind.model, record_id, _may_be_scored(kind.model))
+    record, willing = reader.get_beside(kind.model, record_id, _may_be_scored)
     if willing:
         note_willing(reader.session, kind.model, record_id)
     sheet = read_sheet(reader, kind, record)
@@ -136,7 +135,6 @@ def _render(template: str, kind: Kind, record_id: int, **more: object) -> Respon
     )
 
 
-@cache
 def _may_be_scored(model: type[Scored]) -> ColumnElement[bool]:
     return type_coerce(may_be_scored(model), Boolean)
 
