@@ -42,6 +42,7 @@ from serving.web import (
     reporting,
     satisfaction,
     selling,
+    sent_once,
     sent_small,
     shown_as,
     team,
@@ -115,6 +116,7 @@ def register(app: OpenAPI) -> None:
     for part in _PARTS:
         app.register_blueprint(part.pages)
     app.before_request(_require_login)
+    sent_once.register(app)
     app.register_error_handler(CSRFError, _on_expired_form)
     app.jinja_env.filters.update(shown_as.FILTERS)
     app.jinja_env.trim_blocks = True
@@ -184,4 +186,5 @@ def _context() -> dict[str, object]:
         "keys_are_on": _keys_are_on,
         "count_of_notifications": waiting.count_of_notifications,
         "told_words": WORDS["told"],
+        "once": sent_once.token_field,
     }

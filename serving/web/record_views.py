@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 
 from flask import Blueprint, flash, make_response, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
@@ -23,9 +24,10 @@ from serving.alerts import ToldAlert, tell_alerts
 from serving.champions import TASK_OF
 from serving.editing import kind_of
 from serving.personal_data import opt_out_for
-from serving.service import page_session, service, wake_rescoring, writing
+from serving.service import SentAlreadyError, page_session, service, wake_rescoring, writing
 from serving.tags import tags_of
 from serving.tickets import note_feedback, read_glance
+from serving.web.asked import plain
 from serving.web.beside_score import read_beside
 from serving.web.language import gettext
 from serving.web.lists import read_table
@@ -159,10 +161,12 @@ def _log(kind: Kind, record_id: int) -> ResponseReturnValue:
     """Log an activity; a script gets the new timeline, a browser without one the page again."""
     by_script = request.headers.get("X-Requested-With") == "fetch"
     try:
-        with writing(current_user.user, Source.REP) as transaction:
+        with suppress(SentAlreadyError), writing(current_user.user, Source.REP) as transaction:
             log_on(transaction, current_user.user, kind.model, record_id, read_activity(request.form))
     except InvalidValueError as error:
-        return make_response(str(error) if by_script else _show(kind, record_id, refused=str(error)), 422)
+        if by_script:
+            return plain(str(error))
+        return make_response(_show(kind, record_id, refused=str(error)), 422)
     if by_script:
         return make_response(_timeline(kind, record_id), 201)
     flash(gettext("Logged. The score follows in a moment: reload the page to see it."))
