@@ -296,6 +296,28 @@ def compile_test(reader: Reader, record_type: str, text: str) -> Test:
     )
 
 
+def read_tests(reader: Reader, record_type: str, texts: Sequence[str]) -> tuple[list[Test], list[str]]:
+    """Return conditions as tests, and those that only records as they are now can be asked.
+
+    Segments are taken apart; tags, and what models write, are not in the change log as fields are. Raises
+    what `compile_filter` raises.
+    """
+    tests: list[Test] = []
+    present: list[str] = []
+    for text in texts:
+        name, _, rest = text.partition(":")
+        if name == SEGMENT:
+            _in_segment(reader, record_type, rest)  # refuses what may not be used
+            within = get_segment(reader.session, reader.user, int(rest)).filter
+            more, asked_now = read_tests(reader, record_type, within)
+            tests, present = tests + more, present + asked_now
+        elif name == TAG or name in SCORE_COLUMNS:
+            present.append(text)
+        else:
+            tests.append(compile_test(reader, record_type, text))
+    return tests, present
+
+
 def _in_stored_form(kind: _Kind, value: Any) -> Any:  # noqa: ANN401  of the column's type, or stored already
     return value if isinstance(value, int) else _stored(kind, value)
 
@@ -434,62 +456,6 @@ _SQL: dict[Op, Callable[[Any, Any, list[Any]], ColumnElement[bool]]] = {
     Op.CONTAINS: lambda column, _present, values: column.icontains(values[0], autoescape=True),
 }
 """By operator, the condition on a column, given whether it holds anything, and the values asked for."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Tested:
-    """A condition on one field, to be asked of a value in the form in which the change log has it."""
-
-    field: str
-    fits: Callable[[Any], bool]
-
-
-def read_tests(reader: Reader, record_type: str, texts: Sequence[str]) -> tuple[list[Tested], list[str]]:
-    """Return conditions to be asked of values of any time, and those that only records of now can be asked.
-
-    Segments are taken apart; tags, and what models write, are not in the change log as fields are. Raises
-    what `compile_filter` raises.
-    """
-    tests: list[Tested] = []
-    present: list[str] = []
-    model = model_of(reader.session, record_type)
-    for text in texts:
-        name, _, rest = text.partition(":")
-        if name == SEGMENT:
-            _in_segment(reader, record_type, rest)  # refuses what may not be used
-            within = get_segment(reader.session, reader.user, int(rest)).filter
-            more, asked_now = read_tests(reader, record_type, within)
-            tests, present = tests + more, present + asked_now
-        elif name == TAG or name in SCORE_COLUMNS:
-            present.append(text)
-        else:
-            tests.append(_tested(_asked(reader, model, record_type, parse_condition(text))))
-    return tests, present
-
-
-def _tested(asked: _Asked) -> Tested:
-    _compile(asked)  # refuses what makes no sense
-    condition = asked.condition
-    values = [_stored(asked.kind, _READ[asked.kind](text)) for text in condition.values]
-    holds = _HOLDS[condition.op]
-    return Tested(field=condition.field, fits=lambda held: holds(held, values))
-
-
-_HOLDS: dict[Op, Callable[[Any, list[Any]], bool]] = {
-    Op.EMPTY: lambda held, _values: held is None,
-    Op.NOT_EMPTY: lambda held, _values: held is not None,
-    Op.EQ: lambda held, values: held is not None and held == values[0],
-    Op.NE: lambda held, values: held is None or held != values[0],
-    Op.IN: lambda held, values: held is not None and held in values,
-    Op.NOT_IN: lambda held, values: held is None or held not in values,
-    Op.LT: lambda held, values: held is not None and held < values[0],
-    Op.LE: lambda held, values: held is not None and held <= values[0],
-    Op.GT: lambda held, values: held is not None and held > values[0],
-    Op.GE: lambda held, values: held is not None and held >= values[0],
-    Op.BETWEEN: lambda held, values: held is not None and values[0] <= held <= values[1],
-    Op.CONTAINS: lambda held, values: held is not None and values[0].casefold() in held.casefold(),
-}
-"""The same as `_SQL`, of a value that was read."""
 
 
 def _value(asked: _Asked, text: str) -> Any:  # noqa: ANN401  of the column's type
