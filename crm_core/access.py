@@ -312,6 +312,14 @@ class Reader:
         query = self.built(("one", model, only), lambda: self._query_to_get(model, only))
         return self._one(query, model, record_id)
 
+    def get_beside(self, model: type[R], record_id: int, beside: ColumnElement[T]) -> tuple[R, T]:
+        """Return a record that may be seen, and beside it what a column says that depends on it alone."""
+        query = self._query_of_one(model, self.readable(model)).add_columns(beside)
+        found = self.session.execute(query, {"one_id": record_id}).one_or_none()
+        if found is None:
+            raise RecordNotFoundError(model.record_type, record_id)
+        return found[0], found[1]
+
     def _query_to_get(self, model: type[R], only: tuple[str, ...]) -> Select[R]:
         query = self._query_of_one(model, self.readable(model))
         return query.options(load_only(*(getattr(model, name) for name in only))) if only else query

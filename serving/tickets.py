@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from statistics import fmean, stdev
 from typing import Any, Final, Literal, cast
 
-from sqlalchemy import ColumnElement, Select, and_, case, func, or_, select
+from sqlalchemy import ColumnElement, Select, and_, case, func, or_
 
 from crm_core.access import Reader
 from crm_core.articles import note_use
@@ -23,6 +23,7 @@ from crm_core.errors import (
 from crm_core.records import (
     Account,
     Activity,
+    ActivityKind,
     Article,
     Comment,
     Contact,
@@ -526,10 +527,41 @@ def list_assignable(reader: Reader, ticket: Ticket) -> list[User]:
     return sorted(found.values(), key=lambda each: (each.name, each.id))
 
 
-def count_open(reader: Reader, account_id: int) -> int:
-    """Return how many tickets of a customer are open or wait for them."""
+@dataclass(frozen=True, kw_only=True)
+class Glance:
+    """A customer's service at a glance: tickets that are open or wait, how content they were, what they said."""
+
+    running: Sequence[Ticket]
+    count: int
+    overdue: int
+    satisfaction: Mean
+    last: int | None
+    feedback: Sequence[Activity]
+
+
+def read_glance(reader: Reader, account: Account) -> Glance:
+    """Return a customer's service at a glance, of what the reader sees."""
+    tickets = reader.select_about(Ticket, account).where(Ticket.merged_into_id.is_(None))
     begun = Ticket.status.in_([TicketStatus.OPEN, TicketStatus.PENDING])
-    query = select(func.count()).select_from(
-        reader.select(Ticket).where(Ticket.account_id == account_id, begun).subquery()
+    rated = Ticket.satisfaction.is_not(None)
+    found = reader.session.scalars(
+        tickets.where(or_(begun, rated)).order_by(Ticket.occurred_at.desc()).limit(_MOST_SAID)
+    ).all()
+    running = [each for each in found if each.status in {TicketStatus.OPEN, TicketStatus.PENDING}]
+    seen = reader.may_read_field("ticket", "satisfaction")
+    marks = [each.satisfaction for each in found if each.satisfaction is not None] if seen else []
+    said = reader.select_about(Activity, account).where(Activity.kind == ActivityKind.FEEDBACK)
+    newest = said.order_by(Activity.occurred_at.desc()).limit(3)
+    return Glance(
+        running=[reader.masked(each) for each in running[:5]],
+        count=len(running),
+        overdue=sum(_is_overdue(each) for each in running),
+        satisfaction=mean_of(marks),
+        last=marks[0] if marks else None,
+        feedback=[reader.masked(each) for each in reader.session.scalars(newest)],
     )
-    return reader.session.scalar(query) or 0
+
+
+def _is_overdue(ticket: Ticket) -> bool:
+    unanswered = ticket.first_breached_at is not None and ticket.first_answered_at is None
+    return unanswered or ticket.solve_breached_at is not None

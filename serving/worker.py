@@ -10,8 +10,6 @@ from types import FrameType
 from zoneinfo import ZoneInfo
 
 from crm_core.store import Store
-from serving.alerting import alerting_loop
-from serving.automation import automation_loop
 from serving.champions import Champions
 from serving.connectors.scheduled import schedule_all
 from serving.job_handlers import Jobs
@@ -20,6 +18,7 @@ from serving.modelling import challenger_loader, scorer_loader
 from serving.rescoring import Rescorer, RescoringThread
 from serving.settings import Settings
 from serving.shadowing import Shadowing
+from serving.standing_loops import standing_loops
 from serving.sweeping import Nightly
 
 STOPPING_SECONDS = 60.0
@@ -74,7 +73,7 @@ def _work_off(rescorer: Rescorer, stopping: threading.Event) -> None:
 def _work_on(settings: Settings, store: Store, rescorer: Rescorer, stopping: threading.Event) -> None:
     thread = RescoringThread(rescorer)
     jobs = Jobs(settings, store) if settings.job_threads else None
-    loops = [each for each in (alerting_loop(settings, store), automation_loop(settings, store)) if each]
+    loops = standing_loops(settings, store)
     thread.start()
     for loop in loops:
         loop.start()

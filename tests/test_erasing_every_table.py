@@ -16,6 +16,8 @@ from crm_core.connections import RUN, Told, write_mark
 from crm_core.feedback import Verdict, give_feedback
 from crm_core.forms import AskedField, FormSubmission, WantedForm, make_form
 from crm_core.idempotency import claim_key, keep_answer
+from crm_core.incoming.mailboxes import Mailbox
+from crm_core.incoming.tray import IntakeItem
 from crm_core.jobs import Job, enqueue
 from crm_core.mail_templates import MailTemplate
 from crm_core.messages import DeadAddress, Message
@@ -23,6 +25,7 @@ from crm_core.personal import erase_person
 from crm_core.predictions import Prediction
 from crm_core.records import RECORD_TYPES, Base, Lead
 from crm_core.saved import SavedReport, SavedView, Segment
+from crm_core.sequences import MailSequence, SequenceRun
 from crm_core.store import Store
 from crm_core.uploads import Import
 from tests.factories import make_user
@@ -51,10 +54,14 @@ NEVER_SAYS_WHO = {
     "fields": {"record_type", "name", "kind", "known", "label_en", "label_zh", "choices", "target"},
     "imports": {"folder", "state"},
     "jobs": {"kind", "key", "topic", "state", "leased_by"},
+    "calendar_feeds": {"hash"},
+    "intake_items": {"kind", "state", "candidates"},
     "kept_answers": {"fingerprint"},
     "kept_forecasts": {"scope", "champion", "content"},
     "login_failures": {"key"},
     "mail_templates": {"language", "shared"},
+    "mail_sequences": {"record_type", "steps"},
+    "mailboxes": {"name", "leased_by"},
     "messages": {"key", "direction", "kind", "state", "about_type", "leave_token", "source"},
     "login_sessions": {"hash"},
     "notifications": {"kind", "about_type", "text", "params"},
@@ -76,6 +83,7 @@ NEVER_SAYS_WHO = {
     "search_fresh": {"record_type"},
     "search_segments": {"record_type"},
     "segments": {"record_type", "shared"},
+    "sequence_runs": {"record_type", "state"},
     "shadow_predictions": {
         *{"task", "record_type", "model_version", "champion_version", "grade", "champion_grade"},
     },
@@ -206,6 +214,37 @@ def test_of_an_erased_person_no_table_says_anything(store: Store) -> None:
                 source="imap",
                 problem=words,
                 recorded_at=now,
+            )
+        )
+        session.add(
+            IntakeItem(
+                kind="call",
+                key=words[:200],
+                state="open",
+                who=someone.told["email"],
+                title=words[:300],
+                said={"text": words},
+                candidates=[],
+                happened_at=now,
+                received_at=now,
+            )
+        )
+        session.add(Mailbox(name="crm", uid_validity=1, last_uid=1, problem=elsewhere))
+        sequence = MailSequence(
+            user_id=user.id, name=elsewhere[:120], record_type="lead", steps=[], active=True, saved_at=now
+        )
+        session.add(sequence)
+        session.flush()
+        session.add(
+            SequenceRun(
+                sequence_id=sequence.id,
+                record_type="lead",
+                record_id=lead,
+                address=someone.told["email"],
+                state="stopped",
+                why=words[:300],
+                step=0,
+                started_at=now,
             )
         )
         session.add(DeadAddress(address=someone.told["email"], problem=words, bounced_at=now))

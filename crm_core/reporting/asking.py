@@ -34,6 +34,7 @@ from crm_core.reporting.facts import (
     View,
     read_facts,
     stays_of,
+    with_ends_of_tickets,
     with_first_responses,
     with_line_totals,
 )
@@ -54,7 +55,8 @@ _NEEDED: Final[Mapping[str, tuple[str, ...]]] = {
     "entered_at": ("stage", "status", "closed_at"),
     "left_at": ("stage", "status", "closed_at"),
     "went": ("stage", "status", "closed_at"),
-    "first_response_at": (),
+    "first_response_at": ("first_answered_at",),
+    "done_at": ("solved_at", "closed_at"),
 }
 """What fields are worked out of."""
 
@@ -200,7 +202,9 @@ def make_report(reader: Reader, question: Question, now: datetime, *, most: int 
 
 def may_ask(reader: Reader, measure: str, dimensions: Iterable[str] = ()) -> bool:
     """Tell whether a reader may be told a measure, by some dimensions."""
-    asked = MEASURES[measure]
+    asked = MEASURES.get(measure)
+    if asked is None:
+        return False
     subject = SUBJECTS[asked.subject]
     if reader.right(subject.model.record_type).read is Scope.NONE:
         return False
@@ -268,6 +272,8 @@ class Source:
             return stays_of(facts)
         if "line_total" in names:
             return with_line_totals(facts)
+        if "done_at" in names:
+            facts = with_ends_of_tickets(facts)
         return with_first_responses(facts) if "first_response_at" in names else facts
 
     def _conditions(self, subject: Subject) -> Conditions:

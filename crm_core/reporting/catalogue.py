@@ -171,8 +171,7 @@ SUBJECTS: Final[Mapping[str, Subject]] = {
             dimensions={
                 **_OWN_PEOPLE,
                 **_OF_ACCOUNT,
-                "priority": (("priority",),),
-                "status": (("status",),),
+                **{name: ((name,),) for name in ("priority", "queue", "status")},
             },
         ),
     )
@@ -239,7 +238,7 @@ class Measure:
 _WON: Final[Where] = (("status", (DealStatus.WON,)),)
 _LOST: Final[Where] = (("status", (DealStatus.LOST,)),)
 _CLOSED: Final[Where] = (("status", (DealStatus.WON, DealStatus.LOST)),)
-_SOLVED: Final[Where] = (("status", (TicketStatus.CLOSED,)),)
+_SOLVED: Final[Where] = (("status", (TicketStatus.SOLVED, TicketStatus.CLOSED)),)
 _CLOSED_AT: Final[Path] = ("closed_at",)
 FOLLOW_UPS: Final = (ActivityKind.CALL, ActivityKind.MAIL, ActivityKind.MEETING, ActivityKind.VISIT)
 """Kinds of activities that turn to a customer."""
@@ -357,13 +356,13 @@ MEASURES: Final[Mapping[str, Measure]] = {
         _money("payments_due", "payment", at=("due_on",)),
         _money("payments_overdue", "payment", at=("due_on",), stock=True, ends="paid_at"),
         Measure(name="tickets_opened", subject="ticket", kind=Kind.COUNT),
-        Measure(name="tickets_solved", subject="ticket", kind=Kind.COUNT, at=_CLOSED_AT, where=_SOLVED),
+        Measure(name="tickets_solved", subject="ticket", kind=Kind.COUNT, at=("done_at",), where=_SOLVED),
         Measure(
             name="open_tickets",
             subject="ticket",
             kind=Kind.COUNT,
             stock=True,
-            ends="closed_at",
+            ends="done_at",
             ended=_SOLVED,
         ),
         Measure(
@@ -379,17 +378,17 @@ MEASURES: Final[Mapping[str, Measure]] = {
             subject="ticket",
             kind=Kind.MEDIAN,
             unit=Unit.HOURS,
-            at=_CLOSED_AT,
+            at=("done_at",),
             where=_SOLVED,
             since="occurred_at",
-            until="closed_at",
+            until="done_at",
         ),
         Measure(
             name="satisfaction",
             subject="ticket",
             kind=Kind.MEAN,
             unit=Unit.GRADE,
-            at=_CLOSED_AT,
+            at=("done_at",),
             value="satisfaction",
         ),
     )

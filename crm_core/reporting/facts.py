@@ -34,7 +34,9 @@ Bools = npt.NDArray[np.bool_]
 Objects = npt.NDArray[np.object_]
 Values = npt.NDArray[Any]
 
-DERIVED = frozenset({"stay_stage", "entered_at", "left_at", "went", "first_response_at", "line_total"})
+DERIVED = frozenset(
+    {"stay_stage", "entered_at", "left_at", "went", "first_response_at", "done_at", "line_total"}
+)
 """What is no field of a record and is worked out of some."""
 
 
@@ -307,10 +309,8 @@ def with_line_totals(facts: Facts) -> Facts:
 
 
 def with_first_responses(facts: Facts) -> Facts:
-    """Add when we first turned to the customer about each ticket; of mails, calls and visits."""
+    """Add when each ticket was first answered: as it holds, else our first mail, call or visit about it."""
     view = facts.view
-    if "first_response_at" in columns_of(Ticket):
-        return facts
     query = (
         select(Activity.subject_id.label("id"), func.min(Activity.occurred_at).label("at"))
         .where(
@@ -329,7 +329,15 @@ def with_first_responses(facts: Facts) -> Facts:
         at = np.where(ids[place] == facts.columns["id"], at[place], NO_INSTANT)
     else:
         at = np.full(len(facts), NO_INSTANT)
-    facts.columns["first_response_at"] = at
+    held = facts.columns["first_answered_at"]
+    facts.columns["first_response_at"] = np.where(held == NO_INSTANT, at, held)
+    return facts
+
+
+def with_ends_of_tickets(facts: Facts) -> Facts:
+    """Add when each ticket was done: solved or, of those that were never said to be solved, closed."""
+    solved, closed = facts.columns["solved_at"], facts.columns["closed_at"]
+    facts.columns["done_at"] = np.where(solved == NO_INSTANT, closed, solved)
     return facts
 
 

@@ -28,7 +28,7 @@ from crm_core.errors import (
     StaleRecordError,
 )
 from crm_core.records import Role, User
-from crm_core.reporting.asking import Question, check_rights, end_of_day
+from crm_core.reporting.asking import FIRST_YEAR, Question, check_rights, end_of_day
 from crm_core.reporting.periods import first_day, next_first
 from crm_core.saved import LONGEST_NAME, MOST_KEPT, ReportMail, SavedReport, Shared, get_report, may_end
 from crm_core.store import Transaction
@@ -43,6 +43,7 @@ PERIODS: Final = (
 
 EVERY: Final = ("day", "week", "month")
 MOST_RECEIVERS: Final = 50
+_LAST_YEAR: Final = 2200
 _DAYS: Final = {"last_30": 30, "last_90": 90, "last_365": 365}
 _TIME = re.compile(r"(?:[01]\d|2[0-3]):[0-5]\d")
 
@@ -117,9 +118,9 @@ class Asked:
             columns=told.get("columns") or None,
             filters=_texts("filters", told.get("filters", ())),
             period=period,
-            since=_day("since", told.get("since")),
-            until=_day("until", told.get("until")),
-            as_of=_day("as_of", told.get("as_of")),
+            since=read_day("since", told.get("since")),
+            until=read_day("until", told.get("until")),
+            as_of=read_day("as_of", told.get("as_of")),
         )
 
 
@@ -129,13 +130,17 @@ def _texts(name: str, given: object) -> tuple[str, ...]:
     return tuple(given)
 
 
-def _day(name: str, text: object) -> date | None:
+def read_day(name: str, text: object) -> date | None:
+    """Return the day that a text says, None for none; raise InvalidValueError for one far from our time."""
     if text is None or text == "":
         return None
     try:
-        return date.fromisoformat(str(text))
+        day = date.fromisoformat(str(text))
     except ValueError as error:
         raise InvalidValueError(name, str(text), "a day such as 2026-01-31") from error
+    if not FIRST_YEAR <= day.year <= _LAST_YEAR:
+        raise InvalidValueError(name, str(text), f"a day from {FIRST_YEAR} to {_LAST_YEAR}")
+    return day
 
 
 # ---------------------------------------------------------------- keeping

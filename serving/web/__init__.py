@@ -21,6 +21,7 @@ from serving.web import (
     admin,
     alerts,
     any_record,
+    article_pages,
     board,
     customers,
     deals,
@@ -38,9 +39,13 @@ from serving.web import (
     notifications,
     public_forms,
     record_tags,
+    reporting,
+    satisfaction,
+    selling,
     sent_small,
     shown_as,
     team,
+    ticket_pages,
     today,
     waiting,
 )
@@ -66,6 +71,8 @@ OPEN_ENDPOINTS = frozenset(
         "public_forms.send",
         "public_forms.give_sheet",
         "public_forms.allow",
+        "satisfaction_pages.show",
+        "satisfaction_pages.rate",
         "specification.get_document",
         "specification.show_document",
         "web.static",
@@ -77,8 +84,11 @@ OPEN_ENDPOINTS = frozenset(
 
 _PARTS = (
     *(home, entry, account, today, leads, deals, board, customers, alerts, forecast, funnel, team, finding),
+    reporting,
     *(models_page, imports, lists, list_work, notifications, admin, any_record, file_views, record_tags),
     public_forms,
+    *(ticket_pages, article_pages, satisfaction),
+    selling,
 )
 """The modules that have pages."""
 

@@ -112,6 +112,7 @@ def filled(world: World, rule: Rule, about: str, whose: str, **more: Any) -> str
         "does": "watch",
         "role": "rep",
         "name": "note",
+        "format_": "csv",
         **more,
     }
     for part in sorted(rule.arguments):

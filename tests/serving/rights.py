@@ -42,6 +42,12 @@ KEYS: Final[Mapping[str, frozenset[str]]] = {
 ONE: Final[Mapping[str, frozenset[str]]] = dict.fromkeys(WORK, frozenset({"own"}))
 """What belongs to the company: there is one."""
 
+REPORTS: Final[Mapping[str, frozenset[str]]] = {
+    **dict.fromkeys(WORK, frozenset[str]()),
+    "Ana": frozenset({"own"}),
+}
+"""What is kept for oneself is seen by nobody else."""
+
 EVERYBODY: Final = frozenset(WORK)
 WRITERS: Final = EVERYBODY - {"Dana"}
 PROMOTERS: Final = frozenset({"Dana", "Adam"})
@@ -63,6 +69,7 @@ SEEN: Final[Mapping[str, Mapping[str, frozenset[str]]]] = {
     **dict.fromkeys(("deal alert", "account alert"), WORK),
     "key": KEYS,
     **dict.fromkeys(("webhook", "job"), ONE),
+    **dict.fromkeys(("report", "spare report"), REPORTS),
 }
 """By what an operation is about, whose of it each person sees."""
 
@@ -287,6 +294,20 @@ def _of_all_types() -> dict[str, Rule]:
         ),  # rows are looked at below
         "GET /changes": Rule(scope=Scope.READ, query="after=0"),
         "GET /forecast": Rule(scope=Scope.READ, given=_of(200, 409)),
+        "GET /reports": _READ,
+        "GET /reports/run": Rule(scope=Scope.READ, query="measures=deals_won&rows=owner"),
+        "GET /reports/retention": _READ,
+        "POST /reports": Rule(
+            scope=Scope.WRITE, given=_of(201), body={"name": "Won", "measures": ["deals_won"]}
+        ),
+        "GET /reports/{id}": Rule(scope=Scope.READ, about=("report",)),
+        "PUT /reports/{id}": Rule(
+            scope=Scope.WRITE,
+            about=("report",),
+            given=_of(412),
+            body={"name": "Won", "measures": ["deals_won"], "version": 7},
+        ),
+        "DELETE /reports/{id}": Rule(scope=Scope.WRITE, about=("spare report",), given=_of(204, 404)),
         "GET /today": _READ,
         "GET /search": Rule(scope=Scope.READ, query="q=Fangda"),
         "GET /duplicates": Rule(scope=Scope.READ, query="record_type=lead"),

@@ -20,7 +20,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from crm_core.promotions import Promotion
-from crm_core.records import Account, Contact, Contract, Deal, Lead, Role, User
+from crm_core.records import Account, Activity, Article, Contact, Contract, Deal, Lead, Role, Ticket, User
 from crm_core.store import Store
 from serving.app import create_app
 from serving.auth import let_in
@@ -63,6 +63,10 @@ def pages_of(session: Session, cast: dict[str, User]) -> dict[str, tuple[str, st
     deal = best(Deal, Deal.owner_id == mine, Deal.status == "open")
     account = best(Account, Account.owner_id == mine)
     contact = session.scalars(select(Contact.id).where(Contact.owner_id == mine).limit(1)).first() or 1
+    talked = select(Activity.subject_id).where(Activity.subject_type == "ticket")
+    tickets = select(Ticket.id).where(Ticket.owner_id == mine, Ticket.id.in_(talked))
+    ticket = session.scalars(tickets.limit(1)).first() or 1
+    article = session.scalars(select(Article.id).limit(1)).first() or 1
     contract = session.scalars(select(Contract.id).where(Contract.deleted_at.is_(None)).limit(1)).one()
     newest = {
         each.task: each.model_version for each in session.scalars(select(Promotion).order_by(Promotion.id))
@@ -105,6 +109,14 @@ def pages_of(session: Session, cast: dict[str, User]) -> dict[str, tuple[str, st
             "/leads?filter=employees:ge:50&columns=probability,employees,region,tags&order=-employees",
         ),
         "import": ("rep", "/import"),
+        "tickets": ("rep", "/tickets?view=all"),
+        "ticket": ("rep", f"/tickets/{ticket}"),
+        "ticket-new": ("rep", "/tickets/new"),
+        "articles": ("rep", "/articles"),
+        "article": ("rep", f"/articles/{article}"),
+        "article-edit": ("rep", f"/articles/{article}/edit"),
+        "admin-service": ("admin", "/admin/service"),
+        "admin-working-time": ("admin", "/admin/working-time"),
         "segments": ("manager", "/lists/segments"),
         "notifications": ("manager", "/notifications"),
         "search": ("manager", "/search?q=" + quote(word)),

@@ -20,6 +20,7 @@ from crm_core.jobs import enqueue
 from crm_core.predictions import NewPrediction, Prediction, write_predictions
 from crm_core.promotions import Promotion
 from crm_core.records import RECORD_TYPES, Record
+from crm_core.saved import SavedReport
 from crm_core.store import Store, Transaction
 from crm_core.tokens import Scope, Token, create_token, issue_token
 from serving.api.records_schemas import COLLECTIONS
@@ -167,10 +168,32 @@ def make_world(store: Store, cast: Cast, client: FlaskClient) -> World:
             gone = [ids[name]["deleted"], *([twins[name]["deleted"]] if name in twins else [])]
             for each in gone:
                 transaction.delete(transaction.get(RECORD_TYPES[name], each))
+        _keep_reports(transaction, ids, owners)
         ids["job"] = {"own": enqueue(transaction.session, "none", {}, now=transaction.now) or 0}
     hook = Api(client, cast, "Adam")("POST", "webhooks", RULES["POST /webhooks"].body)
     ids["webhook"] = {"own": hook.json["id"]}
     return world
+
+
+def _keep_reports(
+    transaction: Transaction, ids: dict[str, dict[str, int]], owners: Mapping[str, int | None]
+) -> None:
+    """Have Ana, Ben and Otto keep two reports each."""
+    for name in ("report", "spare report"):
+        made = {
+            whose: SavedReport(
+                user_id=owners[whose],
+                name=name,
+                asked={"measures": ["deals_won"], "rows": "owner"},
+                shared="own",
+                saved_at=transaction.now,
+            )
+            for whose in ("own", "team", "other")
+        }
+        transaction.session.add_all(made.values())
+        transaction.session.flush()
+        missing = dict.fromkeys(("nobody", "deleted"), 2**60)
+        ids[name] = missing | {whose: report.id for whose, report in made.items()}
 
 
 def _samples(store: Store, whose: str, owner_id: int | None) -> dict[str, Sample]:
