@@ -286,7 +286,10 @@ _HOLDS: dict[Op, Callable[[Any, tuple[Any, ...]], bool]] = {
 def compile_test(reader: Reader, record_type: str, text: str) -> Test:
     """Return one condition on a field as a test; raises as `compile_filter` does."""
     model = model_of(reader.session, record_type)
-    asked = _asked(reader, model, record_type, parse_condition(text))
+    return _test(_asked(reader, model, record_type, parse_condition(text)))
+
+
+def _test(asked: _Asked) -> Test:
     values = [_value(asked, each) for each in asked.condition.values]
     return Test(
         field=asked.condition.field,
@@ -294,28 +297,6 @@ def compile_test(reader: Reader, record_type: str, text: str) -> Test:
         op=asked.condition.op,
         values=tuple(_in_stored_form(asked.kind, each) for each in values),
     )
-
-
-def read_tests(reader: Reader, record_type: str, texts: Sequence[str]) -> tuple[list[Test], list[str]]:
-    """Return conditions as tests, and those that only records as they are now can be asked.
-
-    Segments are taken apart; tags, and what models write, are not in the change log as fields are. Raises
-    what `compile_filter` raises.
-    """
-    tests: list[Test] = []
-    present: list[str] = []
-    for text in texts:
-        name, _, rest = text.partition(":")
-        if name == SEGMENT:
-            _in_segment(reader, record_type, rest)  # refuses what may not be used
-            within = get_segment(reader.session, reader.user, int(rest)).filter
-            more, asked_now = read_tests(reader, record_type, within)
-            tests, present = tests + more, present + asked_now
-        elif name == TAG or name in SCORE_COLUMNS:
-            present.append(text)
-        else:
-            tests.append(compile_test(reader, record_type, text))
-    return tests, present
 
 
 def _in_stored_form(kind: _Kind, value: Any) -> Any:  # noqa: ANN401  of the column's type, or stored already
@@ -456,6 +437,42 @@ _SQL: dict[Op, Callable[[Any, Any, list[Any]], ColumnElement[bool]]] = {
     Op.CONTAINS: lambda column, _present, values: column.icontains(values[0], autoescape=True),
 }
 """By operator, the condition on a column, given whether it holds anything, and the values asked for."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tested:
+    """A condition on one field, to be asked of a value in the form in which the change log has it."""
+
+    field: str
+    fits: Callable[[Any], bool]
+
+
+def read_tests(reader: Reader, record_type: str, texts: Sequence[str]) -> tuple[list[Tested], list[str]]:
+    """Return conditions to be asked of values of any time, and those that only records of now can be asked.
+
+    Segments are taken apart; tags, and what models write, are not in the change log as fields are. Raises
+    what `compile_filter` raises.
+    """
+    tests: list[Tested] = []
+    present: list[str] = []
+    model = model_of(reader.session, record_type)
+    for text in texts:
+        name, _, rest = text.partition(":")
+        if name == SEGMENT:
+            _in_segment(reader, record_type, rest)  # refuses what may not be used
+            within = get_segment(reader.session, reader.user, int(rest)).filter
+            more, asked_now = read_tests(reader, record_type, within)
+            tests, present = tests + more, present + asked_now
+        elif name == TAG or name in SCORE_COLUMNS:
+            present.append(text)
+        else:
+            tests.append(_tested(_asked(reader, model, record_type, parse_condition(text))))
+    return tests, present
+
+
+def _tested(asked: _Asked) -> Tested:
+    test = _test(asked)
+    return Tested(field=test.field, fits=test.holds)
 
 
 def _value(asked: _Asked, text: str) -> Any:  # noqa: ANN401  of the column's type

@@ -1,4 +1,4 @@
-"""The threads that look again and again for what is due, beside re-scoring and jobs: one list for all processes."""
+"""The threads that look again and again for what is due, beside re-scoring and jobs."""
 
 from __future__ import annotations
 

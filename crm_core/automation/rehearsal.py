@@ -134,7 +134,7 @@ def _fitting(reader: Reader, active: Active, causes: Sequence[Cause]) -> tuple[l
     fits = np.ones(ids.size, dtype=bool)
     for test in tests if causes else ():
         held = values_as_of(session, model, test.field, ids, at)
-        fits &= np.fromiter((test.holds(each) for each in held.tolist()), dtype=bool, count=ids.size)
+        fits &= np.fromiter((test.fits(each) for each in held.tolist()), dtype=bool, count=ids.size)
     deleted, now = _deleted(session, model, ids), _fit_now(reader, active, ids, present)
     kept: dict[str, Cause] = {}
     for cause, fitted in zip(causes, fits.tolist(), strict=True):
