@@ -21,6 +21,7 @@ from crm_core.store import Store
 from serving import metrics, problems, web
 from serving.api import (
     alerts,
+    automation,
     changes,
     customers,
     deals,
@@ -106,6 +107,7 @@ _PARTS = (
     operations,
     job_queue,
     webhooks,
+    automation,
     health,
 )
 """What the API consists of, in the order of its document."""

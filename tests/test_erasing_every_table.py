@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import String, Table, Text, select, update
+from sqlalchemy.orm import Session
 
 import serving.app  # noqa: F401  all tables that there are
 from crm_core.alerts import Alert, AlertAction
+from crm_core.automation.kept import AutomationRule, AutomationVersion
 from crm_core.columns import Json
 from crm_core.connections import RUN, Told, write_mark
 from crm_core.feedback import Verdict, give_feedback
@@ -34,6 +37,9 @@ NEVER_SAYS_WHO = {
     "approvals": {"kind", "state", "currency", "fingerprint"},
     "alert_receivers": {"why"},
     "alerts": {"kind", "record_type", "cause", "money", "state", "closed_why"},
+    "automation_rules": {"shipped"},
+    "automation_runs": {"cause", "record_type", "outcome", "did", "error"},
+    "automation_turns": {"place"},
     "challengers": {"task", "model_version", "sha256", "run_id"},
     "changes": {"record_type", "action", "field", "source"},
     "connection_marks": {"connection", "kind"},
@@ -98,6 +104,15 @@ NEVER_SAYS_WHO = {
 """Words of the program, hashes, and what administrators call their own things, by table."""
 
 A_FORM = WantedForm(name="Contact", source="web form", fields=[AskedField(field="email", required=True)])
+
+
+def keep_rule(session: Session, text: str, now: datetime) -> None:
+    """Keep a rule of automation that looks for somebody."""
+    since = dict.fromkeys(("since_sequence", "since_prediction", "since_alert"), 0)
+    session.add(rule := AutomationRule(active=False, version=1, **since))
+    session.flush()
+    looks_for = {"condition": [f"email:eq:{text}"]}
+    session.add(AutomationVersion(rule_id=rule.id, version=1, declared=looks_for, saved_at=now))
 
 
 def free_texts() -> dict[str, set[str]]:
@@ -166,6 +181,7 @@ def test_of_an_erased_person_no_table_says_anything(store: Store) -> None:
         session.add(SavedReport(name=elsewhere, asked={"filters": [f"email:eq:{elsewhere}"]}, **mine))
         session.add(SavedView(name=elsewhere, asked={"q": elsewhere}, **kept))
         session.add(Segment(name=elsewhere, filter=[f"email:eq:{elsewhere}"], tag=elsewhere[:60], **kept))
+        keep_rule(session, elsewhere, now)
         upload = {"plan": {"columns": elsewhere}, "report": {"told": elsewhere}, "failed": elsewhere}
         session.add(
             Import(user_id=user.id, folder="f", file=elsewhere, uploaded_at=now, state="failed", **upload)

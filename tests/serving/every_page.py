@@ -19,6 +19,7 @@ from flask.testing import FlaskClient
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from crm_core.automation.shipped import ship_rules
 from crm_core.alerts import Alert
 from crm_core.forms import AskedField, Texts, WantedForm, make_form
 from crm_core.predictions import NewPrediction, Prediction, write_predictions
@@ -187,6 +188,10 @@ PAGES: Mapping[str, Page] = {
     "admin_pages.show_pipelines": page("/admin/pipelines", roles=ADMIN),
     "admin_pages.show_sales": page("/admin/sales", roles=ADMIN),
     "admin_pages.list_fields": page("/admin/fields", roles=ADMIN),
+    "admin_pages.list_automation": page("/admin/automation", roles=ADMIN),
+    "admin_pages.list_automation_runs": page("/admin/automation/runs", roles=ADMIN),
+    "admin_pages.show_new_rule": page("/admin/automation/new", roles=ADMIN),
+    "admin_pages.show_rule": page("/admin/automation/{rule}", roles=ADMIN),
     "admin_pages.list_keys": page("/admin/keys", roles=ADMIN),
     "admin_pages.show_log": page("/admin/log", roles=ADMIN),
     "admin_pages.list_people": page("/admin/people", roles=ADMIN),
@@ -247,6 +252,7 @@ def find_places(app: Flask, store: Store, settings: Settings) -> Places:
         "import": _import(admin),
         "work": _export(admin),
         "webhook": _webhook(admin),
+        "rule": str(ship_rules(store) and 1),
         "file": _file(admin, store, rep),
         "report": _report(admin),
         "form": make_a_form(store, cast[Role.ADMIN]),

@@ -6,7 +6,7 @@ Ana is a rep, Mara her manager, Dana an analyst, Adam an administrator. Records 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -230,6 +230,25 @@ def _of_alerts() -> dict[str, Rule]:
     }
 
 
+def _of_automation(run: Callable[..., Rule]) -> dict[str, Rule]:
+    rule = {
+        "name": "Look",
+        "record_type": "lead",
+        "trigger": {"kind": "record_created"},
+        "actions": [{"kind": "notice", "text": "Look"}],
+    }
+    return {
+        "GET /automation/rules": run(),
+        "POST /automation/rules": run(201, body=rule),
+        "GET /automation/rules/{id}": run(404),
+        "PUT /automation/rules/{id}": run(404, body={**rule, "version": 1}),
+        "POST /automation/rules/{id}/on": run(404),
+        "POST /automation/rules/{id}/off": run(404),
+        "POST /automation/rules/dry-run": run(body=rule),
+        "GET /automation/runs": run(),
+    }
+
+
 def _of_the_house() -> dict[str, Rule]:
     def run(*statuses: int, about: tuple[str, ...] = (), body: Any = None, query: str = "") -> Rule:
         given = _of(*(statuses or (200,)))
@@ -250,6 +269,7 @@ def _of_the_house() -> dict[str, Rule]:
         "POST /webhooks/{id}/test": run(202, about=hook),
         "GET /webhooks/{id}/deliveries": run(about=hook),
         "POST /webhooks/{id}/deliveries/{delivery_id}/redeliver": run(404, about=hook),
+        **_of_automation(run),
         "GET /jobs": run(),
         "GET /jobs/{id}": run(about=("job",)),
         "POST /jobs/{id}/revive": run(200, 404, 409, about=("job",)),
