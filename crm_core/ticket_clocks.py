@@ -137,7 +137,7 @@ def note_activity(transaction: Transaction, activity: Activity) -> None:
         return
     ticket = transaction.get(Ticket, activity.subject_id or 0)
     if activity.direction == Direction.OUTBOUND and activity.kind in ANSWERS:
-        if activity.owner_id is None:
+        if activity.kind == ActivityKind.MAIL and activity.owner_id is None:
             return
         note_answer(transaction, ticket, activity.occurred_at)
     elif activity.direction == Direction.INBOUND and activity.kind in HEARD:
