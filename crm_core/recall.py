@@ -31,6 +31,7 @@ _MOST: Final = 10_000
 
 BUSY: Final = frozenset(
     {"accounts", "activities", "alerts", "alert_actions", "attachments", "campaign_members", "changes"}
+    | {"automation_runs", "automation_turns"}
     | {
         "comments",
         "contacts",

@@ -218,7 +218,13 @@ class Transaction:
         self.actor_id = actor_id
         self.zone = "UTC"
         self.index = Indexer(session)
+        self.newest_change: Change | None = None
         set_author(session, self)
+
+    @property
+    def sequence(self) -> int:
+        """The number that the change log knows this transaction by."""
+        return self._sequence
 
     @cached_property
     def _sequence(self) -> int:
@@ -598,6 +604,7 @@ class Transaction:
             actor_id=self.actor_id,
         )
         self.session.add(change)
+        self.newest_change = change
         return change
 
 

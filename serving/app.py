@@ -35,7 +35,9 @@ from serving.api import (
     records,
     records_batch,
     records_verbs,
+    reports,
     scores,
+    selling,
     specification,
     tickets,
     today,
@@ -88,11 +90,13 @@ _PARTS = (
     changes,
     customers,
     forecast,
+    reports,
     alerts,
     today,
     tickets,
     what_if,
     scores,
+    selling,
     finding,
     people,
     predictions,
@@ -188,6 +192,8 @@ def _begin() -> None:
 def _finish(response: Response) -> Response:
     for name, value in HEADERS.items():
         response.headers.setdefault(name, value)
+    if "may_be_framed" in g:  # the policy of such a page names the sites that may
+        del response.headers["X-Frame-Options"]
     if service().settings.https:
         response.headers["Strict-Transport-Security"] = "max-age=31536000"
     response.headers["X-Request-ID"] = g.request_id

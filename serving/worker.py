@@ -10,7 +10,6 @@ from types import FrameType
 from zoneinfo import ZoneInfo
 
 from crm_core.store import Store
-from serving.alerting import alerting_loop
 from serving.champions import Champions
 from serving.connectors.scheduled import schedule_all
 from serving.job_handlers import Jobs
@@ -19,8 +18,8 @@ from serving.modelling import challenger_loader, scorer_loader
 from serving.rescoring import Rescorer, RescoringThread
 from serving.settings import Settings
 from serving.shadowing import Shadowing
+from serving.standing_loops import standing_loops
 from serving.sweeping import Nightly
-from serving.ticket_work import ticket_loop
 
 STOPPING_SECONDS = 60.0
 """How long the lot at hand may take to end once the process is asked to stop."""
@@ -74,20 +73,17 @@ def _work_off(rescorer: Rescorer, stopping: threading.Event) -> None:
 def _work_on(settings: Settings, store: Store, rescorer: Rescorer, stopping: threading.Event) -> None:
     thread = RescoringThread(rescorer)
     jobs = Jobs(settings, store) if settings.job_threads else None
-    alerting = alerting_loop(settings, store)
-    tickets = ticket_loop(settings, store)
+    loops = standing_loops(settings, store)
     thread.start()
-    tickets.start()
-    if alerting is not None:
-        alerting.start()
+    for loop in loops:
+        loop.start()
     if jobs is not None:
         schedule_all(settings, store)
         jobs.start()
     stopping.wait()
     thread.stop(STOPPING_SECONDS)
-    tickets.stop()
-    if alerting is not None:
-        alerting.stop()
+    for loop in loops:
+        loop.stop()
     if jobs is not None:
         jobs.stop()
 

@@ -7,13 +7,17 @@ from alembic import context
 from crm_core import (  # noqa: F401  their tables belong to Base
     access,
     alerts,
+    approvals,
     articles,
+    audiences,
+    calendar_feeds,
     changes,
     connections,
     day_plans,
     duplicates,
     feedback,
     fields,
+    forms,
     idempotency,
     jobs,
     kept_forecasts,
@@ -21,12 +25,16 @@ from crm_core import (  # noqa: F401  their tables belong to Base
     mail_templates,
     messages,
     notifications,
+    numbering,
     operations,
+    payments,
     predictions,
     promotions,
     rescoring,
+    sales_settings,
     saved,
     search_index,
+    sequences,
     service_desk,
     sessions,
     shadows,
@@ -38,6 +46,8 @@ from crm_core import (  # noqa: F401  their tables belong to Base
     webhooks,
     working_time,
 )
+from crm_core.automation import kept  # noqa: F401  as above
+from crm_core.incoming import mailboxes, tray  # noqa: F401  as above
 from crm_core.migrations import VERSION_TABLE
 from crm_core.records import Base
 

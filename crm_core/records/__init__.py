@@ -16,6 +16,7 @@ from crm_core.records.selling import Contract, Deal, Line, Order, Payment, Produ
 from crm_core.records.service import Article, Ticket
 from crm_core.records.words import (
     ActivityKind,
+    ApprovalState,
     ArticleState,
     Consent,
     ContractStatus,
@@ -77,6 +78,7 @@ __all__ = [
     "Account",
     "Activity",
     "ActivityKind",
+    "ApprovalState",
     "Article",
     "ArticleState",
     "Attachment",

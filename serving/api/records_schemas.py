@@ -46,6 +46,8 @@ _BY_VERBS: dict[str, frozenset[str]] = {
     "lead": OUTCOME_FIELDS["lead"],
     "deal": frozenset({"status", "closed_at", "lost_reason"}),
     "ticket": TICKET_CLOCKS,
+    "quote": frozenset({"approval", "rejected_reason"}),
+    "line": frozenset({"list_price"}),
 }
 """What conversion, disqualifying and closing write, and what the clocks of tickets do."""
 
@@ -104,6 +106,9 @@ _LISTS: dict[str, Any] = {"competitors": list[str], "mentions": list[int]}
 _NOTES: dict[tuple[str, str], str] = {
     ("lead", "source"): f"Any word; usual are {', '.join(source.key for source in LEAD_SOURCES)}.",
     ("deal", "stage"): "An open stage of the pipeline; default its first. Set on a deal, it moves the deal.",
+    ("quote", "number"): "Default the next one of the year, such as Q-2026-0001.",
+    ("quote", "discount"): "Share taken off the sum of the lines, in [0, 1].",
+    ("quote", "amount"): "What its lines come to; only of one without lines may it be given.",
     ("comment", "mentions"): "Ids of the users it calls on.",
 }
 
@@ -236,9 +241,8 @@ def _writable(model: type[Record]) -> dict[str, Column[Any]]:
 
 def _defaulted(model: type[Record], name: str, column: Column[Any]) -> bool:
     """Tell whether a field that cannot be empty may be left out all the same."""
-    return (
-        column.default is not None or name == "occurred_at" or (model.record_type, name) == ("deal", "stage")
-    )
+    by_the_store = {("deal", "stage"), ("quote", "number")}
+    return column.default is not None or name == "occurred_at" or (model.record_type, name) in by_the_store
 
 
 def _taken_field(model: type[Record], name: str, column: Column[Any]) -> tuple[Any, FieldInfo]:

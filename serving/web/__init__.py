@@ -37,8 +37,11 @@ from serving.web import (
     lists,
     models_page,
     notifications,
+    public_forms,
     record_tags,
+    reporting,
     satisfaction,
+    selling,
     sent_small,
     shown_as,
     team,
@@ -47,7 +50,13 @@ from serving.web import (
     waiting,
 )
 from serving.web.asked import use_ids
-from serving.web.language import LANGUAGES, choose_language, choose_time_zone, gettext
+from serving.web.language import (
+    LANGUAGES,
+    choose_language,
+    choose_time_zone,
+    gettext,
+    let_templates_speak,
+)
 from serving.web.navigation import tabs_of
 from serving.web.words import WORDS, word
 
@@ -58,6 +67,10 @@ OPEN_ENDPOINTS = frozenset(
         "entry.go_to_provider",
         "entry.come_from_provider",
         "entry.choose_language",
+        "public_forms.show",
+        "public_forms.send",
+        "public_forms.give_sheet",
+        "public_forms.allow",
         "satisfaction_pages.show",
         "satisfaction_pages.rate",
         "specification.get_document",
@@ -71,8 +84,11 @@ OPEN_ENDPOINTS = frozenset(
 
 _PARTS = (
     *(home, entry, account, today, leads, deals, board, customers, alerts, forecast, funnel, team, finding),
+    reporting,
     *(models_page, imports, lists, list_work, notifications, admin, any_record, file_views, record_tags),
+    public_forms,
     *(ticket_pages, article_pages, satisfaction),
+    selling,
 )
 """The modules that have pages."""
 
@@ -87,6 +103,7 @@ def register(app: OpenAPI) -> None:
         locale_selector=choose_language,
         timezone_selector=choose_time_zone,
     )
+    let_templates_speak(app.jinja_env)
     _add_login(app)
     app.before_request(imports.allow_upload)  # before anything reads the form
     app.before_request(file_views.make_room)
@@ -94,6 +111,7 @@ def register(app: OpenAPI) -> None:
     for blueprint in app.blueprints.values():
         if isinstance(blueprint, APIBlueprint):
             protection.exempt(blueprint)
+    protection.exempt(public_forms.pages)  # strangers have no session to protect
     for part in _PARTS:
         app.register_blueprint(part.pages)
     app.before_request(_require_login)

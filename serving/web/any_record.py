@@ -60,6 +60,7 @@ from serving.web.places import (
 )
 from serving.web.record_parts import About, asked_of, may_talk, read_about
 from serving.web.records import tell_causes
+from serving.web.selling_parts import read_selling
 from serving.web.typed_activity import PLANNED_TOO, read_activity
 
 ROWS = 25
@@ -187,8 +188,19 @@ def show(record_type: str, record_id: int) -> ResponseReturnValue:
     return _show(record_type, record_id)
 
 
+def show_plain(
+    record_type: str, record_id: int, *, trouble: str | None = None, status: int = 200
+) -> ResponseReturnValue:
+    """Show a record of a type without a page of its own, with what was wrong with a form on it."""
+    return _show(record_type, record_id, status=status, trouble=trouble)
+
+
 def _show(
-    record_type: str, record_id: int, refused: str | None = None, status: int = 200
+    record_type: str,
+    record_id: int,
+    refused: str | None = None,
+    status: int = 200,
+    trouble: str | None = None,
 ) -> ResponseReturnValue:
     reader, kind = _reader(), _kind(record_type)
     record = get_as(reader, kind, record_id)
@@ -199,6 +211,8 @@ def _show(
         log_path=f"/records/{record_type}/{record_id}/activities",
         refused=refused,
         values=request.form,
+        selling=read_selling(reader, kind, record),
+        trouble=trouble,
     )
     return make_response(page, status)
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 
 from flask import Blueprint, flash, make_response, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 from flask_login import current_user
+from sqlalchemy import Boolean, ColumnElement, type_coerce
 
 from crm_core.access import Reader, check_may_write
 from crm_core.alerts import open_alerts_of
 from crm_core.changes import Source
 from crm_core.clock import micros
 from crm_core.errors import CRMError, InvalidValueError
+from crm_core.opting_out import may_be_scored, note_willing
 from crm_core.records import Account, Activity, Feedback, Lead
 from crm_core.rescoring import is_followed
 from crm_core.stage_settings import stages_of
@@ -110,7 +113,9 @@ def score_as_before(*, final: bool) -> ResponseReturnValue:
 
 def _render(template: str, kind: Kind, record_id: int, **more: object) -> ResponseReturnValue:
     reader = Reader(page_session(), current_user.user)
-    record = reader.get(kind.model, record_id)
+    record, willing = reader.get_beside(kind.model, record_id, _may_be_scored(kind.model))
+    if willing:
+        note_willing(reader.session, kind.model, record_id)
     sheet = read_sheet(reader, kind, record)
     whole = template == "record.html"
     of_type = kind_of(reader.session, kind.record_type)
@@ -129,6 +134,11 @@ def _render(template: str, kind: Kind, record_id: int, **more: object) -> Respon
         service=read_glance(reader, record) if whole and isinstance(record, Account) else None,
         **more,
     )
+
+
+@cache
+def _may_be_scored(model: type[Scored]) -> ColumnElement[bool]:
+    return type_coerce(may_be_scored(model), Boolean)
 
 
 def _timeline(kind: Kind, record_id: int) -> str:

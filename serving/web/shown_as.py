@@ -34,6 +34,8 @@ def percent(value: float | None, digits: int | None = None) -> str:
     if digits is None and not 0.0005 <= value < 0.9995:
         sign, shown = ("<", 0.001) if value < 0.5 else (">", 0.999)
         return sign + percent(shown, 1)
+    if digits == 0 and (0 < value < 0.005 or 0.995 <= value < 1):  # some are not none, nor nearly all all
+        return "<" + percent(0.01, 0) if value < 0.5 else ">" + percent(0.99, 0)
     decimals = digits if digits is not None else (0 if 0.0995 <= value < 0.995 else 1)
     pattern = "#,##0." + "0" * decimals + "%" if decimals else "#,##0%"
     return cast("str", flask_babel.format_percent(value, pattern))
@@ -63,6 +65,18 @@ def money(value: Decimal | None, currency: str | None) -> str:
     return cast(
         "str", flask_babel.format_currency(value, currency, format=pattern, currency_digits=bool(value % 1))
     )
+
+
+def exact_money(value: Decimal | None, currency: str | None) -> str:
+    """Return an amount with its currency and all decimals of it."""
+    if value is None:
+        return NOTHING
+    if currency is None:
+        return number(value, 2)
+    if value * 100 % 1:
+        pattern = {"format": "¤#,##0.00##", "currency_digits": False}
+        return cast("str", flask_babel.format_currency(value, currency, **pattern))
+    return cast("str", flask_babel.format_currency(value, currency))
 
 
 def moment(value: datetime | None) -> str:
@@ -140,7 +154,7 @@ def stored_text(field: str, stored: Any, status_words: str) -> str:  # noqa: ANN
     for ending, shown in _STORED.items():
         if field.endswith(ending):
             return shown(stored)
-    kinds = {"status": status_words, "stage": "stage"}
+    kinds = {"status": status_words, "stage": "stage", "approval": "approval"}
     if isinstance(stored, list):
         return ", ".join(map(str, stored))
     return word(kinds[field], stored) if field in kinds else str(stored)
@@ -233,6 +247,8 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "gate_reason": gate_reason,
     "number": number,
     "money": money,
+    "exact_money": exact_money,
+    "quote_path": lambda quote_id: path_of("quote", quote_id),
     "whole": lambda value: Decimal(round(value)),
     "moment": moment,
     "day": day,

@@ -9,6 +9,7 @@ import io
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from enum import StrEnum
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -19,9 +20,24 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from crm_core.alerts import Alert
+from crm_core.forms import AskedField, Texts, WantedForm, make_form
 from crm_core.predictions import NewPrediction, Prediction, write_predictions
 from crm_core.promotions import Promotion, find_champion
-from crm_core.records import Account, Article, Attachment, Contact, Deal, Lead, Order, Role, Ticket, User
+from crm_core.quotes import add_line, write_quote
+from crm_core.records import (
+    Account,
+    Article,
+    Attachment,
+    Contact,
+    Deal,
+    Lead,
+    Line,
+    Order,
+    Quote,
+    Role,
+    Ticket,
+    User,
+)
 from crm_core.store import Store
 from serving.alerting import Alerting
 from serving.job_handlers import handlers
@@ -108,6 +124,13 @@ PAGES: Mapping[str, Page] = {
     "funnel_pages.behind": page("/funnel/leads"),
     "team_pages.show": page("/team"),
     "team_pages.export": file("/team/export"),
+    "report_pages.show_gallery": page("/reports"),
+    "report_pages.show": page("/reports/show", "/reports/show?ready=people", "/reports/show?ready=stages"),
+    "report_pages.show_saved": page("/reports/saved/{report}", roles=ADMIN),
+    "report_pages.save_file": file("/reports/file/csv?ready=people"),
+    "report_pages.behind": page("/reports/behind?measure=deals_created&rows=owner"),
+    "report_pages.show_retention": page("/reports/retention"),
+    "report_pages.save_retention": file("/reports/retention/file/csv"),
     "finding_pages.search": page("/search?q={word}", "/search?q=nothing+like+this"),
     "finding_pages.search_quickly": part("/search/quick?q={word}"),
     "finding_pages.list_duplicates": page("/duplicates?type=lead"),
@@ -122,6 +145,9 @@ PAGES: Mapping[str, Page] = {
     "models_pages.show_card": page("/models/lead_scoring/card", roles=MODELLING),
     "models_pages.explore_features": page("/models/lead_scoring/features?entity={lead}", roles=MODELLING),
     "notifications.list_all": page("/notifications"),
+    # For strangers, inside of other sites: nothing of ours is around it.
+    "public_forms.show": Page(paths=("/forms/{form}",), roles=(), is_a=Is.PART, nobody=True),
+    "public_forms.give_sheet": Page(paths=("/forms/{form}/sheet",), roles=(), is_a=Is.FILE, nobody=True),
     "record_pages.list_contacts": page("/contacts"),
     "ticket_pages.list_records": page("/tickets", "/tickets?view=all"),
     "ticket_pages.show": page("/tickets/{ticket}"),
@@ -133,7 +159,7 @@ PAGES: Mapping[str, Page] = {
     "satisfaction_pages.show": Page(paths=("/satisfaction/{satisfaction}",), nobody=True),
     "record_pages.list_records": page("/records/order"),
     "record_pages.show_contact": page("/contacts/{contact}"),
-    "record_pages.show": page("/records/order/{order}"),
+    "record_pages.show": page("/records/order/{order}", "/records/quote/{quote}"),
     "record_pages.show_timeline": part("/records/deal/{deal}/timeline"),
     "record_pages.show_causes": part("/records/lead/{lead}/causes"),
     "record_tags.show_tags": page("/records/deal/{deal}/tags"),
@@ -142,6 +168,10 @@ PAGES: Mapping[str, Page] = {
     "record_pages.list_choices": part("/records/-/choices/account?q={word}"),
     "record_pages.list_people": part("/records/-/people?q=a"),
     "record_pages.ask_to_delete": page("/records/deal/{deal}/delete", roles=SELLING),
+    "selling_pages.list_approvals": page("/approvals"),
+    "selling_pages.show_overdue": page("/payments/overdue"),
+    "selling_pages.show_money": page("/records/deal/{deal}/money"),
+    "selling_pages.print_quote": part("/quotes/{quote}/print"),
     "file_pages.save_file": file("/files/{file}"),
     "imports.show_start": page("/import", roles=SELLING),
     "imports.show": page("/import/{import}", roles=ADMIN),
@@ -155,6 +185,7 @@ PAGES: Mapping[str, Page] = {
     "admin_pages.list_webhooks": page("/admin/webhooks", roles=ADMIN),
     "admin_pages.show_webhook": page("/admin/webhooks/{webhook}", roles=ADMIN),
     "admin_pages.show_pipelines": page("/admin/pipelines", roles=ADMIN),
+    "admin_pages.show_sales": page("/admin/sales", roles=ADMIN),
     "admin_pages.list_fields": page("/admin/fields", roles=ADMIN),
     "admin_pages.list_keys": page("/admin/keys", roles=ADMIN),
     "admin_pages.show_log": page("/admin/log", roles=ADMIN),
@@ -217,12 +248,15 @@ def find_places(app: Flask, store: Store, settings: Settings) -> Places:
         "work": _export(admin),
         "webhook": _webhook(admin),
         "file": _file(admin, store, rep),
+        "report": _report(admin),
+        "form": make_a_form(store, cast[Role.ADMIN]),
     }
     served = serve_some(store, rep, settings)
     made["satisfaction"] = served.token
     runner = JobRunner(store, handlers(settings))
     while runner.run_once():
         pass
+    offered = _offer(store, rep)
     with store.reading() as session:
         lead = _best(session, Lead, Lead.owner_id == rep, Lead.status == "open")
         own = Account.owner_id == rep
@@ -244,6 +278,7 @@ def find_places(app: Flask, store: Store, settings: Settings) -> Places:
         }
         stands_for = {name: str(record.id) for name, record in records.items()}
         stands_for["version"] = champion_of(session).model_version
+        stands_for["quote"] = str(offered)
         word = quote(str(lead.company or lead.name)[:4])
     return Places(cast=cast, stands_for={**made, **stands_for, "word": word, "person": str(rep)})
 
@@ -305,6 +340,15 @@ def _warn(store: Store, owner_id: int) -> None:
         )
 
 
+def _offer(store: Store, rep: int) -> int:
+    """Write a quote of somebody's best deal."""
+    with store.transaction() as transaction:
+        deal = _best(transaction.session, Deal, Deal.owner_id == rep, Deal.status == "open")
+        offer = write_quote(transaction, Quote(deal_id=deal.id, owner_id=rep, status="draft"))
+        add_line(transaction, Line(quote_id=offer.id, text="Pump", quantity=2.0, unit_price=Decimal(99)))
+        return offer.id
+
+
 def _import(admin: FlaskClient) -> str:
     data = {
         "csrf_token": csrf_of(admin.get("/import").text),
@@ -325,6 +369,16 @@ def _export(admin: FlaskClient) -> str:
     return admin.post("/lists/lead/many", data=data).location.rsplit("/", 1)[1]
 
 
+def _report(admin: FlaskClient) -> str:
+    data = {
+        "csrf_token": csrf_of(admin.get("/reports/show?ready=people").text),
+        "name": "Won by person",
+        "measure": "deals_won",
+        "rows": "owner",
+    }
+    return admin.post("/reports/save", data=data).location.rsplit("/", 1)[1]
+
+
 def _webhook(admin: FlaskClient) -> str:
     data = {
         "csrf_token": csrf_of(admin.get("/admin/webhooks").text),
@@ -336,6 +390,15 @@ def _webhook(admin: FlaskClient) -> str:
     found = re.search(r"/admin/webhooks/(\d+)/", shown)
     assert found is not None
     return found[1]
+
+
+def make_a_form(store: Store, user: User) -> str:
+    """Make a web form; return its public address."""
+    asked = [AskedField(field="name"), AskedField(field="email", required=True)]
+    consent = Texts(en="You may write to me.", zh="可以给我发邮件。")
+    with store.transaction(actor_id=user.id) as transaction:
+        wanted = WantedForm(name="Contact us", source="web form", fields=asked, consent=consent)
+        return make_form(transaction, user, wanted).public_id
 
 
 def _file(admin: FlaskClient, store: Store, rep: int) -> str:

@@ -42,6 +42,12 @@ KEYS: Final[Mapping[str, frozenset[str]]] = {
 ONE: Final[Mapping[str, frozenset[str]]] = dict.fromkeys(WORK, frozenset({"own"}))
 """What belongs to the company: there is one."""
 
+REPORTS: Final[Mapping[str, frozenset[str]]] = {
+    **dict.fromkeys(WORK, frozenset[str]()),
+    "Ana": frozenset({"own"}),
+}
+"""What is kept for oneself is seen by nobody else."""
+
 EVERYBODY: Final = frozenset(WORK)
 WRITERS: Final = EVERYBODY - {"Dana"}
 PROMOTERS: Final = frozenset({"Dana", "Adam"})
@@ -63,6 +69,7 @@ SEEN: Final[Mapping[str, Mapping[str, frozenset[str]]]] = {
     **dict.fromkeys(("deal alert", "account alert"), WORK),
     "key": KEYS,
     **dict.fromkeys(("webhook", "job"), ONE),
+    **dict.fromkeys(("report", "spare report"), REPORTS),
 }
 """By what an operation is about, whose of it each person sees."""
 
@@ -267,9 +274,65 @@ def _of_all_types() -> dict[str, Rule]:
         ),  # rows are looked at below
         "GET /changes": Rule(scope=Scope.READ, query="after=0"),
         "GET /forecast": Rule(scope=Scope.READ, given=_of(200, 409)),
+        "GET /reports": _READ,
+        "GET /reports/run": Rule(scope=Scope.READ, query="measures=deals_won&rows=owner"),
+        "GET /reports/retention": _READ,
+        "POST /reports": Rule(
+            scope=Scope.WRITE, given=_of(201), body={"name": "Won", "measures": ["deals_won"]}
+        ),
+        "GET /reports/{id}": Rule(scope=Scope.READ, about=("report",)),
+        "PUT /reports/{id}": Rule(
+            scope=Scope.WRITE,
+            about=("report",),
+            given=_of(412),
+            body={"name": "Won", "measures": ["deals_won"], "version": 7},
+        ),
+        "DELETE /reports/{id}": Rule(scope=Scope.WRITE, about=("spare report",), given=_of(204, 404)),
         "GET /today": _READ,
         "GET /search": Rule(scope=Scope.READ, query="q=Fangda"),
         "GET /duplicates": Rule(scope=Scope.READ, query="record_type=lead"),
+    }
+
+
+def _of_selling() -> dict[str, Rule]:
+    def verb(record_type: str, body: Any, *statuses: int) -> Rule:
+        given = _of(*(statuses or (200, 409, 422)))
+        return Rule(scope=Scope.WRITE, about=(record_type,), who=WRITERS, given=given, body=body)
+
+    def read(record_type: str) -> Rule:
+        return Rule(scope=Scope.READ, about=(record_type,))
+
+    terms = {"starts_on": "2026-04-01", "ends_on": "2027-03-31"}
+    plans = {
+        f"{method} /{path}/{{id}}/{what}": rule
+        for path, record_type in (("contracts", "contract"), ("orders", "order"))
+        for method, what, rule in (
+            ("GET", "payment-plan", read(record_type)),
+            ("PUT", "payment-plan", verb(record_type, {"parts": []})),
+            ("POST", "receive", verb(record_type, {"amount": "1"})),
+        )
+    }
+    return plans | {
+        # What was done for one person is refused to the next one.
+        "POST /quotes/{id}/send": verb("quote", {}),
+        "POST /quotes/{id}/revise": verb("quote", {}, 201, 409),
+        "POST /quotes/{id}/accept": verb("quote", {"order": False}),
+        "POST /quotes/{id}/reject": verb("quote", {"reason": "Price"}),
+        "POST /quotes/{id}/approval": verb("quote", {}, 409, 422),
+        "POST /quotes/{id}/contract": verb("quote", terms, 201, 422),
+        "GET /quotes/{id}/totals": read("quote"),
+        "GET /approvals": _READ,
+        "POST /approvals/{id}/decide": Rule(
+            scope=Scope.WRITE, who=EVERYBODY, given=_of(404), body={"approve": True}
+        ),  # who may decide which is looked at where quotes are
+        "POST /orders/{id}/contract": verb("order", terms, 201),
+        "POST /contracts/{id}/renew": verb("contract", {}, 201, 422),
+        "POST /contracts/{id}/renewal-deal": verb("contract", {}, 201),
+        "POST /contracts/{id}/end": verb("contract", {}),
+        "POST /payments/{id}/receive": verb("payment", {"amount": "1"}),
+        "GET /payments/overdue": _READ,
+        "GET /deals/{id}/money": read("deal"),
+        "GET /accounts/{id}/money": read("account"),
     }
 
 
@@ -277,8 +340,8 @@ def _all() -> dict[str, Rule]:
     found: dict[str, Rule] = {}
     for record_type in PATHS:
         found |= _of_records(record_type)
-    found |= _of_scored() | _of_verbs() | _of_models() | _of_alerts() | _of_the_house() | _of_all_types()
-    return found | _of_service()
+    found |= _of_selling() | _of_scored() | _of_verbs() | _of_models() | _of_alerts()
+    return found | _of_the_house() | _of_all_types() | _of_service()
 
 
 RULES: Final = _all()

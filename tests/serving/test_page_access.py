@@ -33,6 +33,7 @@ NOBODY: Final = frozenset[str]()
 WHOSE_OF: Final[Mapping[str, Mapping[str, frozenset[str]]]] = {
     **SEEN,
     **dict.fromkeys(("view", "segment", "work", "own key"), MINE),
+    "form": dict.fromkeys(MINE, frozenset({"own"})),
     "import": {**MINE, "Adam": frozenset({"own", "team", "other"})},
 }
 
@@ -99,12 +100,33 @@ PAGES: Final[Mapping[str, Page]] = {
     "record_pages.list_people": Page(),
     "file_pages.put_file": Page(who=WRITERS, about=_ANY),
     "file_pages.save_file": Page(about=("attachment",)),
+    **{f"selling_pages.{name}": Page() for name in ("list_approvals", "show_overdue")},
+    "selling_pages.decide": Page(who=frozenset()),  # of one that there is not: who may is looked at elsewhere
+    "selling_pages.begin_quote": Page(who=WRITERS, about=("deal", "account")),
+    "selling_pages.show_money": Page(about=("deal", "account")),
+    "selling_pages.print_quote": Page(about=("quote",)),
+    **{
+        f"selling_pages.{name}": Page(who=WRITERS, about=("quote",))
+        for name in ("add_line", "change_line", "act_on_quote")
+    },
+    **{
+        f"selling_pages.{name}": Page(who=WRITERS, about=("contract", "order"))
+        for name in ("plan", "receive")
+    },
+    "selling_pages.sign": Page(who=WRITERS, about=("order",)),
+    "selling_pages.act_on_contract": Page(who=WRITERS, about=("contract",)),
     **dict.fromkeys(("finding_pages.search", "finding_pages.search_quickly"), Page()),
     "finding_pages.list_duplicates": Page(),
     **dict.fromkeys(("finding_pages.merge", "finding_pages.mark_distinct"), Page(who=WRITERS)),
     **{f"forecast_pages.{name}": Page() for name in ("show", "make", "making")},
     **{f"funnel_pages.{name}": Page() for name in ("show", "export", "behind")},
     **{f"team_pages.{name}": Page() for name in ("show", "export")},
+    **{
+        f"report_pages.{name}": Page()
+        for name in ("show_gallery", "show", "save", "show_retention", "save_retention")
+    },
+    **{f"report_pages.{name}": Page() for name in ("save_file", "behind")},
+    **{f"report_pages.{name}": Page(about=("report",)) for name in ("show_saved", "delete", "send", "stop")},
     "team_pages.save_target": Page(who=LEADERS),
     **{f"imports.{name}": Page(who=WRITERS) for name in ("show_start", "upload")},
     **{f"imports.{name}": Page(about=("import",)) for name in ("show", "show_progress", "download_refused")},
@@ -115,6 +137,7 @@ PAGES: Final[Mapping[str, Page]] = {
     "record_tags.show_tags": Page(about=_TAGGED),
     "record_tags.change_tags": Page(who=WRITERS, about=_TAGGED),
     **{f"notifications.{name}": Page() for name in ("list_all", "read")},
+    **{f"public_forms.{name}": Page(about=("form",)) for name in ("show", "give_sheet", "send")},
     **{f"ticket_pages.{name}": Page() for name in ("list_records", "give_many")},
     **{f"ticket_pages.{name}": Page(who=WRITERS) for name in ("show_new", "create")},
     "ticket_pages.show": Page(about=("ticket",)),

@@ -24,6 +24,7 @@ SECTIONS: tuple[tuple[str, object], ...] = (
     ("admin_pages.list_teams", _("Teams")),
     ("admin_pages.show_rights", _("Rights")),
     ("admin_pages.show_pipelines", _("Pipelines")),
+    ("admin_pages.show_sales", _("Sales")),
     ("admin_pages.list_fields", _("Fields")),
     ("admin_pages.show_service", _("Service")),
     ("admin_pages.show_working_time", _("Working time")),
