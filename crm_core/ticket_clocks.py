@@ -18,7 +18,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 from sqlalchemy import ForeignKey
-from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from crm_core.changes import Change, Source
 from crm_core.columns import Instant, Json
@@ -125,6 +125,15 @@ def change_ticket(
         changes += transaction.update(ticket, due_of(transaction, ticket, clock), occurred_at=occurred_at)
     plan(transaction, ticket, clock)
     return changes
+
+
+def find_standing(session: Session, ticket_id: int) -> Ticket | None:
+    """Return a ticket, or the one that it was merged into; None where that is deleted."""
+    ticket, passed = session.get(Ticket, ticket_id), set[int]()
+    while ticket is not None and ticket.merged_into_id is not None and ticket.id not in passed:
+        passed.add(ticket.id)
+        ticket = session.get(Ticket, ticket.merged_into_id)
+    return None if ticket is None or ticket.deleted_at is not None else ticket
 
 
 def note_activity(transaction: Transaction, activity: Activity) -> None:
