@@ -559,7 +559,7 @@ class Reader:
 
     @cached_property
     def _stands(self) -> Hashable:
-        """All that conditions are built from: who it is, what was granted, who is in the team, which queues."""
+        """All that conditions are built from: who it is, what was granted, their team and their queues."""
         rights = self._set_rights
         by_team = self.user.role == Role.MANAGER or any(
             Scope.TEAM in (right.read, right.write) for right in rights.values()
