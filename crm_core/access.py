@@ -564,14 +564,15 @@ class Reader:
 
     @cached_property
     def _stands(self) -> Hashable:
-        """All that conditions are built from: who it is, what was granted, and who is in the team."""
+        """All that conditions are built from: who it is, what was granted, their team and their queues."""
         rights = self._set_rights
         by_team = self.user.role == Role.MANAGER or any(
             Scope.TEAM in (right.read, right.write) for right in rights.values()
         )
         members = tuple(self._team_member_ids) if by_team else ()
         granted = (frozenset(rights.items()), frozenset(self._field_rights.items()))
-        return (self.user.id, self.user.role, self.user.team_id, members, *granted)
+        served = queues_served_by(self.session, self.user)
+        return (self.user.id, self.user.role, self.user.team_id, members, served, *granted)
 
     @cached_property
     def _may_read(self) -> dict[tuple[str, str], bool]:

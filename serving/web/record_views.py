@@ -177,14 +177,18 @@ def _feedback(kind: Kind, record_id: int) -> ResponseReturnValue:
     """Note what a customer says of us."""
     said, text = request.form.get("kind", ""), request.form.get("text", "")
     try:
-        if said not in set(Feedback):
-            raise InvalidValueError("kind", said, f"one of {', '.join(Feedback)}")
         with writing(current_user.user, Source.REP) as transaction:
-            note_feedback(transaction, current_user.user, record_id, Feedback(said), text)
+            note_feedback(transaction, current_user.user, record_id, _kind_of_feedback(said), text)
     except InvalidValueError as error:
         return make_response(_show(kind, record_id, refused=str(error)), 422)
     flash(gettext("Noted."))
     return redirect(url_for(f"{kind.collection}_pages.show", record_id=record_id))
+
+
+def _kind_of_feedback(said: str) -> Feedback:
+    if said not in set(Feedback):
+        raise InvalidValueError("kind", said, f"one of {', '.join(Feedback)}")
+    return Feedback(said)
 
 
 def _opt_out(kind: Kind, record_id: int) -> ResponseReturnValue:

@@ -185,6 +185,8 @@ PAGES: Mapping[str, Page] = {
     "admin_pages.start": Page(paths=("/admin",), roles=ADMIN, is_a=Is.AWAY),
     "admin_pages.list_webhooks": page("/admin/webhooks", roles=ADMIN),
     "admin_pages.show_webhook": page("/admin/webhooks/{webhook}", roles=ADMIN),
+    "admin_pages.show_service": page("/admin/service", roles=ADMIN),
+    "admin_pages.show_working_time": page("/admin/working-time", roles=ADMIN),
     "admin_pages.show_pipelines": page("/admin/pipelines", roles=ADMIN),
     "admin_pages.show_sales": page("/admin/sales", roles=ADMIN),
     "admin_pages.list_fields": page("/admin/fields", roles=ADMIN),
