@@ -23,6 +23,7 @@ from serving.mail import MAIL, Mailer, mail_is_on
 from serving.model_work import MODEL, ModelWorker
 from serving.model_work import SCHEDULE as MODEL_SCHEDULE
 from serving.payloads import Part
+from serving.selling_day import SELLING_DAY, SellingDay
 from serving.settings import Settings
 from serving.webhooks import SCHEDULE, Deliverer, spread
 
@@ -45,6 +46,7 @@ def handlers(settings: Settings) -> dict[str, Handler]:
         FORECAST: ForecastMaker(settings),
         IMPORT: Importing(settings),
         LIST_WORK: ListWorker(settings),
+        SELLING_DAY: SellingDay(settings),
     }
 
 

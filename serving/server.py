@@ -25,6 +25,7 @@ from serving.job_handlers import Jobs
 from serving.logs import get_log, start_logging
 from serving.modelling import scorer_loader
 from serving.rescoring import RescoringThread
+from serving.selling_day import schedule_day
 from serving.settings import Settings
 from serving.traffic import Traffic
 from serving.worker import make_rescorer
@@ -79,6 +80,7 @@ def serve(settings: Settings, store: Store, *, ready: Callable[[str], None]) -> 
         thread.start()
     if jobs is not None:
         schedule_all(settings, store)
+        schedule_day(settings, store)
         jobs.start()
     if alerting is not None:
         alerting.start()

@@ -9,6 +9,7 @@ from crm_core import (  # noqa: F401  their tables belong to Base
     alerts,
     approvals,
     changes,
+    checklists,
     connections,
     day_plans,
     duplicates,

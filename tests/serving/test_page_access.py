@@ -109,6 +109,9 @@ PAGES: Final[Mapping[str, Page]] = {
         f"selling_pages.{name}": Page(who=WRITERS, about=("contract", "order"))
         for name in ("plan", "receive")
     },
+    "selling_pages.show_checklist": Page(about=("deal",)),
+    "selling_pages.tick": Page(who=WRITERS, about=("deal",)),
+    **{f"selling_pages.{name}": Page(who=WRITERS, about=_OWNED) for name in ("show_meeting", "log_meeting")},
     "selling_pages.sign": Page(who=WRITERS, about=("order",)),
     "selling_pages.act_on_contract": Page(who=WRITERS, about=("contract",)),
     **dict.fromkeys(("finding_pages.search", "finding_pages.search_quickly"), Page()),
