@@ -115,6 +115,12 @@ def test_a_quote_goes_from_its_first_line_to_the_last_payment(
     sums = plain(log_in("Ana").get(f"/records/deal/{deal}/money"))
     assert "Overdue €500" in sums
     assert "Received €300" in sums
+    for page_of in (f"/deals/{deal}", f"/customers/{contract.account_id}"):
+        happened = plain(log_in("Ana").get(f"{page_of}?kinds=sales"))
+        for told in ("Waits for approval", "Approved", "Sent", "Accepted"):
+            assert f"Quote Q-2026-0001: {told}" in happened
+        for told in ("Contract: C-2026-0001", "Payment received: €240", "Payment received: €60"):
+            assert told in happened
     renewed = send(
         log_in("Ana"),
         about,
