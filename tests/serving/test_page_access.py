@@ -121,6 +121,7 @@ PAGES: Final[Mapping[str, Page]] = {
     **{f"funnel_pages.{name}": Page() for name in ("show", "export", "behind")},
     **{f"team_pages.{name}": Page() for name in ("show", "export")},
     "team_pages.save_target": Page(who=LEADERS),
+    "team_pages.split": Page(who=frozenset()),  # of one that there is not: who may is looked at elsewhere
     **{f"imports.{name}": Page(who=WRITERS) for name in ("show_start", "upload")},
     **{f"imports.{name}": Page(about=("import",)) for name in ("show", "show_progress", "download_refused")},
     **{f"imports.{name}": Page(who=WRITERS, about=("import",)) for name in ("choose", "run")},
