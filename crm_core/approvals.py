@@ -355,6 +355,12 @@ def _waiting(session: Session, quote: Quote) -> list[Approval]:
     return list(session.scalars(query.with_for_update()))
 
 
+def waits_for(session: Session, user: User) -> bool:
+    """Tell whether anything waits for somebody's decision by name."""
+    waiting = (Approval.state == ApprovalState.WAITING, Approval.approver_id == user.id)
+    return session.scalar(select(Approval.id).where(*waiting).limit(1)) is not None
+
+
 def readdress(transaction: Transaction, leaver: User) -> int:
     """Let what waits for somebody who leaves wait for who else may decide it; return how many moved."""
     session = transaction.session
