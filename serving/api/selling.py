@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import date
 from decimal import Decimal
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from flask import Response
 from flask_openapi.blueprint import APIBlueprint
@@ -35,7 +35,7 @@ from serving.api.blueprint import answer, caller, documented, new_blueprint
 from serving.api.conditional import tagged
 from serving.api.records_given import written_json
 from serving.api.records_schemas import COLLECTIONS, DayIn, MoneyIn
-from serving.payloads import Asked, Given, Id, Past, RecordPath, Taken, Utc
+from serving.payloads import Asked, Given, Id, Past, RecordPath, Taken, Utc, whole
 from serving.selling import Seller, check_sees_money, sees_overdue, today_of
 from serving.service import service, writing
 
@@ -48,6 +48,7 @@ DealOut, PaymentOut = COLLECTIONS["deal"].given, COLLECTIONS["payment"].given
 
 _WRITTEN = documented(400, 404, 409, 413, 415)
 Note = Annotated[str, Field(max_length=LONGEST_NOTE)]
+_Seconds: Any = whole(0, 30 * 86_400)
 _PERCENT = r"^[0-9]{1,3}(\.[0-9]{1,4})?$"
 
 
@@ -318,7 +319,7 @@ class MeetingIn(Taken):
     subject: Annotated[str, Field(min_length=1, max_length=300)] | None = None
     body: Annotated[str, Field(min_length=1, max_length=20_000)] | None = None
     occurred_at: Past | None = Field(default=None, description="Default now.")
-    duration_seconds: Annotated[int, Field(ge=0, le=30 * 86_400)] | None = None
+    duration_seconds: _Seconds | None = None
     steps: Annotated[list[NextStepIn], Field(max_length=MOST_STEPS)] = Field(default_factory=list)
 
 
