@@ -562,6 +562,7 @@ WORDS: dict[str, dict[str, object]] = {
         "mentions": _("Mentions"),
         "quantity": _("Quantity"),
         "approval": _("Approval"),
+        "checklist": _("Checklist"),
         "terms": _("Terms"),
         "rejected_reason": _("Reason for the rejection"),
         "list_price": _("List price"),

@@ -172,6 +172,8 @@ PAGES: Mapping[str, Page] = {
     "selling_pages.list_approvals": page("/approvals"),
     "selling_pages.show_overdue": page("/payments/overdue"),
     "selling_pages.show_money": page("/records/deal/{deal}/money"),
+    "selling_pages.show_checklist": page("/deals/{deal}/checklist"),
+    "selling_pages.show_meeting": page("/records/deal/{deal}/meeting", roles=SELLING),
     "selling_pages.print_quote": part("/quotes/{quote}/print"),
     "file_pages.save_file": file("/files/{file}"),
     "imports.show_start": page("/import", roles=SELLING),

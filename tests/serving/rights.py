@@ -351,6 +351,12 @@ def _of_selling() -> dict[str, Rule]:
         "POST /contracts/{id}/end": verb("contract", {}),
         "POST /payments/{id}/receive": verb("payment", {"amount": "1"}),
         "GET /payments/overdue": _READ,
+        "GET /deals/{id}/checklist": read("deal"),
+        "POST /deals/{id}/checklist": verb("deal", {"key": "none"}, 404),
+        **{
+            f"POST /{record_type}s/{{id}}/meetings": verb(record_type, {"steps": [{"text": "Call"}]}, 201)
+            for record_type in ("lead", "deal", "account")
+        },
         "GET /deals/{id}/money": read("deal"),
         "GET /accounts/{id}/money": read("account"),
     }

@@ -20,7 +20,19 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from crm_core.promotions import Promotion
-from crm_core.records import Account, Activity, Article, Contact, Contract, Deal, Lead, Role, Ticket, User
+from crm_core.records import (
+    Account,
+    Activity,
+    Article,
+    Contact,
+    Contract,
+    Deal,
+    Lead,
+    Quote,
+    Role,
+    Ticket,
+    User,
+)
 from crm_core.store import Store
 from serving.app import create_app
 from serving.auth import let_in
@@ -68,6 +80,7 @@ def pages_of(session: Session, cast: dict[str, User]) -> dict[str, tuple[str, st
     ticket = session.scalars(tickets.limit(1)).first() or 1
     article = session.scalars(select(Article.id).limit(1)).first() or 1
     contract = session.scalars(select(Contract.id).where(Contract.deleted_at.is_(None)).limit(1)).one()
+    offer = session.scalars(select(Quote.id).where(Quote.owner_id == mine).limit(1)).first() or 1
     newest = {
         each.task: each.model_version for each in session.scalars(select(Promotion).order_by(Promotion.id))
     }
@@ -93,6 +106,13 @@ def pages_of(session: Session, cast: dict[str, User]) -> dict[str, tuple[str, st
         "deal-delete": ("rep", f"/records/deal/{deal}/delete"),
         "contacts": ("rep", "/contacts"),
         "contact": ("rep", f"/contacts/{contact}"),
+        "quote": ("rep", f"/records/quote/{offer}"),
+        "quote-print": ("rep", f"/quotes/{offer}/print"),
+        "approvals": ("manager", "/approvals"),
+        "overdue": ("manager", "/payments/overdue"),
+        "deal-money": ("rep", f"/records/deal/{deal}/money"),
+        "deal-meeting": ("rep", f"/records/deal/{deal}/meeting"),
+        "admin-sales": ("admin", "/admin/sales"),
         "contracts": ("manager", "/records/contract"),
         "contract": ("manager", f"/records/contract/{contract}"),
         "alerts": ("manager", "/alerts?state=running"),

@@ -113,6 +113,9 @@ PAGES: Final[Mapping[str, Page]] = {
         f"selling_pages.{name}": Page(who=WRITERS, about=("contract", "order"))
         for name in ("plan", "receive")
     },
+    "selling_pages.show_checklist": Page(about=("deal",)),
+    "selling_pages.tick": Page(who=WRITERS, about=("deal",)),
+    **{f"selling_pages.{name}": Page(who=WRITERS, about=_OWNED) for name in ("show_meeting", "log_meeting")},
     "selling_pages.sign": Page(who=WRITERS, about=("order",)),
     "selling_pages.act_on_contract": Page(who=WRITERS, about=("contract",)),
     **dict.fromkeys(("finding_pages.search", "finding_pages.search_quickly"), Page()),
@@ -128,6 +131,7 @@ PAGES: Final[Mapping[str, Page]] = {
     **{f"report_pages.{name}": Page() for name in ("save_file", "behind")},
     **{f"report_pages.{name}": Page(about=("report",)) for name in ("show_saved", "delete", "send", "stop")},
     "team_pages.save_target": Page(who=LEADERS),
+    "team_pages.split": Page(who=frozenset()),  # of one that there is not: who may is looked at elsewhere
     **{f"imports.{name}": Page(who=WRITERS) for name in ("show_start", "upload")},
     **{f"imports.{name}": Page(about=("import",)) for name in ("show", "show_progress", "download_refused")},
     **{f"imports.{name}": Page(who=WRITERS, about=("import",)) for name in ("choose", "run")},
