@@ -27,8 +27,10 @@ from serving.api import (
     finding,
     forecast,
     health,
+    intake,
     job_queue,
     leads,
+    mails,
     operations,
     people,
     predictions,
@@ -100,6 +102,8 @@ _PARTS = (
     operations,
     job_queue,
     webhooks,
+    intake,
+    mails,
     health,
 )
 """What the API consists of, in the order of its document."""

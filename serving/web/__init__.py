@@ -31,9 +31,11 @@ from serving.web import (
     funnel,
     home,
     imports,
+    intake,
     leads,
     list_work,
     lists,
+    mail_pages,
     models_page,
     notifications,
     record_tags,
@@ -55,6 +57,9 @@ OPEN_ENDPOINTS = frozenset(
         "entry.go_to_provider",
         "entry.come_from_provider",
         "entry.choose_language",
+        "mail_pages.ask_to_unsubscribe",
+        "mail_pages.do_unsubscribe",
+        "mail_pages.give_calendar",
         "specification.get_document",
         "specification.show_document",
         "web.static",
@@ -67,6 +72,7 @@ OPEN_ENDPOINTS = frozenset(
 _PARTS = (
     *(home, entry, account, today, leads, deals, board, customers, alerts, forecast, funnel, team, finding),
     *(models_page, imports, lists, list_work, notifications, admin, any_record, file_views, record_tags),
+    *(intake, mail_pages),
 )
 """The modules that have pages."""
 
@@ -84,12 +90,15 @@ def register(app: OpenAPI) -> None:
     _add_login(app)
     app.before_request(imports.allow_upload)  # before anything reads the form
     app.before_request(file_views.make_room)
+    app.before_request(intake.make_room)
     protection = CSRFProtect(app)
     for blueprint in app.blueprints.values():
         if isinstance(blueprint, APIBlueprint):
             protection.exempt(blueprint)
     for part in _PARTS:
         app.register_blueprint(part.pages)
+    # Mail programs unsubscribe by themselves: what stands for the person is the token in the address.
+    protection.exempt(mail_pages.do_unsubscribe)
     app.before_request(_require_login)
     app.register_error_handler(CSRFError, _on_expired_form)
     app.jinja_env.filters.update(shown_as.FILTERS)

@@ -53,6 +53,7 @@ TABS: tuple[Tab, ...] = (
     Tab(endpoint="deals_pages.list_records", prefix="/deals", text=_("Deals")),
     Tab(endpoint="customers_pages.list_records", prefix="/customers", text=_("Customers")),
     Tab(endpoint="record_pages.list_contacts", prefix="/contacts", text=_("Contacts")),
+    Tab(endpoint="intake_pages.show", prefix="/intake", text=_("Mail")),
     Tab(endpoint="forecast_pages.show", prefix="/forecast", text=_("Forecast"), roles=_OVERSEEING),
     Tab(endpoint="funnel_pages.show", prefix="/funnel", text=_("Funnel"), roles=_OVERSEEING),
     Tab(endpoint="team_pages.show", prefix="/team", text=_("Team"), roles=_OVERSEEING),

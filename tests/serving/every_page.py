@@ -19,9 +19,14 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from crm_core.alerts import Alert
+from crm_core.incoming.filing import take_mail
+from crm_core.incoming.parsing import read_mail
+from crm_core.mail_templates import Draft, save_template
 from crm_core.predictions import NewPrediction, Prediction, write_predictions
 from crm_core.promotions import Promotion, find_champion
 from crm_core.records import Account, Attachment, Contact, Deal, Lead, Order, Role, User
+from crm_core.saved import Shared
+from crm_core.sequences import Step, Wanted, save_sequence
 from crm_core.store import Store
 from serving.alerting import Alerting
 from serving.job_handlers import handlers
@@ -138,6 +143,15 @@ PAGES: Mapping[str, Page] = {
     "imports.show": page("/import/{import}", roles=ADMIN),
     "imports.show_progress": part("/import/{import}/progress", roles=ADMIN),
     "imports.download_refused": file("/import/{import}/refused.csv", roles=ADMIN),
+    "intake_pages.show": page("/intake", "/intake?state=dropped"),
+    "mail_pages.show_letter": page("/records/lead/{lead}/mail", roles=SELLING),
+    "mail_pages.show_templates": page("/intake/templates"),
+    "mail_pages.show_template": page("/intake/templates/{template}"),
+    "mail_pages.show_sequences": page("/intake/sequences"),
+    "mail_pages.show_sequence": page("/intake/sequences/{sequence}"),
+    "mail_pages.show_calendar": page("/intake/calendar"),
+    "mail_pages.ask_to_unsubscribe": Page(paths=("/unsubscribe/none",), nobody=True),
+    "mail_pages.give_calendar": Page(paths=(), is_a=Is.FILE),
     "lists.show_segments": page("/lists/segments"),
     "list_work.show": page("/work/{work}", roles=ADMIN),
     "list_work.show_progress": part("/work/{work}/progress", roles=ADMIN),
@@ -208,6 +222,7 @@ def find_places(app: Flask, store: Store, settings: Settings) -> Places:
         "work": _export(admin),
         "webhook": _webhook(admin),
         "file": _file(admin, store, rep),
+        **_mailing(store, cast[Role.ADMIN]),
     }
     runner = JobRunner(store, handlers(settings))
     while runner.run_once():
@@ -310,6 +325,20 @@ def _export(admin: FlaskClient) -> str:
         "format": "csv",
     }
     return admin.post("/lists/lead/many", data=data).location.rsplit("/", 1)[1]
+
+
+def _mailing(store: Store, admin: User) -> dict[str, str]:
+    """Save a template for all and a sequence, and have a mail wait in the tray."""
+    shown = {"name": "Hello", "subject": "About {{ lead.company | default('you') }}", "shared": Shared.ALL}
+    with store.transaction() as transaction:
+        draft = Draft(**shown, body="Dear {{ lead.first_name | default('all') }},")
+        template = save_template(transaction, admin, draft)
+        wanted = Wanted(name="Warm up", record_type="lead", steps=(Step(template_id=template.id),))
+        sequence = save_sequence(transaction, admin, wanted)
+        take_mail(
+            transaction, read_mail(b"From: tom@hill.example\nSubject: Pumps?\n\nHello"), source="upload"
+        )
+        return {"template": str(template.id), "sequence": str(sequence.id)}
 
 
 def _webhook(admin: FlaskClient) -> str:

@@ -30,6 +30,7 @@ MINE: Final[Mapping[str, frozenset[str]]] = {
 WHOSE_OF: Final[Mapping[str, Mapping[str, frozenset[str]]]] = {
     **SEEN,
     **dict.fromkeys(("view", "segment", "work", "own key"), MINE),
+    "mail template": {**MINE, "Adam": frozenset({"own"})},
     "import": {**MINE, "Adam": frozenset({"own", "team", "other"})},
 }
 
@@ -46,6 +47,7 @@ _OWNED = ("lead", "deal", "account", "contact")
 _PLAIN = ("quote", "order", "contract", "payment", "ticket", "activity", "comment", "attachment")
 _ANY = (*_OWNED, *_PLAIN)
 _SCORED = ("lead", "deal", "account")
+_WRITTEN_ON = (*_OWNED, "ticket")
 _TAGGED = (*_OWNED, "quote", "order", "contract", "payment", "ticket")
 
 PAGES: Final[Mapping[str, Page]] = {
@@ -112,6 +114,19 @@ PAGES: Final[Mapping[str, Page]] = {
     "record_tags.show_tags": Page(about=_TAGGED),
     "record_tags.change_tags": Page(who=WRITERS, about=_TAGGED),
     **{f"notifications.{name}": Page() for name in ("list_all", "read")},
+    **{f"intake_pages.{name}": Page(who=who) for name, who in (("show", EVERYBODY), ("upload", WRITERS))},
+    "intake_pages.settle": Page(who=WRITERS, about=("intake item",)),
+    **{f"mail_pages.{name}": Page(who=WRITERS, about=_WRITTEN_ON) for name in ("show_letter", "send")},
+    "mail_pages.start": Page(who=WRITERS, about=("lead", "contact")),
+    **{f"mail_pages.{name}": Page() for name in ("show_templates", "show_sequences", "show_calendar")},
+    "mail_pages.save": Page(who=WRITERS),
+    **{f"mail_pages.{name}": Page(about=("mail template",)) for name in ("show_template", "change")},
+    "mail_pages.make_sequence": Page(who=LEADERS),
+    "mail_pages.show_sequence": Page(about=("mail sequence",)),
+    "mail_pages.change_sequence": Page(who=LEADERS, about=("mail sequence",)),
+    "mail_pages.stop": Page(who=WRITERS, about=("mail sequence",)),
+    **{f"mail_pages.{name}": Page() for name in ("ask_to_unsubscribe", "do_unsubscribe")},
+    **{f"mail_pages.{name}": Page() for name in ("change_calendar", "give_calendar")},
     "today_pages.show": Page(),
     "today_pages.choose_capacity": Page(),
     **{f"today_pages.{name}": Page(about=_SCORED) for name in ("show_record", "show_row")},
@@ -124,6 +139,7 @@ PERHAPS_EMPTY: Final = {
     "models_pages.confirm_promotion",
     "models_pages.confirm_rollback",
     "list_work.download",
+    "mail_pages.give_calendar",
 }
 """Pages of what there may not be yet, for whoever may see it: no version to choose, no file."""
 
