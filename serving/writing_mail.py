@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -18,10 +19,12 @@ from crm_core.mail_templates import (
     list_templates,
     render,
 )
-from crm_core.messages import Message, MessageKind, people_with
+from crm_core.messages import Message, MessageKind
 from crm_core.outgoing import Queued, queue_mail
 from crm_core.records import RECORD_TYPES, Activity, Contact, Record, User
 from crm_core.store import Transaction
+
+_SHOWN: Final = 15
 
 WRITTEN_ON = ("lead", "contact", "deal", "account", "ticket")
 """Record types on which mails are written."""
@@ -121,6 +124,12 @@ def _answered(reader: Reader, letter: Letter) -> Message:
     return found
 
 
-def told_of_consent(session: Session, address: str) -> set[str | None]:
-    """Return what the people with an address said to being written to."""
-    return {person.consent for person in people_with(session, address)}
+def list_mails_on(reader: Reader, about: tuple[str, int]) -> list[tuple[Message, str | None]]:
+    """Return the newest mails on a record that the user sees, each with its subject if they see that."""
+    seen = reader.select(Activity).with_only_columns(Activity.id).order_by(None)
+    query = select(Message).where(
+        Message.about_type == about[0], Message.about_id == about[1], Message.activity_id.in_(seen)
+    )
+    found = reader.session.scalars(query.order_by(Message.id.desc()).limit(_SHOWN)).all()
+    told = reader.may_read_field("activity", "subject")
+    return [(each, each.subject if told else None) for each in found]

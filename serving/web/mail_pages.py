@@ -70,6 +70,7 @@ from serving.writing_mail import (
     fill_in,
     fitting_templates,
     get_written_on,
+    list_mails_on,
     send_letter,
     usual_receiver,
 )
@@ -158,6 +159,7 @@ def _letter(about: tuple[str, int], values: Mapping[str, str], why: str, status:
         agreement=agreement_of(reader.session, to, about) if to else Agreement.NEVER_ASKED,
         dead=find_dead(reader.session, to) if to else None,
         is_on=mail_is_on(service().settings),
+        mails=list_mails_on(reader, about),
         sequences=[each for each in sequences if each.record_type == about[0]],
         runs=[(each, get_sequence(reader.session, each.sequence_id)) for each in _runs(reader, about)],
     )

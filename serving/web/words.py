@@ -86,6 +86,16 @@ WORDS: dict[str, dict[str, object]] = {
         "assigned": _("What was assigned"),
         "dropped": _("What was dropped"),
     },
+    "mail_state": {
+        "queued": _("waiting to be sent"),
+        "sent": _("sent"),
+        "replied": _("answered"),
+        "bounced": _("came back"),
+        "failed": _("not sent"),
+        "received": _("received"),
+        "tray": _("in the tray"),
+        "dropped": _("dropped"),
+    },
     "run_state": {"active": _("on the way"), "finished": _("through"), "stopped": _("stopped")},
     "run_why": {
         "replied": _("they answered"),

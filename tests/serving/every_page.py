@@ -329,9 +329,9 @@ def _export(admin: FlaskClient) -> str:
 
 def _mailing(store: Store, admin: User) -> dict[str, str]:
     """Save a template for all and a sequence, and have a mail wait in the tray."""
-    shown = {"name": "Hello", "subject": "About {{ lead.company | default('you') }}", "shared": Shared.ALL}
     with store.transaction() as transaction:
-        draft = Draft(**shown, body="Dear {{ lead.first_name | default('all') }},")
+        subject, body = "{{ lead.company | default('Hello') }}", "Dear {{ lead.first_name | default('all') }},"
+        draft = Draft(name="Hello", subject=subject, body=body, shared=Shared.ALL)
         template = save_template(transaction, admin, draft)
         wanted = Wanted(name="Warm up", record_type="lead", steps=(Step(template_id=template.id),))
         sequence = save_sequence(transaction, admin, wanted)
