@@ -28,8 +28,10 @@ from serving.api import (
     finding,
     forecast,
     health,
+    intake,
     job_queue,
     leads,
+    mails,
     operations,
     people,
     predictions,
@@ -108,6 +110,8 @@ _PARTS = (
     job_queue,
     webhooks,
     automation,
+    intake,
+    mails,
     health,
 )
 """What the API consists of, in the order of its document."""

@@ -32,9 +32,11 @@ from serving.web import (
     funnel,
     home,
     imports,
+    intake,
     leads,
     list_work,
     lists,
+    mail_pages,
     models_page,
     notifications,
     public_forms,
@@ -74,6 +76,9 @@ OPEN_ENDPOINTS = frozenset(
         "public_forms.allow",
         "satisfaction_pages.show",
         "satisfaction_pages.rate",
+        "mail_pages.ask_to_unsubscribe",
+        "mail_pages.do_unsubscribe",
+        "mail_pages.give_calendar",
         "specification.get_document",
         "specification.show_document",
         "web.static",
@@ -90,6 +95,7 @@ _PARTS = (
     public_forms,
     *(ticket_pages, article_pages, satisfaction),
     selling,
+    *(intake, mail_pages),
 )
 """The modules that have pages."""
 
@@ -108,6 +114,7 @@ def register(app: OpenAPI) -> None:
     _add_login(app)
     app.before_request(imports.allow_upload)  # before anything reads the form
     app.before_request(file_views.make_room)
+    app.before_request(intake.make_room)
     protection = CSRFProtect(app)
     for blueprint in app.blueprints.values():
         if isinstance(blueprint, APIBlueprint):
@@ -115,6 +122,8 @@ def register(app: OpenAPI) -> None:
     protection.exempt(public_forms.pages)  # strangers have no session to protect
     for part in _PARTS:
         app.register_blueprint(part.pages)
+    # Mail programs unsubscribe by themselves: what stands for the person is the token in the address.
+    protection.exempt(mail_pages.do_unsubscribe)
     app.before_request(_require_login)
     sent_once.register(app)
     app.register_error_handler(CSRFError, _on_expired_form)

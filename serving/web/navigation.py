@@ -55,6 +55,7 @@ TABS: tuple[Tab, ...] = (
     Tab(endpoint="customers_pages.list_records", prefix="/customers", text=_("Customers")),
     Tab(endpoint="record_pages.list_contacts", prefix="/contacts", text=_("Contacts")),
     Tab(endpoint="ticket_pages.list_records", prefix="/tickets", text=_("Tickets")),
+    Tab(endpoint="intake_pages.show", prefix="/intake", text=_("Mail")),
     Tab(endpoint="forecast_pages.show", prefix="/forecast", text=_("Forecast"), roles=_OVERSEEING),
     Tab(endpoint="funnel_pages.show", prefix="/funnel", text=_("Funnel"), roles=_OVERSEEING),
     Tab(endpoint="team_pages.show", prefix="/team", text=_("Team"), roles=_OVERSEEING),

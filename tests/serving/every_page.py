@@ -22,6 +22,9 @@ from sqlalchemy.orm import Session
 from crm_core.automation.shipped import ship_rules
 from crm_core.alerts import Alert
 from crm_core.forms import AskedField, Texts, WantedForm, make_form
+from crm_core.incoming.filing import take_mail
+from crm_core.incoming.parsing import read_mail
+from crm_core.mail_templates import Draft, save_template
 from crm_core.predictions import NewPrediction, Prediction, write_predictions
 from crm_core.promotions import Promotion, find_champion
 from crm_core.quotes import add_line, write_quote
@@ -39,6 +42,8 @@ from crm_core.records import (
     Ticket,
     User,
 )
+from crm_core.saved import Shared
+from crm_core.sequences import Step, Wanted, save_sequence
 from crm_core.store import Store
 from serving.alerting import Alerting
 from serving.job_handlers import handlers
@@ -180,6 +185,15 @@ PAGES: Mapping[str, Page] = {
     "imports.show": page("/import/{import}", roles=ADMIN),
     "imports.show_progress": part("/import/{import}/progress", roles=ADMIN),
     "imports.download_refused": file("/import/{import}/refused.csv", roles=ADMIN),
+    "intake_pages.show": page("/intake", "/intake?state=dropped"),
+    "mail_pages.show_letter": page("/records/lead/{lead}/mail", roles=SELLING),
+    "mail_pages.show_templates": page("/intake/templates"),
+    "mail_pages.show_template": page("/intake/templates/{template}"),
+    "mail_pages.show_sequences": page("/intake/sequences"),
+    "mail_pages.show_sequence": page("/intake/sequences/{sequence}"),
+    "mail_pages.show_calendar": page("/intake/calendar"),
+    "mail_pages.ask_to_unsubscribe": Page(paths=("/unsubscribe/none",), nobody=True),
+    "mail_pages.give_calendar": Page(paths=(), is_a=Is.FILE),
     "lists.show_segments": page("/lists/segments"),
     "list_work.show": page("/work/{work}", roles=ADMIN),
     "list_work.show_progress": part("/work/{work}/progress", roles=ADMIN),
@@ -260,6 +274,7 @@ def find_places(app: Flask, store: Store, settings: Settings) -> Places:
         "file": _file(admin, store, rep),
         "report": _report(admin),
         "form": make_a_form(store, cast[Role.ADMIN]),
+        **_mailing(store, cast[Role.ADMIN]),
     }
     served = serve_some(store, rep, settings)
     made["satisfaction"] = served.token
@@ -387,6 +402,23 @@ def _report(admin: FlaskClient) -> str:
         "rows": "owner",
     }
     return admin.post("/reports/save", data=data).location.rsplit("/", 1)[1]
+
+
+def _mailing(store: Store, admin: User) -> dict[str, str]:
+    """Save a template for all and a sequence, and have a mail wait in the tray."""
+    with store.transaction() as transaction:
+        subject, body = (
+            "{{ lead.company | default('Hello') }}",
+            "Dear {{ lead.first_name | default('all') }},",
+        )
+        draft = Draft(name="Hello", subject=subject, body=body, shared=Shared.ALL)
+        template = save_template(transaction, admin, draft)
+        wanted = Wanted(name="Warm up", record_type="lead", steps=(Step(template_id=template.id),))
+        sequence = save_sequence(transaction, admin, wanted)
+        take_mail(
+            transaction, read_mail(b"From: tom@hill.example\nSubject: Pumps?\n\nHello"), source="upload"
+        )
+        return {"template": str(template.id), "sequence": str(sequence.id)}
 
 
 def _webhook(admin: FlaskClient) -> str:

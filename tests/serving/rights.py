@@ -68,8 +68,9 @@ SEEN: Final[Mapping[str, Mapping[str, frozenset[str]]]] = {
     **dict.fromkeys(("spare lead", "spare deal"), WORK),  # which come to an end while they are tried
     **dict.fromkeys(("deal alert", "account alert"), WORK),
     "key": KEYS,
-    **dict.fromkeys(("webhook", "job"), ONE),
+    **dict.fromkeys(("webhook", "job", "mail sequence"), ONE),
     **dict.fromkeys(("report", "spare report"), REPORTS),
+    "intake item": {**WORK, "Mara": frozenset(WHOSE), "Adam": frozenset(WHOSE)},
 }
 """By what an operation is about, whose of it each person sees."""
 
@@ -285,6 +286,34 @@ def _of_the_house() -> dict[str, Rule]:
     }
 
 
+def _of_mail() -> dict[str, Rule]:
+    def taken(body: Any, *statuses: int) -> Rule:
+        return Rule(scope=Scope.INTAKE, who=ADMIN, given=_of(*(statuses or (200,))), body=body)
+
+    def write(*statuses: int, about: tuple[str, ...] = (), body: Any = None) -> Rule:
+        return Rule(scope=Scope.WRITE, who=WRITERS, about=about, given=_of(*statuses), body=body)
+
+    call = {"id": "1", "from_number": "1", "to_number": "2", "started_at": "2026-03-02T08:00:00Z"}
+    chat = {"id": "m", "at": "2026-03-02T08:00:00Z", "by_us": False, "text": "Hello"}
+    letter = {"type": "lead", "id": ID, "to": "x@y.example", "subject": "Hello", "text": "Hello"}
+    return {
+        "POST /intake/mail": taken({"raw": "RnJvbTogYUBiLmV4YW1wbGUKCmhpCg=="}),
+        "POST /intake/calls": taken({**call, "direction": "inbound"}),
+        "POST /intake/chats": taken({"id": "c", "who": "somebody", "messages": [chat]}),
+        "POST /intake/calendar": taken({"ics": "no calendar"}, 422),
+        "GET /intake/items": _READ,
+        "POST /intake/items/{id}/assign": write(
+            404, about=("intake item",), body={"type": "lead", "id": 2**60}
+        ),
+        "POST /intake/items/{id}/drop": write(204, 412, about=("intake item",)),
+        "POST /mails": write(201, about=("lead",), body=letter),
+        "GET /mail-templates": _READ,
+        "POST /mail-templates": write(201, body={"name": "Hello", "subject": "Hello", "body": "Hello"}),
+        "GET /mail-sequences": _READ,
+        "POST /mail-sequences/{id}/start": write(404, body={"record_id": 1}),
+    }
+
+
 def _of_all_types() -> dict[str, Rule]:
     return {
         "POST /batch": Rule(
@@ -367,7 +396,7 @@ def _all() -> dict[str, Rule]:
     for record_type in PATHS:
         found |= _of_records(record_type)
     found |= _of_selling() | _of_scored() | _of_verbs() | _of_models() | _of_alerts()
-    return found | _of_the_house() | _of_all_types() | _of_service()
+    return found | _of_the_house() | _of_all_types() | _of_service() | _of_mail()
 
 
 RULES: Final = _all()

@@ -34,6 +34,7 @@ WHOSE_OF: Final[Mapping[str, Mapping[str, frozenset[str]]]] = {
     **SEEN,
     **dict.fromkeys(("view", "segment", "work", "own key"), MINE),
     "form": dict.fromkeys(MINE, frozenset({"own"})),
+    "mail template": {**MINE, "Adam": frozenset({"own"})},
     "import": {**MINE, "Adam": frozenset({"own", "team", "other"})},
 }
 
@@ -50,6 +51,7 @@ _OWNED = ("lead", "deal", "account", "contact")
 _PLAIN = ("quote", "order", "contract", "payment", "activity", "comment", "attachment")
 _ANY = (*_OWNED, *_PLAIN)
 _SCORED = ("lead", "deal", "account")
+_WRITTEN_ON = (*_OWNED, "ticket")
 _TAGGED = (*_OWNED, "quote", "order", "contract", "payment", "ticket")
 
 PAGES: Final[Mapping[str, Page]] = {
@@ -159,6 +161,19 @@ PAGES: Final[Mapping[str, Page]] = {
     **{f"satisfaction_pages.{name}": Page(who=NOBODY) for name in ("show", "rate")},
     "customers_pages.take_feedback": Page(who=WRITERS, about=("account",)),
     "account.save_absence": Page(),
+    **{f"intake_pages.{name}": Page(who=who) for name, who in (("show", EVERYBODY), ("upload", WRITERS))},
+    "intake_pages.settle": Page(who=WRITERS, about=("intake item",)),
+    **{f"mail_pages.{name}": Page(who=WRITERS, about=_WRITTEN_ON) for name in ("show_letter", "send")},
+    "mail_pages.start": Page(who=WRITERS, about=("lead", "contact")),
+    **{f"mail_pages.{name}": Page() for name in ("show_templates", "show_sequences", "show_calendar")},
+    "mail_pages.save": Page(who=WRITERS),
+    **{f"mail_pages.{name}": Page(about=("mail template",)) for name in ("show_template", "change")},
+    "mail_pages.make_sequence": Page(who=LEADERS),
+    "mail_pages.show_sequence": Page(about=("mail sequence",)),
+    "mail_pages.change_sequence": Page(who=LEADERS, about=("mail sequence",)),
+    "mail_pages.stop": Page(who=WRITERS, about=("mail sequence",)),
+    **{f"mail_pages.{name}": Page() for name in ("ask_to_unsubscribe", "do_unsubscribe")},
+    **{f"mail_pages.{name}": Page() for name in ("change_calendar", "give_calendar")},
     "today_pages.show": Page(),
     "today_pages.choose_capacity": Page(),
     **{f"today_pages.{name}": Page(about=_SCORED) for name in ("show_record", "show_row")},
@@ -171,6 +186,7 @@ PERHAPS_EMPTY: Final = {
     "models_pages.confirm_promotion",
     "models_pages.confirm_rollback",
     "list_work.download",
+    "mail_pages.give_calendar",
 }
 """Pages of what there may not be yet, for whoever may see it: no version to choose, no file."""
 
