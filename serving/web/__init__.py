@@ -22,12 +22,14 @@ from serving.web import (
     alerts,
     any_record,
     board,
+    campaigns,
     customers,
     deals,
     entry,
     file_views,
     finding,
     forecast,
+    form_pages,
     funnel,
     home,
     imports,
@@ -72,7 +74,7 @@ OPEN_ENDPOINTS = frozenset(
 _PARTS = (
     *(home, entry, account, today, leads, deals, board, customers, alerts, forecast, funnel, team, finding),
     *(models_page, imports, lists, list_work, notifications, admin, any_record, file_views, record_tags),
-    public_forms,
+    *(campaigns, form_pages, public_forms),
 )
 """The modules that have pages."""
 

@@ -55,6 +55,7 @@ TABS: tuple[Tab, ...] = (
     Tab(endpoint="record_pages.list_contacts", prefix="/contacts", text=_("Contacts")),
     Tab(endpoint="forecast_pages.show", prefix="/forecast", text=_("Forecast"), roles=_OVERSEEING),
     Tab(endpoint="funnel_pages.show", prefix="/funnel", text=_("Funnel"), roles=_OVERSEEING),
+    Tab(endpoint="campaign_pages.list_all", prefix="/campaigns", text=_("Campaigns"), roles=_OVERSEEING),
     Tab(endpoint="team_pages.show", prefix="/team", text=_("Team"), roles=_OVERSEEING),
     Tab(endpoint="models_pages.list_models", prefix="/models", text=_("Models"), roles=_MODELLING),
     Tab(endpoint="admin_pages.start", prefix="/admin", text=_("Administration"), roles=_ADMINISTERING),

@@ -36,6 +36,7 @@ MORE_THAN_TWELVE: dict[str, int] = {
     "finding_pages.search": 24,
     "deals_pages.show": 16,
     "leads_pages.show": 14,
+    "campaign_pages.show": 14,
     "alerts_pages.list_all": 14,
     "alerts_pages.past": 14,
 }
