@@ -23,12 +23,14 @@ from serving.web import (
     any_record,
     article_pages,
     board,
+    campaigns,
     customers,
     deals,
     entry,
     file_views,
     finding,
     forecast,
+    form_pages,
     funnel,
     home,
     imports,
@@ -92,10 +94,10 @@ _PARTS = (
     *(home, entry, account, today, leads, deals, board, customers, alerts, forecast, funnel, team, finding),
     reporting,
     *(models_page, imports, lists, list_work, notifications, admin, any_record, file_views, record_tags),
-    public_forms,
     *(ticket_pages, article_pages, satisfaction),
     selling,
     *(intake, mail_pages),
+    *(campaigns, form_pages, public_forms),
 )
 """The modules that have pages."""
 

@@ -58,6 +58,7 @@ TABS: tuple[Tab, ...] = (
     Tab(endpoint="intake_pages.show", prefix="/intake", text=_("Mail")),
     Tab(endpoint="forecast_pages.show", prefix="/forecast", text=_("Forecast"), roles=_OVERSEEING),
     Tab(endpoint="funnel_pages.show", prefix="/funnel", text=_("Funnel"), roles=_OVERSEEING),
+    Tab(endpoint="campaign_pages.list_all", prefix="/campaigns", text=_("Campaigns"), roles=_OVERSEEING),
     Tab(endpoint="team_pages.show", prefix="/team", text=_("Team"), roles=_OVERSEEING),
     Tab(endpoint="report_pages.show_gallery", prefix="/reports", text=_("Reports")),
     Tab(endpoint="models_pages.list_models", prefix="/models", text=_("Models"), roles=_MODELLING),

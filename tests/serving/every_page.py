@@ -21,6 +21,7 @@ from sqlalchemy.orm import Session
 
 from crm_core.automation.shipped import ship_rules
 from crm_core.alerts import Alert
+from crm_core.form_taking import Sent, take_submission
 from crm_core.forms import AskedField, Texts, WantedForm, make_form
 from crm_core.incoming.filing import take_mail
 from crm_core.incoming.parsing import read_mail
@@ -32,6 +33,8 @@ from crm_core.records import (
     Account,
     Article,
     Attachment,
+    Campaign,
+    CampaignMember,
     Contact,
     Deal,
     Lead,
@@ -58,6 +61,7 @@ ALL = tuple(Role)
 SELLING = (Role.REP, Role.MANAGER, Role.ADMIN)
 MODELLING = (Role.ANALYST, Role.ADMIN)
 ADMIN = (Role.ADMIN,)
+LEADING = (Role.MANAGER, Role.ADMIN)
 
 _WORTH = [{"currency": "EUR", "amount": "9000", "of": "contract"}]
 
@@ -137,6 +141,16 @@ PAGES: Mapping[str, Page] = {
     "report_pages.behind": page("/reports/behind?measure=deals_created&rows=owner"),
     "report_pages.show_retention": page("/reports/retention"),
     "report_pages.save_retention": file("/reports/retention/file/csv"),
+    "campaign_pages.list_all": page("/campaigns"),
+    "campaign_pages.export": file("/campaigns/export"),
+    "campaign_pages.show": page("/campaigns/{campaign}"),
+    "campaign_pages.attribution": page("/campaigns/attribution", "/campaigns/attribution?by=campaign"),
+    "campaign_pages.export_attribution": file("/campaigns/attribution/export"),
+    "campaign_pages.quality": page("/campaigns/quality"),
+    "form_pages.list_all": page("/campaigns/forms", roles=LEADING),
+    "form_pages.show_new": page("/campaigns/forms/new", roles=LEADING),
+    "form_pages.show": page("/campaigns/forms/{form_number}", roles=LEADING),
+    "form_pages.list_held": page("/campaigns/forms/held", roles=LEADING),
     "finding_pages.search": page("/search?q={word}", "/search?q=nothing+like+this"),
     "finding_pages.search_quickly": part("/search/quick?q={word}"),
     "finding_pages.list_duplicates": page("/duplicates?type=lead"),
@@ -273,7 +287,7 @@ def find_places(app: Flask, store: Store, settings: Settings) -> Places:
         "rule": str(ship_rules(store) and 1),
         "file": _file(admin, store, rep),
         "report": _report(admin),
-        "form": make_a_form(store, cast[Role.ADMIN]),
+        **make_a_form(store, cast[Role.ADMIN]),
         **_mailing(store, cast[Role.ADMIN]),
     }
     served = serve_some(store, rep, settings)
@@ -434,13 +448,26 @@ def _webhook(admin: FlaskClient) -> str:
     return found[1]
 
 
-def make_a_form(store: Store, user: User) -> str:
-    """Make a web form; return its public address."""
+def make_a_form(store: Store, user: User) -> dict[str, str]:
+    """Make a campaign with a member, and a web form with something held; return what stands for them."""
     asked = [AskedField(field="name"), AskedField(field="email", required=True)]
     consent = Texts(en="You may write to me.", zh="可以给我发邮件。")
     with store.transaction(actor_id=user.id) as transaction:
-        wanted = WantedForm(name="Contact us", source="web form", fields=asked, consent=consent)
-        return make_form(transaction, user, wanted).public_id
+        campaign = transaction.create(Campaign(name="Spring fair", channel="event", cost=Decimal(900)))
+        lead = transaction.session.scalars(select(Lead.id).limit(1)).one()
+        transaction.create(CampaignMember(campaign_id=campaign.id, lead_id=lead))
+        wanted = WantedForm(
+            name="Contact us", source="web form", fields=asked, consent=consent, campaign_id=campaign.id
+        )
+        form = make_form(transaction, user, wanted)
+        sent = Sent(key="1", values={"email": "x@y.example", "name": "www.buy.example"}, seconds=1)
+        held = take_submission(transaction, form, sent)
+        return {
+            "form": form.public_id,
+            "form_number": str(form.id),
+            "campaign": str(campaign.id),
+            "submission": str(held.id),
+        }
 
 
 def _file(admin: FlaskClient, store: Store, rep: int) -> str:

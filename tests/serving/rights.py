@@ -101,6 +101,10 @@ _BESIDE = {"If-Match": '"999-none"'}
 """Who may delete is told that the record has changed since, so that it stays there for the next one."""
 
 
+_A_FORM = {"name": "Contact us", "fields": [{"field": "email", "required": True}]}
+"""A web form to be made."""
+
+
 def _of(*statuses: int) -> frozenset[int]:
     return frozenset(statuses)
 
@@ -338,6 +342,19 @@ def _of_all_types() -> dict[str, Rule]:
         ),
         "DELETE /reports/{id}": Rule(scope=Scope.WRITE, about=("spare report",), given=_of(204, 404)),
         "GET /today": _READ,
+        **dict.fromkeys(("GET /marketing/campaigns", "GET /marketing/attribution"), _READ),
+        "GET /marketing/lead-quality": _READ,
+        "GET /marketing/campaigns/{id}": Rule(scope=Scope.READ, about=("campaign",)),
+        "POST /marketing/campaigns/{id}/members": Rule(
+            scope=Scope.WRITE, about=("campaign",), who=LEADERS, body={"filter": ["id:eq:0"]}
+        ),
+        "GET /forms": Rule(scope=Scope.READ, who=LEADERS),
+        "POST /forms": Rule(scope=Scope.WRITE, who=LEADERS, given=_of(201), body=_A_FORM),
+        "PATCH /forms/{id}": Rule(scope=Scope.WRITE, who=LEADERS, given=_of(404), body={"name": "Ask us"}),
+        "GET /forms/submissions": Rule(scope=Scope.READ, who=LEADERS),
+        "POST /forms/submissions/{id}/decide": Rule(
+            scope=Scope.WRITE, who=LEADERS, given=_of(404), body={"decision": "take"}
+        ),
         "GET /search": Rule(scope=Scope.READ, query="q=Fangda"),
         "GET /duplicates": Rule(scope=Scope.READ, query="record_type=lead"),
     }

@@ -33,7 +33,7 @@ NOBODY: Final = frozenset[str]()
 WHOSE_OF: Final[Mapping[str, Mapping[str, frozenset[str]]]] = {
     **SEEN,
     **dict.fromkeys(("view", "segment", "work", "own key"), MINE),
-    "form": dict.fromkeys(MINE, frozenset({"own"})),
+    **dict.fromkeys(("form", "form_number", "submission"), dict.fromkeys(MINE, frozenset({"own"}))),
     "mail template": {**MINE, "Adam": frozenset({"own"})},
     "import": {**MINE, "Adam": frozenset({"own", "team", "other"})},
 }
@@ -143,6 +143,16 @@ PAGES: Final[Mapping[str, Page]] = {
     "record_tags.show_tags": Page(about=_TAGGED),
     "record_tags.change_tags": Page(who=WRITERS, about=_TAGGED),
     **{f"notifications.{name}": Page() for name in ("list_all", "read")},
+    **{
+        f"campaign_pages.{name}": Page()
+        for name in ("list_all", "export", "attribution", "export_attribution", "quality")
+    },
+    "campaign_pages.create": Page(who=LEADERS),
+    "campaign_pages.show": Page(about=("campaign",)),
+    **{f"campaign_pages.{name}": Page(who=LEADERS, about=("campaign",)) for name in ("add", "end")},
+    **{f"form_pages.{name}": Page(who=LEADERS) for name in ("list_all", "show_new", "create", "list_held")},
+    **{f"form_pages.{name}": Page(who=LEADERS, about=("form_number",)) for name in ("show", "change")},
+    "form_pages.decide": Page(who=LEADERS, about=("submission",)),
     **{f"public_forms.{name}": Page(about=("form",)) for name in ("show", "give_sheet", "send")},
     **{f"ticket_pages.{name}": Page() for name in ("list_records", "give_many")},
     **{f"ticket_pages.{name}": Page(who=WRITERS) for name in ("show_new", "create")},
