@@ -37,6 +37,7 @@ from serving.web import (
     models_page,
     notifications,
     public_forms,
+    profile,
     record_tags,
     reporting,
     sent_small,
@@ -79,6 +80,7 @@ OPEN_ENDPOINTS = frozenset(
 _PARTS = (
     *(home, entry, account, today, leads, deals, board, customers, alerts, forecast, funnel, team, finding),
     reporting,
+    profile,
     *(models_page, imports, lists, list_work, notifications, admin, any_record, file_views, record_tags),
     public_forms,
 )

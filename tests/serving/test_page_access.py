@@ -109,6 +109,7 @@ PAGES: Final[Mapping[str, Page]] = {
     },
     **{f"report_pages.{name}": Page() for name in ("save_file", "behind")},
     **{f"report_pages.{name}": Page(about=("report",)) for name in ("show_saved", "delete", "send", "stop")},
+    "profile_pages.show": Page(about=("account",)),
     "team_pages.save_target": Page(who=LEADERS),
     **{f"imports.{name}": Page(who=WRITERS) for name in ("show_start", "upload")},
     **{f"imports.{name}": Page(about=("import",)) for name in ("show", "show_progress", "download_refused")},
