@@ -81,6 +81,18 @@ DIMENSION: Final[Mapping[str, Said]] = {
     "quarter": ("Quarter", "季度"),
     "year": ("Year", "年"),
 }
+SUBJECT: Final[Mapping[str, Said]] = {
+    "lead": ("Leads", "线索"),
+    "activity": ("Activities", "跟进活动"),
+    "deal": ("Deals", "商机"),
+    "stay": ("Stages", "阶段"),
+    "quote": ("Quotes", "报价"),
+    "order": ("Orders", "订单"),
+    "contract": ("Contracts", "合同"),
+    "payment": ("Payments", "回款"),
+    "line": ("Products", "产品"),
+    "ticket": ("Tickets", "工单"),
+}
 PERIOD: Final[Mapping[str, Said]] = {
     "last_30": ("Last 30 days", "最近 30 天"),
     "last_90": ("Last 90 days", "最近 90 天"),

@@ -92,7 +92,8 @@ def test_a_report_asked_then_is_the_report_asked_later_as_of_then(
     clock: FixedClock,
     histories: list[list[Moment]],
 ) -> None:
-    user, said = admin(declared), []
+    user = admin(declared)
+    said: list[tuple[datetime, dict[str, Any], Any]] = []
     for history in histories:
         play = Play(declared, clock)
         play.begin()
@@ -333,7 +334,7 @@ def test_every_measure_is_what_a_loop_over_the_raw_rows_counts(  # noqa: PLR0915
         return each.owner_id
 
     def days(each: Any) -> float:
-        return (each.closed_at - each.occurred_at) / timedelta(days=1)
+        return float((each.closed_at - each.occurred_at) / timedelta(days=1))
 
     won = [each for each in rows["deal"] if each.status == "won"]
     lost = [each for each in rows["deal"] if each.status == "lost"]

@@ -138,6 +138,16 @@ def test_what_makes_no_sense_or_may_not_be_seen_is_refused_with_the_reason(
     assert client.get("/reports/file/csv?measure=won_amount&rows=owner").status_code == 403
 
 
+def test_days_that_somebody_types_count_instead_of_the_period(
+    app: Flask, cast: Cast, sold: dict[str, int]
+) -> None:
+    client = logged_in(app, cast["Adam"])
+    asked = "measure=deals_won&period=last_365&was=last_365&since=2026-01-01&until=2026-01-31"
+    assert "Nothing to count" in client.get(f"/reports/show?{asked}").text
+    other = asked.replace("period=last_365", "period=last_90")
+    assert "Nothing to count" not in client.get(f"/reports/show?{other}").text
+
+
 def test_what_is_behind_a_figure_is_listed_as_far_as_the_reader_sees_it(
     app: Flask, cast: Cast, sold: dict[str, int]
 ) -> None:
