@@ -409,7 +409,7 @@ class Speaker:
     def value(self, series: Series, value: float | Decimal | None) -> str:
         """Return a figure as text."""
         if value is None:
-            return "–"  # noqa: RUF001  a dash, as one sets it
+            return "–"
         match MEASURES[series.measure].unit:
             case Unit.SHARE:
                 return str(format_percent(value, "0.0%", locale=self.language))
@@ -423,7 +423,7 @@ class Speaker:
         """Return the interval of a figure, empty where it has none."""
         if figure is None or figure.low is None or figure.high is None:
             return ""
-        return f"{self.value(series, figure.low)}–{self.value(series, figure.high)}"  # noqa: RUF001  a dash
+        return f"{self.value(series, figure.low)}–{self.value(series, figure.high)}"
 
     def _money(self, amount: Decimal, currency: str | None) -> str:
         whole = amount.quantize(Decimal(1)) if abs(amount) >= 100 else amount

@@ -437,7 +437,7 @@ def _retention_chart(found: Retention) -> Chart | None:
     ]
     return draw(
         gettext("Share of customers still buying or under contract"),
-        x=Axis(label=gettext("quarters since the first purchase")),
+        x=Axis(label=gettext("quarters since the first purchase"), show=lambda value: number(value, 0)),
         y=Axis(label=gettext("share"), show=lambda value: percent(value, 0), low=0, high=1),
         marks=[Dots(name=gettext("All cohorts that are so old"), points=points)],
         wide=True,

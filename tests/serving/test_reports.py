@@ -7,6 +7,7 @@ import io
 import re
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -14,7 +15,7 @@ import openpyxl
 import pyarrow.parquet as pq
 import pytest
 from flask import Flask
-from sqlalchemy import select
+from sqlalchemy import select, text
 
 from crm_core.access import FieldRight
 from crm_core.clock import FixedClock
@@ -417,3 +418,13 @@ def test_a_profile_tells_worth_service_and_what_comes_next_within_rights(
     assert "1,200" not in text
     assert "of 1 answers" not in text
     assert "Last order" in text
+
+
+def test_every_query_of_the_documentation_runs_on_the_views(store: Store, sold: dict[str, int]) -> None:
+    told = (Path(__file__).parents[2] / "docs" / "reports.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```sql\n(.*?)```", told, re.DOTALL)
+    queries = [each for each in block.split(";") if each.strip()]
+    with store.reading() as session:
+        found = [session.execute(text(each.replace(":", "\\:"))).all() for each in queries]
+    assert len(queries) > 12
+    assert any(row[0] == "Ana" and row[4] == 2 for row in found[3])
