@@ -42,6 +42,7 @@ from serving.web import (
     models_page,
     notifications,
     public_forms,
+    profile,
     record_tags,
     reporting,
     satisfaction,
@@ -93,6 +94,7 @@ OPEN_ENDPOINTS = frozenset(
 _PARTS = (
     *(home, entry, account, today, leads, deals, board, customers, alerts, forecast, funnel, team, finding),
     reporting,
+    profile,
     *(models_page, imports, lists, list_work, notifications, admin, any_record, file_views, record_tags),
     *(ticket_pages, article_pages, satisfaction),
     selling,

@@ -134,6 +134,7 @@ PAGES: Mapping[str, Page] = {
     "funnel_pages.behind": page("/funnel/leads"),
     "team_pages.show": page("/team"),
     "team_pages.export": file("/team/export"),
+    "profile_pages.show": page("/customers/{customer}/profile"),
     "report_pages.show_gallery": page("/reports"),
     "report_pages.show": page("/reports/show", "/reports/show?ready=people", "/reports/show?ready=stages"),
     "report_pages.show_saved": page("/reports/saved/{report}", roles=ADMIN),

@@ -132,6 +132,7 @@ PAGES: Final[Mapping[str, Page]] = {
     },
     **{f"report_pages.{name}": Page() for name in ("save_file", "behind")},
     **{f"report_pages.{name}": Page(about=("report",)) for name in ("show_saved", "delete", "send", "stop")},
+    "profile_pages.show": Page(about=("account",)),
     "team_pages.save_target": Page(who=LEADERS),
     "team_pages.split": Page(who=frozenset()),  # of one that there is not: who may is looked at elsewhere
     **{f"imports.{name}": Page(who=WRITERS) for name in ("show_start", "upload")},
