@@ -47,7 +47,7 @@ from serving.web import (
 from serving.web.asked import use_ids
 from serving.web.language import LANGUAGES, choose_language, choose_time_zone, gettext
 from serving.web.navigation import tabs_of
-from serving.web.words import WORDS, word
+from serving.web.words import WORDS, field_word, word
 
 OPEN_ENDPOINTS = frozenset(
     {
@@ -157,6 +157,7 @@ def _context() -> dict[str, object]:
         "languages": LANGUAGES,
         "now": service().store.clock.now(),
         "word": word,
+        "field_word": field_word,
         "count_of_bell": waiting.count_of_bell,
         "tabs_of": tabs_of,
         "keys_are_on": _keys_are_on,
