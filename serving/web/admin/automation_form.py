@@ -137,7 +137,7 @@ TRIGGERS: Final[dict[str, tuple[Part, ...]]] = {
     "idle": (
         Part(name="amount", label=_("For how long"), input=Input.NUMBER, needed=True),
         _UNIT,
-        Part(name="since", label=_("Since"), input=Input.ONE, words="since"),
+        Part(name="since", label=_("Counted since"), input=Input.ONE, words="since"),
         Part(
             name="kinds",
             label=_("What counts as contact"),
@@ -500,7 +500,7 @@ def _offered_for(part: Part, value: Any, choices: Offered) -> list[tuple[str, st
         return choices.of(part)
     named = [str(each) for each in value or ()]
     known = {who for who, _ in choices.people}
-    return [*choices.people, *((who, _called(who)) for who in named if who not in known)]
+    return [*((who, _called(who)) for who in named if who not in known), *choices.people]
 
 
 def _called(who: str) -> str:
@@ -526,7 +526,7 @@ def _filled(part: Part, value: Any) -> Any:  # noqa: ANN401  as declared
                 else [value]
             )
             return ", ".join(EMPTY if each is None else str(each) for each in values)
-    return value
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _both(said: object) -> dict[str, str]:
