@@ -28,8 +28,11 @@ from serving.api import (
     finding,
     forecast,
     health,
+    intake,
     job_queue,
     leads,
+    mails,
+    marketing,
     operations,
     people,
     predictions,
@@ -92,6 +95,7 @@ _PARTS = (
     customers,
     forecast,
     reports,
+    marketing,
     alerts,
     today,
     tickets,
@@ -108,6 +112,8 @@ _PARTS = (
     job_queue,
     webhooks,
     automation,
+    intake,
+    mails,
     health,
 )
 """What the API consists of, in the order of its document."""

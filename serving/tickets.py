@@ -9,9 +9,9 @@ from datetime import datetime, timedelta
 from statistics import fmean, stdev
 from typing import Any, Final, Literal, cast
 
-from sqlalchemy import ColumnElement, Select, and_, case, func, or_
+from sqlalchemy import ColumnElement, Select, and_, case, func, or_, select, true
 
-from crm_core.access import Reader
+from crm_core.access import Reader, recall_team
 from crm_core.articles import note_use
 from crm_core.columns import check_text
 from crm_core.errors import (
@@ -28,11 +28,18 @@ from crm_core.records import (
     Comment,
     Contact,
     Feedback,
+    Role,
     Ticket,
     TicketStatus,
     User,
 )
-from crm_core.service_desk import find_queue, list_members, queues_served_by
+from crm_core.service_desk import (
+    find_queue,
+    list_members,
+    queues_served_by,
+    recall_queues,
+    serving,
+)
 from crm_core.store import Transaction
 from crm_core.tickets import answer_ticket, assign_next, assign_ticket, merge_tickets, take_feedback
 from crm_core.working_time import WorkingTime
@@ -518,18 +525,27 @@ def student_t(freedom: int) -> float:
 
 
 def list_assignable(reader: Reader, ticket: Ticket) -> list[User]:
-    """Return whom a user may give a ticket to, by name."""
+    """Return whom a user may give a ticket to, by name: their people, and who serves its queue with them."""
     session, user = reader.session, reader.user
-    found = {each.id: each for each in list_owners(session, user) if each.active and each.left_at is None}
-    queue = find_queue(session, ticket.queue)
-    if queue is not None and queue.key in queues_served_by(session, user):
-        found |= {each.id: each for each in list_members(session, queue)}
-    return sorted(found.values(), key=lambda each: (each.name, each.id))
+    may: list[ColumnElement[bool]] = [_theirs(reader)]
+    if ticket.queue is not None and ticket.queue in queues_served_by(session, user):
+        may += [serving(each) for each in recall_queues(session) if each.key == ticket.queue]
+    here = (User.deleted_at.is_(None), User.active, User.left_at.is_(None), User.role != Role.ANALYST)
+    return list(session.scalars(select(User).where(or_(*may), *here).order_by(User.name, User.id)))
+
+
+def _theirs(reader: Reader) -> ColumnElement[bool]:
+    match reader.user.role:
+        case Role.REP:
+            return User.id == reader.user.id
+        case Role.MANAGER:
+            return User.id.in_(recall_team(reader.session, reader.user))
+    return true()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Glance:
-    """A customer's service at a glance: tickets that are open or wait, how content they were, what they said."""
+    """A customer's service at a glance: running tickets, how content they were, what they said of us."""
 
     running: Sequence[Ticket]
     count: int

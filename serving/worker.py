@@ -16,6 +16,7 @@ from serving.job_handlers import Jobs
 from serving.logs import get_log, start_logging
 from serving.modelling import challenger_loader, scorer_loader
 from serving.rescoring import Rescorer, RescoringThread
+from serving.selling_day import schedule_day
 from serving.settings import Settings
 from serving.shadowing import Shadowing
 from serving.standing_loops import standing_loops
@@ -79,6 +80,7 @@ def _work_on(settings: Settings, store: Store, rescorer: Rescorer, stopping: thr
         loop.start()
     if jobs is not None:
         schedule_all(settings, store)
+        schedule_day(settings, store)
         jobs.start()
     stopping.wait()
     thread.stop(STOPPING_SECONDS)

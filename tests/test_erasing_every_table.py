@@ -87,7 +87,17 @@ NEVER_SAYS_WHO = {
     "shadow_predictions": {
         *{"task", "record_type", "model_version", "champion_version", "grade", "champion_grade"},
     },
-    "stage_settings": {"pipeline", "stage", "name_en", "name_zh", "required", "note"},
+    "stage_settings": {
+        "pipeline",
+        "stage",
+        "name_en",
+        "name_zh",
+        "required",
+        "note",
+        "checklist",
+        "playbook",
+    },
+    "stage_ticks": {"stage", "item"},
     "targets": {"whose", "period", "measure", "currency"},
     "tokens": {"name", "hash", "scopes"},
     "webhook_endpoints": {

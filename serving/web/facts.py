@@ -67,6 +67,9 @@ FIRST = (
 )
 """The order of facts; what is not named here follows."""
 
+BY_VERBS = frozenset({("quote", "amount"), ("quote", "status"), ("line", "quote_id")})
+"""What follows from what is done on the page, and is not typed there."""
+
 SUGGESTED = frozenset({"source", "industry", "region"})
 """Texts of which the program knows the usual ones."""
 
@@ -256,6 +259,8 @@ class _Facts:
         )
 
     def _may_edit(self, name: str, target: str | None) -> bool:
+        if (self._kind.name, name) in BY_VERBS:
+            return False
         if (
             not self._writes
             or name not in self._taken
