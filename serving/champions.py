@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from crm_core.arrays import Arrays, Keyed
     from features.supposed import Supposed
+    from models.missing_field import MissingField
     from models.what_if import WhatIf
 
 TASK_OF: dict[str, str] = {"lead": "lead_scoring", "deal": "win_probability", "account": "churn"}
@@ -80,6 +81,15 @@ class ReadsAhead(Protocol):
         self, store: Store, session: Session, record_id: int, also: Sequence[Keyed]
     ) -> list[Arrays]:
         """Read that, and what is asked `also`, in one go; return the answers to the latter."""
+        ...
+
+
+@runtime_checkable
+class KnowsWhatIsMissing(Protocol):
+    """A scorer that can say which empty field of a record would sharpen its score most."""
+
+    def what_is_missing(self, store: Store, record_id: int, as_of: datetime) -> tuple[MissingField, ...]:
+        """Return these fields, the one that would most first."""
         ...
 
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from models.bulk_scoring import Answering
     from models.bundle import ModelBundle
     from models.registry import Registry
+    from models.missing_field import MissingField
     from models.what_if import WhatIf
 
 
@@ -96,6 +97,12 @@ class BundleScorer:
         from models.what_if import what_would_change
 
         return what_would_change(store, self.bundle, record_id, as_of)
+
+    def what_is_missing(self, store: Store, record_id: int, as_of: datetime) -> tuple[MissingField, ...]:
+        """Return the empty fields of a record that would sharpen its score; nothing is written."""
+        from models.missing_field import find_missing
+
+        return find_missing(store, self.bundle, record_id, as_of)
 
 
 def open_registry(home: Home) -> Registry:

@@ -148,6 +148,7 @@ def _of_scored() -> dict[str, Rule]:
         "GET /{type}/{id}/score": read,
         "GET /{type}/{id}/score-now": Rule(scope=Scope.SCORE, about=types),
         "GET /{type}/{id}/predictions": read,
+        "GET /{type}/{id}/suggestions": read,
         "GET /{type}/{id}/what-would-change": Rule(scope=Scope.READ, about=types, given=_of(200, 409, 503)),
     }
 

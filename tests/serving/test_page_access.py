@@ -90,6 +90,7 @@ PAGES: Final[Mapping[str, Page]] = {
     "record_pages.show": Page(about=_PLAIN),  # of the others it only says where their pages are
     "record_pages.show_timeline": Page(about=_OWNED),
     "record_pages.show_around": Page(about=_OWNED),
+    "record_pages.show_suggestions": Page(about=_OWNED),
     "record_pages.show_causes": Page(about=_SCORED),
     "record_pages.show_edit": Page(who=WRITERS, about=_OWNED),
     "record_pages.edit": Page(who=WRITERS, about=_ANY),

@@ -1,0 +1,115 @@
+"""What may be suggested about a record, over HTTP."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from flask import Response
+from flask_openapi.blueprint import APIBlueprint
+from pydantic import Field
+
+from crm_core.access import Reader
+from crm_core.records import Account, Contact, Deal, Lead
+from serving.api.blueprint import answer, caller, documented, new_blueprint
+from serving.payloads import Given, RecordPath, Utc
+from serving.reach import Reached
+from serving.service import service
+from serving.suggestions import Suggested, read_suggestions
+
+api: APIBlueprint = new_blueprint("suggestions", "What may be suggested about a record.")
+
+_TYPES: dict[str, type[Suggested]] = {"leads": Lead, "deals": Deal, "customers": Account, "contacts": Contact}
+
+NOTE = {
+    "en": "All of this is what went together in the past; it does not show what causes what.",
+    "zh": "以上都是过去同时出现的情况，不能说明因果。",
+}
+
+
+class SuggestedPath(RecordPath):
+    """Which record of a type about which something may be suggested."""
+
+    type: Literal["leads", "deals", "customers", "contacts"] = Field(description="The type, in the plural.")
+
+
+class MissingOut(Given):
+    """An empty field, and what the record's probability would be with the values that such records hold."""
+
+    field: str = Field(description="As `record.field`.")
+    low: float = Field(description="Tenth percentile of the probability over these values, in [0, 1].")
+    high: float = Field(description="Ninetieth percentile.")
+    typical_change: float = Field(description="Mean distance from the probability as it stands.")
+    spread: float = Field(description="Standard deviation in log-odds; fields are ranked by it.")
+    records: int = Field(description="Records whose values were tried.")
+
+
+class TimeOut(Given):
+    """When somebody is reached more often than at other times."""
+
+    way: Literal["call", "mail"]
+    whose: Literal["own", "similar", "all"] = Field(
+        description="Whose answers say so: the person's, those of people in the same industry, or everybody's."
+    )
+    industry: str | None
+    first_day: int = Field(description="Day of the week, Monday is 0.")
+    last_day: int
+    part: Literal["", "morning", "afternoon", "evening"] = Field(
+        description="Until 12, until 17, after; empty for all day. In the time zone of the organisation."
+    )
+    answered: int
+    tried: int
+    answered_else: int
+    tried_else: int
+    expected: float = Field(description="Share of answers that is expected then, in [0, 1].")
+    expected_else: float
+    low: float = Field(description="Bound of the difference of the two, with all windows allowed for.")
+    high: float
+
+
+class SuggestionsOut(Given):
+    """What may be suggested; what is not sure is left out."""
+
+    as_of: Utc
+    model_version: str | None = Field(description="The model that was asked about fields; null if none was.")
+    fields: list[MissingOut]
+    times: list[TimeOut]
+    note_en: str
+    note_zh: str
+
+
+@api.get("/<type>/<int:id>/suggestions", responses={"200": SuggestionsOut, **documented(403, 404)})
+def show_suggestions(path: SuggestedPath) -> Response:
+    """Give what may be suggested about a record: empty fields worth asking for, and when to try to reach."""
+    running = service()
+    with running.store.reading() as session:
+        reader = Reader(session, caller())
+        record = reader.get(_TYPES[path.type], path.id)
+        running.champions.look()
+        found = read_suggestions(
+            running.store, running.champions, reader, record, zone=running.settings.time_zone
+        )
+    given = SuggestionsOut(
+        as_of=found.as_of,
+        model_version=found.model_version,
+        fields=[MissingOut.model_validate(each, from_attributes=True) for each in found.fields],
+        times=[_time(each) for each in found.times],
+        note_en=NOTE["en"],
+        note_zh=NOTE["zh"],
+    )
+    return answer(given)
+
+
+def _time(found: Reached) -> TimeOut:
+    best = found.best
+    return TimeOut(
+        way=found.way,
+        whose=best.whose,
+        industry=found.group,
+        first_day=best.window.first,
+        last_day=best.window.last,
+        part=best.window.part,  # type: ignore[arg-type]  the parts are these
+        **{name: getattr(best, name) for name in _COUNTS},
+    )
+
+
+_COUNTS = ("answered", "tried", "answered_else", "tried_else", "expected", "expected_else", "low", "high")
