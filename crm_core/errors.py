@@ -13,6 +13,9 @@ CRMError
 ├── DeclarationError               a custom field or record type that cannot be declared like that
 │   └── FieldAlreadyDeclaredError  a custom field declared twice with different meaning
 ├── FilterError                    a condition on a list that cannot be read
+├── TemplateError                  a template that says what cannot be filled in
+│   └── EmptyPlaceError            a place of a template whose value is missing
+├── NotWrittenToError              somebody who did not agree to be written to
 ├── LeadNotOpenError               the lead is converted or disqualified already
 ├── MergeError                     two records that cannot be made one
 ├── HandoverError                  nobody to hand over to
@@ -25,6 +28,7 @@ CRMError
 ├── ApprovalNeededError            somebody has to approve it first
 ├── ApprovalDecidedError           the request was decided already, or has lapsed
 ├── AlertClosedError               the cause of the alert is over already
+├── RuleLoopError                  a rule that would set off itself
 ├── AccessDeniedError              the role may not do that
 ├── LoginRefusedError              an identity provider does not vouch for somebody who works here
 ├── StoreNotInitialisedError       the database is missing or of another version
@@ -148,6 +152,33 @@ class FilterError(CRMError):
     """A condition on a list that cannot be read; the message says what was expected."""
 
 
+class TemplateError(CRMError):
+    """A template that says what cannot be filled in."""
+
+    def __init__(self, place: str, expected: str) -> None:
+        shown = place if len(place) <= 80 else f"{place[:77]}..."
+        super().__init__(f"the template says {shown!r}, expected {expected}")
+        self.place = place
+        self.expected = expected
+
+
+class EmptyPlaceError(TemplateError):
+    """A place of a template whose value is missing, and that gives no default."""
+
+    def __init__(self, place: str) -> None:
+        super().__init__(place, "a value")
+        self.args = (f'{place} is empty: fill it in, or write {{{{ {place} | default("...") }}}}',)
+
+
+class NotWrittenToError(CRMError):
+    """Somebody who did not agree to be written to, took it back, or whom mails do not reach."""
+
+    def __init__(self, address: str, why: str) -> None:
+        super().__init__(f"no mail to {address}: {why}")
+        self.address = address
+        self.why = why
+
+
 class FieldAlreadyDeclaredError(DeclarationError):
     """A custom field exists with another type or another time of being known."""
 
@@ -255,6 +286,18 @@ class AlertClosedError(CRMError):
         super().__init__(f"alert {alert_id} is closed ({why}), expected one whose cause is not over")
         self.alert_id = alert_id
         self.why = why
+
+
+class RuleLoopError(CRMError):
+    """A rule of automation that would set off itself, at once or through others."""
+
+    def __init__(self, name: str, through: tuple[str, ...]) -> None:
+        super().__init__(
+            f"rule {name!r} would set off itself: {' -> '.join((name, *through))}; expected a trigger that "
+            "waits for another value, or an action that writes another field"
+        )
+        self.name = name
+        self.through = through
 
 
 class AccessDeniedError(CRMError):

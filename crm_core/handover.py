@@ -30,7 +30,7 @@ from crm_core.records import (
 from crm_core.store import Transaction
 from crm_core.validation import columns_of
 
-_OPEN: dict[type[Record], ColumnElement[bool]] = {
+OPEN: dict[type[Record], ColumnElement[bool]] = {
     Lead: Lead.status == LeadStatus.OPEN,
     Deal: Deal.status == DealStatus.OPEN,
     Quote: Quote.status.in_([QuoteStatus.DRAFT, QuoteStatus.SENT]),
@@ -81,5 +81,5 @@ def _move(transaction: Transaction, model: type[Record], leaver: User, heirs: Se
 
 def _open_ids(model: type[Record], leaver: User) -> Select[int]:
     columns = columns_of(model)
-    theirs = (columns["owner_id"] == leaver.id, columns["deleted_at"].is_(None), _OPEN.get(model, true()))
+    theirs = (columns["owner_id"] == leaver.id, columns["deleted_at"].is_(None), OPEN.get(model, true()))
     return select(columns["id"]).where(*theirs).order_by(columns["id"])

@@ -40,8 +40,10 @@ class Occasion(StrEnum):
     ALERT = "alert"
     JOB = "job"
     DUE = "due"
+    AUTOMATION = "automation"
     APPROVAL = "approval"
     PAYMENT = "payment"
+    MAIL = "mail"
 
 
 class Notification(Base):

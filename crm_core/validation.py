@@ -18,6 +18,7 @@ from crm_core.records import (
     RECORD_TYPES,
     ActivityKind,
     ApprovalState,
+    ArticleState,
     Consent,
     ContractStatus,
     DealStatus,
@@ -26,6 +27,7 @@ from crm_core.records import (
     QuoteStatus,
     Record,
     Role,
+    TicketPriority,
     TicketStatus,
 )
 
@@ -37,6 +39,8 @@ CHOICES: dict[tuple[str, str], type[StrEnum]] = {
     ("activity", "direction"): Direction,
     ("contract", "status"): ContractStatus,
     ("ticket", "status"): TicketStatus,
+    ("ticket", "priority"): TicketPriority,
+    ("article", "state"): ArticleState,
     ("quote", "status"): QuoteStatus,
     ("quote", "approval"): ApprovalState,
     ("lead", "consent"): Consent,

@@ -17,10 +17,10 @@ from babel.numbers import format_currency, format_decimal, format_percent
 from crm_core.access import Reader
 from crm_core.alerts import Alert, State, select_alerts
 from crm_core.jobs import Job, complete
+from crm_core.outgoing import enqueue_mail
 from crm_core.records import User
 from crm_core.store import Store, Transaction
 from serving.alerts import Money, ToldAlert, tell_alerts
-from serving.mail import enqueue_mail
 from serving.settings import Settings
 
 SHOWN: Final = 20

@@ -21,23 +21,29 @@ from crm_core.store import Store
 from serving import metrics, problems, web
 from serving.api import (
     alerts,
+    automation,
     changes,
     customers,
     deals,
     finding,
     forecast,
     health,
+    intake,
     job_queue,
     leads,
+    mails,
+    marketing,
     operations,
     people,
     predictions,
     records,
     records_batch,
     records_verbs,
+    reports,
     scores,
     selling,
     specification,
+    tickets,
     today,
     tokens,
     versions,
@@ -88,8 +94,11 @@ _PARTS = (
     changes,
     customers,
     forecast,
+    reports,
+    marketing,
     alerts,
     today,
+    tickets,
     what_if,
     scores,
     selling,
@@ -102,6 +111,9 @@ _PARTS = (
     operations,
     job_queue,
     webhooks,
+    automation,
+    intake,
+    mails,
     health,
 )
 """What the API consists of, in the order of its document."""
@@ -135,6 +147,7 @@ def create_app(
 
     It starts no thread; `rescoring` is only told when there is something to do.
     """
+    store.zone = settings.time_zone
     champions = champions or Champions(store, scorer_loader(settings.home_folder, store))
     app = Application(
         "serving",
@@ -187,6 +200,8 @@ def _begin() -> None:
 def _finish(response: Response) -> Response:
     for name, value in HEADERS.items():
         response.headers.setdefault(name, value)
+    if "may_be_framed" in g:  # the policy of such a page names the sites that may
+        del response.headers["X-Frame-Options"]
     if service().settings.https:
         response.headers["Strict-Transport-Security"] = "max-age=31536000"
     response.headers["X-Request-ID"] = g.request_id

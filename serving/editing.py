@@ -49,9 +49,12 @@ from crm_core.records import (
     Record,
     Role,
     Team,
+    Ticket,
     User,
 )
 from crm_core.store import Transaction
+from crm_core.ticket_clocks import change_ticket
+from crm_core.tickets import open_ticket
 from crm_core.validation import columns_of
 from serving.journal import note_unchanged
 from serving.owners import choose_owner
@@ -290,6 +293,8 @@ class Editor:
     def _write_new(self, record: Record) -> Record:
         if isinstance(record, Activity):
             return log_activity(self.transaction, record)
+        if isinstance(record, Ticket):
+            return open_ticket(self.transaction, record)
         if isinstance(record, Quote):
             return write_quote(self.transaction, record)
         if isinstance(record, Line):
@@ -325,6 +330,9 @@ class Editor:
             rest = {name: value for name, value in changed.items() if name != "stage"}
             self.transaction.update(record, rest)
             move_deal(self.transaction, record, changed["stage"])
+            return
+        if isinstance(record, Ticket):
+            change_ticket(self.transaction, record, changed)
             return
         if isinstance(record, Quote):
             edit_quote(self.transaction, record, changed, self.user)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 
 from sqlalchemy import func, select
 
+from crm_core.incoming.mailboxes import find_mailbox
 from crm_core.jobs import Job, JobState
+from crm_core.outgoing import MAIL
 from crm_core.store import Store
 from crm_core.webhook_events import EventFollower
 from crm_core.webhooks import EVENT, WEBHOOK, WebhookEndpoint
@@ -19,16 +22,22 @@ from serving.jobs import Handler, JobRunner, Schedule, name_of_process
 from serving.list_work import LIST_WORK, ListWorker
 from serving.logs import get_log
 from serving.looping import Loop
-from serving.mail import MAIL, Mailer, mail_is_on
+from serving.mail import Mailer, mail_is_on
+from serving.mailbox import mailbox_loop, mailbox_name
 from serving.model_work import MODEL, ModelWorker
 from serving.model_work import SCHEDULE as MODEL_SCHEDULE
 from serving.payloads import Part
+from serving.report_mail import REPORT_MAIL, ReportClock, ReportMailer
+from serving.sequencing import sequencing_loop
 from serving.selling_day import SELLING_DAY, SellingDay
 from serving.settings import Settings
 from serving.webhooks import SCHEDULE, Deliverer, spread
 
-SLOW = frozenset({WEBHOOK, EXCHANGE, FORECAST, IMPORT, LIST_WORK, MODEL})
+SLOW = frozenset({WEBHOOK, EXCHANGE, FORECAST, IMPORT, LIST_WORK, MODEL, REPORT_MAIL})
 """Kinds that take long, or wait for others: one thread leaves them alone, so that not all can be held up."""
+
+REPORT_SECONDS = 20.0
+"""How often it is looked for reports that are to be sent."""
 
 FORGOTTEN = frozenset({MAIL, EVENT})
 """Kinds of which only it is kept that they were done."""
@@ -46,6 +55,7 @@ def handlers(settings: Settings) -> dict[str, Handler]:
         FORECAST: ForecastMaker(settings),
         IMPORT: Importing(settings),
         LIST_WORK: ListWorker(settings),
+        REPORT_MAIL: ReportMailer(settings),
         SELLING_DAY: SellingDay(settings),
     }
 
@@ -71,6 +81,10 @@ class Jobs:
         if self._loops:
             follower = EventFollower(store, left_out=_left_out)
             self._loops.append(Loop("events", follower.run_once, poll_seconds=poll_seconds))
+            self._loops.append(sequencing_loop(settings, store))
+            if (reading := mailbox_loop(settings, store)) is not None:
+                self._loops.append(reading)
+            self._loops.append(Loop("reports", ReportClock(store).run_once, poll_seconds=REPORT_SECONDS))
 
     @property
     def last_error(self) -> str | None:
@@ -93,11 +107,15 @@ class Jobs:
             loop.wake()
 
     def stop(self, timeout: float = 10.0) -> None:
-        """Finish the jobs at hand and end; one that takes longer is done again when its lease has run out."""
+        """Finish the jobs at hand and end; one that takes longer is done again when its lease has run out.
+
+        All of them together get `timeout` seconds.
+        """
+        until = time.monotonic() + timeout
         for loop in self._loops:
             loop.ask_to_stop()
         for loop in self._loops:
-            loop.join(timeout)
+            loop.join(max(0.0, until - time.monotonic()))
 
 
 def _runner(store: Store, done_by: Mapping[str, Handler], number: int, threads: int) -> JobRunner:
@@ -113,13 +131,29 @@ def _left_out(count: int) -> None:
 
 def readiness(settings: Settings, store: Store, jobs: Jobs | None) -> list[Part]:
     """Tell how jobs and mail are doing."""
-    return [_mail_part(settings), _jobs_part(store, jobs), *_webhooks_part(store)]
+    return [
+        _mail_part(settings),
+        *_mailbox_part(settings, store),
+        _jobs_part(store, jobs),
+        *_webhooks_part(store),
+    ]
 
 
 def _mail_part(settings: Settings) -> Part:
     if not mail_is_on(settings):
         return Part(name="mail", ok=True, detail="off: CRM_SMTP_HOST is not set, no mail is sent")
     return Part(name="mail", ok=True, detail=f"on: through {settings.smtp_host}")
+
+
+def _mailbox_part(settings: Settings, store: Store) -> list[Part]:
+    if settings.imap_host is None:
+        return []
+    with store.reading() as session:
+        box = find_mailbox(session, mailbox_name(settings))
+    if box is None:
+        return [Part(name="mailbox", ok=True, detail="not read yet")]
+    read = f"read at {box.looked_at:%Y-%m-%d %H:%M} UTC" if box.looked_at is not None else "never read"
+    return [Part(name="mailbox", ok=box.problem is None, detail=f"{read}; {box.problem or 'all is well'}")]
 
 
 def _jobs_part(store: Store, jobs: Jobs | None) -> Part:

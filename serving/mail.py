@@ -1,5 +1,9 @@
 """Mails, sent by SMTP as jobs: added in the transaction that gives rise to them, tried until they are sent.
 
+A mail from a colleague comes from the address of this installation with their name, and is answered to them
+and to the mailbox that is read here; its Message-ID is ours, so that replies and bounces are told by it.
+Marketing carries a way out that mail programs show as a button (RFC 8058), and a line that says the same.
+
 A mail server takes a mail or refuses it for good (5xx: the job is dead) or for now (4xx, or it cannot be
 reached: the job is tried again). A mail that may have been sent before the process died is sent again with
 the same Message-ID, by which mail programs show it once. Mails that are too old to be of use are dead.
@@ -10,69 +14,46 @@ Without `CRM_SMTP_HOST` mail is off: mails that are added all the same are dead 
 from __future__ import annotations
 
 import hashlib
-import re
 import smtplib
 import socket
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime, timedelta
+from datetime import timedelta
 from email.message import EmailMessage
 from email.policy import SMTP
-from email.utils import format_datetime
+from email.utils import format_datetime, formataddr
+from html import escape
 from typing import Any, Final
 
-from sqlalchemy.orm import Session
-
-from crm_core.columns import check_text
-from crm_core.errors import HopelessJobError, InvalidValueError, JobError, SettingsError
-from crm_core.jobs import Job, enqueue
+from crm_core.bounces import is_dead
+from crm_core.errors import HopelessJobError, JobError, NotWrittenToError, SettingsError
+from crm_core.jobs import Job
+from crm_core.messages import Message, written_id
+from crm_core.outgoing import (
+    check_may_market,
+    mark_bounced,
+    mark_failed,
+    mark_sent,
+)
+from crm_core.sequences import stop_runs_of
 from crm_core.store import Store
 from serving.settings import Settings
-
-MAIL: Final = "mail"
-"""The kind of these jobs."""
 
 STALE: Final = timedelta(days=3)
 """Mails that could not be sent for so long are of no use any more."""
 
 _TIMEOUT_SECONDS: Final = 20.0
 _PORTS: Final = {"none": 25, "starttls": 587, "tls": 465}
-_LONGEST_SUBJECT: Final = 500
-_LONGEST_BODY: Final = 200_000
-_ADDRESS = re.compile(r"[^\s@<>()\[\]\\,;:\"\x00-\x20\x7f]+@[^\s@<>()\[\]\\,;:\"\x00-\x20\x7f]+")
+_WAY_OUT: Final = {
+    "en": "You get this because you agreed to hear from us. Unsubscribe: {link}",
+    "zh": "您收到此邮件，是因为您同意接收我们的信息。退订：{link}",
+}
 
 
 def mail_is_on(settings: Settings) -> bool:
     """Tell whether mails can be sent; who adds mails of their own accord asks this first."""
     return settings.smtp_host is not None
-
-
-def enqueue_mail(
-    session: Session, *, to: str, subject: str, text: str, html: str | None, key: str | None, now: datetime
-) -> int | None:
-    """Add a mail to one address in the session's transaction; return its job, or None if `key` is taken.
-
-    Raises InvalidValueError for an address or subject that could smuggle in headers or recipients.
-    """
-    _check_header("subject", subject, longest=_LONGEST_SUBJECT)
-    _check_address(to)
-    for field, body in (("text", text), ("html", html or "")):
-        check_text(field, body, longest=_LONGEST_BODY)
-    payload = {"to": to, "subject": subject, "text": text, "html": html}
-    return enqueue(session, MAIL, payload, now=now, key=key)
-
-
-def _check_address(to: str) -> None:
-    _check_header("to", to, longest=320)
-    if not _ADDRESS.fullmatch(to):
-        raise InvalidValueError("to", to, "one mail address")
-
-
-def _check_header(field: str, value: str, *, longest: int) -> None:
-    check_text(field, value, longest=longest)
-    if any(not character.isprintable() for character in value):
-        raise InvalidValueError(field, value, "one line of printable characters")
 
 
 class Mailer:
@@ -84,27 +65,85 @@ class Mailer:
 
     def __call__(self, store: Store, job: Job) -> None:
         """Send a mail; raise JobError for it to be tried again, HopelessJobError if that is no use."""
+        told: dict[str, Any] = job.payload.get("mail") or {}
+        try:
+            self._send(store, job, told)
+        except HopelessJobError as error:
+            if told:
+                _note_end(store, told["id"], error)
+            raise
+        if told:
+            with store.transaction() as transaction:
+                mark_sent(transaction.session, told["id"], transaction.now)
+
+    def _send(self, store: Store, job: Job, told: dict[str, Any]) -> None:
         if not mail_is_on(self._settings):
             raise HopelessJobError("mail is off: CRM_SMTP_HOST is not set")
-        if store.clock.now() - job.created_at > STALE:
+        if store.clock.now() - max(job.created_at, job.run_at - STALE) > STALE:
             raise HopelessJobError(f"older than {STALE.days} days")
-        message = self._message(job)
+        if told.get("leave_token"):
+            _check_consent(store, job)
+        message = self._message(job, told)
         with _told_apart(), self._connected() as server:
-            server.send_message(message)
+            asked = _asked_of_bounces(server, told)
+            server.send_message(message, mail_options=asked[0], rcpt_options=asked[1])
 
-    def _message(self, job: Job) -> EmailMessage:
+    def _message(self, job: Job, told: dict[str, Any]) -> EmailMessage:
         content: dict[str, Any] = job.payload
         message = EmailMessage(policy=SMTP)
-        message["From"] = self._settings.mail_from
+        message["From"] = self._from(told)
         message["To"] = _in_ascii(content["to"])
         message["Subject"] = content["subject"]
         message["Date"] = format_datetime(job.created_at)
-        message["Message-ID"] = _message_id(job, self._settings.mail_from or "")
-        message["Auto-Submitted"] = "auto-generated"
-        message.set_content(content["text"])
-        if content["html"]:
-            message.add_alternative(content["html"], subtype="html")
+        message["Message-ID"] = self._message_id(job, told)
+        if not told.get("address"):
+            message["Auto-Submitted"] = "auto-generated"
+        self._add_thread(message, told)
+        text, html = content["text"], content["html"]
+        if told.get("leave_token"):
+            text, html = self._with_way_out(message, told, text, html)
+        message.set_content(text)
+        if html:
+            message.add_alternative(html, subtype="html")
         return message
+
+    @property
+    def _domain(self) -> str:
+        return (self._settings.mail_from or "").rpartition("@")[2]
+
+    def _from(self, told: dict[str, Any]) -> str:
+        sender = self._settings.mail_from or ""
+        return formataddr((_header_text(told["name"]), sender)) if told.get("name") else sender
+
+    def _message_id(self, job: Job, told: dict[str, Any]) -> str:
+        kept = written_id(told["message_id"], self._domain) if told else None
+        return kept or _message_id(job, self._settings.mail_from or "")
+
+    def _add_thread(self, message: EmailMessage, told: dict[str, Any]) -> None:
+        replies = [each for each in (told.get("address"), self._settings.drop_address) if each]
+        if told and replies:
+            # Both get the reply: the colleague in their own mailbox, the record through the one read here.
+            message["Reply-To"] = ", ".join(dict.fromkeys(map(_in_ascii, replies)))
+        if told.get("in_reply_to"):
+            ids = [written_id(each, self._domain) for each in told["references"]]
+            message["In-Reply-To"] = written_id(told["in_reply_to"], self._domain) or ""
+            message["References"] = " ".join(each for each in ids if each)
+
+    def _with_way_out(
+        self, message: EmailMessage, told: dict[str, Any], text: str, html: str | None
+    ) -> tuple[str, str | None]:
+        """Put in the headers and lines by which the receiver unsubscribes."""
+        drop, public = self._settings.drop_address, self._settings.public_url
+        by_mail = f"mailto:{drop}?subject=unsubscribe%20{told['leave_token']}" if drop else None
+        by_page = f"{public.rstrip('/')}/unsubscribe/{told['leave_token']}" if public else None
+        ways = [f"<{way}>" for way in (by_page, by_mail) if way]
+        if not ways:
+            raise HopelessJobError("CRM_PUBLIC_URL is not set: marketing needs a way to unsubscribe")
+        message["List-Unsubscribe"] = ", ".join(ways)
+        if by_page:
+            message["List-Unsubscribe-Post"] = "List-Unsubscribe=One-Click"
+        line = _WAY_OUT.get(told.get("language") or "en", _WAY_OUT["en"]).format(link=by_page or by_mail)
+        return f"{text.rstrip()}\n\n-- \n{line}\n", html and f"{html}\n<hr>\n<p>{_linked(line)}</p>"
 
     @contextmanager
     def _connected(self) -> Iterator[smtplib.SMTP]:
@@ -124,6 +163,47 @@ class Mailer:
             if settings.smtp_user is not None:
                 server.login(settings.smtp_user, _password(settings))
             yield server
+
+
+def _note_end(store: Store, message_id: int, error: HopelessJobError) -> None:
+    """Write down that a mail will not be sent: its receiver is refused, or something else is wrong."""
+    with store.transaction() as transaction:
+        message = transaction.session.get(Message, message_id, with_for_update=True)
+        if message is None:
+            return
+        if isinstance(error.__cause__, smtplib.SMTPRecipientsRefused):
+            mark_bounced(transaction, message, str(error), dead=is_dead(str(error)))
+            stop_runs_of(transaction, message.to_addresses, "bounced")
+        else:
+            mark_failed(transaction.session, message_id, str(error))
+
+
+def _check_consent(store: Store, job: Job) -> None:
+    """Refuse marketing to somebody who took their consent back since it was queued."""
+    record_type, record_id = job.payload["record"]
+    try:
+        with store.reading() as session:
+            check_may_market(session, job.payload["to"], (record_type, record_id))
+    except NotWrittenToError as error:
+        raise HopelessJobError(str(error)) from error
+
+
+def _asked_of_bounces(server: smtplib.SMTP, told: dict[str, Any]) -> tuple[list[str], list[str]]:
+    """Return what asks a server that can (RFC 3461) to name our mail in what it sends back."""
+    server.ehlo_or_helo_if_needed()
+    if not told or not server.has_extn("dsn"):
+        return [], []
+    return ["RET=HDRS", f"ENVID={told['message_id']}"], ["NOTIFY=FAILURE,DELAY"]
+
+
+def _header_text(text: str) -> str:
+    return " ".join("".join(each if each.isprintable() else " " for each in text).split())[:200]
+
+
+def _linked(line: str) -> str:
+    at = max(line.find("http"), line.find("mailto:"))
+    address = escape(line[at:])
+    return f'{escape(line[:at])}<a href="{address}">{address}</a>'
 
 
 def _password(settings: Settings) -> str:

@@ -110,7 +110,38 @@ class Settings(BaseSettings):
     mail_from: str | None = Field(
         default=None, validate_default=True, description="Address that mails come from; needed to send any."
     )
+    mail_drop: str | None = Field(
+        default=None,
+        validate_default=True,
+        description="Address of the mailbox that `CRM_IMAP_HOST` reads: replies go there, and copies (BCC) "
+        "of mails that people send from elsewhere; default `CRM_MAIL_FROM` where a mailbox is read.",
+    )
+    imap_host: str | None = Field(
+        default=None,
+        description="Mail server whose mailbox is read; without one, no mail comes in by itself.",
+        min_length=1,
+    )
+    imap_port: int | None = Field(
+        default=None, description="Its port; default 993 with `CRM_IMAP_TLS=tls`, else 143.", ge=1, le=65535
+    )
+    imap_user: str | None = Field(default=None, description="Name to log in with there.", min_length=1)
+    imap_password: SecretStr | None = Field(default=None, description="Password to log in with there.")
+    imap_password_file: Path | None = Field(
+        default=None, description="File that holds this password, in place of `CRM_IMAP_PASSWORD`."
+    )
+    imap_tls: Literal["none", "starttls", "tls"] = Field(
+        default="tls",
+        validate_default=True,
+        description="How the way to that server is encrypted; `none` only on this machine.",
+    )
+    imap_folder: str = Field(default="INBOX", description="Folder that is read there.", min_length=1)
+    imap_seconds: float = Field(
+        default=30.0, description="Seconds between two looks into that folder.", gt=0, le=86_400
+    )
     alerting: bool = Field(default=True, description="Raise alerts inside `crm serve` and `crm worker`.")
+    automation: bool = Field(
+        default=True, description="Have the rules of automation act inside `crm serve` and `crm worker`."
+    )
     alert_churn_level: float = Field(
         default=0.3, description="Probability of leaving from which a customer raises an alert.", gt=0, le=1
     )
@@ -168,6 +199,9 @@ class Settings(BaseSettings):
     )
     login_rate: int = Field(
         default=60, description="Attempts a minute to log in from one address; 0: any number.", ge=0
+    )
+    form_rate: int = Field(
+        default=30, description="Web forms a minute that one address may send; 0: any number.", ge=0
     )
     oidc_issuer: str | None = Field(
         default=None,
@@ -301,6 +335,31 @@ class Settings(BaseSettings):
         if value == "none" and any(told):
             raise ValueError("a password would travel in the clear; expected starttls or tls")
         return value
+
+    @field_validator("imap_tls")
+    @classmethod
+    def _whole_mailbox(cls, value: str, info: ValidationInfo) -> str:
+        host = info.data.get("imap_host")
+        told = [info.data.get(name) is not None for name in ("imap_password", "imap_password_file")]
+        if all(told):
+            raise ValueError("CRM_IMAP_PASSWORD and CRM_IMAP_PASSWORD_FILE are both set; expected one")
+        if host is not None and (info.data.get("imap_user") is None or not any(told)):
+            raise ValueError("CRM_IMAP_HOST is set; expected CRM_IMAP_USER and a password beside it")
+        if value == "none" and host not in {None, "127.0.0.1", "localhost", "::1"}:
+            raise ValueError("a password would travel in the clear; expected starttls or tls")
+        return value
+
+    @field_validator("mail_drop")
+    @classmethod
+    def _drop(cls, value: str | None) -> str | None:
+        if value is not None and not _MAIL_ADDRESS.fullmatch(value):
+            raise ValueError("expected a mail address like crm@example.com")
+        return value
+
+    @property
+    def drop_address(self) -> str | None:
+        """The address of the mailbox that is read here, if one is."""
+        return self.mail_drop or (self.mail_from if self.imap_host is not None else None)
 
     @field_validator("mail_from")
     @classmethod

@@ -27,6 +27,7 @@ from crm_core.declared import logical_type
 from crm_core.errors import InvalidValueError
 from crm_core.opting_out import list_opted_out
 from crm_core.predictions import Prediction
+from crm_core.reading_together import read_together
 from crm_core.records import RECORD_TYPES, Account, Deal, Lead, Payment, Quote, Record
 from crm_core.validation import columns_of
 from serving.changed import told_fields
@@ -121,27 +122,33 @@ def _places(
 
 
 def _read(reader: Reader, sources: Sequence[_Source], places: Sequence[tuple[str, int]]) -> list[Entry]:
-    """Return the entries at places, in their order; one query for each kind."""
+    """Return the entries at places, in their order, by one query; what was read already is not read again."""
     ids: dict[str, list[int]] = defaultdict(list)
     for kind, row_id in places:
         ids[kind].append(row_id)
-    rows: dict[tuple[str, int], Entry] = {}
-    for source in sources:
-        if source.kind in ids:
-            for row in _rows(reader.session, source, ids[source.kind]):
-                at = getattr(row, source.at.key)
-                rows[source.kind, row.id] = Entry(kind=source.kind, at=at, row=row)
-    return [rows[place] for place in places]
+    asked = [source for source in sources if source.kind in ids]
+    held = {source.kind: _held(reader.session, source, ids[source.kind]) for source in asked}
+    missing = {
+        _model(source): some
+        for source in asked
+        if (some := [each for each in ids[source.kind] if each not in held[source.kind]])
+    }
+    read = read_together(reader.session, missing)
+    rows = {source.kind: {**held[source.kind], **read.get(_model(source), {})} for source in asked}
+    at = {source.kind: source.at.key for source in asked}
+    found = ((kind, rows[kind][row_id]) for kind, row_id in places)
+    return [Entry(kind=kind, at=getattr(row, at[kind]), row=row) for kind, row in found]
 
 
-def _rows(session: Session, source: _Source, ids: Sequence[int]) -> list[Any]:
-    """Return rows by their ids; what this session has read already is not read again."""
+def _model(source: _Source) -> type[Any]:
     model: type[Any] = source.row_id.class_  # type: ignore[assignment]  # a mapped class, never an alias of one
-    keys = {each: identity_key(model, (each,)) for each in ids}
-    held = [session.identity_map[key] for key in keys.values() if key in session.identity_map]
-    missing = [each for each, key in keys.items() if key not in session.identity_map]
-    more = session.scalars(select(model).where(source.row_id.in_(missing))).all() if missing else ()
-    return [*held, *more]
+    return model
+
+
+def _held(session: Session, source: _Source, ids: Sequence[int]) -> dict[int, Any]:
+    """Return those rows that the session has read already."""
+    keys = {each: identity_key(_model(source), (each,)) for each in ids}
+    return {each: session.identity_map[key] for each, key in keys.items() if key in session.identity_map}
 
 
 def _comes_after(source: _Source, at: datetime, kind: str, row_id: int) -> ColumnElement[bool]:

@@ -33,6 +33,7 @@ from crm_core.errors import (
     RecordNotFoundError,
 )
 from crm_core.jobs import Job, complete, enqueue
+from crm_core.outgoing import enqueue_mail
 from crm_core.records import User
 from crm_core.store import Store
 from crm_core.webhooks import (
@@ -60,7 +61,7 @@ from crm_core.webhooks import (
 from serving.home import Home, session_secret
 from serving.jobs import Steps
 from serving.logs import get_log
-from serving.mail import enqueue_mail, mail_is_on
+from serving.mail import mail_is_on
 from serving.outbound import Answer, OutboundClient
 from serving.settings import Settings
 

@@ -8,6 +8,9 @@ from crm_core import (  # noqa: F401  their tables belong to Base
     access,
     alerts,
     approvals,
+    articles,
+    audiences,
+    calendar_feeds,
     changes,
     checklists,
     connections,
@@ -15,10 +18,13 @@ from crm_core import (  # noqa: F401  their tables belong to Base
     duplicates,
     feedback,
     fields,
+    forms,
     idempotency,
     jobs,
     kept_forecasts,
     logins,
+    mail_templates,
+    messages,
     notifications,
     numbering,
     operations,
@@ -29,15 +35,20 @@ from crm_core import (  # noqa: F401  their tables belong to Base
     sales_settings,
     saved,
     search_index,
+    sequences,
+    service_desk,
     sessions,
     shadows,
     stage_settings,
     targets,
+    ticket_clocks,
     tokens,
     uploads,
     webhooks,
     working_time,
 )
+from crm_core.automation import kept  # noqa: F401  as above
+from crm_core.incoming import mailboxes, tray  # noqa: F401  as above
 from crm_core.migrations import VERSION_TABLE
 from crm_core.records import Base
 

@@ -24,6 +24,7 @@ from crm_core.pipelines import PIPELINES
 from crm_core.records import OUTCOME_FIELDS, RECORD_TYPES, SCORE_COLUMNS, CustomRecord, Owned, Record, Scored
 from crm_core.search_index import SEARCHED
 from crm_core.sources import LEAD_SOURCES
+from crm_core.ticket_clocks import CLOCK_FIELDS as TICKET_CLOCKS
 from crm_core.validation import CHOICES, RANGES, columns_of
 from serving.editing import FIXED
 from serving.payloads import MAIL_PATTERN, Asked, CustomValue, Given, Id, Past, Shown, Taken, Utc, whole
@@ -44,10 +45,11 @@ _OF_THE_STORE = SCORE_COLUMNS | {
 _BY_VERBS: dict[str, frozenset[str]] = {
     "lead": OUTCOME_FIELDS["lead"],
     "deal": frozenset({"status", "closed_at", "lost_reason"}),
+    "ticket": TICKET_CLOCKS,
     "quote": frozenset({"approval", "rejected_reason"}),
     "line": frozenset({"list_price"}),
 }
-"""What conversion, disqualifying and closing write."""
+"""What conversion, disqualifying and closing write, and what the clocks of tickets do."""
 
 _FIXED_EVERYWHERE = frozenset({"occurred_at", "scoring_opt_out"})
 

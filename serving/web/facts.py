@@ -383,7 +383,7 @@ _RAW: Mapping[Input, Callable[[Any], str]] = {
 
 def choice_word(record_type: str, name: str, value: str) -> str:
     """Return one of the few words that a field holds."""
-    kind = f"{record_type}_status" if name == "status" else name
+    kind = f"{record_type}_{name}" if name in {"status", "state"} else name
     return word(kind, value)
 
 

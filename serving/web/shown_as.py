@@ -34,6 +34,8 @@ def percent(value: float | None, digits: int | None = None) -> str:
     if digits is None and not 0.0005 <= value < 0.9995:
         sign, shown = ("<", 0.001) if value < 0.5 else (">", 0.999)
         return sign + percent(shown, 1)
+    if digits == 0 and (0 < value < 0.005 or 0.995 <= value < 1):  # some are not none, nor nearly all all
+        return "<" + percent(0.01, 0) if value < 0.5 else ">" + percent(0.99, 0)
     decimals = digits if digits is not None else (0 if 0.0995 <= value < 0.995 else 1)
     pattern = "#,##0." + "0" * decimals + "%" if decimals else "#,##0%"
     return cast("str", flask_babel.format_percent(value, pattern))
@@ -92,6 +94,18 @@ def day_of_instant(value: datetime) -> str:
 def day(value: date | None) -> str:
     """Return a day."""
     return NOTHING if value is None else cast("str", flask_babel.format_date(value, "medium", rebase=False))
+
+
+def weekday(value: date) -> str:
+    """Return the name of the day of the week."""
+    return cast("str", flask_babel.format_date(value, "EEEE", rebase=False))
+
+
+def country(code: str) -> str:
+    """Return what a country is called, with its code where the page's language has no name for it."""
+    from babel import Locale
+
+    return str(Locale.parse(choose_language()).territories.get(code) or code)
 
 
 def age(value: datetime | None) -> str:
@@ -238,6 +252,8 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "whole": lambda value: Decimal(round(value)),
     "moment": moment,
     "day": day,
+    "weekday": weekday,
+    "country": country,
     "day_of": day_of_instant,
     "instant_day": lambda value: day_of_instant(instant(value)),
     "age": age,

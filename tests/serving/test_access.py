@@ -16,10 +16,14 @@ from werkzeug.test import TestResponse
 
 from crm_core.alerts import Alert
 from crm_core.clock import FixedClock
+from crm_core.incoming.tray import Entry, ItemKind, put_in_tray
 from crm_core.jobs import enqueue
+from crm_core.mail_templates import Draft, save_template
 from crm_core.predictions import NewPrediction, Prediction, write_predictions
 from crm_core.promotions import Promotion
 from crm_core.records import RECORD_TYPES, Record
+from crm_core.saved import SavedReport
+from crm_core.sequences import Step, Wanted, save_sequence
 from crm_core.store import Store, Transaction
 from crm_core.tokens import Scope, Token, create_token, issue_token
 from serving.api.records_schemas import COLLECTIONS
@@ -61,7 +65,7 @@ OWNED: Mapping[str, Callable[..., Record]] = {
 class World:
     cast: Cast
     client: FlaskClient
-    ids: dict[str, dict[str, int]]
+    ids: dict[str, dict[str, Any]]
     """By what an operation is about, the ids by whose they are."""
     samples: dict[str, dict[str, Sample]]
     twins: dict[str, dict[str, int]]
@@ -86,6 +90,7 @@ class World:
             "version": "churn-1",
             "external_id": f"{about}-{whose}",
             "delivery_id": str(2**60),
+            "key": "help",
             "id": str(self.ids[about][whose] if about else 2**60),
         }
         of_people = any(path.endswith(end) for end in ("/merge", "/distinct", "/scoring-opt-out"))
@@ -149,7 +154,7 @@ def make_world(store: Store, cast: Cast, client: FlaskClient) -> World:
     owners = {"own": cast["Ana"].id, "team": cast["Ben"].id, "other": cast["Otto"].id, "nobody": None}
     owners["deleted"] = cast["Ana"].id
     samples = {whose: _samples(store, whose, owner) for whose, owner in owners.items()}
-    ids: dict[str, dict[str, int]] = {name: {} for name in (*COLLECTIONS, "key")}
+    ids: dict[str, dict[str, Any]] = {name: {} for name in (*COLLECTIONS, "key")}
     twins: dict[str, dict[str, int]] = {name: {} for name in OWNED}
     for whose, owner in owners.items():
         _create(store, cast, client, whose, samples[whose], ids)
@@ -166,10 +171,60 @@ def make_world(store: Store, cast: Cast, client: FlaskClient) -> World:
             gone = [ids[name]["deleted"], *([twins[name]["deleted"]] if name in twins else [])]
             for each in gone:
                 transaction.delete(transaction.get(RECORD_TYPES[name], each))
+        _keep_reports(transaction, ids, owners)
         ids["job"] = {"own": enqueue(transaction.session, "none", {}, now=transaction.now) or 0}
     hook = Api(client, cast, "Adam")("POST", "webhooks", RULES["POST /webhooks"].body)
     ids["webhook"] = {"own": hook.json["id"]}
+    keep_mail(store, world)
     return world
+
+
+def _keep_reports(
+    transaction: Transaction, ids: dict[str, dict[str, int]], owners: Mapping[str, int | None]
+) -> None:
+    """Have Ana, Ben and Otto keep two reports each."""
+    for name in ("report", "spare report"):
+        made = {
+            whose: SavedReport(
+                user_id=owners[whose],
+                name=name,
+                asked={"measures": ["deals_won"], "rows": "owner"},
+                shared="own",
+                saved_at=transaction.now,
+            )
+            for whose in ("own", "team", "other")
+        }
+        transaction.session.add_all(made.values())
+        transaction.session.flush()
+        missing = dict.fromkeys(("nobody", "deleted"), 2**60)
+        ids[name] = missing | {whose: report.id for whose, report in made.items()}
+
+
+def keep_mail(store: Store, world: World) -> None:
+    """Put something into the tray about everybody's lead, and have a template and a sequence."""
+    with store.transaction() as transaction:
+        kept = {
+            whose: put_in_tray(
+                transaction,
+                Entry(
+                    kind=ItemKind.CHAT,
+                    key=whose,
+                    who="somebody",
+                    title=whose,
+                    said={"messages": [], "direction": "inbound"},
+                    happened_at=transaction.now,
+                    candidates=[("lead", lead)],
+                ),
+            ).id
+            for whose, lead in world.ids["lead"].items()
+        }
+        world.ids["intake item"] = kept
+        draft = Draft(name="Hello", subject="Hello", body="Hello")
+        template = save_template(transaction, world.cast["Ana"], draft)
+        world.ids["mail template"] = {"own": template.id}
+        shared = save_template(transaction, world.cast["Adam"], draft)
+        wanted = Wanted(name="Warm up", record_type="lead", steps=(Step(template_id=shared.id),))
+        world.ids["mail sequence"] = {"own": save_sequence(transaction, world.cast["Adam"], wanted).id}
 
 
 def _samples(store: Store, whose: str, owner_id: int | None) -> dict[str, Sample]:

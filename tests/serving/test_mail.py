@@ -19,10 +19,11 @@ from pydantic import SecretStr
 from crm_core.clock import FixedClock
 from crm_core.errors import InvalidValueError, SettingsError
 from crm_core.jobs import Job, get_job, list_jobs
+from crm_core.outgoing import MAIL, enqueue_mail
 from crm_core.store import Store
 from serving.job_handlers import FORGOTTEN
 from serving.jobs import JobRunner
-from serving.mail import MAIL, Mailer, enqueue_mail
+from serving.mail import Mailer
 from serving.settings import Settings, load_settings
 
 OK = "250 accepted"

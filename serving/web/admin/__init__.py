@@ -5,10 +5,24 @@ from __future__ import annotations
 from flask import redirect, url_for
 from flask.typing import ResponseReturnValue
 
-from serving.web.admin import endpoints, fields, keys, operations, people, pipelines, rights, sales, teams
+from serving.web.admin import (
+    automation,
+    endpoints,
+    fields,
+    keys,
+    operations,
+    people,
+    pipelines,
+    rights,
+    sales,
+    service_desk,
+    teams,
+    working_time,
+)
 from serving.web.admin.shelf import pages
 
 __all__ = [
+    "automation",
     "endpoints",
     "fields",
     "keys",
@@ -18,7 +32,9 @@ __all__ = [
     "pipelines",
     "rights",
     "sales",
+    "service_desk",
     "teams",
+    "working_time",
 ]
 
 
