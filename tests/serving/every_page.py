@@ -19,8 +19,8 @@ from flask.testing import FlaskClient
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from crm_core.automation.shipped import ship_rules
 from crm_core.alerts import Alert
+from crm_core.automation.shipped import ship_rules
 from crm_core.form_taking import Sent, take_submission
 from crm_core.forms import AskedField, Texts, WantedForm, make_form
 from crm_core.incoming.filing import take_mail
