@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from datetime import date, time
 from typing import Annotated
 from zoneinfo import ZoneInfo, available_timezones
 
 from flask import Response
 from flask_openapi.blueprint import APIBlueprint
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from crm_core.access import check_may_administer
 from crm_core.changes import Source
@@ -27,12 +28,13 @@ from crm_core.working_time import (
     working_time,
 )
 from serving.api.blueprint import answer, caller, documented, new_blueprint
-from serving.payloads import Asked, Given, Id, RecordPath, Taken
+from serving.payloads import Asked, Given, Id, RecordPath, Taken, as_whole
 from serving.service import service, writing
 
 api: APIBlueprint = new_blueprint("working-time", "When people work, and when somebody is away.")
 
 _BODY = (400, 413, 415)
+_DAY = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 _AT = Annotated[str, Field(pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]$|^24:00$", examples=["09:00"])]
 _SPAN = Annotated[list[_AT], Field(min_length=2, max_length=2)]
 _WEEK = Annotated[
@@ -43,6 +45,16 @@ _WEEK = Annotated[
         description="From Monday: of each day the hours that are worked, as pairs of first and last.",
     ),
 ]
+
+
+def _read_day(value: object) -> object:
+    """Take a day as it is written, and no number of seconds."""
+    if isinstance(value, str) and _DAY.fullmatch(value):
+        return date.fromisoformat(value)
+    raise ValueError("expected a day such as 2026-03-02")
+
+
+_DayIn = Annotated[date, BeforeValidator(_read_day)]
 
 
 class SpecialDayOut(Given):
@@ -71,7 +83,7 @@ class WorkingTimeIn(Taken):
     country: Annotated[str, Field(pattern=r"^[A-Z]{2}$")] | None = Field(
         default=None, description="Whose public holidays are kept."
     )
-    version: Annotated[int, Field(ge=0, le=2**31 - 1)] = Field(
+    version: Annotated[int, Field(ge=0, le=2**31 - 1), BeforeValidator(as_whole)] = Field(
         default=0, description="That of what was seen; 0 if nothing was set."
     )
 
@@ -79,7 +91,7 @@ class WorkingTimeIn(Taken):
 class SpecialDayPath(Asked):
     """Which day."""
 
-    day: date
+    day: _DayIn
 
 
 class SpecialDayIn(Taken):
@@ -92,8 +104,8 @@ class SpecialDayIn(Taken):
 class AbsenceIn(Taken):
     """Days on which somebody is away, both included."""
 
-    first_day: date
-    last_day: date
+    first_day: _DayIn
+    last_day: _DayIn
 
 
 class AbsenceOut(Given):
@@ -133,7 +145,7 @@ def get_working_time() -> Response:
     )
 
 
-@api.put("/working-time", responses={"200": WorkingTimeIn, **documented(*_BODY, 403, 409)})
+@api.put("/working-time", responses={"200": WorkingTimeIn, **documented(*_BODY, 403, 412)})
 def put_working_time(body: WorkingTimeIn) -> Response:
     """Set the week, its zone and whose public holidays are kept."""
     check_may_administer(caller())

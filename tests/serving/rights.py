@@ -174,7 +174,7 @@ def _of_service() -> dict[str, Rule]:
     def verb(about: str, body: Any, *statuses: int, who: frozenset[str] = WRITERS) -> Rule:
         return Rule(scope=Scope.WRITE, about=(about,), who=who, given=_of(*statuses), body=body)
 
-    queue = Rule(scope=Scope.WRITE, who=ADMIN, given=_of(200, 409), body={"name": "Help"})
+    queue = Rule(scope=Scope.WRITE, who=ADMIN, given=_of(200, 412), body={"name": "Help"})
     minutes = {"first_minutes": 60, "solve_minutes": 480}
     return {
         "POST /tickets/{id}/answer": verb("ticket", {"text": "Hello"}, 201),
@@ -189,7 +189,7 @@ def _of_service() -> dict[str, Rule]:
         "GET /service/figures": _READ,
         "PUT /service/queues/{key}": queue,
         "GET /working-time": _READ,
-        "PUT /working-time": Rule(scope=Scope.WRITE, who=ADMIN, given=_of(200, 409), body=_WEEK),
+        "PUT /working-time": Rule(scope=Scope.WRITE, who=ADMIN, given=_of(200, 412), body=_WEEK),
         "PUT /working-time/days/{day}": Rule(
             scope=Scope.WRITE, who=ADMIN, given=_of(204), body={"worked": None}
         ),
