@@ -27,7 +27,7 @@ test: setup-dev ## Check style, types, architecture and documentation, and run e
 
 # Beside lint, most of which is one process: two cores have nothing better to do at first.
 pytest:
-	@$(BIN)/pytest -n 2 $(ARGS)
+	@$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 setup: ## Make .venv with what the program needs
 	$(INSTALL) requirements.lock

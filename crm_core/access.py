@@ -10,7 +10,7 @@ Who sees all records of a type sees those about deleted records too, because som
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
@@ -53,11 +53,14 @@ from crm_core.records import (
     Record,
     Role,
     Team,
+    Ticket,
     User,
 )
+from crm_core.service_desk import queues_served_by
 from crm_core.validation import columns_of
 
 R = TypeVar("R", bound=Record)
+T = TypeVar("T")
 
 OwnedRecord = Lead | Deal | Account | Contact
 """The records that people work through, one by one."""
@@ -140,8 +143,9 @@ _WORK = frozenset(
 )
 """Record types that belong to somebody, by themselves or through what they are about."""
 
-_SHARED = frozenset({"product", "campaign", "user", "team"})
-"""Record types that everybody reads and only administrators (campaigns: managers too) change."""
+_SHARED = frozenset({"product", "campaign", "user", "team", "article"})
+"""Record types that everybody reads and only administrators (campaigns: managers too) change; articles
+are written by all who write anything."""
 
 
 def _default_rights() -> dict[tuple[str, str], Right]:
@@ -156,6 +160,8 @@ def _default_rights() -> dict[tuple[str, str], Right]:
             rights[role, record_type] = Right(read=Scope.ALL)
         rights[Role.ADMIN, record_type] = Right(read=Scope.ALL, write=Scope.ALL)
     rights[Role.MANAGER, "campaign"] = Right(read=Scope.ALL, write=Scope.ALL)
+    for role in (Role.REP, Role.MANAGER):
+        rights[role, "article"] = Right(read=Scope.ALL, write=Scope.ALL)
     return rights
 
 
@@ -237,6 +243,11 @@ class _Grants(NamedTuple):
     fields: dict[tuple[str, str], _Granted]
 
 
+_BUILT: dict[Hashable, Any] = {}
+_MOST_BUILT = 5_000
+"""Conditions and queries that are kept; beyond, all are built anew."""
+
+
 class Reader:
     """A user with rights, in one session: asked before anything is shown or changed."""
 
@@ -258,12 +269,25 @@ class Reader:
         return repr((self.user.role, self.user.team_id, rights, fields))
 
     def readable(self, model: type[Record]) -> ColumnElement[bool]:
-        """Return the condition that a record of `model` may be seen.
+        """Return the condition that a record of `model` may be seen."""
+        if model is CustomRecord:  # may ask what is declared
+            key = ("readable", model, self.user.id, self.user.role, self.user.team_id)
+            return recalled(self.session, key, lambda: self._allowed(model, lambda right: right.read))
+        return self.built(("readable", model), lambda: self._allowed(model, lambda right: right.read))
 
-        Building it may cost more than asking it: what was built a moment ago serves again.
+    def built(self, name: Hashable, build: Callable[[], T]) -> T:
+        """Return a condition or query that depends on nothing but who the user is and what they may see.
+
+        Building one may cost more than asking it: it is kept for as long as exactly this was granted, to
+        exactly these people. What is declared at run time must have no part in it.
         """
-        key = ("readable", model, self.user.id, self.user.role, self.user.team_id)
-        return recalled(self.session, key, lambda: self._allowed(model, lambda right: right.read))
+        key = (name, self._stands)
+        found: T | None = _BUILT.get(key)
+        if found is None:
+            if len(_BUILT) >= _MOST_BUILT:
+                _BUILT.clear()
+            found = _BUILT[key] = build()
+        return found
 
     def writable(self, model: type[Record]) -> ColumnElement[bool]:
         """Return the condition that a record of `model` may be changed."""
@@ -283,9 +307,23 @@ class Reader:
 
         With `only`, nothing but these columns is read.
         """
-        key = ("one", model, only, self.user.id, self.user.role, self.user.team_id)
-        query = recalled(self.session, key, lambda: self._query_to_get(model, only))
+        if model is CustomRecord:
+            return self._one(self._query_to_get(model, only), model, record_id)
+        query = self.built(("one", model, only), lambda: self._query_to_get(model, only))
         return self._one(query, model, record_id)
+
+    def get_beside(
+        self, model: type[R], record_id: int, beside: Callable[[type[R]], ColumnElement[T]]
+    ) -> tuple[R, T]:
+        """Return a record that may be seen, and beside it what a column says that depends on it alone."""
+        query = self.built(
+            ("beside", model, beside),
+            lambda: self._query_of_one(model, self.readable(model)).add_columns(beside(model)),
+        )
+        found = self.session.execute(query, {"one_id": record_id}).one_or_none()
+        if found is None:
+            raise RecordNotFoundError(model.record_type, record_id)
+        return found[0], found[1]
 
     def _query_to_get(self, model: type[R], only: tuple[str, ...]) -> Select[R]:
         query = self._query_of_one(model, self.readable(model))
@@ -489,6 +527,8 @@ class Reader:
         if issubclass(model, Owned) and model.record_type not in _FOLLOWING:
             yield self._owned(model, scope)
         yield from self._through_links(model, scope)
+        if model is Ticket and (served := queues_served_by(self.session, self.user)):
+            yield Ticket.queue.in_(served)
         if model is CustomRecord:
             # One step up, and no more: a machine belongs to whoever has the customer of its shop.
             above = select(CustomRecord.id).where(
@@ -521,6 +561,18 @@ class Reader:
         seen = self.right(record_type).read
         reach = seen if record_type in _SHARED else scope.within(seen)
         return select(model.id).where(model.deleted_at.is_(None), self._within(model, reach))
+
+    @cached_property
+    def _stands(self) -> Hashable:
+        """All that conditions are built from: who it is, what was granted, their team and their queues."""
+        rights = self._set_rights
+        by_team = self.user.role == Role.MANAGER or any(
+            Scope.TEAM in (right.read, right.write) for right in rights.values()
+        )
+        members = tuple(self._team_member_ids) if by_team else ()
+        granted = (frozenset(rights.items()), frozenset(self._field_rights.items()))
+        served = queues_served_by(self.session, self.user)
+        return (self.user.id, self.user.role, self.user.team_id, members, served, *granted)
 
     @cached_property
     def _may_read(self) -> dict[tuple[str, str], bool]:

@@ -101,10 +101,11 @@ class Said:
 
 @dataclass(frozen=True, kw_only=True)
 class Term:
-    """The last contract of a customer that runs: which, and until when."""
+    """The last contract of a customer that runs: which, until when, and whether whoever asked sees it."""
 
     contract_id: int
     ends_on: date
+    is_seen: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Final, TypeVar
 
-from sqlalchemy import BigInteger, and_, case, exists, func, or_, select, type_coerce
+from sqlalchemy import BigInteger, and_, case, exists, func, or_, select, true, type_coerce
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
@@ -243,16 +243,21 @@ def _before(session: Session, model: type[Scored], ids: Collection[int], then: d
     return {key: Said(probability=chance, grade=grade) for key, chance, grade in session.execute(query)}
 
 
-def last_terms(session: Session, ids: Collection[int]) -> dict[int, Term]:
-    """Return the contract of each customer that runs the longest."""
-    query = select(Contract.account_id, Contract.id, Contract.ends_on).where(
+def last_terms(session: Session, ids: Collection[int], reader: Reader | None = None) -> dict[int, Term]:
+    """Return the contract of each customer that runs the longest, and whether a reader sees it."""
+    seen = true() if reader is None else reader.readable(Contract)
+    told = case((seen, 1), else_=0)
+    query = select(Contract.account_id, Contract.id, Contract.ends_on, told).where(
         Contract.account_id.in_(ids),
         Contract.deleted_at.is_(None),
         Contract.status == ContractStatus.ACTIVE,
         Contract.renewed_by_id.is_(None),
     )
     rows = session.execute(query.order_by(Contract.ends_on, Contract.id))
-    return {account_id: Term(contract_id=key, ends_on=ends_on) for account_id, key, ends_on in rows}
+    return {
+        account_id: Term(contract_id=key, ends_on=ends_on, is_seen=bool(is_seen))
+        for account_id, key, ends_on, is_seen in rows
+    }
 
 
 def _told(session: Session, causes: Collection[str]) -> set[str]:

@@ -19,6 +19,7 @@ from typing import Any, Final
 
 from sqlalchemy import (
     BigInteger,
+    BindParameter,
     ColumnElement,
     ForeignKey,
     Index,
@@ -180,13 +181,17 @@ def visible_alerts(reader: Reader) -> ColumnElement[bool]:
 def _visible(reader: Reader, model: type[Account | Deal]) -> ColumnElement[bool]:
     if not reader.may_read_field(model.record_type, "probability"):
         return false()
+    # Asked of each alert: there are far fewer of them than of records.
     seen = reader.select(model).with_only_columns(model.id).where(may_be_scored(model))
-    about = and_(Alert.record_type == model.record_type, Alert.record_id.in_(seen))
+    about = and_(
+        Alert.record_type == model.record_type,
+        seen.where(model.id == Alert.record_id).correlate(Alert).exists(),
+    )
     # Who may not see when contracts end is not told that one does.
     return about if reader.may_be_told_of(["contract.ends_on"]) else and_(about, Alert.contract_id.is_(None))
 
 
-def is_in_state(state: State, now: datetime) -> ColumnElement[bool]:
+def is_in_state(state: State, now: datetime | BindParameter[datetime]) -> ColumnElement[bool]:
     """Return the condition that an alert is in a state now."""
     woken = and_(Alert.state == State.SNOOZED, Alert.snoozed_until <= now)
     match state:
@@ -210,7 +215,9 @@ def get_alert(reader: Reader, alert_id: int) -> Alert:
     return found
 
 
-def open_count(reader: Reader, now: datetime, *, most: int = 10_000) -> ScalarSelect[int]:
+def open_count(
+    reader: Reader, now: datetime | BindParameter[datetime], *, most: int = 10_000
+) -> ScalarSelect[int]:
     """Return the query of how many open alerts the reader may see; counting ends at `most`."""
     query = select(Alert.id).where(
         Alert.closed_at.is_(None), is_in_state(State.OPEN, now), visible_alerts(reader)
@@ -378,9 +385,14 @@ def may_act(reader: Reader, alert: Alert) -> bool:
 
 
 def which_may_be_acted_on(reader: Reader, alerts: Sequence[Alert]) -> set[int]:
-    """Return the ids of those alerts, all seen by the reader, that `may_act` allows; in one query."""
+    """Return the ids of those alerts, all seen by the reader, that `may_act` allows; by one query at most."""
+    rights = {record_type: reader.right(record_type) for record_type in ALERTED_TYPES}
+    # Where both reach as far, whoever sees the record of an alert may change it.
+    sure = {kind for kind, right in rights.items() if right.read is right.write}
+    mine = {alert.id for alert in alerts if alert.record_type in sure}
+    alerts = [alert for alert in alerts if alert.id not in mine]
     if not alerts:
-        return set()
+        return mine
     told = select(AlertReceiver.alert_id).where(AlertReceiver.user_id == reader.user.id)
     about = (
         and_(
@@ -390,7 +402,7 @@ def which_may_be_acted_on(reader: Reader, alerts: Sequence[Alert]) -> set[int]:
         for record_type, model in ALERTED_TYPES.items()
     )
     query = select(Alert.id).where(Alert.id.in_([one.id for one in alerts]), or_(Alert.id.in_(told), *about))
-    return set(reader.session.scalars(query))
+    return mine | set(reader.session.scalars(query))
 
 
 def list_notes(session: Session, alert_ids: Sequence[int]) -> dict[int, list[AlertAction]]:

@@ -23,7 +23,12 @@ CRMError
 ├── DealNotOpenError               the deal is won or lost already
 ├── StageNotInPipelineError        no such stage in the deal's pipeline
 ├── MissingFieldsError             the deal lacks fields that the stage requires
+├── ChecklistOpenError             something on the stage's checklist is to be done first
+├── QuoteStateError                a quote that is not where it would have to be for that
+├── ApprovalNeededError            somebody has to approve it first
+├── ApprovalDecidedError           the request was decided already, or has lapsed
 ├── AlertClosedError               the cause of the alert is over already
+├── RuleLoopError                  a rule that would set off itself
 ├── AccessDeniedError              the role may not do that
 ├── LoginRefusedError              an identity provider does not vouch for somebody who works here
 ├── StoreNotInitialisedError       the database is missing or of another version
@@ -232,6 +237,48 @@ class MissingFieldsError(CRMError):
         self.fields = fields
 
 
+class ChecklistOpenError(CRMError):
+    """The deal cannot leave its stage before something on the stage's checklist is done."""
+
+    def __init__(self, deal_id: int, stage: str, items: tuple[str, ...]) -> None:
+        super().__init__(f"deal {deal_id} cannot leave the stage {stage!r} before: {'; '.join(items)}")
+        self.deal_id = deal_id
+        self.stage = stage
+        self.items = items
+
+
+class QuoteStateError(CRMError):
+    """The quote is not where it would have to be for that."""
+
+    def __init__(self, quote_id: int, status: str, expected: str) -> None:
+        super().__init__(f"quote {quote_id} is {status}, expected {expected}")
+        self.quote_id = quote_id
+        self.status = status
+        self.expected = expected
+
+
+class ApprovalNeededError(CRMError):
+    """Somebody else has to approve it first."""
+
+    def __init__(self, quote_id: int, given_away: float, limit: float) -> None:
+        super().__init__(
+            f"quote {quote_id} gives {given_away:.2%} of the list price away, above the limit of {limit:.2%}:"
+            " it needs an approval as it is now"
+        )
+        self.quote_id = quote_id
+        self.given_away = given_away
+        self.limit = limit
+
+
+class ApprovalDecidedError(CRMError):
+    """The request for an approval was decided already, or has lapsed because what it is about changed."""
+
+    def __init__(self, approval_id: int, state: str) -> None:
+        super().__init__(f"approval {approval_id} is {state}, expected one that waits")
+        self.approval_id = approval_id
+        self.state = state
+
+
 class AlertClosedError(CRMError):
     """The cause of the alert is over already: nothing is left to be done about it."""
 
@@ -239,6 +286,18 @@ class AlertClosedError(CRMError):
         super().__init__(f"alert {alert_id} is closed ({why}), expected one whose cause is not over")
         self.alert_id = alert_id
         self.why = why
+
+
+class RuleLoopError(CRMError):
+    """A rule of automation that would set off itself, at once or through others."""
+
+    def __init__(self, name: str, through: tuple[str, ...]) -> None:
+        super().__init__(
+            f"rule {name!r} would set off itself: {' -> '.join((name, *through))}; expected a trigger that "
+            "waits for another value, or an action that writes another field"
+        )
+        self.name = name
+        self.through = through
 
 
 class AccessDeniedError(CRMError):

@@ -44,7 +44,7 @@ from crm_core.declared import CustomField, declarations
 from crm_core.errors import AccessDeniedError, FilterError, InvalidValueError, UnknownFieldError
 from crm_core.fields import CUSTOM, FieldKind, model_of
 from crm_core.members import is_present, member
-from crm_core.records import RECORD_TYPES, CustomRecord, Record, Tag
+from crm_core.records import RECORD_TYPES, SCORE_COLUMNS, CustomRecord, Record, Tag
 from crm_core.saved import Segment, get_segment, list_rules
 from crm_core.validation import CHOICES, columns_of
 
@@ -251,6 +251,59 @@ def rules_met(reader: Reader, rules: Sequence[Segment]) -> list[ColumnElement[bo
 
 
 @dataclass(frozen=True, kw_only=True)
+class Test:
+    """A condition on one field as SQL asks it of records, and what it says of a value in stored form."""
+
+    field: str
+    sql: ColumnElement[bool]
+    op: Op
+    values: tuple[Any, ...]
+
+    def holds(self, held: Any) -> bool:  # noqa: ANN401  any stored value
+        """Return whether a field that holds `held`, in its stored form, meets the condition."""
+        if held is None:
+            return self.op in {Op.EMPTY, Op.NE, Op.NOT_IN}
+        return _HOLDS[self.op](held, self.values)
+
+
+_HOLDS: dict[Op, Callable[[Any, tuple[Any, ...]], bool]] = {
+    Op.EMPTY: lambda _held, _values: False,
+    Op.NOT_EMPTY: lambda _held, _values: True,
+    Op.EQ: lambda held, values: bool(held == values[0]),
+    Op.NE: lambda held, values: bool(held != values[0]),
+    Op.IN: lambda held, values: held in values,
+    Op.NOT_IN: lambda held, values: held not in values,
+    Op.LT: lambda held, values: bool(held < values[0]),
+    Op.LE: lambda held, values: bool(held <= values[0]),
+    Op.GT: lambda held, values: bool(held > values[0]),
+    Op.GE: lambda held, values: bool(held >= values[0]),
+    Op.BETWEEN: lambda held, values: bool(values[0] <= held <= values[1]),
+    Op.CONTAINS: lambda held, values: str(values[0]).lower() in str(held).lower(),
+}
+"""What `_SQL` says, of a value that is there."""
+
+
+def compile_test(reader: Reader, record_type: str, text: str) -> Test:
+    """Return one condition on a field as a test; raises as `compile_filter` does."""
+    model = model_of(reader.session, record_type)
+    return _test(_asked(reader, model, record_type, parse_condition(text)))
+
+
+def _test(asked: _Asked) -> Test:
+    values = [_value(asked, each) for each in asked.condition.values]
+    return Test(
+        field=asked.condition.field,
+        sql=_compile(asked),
+        op=asked.condition.op,
+        values=tuple(_in_stored_form(asked.kind, each) for each in values),
+    )
+
+
+def _in_stored_form(kind: _Kind, value: Any) -> Any:  # noqa: ANN401  of the column's type, or stored already
+    return value if isinstance(value, int) else _stored(kind, value)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Askable:
     """A field that the reader may filter by: what it holds, what may be asked, and its words if few fit."""
 
@@ -384,6 +437,42 @@ _SQL: dict[Op, Callable[[Any, Any, list[Any]], ColumnElement[bool]]] = {
     Op.CONTAINS: lambda column, _present, values: column.icontains(values[0], autoescape=True),
 }
 """By operator, the condition on a column, given whether it holds anything, and the values asked for."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tested:
+    """A condition on one field, to be asked of a value in the form in which the change log has it."""
+
+    field: str
+    fits: Callable[[Any], bool]
+
+
+def read_tests(reader: Reader, record_type: str, texts: Sequence[str]) -> tuple[list[Tested], list[str]]:
+    """Return conditions to be asked of values of any time, and those that only records of now can be asked.
+
+    Segments are taken apart; tags, and what models write, are not in the change log as fields are. Raises
+    what `compile_filter` raises.
+    """
+    tests: list[Tested] = []
+    present: list[str] = []
+    model = model_of(reader.session, record_type)
+    for text in texts:
+        name, _, rest = text.partition(":")
+        if name == SEGMENT:
+            _in_segment(reader, record_type, rest)  # refuses what may not be used
+            within = get_segment(reader.session, reader.user, int(rest)).filter
+            more, asked_now = read_tests(reader, record_type, within)
+            tests, present = tests + more, present + asked_now
+        elif name == TAG or name in SCORE_COLUMNS:
+            present.append(text)
+        else:
+            tests.append(_tested(_asked(reader, model, record_type, parse_condition(text))))
+    return tests, present
+
+
+def _tested(asked: _Asked) -> Tested:
+    test = _test(asked)
+    return Tested(field=test.field, fits=test.holds)
 
 
 def _value(asked: _Asked, text: str) -> Any:  # noqa: ANN401  of the column's type

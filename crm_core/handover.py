@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from sqlalchemy import ColumnElement, Select, and_, select, true
 from sqlalchemy.orm import Session
 
+from crm_core.approvals import readdress, waits_for
 from crm_core.bulk import Update
 from crm_core.errors import HandoverError
 from crm_core.records import (
@@ -19,6 +20,8 @@ from crm_core.records import (
     Lead,
     LeadStatus,
     Owned,
+    Quote,
+    QuoteStatus,
     Record,
     Ticket,
     TicketStatus,
@@ -27,9 +30,10 @@ from crm_core.records import (
 from crm_core.store import Transaction
 from crm_core.validation import columns_of
 
-_OPEN: dict[type[Record], ColumnElement[bool]] = {
+OPEN: dict[type[Record], ColumnElement[bool]] = {
     Lead: Lead.status == LeadStatus.OPEN,
     Deal: Deal.status == DealStatus.OPEN,
+    Quote: Quote.status.in_([QuoteStatus.DRAFT, QuoteStatus.SENT]),
     Ticket: Ticket.status == TicketStatus.OPEN,
     Activity: and_(Activity.kind == ActivityKind.TASK, Activity.outcome.is_(None)),
 }
@@ -42,18 +46,23 @@ _NEVER: frozenset[type[Record]] = frozenset({Comment})
 def hand_over(transaction: Transaction, leaver: User, heirs: Sequence[User]) -> dict[str, int]:
     """Give everything open that `leaver` owns to `heirs`, in turn; return how many of each type moved.
 
-    Customers move whole; leads, deals and tickets while they are open, tasks while they are not done. Each
-    move is a change row of its own, so that as of yesterday the leaver still owned them.
+    Customers move whole, and with them their contracts, orders and payments, which have no owner of their
+    own; leads, deals, quotes and tickets while they are open, tasks while they are not done. Each move is a
+    change row of its own, so that as of yesterday the leaver still owned them. What waits for the leaver's
+    approval waits for somebody else then; it is counted as "approval".
     """
     if not heirs or any(not heir.active or heir.id == leaver.id for heir in heirs):
         raise HandoverError(f"expected active people other than {leaver.name} to hand over to")
     moved = {model.record_type: _move(transaction, model, leaver, heirs) for model in _owned_types()}
+    moved["approval"] = readdress(transaction, leaver)
     return {record_type: count for record_type, count in moved.items() if count}
 
 
 def has_open(session: Session, leaver: User) -> bool:
     """Tell whether there is anything that would have to be handed over."""
-    return any(session.scalar(_open_ids(model, leaver).limit(1)) is not None for model in _owned_types())
+    return waits_for(session, leaver) or any(
+        session.scalar(_open_ids(model, leaver).limit(1)) is not None for model in _owned_types()
+    )
 
 
 def _owned_types() -> list[type[Record]]:
@@ -72,5 +81,5 @@ def _move(transaction: Transaction, model: type[Record], leaver: User, heirs: Se
 
 def _open_ids(model: type[Record], leaver: User) -> Select[int]:
     columns = columns_of(model)
-    theirs = (columns["owner_id"] == leaver.id, columns["deleted_at"].is_(None), _OPEN.get(model, true()))
+    theirs = (columns["owner_id"] == leaver.id, columns["deleted_at"].is_(None), OPEN.get(model, true()))
     return select(columns["id"]).where(*theirs).order_by(columns["id"])

@@ -40,6 +40,9 @@ class Occasion(StrEnum):
     ALERT = "alert"
     JOB = "job"
     DUE = "due"
+    AUTOMATION = "automation"
+    APPROVAL = "approval"
+    PAYMENT = "payment"
     MAIL = "mail"
 
 

@@ -25,7 +25,7 @@ from sqlalchemy import (
     or_,
     select,
 )
-from sqlalchemy.orm import Mapped, Session, defer, mapped_column
+from sqlalchemy.orm import Mapped, Session, defer, load_only, mapped_column
 
 from crm_core.clock import micros
 from crm_core.columns import Instant, Json, PackedJson, dump_json
@@ -215,13 +215,19 @@ def list_predictions(
     *,
     limit: int = 50,
     before: tuple[datetime, int] | None = None,
+    only: tuple[str, ...] = (),
 ) -> Sequence[Prediction]:
-    """Return a record's predictions, newest first; `before` leaves out all since one (`as_of`, id)."""
+    """Return a record's predictions, newest first; `before` leaves out all since one (`as_of`, id).
+
+    With `only`, nothing but these columns is read.
+    """
     query = select(Prediction).where(Prediction.record_type == record_type, Prediction.record_id == record_id)
     if before is not None:
         as_of, last_id = before
         same = and_(Prediction.as_of == as_of, Prediction.id < last_id)
         query = query.where(Prediction.as_of <= as_of, or_(Prediction.as_of < as_of, same))
+    if only:
+        query = query.options(load_only(*(getattr(Prediction, name) for name in only), raiseload=True))
     return session.scalars(query.order_by(Prediction.as_of.desc(), Prediction.id.desc()).limit(limit)).all()
 
 

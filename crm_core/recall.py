@@ -31,6 +31,7 @@ _MOST: Final = 10_000
 
 BUSY: Final = frozenset(
     {"accounts", "activities", "alerts", "alert_actions", "attachments", "campaign_members", "changes"}
+    | {"automation_runs", "automation_turns"}
     | {
         "comments",
         "contacts",
@@ -50,12 +51,13 @@ BUSY: Final = frozenset(
         "payments",
         "predictions",
         "predictions_to_write",
+        "queue_turns",
         "quotes",
         "rescoring_lots",
         "rescoring_sweeps",
     }
     | {"rescoring_work", "rescoring_workers", "search_fresh", "search_postings", "search_segments"}
-    | {"shadow_predictions", "tags", "tickets"}
+    | {"shadow_predictions", "tags", "ticket_clocks", "tickets"}
 )
 """Tables of which nothing is kept; a table that is not named here may be recalled."""
 

@@ -15,7 +15,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import ColumnElement, ForeignKey, Index, Select, String, and_, or_, select
+from sqlalchemy import ColumnElement, ForeignKey, Index, Select, String, UniqueConstraint, and_, or_, select
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from crm_core.columns import Instant, Json
@@ -72,6 +72,49 @@ class Segment(Base):
     saved_at: Mapped[datetime] = mapped_column(Instant)
 
     __table_args__ = (Index("ix_segments_record_type_user_id", "record_type", "user_id"),)
+
+
+class SavedReport(Base):
+    """A question to the reports: `asked` holds measures, rows, columns, filters and the period."""
+
+    __tablename__ = "saved_reports"
+
+    id: Mapped[int] = mapped_column(Id, primary_key=True, autoincrement=True)
+    user_id: Mapped[int] = mapped_column(ForeignKey("users.id"))
+    name: Mapped[str] = mapped_column(String(LONGEST_NAME))
+    asked: Mapped[Any] = mapped_column(Json, comment="as `crm_core.reporting.keeping.Asked` reads it")
+    shared: Mapped[str] = mapped_column(String(10), comment="own, team or all")
+    version: Mapped[int] = mapped_column(default=1, comment="counts changes")
+    saved_at: Mapped[datetime] = mapped_column(Instant)
+
+    __table_args__ = (Index("ix_saved_reports_user_id", "user_id"),)
+
+
+class ReportMail(Base):
+    """A saved report that somebody is sent again and again; a row a receiver.
+
+    A row that its receiver stopped stays, so that nobody else begins it anew.
+    """
+
+    __tablename__ = "report_mails"
+
+    id: Mapped[int] = mapped_column(Id, primary_key=True, autoincrement=True)
+    report_id: Mapped[int] = mapped_column(ForeignKey("saved_reports.id"))
+    user_id: Mapped[int] = mapped_column(ForeignKey("users.id"), comment="who receives it")
+    set_by_id: Mapped[int] = mapped_column(ForeignKey("users.id"))
+    every: Mapped[str] = mapped_column(String(5), comment="day, week or month")
+    day: Mapped[int] = mapped_column(comment="weekday from 0, Monday, or day of the month; 0 of every day")
+    at: Mapped[str] = mapped_column(String(5), comment="HH:MM on the wall clock of the zone")
+    zone: Mapped[str] = mapped_column(String(64))
+    stopped: Mapped[bool] = mapped_column(default=False, comment="by whoever receives it")
+    next_at: Mapped[datetime] = mapped_column(Instant)
+    sent_at: Mapped[datetime | None] = mapped_column(Instant, comment="the newest slot that was dealt with")
+
+    __table_args__ = (
+        UniqueConstraint("report_id", "user_id"),
+        Index("ix_report_mails_next_at", "next_at"),
+        Index("ix_report_mails_user_id", "user_id"),
+    )
 
 
 class Preference(Base):
@@ -132,7 +175,7 @@ def _preference(session: Session, user_id: int) -> Preference:
 
 # ---------------------------------------------------------------- who sees what
 
-Kept = SavedView | Segment
+Kept = SavedView | Segment | SavedReport
 
 
 def may_use(model: type[Kept], user: User) -> ColumnElement[bool]:
@@ -171,6 +214,21 @@ def get_segment(session: Session, user: User, segment_id: int) -> Segment:
     found: Segment | None = session.scalars(query).one_or_none()
     if found is None:
         raise RecordNotFoundError("segment", segment_id)
+    return found
+
+
+def list_reports(session: Session, user: User) -> Sequence[SavedReport]:
+    """Return the reports that somebody may use, by name."""
+    return session.scalars(_usable(SavedReport, user, None)).all()
+
+
+def get_report(session: Session, user: User, report_id: int) -> SavedReport:
+    """Return a report that somebody may use, or is sent; for all others there is none."""
+    sent = select(ReportMail.report_id).where(ReportMail.user_id == user.id, ReportMail.stopped.is_(False))
+    ways = or_(may_use(SavedReport, user), SavedReport.id.in_(sent))
+    found = session.scalars(select(SavedReport).where(SavedReport.id == report_id, ways)).one_or_none()
+    if found is None:
+        raise RecordNotFoundError("report", report_id)
     return found
 
 

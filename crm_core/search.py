@@ -14,21 +14,23 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
+from sqlalchemy import Select
 from sqlalchemy.orm import Session
 
 from crm_core.access import Reader, Scope
 from crm_core.errors import InvalidValueError
 from crm_core.grams import fold_many, gram_range, grams_of
 from crm_core.matching import Query, whole_likeness, words_likeness
-from crm_core.records import RECORD_TYPES, Record
+from crm_core.records import RECORD_TYPES
 from crm_core.search_index import (
     SEARCHED,
     Segment,
     Texts,
+    list_among,
     list_fresh,
     list_segments,
     read_postings,
-    read_texts,
+    read_texts_of,
     unpack,
     width_of,
 )
@@ -191,8 +193,10 @@ def _searched_types(types: Collection[str] | None) -> list[str]:
 def _find(reader: Reader, query: Query, types: Sequence[str], examined: int) -> Iterator[Hit]:
     """Yield all hits, in no order."""
     doubtful, candidates = _DOUBTFUL, _candidates(reader.session, query, types)
-    for record_type, ids in _best_visible(reader, candidates, examined).items():
-        for said in _sayings(reader, record_type, ids):
+    best = _best_visible(reader, candidates, examined)
+    texts = read_texts_of(reader.session, {name: np.sort(ids) for name, ids in best.items()})
+    for record_type, ids in best.items():
+        for said in _sayings(reader, record_type, ids, texts[record_type]):
             score, at = said.whole(query)
             if score == 0 and doubtful > 0:
                 doubtful -= 1
@@ -240,9 +244,8 @@ class _Saying:
         )
 
 
-def _sayings(reader: Reader, record_type: str, ids: Ints) -> Iterator[_Saying]:
-    """Yield what each of some records says, in the order of `ids`."""
-    texts = read_texts(reader.session, RECORD_TYPES[record_type], np.sort(ids))
+def _sayings(reader: Reader, record_type: str, ids: Ints, texts: Texts) -> Iterator[_Saying]:
+    """Yield what each of some records says, in the order of `ids`, whose texts these are."""
     may = {name: _may_read(reader, record_type, name) for name in set(texts.fields)}
     folded = fold_many(texts.texts)
     rows: dict[int, list[int]] = {record_id: [] for record_id in ids.tolist()}
@@ -283,13 +286,11 @@ def _candidates(
     """
     ranks, ids, shares = [np.empty(0, dtype=np.int64)], [np.empty(0, dtype=np.int64)], [np.empty(0)]
     segments, fresh = held or (list_segments(session, types), list_fresh(session, types))
-    for width in sorted({width_of(name) for name in types}):
-        some = [each for each in segments if width_of(each.record_type) == width]
-        new = {name: found for name, found in fresh.items() if width_of(name) == width}
-        for record_type, found, share in _by_grams(session, _Asked.of(query, width), some, new):
-            ranks.append(np.full(found.size, _RANK[record_type]))
-            ids.append(found)
-            shares.append(share)
+    asked = {width: _Asked.of(query, width) for width in {width_of(name) for name in types}}
+    for record_type, found, share in _by_grams(session, asked, segments, fresh):
+        ranks.append(np.full(found.size, _RANK[record_type]))
+        ids.append(found)
+        shares.append(share)
     rank, record_id, every = np.concatenate(ranks), np.concatenate(ids), np.concatenate(shares)
     order = np.lexsort((-record_id, rank, -every))
     return _Candidates(rank=rank[order], record_id=record_id[order], share=every[order])
@@ -297,11 +298,12 @@ def _candidates(
 
 def _best_visible(reader: Reader, candidates: _Candidates, examined: int) -> dict[str, Ints]:
     """Return the best candidates that the reader may see, by type."""
+    places = {name: np.flatnonzero(candidates.rank == rank) for name, rank in _RANK.items()}
+    places = {name: at for name, at in places.items() if at.size}
+    seen = _visible(reader, {name: candidates.record_id[at] for name, at in places.items()})
     visible = np.zeros(candidates.rank.size, dtype=bool)
-    for record_type, rank in _RANK.items():
-        at = np.flatnonzero(candidates.rank == rank)
-        if at.size:
-            visible[at] = _visible(reader, RECORD_TYPES[record_type], candidates.record_id[at])
+    for record_type, at in places.items():
+        visible[at] = seen[record_type]
     best = np.flatnonzero(visible)[:examined]
     ranks, ids = candidates.rank[best], candidates.record_id[best]
     found = {name: _unique_in_order(ids[ranks == rank]) for name, rank in _RANK.items()}
@@ -313,20 +315,43 @@ def _unique_in_order(ids: Ints) -> Ints:
     return ids[np.sort(first)]
 
 
-def _visible(reader: Reader, model: type[Record], ids: Ints) -> npt.NDArray[np.bool_]:
-    """Return which of `ids` the reader may see; False for all that come after as many as are examined."""
-    query = reader.select(model).with_only_columns(model.id)
-    if ids.size > EXAMINED and reader.right(model.record_type).read is not Scope.ALL:
+def _visible(reader: Reader, ids: Mapping[str, Ints]) -> dict[str, Flags]:
+    """Return by type which of its `ids` the reader may see; False after as many as are examined.
+
+    The first of all types are asked for at once: seldom are there more.
+    """
+    seen = {record_type: np.zeros(some.size, dtype=bool) for record_type, some in ids.items()}
+    asked = {name: some for name, some in ids.items() if not _sees_few(reader, name, some)}
+    for record_type in ids.keys() - asked.keys():
         # Who sees few of many would look through candidates in vain: all that they see is less.
-        return np.isin(ids, np.array(reader.session.scalars(query).all(), dtype=np.int64))
-    seen = np.zeros(ids.size, dtype=bool)
-    for start in range(0, ids.size, EXAMINED):
-        some = ids[start : start + EXAMINED]
-        found = reader.session.scalars(query.where(model.id.in_(some.tolist()))).all()
-        seen[start : start + EXAMINED] = np.isin(some, np.array(found, dtype=np.int64))
-        if np.count_nonzero(seen) >= EXAMINED:
-            break
+        every = reader.session.scalars(_query_of_seen(reader, record_type)).all()
+        seen[record_type] = np.isin(ids[record_type], np.array(every, dtype=np.int64))
+    start = 0
+    while asked:
+        part = slice(start, start + EXAMINED)
+        some = {name: (_query_of_seen(reader, name), of[part]) for name, of in asked.items()}
+        found: dict[str, list[int]] = {name: [] for name in asked}
+        for statement in list_among(some):
+            for record_id, record_type in reader.session.execute(statement):
+                found[record_type].append(record_id)
+        for record_type, (_, here) in some.items():
+            seen[record_type][part] = np.isin(here, np.array(found[record_type], dtype=np.int64))
+        start += EXAMINED
+        asked = {
+            name: of
+            for name, of in asked.items()
+            if of.size > start and np.count_nonzero(seen[name]) < EXAMINED
+        }
     return seen
+
+
+def _sees_few(reader: Reader, record_type: str, ids: Ints) -> bool:
+    return ids.size > EXAMINED and reader.right(record_type).read is not Scope.ALL
+
+
+def _query_of_seen(reader: Reader, record_type: str) -> Select[int]:
+    model = RECORD_TYPES[record_type]
+    return reader.select(model).with_only_columns(model.id)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -390,20 +415,42 @@ def _without_ends(query: Query, grams: Ints, numbers: Ints) -> tuple[Ints, Ints]
 
 
 def _by_grams(
-    session: Session, asked: _Asked, segments: Sequence[Segment], fresh: Mapping[str, Ints]
+    session: Session, asked: Mapping[int, _Asked], segments: Sequence[Segment], fresh: Mapping[str, Ints]
 ) -> Iterator[tuple[str, Ints, Floats]]:
     """Yield ids and shares of the records that have enough of the grams, by segment and of what is fresh."""
-    wanted = [segment.id for segment in segments]
-    postings = read_postings(session, wanted, list(asked.spellings), asked.characters)
+    postings = read_postings(
+        session,
+        (
+            (
+                [segment.id for segment in segments if width_of(segment.record_type) == width],
+                list(wanted.spellings),
+                wanted.characters,
+            )
+            for width, wanted in asked.items()
+        ),
+    )
     for segment in segments:
         if segment.id in postings:
+            wanted = asked[width_of(segment.record_type)]
             found = ((gram, unpack(places, segment.size)) for gram, places in postings[segment.id])
-            yield segment.record_type, *asked.candidates(segment.record_ids(), found)
+            yield segment.record_type, *wanted.candidates(segment.record_ids(), found)
+    for lot in _in_lots(fresh):
+        for record_type, texts in read_texts_of(session, lot).items():
+            some, wanted = lot[record_type], asked[width_of(record_type)]
+            yield record_type, *wanted.candidates(some, _grams_in(texts, some, wanted))
+
+
+def _in_lots(fresh: Mapping[str, Ints]) -> Iterator[dict[str, Ints]]:
+    """Yield lots of records that are in no segment, none much larger than what is examined."""
+    lot: dict[str, Ints] = {}
     for record_type, ids in fresh.items():
         for start in range(0, ids.size, EXAMINED):
-            some = ids[start : start + EXAMINED]
-            texts = read_texts(session, RECORD_TYPES[record_type], some)
-            yield record_type, *asked.candidates(some, _grams_in(texts, some, asked))
+            if record_type in lot or sum(some.size for some in lot.values()) > EXAMINED:
+                yield lot
+                lot = {}
+            lot[record_type] = ids[start : start + EXAMINED]
+    if lot:
+        yield lot
 
 
 def _grams_in(texts: Texts, ids: Ints, asked: _Asked) -> Iterator[tuple[int, Flags]]:

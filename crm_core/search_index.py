@@ -14,6 +14,7 @@ The contract:
 from __future__ import annotations
 
 import itertools
+import json
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -25,21 +26,30 @@ import numpy.typing as npt
 from sqlalchemy import (
     BigInteger,
     ColumnElement,
+    CompoundSelect,
     Connection,
     Index,
     LargeBinary,
     Select,
     String,
+    Text,
+    and_,
     between,
+    cast,
     delete,
     insert,
+    literal,
+    null,
     or_,
     select,
     text,
+    type_coerce,
+    union_all,
     update,
 )
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
+from crm_core.columns import Json
 from crm_core.grams import grams_of
 from crm_core.records import RECORD_TYPES, Base, Id, Record
 from crm_core.validation import columns_of
@@ -61,6 +71,7 @@ SEARCHED: Final[dict[str, tuple[str, ...]]] = {
     "contract": ("number",),
     "line": ("text",),
     "ticket": ("subject",),
+    "article": ("title", "body"),
     "custom_record": ("name",),
     "tag": ("word",),
     "attachment": ("name",),
@@ -74,7 +85,7 @@ SEARCHED: Final[dict[str, tuple[str, ...]]] = {
 Of hits that fit equally well, those of the types named first come first.
 """
 
-_LONG_TEXTS: Final = frozenset({"activity", "comment"})
+_LONG_TEXTS: Final = frozenset({"activity", "article", "comment"})
 """Types whose texts are so long that pairs of letters would tell little."""
 
 _ENOUGH: Final = 256
@@ -289,6 +300,79 @@ def read_texts(session: Session, model: type[Record], ids: Ints) -> Texts:
     return found
 
 
+def read_texts_of(session: Session, wanted: Mapping[str, Ints]) -> dict[str, Texts]:
+    """Return the same of several record types, by one statement while they are not too many."""
+    widest = max((len(searched_columns(record_type)) for record_type in wanted), default=0)
+    found = {record_type: Texts() for record_type in wanted}
+    parts: list[tuple[int, Select[Any]]] = []
+    for record_type, ids in wanted.items():
+        model = RECORD_TYPES[record_type]
+        query = _query_among_others(record_type, widest)
+        parts += [(_LISTED, query.where(condition)) for condition in _these(columns_of(model)["id"], ids)]
+    for some in _not_too_many(parts):
+        held: dict[str, list[Any]] = defaultdict(list)
+        for record_type, *row in session.connection().execute(union_all(*some)):
+            held[record_type].append(row)
+        for record_type, rows in held.items():
+            _add_rows(found[record_type], record_type, rows)
+    return found
+
+
+_MOST_PARAMETERS: Final = 20_000
+"""What one statement may be given; SQLite takes 32,766."""
+
+
+def _not_too_many(parts: Iterable[tuple[int, Select[Any]]]) -> Iterator[list[Select[Any]]]:
+    """Yield queries in lots that one statement can hold, by how many parameters each has at the most."""
+    lot: list[Select[Any]] = []
+    held = 0
+    for size, part in parts:
+        if lot and held + size > _MOST_PARAMETERS:
+            yield lot
+            lot, held = [], 0
+        lot.append(part)
+        held += size
+    if lot:
+        yield lot
+
+
+def _add_rows(found: Texts, record_type: str, rows: Sequence[Sequence[Any]]) -> None:
+    columns = columns_of(RECORD_TYPES[record_type])
+    record_ids, *held = zip(*rows, strict=True)
+    for name, values in zip(searched_columns(record_type), held, strict=False):
+        is_json = isinstance(columns[name].type, Json)
+        read = [value and json.loads(value) for value in values] if is_json else values
+        found.add(record_ids, name, read)
+
+
+@cache
+def _query_among_others(record_type: str, widest: int) -> Select[Any]:
+    """Return the query of the texts of a type, as wide as that of any other; what is JSON as its text."""
+    model = RECORD_TYPES[record_type]
+    columns, names = columns_of(model), searched_columns(record_type)
+    said: list[Any] = [type_coerce(columns[name], Text) for name in names]
+    said += [cast(null(), Text)] * (widest - len(names))
+    labelled = [each.label(f"text_{place}") for place, each in enumerate(said)]
+    any_text = or_(*(columns[name].is_not(None) for name in names))
+    return select(literal(record_type).label("type"), columns["id"].label("id"), *labelled).where(any_text)
+
+
+def list_among(
+    queries: Mapping[str, tuple[Select[Any], Ints]],
+) -> Iterator[CompoundSelect[*tuple[Any, ...]]]:
+    """Yield statements that give id and type of what queries of ids, by type, find among some ids."""
+    parts = [
+        (
+            min(ids.size, _LISTED),
+            query.add_columns(literal(record_type).label("type")).where(condition),
+        )
+        for record_type, (query, ids) in queries.items()
+        for condition in _these(columns_of(RECORD_TYPES[record_type])["id"], np.sort(ids))
+    ]
+    for some in _not_too_many(parts):
+        yield union_all(*some)
+
+
 @cache
 def _query_of_texts(model: type[Record]) -> Select[Any]:
     columns, names = columns_of(model), searched_columns(model.record_type)
@@ -410,19 +494,23 @@ def list_fresh(session: Session, record_types: Collection[str]) -> dict[str, Int
     return {record_type: np.array(sorted(ids), dtype=np.int64) for record_type, ids in found.items()}
 
 
-def read_postings(
-    session: Session, segments: Collection[int], grams: Collection[int], ranges: Collection[tuple[int, int]]
-) -> Mapping[int, list[tuple[int, bytes]]]:
-    """Return, by segment, the places of each of `grams` and of every gram within `ranges`, ends excluded."""
-    wanted: list[ColumnElement[bool]] = [Posting.gram.in_(grams)] if grams else []
-    wanted += [(Posting.gram >= first) & (Posting.gram < end) for first, end in ranges]
+Wanted = tuple[Collection[int], Collection[int], Collection[tuple[int, int]]]
+"""Segments, and of them some grams and every gram within some ranges, ends excluded."""
+
+
+def read_postings(session: Session, wanted: Iterable[Wanted]) -> Mapping[int, list[tuple[int, bytes]]]:
+    """Return, by segment, the places of each gram that is wanted of it, by one statement."""
+    conditions = []
+    for segments, grams, ranges in wanted:
+        which: list[ColumnElement[bool]] = [Posting.gram.in_(grams)] if grams else []
+        which += [(Posting.gram >= first) & (Posting.gram < end) for first, end in ranges]
+        if which and segments:
+            conditions.append(and_(Posting.segment_id.in_(segments), or_(*which)))
     found: dict[int, list[tuple[int, bytes]]] = defaultdict(list)
-    if not (wanted and segments):
+    if not conditions:
         return found
-    query = select(Posting.segment_id, Posting.gram, Posting.places).where(
-        Posting.segment_id.in_(segments), or_(*wanted)
-    )
-    for segment_id, gram, places in session.connection().execute(query):
+    parts = (select(Posting.segment_id, Posting.gram, Posting.places).where(each) for each in conditions)
+    for segment_id, gram, places in session.connection().execute(union_all(*parts)):
         found[segment_id].append((gram, places))
     return found
 

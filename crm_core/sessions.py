@@ -6,8 +6,9 @@ import hashlib
 import secrets
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cache
 
-from sqlalchemy import ForeignKey, String, delete, select
+from sqlalchemy import ForeignKey, Select, String, bindparam, delete, select
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from crm_core.columns import Instant
@@ -39,10 +40,16 @@ def begin_session(session: Session, user_id: int, *, now: datetime, lasts: timed
 
 def find_logged_in(session: Session, key: str, *, now: datetime, lasts: timedelta) -> User | None:
     """Return the user whose login a browser keeps, unless it has ended or they no longer work here."""
-    login = select(User).join(LoginSession, LoginSession.user_id == User.id)
-    still = (LoginSession.hash == _hash(key), LoginSession.created_at > now - lasts)
-    user = session.scalars(login.where(*still)).one_or_none()
+    user = session.scalars(_query_of_logged_in(), {"key": _hash(key), "since": now - lasts}).one_or_none()
     return user if user is not None and works_here(user) else None
+
+
+@cache
+def _query_of_logged_in() -> Select[User]:
+    """Return the query that every page asks; building it would cost more than asking."""
+    since = bindparam("since", type_=Instant)
+    still = (LoginSession.hash == bindparam("key"), LoginSession.created_at > since)
+    return select(User).join(LoginSession, LoginSession.user_id == User.id).where(*still)
 
 
 def end_session(session: Session, key: str) -> None:

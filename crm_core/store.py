@@ -84,6 +84,8 @@ class Store:
         self.turns = Turns(patience=BUSY_SECONDS)
         self.recall = recall_of(url)
         self._seen_by: Session | None = None
+        self.zone = "UTC"
+        """The time zone of working hours where no week was set: that of the pages, as the settings say."""
 
     def seen_by(self, session: Session) -> Store:
         """Return this store for whoever is to read what a session that reads sees: they share the session."""
@@ -146,6 +148,7 @@ class Store:
             session.connection()  # takes SQLite's write lock now, so that `now` is read inside it
             writing = let_recall_while_writing(session, self.recall)
             transaction = Transaction(session, clock=self.clock, source=source, actor_id=actor_id)
+            transaction.zone = self.zone
             yield transaction
             transaction.index.flush()
         if writing.touched:
@@ -169,7 +172,7 @@ class Store:
         with self._turn(), Session(self._write_engine, expire_on_commit=False) as session:
             session.connection()
             try:
-                yield Rehearsal(session, self.clock)
+                yield Rehearsal(session, self.clock, self.zone)
             finally:
                 session.rollback()
 
@@ -185,16 +188,19 @@ class Store:
 class Rehearsal:
     """A store that keeps nothing: what its transactions write is undone in the end."""
 
-    def __init__(self, session: Session, clock: Clock) -> None:
+    def __init__(self, session: Session, clock: Clock, zone: str = "UTC") -> None:
         self._session = session
         self.clock = clock
+        self.zone = zone
 
     @contextmanager
     def transaction(
         self, *, source: Source = Source.REP, actor_id: int | None = None
     ) -> Iterator[Transaction]:
         """Give a transaction as the store does; one that raises ends the rehearsal."""
-        yield Transaction(self._session, clock=self.clock, source=source, actor_id=actor_id)
+        transaction = Transaction(self._session, clock=self.clock, source=source, actor_id=actor_id)
+        transaction.zone = self.zone
+        yield transaction
         self._session.flush()
         self._session.expunge_all()
 
@@ -210,8 +216,15 @@ class Transaction:
             self._sequence  # noqa: B018  cached
         self.now = clock.now()
         self.actor_id = actor_id
+        self.zone = "UTC"
         self.index = Indexer(session)
+        self.newest_change: Change | None = None
         set_author(session, self)
+
+    @property
+    def sequence(self) -> int:
+        """The number that the change log knows this transaction by."""
+        return self._sequence
 
     @cached_property
     def _sequence(self) -> int:
@@ -591,6 +604,7 @@ class Transaction:
             actor_id=self.actor_id,
         )
         self.session.add(change)
+        self.newest_change = change
         return change
 
 

@@ -17,6 +17,8 @@ from crm_core.pipelines import get_stage
 from crm_core.records import (
     RECORD_TYPES,
     ActivityKind,
+    ApprovalState,
+    ArticleState,
     Consent,
     ContractStatus,
     DealStatus,
@@ -25,6 +27,7 @@ from crm_core.records import (
     QuoteStatus,
     Record,
     Role,
+    TicketPriority,
     TicketStatus,
 )
 
@@ -36,7 +39,10 @@ CHOICES: dict[tuple[str, str], type[StrEnum]] = {
     ("activity", "direction"): Direction,
     ("contract", "status"): ContractStatus,
     ("ticket", "status"): TicketStatus,
+    ("ticket", "priority"): TicketPriority,
+    ("article", "state"): ArticleState,
     ("quote", "status"): QuoteStatus,
+    ("quote", "approval"): ApprovalState,
     ("lead", "consent"): Consent,
     ("contact", "consent"): Consent,
 }
@@ -51,6 +57,7 @@ RANGES: dict[tuple[str, str], tuple[float, float]] = {
     ("quote", "discount"): (0, 1),
     ("line", "discount"): (0, 1),
     ("line", "quantity"): (0, 1e9),
+    ("payment", "part"): (1, 1000),
     ("attachment", "size"): (0, 2**53),
 }
 """Fields that hold a number between two others, both included."""

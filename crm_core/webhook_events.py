@@ -76,7 +76,7 @@ class EventFollower:
                 return 0
         with self._store.transaction(source=Source.AUTOMATION) as transaction:
             session = transaction.session
-            cursor = _locked(session, CURSOR)
+            cursor = lock_cursor(session, CURSOR)
             endpoints = list_active(session)
             if not endpoints:
                 return 0
@@ -148,10 +148,10 @@ class EventFollower:
                 return 0
         with self._store.transaction(source=Source.AUTOMATION) as transaction:
             session = transaction.session
-            moving = _locked(session, name)
+            moving = lock_cursor(session, name)
             wanting = [each for each in list_active(session) if wants(each, event_type)]
             moving.position = _after(moving.position, wanting, since)
-            until = _settled_until(session, moving, model)
+            until = settled_until(session, moving, model)
             if until is None:
                 return 0
             if until <= moving.position:
@@ -174,14 +174,14 @@ def _position(session: Session, endpoints: Sequence[WebhookEndpoint]) -> int:
     return _after(cursor.position if cursor else 0, endpoints, "since_sequence")
 
 
-def _locked(session: Session, name: str) -> Cursor:
+def lock_cursor(session: Session, name: str) -> Cursor:
     """Return a cursor that nobody else moves before the transaction ends."""
     insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
     session.execute(insert(Cursor).values(name=name, position=0).on_conflict_do_nothing())
     return session.get_one(Cursor, name, with_for_update=True)
 
 
-def _settled_until(session: Session, cursor: Cursor, model: type[Prediction | Promotion]) -> int | None:
+def settled_until(session: Session, cursor: Cursor, model: type[Prediction | Promotion]) -> int | None:
     """Return the id up to which nothing can appear any more; None if that is not known yet.
 
     On PostgreSQL a smaller id may be committed later. So the greatest id is looked at first, and dealt with
@@ -190,7 +190,7 @@ def _settled_until(session: Session, cursor: Cursor, model: type[Prediction | Pr
     newest = session.scalar(select(func.max(model.id))) or 0
     if session.get_bind().dialect.name != "postgresql":
         return newest
-    seen = _locked(session, cursor.name + _SEEN)
+    seen = lock_cursor(session, cursor.name + _SEEN)
     if cursor.batch_until is None:
         cursor.batch_until = newest
         seen.position = _snapshot(session, "xmax")

@@ -56,6 +56,7 @@ SPECIAL: Final = (
     "alert.raised",
     "alert.acknowledged",
     "model.promoted",
+    "automation.message",
 )
 """Event types besides those that every record type has."""
 

@@ -14,9 +14,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final
 
-from sqlalchemy import select
+from sqlalchemy import literal, select, union_all
 
 from crm_core.access import Reader
 from crm_core.alert_rules import Kind, Over
@@ -79,9 +79,11 @@ class Tally:
 
 def follow_alerts(store: Store, reader: Reader, now: datetime) -> list[Followed]:
     """Return the warnings that a reader may see with what came of each, the newest first."""
-    query = select_alerts(reader).order_by(Alert.raised_at.desc(), Alert.id.desc()).limit(MOST)
-    alerts = list(reader.session.scalars(query))
-    ends = _ends(reader, alerts)
+    about = select_alerts(reader).outerjoin(Prediction, Prediction.id == Alert.prediction_id)
+    query = about.add_columns(Prediction.horizon_days).order_by(Alert.raised_at.desc(), Alert.id.desc())
+    rows = reader.session.execute(query.limit(MOST)).all()
+    alerts = [alert for alert, _ in rows]
+    ends = {alert.id: alert.raised_at + timedelta(days=days or 0) for alert, days in rows}
     outcomes = _of_customers(store, reader, alerts, ends) | _of_deals(reader, alerts, ends, now)
     names = _names(reader, alerts)
     return [
@@ -111,15 +113,6 @@ def _tally(kind: str, followed: Sequence[Followed]) -> Tally:
         said=sum(one.alert.probability for one in over) / len(over) if over else None,
         not_over=len(followed) - len(over),
     )
-
-
-def _ends(reader: Reader, alerts: Sequence[Alert]) -> dict[int, datetime]:
-    """Return the end of the time that each warning was about."""
-    query = select(Prediction.id, Prediction.horizon_days).where(
-        Prediction.id.in_([alert.prediction_id for alert in alerts])
-    )
-    days: dict[int, int] = dict(reader.session.execute(query).all())
-    return {alert.id: alert.raised_at + timedelta(days=days.get(alert.prediction_id, 0)) for alert in alerts}
 
 
 def _of_customers(
@@ -190,10 +183,12 @@ def _of_deal(status: str, closed_at: datetime | None, end: datetime, now: dateti
 
 
 def _names(reader: Reader, alerts: Sequence[Alert]) -> dict[tuple[str, int], str]:
-    found: dict[tuple[str, int], str] = {}
+    parts = []
     for model in (Account, Deal):
         ids = [alert.record_id for alert in alerts if alert.record_type == model.record_type]
         if ids and reader.may_read_field(model.record_type, "name"):
-            rows = reader.session.execute(select(model.id, model.name).where(model.id.in_(ids)))
-            found |= {(model.record_type, key): name for key, name in rows}
-    return found
+            parts.append(select(literal(model.record_type), model.id, model.name).where(model.id.in_(ids)))
+    if not parts:
+        return {}
+    query: Any = union_all(*parts)
+    return {(record_type, key): name for record_type, key, name in reader.session.execute(query)}

@@ -28,7 +28,7 @@ from crm_core.alerts import (
 from crm_core.clock import instant, micros
 from crm_core.errors import AccessDeniedError, InvalidValueError
 from crm_core.predictions import Prediction
-from crm_core.records import Account, Contract, Deal
+from crm_core.records import Account, Deal
 from serving.champions import TASK_OF
 
 ORDERS: Final = ("-at_risk", "-raised_at", "-probability")
@@ -320,19 +320,13 @@ def _terms(reader: Reader, alerts: Sequence[Alert]) -> dict[int, date]:
     if not reader.may_be_told_of(["contract.ends_on"]):
         return {}
     about = {alert.id: alert.record_id for alert in alerts if alert.record_type == Account.record_type}
-    last = last_terms(reader.session, list(about.values())) if about else {}
-    seen = _readable_contracts(reader, [term.contract_id for term in last.values()])
+    last = last_terms(reader.session, list(about.values()), reader) if about else {}
     found = {
         alert_id: last[record_id].ends_on
         for alert_id, record_id in about.items()
-        if record_id in last and last[record_id].contract_id in seen
+        if record_id in last and last[record_id].is_seen
     }
     return found | {alert.id: alert.ends_on for alert in alerts if alert.ends_on is not None}
-
-
-def _readable_contracts(reader: Reader, ids: Sequence[int]) -> set[int]:
-    query = reader.select(Contract).with_only_columns(Contract.id).where(Contract.id.in_(ids))
-    return set(reader.session.scalars(query)) if ids else set()
 
 
 def _seen_amounts(reader: Reader) -> set[str]:

@@ -21,6 +21,7 @@ from crm_core.store import Store
 from serving import metrics, problems, web
 from serving.api import (
     alerts,
+    automation,
     changes,
     customers,
     deals,
@@ -31,14 +32,18 @@ from serving.api import (
     job_queue,
     leads,
     mails,
+    marketing,
     operations,
     people,
     predictions,
     records,
     records_batch,
     records_verbs,
+    reports,
     scores,
+    selling,
     specification,
+    tickets,
     today,
     tokens,
     versions,
@@ -89,10 +94,14 @@ _PARTS = (
     changes,
     customers,
     forecast,
+    reports,
+    marketing,
     alerts,
     today,
+    tickets,
     what_if,
     scores,
+    selling,
     finding,
     people,
     predictions,
@@ -102,6 +111,7 @@ _PARTS = (
     operations,
     job_queue,
     webhooks,
+    automation,
     intake,
     mails,
     health,
@@ -137,6 +147,7 @@ def create_app(
 
     It starts no thread; `rescoring` is only told when there is something to do.
     """
+    store.zone = settings.time_zone
     champions = champions or Champions(store, scorer_loader(settings.home_folder, store))
     app = Application(
         "serving",
@@ -189,6 +200,8 @@ def _begin() -> None:
 def _finish(response: Response) -> Response:
     for name, value in HEADERS.items():
         response.headers.setdefault(name, value)
+    if "may_be_framed" in g:  # the policy of such a page names the sites that may
+        del response.headers["X-Frame-Options"]
     if service().settings.https:
         response.headers["Strict-Transport-Security"] = "max-age=31536000"
     response.headers["X-Request-ID"] = g.request_id

@@ -36,19 +36,25 @@ from crm_core.external_ids import find_by_external_id, hold_keys, key_of
 from crm_core.fields import CUSTOM, FieldKind
 from crm_core.opting_out import set_scoring_opt_out
 from crm_core.pipelines import get_stage, open_stages
+from crm_core.quotes import add_line, change_line, edit_quote, remove_line, write_quote
 from crm_core.records import (
     RECORD_TYPES,
     Activity,
     Comment,
     CustomRecord,
     Deal,
+    Line,
     Owned,
+    Quote,
     Record,
     Role,
     Team,
+    Ticket,
     User,
 )
 from crm_core.store import Transaction
+from crm_core.ticket_clocks import change_ticket
+from crm_core.tickets import open_ticket
 from crm_core.validation import columns_of
 from serving.journal import note_unchanged
 from serving.owners import choose_owner
@@ -57,6 +63,8 @@ _ABOUT = frozenset({"subject_type", "subject_id"})
 
 FIXED: dict[str, frozenset[str]] = {
     "deal": frozenset({"pipeline"}),
+    "quote": frozenset({"number", "revision", "sent_at", "decided_at"}),
+    "line": frozenset({"quote_id", "order_id"}),
     "comment": _ABOUT,
     "attachment": _ABOUT,
     "tag": _ABOUT,
@@ -171,6 +179,9 @@ class Editor:
             raise AccessDeniedError("nobody may delete themselves: somebody else has to")
         if isinstance(record, Team):
             self._check_empty(record)
+        if isinstance(record, Line):
+            remove_line(self.transaction, record)
+            return
         self.transaction.delete(record)
 
     def upsert(
@@ -282,6 +293,12 @@ class Editor:
     def _write_new(self, record: Record) -> Record:
         if isinstance(record, Activity):
             return log_activity(self.transaction, record)
+        if isinstance(record, Ticket):
+            return open_ticket(self.transaction, record)
+        if isinstance(record, Quote):
+            return write_quote(self.transaction, record)
+        if isinstance(record, Line):
+            return add_line(self.transaction, record)
         written = self.transaction.create(record)
         if isinstance(written, Deal):
             check_required(self.transaction.session, written, written.stage)
@@ -313,6 +330,15 @@ class Editor:
             rest = {name: value for name, value in changed.items() if name != "stage"}
             self.transaction.update(record, rest)
             move_deal(self.transaction, record, changed["stage"])
+            return
+        if isinstance(record, Ticket):
+            change_ticket(self.transaction, record, changed)
+            return
+        if isinstance(record, Quote):
+            edit_quote(self.transaction, record, changed, self.user)
+            return
+        if isinstance(record, Line):
+            change_line(self.transaction, record, changed)
             return
         if changed.pop("scoring_opt_out", None) is not None:
             set_scoring_opt_out(self.transaction, record, opted_out=not record.scoring_opt_out)  # type: ignore[arg-type,attr-defined]  # only who has it

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from sqlalchemy import BigInteger, Select, Text, cast, literal, null, union_all
 from sqlalchemy.orm import Session
 
 from crm_core.access import Reader
@@ -89,22 +90,35 @@ def _records(reader: Reader, hits: Sequence[Hit]) -> dict[Key, Said]:
     wanted: dict[str, list[int]] = defaultdict(list)
     for hit in hits:
         wanted[hit.record_type].append(hit.record_id)
-    return {
-        (record_type, said["id"]): said
-        for record_type, ids in wanted.items()
-        for said in _read(reader, record_type, ids)
-    }
+    for record_type in wanted.keys() & PEOPLE:
+        note_people(record_type, wanted[record_type])
+    if not wanted:
+        return {}
+    query: Any = union_all(*(_query(reader, record_type, ids) for record_type, ids in wanted.items()))
+    rows = map(dict, reader.session.execute(query).mappings())
+    return {(row["type"], row["id"]): row for row in rows}
 
 
-def _read(reader: Reader, record_type: str, ids: Sequence[int]) -> Iterator[Said]:
+_SHOWN: Mapping[str, Any] = {
+    **dict.fromkeys(_NAMES, Text()),
+    **dict.fromkeys(_ABOUT, BigInteger()),
+    "subject_type": Text(),
+}
+"""What is read of every hit, by the type that it has wherever it is a column."""
+
+
+def _query(reader: Reader, record_type: str, ids: Sequence[int]) -> Select[Any]:
+    """Return the query of what the records of a type are shown by; NULL for what it has not, or is hidden."""
     model = RECORD_TYPES[record_type]
     columns, readable = columns_of(model), reader.readable_fields(model)
-    names = ["id", *(name for name in (*_NAMES, *_ABOUT) if name in columns and name in readable)]
-    query = reader.select(model).with_only_columns(*(columns[name] for name in names))
-    if record_type in PEOPLE:
-        note_people(record_type, ids)
-    for row in reader.session.execute(query.where(model.id.in_(ids))):
-        yield dict(zip(names, row, strict=True))
+    shown = (
+        (columns[name] if name in columns and name in readable else cast(null(), kind)).label(name)
+        for name, kind in _SHOWN.items()
+    )
+    query = reader.select(model).with_only_columns(
+        literal(record_type).label("type"), columns["id"].label("id"), *shown
+    )
+    return query.where(model.id.in_(ids))
 
 
 def _pages(reader: Reader, records: Mapping[Key, Said]) -> dict[Key, Key]:
@@ -115,7 +129,7 @@ def _pages(reader: Reader, records: Mapping[Key, Said]) -> dict[Key, Key]:
         for record_type, record_id in ways:
             if (record_type, record_id) != key:
                 asked[record_type].add(record_id)
-    seen = {key for record_type, ids in asked.items() for key in _seen(reader, record_type, ids)}
+    seen = _seen(reader, asked)
     shown = {
         key: next((way for way in ways if way == key or way in seen), None) for key, ways in about.items()
     }
@@ -131,10 +145,17 @@ def _ways(key: Key, said: Said) -> list[Key]:
     return [(str(name), int(record)) for name, record in (*linked, subject) if name in PAGE_OF and record]
 
 
-def _seen(reader: Reader, record_type: str, ids: Collection[int]) -> Iterator[Key]:
-    model = RECORD_TYPES[record_type]
-    query = reader.select(model).with_only_columns(model.id).where(model.id.in_(ids))
-    return ((record_type, record_id) for record_id in reader.session.scalars(query))
+def _seen(reader: Reader, asked: Mapping[str, Collection[int]]) -> set[Key]:
+    """Return which of some records may be seen, by one statement."""
+    queries = []
+    for record_type, ids in asked.items():
+        model = RECORD_TYPES[record_type]
+        columns = (literal(record_type), model.id)
+        queries.append(reader.select(model).with_only_columns(*columns).where(model.id.in_(ids)))
+    if not queries:
+        return set()
+    query: Any = union_all(*queries)
+    return {(record_type, record_id) for record_type, record_id in reader.session.execute(query)}
 
 
 def _found(hit: Hit, records: Mapping[Key, Said], pages: Mapping[Key, Key]) -> Found:

@@ -11,7 +11,7 @@ N days of each one's creation; so are the medians. What happened so far, of all 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
@@ -61,6 +61,9 @@ _NEEDS: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
 }
 DIMENSIONS: Final = tuple(_NEEDS)
 """What leads are told apart by; `month` is that of their creation."""
+
+MOST_GROUPS: Final = 100
+"""Groups that are told apart: of a field that anybody types into there may be thousands."""
 
 _TOUCHES: Final = (ActivityKind.CALL, ActivityKind.MAIL, ActivityKind.MEETING, ActivityKind.VISIT)
 _NEVER: Final = np.iinfo(np.int64).max
@@ -128,12 +131,17 @@ class Group:
 
 @dataclass(frozen=True, kw_only=True)
 class Funnel:
-    """All leads together, and by group, the largest first (months in their order)."""
+    """All leads together, and by group, the largest first (months in their order).
+
+    Beyond `MOST_GROUPS`, `others` are the leads of the `others_count` smaller groups together.
+    """
 
     question: FunnelQuestion
     whole: Group
     groups: Sequence[Group]
     shows_cost: bool
+    others: Group | None = None
+    others_count: int = 0
     hidden: Sequence[str] = ()
 
 
@@ -162,18 +170,24 @@ def build_funnel(reader: Reader, question: FunnelQuestion, now: datetime) -> Fun
     leads = _read(reader, question, now)
     names = _names(reader, question.by, leads.value)
     every = np.ones(len(leads), dtype=np.bool_)
-    keys = sorted({str(value) for value in leads.value if value is not None})
-    groups = [_group(leads, question, leads.value == key, key, names.get(key, key)) for key in keys]
-    if (none := np.array([value is None for value in leads.value], dtype=np.bool_)).any():
-        groups.append(_group(leads, question, none, "", None))
-    if question.by != "month":
-        groups.sort(key=lambda group: (-group.leads, group.key))
+    values = [str(value or "") for value in leads.value.tolist()]
+    keys = sorted(set(values))
+    at = {key: place for place, key in enumerate(keys)}
+    of = np.array([at[value] for value in values], dtype=np.int64)
+    places = _largest(np.bincount(of, minlength=len(keys)), question.by)
+    groups = [
+        _group(leads, question, of == place, keys[place], names.get(keys[place], keys[place]) or None)
+        for place in places
+    ]
+    others = ~np.isin(of, places)
     costs = _costs(reader, groups) if question.by == "campaign" else {}
     groups = [_with_cost(group, costs.get(group.key)) for group in groups]
     return Funnel(
         question=question,
         whole=_group(leads, question, every, "", None),
         groups=groups,
+        others=_group(leads, question, others, "", None) if others.any() else None,
+        others_count=len(keys) - len(places),
         shows_cost=any(group.money for group in groups),
         hidden=[step for step in STEPS if step not in leads.steps],
     )
@@ -184,18 +198,27 @@ def list_behind(
 ) -> list[int]:
     """Return the ids of the leads behind a number: of a group (None: all) and a step ("": all leads)."""
     question.check(now)
-    leads = _read(reader, question, now)
-    rows = np.ones(len(leads), dtype=np.bool_)
+    view = _view(reader, question, now)
+    rows = np.ones(view.leads["id"].size, dtype=np.bool_)
     if key is not None:
-        rows &= np.array([(value or "") == key for value in leads.value], dtype=np.bool_)
+        values = view.values(question.by).tolist()
+        rows &= np.array([(value or "") == key for value in values], dtype=np.bool_)
     if step:
-        if step not in leads.steps:
-            raise InvalidValueError("step", step, f"one of {', '.join(leads.steps)}")
-        rows &= leads.steps[step] != NO_INSTANT
-    return [int(key) for key in leads.ids[rows].tolist()]
+        taken = view.steps(step)
+        if step not in taken:
+            raise InvalidValueError("step", step, f"one of {', '.join(view.told)}")
+        rows &= taken[step] != NO_INSTANT
+    return [int(key) for key in view.leads["id"][rows].tolist()]
 
 
 # ---------------------------------------------------------------- counting
+
+
+def _largest(sizes: Ints, by: str) -> list[int]:
+    """Return the places of the groups that are shown, the largest first; of months all, in their order."""
+    if by == "month":
+        return list(range(sizes.size))
+    return [int(place) for place in np.argsort(-sizes, kind="stable")[:MOST_GROUPS]]
 
 
 def _group(leads: _Leads, question: FunnelQuestion, rows: Bools, key: str, name: str | None) -> Group:
@@ -242,6 +265,18 @@ def _revenue(leads: _Leads, rows: Bools) -> dict[str, Decimal]:
 
 
 def _read(reader: Reader, question: FunnelQuestion, now: datetime) -> _Leads:
+    view = _view(reader, question, now)
+    return _Leads(
+        ids=view.leads["id"],
+        created=view.leads["occurred_at"],
+        steps=view.steps(),
+        amount=view.deals.amount,
+        currency=view.deals.currency,
+        value=view.values(question.by),
+    )
+
+
+def _view(reader: Reader, question: FunnelQuestion, now: datetime) -> _View:
     _check_rights(reader, question.by)
     past = question.as_of < now - timedelta(minutes=1)
     as_of = micros(question.as_of)
@@ -249,15 +284,7 @@ def _read(reader: Reader, question: FunnelQuestion, now: datetime) -> _Leads:
     known = np.maximum(rows["occurred_at"], rows["recorded_at"])
     gone = np.where(rows["deleted_at"] == NO_INSTANT, _NEVER, rows["deleted_at"])
     rows = {name: column[(known <= as_of) & (as_of < gone)] for name, column in rows.items()}
-    view = _View(reader=reader, as_of=as_of, past=past, leads=rows)
-    return _Leads(
-        ids=rows["id"],
-        created=rows["occurred_at"],
-        steps=view.steps(),
-        amount=view.deals.amount,
-        currency=view.deals.currency,
-        value=view.values(question.by),
-    )
+    return _View(reader=reader, as_of=as_of, past=past, leads=rows)
 
 
 def _check_rights(reader: Reader, by: str) -> None:
@@ -297,15 +324,21 @@ class _View:
     past: bool
     leads: Mapping[str, Any]
 
-    def steps(self) -> dict[str, Ints]:
-        """Return when each lead took each step that the reader may see."""
-        found = {}
-        if self.reader.right("activity").read is not Scope.NONE:
-            found["contacted"] = self._contacted()
-        found["converted"] = self._converted()
-        if self._sees_deals:
-            found["deal"], found["won"] = self.deals.created, self.deals.won_at
-        return found
+    @property
+    def told(self) -> tuple[str, ...]:
+        """Return the steps that the reader may see."""
+        contacted = ("contacted",) if self.reader.right("activity").read is not Scope.NONE else ()
+        return (*contacted, "converted", *(("deal", "won") if self._sees_deals else ()))
+
+    def steps(self, *only: str) -> dict[str, Ints]:
+        """Return when each lead took each step, or some of them, of those that the reader may see."""
+        read: Mapping[str, Callable[[], Ints]] = {
+            "contacted": self._contacted,
+            "converted": self._converted,
+            "deal": lambda: self.deals.created,
+            "won": lambda: self.deals.won_at,
+        }
+        return {step: read[step]() for step in self.told if not only or step in only}
 
     def values(self, by: str) -> Objects:
         """Return the value that each lead is told apart by; None for none."""
@@ -332,7 +365,7 @@ class _View:
         query = (
             select(Activity.lead_id.label("id"), func.min(Activity.occurred_at).label("at"))
             .where(
-                Activity.lead_id.in_(self._cohort),
+                Activity.lead_id.between(*self._span),
                 Activity.kind.in_(_TOUCHES),
                 or_(Activity.direction.is_(None), Activity.direction != Direction.INBOUND),
                 Activity.occurred_at <= at,
@@ -346,10 +379,10 @@ class _View:
         return _placed(self.leads["id"], found["id"], found["at"])
 
     @property
-    def _cohort(self) -> Any:  # noqa: ANN401  a query or a list
+    def _span(self) -> tuple[int, int]:
+        """The lowest and the highest id: leads that came in a time have nearly all that lie between."""
         ids = self.leads["id"]
-        low, high = (int(ids.min()), int(ids.max())) if ids.size else (0, 0)
-        return select(Lead.id).where(Lead.id.between(low, high))
+        return (int(ids.min()), int(ids.max())) if ids.size else (0, 0)
 
     def _converted(self) -> Ints:
         """Return when each lead was converted: as the change of its status says, else its own date."""
@@ -390,7 +423,7 @@ class _View:
         query = (
             select(Lead.id.label("lead_id"), *columns, *more)
             .join(Deal, Deal.id == Lead.deal_id)
-            .where(Lead.id.in_(self._cohort), self.reader.readable(Deal))
+            .where(Lead.id.between(*self._span), self.reader.readable(Deal))
         )
         rows = read_arrays(self.reader.session, query.order_by(Lead.id))
         known = np.maximum(rows["occurred_at"], rows["recorded_at"])

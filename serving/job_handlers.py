@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 
 from sqlalchemy import func, select
@@ -26,12 +27,17 @@ from serving.mailbox import mailbox_loop, mailbox_name
 from serving.model_work import MODEL, ModelWorker
 from serving.model_work import SCHEDULE as MODEL_SCHEDULE
 from serving.payloads import Part
+from serving.report_mail import REPORT_MAIL, ReportClock, ReportMailer
+from serving.selling_day import SELLING_DAY, SellingDay
 from serving.sequencing import sequencing_loop
 from serving.settings import Settings
 from serving.webhooks import SCHEDULE, Deliverer, spread
 
-SLOW = frozenset({WEBHOOK, EXCHANGE, FORECAST, IMPORT, LIST_WORK, MODEL})
+SLOW = frozenset({WEBHOOK, EXCHANGE, FORECAST, IMPORT, LIST_WORK, MODEL, REPORT_MAIL})
 """Kinds that take long, or wait for others: one thread leaves them alone, so that not all can be held up."""
+
+REPORT_SECONDS = 20.0
+"""How often it is looked for reports that are to be sent."""
 
 FORGOTTEN = frozenset({MAIL, EVENT})
 """Kinds of which only it is kept that they were done."""
@@ -49,6 +55,8 @@ def handlers(settings: Settings) -> dict[str, Handler]:
         FORECAST: ForecastMaker(settings),
         IMPORT: Importing(settings),
         LIST_WORK: ListWorker(settings),
+        REPORT_MAIL: ReportMailer(settings),
+        SELLING_DAY: SellingDay(settings),
     }
 
 
@@ -76,6 +84,7 @@ class Jobs:
             self._loops.append(sequencing_loop(settings, store))
             if (reading := mailbox_loop(settings, store)) is not None:
                 self._loops.append(reading)
+            self._loops.append(Loop("reports", ReportClock(store).run_once, poll_seconds=REPORT_SECONDS))
 
     @property
     def last_error(self) -> str | None:
@@ -98,11 +107,15 @@ class Jobs:
             loop.wake()
 
     def stop(self, timeout: float = 10.0) -> None:
-        """Finish the jobs at hand and end; one that takes longer is done again when its lease has run out."""
+        """Finish the jobs at hand and end; one that takes longer is done again when its lease has run out.
+
+        All of them together get `timeout` seconds.
+        """
+        until = time.monotonic() + timeout
         for loop in self._loops:
             loop.ask_to_stop()
         for loop in self._loops:
-            loop.join(timeout)
+            loop.join(max(0.0, until - time.monotonic()))
 
 
 def _runner(store: Store, done_by: Mapping[str, Handler], number: int, threads: int) -> JobRunner:

@@ -99,6 +99,7 @@ class Limits:
     keys: Limit
     anonymous: Limit
     logins: Limit
+    forms: Limit
 
     @classmethod
     def of(cls, settings: Settings) -> Limits:
@@ -107,4 +108,5 @@ class Limits:
             keys=Limit(settings.api_rate),
             anonymous=Limit(settings.anonymous_rate),
             logins=Limit(settings.login_rate),
+            forms=Limit(settings.form_rate),
         )

@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from crm_core.access import recall_team, team_member_ids
 from crm_core.errors import AccessDeniedError, RecordNotFoundError
+from crm_core.recall import recalled
 from crm_core.records import Role, Team, User
 from crm_core.tokens import works_here
 
@@ -37,6 +38,11 @@ def list_owners(session: Session, user: User) -> Sequence[User]:
     return session.scalars(query).all()
 
 
+def _read_teams(session: Session) -> list[tuple[int, int | None, str]]:
+    rows = session.execute(select(Team.id, Team.parent_id, Team.name))
+    return [(team_id, parent_id, name) for team_id, parent_id, name in rows]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Staff:
     """All people and the tree of teams, read at once: for pages that ask much about them."""
@@ -49,7 +55,7 @@ class Staff:
     def read(cls, session: Session) -> Staff:
         """Read them, people by name."""
         users = session.scalars(select(User).order_by(User.name, User.id)).all()
-        rows = session.execute(select(Team.id, Team.parent_id, Team.name)).all()
+        rows = recalled(session, "tree of teams", lambda: _read_teams(session))
         return cls(
             users=users,
             parents={key: parent for key, parent, _ in rows},

@@ -12,7 +12,7 @@ from functools import lru_cache
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal
 
-from sqlalchemy import ColumnElement, and_, or_, select, union
+from sqlalchemy import ColumnElement, Row, Select, and_, literal, or_, select, union_all
 from sqlalchemy.orm import Session
 
 from crm_core.access import Reader
@@ -134,19 +134,32 @@ def read_score_history(
             return HistoryPage(entries=[], next_cursor=None)
         before = None if cursor is None else _read_cursor(cursor)
         said = list_predictions(session, model.record_type, record_id, limit=limit + 1, before=before)
-        causes = _Causes(reader, found, said).all()
+        entries = entries_of(reader, found, said)[:limit]
         session.expunge_all()
-    shown = said[:limit]
-    if home is not None:
-        causes = [
-            cause if older is None else _with_parts(store, home, older, newer, cause)
-            for newer, older, cause in zip(shown, [*said[1:], None], causes, strict=False)
-        ]
+        if home is not None:
+            entries = with_parts(store.seen_by(session), home, entries, said)
     more = len(said) > limit
-    return HistoryPage(
-        entries=[Entry(prediction=one, cause=cause) for one, cause in zip(shown, causes, strict=False)],
-        next_cursor=_cursor_of(shown[-1]) if more else None,
-    )
+    return HistoryPage(entries=entries, next_cursor=_cursor_of(said[limit - 1]) if more else None)
+
+
+def entries_of(reader: Reader, record: Scored, said: Sequence[Prediction]) -> list[Entry]:
+    """Return predictions of a record that the reader sees, newest first and without a gap, and why each was.
+
+    The last has none before it here, and counts as the first.
+    """
+    causes = _Causes(reader, record, said).all()
+    return [Entry(prediction=one, cause=cause) for one, cause in zip(said, causes, strict=True)]
+
+
+def with_parts(store: Store, home: Home, entries: Sequence[Entry], said: Sequence[Prediction]) -> list[Entry]:
+    """Return entries with the part that each kind had in the move from the one before, which `said` has."""
+    older = {newer.id: older for newer, older in pairwise(said)}
+    return [
+        replace(entry, cause=_with_parts(store, home, before, entry.prediction, entry.cause))
+        if (before := older.get(entry.prediction.id)) is not None
+        else entry
+        for entry in entries
+    ]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,12 +200,29 @@ def read_newest(store: Store, user: User, record: tuple[type[Scored], int], serv
 
 @dataclass(frozen=True)
 class _Seen:
-    """A change in few words: enough to tell whether it matters, and when it was known."""
+    """A change that matters, the name of who made it with it, and when it was known."""
 
-    id: int
-    record_type: str
-    record_id: int
+    change: Row[Any]
     known_at: datetime
+
+    @property
+    def id(self) -> int:
+        """The change's id."""
+        return int(self.change.id)
+
+
+_TOLD = (
+    Change.id,
+    Change.record_type,
+    Change.record_id,
+    Change.action,
+    Change.field,
+    Change.old,
+    Change.new,
+    Change.recorded_at,
+    Change.occurred_at,
+    Change.source,
+)
 
 
 @dataclass
@@ -209,7 +239,7 @@ class _Causes:
         if not self.said:
             return []
         between = self._between()
-        self._told = self._tell([one.id for some in between for one in some[:CHANGES_TOLD]])
+        self._told = self._tell([one.change for some in between for one in some[:CHANGES_TOLD]])
         versions = {one.model_version for one in self.said}
         promotions = list_promotions(self.reader.session, self.said[0].task) if len(versions) > 1 else ()
         causes = [
@@ -232,16 +262,18 @@ class _Causes:
     def seen(self, after: datetime, until: datetime) -> Iterator[_Seen]:
         """Yield changes that may have moved the score and were learned in a span of time."""
         session, read = self.reader.session, fields_read(self.reader.session, self.said[0].task)
-        wanted = (Change.id, Change.record_type, Change.record_id, Change.action, Change.field)
-        times = (Change.recorded_at, Change.occurred_at)
         # In one statement, but each part by itself: no index serves conditions that are joined by "or".
         span = and_(Change.recorded_at <= until, or_(Change.recorded_at > after, Change.occurred_at > after))
-        query = union(*(select(*wanted, *times).where(about, span) for about in _about(session, self.record)))
-        for change_id, record_type, record_id, action, name, recorded_at, occurred_at in session.execute(
-            query
-        ):
-            if _matters(read, record_type, action, name):
-                yield _Seen(change_id, record_type, record_id, max(recorded_at, occurred_at))
+        parts = (
+            select(*_TOLD, User.name.label("by"))
+            .outerjoin(User, User.id == Change.actor_id)
+            .where(about, span)
+            for about in _about(session, self.record)
+        )
+        found = {change.id: change for change in session.execute(union_all(*parts))}
+        for change in found.values():
+            if _matters(read, change.record_type, change.action, change.field):
+                yield _Seen(change, max(change.recorded_at, change.occurred_at))
 
     def _cause(
         self,
@@ -291,27 +323,26 @@ class _Causes:
             reason=found.reason,
         )
 
-    def _tell(self, ids: Sequence[int]) -> dict[int, ToldChange]:
+    def _tell(self, changes: Sequence[Row[Any]]) -> dict[int, ToldChange]:
         """Return changes as the reader may see them; none of records that they do not see."""
-        session = self.reader.session
-        changes = list(session.scalars(select(Change).where(Change.id.in_(ids)))) if ids else []
         visible = self._visible(changes)
-        people = {change.actor_id for change in changes} - {None}
-        asked = select(User.id, User.name).where(User.id.in_(people))
-        names = {user_id: name for user_id, name in session.execute(asked)} if people else {}  # noqa: C416  rows are no pairs to mypy
         return {
-            change.id: self._told_change(change, names)
+            change.id: self._told_change(change)
             for change in changes
-            if change.record_id in visible[change.record_type]
+            if (change.record_type, change.record_id) in visible
         }
 
-    def _visible(self, changes: Iterable[Change]) -> dict[str, set[int]]:
+    def _visible(self, changes: Iterable[Row[Any]]) -> set[tuple[str, int]]:
+        """Return those records of changes that the reader sees, by one statement."""
         ids: dict[str, set[int]] = {}
         for change in changes:
             ids.setdefault(change.record_type, set()).add(change.record_id)
-        return {kind: self._readable(kind, some) for kind, some in ids.items()}
+        if not ids:
+            return set()
+        query: Any = union_all(*(self._readable(kind, some) for kind, some in ids.items()))
+        return {(kind, record_id) for kind, record_id in self.reader.session.execute(query)}
 
-    def _readable(self, kind: str, ids: set[int]) -> set[int]:
+    def _readable(self, kind: str, ids: set[int]) -> Select[str, int]:
         model, own = RECORD_TYPES[kind], type(self.record)
         allowed = self.reader.readable(model)
         link = LINKS[kind][1] if kind in LINKS else {}
@@ -319,9 +350,9 @@ class _Causes:
             if target == own.record_type:  # what is about a record is seen by whoever sees that
                 about = getattr(model, name) == self.record.id
                 allowed = or_(allowed, and_(about, self.reader.readable_about(model, own)))
-        return set(self.reader.session.scalars(select(model.id).where(model.id.in_(ids), allowed)))
+        return select(literal(kind), model.id).where(model.id.in_(ids), allowed)
 
-    def _told_change(self, change: Change, names: Mapping[int, str]) -> ToldChange:
+    def _told_change(self, change: Row[Any]) -> ToldChange:
         told = change.field is None or self.reader.may_be_told_of([f"{change.record_type}.{change.field}"])
         return ToldChange(
             change_id=change.id,
@@ -334,7 +365,7 @@ class _Causes:
             occurred_at=change.occurred_at,
             recorded_at=change.recorded_at,
             source=change.source,
-            by=names.get(change.actor_id) if change.actor_id is not None else None,
+            by=change.by,
         )
 
 
@@ -426,15 +457,16 @@ def _model_of(store: Store, home: Home, prediction: Prediction) -> ModelBundle |
         sha256 = recalled(
             session, ("origin", prediction.task, version), lambda: _sha256_of(session, prediction)
         )
-    if sha256 is None:
+    if not sha256:
         return None
     path = kept_file(home.models, sha256)
     return _load(path, sha256, version) if path.exists() else None
 
 
-def _sha256_of(session: Session, prediction: Prediction) -> str | None:
+def _sha256_of(session: Session, prediction: Prediction) -> str:
+    """Return that of a model's file; "" where it was never promoted: None would not be recalled."""
     origin = find_origin(session, prediction.task, prediction.model_version)
-    return None if origin is None else origin.sha256
+    return "" if origin is None else origin.sha256
 
 
 @lru_cache(maxsize=6)

@@ -139,6 +139,9 @@ class Settings(BaseSettings):
         default=30.0, description="Seconds between two looks into that folder.", gt=0, le=86_400
     )
     alerting: bool = Field(default=True, description="Raise alerts inside `crm serve` and `crm worker`.")
+    automation: bool = Field(
+        default=True, description="Have the rules of automation act inside `crm serve` and `crm worker`."
+    )
     alert_churn_level: float = Field(
         default=0.3, description="Probability of leaving from which a customer raises an alert.", gt=0, le=1
     )
@@ -196,6 +199,9 @@ class Settings(BaseSettings):
     )
     login_rate: int = Field(
         default=60, description="Attempts a minute to log in from one address; 0: any number.", ge=0
+    )
+    form_rate: int = Field(
+        default=30, description="Web forms a minute that one address may send; 0: any number.", ge=0
     )
     oidc_issuer: str | None = Field(
         default=None,

@@ -208,7 +208,7 @@ def read_day(reader: Reader, asked: AskedDay, now: datetime, zone: ZoneInfo, usu
     types = tuple(name for name in types_shown(reader) if name in asked.types)
     if asked.owner_id is not None:
         _check_may_ask_for_owners(reader, types)
-    steps = _read_steps(reader, calendar, now)
+    steps = _read_steps(reader, calendar, now, *([(asked.only[0], [asked.only[1]])] if asked.only else []))
     found = _read_candidates(reader, types, asked, steps) if types else []
     ids = {name: [each.id for each in found if each.record_type == name] for name in types}
     contacts = _read_contacts(reader, ids)
@@ -245,8 +245,13 @@ def _may_use_values(reader: Reader) -> bool:
 Steps = dict[tuple[str, int], list[Step]]
 
 
-def _read_steps(reader: Reader, calendar: _Calendar, now: datetime) -> Steps:
-    """Return the open steps of records, the first due first; a deal's are not its customer's."""
+def _read_steps(
+    reader: Reader, calendar: _Calendar, now: datetime, *only: tuple[str, Sequence[int]]
+) -> Steps:
+    """Return the open steps of records, of all or `only` some, the first due first.
+
+    A deal's are not its customer's.
+    """
     if not all(reader.may_read_field("activity", name) for name in ("kind", "due_at", "outcome")):
         return {}
     links = (Activity.lead_id, Activity.deal_id, Activity.account_id)
@@ -257,7 +262,7 @@ def _read_steps(reader: Reader, calendar: _Calendar, now: datetime) -> Steps:
             Activity.outcome.is_(None),
             Activity.kind.in_(STEPS),
             Activity.deleted_at.is_(None),
-            or_(*_about_what_is_seen(reader)),
+            or_(*_about_what_is_seen(reader, only)),
         )
         .order_by(Activity.due_at, Activity.id)
         .limit(STEPS_READ)
@@ -276,12 +281,15 @@ def _read_steps(reader: Reader, calendar: _Calendar, now: datetime) -> Steps:
     return found
 
 
-def _about_what_is_seen(reader: Reader) -> list[ColumnElement[bool]]:
+def _about_what_is_seen(
+    reader: Reader, only: Sequence[tuple[str, Sequence[int]]]
+) -> list[ColumnElement[bool]]:
     """Return conditions on steps; whether their records may be seen is asked when these are read."""
-    return [
-        and_(getattr(Activity, f"{name}_id").is_not(None), reader.readable_about(Activity, model))
-        for name, model in MODELS.items()
-    ]
+    links = {name: getattr(Activity, f"{name}_id") for name in MODELS}
+    about = {name: links[name].in_(ids) for name, ids in only} or {
+        name: link.is_not(None) for name, link in links.items()
+    }
+    return [and_(link, reader.readable_about(Activity, MODELS[name])) for name, link in about.items()]
 
 
 def _read_candidates(reader: Reader, types: Sequence[str], asked: AskedDay, steps: Steps) -> list[_Candidate]:
@@ -432,7 +440,7 @@ def read_next_steps(
 ) -> dict[int, Step]:
     """Return the next open step of each of some records that the reader sees."""
     calendar = _Calendar(now.astimezone(zone).date(), zone)
-    steps = _read_steps(reader, calendar, now)
+    steps = _read_steps(reader, calendar, now, (record_type, ids))
     some = [record_id for record_id in ids if (record_type, record_id) in steps]
     contacts = _read_contacts(reader, {record_type: some}) or {}
     found = {

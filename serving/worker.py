@@ -10,15 +10,16 @@ from types import FrameType
 from zoneinfo import ZoneInfo
 
 from crm_core.store import Store
-from serving.alerting import alerting_loop
 from serving.champions import Champions
 from serving.connectors.scheduled import schedule_all
 from serving.job_handlers import Jobs
 from serving.logs import get_log, start_logging
 from serving.modelling import challenger_loader, scorer_loader
 from serving.rescoring import Rescorer, RescoringThread
+from serving.selling_day import schedule_day
 from serving.settings import Settings
 from serving.shadowing import Shadowing
+from serving.standing_loops import standing_loops
 from serving.sweeping import Nightly
 
 STOPPING_SECONDS = 60.0
@@ -46,6 +47,7 @@ def work(settings: Settings, store: Store, *, once: bool, ready: Callable[[str],
     `ready` is told the worker's name. With `once`, end as soon as nothing is left to do.
     """
     start_logging(settings.home_folder.logs, level=settings.log_level, file="worker.log")
+    store.zone = settings.time_zone
     stopping = _stop_on_signals()
     champions = Champions(store, scorer_loader(settings.home_folder, store))
     rescorer = make_rescorer(settings, store, champions)
@@ -72,17 +74,18 @@ def _work_off(rescorer: Rescorer, stopping: threading.Event) -> None:
 def _work_on(settings: Settings, store: Store, rescorer: Rescorer, stopping: threading.Event) -> None:
     thread = RescoringThread(rescorer)
     jobs = Jobs(settings, store) if settings.job_threads else None
-    alerting = alerting_loop(settings, store)
+    loops = standing_loops(settings, store)
     thread.start()
-    if alerting is not None:
-        alerting.start()
+    for loop in loops:
+        loop.start()
     if jobs is not None:
         schedule_all(settings, store)
+        schedule_day(settings, store)
         jobs.start()
     stopping.wait()
     thread.stop(STOPPING_SECONDS)
-    if alerting is not None:
-        alerting.stop()
+    for loop in loops:
+        loop.stop()
     if jobs is not None:
         jobs.stop()
 

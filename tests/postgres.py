@@ -21,6 +21,18 @@ from sqlalchemy import create_engine, text
 
 from crm_core.recall import recall_of
 
+QUICK: Final = {
+    "fsync": "off",
+    "full_page_writes": "off",
+    "wal_level": "minimal",
+    "max_wal_senders": "0",
+    "checkpoint_timeout": "1h",
+    "autovacuum": "off",
+    "max_connections": "300",
+}
+"""What would be lost with the machine's power is lost with the tests' folder anyway. No database gets so old
+that it has to be looked after: doing that for a hundred of them is nothing but work."""
+
 _USES: Final = 10
 """How often a database is used: rows that were deleted stay in its files, and slow down who reads them."""
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import String, Table, Text, select, update
+from sqlalchemy.orm import Session
 
 import serving.app  # noqa: F401  all tables that there are
 from crm_core.alerts import Alert, AlertAction
+from crm_core.automation.kept import AutomationRule, AutomationVersion
 from crm_core.columns import Json
 from crm_core.connections import RUN, Told, write_mark
 from crm_core.feedback import Verdict, give_feedback
+from crm_core.forms import AskedField, FormSubmission, WantedForm, make_form
 from crm_core.idempotency import claim_key, keep_answer
 from crm_core.incoming.mailboxes import Mailbox
 from crm_core.incoming.tray import IntakeItem
@@ -20,7 +24,7 @@ from crm_core.messages import DeadAddress, Message
 from crm_core.personal import erase_person
 from crm_core.predictions import Prediction
 from crm_core.records import RECORD_TYPES, Base, Lead
-from crm_core.saved import SavedView, Segment
+from crm_core.saved import SavedReport, SavedView, Segment
 from crm_core.sequences import MailSequence, SequenceRun
 from crm_core.store import Store
 from crm_core.uploads import Import
@@ -30,8 +34,12 @@ from tests.test_erasing_a_home import TASK, Someone
 NEVER_SAYS_WHO = {
     "alert_actions": {"action"},
     "alert_preferences": {"mail"},
+    "approvals": {"kind", "state", "currency", "fingerprint"},
     "alert_receivers": {"why"},
     "alerts": {"kind", "record_type", "cause", "money", "state", "closed_why"},
+    "automation_rules": {"shipped"},
+    "automation_runs": {"cause", "record_type", "outcome", "did", "error"},
+    "automation_turns": {"place"},
     "challengers": {"task", "model_version", "sha256", "run_id"},
     "changes": {"record_type", "action", "field", "source"},
     "connection_marks": {"connection", "kind"},
@@ -40,6 +48,8 @@ NEVER_SAYS_WHO = {
     "cursors": {"name"},
     "custom_record_types": {"name", "label_en", "label_zh", "links"},
     "distinct_records": {"record_type"},
+    "form_submissions": {"key", "digest", "address", "standing", "why", "language"},
+    "form_wordings": {"text"},
     "field_rights": {"role", "record_type", "field"},
     "fields": {"record_type", "name", "kind", "known", "label_en", "label_zh", "choices", "target"},
     "imports": {"folder", "state"},
@@ -58,12 +68,16 @@ NEVER_SAYS_WHO = {
     "operations": {"done", "via", "address", "record_type", "record_ids", "detail"},
     "preferences": {"views"},
     "predictions": {"task", "record_type", "model_version", "grade", "within", "yearly_value"},
+    "number_series": {"name"},
     "promotions": {"task", "model_version", "sha256", "run_id", "reason", "gate"},
     "rescoring_lots": {"task", "leased_by"},
     "rescoring_sweeps": {"task", "model_version"},
     "rescoring_work": {"task", "leased_by", "error"},
     "rescoring_workers": {"name", "host", "error"},
     "role_rights": {"role", "record_type", "read", "write"},
+    "sales_settings": {"company", "address", "footer", "limits", "reminder_days"},
+    "report_mails": {"every", "at", "zone"},
+    "saved_reports": {"shared"},
     "saved_views": {"record_type", "shared"},
     "score_feedback": {"task", "model_version", "record_type", "verdict", "reason"},
     "search_fresh": {"record_type"},
@@ -73,16 +87,42 @@ NEVER_SAYS_WHO = {
     "shadow_predictions": {
         *{"task", "record_type", "model_version", "champion_version", "grade", "champion_grade"},
     },
-    "stage_settings": {"pipeline", "stage", "name_en", "name_zh", "required", "note"},
+    "stage_settings": {
+        "pipeline",
+        "stage",
+        "name_en",
+        "name_zh",
+        "required",
+        "note",
+        "checklist",
+        "playbook",
+    },
+    "stage_ticks": {"stage", "item"},
     "targets": {"whose", "period", "measure", "currency"},
     "tokens": {"name", "hash", "scopes"},
     "webhook_endpoints": {
         *{"name", "url", "event_types", "secret_salt", "secret_mark", "former_salt", "disabled_reason"},
     },
     "special_days": {"name"},
+    "queue_turns": {"queue"},
+    "service_targets": {"queue", "priority"},
+    "ticket_clocks": {"done"},
+    "ticket_queues": {"key", "name", "members"},
+    "web_forms": {"public_id", "name", "source", "fields", "texts", "origins"},
     "working_weeks": {"zone", "hours", "country"},
 }
 """Words of the program, hashes, and what administrators call their own things, by table."""
+
+A_FORM = WantedForm(name="Contact", source="web form", fields=[AskedField(field="email", required=True)])
+
+
+def keep_rule(session: Session, text: str, now: datetime) -> None:
+    """Keep a rule of automation that looks for somebody."""
+    since = dict.fromkeys(("since_sequence", "since_prediction", "since_alert"), 0)
+    session.add(rule := AutomationRule(active=False, version=1, **since))
+    session.flush()
+    looks_for = {"condition": [f"email:eq:{text}"]}
+    session.add(AutomationVersion(rule_id=rule.id, version=1, declared=looks_for, saved_at=now))
 
 
 def free_texts() -> dict[str, set[str]]:
@@ -147,8 +187,11 @@ def test_of_an_erased_person_no_table_says_anything(store: Store) -> None:
         session.flush()
         session.add(AlertAction(alert_id=alert.id, action="snoozed", at=now, note=elsewhere))
         kept: dict[str, Any] = {"user_id": user.id, "record_type": "lead", "shared": "own", "saved_at": now}
+        mine = {"user_id": user.id, "shared": "own", "saved_at": now}
+        session.add(SavedReport(name=elsewhere, asked={"filters": [f"email:eq:{elsewhere}"]}, **mine))
         session.add(SavedView(name=elsewhere, asked={"q": elsewhere}, **kept))
         session.add(Segment(name=elsewhere, filter=[f"email:eq:{elsewhere}"], tag=elsewhere[:60], **kept))
+        keep_rule(session, elsewhere, now)
         upload = {"plan": {"columns": elsewhere}, "report": {"told": elsewhere}, "failed": elsewhere}
         session.add(
             Import(user_id=user.id, folder="f", file=elsewhere, uploaded_at=now, state="failed", **upload)
@@ -215,6 +258,13 @@ def test_of_an_erased_person_no_table_says_anything(store: Store) -> None:
             )
         )
         session.add(DeadAddress(address=someone.told["email"], problem=words, bounced_at=now))
+        form = make_form(transaction, user, A_FORM)
+        for number, given in enumerate(({"email": someone.told["email"]}, {"message": words})):
+            row = {"key": str(number), "at": now, "standing": "held", "why": [], "given": given}
+            marked = {"utm": {"content": words}, "page": f"https://example.com/{someone.told['email']}"}
+            session.add(
+                FormSubmission(form_id=form.id, agreed=False, wording=0, language="en", **row, **marked)
+            )
         for title in (words, f"{words}!"):
             transaction.update(transaction.get(Lead, lead), {"title": title})
     texts = free_texts()

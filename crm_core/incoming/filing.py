@@ -44,6 +44,7 @@ from crm_core.records import (
 )
 from crm_core.sequences import stop_runs_of
 from crm_core.store import Transaction
+from crm_core.tickets import open_ticket
 
 AUTOMATIC: Final = "auto_reply"
 """The outcome of a mail that a program wrote in somebody's absence."""
@@ -345,14 +346,14 @@ def ticket_from_item(
     if account is None:
         raise InvalidValueError("account_id", None, "a customer, or a contact who is of one")
     reader.get_to_write(RECORD_TYPES["account"], account)
-    ticket = transaction.create(
+    ticket = open_ticket(
+        transaction,
         Ticket(
             account_id=account,
             contact_id=contact_id,
-            subject=item.title or item.who or "?",
+            subject=(item.title or item.who or "?")[:300],
             owner_id=user.id,
-            priority="normal",
-        )
+        ),
     )
     activity = _activity_of(transaction, item, ("ticket", ticket.id), user)
     settle(transaction, item, user, ItemState.ASSIGNED, activity.id)

@@ -15,12 +15,14 @@ from crm_core import search_index
 from crm_core.access import check_may_handle_people
 from crm_core.addresses import mail_key, phone_key
 from crm_core.alerts import LONGEST_NOTE, AlertAction
+from crm_core.automation.kept import AutomationVersion
 from crm_core.bulk import refresh_held
 from crm_core.changes import Action, Change
 from crm_core.connections import LONGEST_ERROR as LONGEST_REFUSAL
 from crm_core.connections import RUN, Mark, Told
 from crm_core.errors import StoreBusyError
 from crm_core.feedback import LONGEST_TEXT, ScoreFeedback, forget_texts
+from crm_core.forms import FormSubmission, Standing
 from crm_core.idempotency import forget_bodies
 from crm_core.jobs import LONGEST_ERROR, Job
 from crm_core.opting_out import hide_scores
@@ -41,7 +43,7 @@ from crm_core.personal.scope import (
 from crm_core.personal.scrubbing import Scrubber
 from crm_core.predictions import SCORED_TYPES, Prediction
 from crm_core.records import RECORD_TYPES, Lead, Record, User
-from crm_core.saved import SavedView, Segment
+from crm_core.saved import SavedReport, SavedView, Segment
 from crm_core.store import Store, Transaction
 from crm_core.uploads import Import
 from crm_core.validation import columns_of
@@ -182,6 +184,7 @@ class _Eraser:
         self._scrub_connections()
         self._scrub_kept()
         scrub_mails(self._session, self._person, self._scrubber, self._is_near)
+        self._empty_submissions()
         self._finish()
         return Erasure(
             records=tuple(self._person.records()),
@@ -419,6 +422,8 @@ class _Eraser:
         held: tuple[tuple[Any, tuple[str, ...]], ...] = (
             (SavedView, ("name", "asked")),
             (Segment, ("name", "filter", "tag")),
+            (AutomationVersion, ("declared",)),
+            (SavedReport, ("name", "asked")),
             (Import, ("file", "plan", "report", "failed")),
         )
         for model, names in held:
@@ -429,6 +434,37 @@ class _Eraser:
                     if left != said:
                         longest = getattr(model.__table__.c[name].type, "length", None)
                         setattr(each, name, left[:longest] if isinstance(left, str) else left)
+
+    def _empty_submissions(self) -> None:
+        """Empty what the person sent with web forms, and take them out of what others sent that is held."""
+        of_person = or_(
+            FormSubmission.lead_id.in_(self._person.leads),
+            FormSubmission.contact_id.in_(self._person.contacts),
+            FormSubmission.activity_id.in_(self._own["activity"]),
+        )
+        kept = or_(FormSubmission.given.is_not(None), FormSubmission.utm.is_not(None), of_person)
+        for each in self._session.scalars(select(FormSubmission).where(kept)):
+            theirs = (
+                each.lead_id in self._person.leads
+                or each.contact_id in self._person.contacts
+                or each.activity_id in self._own["activity"]
+                or self._is_theirs(each.given or {})
+            )
+            if theirs:
+                each.given = each.utm = each.page = each.address = each.digest = None
+                if each.standing == Standing.HELD:
+                    each.standing = Standing.DISCARDED
+                continue
+            for name in ("given", "utm", "page"):
+                said = getattr(each, name)
+                if self._scrubber.scrub_value(said) != said:  # of them, so a name in it is theirs, too
+                    setattr(each, name, self._scrubber.scrub_value(said, near=True))
+
+    def _is_theirs(self, given: Mapping[str, Any]) -> bool:
+        """Say whether somebody gave the person's mail address or telephone number as their own."""
+        mails = {mail_key(mail) for mail in self._person.identifiers.mails} - {None}
+        phones = {phone_key(phone) for phone in self._person.identifiers.phones} - {None}
+        return mail_key(given.get("email")) in mails or phone_key(given.get("phone")) in phones
 
     def _scrub_connections(self) -> None:
         """Take the person out of what other systems said when they refused something."""

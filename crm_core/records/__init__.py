@@ -13,16 +13,20 @@ from crm_core.records.customers import Account, Contact, Lead, Mergeable, Person
 from crm_core.records.marketing import Campaign, CampaignMember
 from crm_core.records.people import Team, User
 from crm_core.records.selling import Contract, Deal, Line, Order, Payment, Product, Quote
-from crm_core.records.service import Ticket
+from crm_core.records.service import Article, Ticket
 from crm_core.records.words import (
     ActivityKind,
+    ApprovalState,
+    ArticleState,
     Consent,
     ContractStatus,
     DealStatus,
     Direction,
+    Feedback,
     LeadStatus,
     QuoteStatus,
     Role,
+    TicketPriority,
     TicketStatus,
 )
 
@@ -44,6 +48,7 @@ RECORD_TYPES: dict[str, type[Record]] = {
         Contract,
         Payment,
         Ticket,
+        Article,
         Activity,
         Comment,
         Attachment,
@@ -73,6 +78,9 @@ __all__ = [
     "Account",
     "Activity",
     "ActivityKind",
+    "ApprovalState",
+    "Article",
+    "ArticleState",
     "Attachment",
     "Base",
     "Campaign",
@@ -87,6 +95,7 @@ __all__ = [
     "Deal",
     "DealStatus",
     "Direction",
+    "Feedback",
     "Id",
     "Lead",
     "LeadStatus",
@@ -106,6 +115,7 @@ __all__ = [
     "Tag",
     "Team",
     "Ticket",
+    "TicketPriority",
     "TicketStatus",
     "User",
 ]

@@ -38,6 +38,11 @@ class Activity(Owned, Record):
         Index("ix_activities_subject_type_subject_id", "subject_type", "subject_id"),
         # What somebody did of late, of all that they ever did.
         Index("ix_activities_owner_id_occurred_at", "owner_id", "occurred_at"),
+        # What reports count by: they are counted along it, without a look at the rows.
+        Index(
+            "ix_activities_counted",
+            *("owner_id", "kind", "direction", "occurred_at", "recorded_at", "deleted_at"),
+        ),
         # Hardly any is due at some time: an index of those few.
         Index("ix_activities_due_at", "due_at", sqlite_where=_IS_DUE, postgresql_where=_IS_DUE),
     )

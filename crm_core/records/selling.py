@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import date, datetime
 from decimal import Decimal
 
-from sqlalchemy import ForeignKey, Index, String
+from sqlalchemy import ForeignKey, Index, String, Text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from crm_core.columns import Day, Instant, Json, Money
@@ -46,6 +46,7 @@ class Order(Record):
 
     account_id: Mapped[int] = mapped_column(ForeignKey("accounts.id"), index=True)
     deal_id: Mapped[int | None] = mapped_column(ForeignKey("deals.id"), index=True)
+    quote_id: Mapped[int | None] = mapped_column(ForeignKey("quotes.id"), index=True)
     number: Mapped[str | None] = mapped_column(String(120))
     amount: Mapped[Decimal | None] = mapped_column(Money)
     currency: Mapped[str | None] = mapped_column(String(3))
@@ -59,6 +60,7 @@ class Contract(Record):
 
     account_id: Mapped[int] = mapped_column(ForeignKey("accounts.id"), index=True)
     deal_id: Mapped[int | None] = mapped_column(ForeignKey("deals.id"), index=True)
+    quote_id: Mapped[int | None] = mapped_column(ForeignKey("quotes.id"), index=True)
     number: Mapped[str | None] = mapped_column(String(120))
     starts_on: Mapped[date] = mapped_column(Day)
     ends_on: Mapped[date] = mapped_column(Day)
@@ -98,9 +100,12 @@ class Quote(Owned, Record):
     amount: Mapped[Decimal | None] = mapped_column(Money, comment="after discounts")
     currency: Mapped[str | None] = mapped_column(String(3))
     discount: Mapped[float | None] = mapped_column(comment="share of the list price, in [0, 1]")
+    terms: Mapped[str | None] = mapped_column(Text, comment="printed below the lines")
     valid_until: Mapped[date | None] = mapped_column(Day)
+    approval: Mapped[str | None] = mapped_column(String(10), comment="NULL: never asked for, or not needed")
     sent_at: Mapped[datetime | None] = mapped_column(Instant)
     decided_at: Mapped[datetime | None] = mapped_column(Instant)
+    rejected_reason: Mapped[str | None] = mapped_column(String(200))
 
 
 class Line(Record):
@@ -115,6 +120,9 @@ class Line(Record):
     text: Mapped[str | None] = mapped_column(String(300), comment="where it differs from the product's name")
     quantity: Mapped[float] = mapped_column(default=1.0)
     unit_price: Mapped[Decimal | None] = mapped_column(Money)
+    list_price: Mapped[Decimal | None] = mapped_column(
+        Money, comment="of the product when the line was written; NULL: not on the price list"
+    )
     discount: Mapped[float | None] = mapped_column(comment="share of the unit price, in [0, 1]")
 
 
@@ -130,5 +138,7 @@ class Payment(Record):
     order_id: Mapped[int | None] = mapped_column(ForeignKey("orders.id"), index=True)
     amount: Mapped[Decimal] = mapped_column(Money)
     currency: Mapped[str | None] = mapped_column(String(3))
+    part: Mapped[int | None] = mapped_column(comment="which part of the payment plan it is, or a share of it")
     due_on: Mapped[date | None] = mapped_column(Day)
     paid_at: Mapped[datetime | None] = mapped_column(Instant, comment="NULL while it is open")
+    reference: Mapped[str | None] = mapped_column(String(120), comment="of the transfer that it came with")

@@ -40,6 +40,7 @@ class ActivityKind(StrEnum):
     NOTE = "note"
     TASK = "task"
     WEB = "web"
+    FEEDBACK = "feedback"
 
 
 class Direction(StrEnum):
@@ -59,10 +60,37 @@ class ContractStatus(StrEnum):
 
 
 class TicketStatus(StrEnum):
-    """Where a ticket stands."""
+    """Where a ticket stands: pending waits for the customer, solved for an objection, closed for nothing."""
 
     OPEN = "open"
+    PENDING = "pending"
+    SOLVED = "solved"
     CLOSED = "closed"
+
+
+class TicketPriority(StrEnum):
+    """How much hurry there is."""
+
+    LOW = "low"
+    NORMAL = "normal"
+    HIGH = "high"
+    URGENT = "urgent"
+
+
+class Feedback(StrEnum):
+    """What a customer says of us unasked: the outcome of an activity of that kind."""
+
+    COMPLAINT = "complaint"
+    PRAISE = "praise"
+    IDEA = "idea"
+
+
+class ArticleState(StrEnum):
+    """Whether an article of the knowledge base is shown to those who look for an answer."""
+
+    DRAFT = "draft"
+    PUBLISHED = "published"
+    RETIRED = "retired"
 
 
 class Consent(StrEnum):
@@ -80,3 +108,13 @@ class QuoteStatus(StrEnum):
     ACCEPTED = "accepted"
     REJECTED = "rejected"
     EXPIRED = "expired"
+    SUPERSEDED = "superseded"
+
+
+class ApprovalState(StrEnum):
+    """Where a request stands that somebody approve something."""
+
+    WAITING = "waiting"
+    APPROVED = "approved"
+    REFUSED = "refused"
+    LAPSED = "lapsed"

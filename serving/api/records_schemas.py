@@ -24,6 +24,7 @@ from crm_core.pipelines import PIPELINES
 from crm_core.records import OUTCOME_FIELDS, RECORD_TYPES, SCORE_COLUMNS, CustomRecord, Owned, Record, Scored
 from crm_core.search_index import SEARCHED
 from crm_core.sources import LEAD_SOURCES
+from crm_core.ticket_clocks import CLOCK_FIELDS as TICKET_CLOCKS
 from crm_core.validation import CHOICES, RANGES, columns_of
 from serving.editing import FIXED
 from serving.payloads import MAIL_PATTERN, Asked, CustomValue, Given, Id, Past, Shown, Taken, Utc, whole
@@ -44,8 +45,11 @@ _OF_THE_STORE = SCORE_COLUMNS | {
 _BY_VERBS: dict[str, frozenset[str]] = {
     "lead": OUTCOME_FIELDS["lead"],
     "deal": frozenset({"status", "closed_at", "lost_reason"}),
+    "ticket": TICKET_CLOCKS,
+    "quote": frozenset({"approval", "rejected_reason"}),
+    "line": frozenset({"list_price"}),
 }
-"""What conversion, disqualifying and closing write."""
+"""What conversion, disqualifying and closing write, and what the clocks of tickets do."""
 
 _FIXED_EVERYWHERE = frozenset({"occurred_at", "scoring_opt_out"})
 
@@ -102,6 +106,9 @@ _LISTS: dict[str, Any] = {"competitors": list[str], "mentions": list[int]}
 _NOTES: dict[tuple[str, str], str] = {
     ("lead", "source"): f"Any word; usual are {', '.join(source.key for source in LEAD_SOURCES)}.",
     ("deal", "stage"): "An open stage of the pipeline; default its first. Set on a deal, it moves the deal.",
+    ("quote", "number"): "Default the next one of the year, such as Q-2026-0001.",
+    ("quote", "discount"): "Share taken off the sum of the lines, in [0, 1].",
+    ("quote", "amount"): "What its lines come to; only of one without lines may it be given.",
     ("comment", "mentions"): "Ids of the users it calls on.",
 }
 
@@ -234,9 +241,8 @@ def _writable(model: type[Record]) -> dict[str, Column[Any]]:
 
 def _defaulted(model: type[Record], name: str, column: Column[Any]) -> bool:
     """Tell whether a field that cannot be empty may be left out all the same."""
-    return (
-        column.default is not None or name == "occurred_at" or (model.record_type, name) == ("deal", "stage")
-    )
+    by_the_store = {("deal", "stage"), ("quote", "number")}
+    return column.default is not None or name == "occurred_at" or (model.record_type, name) in by_the_store
 
 
 def _taken_field(model: type[Record], name: str, column: Column[Any]) -> tuple[Any, FieldInfo]:

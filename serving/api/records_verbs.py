@@ -194,7 +194,7 @@ def disqualify(path: RecordPath, body: DisqualifyIn) -> Response:
     def act(transaction: Transaction, lead: Lead) -> None:
         disqualify_lead(transaction, lead, reason=body.reason, occurred_at=body.occurred_at)
 
-    return _acting(Lead, path.id, ("status", "disqualified_reason"), act)
+    return acting(Lead, path.id, ("status", "disqualified_reason"), act)
 
 
 @api.post(
@@ -208,7 +208,7 @@ def reopen_disqualified(path: RecordPath, body: ReopenIn) -> Response:
     def act(transaction: Transaction, lead: Lead) -> None:
         reopen_lead(transaction, lead, occurred_at=body.occurred_at)
 
-    return _acting(Lead, path.id, ("status", "disqualified_reason"), act)
+    return acting(Lead, path.id, ("status", "disqualified_reason"), act)
 
 
 @deals.post(
@@ -225,7 +225,7 @@ def close(path: RecordPath, body: CloseIn) -> Response:
     def act(transaction: Transaction, deal: Deal) -> None:
         close_deal(transaction, deal, won=won, lost_reason=body.reason, occurred_at=body.occurred_at)
 
-    return _acting(Deal, path.id, ("status", "closed_at", "stage" if won else "lost_reason"), act)
+    return acting(Deal, path.id, ("status", "closed_at", "stage" if won else "lost_reason"), act)
 
 
 @deals.post(
@@ -239,10 +239,10 @@ def reopen_closed(path: RecordPath, body: ReopenIn) -> Response:
     def act(transaction: Transaction, deal: Deal) -> None:
         reopen_deal(transaction, deal, occurred_at=body.occurred_at)
 
-    return _acting(Deal, path.id, ("status", "closed_at", "lost_reason", "stage"), act)
+    return acting(Deal, path.id, ("status", "closed_at", "lost_reason", "stage"), act)
 
 
-def _acting(
+def acting(
     model: type[R], record_id: int, fields: tuple[str, ...], act: Callable[[Transaction, R], None]
 ) -> Response:
     """Do something to a record of which the caller may change `fields`; answer with what it is then."""

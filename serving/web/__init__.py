@@ -21,13 +21,16 @@ from serving.web import (
     admin,
     alerts,
     any_record,
+    article_pages,
     board,
+    campaigns,
     customers,
     deals,
     entry,
     file_views,
     finding,
     forecast,
+    form_pages,
     funnel,
     home,
     imports,
@@ -38,15 +41,28 @@ from serving.web import (
     mail_pages,
     models_page,
     notifications,
+    profile,
+    public_forms,
     record_tags,
+    reporting,
+    satisfaction,
+    selling,
+    sent_once,
     sent_small,
     shown_as,
     team,
+    ticket_pages,
     today,
     waiting,
 )
 from serving.web.asked import use_ids
-from serving.web.language import LANGUAGES, choose_language, choose_time_zone, gettext
+from serving.web.language import (
+    LANGUAGES,
+    choose_language,
+    choose_time_zone,
+    gettext,
+    let_templates_speak,
+)
 from serving.web.navigation import tabs_of
 from serving.web.words import WORDS, word
 
@@ -57,6 +73,12 @@ OPEN_ENDPOINTS = frozenset(
         "entry.go_to_provider",
         "entry.come_from_provider",
         "entry.choose_language",
+        "public_forms.show",
+        "public_forms.send",
+        "public_forms.give_sheet",
+        "public_forms.allow",
+        "satisfaction_pages.show",
+        "satisfaction_pages.rate",
         "mail_pages.ask_to_unsubscribe",
         "mail_pages.do_unsubscribe",
         "mail_pages.give_calendar",
@@ -71,8 +93,13 @@ OPEN_ENDPOINTS = frozenset(
 
 _PARTS = (
     *(home, entry, account, today, leads, deals, board, customers, alerts, forecast, funnel, team, finding),
+    reporting,
+    profile,
     *(models_page, imports, lists, list_work, notifications, admin, any_record, file_views, record_tags),
+    *(ticket_pages, article_pages, satisfaction),
+    selling,
     *(intake, mail_pages),
+    *(campaigns, form_pages, public_forms),
 )
 """The modules that have pages."""
 
@@ -87,6 +114,7 @@ def register(app: OpenAPI) -> None:
         locale_selector=choose_language,
         timezone_selector=choose_time_zone,
     )
+    let_templates_speak(app.jinja_env)
     _add_login(app)
     app.before_request(imports.allow_upload)  # before anything reads the form
     app.before_request(file_views.make_room)
@@ -95,11 +123,13 @@ def register(app: OpenAPI) -> None:
     for blueprint in app.blueprints.values():
         if isinstance(blueprint, APIBlueprint):
             protection.exempt(blueprint)
+    protection.exempt(public_forms.pages)  # strangers have no session to protect
     for part in _PARTS:
         app.register_blueprint(part.pages)
     # Mail programs unsubscribe by themselves: what stands for the person is the token in the address.
     protection.exempt(mail_pages.do_unsubscribe)
     app.before_request(_require_login)
+    sent_once.register(app)
     app.register_error_handler(CSRFError, _on_expired_form)
     app.jinja_env.filters.update(shown_as.FILTERS)
     app.jinja_env.trim_blocks = True
@@ -169,4 +199,5 @@ def _context() -> dict[str, object]:
         "keys_are_on": _keys_are_on,
         "count_of_notifications": waiting.count_of_notifications,
         "told_words": WORDS["told"],
+        "once": sent_once.token_field,
     }

@@ -98,7 +98,8 @@ def _hints(reader: Reader, record: Lead | Deal | Account) -> tuple[Hint, ...] | 
         return None
     try:
         check_open(record)
-        found = champion.scorer.what_would_change(running.store, record.id, running.store.clock.now())
+        seen = running.store.seen_by(reader.session)
+        found = champion.scorer.what_would_change(seen, record.id, running.store.clock.now())
     except CRMError:
         # Closed, or not asked about any more, or its features mean something else: the score itself tells.
         return None

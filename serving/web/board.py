@@ -19,6 +19,7 @@ from crm_core.changes import Action, Change, Source
 from crm_core.clock import micros
 from crm_core.deals import check_required, close_deal
 from crm_core.errors import (
+    ChecklistOpenError,
     CRMError,
     DealNotOpenError,
     InvalidValueError,
@@ -47,6 +48,7 @@ from serving.web.facts import (
 )
 from serving.web.happened import Happening, tell_changes
 from serving.web.language import choose_time_zone, gettext
+from serving.web.record_views import is_score_followed, score_as_before
 
 WON, LOST = "won", "lost"
 """Where a card goes that leaves the board."""
@@ -94,10 +96,11 @@ def show() -> ResponseReturnValue:
 @pages.get("/<int:deal_id>")
 def show_card(deal_id: int) -> ResponseReturnValue:
     """Give a card and all totals anew, or nothing while its score is the one that the page has."""
+    followed = is_score_followed("deal", deal_id)  # before the score is read
     reader = Reader(page_session(), current_user.user)
     deal = reader.masked(reader.get(Deal, deal_id))
     if (str(micros(deal.scored_at)) if deal.scored_at else "") == request.args.get("seen", ""):
-        return make_response("", 204)
+        return score_as_before(final=followed)
     return _card(deal_id, _asked())
 
 
@@ -114,7 +117,7 @@ def move(deal_id: int) -> ResponseReturnValue:
         return _conflict(deal_id, stage)
     except (InvalidValueError, StageNotInPipelineError, NotReadableError) as error:
         return _ask_again(deal_id, stage, error)
-    except DealNotOpenError as error:
+    except (DealNotOpenError, ChecklistOpenError) as error:
         return _refused(deal_id, error)
     return _moved(deal_id)
 

@@ -87,6 +87,8 @@ def export() -> ResponseReturnValue:
         header += [f"{name} median days"]
     header += ["currency", "cost", "revenue", "cost per customer"]
     rows = [_row(group.name or "", group) for group in funnel.groups]
+    if funnel.others is not None:
+        rows.append(_row(f"({funnel.others_count} others)", funnel.others))
     return csv_answer("funnel", header, [*rows, _row("", funnel.whole)])
 
 

@@ -19,10 +19,17 @@ from serving.web.words import word
 Key = tuple[str, int]
 """A record type, which may be a declared one, and an id."""
 
-OWN_PAGES = {"lead": "leads", "deal": "deals", "account": "customers", "contact": "contacts"}
+OWN_PAGES = {
+    "lead": "leads",
+    "deal": "deals",
+    "account": "customers",
+    "contact": "contacts",
+    "ticket": "tickets",
+    "article": "articles",
+}
 """Record types with pages of their own, by the address of their list."""
 
-PLAIN_TYPES = ("quote", "contract", "order", "payment", "ticket", "campaign", "product")
+PLAIN_TYPES = ("quote", "contract", "order", "payment", "campaign", "product")
 """Built-in record types that have the plain page."""
 
 NAMES: Mapping[str, tuple[str, ...]] = {
@@ -32,6 +39,7 @@ NAMES: Mapping[str, tuple[str, ...]] = {
     "order": ("number",),
     "contract": ("number",),
     "ticket": ("subject",),
+    "article": ("title",),
     "comment": ("body",),
     "activity": ("subject",),
     "tag": ("word",),

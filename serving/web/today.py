@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
@@ -16,8 +17,8 @@ from crm_core.changes import Source
 from crm_core.day_plans import find_day_plan, set_day_plan
 from crm_core.errors import CRMError, InvalidValueError, RecordNotFoundError
 from crm_core.feedback import Verdict, WhyWrong, give_feedback
-from crm_core.predictions import newest_predictions
-from crm_core.records import Activity, ActivityKind, Direction, Role, User
+from crm_core.predictions import Prediction, list_predictions, newest_predictions
+from crm_core.records import Account, Activity, ActivityKind, Direction, Role, User
 from crm_core.won_deals import recent_won_deals
 from crm_core.workday import MOST_A_DAY, USUAL_A_DAY
 from serving.activity_log import log_on, select_activities
@@ -25,10 +26,12 @@ from serving.editing import Editor, kind_of
 from serving.explaining import get_prediction
 from serving.owners import list_owners
 from serving.problems import kind_of as problem_of
-from serving.score_history import Entry, read_score_history
-from serving.service import page_session, service, writing
+from serving.score_history import Entry, entries_of, with_parts
+from serving.service import SentAlreadyError, page_session, service, writing
 from serving.today import MODELS, AskedDay, Day, Ranked, day_began, page_of, read_day, read_habit
+from serving.web.asked import plain
 from serving.web.beside_score import Beside, read_beside
+from serving.web.facts import names_of_people
 from serving.web.language import choose_time_zone, gettext
 from serving.web.record_views import (
     LOGGED_KINDS,
@@ -37,12 +40,15 @@ from serving.web.record_views import (
     score_as_before,
 )
 from serving.web.records import Scored
-from serving.web.today_rows import KINDS, Row, names_of, read_rows
+from serving.web.today_rows import HISTORY, KINDS, Row, names_of, read_rows
 
 ROWS = 10
 """So many that the page, with its style sheets, is a light one; the rest of a day is one click away."""
 DONE_SHOWN = 8
 ENTRIES_TOLD = 3
+SAID_READ = 300
+"""Predictions that are read of an opened row: more than come in the time that its line shows."""
+_READ_OF_SAID = ("task", "record_type", "record_id", "as_of", "recorded_at", "model_version", "probability")
 DUE_AT = time(17)
 """A next step is planned for a day; it is due when that day's work ends."""
 
@@ -206,7 +212,7 @@ def _write(collection: str, record_id: int, read_form: Callable[[], Activity]) -
     model = MODELS[COLLECTIONS[collection]]
     try:
         check_may_write(current_user.user)
-        with writing(current_user.user, Source.REP) as transaction:
+        with suppress(SentAlreadyError), writing(current_user.user, Source.REP) as transaction:
             log_on(transaction, current_user.user, model, record_id, read_form())
     except CRMError as error:
         return _refused(collection, record_id, error)
@@ -227,7 +233,7 @@ def _refused(collection: str, record_id: int, error: CRMError) -> ResponseReturn
     if status >= 500:
         raise error
     if _by_script():
-        return make_response(str(error), status, {"Content-Type": "text/plain; charset=utf-8"})
+        return plain(str(error), status)
     if status in {403, 404}:
         raise error
     return make_response(_show(collection, record_id, refused=str(error)), status)
@@ -278,17 +284,19 @@ def _has_any(reader: Reader) -> bool:
     return any(reader.session.scalar(query) is not None for query in queries)
 
 
-def _row(collection: str, record_id: int) -> Row:
+def _row(collection: str, record_id: int, said: Sequence[Prediction] | None = None) -> Row:
+    """Return the row of one record; `said` is what was said of it, newest first, where that is known."""
     reader, record_type = Reader(page_session(), current_user.user), COLLECTIONS[collection]
-    reader.get(MODELS[record_type], record_id, only=("id",))
     reader.check_may_see_scores(MODELS[record_type])
-    now = service().store.clock.now()
-    asked = AskedDay(types=(record_type,), only=(record_type, record_id))
-    day = read_day(reader, asked, now, _zone(), recent_won_deals(service().store))
+    now, key = service().store.clock.now(), (record_type, record_id)
+    day = read_day(
+        reader, AskedDay(types=(record_type,), only=key), now, _zone(), recent_won_deals(service().store)
+    )
     found: list[Ranked] = [*day.to_do, *day.done]
-    owners = [] if current_user.user.role == Role.REP else list_owners(reader.session, current_user.user)
-    rows = read_rows(reader, day, found, names_of(owners), now)
-    if not rows:  # closed meanwhile, or asked not to be scored: nothing to work today
+    owners = {} if current_user.user.role == Role.REP else names_of_people(reader.session)
+    lately = [(each.as_of, each.probability) for each in reversed(said or ()) if each.as_of >= now - HISTORY]
+    rows = read_rows(reader, day, found, owners, now, histories=None if said is None else {key: lately})
+    if not rows:  # not there or not seen, closed meanwhile, or asked not to be scored: nothing to work today
         raise RecordNotFoundError(record_type, record_id)
     return rows[0]
 
@@ -302,40 +310,37 @@ def _show(collection: str, record_id: int, refused: str | None = None) -> str:
 
 
 def _panel(collection: str, record_id: int) -> Panel:
-    running, row = service(), _row(collection, record_id)
     reader = Reader(page_session(), current_user.user)
-    since = day_began(running.store.clock.now(), _zone()) - timedelta(days=1)
-    # The row has only what it shows; what would raise the score asks whether the record is open, too.
-    whole = reader.masked(reader.get(MODELS[COLLECTIONS[collection]], record_id))
+    said = list_predictions(
+        reader.session, COLLECTIONS[collection], record_id, limit=SAID_READ, only=_READ_OF_SAID
+    )
+    row = _row(collection, record_id, said)
+    since = day_began(service().store.clock.now(), _zone()) - timedelta(days=1)
+    record = row.record
+    if not isinstance(record, Account):
+        record.status = "open"  # else there were no row
     return Panel(
         row=row,
         since=since,
-        entries=_moves(row.record, since),
-        inbound=_inbound(reader, row.record, since),
-        beside=read_beside(reader, whole),
+        entries=_moves(reader, record, said[: ENTRIES_TOLD + 1], since),
+        inbound=_inbound(reader, record, since),
+        beside=read_beside(reader, record),
     )
 
 
-def _moves(record: Scored, since: datetime) -> list[Entry]:
+def _moves(reader: Reader, record: Scored, said: Sequence[Prediction], since: datetime) -> list[Entry]:
     """Return what moved the score since an instant, newest first, each with the part of each cause."""
     running = service()
-    newest = record.scored_at
-    if newest is None or newest < since:
+    if not said or said[0].as_of < since:
         return []
-    found = read_score_history(
-        running.store,
-        current_user.user,
-        (type(record), record.id),
-        limit=ENTRIES_TOLD,
-        home=running.settings.home_folder,
-    )
-    return [
+    told = [
         entry
-        for entry in found.entries
+        for entry in entries_of(reader, record, said)[:ENTRIES_TOLD]
         if entry.prediction.as_of >= since
         and entry.cause.moved is not None
         and abs(entry.cause.moved) >= 5e-4
     ]
+    return with_parts(running.store.seen_by(reader.session), running.settings.home_folder, told, said)
 
 
 def _inbound(reader: Reader, record: Scored, since: datetime) -> list[Activity]:

@@ -36,6 +36,8 @@ REASONS_IN_A_ROW = 2
 HISTORY = timedelta(days=60)
 
 Key = tuple[str, int]
+Histories = Mapping[Key, Sequence[tuple[datetime, float | None]]]
+"""What was said of each record and as of when, oldest first."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,14 +68,21 @@ class Row:
 
 
 def read_rows(
-    reader: Reader, day: Day, shown: Sequence[Ranked], owners: Mapping[int | None, str], now: datetime
+    reader: Reader,
+    day: Day,
+    shown: Sequence[Ranked],
+    owners: Mapping[int | None, str],
+    now: datetime,
+    *,
+    histories: Histories | None = None,
 ) -> list[Row]:
-    """Return the lines of records of a day in their order."""
+    """Return the lines of records of a day in their order; `histories` are read unless they are known."""
     ids: dict[str, list[int]] = defaultdict(list)
     for ranked in shown:
         ids[ranked.record[0]].append(ranked.record[1])
     found = _read(reader, ids)
-    histories = _read_histories(reader, ids, now)
+    if histories is None:
+        histories = _read_histories(reader, ids, now)
     rows = (_row(ranked, found.get(ranked.record), histories, owners, day.currency) for ranked in shown)
     return [row for row in rows if row is not None]
 
@@ -95,13 +104,13 @@ def _read(reader: Reader, ids: Mapping[str, Sequence[int]]) -> dict[Key, tuple[S
     query: Any = union_all(*(_select(reader, name, some) for name, some in ids.items()))
     named = reader.may_read_field("account", "name") and reader.may_read_field("deal", "account_id")
     found = {}
-    for record_type, record_id, account, amount, *rest in reader.session.execute(query):
+    for record_type, record_id, account_id, account, amount, *rest in reader.session.execute(query):
         texts, scores = rest[:_MOST_TEXTS], rest[_MOST_TEXTS:]
         values = dict(
             zip((*_TEXTS[record_type], *_SCORE), (*texts[: len(_TEXTS[record_type])], *scores), strict=True)
         )
         if record_type == "deal":
-            values["amount"] = amount
+            values |= {"amount": amount, "account_id": account_id}
         record = reader.masked(MODELS[record_type](id=record_id, **values))
         found[record_type, record_id] = (record, account if named else None)
     return found
@@ -115,6 +124,7 @@ def _select(reader: Reader, record_type: str, ids: Sequence[int]) -> Select[*tup
     columns = (
         literal(record_type).label("type"),
         model.id,
+        (Deal.account_id if is_deal else cast(null(), BigInteger)).label("account_id"),
         (Account.name if is_deal else cast(null(), Text)).label("account"),
         (Deal.amount if is_deal else type_coerce(cast(null(), BigInteger), Money)).label("amount"),
         *(text.label(f"text_{place}") for place, text in enumerate(texts)),

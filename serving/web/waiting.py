@@ -6,11 +6,12 @@ from dataclasses import dataclass
 
 from flask import g
 from flask_login import current_user
-from sqlalchemy import select
+from sqlalchemy import Select, bindparam, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from crm_core.access import Reader
 from crm_core.alerts import open_count
+from crm_core.columns import Instant
 from crm_core.notifications import unread_count
 from serving.service import page_session, service
 
@@ -48,11 +49,17 @@ def _waiting() -> Waiting:
 def _count() -> Waiting:
     try:
         reader = Reader(page_session(), current_user.user)
-        alerts = open_count(reader, service().store.clock.now(), most=MOST_SHOWN + 1)
-        found = reader.session.execute(select(alerts, unread_count(reader.user.id))).one()
+        query = reader.built("waiting", lambda: _query(reader))
+        found = reader.session.execute(query, {"now": service().store.clock.now()}).one()
     except SQLAlchemyError:
         return Waiting()  # a page that tells of a broken database must not break of it
     return Waiting(alerts=_shown(found[0]), notifications=_shown(found[1]))
+
+
+def _query(reader: Reader) -> Select[int, int]:
+    """Return the query of both numbers; `now` is asked of it."""
+    alerts = open_count(reader, bindparam("now", type_=Instant), most=MOST_SHOWN + 1)
+    return select(alerts, unread_count(reader.user.id))
 
 
 def _shown(found: int) -> str:

@@ -129,10 +129,14 @@ class Play:
         self.begin()
         for moment in history:
             self.clock.advance(timedelta(seconds=moment.wait))
-            source = Source.IMPORT if moment.imported else Source.REP
-            with self.store.transaction(source=source) as transaction:
-                for step in moment.steps:
-                    Doing(self, transaction, step, imported=moment.imported).do()
+            self.play_one(moment)
+
+    def play_one(self, moment: Moment) -> None:
+        """Do what is done in one transaction, now."""
+        source = Source.IMPORT if moment.imported else Source.REP
+        with self.store.transaction(source=source) as transaction:
+            for step in moment.steps:
+                Doing(self, transaction, step, imported=moment.imported).do()
 
     def begin(self) -> None:
         """Every history begins with the same cast, so that there is something to do the rest to."""

@@ -33,6 +33,7 @@ from crm_core.records import (
     RECORD_TYPES,
     Account,
     Activity,
+    Article,
     Attachment,
     Campaign,
     CampaignMember,
@@ -126,6 +127,7 @@ SHARED: dict[str, Maker] = {
     "campaign": lambda t, d: t.create(Campaign(name="Fair")),
     "team": lambda t, d: make_team(t, name=f"Team {d.account}"),
     "user": lambda t, d: make_user(t, f"Extra{d.account}"),
+    "article": lambda t, d: t.create(Article(title="A", body="B", language="en")),
 }
 """How to make one of each record type that everybody shares."""
 
@@ -491,7 +493,7 @@ def test_everybody_sees_what_is_shared_and_few_change_it(
     model = RECORD_TYPES[record_type]
     with store.transaction() as transaction:
         record_id = SHARED[record_type](transaction, company.desks["ana"]).id
-    changers = {"adam", "mara"} if record_type == "campaign" else {"adam"}
+    changers = {"campaign": {"adam", "mara"}, "article": set(SEES) - {"dana"}}.get(record_type, {"adam"})
     with store.reading() as session:
         for name in SEES:
             reader = Reader(session, company.people[name])

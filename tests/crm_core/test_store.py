@@ -5,11 +5,13 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import func, select
 
+from crm_core import database
 from crm_core.changes import Change, Source, list_changes, list_changes_between, newest_sequence
 from crm_core.clock import FixedClock, micros
 from crm_core.errors import (
@@ -295,3 +297,16 @@ def test_instants_keep_every_microsecond(store: Store) -> None:
     with store.reading() as session:
         assert session.get_one(Lead, lead.id).occurred_at == exact
         assert micros(exact) % 1_000_000 == 999_999
+
+
+def test_outside_of_tests_a_commit_waits_until_it_is_on_the_disk(
+    pragmas: tuple[str, ...], home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "_PRAGMAS", pragmas)
+    engine = database.open_engine(f"sqlite:///{home / 'crm.db'}")
+    with engine.connect() as connection:
+        told = [
+            connection.exec_driver_sql(f"PRAGMA {name}").scalar() for name in ("synchronous", "journal_mode")
+        ]
+    engine.dispose()
+    assert told == [2, "wal"], "2 is FULL"

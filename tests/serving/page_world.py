@@ -24,6 +24,7 @@ from serving.settings import Settings
 from tests.conftest import MONDAY
 from tests.serving.api import Api
 from tests.serving.conftest import Cast, logged_in, make_cast
+from tests.serving.every_page import make_a_form
 from tests.serving.hand_made import HandMadeModel
 from tests.serving.record_bodies import path_of
 from tests.serving.test_access import World, _put_in_charge, make_world
@@ -72,6 +73,9 @@ def keep_things(world: World, app: Flask, store: Store) -> None:
         lead = world.ids["lead"][whose]
         file = {"file": (io.BytesIO(b"hello"), f"{whose}.txt")}
         assert client.post(f"/records/lead/{lead}/files", data=file).status_code == 302
+    made = make_a_form(store, world.cast["Adam"])
+    for name in ("form", "form_number", "submission"):
+        world.ids[name] = {"own": made[name]}
     _note_ids(world, store)
     adam = Api(app.test_client(), world.cast, "Adam")
     for name, field in NAMED.items():
@@ -110,6 +114,7 @@ def filled(world: World, rule: Rule, about: str, whose: str, **more: Any) -> str
         "does": "watch",
         "role": "rep",
         "name": "note",
+        "format_": "csv",
         **more,
     }
     for part in sorted(rule.arguments):

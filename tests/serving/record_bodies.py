@@ -74,6 +74,10 @@ def make_samples(store: Store, owner_id: int | None) -> dict[str, Sample]:
             body={"account_id": account, "subject": "Leaks", "contact_id": contact},
             change={"priority": "high"},
         ),
+        "article": Sample(
+            body={"title": "Leaks", "body": "Tighten *all* screws.", "language": "en"},
+            change={"state": "published"},
+        ),
         "activity": Sample(body={"kind": "call", "lead_id": lead}, change={"outcome": "reached"}),
         "comment": Sample(body={"body": "Nice", **about}, change={"body": "Very nice"}),
         "attachment": Sample(

@@ -6,7 +6,7 @@ Ana is a rep, Mara her manager, Dana an analyst, Adam an administrator. Records 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -42,6 +42,12 @@ KEYS: Final[Mapping[str, frozenset[str]]] = {
 ONE: Final[Mapping[str, frozenset[str]]] = dict.fromkeys(WORK, frozenset({"own"}))
 """What belongs to the company: there is one."""
 
+REPORTS: Final[Mapping[str, frozenset[str]]] = {
+    **dict.fromkeys(WORK, frozenset[str]()),
+    "Ana": frozenset({"own"}),
+}
+"""What is kept for oneself is seen by nobody else."""
+
 EVERYBODY: Final = frozenset(WORK)
 WRITERS: Final = EVERYBODY - {"Dana"}
 PROMOTERS: Final = frozenset({"Dana", "Adam"})
@@ -57,12 +63,13 @@ WRITERS_OF: Final[Mapping[str, frozenset[str]]] = {
 
 SEEN: Final[Mapping[str, Mapping[str, frozenset[str]]]] = {
     **dict.fromkeys(PATHS, WORK),
-    **dict.fromkeys(("campaign", "product", "user", "team"), SHARED),
+    **dict.fromkeys(("campaign", "product", "user", "team", "article"), SHARED),
     **dict.fromkeys(("lead prediction", "deal prediction", "account prediction"), SAID),
     **dict.fromkeys(("spare lead", "spare deal"), WORK),  # which come to an end while they are tried
     **dict.fromkeys(("deal alert", "account alert"), WORK),
     "key": KEYS,
     **dict.fromkeys(("webhook", "job", "mail sequence"), ONE),
+    **dict.fromkeys(("report", "spare report"), REPORTS),
     "intake item": {**WORK, "Mara": frozenset(WHOSE), "Adam": frozenset(WHOSE)},
 }
 """By what an operation is about, whose of it each person sees."""
@@ -92,6 +99,10 @@ ID, TWIN, ADAM = "<the record's id>", "<the id of a record beside it>", "<Adam's
 _READ = Rule(scope=Scope.READ)
 _BESIDE = {"If-Match": '"999-none"'}
 """Who may delete is told that the record has changed since, so that it stays there for the next one."""
+
+
+_A_FORM = {"name": "Contact us", "fields": [{"field": "email", "required": True}]}
+"""A web form to be made."""
 
 
 def _of(*statuses: int) -> frozenset[int]:
@@ -160,6 +171,28 @@ def _of_verbs() -> dict[str, Rule]:
     }
 
 
+def _of_service() -> dict[str, Rule]:
+    def verb(about: str, body: Any, *statuses: int, who: frozenset[str] = WRITERS) -> Rule:
+        return Rule(scope=Scope.WRITE, about=(about,), who=who, given=_of(*statuses), body=body)
+
+    queue = Rule(scope=Scope.WRITE, who=ADMIN, given=_of(200, 409), body={"name": "Help"})
+    minutes = {"first_minutes": 60, "solve_minutes": 480}
+    return {
+        "POST /tickets/{id}/answer": verb("ticket", {"text": "Hello"}, 201),
+        "POST /tickets/{id}/assign": verb("ticket", {}, 422),  # no queue, whose people would take turns
+        "POST /tickets/{id}/merge": verb("ticket", {"gone_id": ID}, 409),
+        "GET /tickets/{id}/suggestions": Rule(scope=Scope.READ, about=("ticket",)),
+        "GET /articles/{id}/versions": Rule(scope=Scope.READ, about=("article",)),
+        "POST /articles/{id}/restore": verb("article", {"number": 1}, 200),
+        "POST /articles/{id}/helpful": verb("article", {"ticket_id": 2**60, "helpful": True}, 404),
+        "POST /accounts/{id}/feedback": verb("account", {"kind": "idea", "text": "Blue"}, 201),
+        "GET /service": _READ,
+        "GET /service/figures": _READ,
+        "PUT /service/queues/{key}": queue,
+        "PUT /service/targets": Rule(scope=Scope.WRITE, who=ADMIN, body={"priority": "low", **minutes}),
+    }
+
+
 def _of_models() -> dict[str, Rule]:
     read = Rule(scope=Scope.READ, who=PROMOTERS)
     found = dict.fromkeys(("GET /models", "GET /models/{task}/versions", "GET /rescoring"), read)
@@ -202,6 +235,25 @@ def _of_alerts() -> dict[str, Rule]:
     }
 
 
+def _of_automation(run: Callable[..., Rule]) -> dict[str, Rule]:
+    rule = {
+        "name": "Look",
+        "record_type": "lead",
+        "trigger": {"kind": "record_created"},
+        "actions": [{"kind": "notice", "text": "Look"}],
+    }
+    return {
+        "GET /automation/rules": run(),
+        "POST /automation/rules": run(201, body=rule),
+        "GET /automation/rules/{id}": run(404),
+        "PUT /automation/rules/{id}": run(404, body={**rule, "version": 1}),
+        "POST /automation/rules/{id}/on": run(404),
+        "POST /automation/rules/{id}/off": run(404),
+        "POST /automation/rules/dry-run": run(body=rule),
+        "GET /automation/runs": run(),
+    }
+
+
 def _of_the_house() -> dict[str, Rule]:
     def run(*statuses: int, about: tuple[str, ...] = (), body: Any = None, query: str = "") -> Rule:
         given = _of(*(statuses or (200,)))
@@ -222,6 +274,7 @@ def _of_the_house() -> dict[str, Rule]:
         "POST /webhooks/{id}/test": run(202, about=hook),
         "GET /webhooks/{id}/deliveries": run(about=hook),
         "POST /webhooks/{id}/deliveries/{delivery_id}/redeliver": run(404, about=hook),
+        **_of_automation(run),
         "GET /jobs": run(),
         "GET /jobs/{id}": run(about=("job",)),
         "POST /jobs/{id}/revive": run(200, 404, 409, about=("job",)),
@@ -274,9 +327,84 @@ def _of_all_types() -> dict[str, Rule]:
         ),  # rows are looked at below
         "GET /changes": Rule(scope=Scope.READ, query="after=0"),
         "GET /forecast": Rule(scope=Scope.READ, given=_of(200, 409)),
+        "GET /reports": _READ,
+        "GET /reports/run": Rule(scope=Scope.READ, query="measures=deals_won&rows=owner"),
+        "GET /reports/retention": _READ,
+        "POST /reports": Rule(
+            scope=Scope.WRITE, given=_of(201), body={"name": "Won", "measures": ["deals_won"]}
+        ),
+        "GET /reports/{id}": Rule(scope=Scope.READ, about=("report",)),
+        "PUT /reports/{id}": Rule(
+            scope=Scope.WRITE,
+            about=("report",),
+            given=_of(412),
+            body={"name": "Won", "measures": ["deals_won"], "version": 7},
+        ),
+        "DELETE /reports/{id}": Rule(scope=Scope.WRITE, about=("spare report",), given=_of(204, 404)),
         "GET /today": _READ,
+        **dict.fromkeys(("GET /marketing/campaigns", "GET /marketing/attribution"), _READ),
+        "GET /marketing/lead-quality": _READ,
+        "GET /marketing/campaigns/{id}": Rule(scope=Scope.READ, about=("campaign",)),
+        "POST /marketing/campaigns/{id}/members": Rule(
+            scope=Scope.WRITE, about=("campaign",), who=LEADERS, body={"filter": ["id:eq:0"]}
+        ),
+        "GET /forms": Rule(scope=Scope.READ, who=LEADERS),
+        "POST /forms": Rule(scope=Scope.WRITE, who=LEADERS, given=_of(201), body=_A_FORM),
+        "PATCH /forms/{id}": Rule(scope=Scope.WRITE, who=LEADERS, given=_of(404), body={"name": "Ask us"}),
+        "GET /forms/submissions": Rule(scope=Scope.READ, who=LEADERS),
+        "POST /forms/submissions/{id}/decide": Rule(
+            scope=Scope.WRITE, who=LEADERS, given=_of(404), body={"decision": "take"}
+        ),
         "GET /search": Rule(scope=Scope.READ, query="q=Fangda"),
         "GET /duplicates": Rule(scope=Scope.READ, query="record_type=lead"),
+    }
+
+
+def _of_selling() -> dict[str, Rule]:
+    def verb(record_type: str, body: Any, *statuses: int) -> Rule:
+        given = _of(*(statuses or (200, 409, 422)))
+        return Rule(scope=Scope.WRITE, about=(record_type,), who=WRITERS, given=given, body=body)
+
+    def read(record_type: str) -> Rule:
+        return Rule(scope=Scope.READ, about=(record_type,))
+
+    terms = {"starts_on": "2026-04-01", "ends_on": "2027-03-31"}
+    plans = {
+        f"{method} /{path}/{{id}}/{what}": rule
+        for path, record_type in (("contracts", "contract"), ("orders", "order"))
+        for method, what, rule in (
+            ("GET", "payment-plan", read(record_type)),
+            ("PUT", "payment-plan", verb(record_type, {"parts": []})),
+            ("POST", "receive", verb(record_type, {"amount": "1"})),
+        )
+    }
+    return plans | {
+        # What was done for one person is refused to the next one.
+        "POST /quotes/{id}/send": verb("quote", {}),
+        "POST /quotes/{id}/revise": verb("quote", {}, 201, 409),
+        "POST /quotes/{id}/accept": verb("quote", {"order": False}),
+        "POST /quotes/{id}/reject": verb("quote", {"reason": "Price"}),
+        "POST /quotes/{id}/approval": verb("quote", {}, 409, 422),
+        "POST /quotes/{id}/contract": verb("quote", terms, 201, 422),
+        "GET /quotes/{id}/totals": read("quote"),
+        "GET /approvals": _READ,
+        "POST /approvals/{id}/decide": Rule(
+            scope=Scope.WRITE, who=EVERYBODY, given=_of(404), body={"approve": True}
+        ),  # who may decide which is looked at where quotes are
+        "POST /orders/{id}/contract": verb("order", terms, 201),
+        "POST /contracts/{id}/renew": verb("contract", {}, 201, 422),
+        "POST /contracts/{id}/renewal-deal": verb("contract", {}, 201),
+        "POST /contracts/{id}/end": verb("contract", {}),
+        "POST /payments/{id}/receive": verb("payment", {"amount": "1"}),
+        "GET /payments/overdue": _READ,
+        "GET /deals/{id}/checklist": read("deal"),
+        "POST /deals/{id}/checklist": verb("deal", {"key": "none"}, 404),
+        **{
+            f"POST /{record_type}s/{{id}}/meetings": verb(record_type, {"steps": [{"text": "Call"}]}, 201)
+            for record_type in ("lead", "deal", "account")
+        },
+        "GET /deals/{id}/money": read("deal"),
+        "GET /accounts/{id}/money": read("account"),
     }
 
 
@@ -284,16 +412,8 @@ def _all() -> dict[str, Rule]:
     found: dict[str, Rule] = {}
     for record_type in PATHS:
         found |= _of_records(record_type)
-    return (
-        found
-        | _of_scored()
-        | _of_verbs()
-        | _of_models()
-        | _of_alerts()
-        | _of_the_house()
-        | _of_all_types()
-        | _of_mail()
-    )
+    found |= _of_selling() | _of_scored() | _of_verbs() | _of_models() | _of_alerts()
+    return found | _of_the_house() | _of_all_types() | _of_service() | _of_mail()
 
 
 RULES: Final = _all()

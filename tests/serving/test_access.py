@@ -22,6 +22,7 @@ from crm_core.mail_templates import Draft, save_template
 from crm_core.predictions import NewPrediction, Prediction, write_predictions
 from crm_core.promotions import Promotion
 from crm_core.records import RECORD_TYPES, Record
+from crm_core.saved import SavedReport
 from crm_core.sequences import Step, Wanted, save_sequence
 from crm_core.store import Store, Transaction
 from crm_core.tokens import Scope, Token, create_token, issue_token
@@ -64,7 +65,7 @@ OWNED: Mapping[str, Callable[..., Record]] = {
 class World:
     cast: Cast
     client: FlaskClient
-    ids: dict[str, dict[str, int]]
+    ids: dict[str, dict[str, Any]]
     """By what an operation is about, the ids by whose they are."""
     samples: dict[str, dict[str, Sample]]
     twins: dict[str, dict[str, int]]
@@ -89,6 +90,7 @@ class World:
             "version": "churn-1",
             "external_id": f"{about}-{whose}",
             "delivery_id": str(2**60),
+            "key": "help",
             "id": str(self.ids[about][whose] if about else 2**60),
         }
         of_people = any(path.endswith(end) for end in ("/merge", "/distinct", "/scoring-opt-out"))
@@ -152,7 +154,7 @@ def make_world(store: Store, cast: Cast, client: FlaskClient) -> World:
     owners = {"own": cast["Ana"].id, "team": cast["Ben"].id, "other": cast["Otto"].id, "nobody": None}
     owners["deleted"] = cast["Ana"].id
     samples = {whose: _samples(store, whose, owner) for whose, owner in owners.items()}
-    ids: dict[str, dict[str, int]] = {name: {} for name in (*COLLECTIONS, "key")}
+    ids: dict[str, dict[str, Any]] = {name: {} for name in (*COLLECTIONS, "key")}
     twins: dict[str, dict[str, int]] = {name: {} for name in OWNED}
     for whose, owner in owners.items():
         _create(store, cast, client, whose, samples[whose], ids)
@@ -169,11 +171,33 @@ def make_world(store: Store, cast: Cast, client: FlaskClient) -> World:
             gone = [ids[name]["deleted"], *([twins[name]["deleted"]] if name in twins else [])]
             for each in gone:
                 transaction.delete(transaction.get(RECORD_TYPES[name], each))
+        _keep_reports(transaction, ids, owners)
         ids["job"] = {"own": enqueue(transaction.session, "none", {}, now=transaction.now) or 0}
     hook = Api(client, cast, "Adam")("POST", "webhooks", RULES["POST /webhooks"].body)
     ids["webhook"] = {"own": hook.json["id"]}
     keep_mail(store, world)
     return world
+
+
+def _keep_reports(
+    transaction: Transaction, ids: dict[str, dict[str, int]], owners: Mapping[str, int | None]
+) -> None:
+    """Have Ana, Ben and Otto keep two reports each."""
+    for name in ("report", "spare report"):
+        made = {
+            whose: SavedReport(
+                user_id=owners[whose],
+                name=name,
+                asked={"measures": ["deals_won"], "rows": "owner"},
+                shared="own",
+                saved_at=transaction.now,
+            )
+            for whose in ("own", "team", "other")
+        }
+        transaction.session.add_all(made.values())
+        transaction.session.flush()
+        missing = dict.fromkeys(("nobody", "deleted"), 2**60)
+        ids[name] = missing | {whose: report.id for whose, report in made.items()}
 
 
 def keep_mail(store: Store, world: World) -> None:

@@ -7,6 +7,7 @@ tries harder.
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import random
@@ -115,6 +116,7 @@ def _lead_somewhere(case: Case[Any], drawn: random.Random) -> None:
 # ---------------------------------------------------------------------------- hostile bodies
 
 
+@functools.cache
 def hostile_bodies() -> list[bytes]:
     """Return 200 bodies that somebody might send to break something."""
     texts = [

@@ -27,9 +27,13 @@ MINE: Final[Mapping[str, frozenset[str]]] = {
 }
 """What is one's own and nobody else's: views, segments, work on many rows, logins, keys."""
 
+NOBODY: Final = frozenset[str]()
+"""Who gets what is only for those with a link from a mail."""
+
 WHOSE_OF: Final[Mapping[str, Mapping[str, frozenset[str]]]] = {
     **SEEN,
     **dict.fromkeys(("view", "segment", "work", "own key"), MINE),
+    **dict.fromkeys(("form", "form_number", "submission"), dict.fromkeys(MINE, frozenset({"own"}))),
     "mail template": {**MINE, "Adam": frozenset({"own"})},
     "import": {**MINE, "Adam": frozenset({"own", "team", "other"})},
 }
@@ -44,7 +48,7 @@ class Page:
 
 
 _OWNED = ("lead", "deal", "account", "contact")
-_PLAIN = ("quote", "order", "contract", "payment", "ticket", "activity", "comment", "attachment")
+_PLAIN = ("quote", "order", "contract", "payment", "activity", "comment", "attachment")
 _ANY = (*_OWNED, *_PLAIN)
 _SCORED = ("lead", "deal", "account")
 _WRITTEN_ON = (*_OWNED, "ticket")
@@ -98,13 +102,39 @@ PAGES: Final[Mapping[str, Page]] = {
     "record_pages.list_people": Page(),
     "file_pages.put_file": Page(who=WRITERS, about=_ANY),
     "file_pages.save_file": Page(about=("attachment",)),
+    **{f"selling_pages.{name}": Page() for name in ("list_approvals", "show_overdue")},
+    "selling_pages.decide": Page(who=frozenset()),  # of one that there is not: who may is looked at elsewhere
+    "selling_pages.begin_quote": Page(who=WRITERS, about=("deal", "account")),
+    "selling_pages.show_money": Page(about=("deal", "account")),
+    "selling_pages.print_quote": Page(about=("quote",)),
+    **{
+        f"selling_pages.{name}": Page(who=WRITERS, about=("quote",))
+        for name in ("add_line", "change_line", "act_on_quote")
+    },
+    **{
+        f"selling_pages.{name}": Page(who=WRITERS, about=("contract", "order"))
+        for name in ("plan", "receive")
+    },
+    "selling_pages.show_checklist": Page(about=("deal",)),
+    "selling_pages.tick": Page(who=WRITERS, about=("deal",)),
+    **{f"selling_pages.{name}": Page(who=WRITERS, about=_OWNED) for name in ("show_meeting", "log_meeting")},
+    "selling_pages.sign": Page(who=WRITERS, about=("order",)),
+    "selling_pages.act_on_contract": Page(who=WRITERS, about=("contract",)),
     **dict.fromkeys(("finding_pages.search", "finding_pages.search_quickly"), Page()),
     "finding_pages.list_duplicates": Page(),
     **dict.fromkeys(("finding_pages.merge", "finding_pages.mark_distinct"), Page(who=WRITERS)),
     **{f"forecast_pages.{name}": Page() for name in ("show", "make", "making")},
     **{f"funnel_pages.{name}": Page() for name in ("show", "export", "behind")},
     **{f"team_pages.{name}": Page() for name in ("show", "export")},
+    **{
+        f"report_pages.{name}": Page()
+        for name in ("show_gallery", "show", "save", "show_retention", "save_retention")
+    },
+    **{f"report_pages.{name}": Page() for name in ("save_file", "behind")},
+    **{f"report_pages.{name}": Page(about=("report",)) for name in ("show_saved", "delete", "send", "stop")},
+    "profile_pages.show": Page(about=("account",)),
     "team_pages.save_target": Page(who=LEADERS),
+    "team_pages.split": Page(who=frozenset()),  # of one that there is not: who may is looked at elsewhere
     **{f"imports.{name}": Page(who=WRITERS) for name in ("show_start", "upload")},
     **{f"imports.{name}": Page(about=("import",)) for name in ("show", "show_progress", "download_refused")},
     **{f"imports.{name}": Page(who=WRITERS, about=("import",)) for name in ("choose", "run")},
@@ -114,6 +144,34 @@ PAGES: Final[Mapping[str, Page]] = {
     "record_tags.show_tags": Page(about=_TAGGED),
     "record_tags.change_tags": Page(who=WRITERS, about=_TAGGED),
     **{f"notifications.{name}": Page() for name in ("list_all", "read")},
+    **{
+        f"campaign_pages.{name}": Page()
+        for name in ("list_all", "export", "attribution", "export_attribution", "quality")
+    },
+    "campaign_pages.create": Page(who=LEADERS),
+    "campaign_pages.show": Page(about=("campaign",)),
+    **{f"campaign_pages.{name}": Page(who=LEADERS, about=("campaign",)) for name in ("add", "end")},
+    **{f"form_pages.{name}": Page(who=LEADERS) for name in ("list_all", "show_new", "create", "list_held")},
+    **{f"form_pages.{name}": Page(who=LEADERS, about=("form_number",)) for name in ("show", "change")},
+    "form_pages.decide": Page(who=LEADERS, about=("submission",)),
+    **{f"public_forms.{name}": Page(about=("form",)) for name in ("show", "give_sheet", "send")},
+    **{f"ticket_pages.{name}": Page() for name in ("list_records", "give_many")},
+    **{f"ticket_pages.{name}": Page(who=WRITERS) for name in ("show_new", "create")},
+    "ticket_pages.show": Page(about=("ticket",)),
+    **{
+        f"ticket_pages.{name}": Page(who=WRITERS, about=("ticket",)) for name in ("send_answer", "set_fields")
+    },
+    **{f"ticket_pages.{name}": Page(who=WRITERS, about=("ticket",)) for name in ("merge_into", "judge")},
+    "article_pages.list_records": Page(),
+    "article_pages.show": Page(about=("article",)),
+    **{f"article_pages.{name}": Page(who=WRITERS) for name in ("show_new", "create")},
+    "article_pages.show_edit": Page(who=WRITERS, about=("article",)),
+    **{
+        f"article_pages.{name}": Page(who=WRITERS, about=("article",)) for name in ("edit", "restore_version")
+    },
+    **{f"satisfaction_pages.{name}": Page(who=NOBODY) for name in ("show", "rate")},
+    "customers_pages.take_feedback": Page(who=WRITERS, about=("account",)),
+    "account.save_absence": Page(),
     **{f"intake_pages.{name}": Page(who=who) for name, who in (("show", EVERYBODY), ("upload", WRITERS))},
     "intake_pages.settle": Page(who=WRITERS, about=("intake item",)),
     **{f"mail_pages.{name}": Page(who=WRITERS, about=_WRITTEN_ON) for name in ("show_letter", "send")},

@@ -140,7 +140,7 @@ def test_a_new_score_makes_a_new_tag_and_fails_nobodys_edit(ana: Api, store: Sto
 # ------------------------------------------------------------------------------------------------ who may
 
 
-SHARED = {"team", "user", "campaign", "product"}
+SHARED = {"team", "user", "campaign", "product", "article"}
 
 
 def test_who_may_do_what_with_every_type(client: FlaskClient, store: Store, cast: Cast) -> None:
@@ -173,6 +173,7 @@ def check_writers(
 ) -> None:
     writes = {"Adam"} if record_type in SHARED else {"Ana", "Mara", "Adam"}
     writes |= {"Mara"} if record_type == "campaign" else set()
+    writes |= {"Ana", "Mara", "Otto"} if record_type == "article" else set()
     for name in ("Dana", "Otto", "Ana", "Mara", "Adam"):
         api = Api(client, cast, name)
         unseen = name == "Otto" and record_type not in SHARED

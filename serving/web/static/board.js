@@ -77,7 +77,7 @@
         show(await answer.text(), deal)?.classList.add("fresh");
         return;
       }
-      if (answer.status !== 204) return;
+      if (answer.status !== 204 || answer.headers.has("X-Score-Stays")) return;
       await pause(EVERY);
     }
   };

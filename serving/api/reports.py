@@ -1,0 +1,410 @@
+"""Reports over HTTP: what can be asked, answers as of any instant, and reports that are kept."""
+
+from __future__ import annotations
+
+from datetime import date, datetime
+from decimal import Decimal
+from typing import Annotated, Any, Literal
+from zoneinfo import available_timezones
+
+from flask import Response
+from flask_openapi.blueprint import APIBlueprint
+from pydantic import Field
+
+from crm_core.access import Reader
+from crm_core.changes import Source
+from crm_core.errors import InvalidValueError
+from crm_core.reporting.asking import Question, Report, make_report, names_of
+from crm_core.reporting.catalogue import MEASURES, SUBJECTS, shared_dimensions
+from crm_core.reporting.counting import Figure, Key
+from crm_core.reporting.keeping import Asked as Kept
+from crm_core.reporting.keeping import end_report, keep_report
+from crm_core.reporting.retention import retain
+from crm_core.saved import SavedReport, get_report, list_reports
+from serving.api.blueprint import answer, caller, documented, new_blueprint
+from serving.payloads import Asked, Given, Id, Past, Taken, Utc
+from serving.report_words import READY
+from serving.reporting import choices_for, measures_for, ready_for
+from serving.service import service, writing
+
+api: APIBlueprint = new_blueprint("reports", "Figures by anything, as of any instant; reports that are kept.")
+
+Period = Literal[
+    "last_30",
+    "last_90",
+    "last_365",
+    "this_month",
+    "last_month",
+    "this_quarter",
+    "last_quarter",
+    "this_year",
+    "last_year",
+    "dates",
+]
+Word = Annotated[str, Field(max_length=40)]
+Condition = Annotated[str, Field(max_length=2_000)]
+
+
+class AskedQuestion(Given):
+    """A question as it is kept."""
+
+    measures: list[str]
+    rows: str | None = None
+    columns: str | None = None
+    filters: list[str] = Field(default_factory=list)
+    period: str = "last_365"
+    since: date | None = None
+    until: date | None = None
+    as_of: date | None = Field(default=None, description="Of a report that is always as of one day.")
+
+
+class ReportIn(Taken):
+    """A report to keep."""
+
+    name: Annotated[str, Field(min_length=1, max_length=120)]
+    measures: Annotated[list[Word], Field(min_length=1, max_length=8)]
+    rows: Word | None = None
+    columns: Word | None = Field(default=None, description="With one measure only.")
+    filters: Annotated[list[Condition], Field(max_length=20, default_factory=list)]
+    period: Period = "last_365"
+    since: Annotated[str, Field(max_length=10)] | None = Field(
+        default=None, description="A day such as 2026-01-31, of the period `dates`."
+    )
+    until: Annotated[str, Field(max_length=10)] | None = Field(default=None, description="As `since`.")
+    shared: Literal["own", "team", "all"] = "own"
+
+
+class ReportChange(ReportIn):
+    """A report that takes the place of a kept one."""
+
+    version: Annotated[int, Field(ge=1, le=2**31 - 1)] = Field(description="The version that was read.")
+
+
+class ReportOut(Given):
+    """A report that somebody keeps."""
+
+    id: int
+    name: str
+    user_id: int
+    shared: str
+    version: int
+    saved_at: Utc
+    asked: AskedQuestion
+
+
+class ReadyOut(Given):
+    """A report that comes with the program."""
+
+    key: str
+    title: str
+    measures: list[str]
+    rows: str
+    columns: str | None
+
+
+class MeasureOut(Given):
+    """Something that you may ask."""
+
+    name: str
+    record_type: str
+    kind: str
+    unit: str
+    dimensions: list[str]
+
+
+class ReportsOut(Given):
+    """What can be asked, and what is kept."""
+
+    measures: list[MeasureOut]
+    ready: list[ReadyOut]
+    items: list[ReportOut]
+
+
+class RunQuery(Asked):
+    """A question."""
+
+    measures: Annotated[str, Field(min_length=1, max_length=400)] = Field(
+        description="Names with commas between.", examples=["deals_won,win_rate"]
+    )
+    rows: Word | None = Field(default=None, description="What the rows are told apart by.")
+    columns: Word | None = Field(default=None, description="The same of columns; with one measure only.")
+    filter: list[Condition] = Field(
+        default=[], max_length=20, description="Conditions, as lists take them, on the records counted."
+    )
+    period: Period = "last_365"
+    since: date | None = Field(default=None, description="First day of the period `dates`.")
+    until: date | None = Field(default=None, description="Last day of the period `dates`.")
+    as_of: Past | None = Field(default=None, description="What was known then; without it, now.")
+    zone: Annotated[str, Field(max_length=64)] = Field(
+        default="UTC", description="The zone of days and months.", examples=["Asia/Shanghai"]
+    )
+
+
+class SavedQuery(Asked):
+    """How a kept report is asked."""
+
+    as_of: Past | None = Field(default=None, description="What was known then; without it, now.")
+    zone: Annotated[str, Field(max_length=64)] = "UTC"
+
+
+class RetentionQuery(SavedQuery):
+    """As of when."""
+
+
+class FigureOut(Given):
+    """One number: money as text; with a 95 % interval where it has one. `count`: records it is of."""
+
+    value: int | float | Decimal | None
+    count: int
+    low: float | None
+    high: float | None
+
+
+class SeriesOut(Given):
+    """One column of figures."""
+
+    measure: str
+    currency: str | None = Field(description="Of money; amounts of several currencies are never added.")
+    column: str | int | None
+    column_name: str | None
+    total: FigureOut | None
+
+
+class RowOut(Given):
+    """One row: `figures` has one for each series, null where there is nothing."""
+
+    key: str | int | None
+    name: str | None
+    figures: list[FigureOut | None]
+
+
+class RunOut(Given):
+    """The answer."""
+
+    as_of: Utc
+    since: date
+    until: date
+    zone: str
+    rows_by: str | None
+    columns_by: str | None
+    series: list[SeriesOut]
+    rows: list[RowOut]
+    more: int = Field(description="Rows left out.")
+
+
+class CohortOut(Given):
+    """Customers who first bought in one quarter; `kept` has a share for each later quarter that is over."""
+
+    key: str = Field(examples=["2026-Q1"])
+    customers: int
+    kept: list[FigureOut]
+
+
+class RetentionOut(Given):
+    """What became of customers."""
+
+    as_of: Utc
+    cohorts: list[CohortOut]
+    whole: list[FigureOut]
+
+
+class ReportPath(Asked):
+    """Which kept report."""
+
+    id: Id = Field(description="The report's id.")
+
+
+@api.get("/reports", responses={"200": ReportsOut, **documented()})
+def list_what_can_be_asked() -> Response:
+    """List the measures and ready reports that you may ask, and the reports that you may use."""
+    with service().store.reading() as session:
+        reader = Reader(session, caller())
+        may_ask = [name for names in choices_for(reader).values() for name in names]
+        ready = {each.key for each in ready_for(reader)}
+        found = ReportsOut(
+            measures=[_measure(name) for name in may_ask],
+            ready=[
+                ReadyOut(
+                    key=each.key,
+                    title=each.title[0],
+                    measures=list(measures_for(reader, each.measures, each.rows, each.columns)),
+                    rows=each.rows,
+                    columns=each.columns,
+                )
+                for each in READY
+                if each.key in ready
+            ],
+            items=[_kept(each) for each in list_reports(session, caller())],
+        )
+    return answer(found)
+
+
+@api.get("/reports/run", responses={"200": RunOut, **documented(403)})
+def run_question(query: RunQuery) -> Response:
+    """Answer a question within your rights, as of now or any instant before."""
+    asked = Kept.from_json(
+        {
+            "measures": [each.strip() for each in query.measures.split(",")],
+            "rows": query.rows,
+            "columns": query.columns,
+            "filters": query.filter,
+            "period": query.period,
+            "since": query.since,
+            "until": query.until,
+        }
+    )
+    return _run(asked, query.as_of, query.zone)
+
+
+@api.get("/reports/retention", responses={"200": RetentionOut, **documented(403)})
+def get_retention(query: RetentionQuery) -> Response:
+    """Say what became of customers, by the quarter of their first order or contract."""
+    now = service().store.clock.now()
+    with service().store.reading() as session:
+        found = retain(Reader(session, caller()), query.as_of or now, now, _zone(query.zone))
+    return answer(
+        RetentionOut(
+            as_of=found.as_of,
+            cohorts=[
+                CohortOut(key=each.key, customers=each.customers, kept=[_plain(one) for one in each.kept])
+                for each in found.cohorts
+            ],
+            whole=[_plain(one) for one in found.whole],
+        )
+    )
+
+
+@api.post("/reports", responses={"201": ReportOut, **documented(400, 403, 413, 415)})
+def keep_new_report(body: ReportIn) -> Response:
+    """Keep a report; share it with your team or with everybody."""
+    with writing(caller(), Source.API) as transaction:
+        made = keep_report(transaction, caller(), body.name, _asked(body), shared=body.shared)
+        return answer(_kept(made), 201)
+
+
+@api.get("/reports/<int:id>", responses={"200": RunOut, **documented(403, 404)})
+def run_kept_report(path: ReportPath, query: SavedQuery) -> Response:
+    """Answer a kept report within your rights."""
+    with service().store.reading() as session:
+        asked = Kept.from_json(get_report(session, caller(), path.id).asked)
+    return _run(asked, query.as_of, query.zone)
+
+
+@api.put("/reports/<int:id>", responses={"200": ReportOut, **documented(400, 403, 404, 412, 413, 415)})
+def change_report(path: ReportPath, body: ReportChange) -> Response:
+    """Change a report that you keep; 412 if it was changed since you read it."""
+    with writing(caller(), Source.API) as transaction:
+        made = keep_report(
+            transaction,
+            caller(),
+            body.name,
+            _asked(body),
+            shared=body.shared,
+            report_id=path.id,
+            version=body.version,
+        )
+        return answer(_kept(made))
+
+
+@api.delete("/reports/<int:id>", responses={"204": None, **documented(404)})
+def delete_report(path: ReportPath) -> Response:
+    """Delete a report that you keep, and stop its mails."""
+    with writing(caller(), Source.API) as transaction:
+        end_report(transaction, caller(), path.id)
+    return Response(status=204)
+
+
+def _asked(body: ReportIn) -> Kept:
+    names = ("measures", "rows", "columns", "filters", "period", "since", "until")
+    return Kept.from_json({name: getattr(body, name) for name in names})
+
+
+def _kept(report: SavedReport) -> ReportOut:
+    known = {name: report.asked[name] for name in AskedQuestion.model_fields if name in report.asked}
+    return ReportOut(
+        id=report.id,
+        name=report.name,
+        user_id=report.user_id,
+        shared=report.shared,
+        version=report.version,
+        saved_at=report.saved_at,
+        asked=AskedQuestion.model_validate({"measures": [], **known}),
+    )
+
+
+def _measure(name: str) -> MeasureOut:
+    measure = MEASURES[name]
+    return MeasureOut(
+        name=name,
+        record_type=SUBJECTS[measure.subject].model.record_type,
+        kind=measure.kind.value,
+        unit=measure.unit.value,
+        dimensions=list(shared_dimensions([name])),
+    )
+
+
+def _zone(zone: str) -> str:
+    if zone not in available_timezones():
+        raise InvalidValueError("zone", zone, "a time zone such as Asia/Shanghai")
+    return zone
+
+
+def _run(asked: Kept, as_of: datetime | None, zone: str) -> Response:
+    now = service().store.clock.now()
+    question = _question(asked, as_of, _zone(zone), now)
+    with service().store.reading() as session:
+        reader = Reader(session, caller())
+        report = make_report(reader, question, now)
+        names = names_of(reader, question.rows, report.rows)
+        columns = names_of(reader, question.columns, [each.column for each in report.series])
+    return answer(_told(report, names, columns))
+
+
+def _question(asked: Kept, as_of: datetime | None, zone: str, now: datetime) -> Question:
+    if as_of is None or as_of > now:
+        if as_of is not None:
+            raise InvalidValueError("as_of", as_of.isoformat(), "an instant that is not in the future")
+        return asked.question(now, zone)
+    found = asked.question(as_of, zone)
+    return Question(**{**vars(found), "as_of": as_of})
+
+
+def _told(report: Report, names: dict[Key, str], columns: dict[Key, str]) -> RunOut:
+    asked = report.question
+    series: list[Any] = [
+        SeriesOut(
+            measure=each.measure,
+            currency=each.currency,
+            column=each.column,
+            column_name=columns.get(each.column),
+            total=_figure(report.totals.get(each)),
+        )
+        for each in report.series
+    ]
+    rows = [
+        RowOut(
+            key=row,
+            name=names.get(row),
+            figures=[_figure(report.cells.get((row, each))) for each in report.series],
+        )
+        for row in report.rows
+    ]
+    return RunOut(
+        as_of=asked.as_of,
+        since=asked.since,
+        until=asked.until,
+        zone=asked.zone,
+        rows_by=asked.rows,
+        columns_by=asked.columns,
+        series=series,
+        rows=rows,
+        more=report.more,
+    )
+
+
+def _figure(figure: Figure | None) -> FigureOut | None:
+    return None if figure is None else _plain(figure)
+
+
+def _plain(figure: Figure) -> FigureOut:
+    return FigureOut(value=figure.value, count=figure.count, low=figure.low, high=figure.high)
