@@ -292,7 +292,10 @@ class Source:
 
     def _counted(self) -> Facts:
         owners = reach(self.view.reader, Activity)
-        facts = CountedActivities(view=self.view, owners=owners, bounds=self.question.cuts()).read()
+        asked = [dict(one.where).get("kind", ()) for one in self.question.asked if one.subject == "activity"]
+        kinds = sorted({kind for kinds in asked for kind in kinds}) if all(asked) else ()
+        bounds = self.question.cuts()
+        facts = CountedActivities(view=self.view, owners=owners, kinds=kinds, bounds=bounds).read()
         facts.linked = {User: {"team_id"}}
         return facts
 
