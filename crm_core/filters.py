@@ -44,7 +44,7 @@ from crm_core.declared import CustomField, declarations
 from crm_core.errors import AccessDeniedError, FilterError, InvalidValueError, UnknownFieldError
 from crm_core.fields import CUSTOM, FieldKind, model_of
 from crm_core.members import is_present, member
-from crm_core.records import RECORD_TYPES, CustomRecord, Record, Tag
+from crm_core.records import RECORD_TYPES, SCORE_COLUMNS, CustomRecord, Record, Tag
 from crm_core.saved import Segment, get_segment, list_rules
 from crm_core.validation import CHOICES, columns_of
 
@@ -286,7 +286,10 @@ _HOLDS: dict[Op, Callable[[Any, tuple[Any, ...]], bool]] = {
 def compile_test(reader: Reader, record_type: str, text: str) -> Test:
     """Return one condition on a field as a test; raises as `compile_filter` does."""
     model = model_of(reader.session, record_type)
-    asked = _asked(reader, model, record_type, parse_condition(text))
+    return _test(_asked(reader, model, record_type, parse_condition(text)))
+
+
+def _test(asked: _Asked) -> Test:
     values = [_value(asked, each) for each in asked.condition.values]
     return Test(
         field=asked.condition.field,
@@ -434,6 +437,42 @@ _SQL: dict[Op, Callable[[Any, Any, list[Any]], ColumnElement[bool]]] = {
     Op.CONTAINS: lambda column, _present, values: column.icontains(values[0], autoescape=True),
 }
 """By operator, the condition on a column, given whether it holds anything, and the values asked for."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tested:
+    """A condition on one field, to be asked of a value in the form in which the change log has it."""
+
+    field: str
+    fits: Callable[[Any], bool]
+
+
+def read_tests(reader: Reader, record_type: str, texts: Sequence[str]) -> tuple[list[Tested], list[str]]:
+    """Return conditions to be asked of values of any time, and those that only records of now can be asked.
+
+    Segments are taken apart; tags, and what models write, are not in the change log as fields are. Raises
+    what `compile_filter` raises.
+    """
+    tests: list[Tested] = []
+    present: list[str] = []
+    model = model_of(reader.session, record_type)
+    for text in texts:
+        name, _, rest = text.partition(":")
+        if name == SEGMENT:
+            _in_segment(reader, record_type, rest)  # refuses what may not be used
+            within = get_segment(reader.session, reader.user, int(rest)).filter
+            more, asked_now = read_tests(reader, record_type, within)
+            tests, present = tests + more, present + asked_now
+        elif name == TAG or name in SCORE_COLUMNS:
+            present.append(text)
+        else:
+            tests.append(_tested(_asked(reader, model, record_type, parse_condition(text))))
+    return tests, present
+
+
+def _tested(asked: _Asked) -> Tested:
+    test = _test(asked)
+    return Tested(field=test.field, fits=test.holds)
 
 
 def _value(asked: _Asked, text: str) -> Any:  # noqa: ANN401  of the column's type

@@ -43,6 +43,7 @@ class Occasion(StrEnum):
     AUTOMATION = "automation"
     APPROVAL = "approval"
     PAYMENT = "payment"
+    MAIL = "mail"
 
 
 class Notification(Base):

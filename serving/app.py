@@ -21,14 +21,18 @@ from crm_core.store import Store
 from serving import metrics, problems, web
 from serving.api import (
     alerts,
+    automation,
     changes,
     customers,
     deals,
     finding,
     forecast,
     health,
+    intake,
     job_queue,
     leads,
+    mails,
+    marketing,
     operations,
     people,
     predictions,
@@ -91,6 +95,7 @@ _PARTS = (
     customers,
     forecast,
     reports,
+    marketing,
     alerts,
     today,
     tickets,
@@ -106,6 +111,9 @@ _PARTS = (
     operations,
     job_queue,
     webhooks,
+    automation,
+    intake,
+    mails,
     health,
 )
 """What the API consists of, in the order of its document."""

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from sqlalchemy import func, select
 
+from crm_core.incoming.mailboxes import find_mailbox
 from crm_core.jobs import Job, JobState
 from crm_core.outgoing import MAIL
 from crm_core.store import Store
@@ -22,10 +23,13 @@ from serving.list_work import LIST_WORK, ListWorker
 from serving.logs import get_log
 from serving.looping import Loop
 from serving.mail import Mailer, mail_is_on
+from serving.mailbox import mailbox_loop, mailbox_name
 from serving.model_work import MODEL, ModelWorker
 from serving.model_work import SCHEDULE as MODEL_SCHEDULE
 from serving.payloads import Part
 from serving.report_mail import REPORT_MAIL, ReportClock, ReportMailer
+from serving.selling_day import SELLING_DAY, SellingDay
+from serving.sequencing import sequencing_loop
 from serving.settings import Settings
 from serving.webhooks import SCHEDULE, Deliverer, spread
 
@@ -52,6 +56,7 @@ def handlers(settings: Settings) -> dict[str, Handler]:
         IMPORT: Importing(settings),
         LIST_WORK: ListWorker(settings),
         REPORT_MAIL: ReportMailer(settings),
+        SELLING_DAY: SellingDay(settings),
     }
 
 
@@ -76,6 +81,9 @@ class Jobs:
         if self._loops:
             follower = EventFollower(store, left_out=_left_out)
             self._loops.append(Loop("events", follower.run_once, poll_seconds=poll_seconds))
+            self._loops.append(sequencing_loop(settings, store))
+            if (reading := mailbox_loop(settings, store)) is not None:
+                self._loops.append(reading)
             self._loops.append(Loop("reports", ReportClock(store).run_once, poll_seconds=REPORT_SECONDS))
 
     @property
@@ -123,13 +131,29 @@ def _left_out(count: int) -> None:
 
 def readiness(settings: Settings, store: Store, jobs: Jobs | None) -> list[Part]:
     """Tell how jobs and mail are doing."""
-    return [_mail_part(settings), _jobs_part(store, jobs), *_webhooks_part(store)]
+    return [
+        _mail_part(settings),
+        *_mailbox_part(settings, store),
+        _jobs_part(store, jobs),
+        *_webhooks_part(store),
+    ]
 
 
 def _mail_part(settings: Settings) -> Part:
     if not mail_is_on(settings):
         return Part(name="mail", ok=True, detail="off: CRM_SMTP_HOST is not set, no mail is sent")
     return Part(name="mail", ok=True, detail=f"on: through {settings.smtp_host}")
+
+
+def _mailbox_part(settings: Settings, store: Store) -> list[Part]:
+    if settings.imap_host is None:
+        return []
+    with store.reading() as session:
+        box = find_mailbox(session, mailbox_name(settings))
+    if box is None:
+        return [Part(name="mailbox", ok=True, detail="not read yet")]
+    read = f"read at {box.looked_at:%Y-%m-%d %H:%M} UTC" if box.looked_at is not None else "never read"
+    return [Part(name="mailbox", ok=box.problem is None, detail=f"{read}; {box.problem or 'all is well'}")]
 
 
 def _jobs_part(store: Store, jobs: Jobs | None) -> Part:

@@ -36,6 +36,7 @@ from crm_core.outgoing import (
     mark_failed,
     mark_sent,
 )
+from crm_core.sequences import stop_runs_of
 from crm_core.store import Store
 from serving.settings import Settings
 
@@ -172,6 +173,7 @@ def _note_end(store: Store, message_id: int, error: HopelessJobError) -> None:
             return
         if isinstance(error.__cause__, smtplib.SMTPRecipientsRefused):
             mark_bounced(transaction, message, str(error), dead=is_dead(str(error)))
+            stop_runs_of(transaction, message.to_addresses, "bounced")
         else:
             mark_failed(transaction.session, message_id, str(error))
 

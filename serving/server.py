@@ -17,17 +17,18 @@ from waitress.task import WSGITask
 
 from crm_core.errors import SettingsError
 from crm_core.store import Store
-from serving.alerting import alerting_loop
 from serving.app import LONGEST_BODY, LONGEST_UPLOAD, create_app
-from serving.automation import automation_loop
 from serving.champions import Champions
 from serving.connectors.scheduled import schedule_all
 from serving.job_handlers import Jobs
 from serving.logs import get_log, start_logging
 from serving.modelling import scorer_loader
 from serving.rescoring import RescoringThread
+from serving.selling_day import schedule_day
 from serving.settings import Settings
+from serving.standing_loops import standing_loops
 from serving.traffic import Traffic
+from serving.warming import begin_warming
 from serving.worker import make_rescorer
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ def serve(settings: Settings, store: Store, *, ready: Callable[[str], None]) -> 
         rescorer = make_rescorer(settings, store, champions, busy=traffic.was_busy)
         thread = RescoringThread(rescorer, busy=traffic.is_busy)
     jobs = Jobs(settings, store) if settings.job_threads else None
-    loops = [each for each in (alerting_loop(settings, store), automation_loop(settings, store)) if each]
+    loops = standing_loops(settings, store)
     sockets: dict[int, Any] = {}
     app = create_app(settings, store, champions, thread, jobs)
     journal = app.extensions["crm"].journal
@@ -80,14 +81,17 @@ def serve(settings: Settings, store: Store, *, ready: Callable[[str], None]) -> 
         thread.start()
     if jobs is not None:
         schedule_all(settings, store)
+        schedule_day(settings, store)
         jobs.start()
     for loop in loops:
         loop.start()
     journal.start()
+    warming = begin_warming(app, store)
     port = next(each.effective_port for each in _servers(sockets))
     try:
         if thread is not None:
             thread.looked.wait(WARM_SECONDS)  # what it imports and loads would hold up the first requests
+            warming.join(WARM_SECONDS)
         _leave_out_of_garbage()
         _log.info("serving", host=settings.host, port=port, rescoring=thread is not None)
         ready(f"http://{_shown(settings.host)}:{port}")

@@ -9,9 +9,9 @@ from datetime import datetime, timedelta
 from statistics import fmean, stdev
 from typing import Any, Final, Literal, cast
 
-from sqlalchemy import ColumnElement, Select, and_, case, func, or_, select
+from sqlalchemy import ColumnElement, Select, and_, case, func, or_, select, true
 
-from crm_core.access import Reader
+from crm_core.access import Reader, recall_team
 from crm_core.articles import note_use
 from crm_core.columns import check_text
 from crm_core.errors import (
@@ -23,15 +23,23 @@ from crm_core.errors import (
 from crm_core.records import (
     Account,
     Activity,
+    ActivityKind,
     Article,
     Comment,
     Contact,
     Feedback,
+    Role,
     Ticket,
     TicketStatus,
     User,
 )
-from crm_core.service_desk import find_queue, list_members, queues_served_by
+from crm_core.service_desk import (
+    find_queue,
+    list_members,
+    queues_served_by,
+    recall_queues,
+    serving,
+)
 from crm_core.store import Transaction
 from crm_core.tickets import answer_ticket, assign_next, assign_ticket, merge_tickets, take_feedback
 from crm_core.working_time import WorkingTime
@@ -517,19 +525,59 @@ def student_t(freedom: int) -> float:
 
 
 def list_assignable(reader: Reader, ticket: Ticket) -> list[User]:
-    """Return whom a user may give a ticket to, by name."""
+    """Return whom a user may give a ticket to, by name: their people, and who serves its queue with them."""
     session, user = reader.session, reader.user
-    found = {each.id: each for each in list_owners(session, user) if each.active and each.left_at is None}
-    queue = find_queue(session, ticket.queue)
-    if queue is not None and queue.key in queues_served_by(session, user):
-        found |= {each.id: each for each in list_members(session, queue)}
-    return sorted(found.values(), key=lambda each: (each.name, each.id))
+    may: list[ColumnElement[bool]] = [_theirs(reader)]
+    if ticket.queue is not None and ticket.queue in queues_served_by(session, user):
+        may += [serving(each) for each in recall_queues(session) if each.key == ticket.queue]
+    here = (User.deleted_at.is_(None), User.active, User.left_at.is_(None), User.role != Role.ANALYST)
+    return list(session.scalars(select(User).where(or_(*may), *here).order_by(User.name, User.id)))
 
 
-def count_open(reader: Reader, account_id: int) -> int:
-    """Return how many tickets of a customer are open or wait for them."""
+def _theirs(reader: Reader) -> ColumnElement[bool]:
+    match reader.user.role:
+        case Role.REP:
+            return User.id == reader.user.id
+        case Role.MANAGER:
+            return User.id.in_(recall_team(reader.session, reader.user))
+    return true()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Glance:
+    """A customer's service at a glance: running tickets, how content they were, what they said of us."""
+
+    running: Sequence[Ticket]
+    count: int
+    overdue: int
+    satisfaction: Mean
+    last: int | None
+    feedback: Sequence[Activity]
+
+
+def read_glance(reader: Reader, account: Account) -> Glance:
+    """Return a customer's service at a glance, of what the reader sees."""
+    tickets = reader.select_about(Ticket, account).where(Ticket.merged_into_id.is_(None))
     begun = Ticket.status.in_([TicketStatus.OPEN, TicketStatus.PENDING])
-    query = select(func.count()).select_from(
-        reader.select(Ticket).where(Ticket.account_id == account_id, begun).subquery()
+    rated = Ticket.satisfaction.is_not(None)
+    found = reader.session.scalars(
+        tickets.where(or_(begun, rated)).order_by(Ticket.occurred_at.desc()).limit(_MOST_SAID)
+    ).all()
+    running = [each for each in found if each.status in {TicketStatus.OPEN, TicketStatus.PENDING}]
+    seen = reader.may_read_field("ticket", "satisfaction")
+    marks = [each.satisfaction for each in found if each.satisfaction is not None] if seen else []
+    said = reader.select_about(Activity, account).where(Activity.kind == ActivityKind.FEEDBACK)
+    newest = said.order_by(Activity.occurred_at.desc()).limit(3)
+    return Glance(
+        running=[reader.masked(each) for each in running[:5]],
+        count=len(running),
+        overdue=sum(_is_overdue(each) for each in running),
+        satisfaction=mean_of(marks),
+        last=marks[0] if marks else None,
+        feedback=[reader.masked(each) for each in reader.session.scalars(newest)],
     )
-    return reader.session.scalar(query) or 0
+
+
+def _is_overdue(ticket: Ticket) -> bool:
+    unanswered = ticket.first_breached_at is not None and ticket.first_answered_at is None
+    return unanswered or ticket.solve_breached_at is not None

@@ -27,16 +27,20 @@ from crm_core.declared import logical_type
 from crm_core.errors import InvalidValueError
 from crm_core.opting_out import list_opted_out
 from crm_core.predictions import Prediction
-from crm_core.records import RECORD_TYPES, Account, Deal, Lead, Record
+from crm_core.reading_together import read_together
+from crm_core.records import RECORD_TYPES, Account, Deal, Lead, Payment, Quote, Record
 from crm_core.validation import columns_of
 from serving.changed import told_fields
 
-CHANGE, SCORE, CONVERSION = "change", "score", "conversion"
+CHANGE, SCORE, CONVERSION, SALE, RECEIVED = "change", "score", "conversion", "sale", "received"
 
 _RELATED: Final = tuple(name for name in RECORD_TYPES if name not in {"team", "user", "lead"})
 
-KINDS: Final = (SCORE, CHANGE, CONVERSION, *_RELATED)
-"""What an entry may be, in the order of those of one instant; a record type is a record about this one."""
+KINDS: Final = (SCORE, CHANGE, CONVERSION, SALE, RECEIVED, *_RELATED)
+"""What an entry may be, in the order of those of one instant; a record type is a record about this one.
+
+`sale` is what became of a quote about it, such as that it was sent; `received` is money that came in.
+"""
 
 Row = Change | Prediction | Record
 
@@ -118,27 +122,33 @@ def _places(
 
 
 def _read(reader: Reader, sources: Sequence[_Source], places: Sequence[tuple[str, int]]) -> list[Entry]:
-    """Return the entries at places, in their order; one query for each kind."""
+    """Return the entries at places, in their order, by one query; what was read already is not read again."""
     ids: dict[str, list[int]] = defaultdict(list)
     for kind, row_id in places:
         ids[kind].append(row_id)
-    rows: dict[tuple[str, int], Entry] = {}
-    for source in sources:
-        if source.kind in ids:
-            for row in _rows(reader.session, source, ids[source.kind]):
-                at = getattr(row, source.at.key)
-                rows[source.kind, row.id] = Entry(kind=source.kind, at=at, row=row)
-    return [rows[place] for place in places]
+    asked = [source for source in sources if source.kind in ids]
+    held = {source.kind: _held(reader.session, source, ids[source.kind]) for source in asked}
+    missing = {
+        _model(source): some
+        for source in asked
+        if (some := [each for each in ids[source.kind] if each not in held[source.kind]])
+    }
+    read = read_together(reader.session, missing)
+    rows = {source.kind: {**held[source.kind], **read.get(_model(source), {})} for source in asked}
+    at = {source.kind: source.at.key for source in asked}
+    found = ((kind, rows[kind][row_id]) for kind, row_id in places)
+    return [Entry(kind=kind, at=getattr(row, at[kind]), row=row) for kind, row in found]
 
 
-def _rows(session: Session, source: _Source, ids: Sequence[int]) -> list[Any]:
-    """Return rows by their ids; what this session has read already is not read again."""
+def _model(source: _Source) -> type[Any]:
     model: type[Any] = source.row_id.class_  # type: ignore[assignment]  # a mapped class, never an alias of one
-    keys = {each: identity_key(model, (each,)) for each in ids}
-    held = [session.identity_map[key] for key in keys.values() if key in session.identity_map]
-    missing = [each for each, key in keys.items() if key not in session.identity_map]
-    more = session.scalars(select(model).where(source.row_id.in_(missing))).all() if missing else ()
-    return [*held, *more]
+    return model
+
+
+def _held(session: Session, source: _Source, ids: Sequence[int]) -> dict[int, Any]:
+    """Return those rows that the session has read already."""
+    keys = {each: identity_key(_model(source), (each,)) for each in ids}
+    return {each: session.identity_map[key] for each, key in keys.items() if key in session.identity_map}
 
 
 def _comes_after(source: _Source, at: datetime, kind: str, row_id: int) -> ColumnElement[bool]:
@@ -163,6 +173,7 @@ def _sources(
         yield from _scores(reader, record, moved_by, looked_up=silent is not None)
     yield _changes(reader, record)
     yield from _conversions(reader, record)
+    yield from _sales(reader, record)
     for kind in _RELATED:
         model = RECORD_TYPES[kind]
         columns, link = columns_of(model), f"{record.record_type}_id"
@@ -222,6 +233,27 @@ def _conversions(reader: Reader, record: Record) -> Iterator[_Source]:
     if record.record_type in {"lead", "account", "contact", "deal"} and told:
         query = reader.select(Lead).where(columns_of(Lead)[link] == record.id, Lead.converted_at.is_not(None))
         yield _Source(kind=CONVERSION, query=query, at=Lead.converted_at, row_id=Lead.id)
+
+
+def _sales(reader: Reader, record: Record) -> Iterator[_Source]:
+    """Yield what became of quotes about a deal or a customer, and the money that came in."""
+    if not isinstance(record, Deal | Account):
+        return
+    link = f"{record.record_type}_id"
+    quotes = reader.select(Quote).where(columns_of(Quote)[link] == record.id).with_only_columns(Quote.id)
+    changes = select(Change).where(
+        Change.record_type == "quote",
+        Change.record_id.in_(quotes),
+        Change.action == Action.UPDATED,
+        Change.field.in_(["status", "approval"]),
+        told_fields(reader, "quote"),
+    )
+    yield _Source(kind=SALE, query=changes, at=Change.occurred_at, row_id=Change.id)
+    if reader.may_read_field("payment", "paid_at"):
+        paid = reader.select(Payment).where(
+            columns_of(Payment)[link] == record.id, Payment.paid_at.is_not(None)
+        )
+        yield _Source(kind=RECEIVED, query=paid, at=Payment.paid_at, row_id=Payment.id)
 
 
 # ------------------------------------------------------------------------------------------------ cursors

@@ -10,16 +10,16 @@ from types import FrameType
 from zoneinfo import ZoneInfo
 
 from crm_core.store import Store
-from serving.alerting import alerting_loop
-from serving.automation import automation_loop
 from serving.champions import Champions
 from serving.connectors.scheduled import schedule_all
 from serving.job_handlers import Jobs
 from serving.logs import get_log, start_logging
 from serving.modelling import challenger_loader, scorer_loader
 from serving.rescoring import Rescorer, RescoringThread
+from serving.selling_day import schedule_day
 from serving.settings import Settings
 from serving.shadowing import Shadowing
+from serving.standing_loops import standing_loops
 from serving.sweeping import Nightly
 
 STOPPING_SECONDS = 60.0
@@ -74,12 +74,13 @@ def _work_off(rescorer: Rescorer, stopping: threading.Event) -> None:
 def _work_on(settings: Settings, store: Store, rescorer: Rescorer, stopping: threading.Event) -> None:
     thread = RescoringThread(rescorer)
     jobs = Jobs(settings, store) if settings.job_threads else None
-    loops = [each for each in (alerting_loop(settings, store), automation_loop(settings, store)) if each]
+    loops = standing_loops(settings, store)
     thread.start()
     for loop in loops:
         loop.start()
     if jobs is not None:
         schedule_all(settings, store)
+        schedule_day(settings, store)
         jobs.start()
     stopping.wait()
     thread.stop(STOPPING_SECONDS)

@@ -26,6 +26,22 @@ LONGEST = (
     "tests/serving/test_conformance.py",
     "tests/serving/test_every_page.py",
     "tests/serving/test_story.py",
+    "tests/crm_core/test_random_histories.py",
+    "tests/models/test_training.py",
+    "tests/serving/test_browser.py",
+    "tests/serving/test_once.py",
+    "tests/test_erasing_a_home.py",
+    "tests/test_notebooks.py",
+    "tests/test_walk.py",
+    "tests/crm_core/test_personal.py",
+    "tests/serving/test_jobs.py",
+    "tests/serving/test_demo.py",
+    "tests/models/test_olist.py",
+    "tests/crm_core/test_many_writers.py",
+    "tests/simulation/test_forecast.py",
+    "tests/features/test_every_feature.py",
+    "tests/importing/test_real_data.py",
+    "tests/models/test_simulated.py",
 )
 """Where to begin, longest first: no core is to wait for another one at the end."""
 

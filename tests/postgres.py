@@ -30,8 +30,8 @@ QUICK: Final = {
     "autovacuum": "off",
     "max_connections": "300",
 }
-"""What would be lost with the machine's power is lost with the tests' folder anyway; and no database gets
-old, so that looking after a hundred of them now and then is nothing but work."""
+"""What would be lost with the machine's power is lost with the tests' folder anyway. No database gets so old
+that it has to be looked after: doing that for a hundred of them is nothing but work."""
 
 _USES: Final = 10
 """How often a database is used: rows that were deleted stay in its files, and slow down who reads them."""

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import String, Table, Text, select, update
+from sqlalchemy.orm import Session
 
 import serving.app  # noqa: F401  all tables that there are
 from crm_core.alerts import Alert, AlertAction
+from crm_core.automation.kept import AutomationRule, AutomationVersion
 from crm_core.columns import Json
 from crm_core.connections import RUN, Told, write_mark
 from crm_core.feedback import Verdict, give_feedback
 from crm_core.forms import AskedField, FormSubmission, WantedForm, make_form
 from crm_core.idempotency import claim_key, keep_answer
+from crm_core.incoming.mailboxes import Mailbox
+from crm_core.incoming.tray import IntakeItem
 from crm_core.jobs import Job, enqueue
 from crm_core.mail_templates import MailTemplate
 from crm_core.messages import DeadAddress, Message
@@ -20,6 +25,7 @@ from crm_core.personal import erase_person
 from crm_core.predictions import Prediction
 from crm_core.records import RECORD_TYPES, Base, Lead
 from crm_core.saved import SavedReport, SavedView, Segment
+from crm_core.sequences import MailSequence, SequenceRun
 from crm_core.store import Store
 from crm_core.uploads import Import
 from tests.factories import make_user
@@ -31,6 +37,9 @@ NEVER_SAYS_WHO = {
     "approvals": {"kind", "state", "currency", "fingerprint"},
     "alert_receivers": {"why"},
     "alerts": {"kind", "record_type", "cause", "money", "state", "closed_why"},
+    "automation_rules": {"shipped"},
+    "automation_runs": {"cause", "record_type", "outcome", "did", "error"},
+    "automation_turns": {"place"},
     "challengers": {"task", "model_version", "sha256", "run_id"},
     "changes": {"record_type", "action", "field", "source"},
     "connection_marks": {"connection", "kind"},
@@ -45,10 +54,14 @@ NEVER_SAYS_WHO = {
     "fields": {"record_type", "name", "kind", "known", "label_en", "label_zh", "choices", "target"},
     "imports": {"folder", "state"},
     "jobs": {"kind", "key", "topic", "state", "leased_by"},
+    "calendar_feeds": {"hash"},
+    "intake_items": {"kind", "state", "candidates"},
     "kept_answers": {"fingerprint"},
     "kept_forecasts": {"scope", "champion", "content"},
     "login_failures": {"key"},
     "mail_templates": {"language", "shared"},
+    "mail_sequences": {"record_type", "steps"},
+    "mailboxes": {"name", "leased_by"},
     "messages": {"key", "direction", "kind", "state", "about_type", "leave_token", "source"},
     "login_sessions": {"hash"},
     "notifications": {"kind", "about_type", "text", "params"},
@@ -70,10 +83,21 @@ NEVER_SAYS_WHO = {
     "search_fresh": {"record_type"},
     "search_segments": {"record_type"},
     "segments": {"record_type", "shared"},
+    "sequence_runs": {"record_type", "state"},
     "shadow_predictions": {
         *{"task", "record_type", "model_version", "champion_version", "grade", "champion_grade"},
     },
-    "stage_settings": {"pipeline", "stage", "name_en", "name_zh", "required", "note"},
+    "stage_settings": {
+        "pipeline",
+        "stage",
+        "name_en",
+        "name_zh",
+        "required",
+        "note",
+        "checklist",
+        "playbook",
+    },
+    "stage_ticks": {"stage", "item"},
     "targets": {"whose", "period", "measure", "currency"},
     "tokens": {"name", "hash", "scopes"},
     "webhook_endpoints": {
@@ -90,6 +114,15 @@ NEVER_SAYS_WHO = {
 """Words of the program, hashes, and what administrators call their own things, by table."""
 
 A_FORM = WantedForm(name="Contact", source="web form", fields=[AskedField(field="email", required=True)])
+
+
+def keep_rule(session: Session, text: str, now: datetime) -> None:
+    """Keep a rule of automation that looks for somebody."""
+    since = dict.fromkeys(("since_sequence", "since_prediction", "since_alert"), 0)
+    session.add(rule := AutomationRule(active=False, version=1, **since))
+    session.flush()
+    looks_for = {"condition": [f"email:eq:{text}"]}
+    session.add(AutomationVersion(rule_id=rule.id, version=1, declared=looks_for, saved_at=now))
 
 
 def free_texts() -> dict[str, set[str]]:
@@ -158,6 +191,7 @@ def test_of_an_erased_person_no_table_says_anything(store: Store) -> None:
         session.add(SavedReport(name=elsewhere, asked={"filters": [f"email:eq:{elsewhere}"]}, **mine))
         session.add(SavedView(name=elsewhere, asked={"q": elsewhere}, **kept))
         session.add(Segment(name=elsewhere, filter=[f"email:eq:{elsewhere}"], tag=elsewhere[:60], **kept))
+        keep_rule(session, elsewhere, now)
         upload = {"plan": {"columns": elsewhere}, "report": {"told": elsewhere}, "failed": elsewhere}
         session.add(
             Import(user_id=user.id, folder="f", file=elsewhere, uploaded_at=now, state="failed", **upload)
@@ -190,6 +224,37 @@ def test_of_an_erased_person_no_table_says_anything(store: Store) -> None:
                 source="imap",
                 problem=words,
                 recorded_at=now,
+            )
+        )
+        session.add(
+            IntakeItem(
+                kind="call",
+                key=words[:200],
+                state="open",
+                who=someone.told["email"],
+                title=words[:300],
+                said={"text": words},
+                candidates=[],
+                happened_at=now,
+                received_at=now,
+            )
+        )
+        session.add(Mailbox(name="crm", uid_validity=1, last_uid=1, problem=elsewhere))
+        sequence = MailSequence(
+            user_id=user.id, name=elsewhere[:120], record_type="lead", steps=[], active=True, saved_at=now
+        )
+        session.add(sequence)
+        session.flush()
+        session.add(
+            SequenceRun(
+                sequence_id=sequence.id,
+                record_type="lead",
+                record_id=lead,
+                address=someone.told["email"],
+                state="stopped",
+                why=words[:300],
+                step=0,
+                started_at=now,
             )
         )
         session.add(DeadAddress(address=someone.told["email"], problem=words, bounced_at=now))

@@ -363,6 +363,8 @@ class Actor:
             return list(action.to)
         held = _held(record, action.by)
         known = "" if held is None else str(held).strip().casefold()
+        if not action.table:
+            return [*([f"called:{known}"] if known else []), *action.to]
         row = next((who for value, who in action.table if value.casefold() == known), None)
         return [*([row] if row is not None else []), *action.to]
 

@@ -14,8 +14,8 @@
 | `renewal` | opens a deal about going on with a contract |
 
 People are named by texts: `owner`, `manager` (of the owner), `role:admin`, `team:3`, `user:7`, or
-`called:Presales|售前` for the team with one of these names. Where nobody of that kind is found, `manager` is
-tried, and then whoever administers.
+`called:Presales|售前` for the team with one of these names. Where nobody is found, the manager is tried and
+then whoever administers; but where a record has no owner, there is nobody to be told as its owner.
 """
 
 from __future__ import annotations
@@ -92,8 +92,8 @@ class Assign:
     """The record gets an owner.
 
     `to` names people: one of a team is chosen in turn, without those who are away and those who have `most`
-    open records of the type already. With `by`, a field, and `table`, what that holds decides who it is, and
-    `to` for all the rest.
+    open records of the type already. With `by`, what that field holds decides who it is: by `table`, or where
+    there is none, the team that is called as the field says. `to` is for all the rest.
     """
 
     to: tuple[str, ...] = ()
@@ -226,10 +226,10 @@ def _assign(given: Given) -> Assign:
         most=given.whole("most", least=1, most=100_000) if given.has("most") else None,
         again=given.flag("again"),
     )
-    if bool(rows) != (by is not None):
+    if rows and by is None:
         raise given.refused("table", dict(rows), "a table together with `by`, the field that it is about")
-    if not rows and not found.to:
-        raise given.refused("to", [], "people, or a table")
+    if by is None and not found.to:
+        raise given.refused("to", [], "people, or a field that they are chosen by")
     return found
 
 

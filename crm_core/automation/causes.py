@@ -82,8 +82,11 @@ class Watch:
         """The rules that wait for something in the log."""
         return list({rule.id: rule for some in self._waiting() for rule in some}.values())
 
-    def condition(self) -> ColumnElement[bool]:
-        """Return the condition that a row of the log is one that a rule waits for."""
+    def query(self) -> Select[Any]:
+        """Return the query of the rows of the log that rules wait for."""
+        return select(*_COLUMNS).where(self._condition())
+
+    def _condition(self) -> ColumnElement[bool]:
         parts = [
             and_(Change.record_type == record_type, Change.action == Action.CREATED)
             for record_type in self.created
@@ -99,7 +102,7 @@ class Watch:
 
         About `limit` of them: the last transaction is never cut.
         """
-        query = select(*_COLUMNS).where(Change.sequence > after, Change.sequence <= until, self.condition())
+        query = self.query().where(Change.sequence > after, Change.sequence <= until)
         ordered = query.order_by(Change.sequence, Change.id)
         found = list(session.execute(ordered.limit(limit)))
         if limit is not None and len(found) == limit:

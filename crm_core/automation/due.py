@@ -255,7 +255,7 @@ def _idle(session: Session, active: Active, trigger: Idle, look: Look) -> Iterat
     last = select(func.max(type_coerce(Activity.occurred_at, BigInteger))).where(about).scalar_subquery()
     query = select(model.id, began, last).where(
         fits,
-        _customers(model) if trigger.customers else true(),
+        customers(model) if trigger.customers else true(),
         began <= micros(until),
         ~exists().where(about, Activity.occurred_at > until),
         or_(began > micros(since), exists().where(about, Activity.occurred_at > since)),
@@ -322,7 +322,7 @@ def _about(model: type[Record], record_type: str, trigger: Idle) -> ColumnElemen
     return and_(counted, Activity.subject_type == record_type, Activity.subject_id == model.id)
 
 
-def _customers(model: type[Record]) -> ColumnElement[bool]:
+def customers(model: type[Record]) -> ColumnElement[bool]:
     """Return the condition that an account has bought: a contract, an order, or a deal that was won."""
     if model is not Account:
         return true()

@@ -19,7 +19,7 @@ from crm_core.alerting import managers_of
 from crm_core.automation.actions import MANAGER, OWNER
 from crm_core.automation.kept import AutomationTurn
 from crm_core.handover import OPEN
-from crm_core.records import RECORD_TYPES, Owned, Record, Role, Team, User
+from crm_core.records import RECORD_TYPES, Record, Role, Team, User
 from crm_core.tokens import works_here
 from crm_core.validation import columns_of
 from crm_core.working_time import WorkingTime, list_absent
@@ -39,7 +39,7 @@ class People:
     def owner_of(self, record: Record) -> int | None:
         """Return who is responsible for a record, if they work here."""
         owner = getattr(record, "owner_id", None)
-        if owner is None and not isinstance(record, Owned):
+        if owner is None:
             owner = next((found for found in self._owners_around(record) if found is not None), None)
         return owner if owner in self.here else None
 
@@ -49,8 +49,12 @@ class People:
         return self._meant[kind](record, rest)
 
     def reached(self, who: str, record: Record) -> list[int]:
-        """Return the same; where it is nobody, who leads the owner, and then administrators."""
-        if found := self.named(who, record):
+        """Return the same; where it is nobody, who leads the owner, and then administrators.
+
+        A record without an owner has nobody who could be told as such.
+        """
+        found = self.named(who, record)
+        if found or who == OWNER:
             return found
         leading = self.named(MANAGER, record) if who != MANAGER else []
         return leading or [user.id for user in self.here.values() if user.role == Role.ADMIN]

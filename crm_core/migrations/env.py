@@ -9,7 +9,10 @@ from crm_core import (  # noqa: F401  their tables belong to Base
     alerts,
     approvals,
     articles,
+    audiences,
+    calendar_feeds,
     changes,
+    checklists,
     connections,
     day_plans,
     duplicates,
@@ -32,6 +35,7 @@ from crm_core import (  # noqa: F401  their tables belong to Base
     sales_settings,
     saved,
     search_index,
+    sequences,
     service_desk,
     sessions,
     shadows,
@@ -44,6 +48,7 @@ from crm_core import (  # noqa: F401  their tables belong to Base
     working_time,
 )
 from crm_core.automation import kept  # noqa: F401  as above
+from crm_core.incoming import mailboxes, tray  # noqa: F401  as above
 from crm_core.migrations import VERSION_TABLE
 from crm_core.records import Base
 

@@ -28,11 +28,13 @@ from crm_core.tokens import (
     revoke_token,
     scopes_of,
 )
+from crm_core.working_time import list_absences
 from serving.auth import SHORTEST_PASSWORD, let_in, set_password
 from serving.journal import origin_of_request
 from serving.logins import try_password
 from serving.mail import mail_is_on
 from serving.service import page_session, service, writing
+from serving.web.absences import change_absence
 from serving.web.asked import whole
 from serving.web.language import LANGUAGES, gettext
 
@@ -102,6 +104,19 @@ def save_profile() -> ResponseReturnValue:
     session["language"] = language
     flash(gettext("Kept."))
     return redirect(url_for("account.show_account"))
+
+
+@pages.post("/account/absences")
+def save_absence() -> ResponseReturnValue:
+    """Note when one is away, or take it back."""
+    user: User = current_user.user
+    try:
+        with writing(user, Source.REP) as transaction:
+            change_absence(transaction, user.id, request.form)
+    except InvalidValueError as error:
+        return _show(refused=str(error)), 422
+    flash(gettext("Saved."))
+    return redirect(url_for("account.show_account", _anchor="absences"))
 
 
 @pages.post("/account/password")
@@ -187,4 +202,6 @@ def _show(*, key: str | None = None, refused: str | None = None) -> str:
             page_session(), user.id, current_user.key, now=now, lasts=current_app.permanent_session_lifetime
         ),
         mail_on=mail_is_on(running.settings),
+        away=list_absences(page_session(), user.id),
+        away_path=url_for("account.save_absence"),
     )

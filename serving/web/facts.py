@@ -67,6 +67,9 @@ FIRST = (
 )
 """The order of facts; what is not named here follows."""
 
+BY_VERBS = frozenset({("quote", "amount"), ("quote", "status"), ("line", "quote_id")})
+"""What follows from what is done on the page, and is not typed there."""
+
 SUGGESTED = frozenset({"source", "industry", "region"})
 """Texts of which the program knows the usual ones."""
 
@@ -256,6 +259,8 @@ class _Facts:
         )
 
     def _may_edit(self, name: str, target: str | None) -> bool:
+        if (self._kind.name, name) in BY_VERBS:
+            return False
         if (
             not self._writes
             or name not in self._taken
@@ -378,7 +383,7 @@ _RAW: Mapping[Input, Callable[[Any], str]] = {
 
 def choice_word(record_type: str, name: str, value: str) -> str:
     """Return one of the few words that a field holds."""
-    kind = f"{record_type}_status" if name == "status" else name
+    kind = f"{record_type}_{name}" if name in {"status", "state"} else name
     return word(kind, value)
 
 

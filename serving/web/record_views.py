@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 
 from flask import Blueprint, flash, make_response, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 from flask_login import current_user
+from sqlalchemy import Boolean, ColumnElement, type_coerce
 
 from crm_core.access import Reader, check_may_write
 from crm_core.alerts import open_alerts_of
 from crm_core.changes import Source
 from crm_core.clock import micros
 from crm_core.errors import CRMError, InvalidValueError
-from crm_core.records import Activity, Lead
+from crm_core.opting_out import may_be_scored, note_willing
+from crm_core.records import Account, Activity, Feedback, Lead
 from crm_core.rescoring import is_followed
 from crm_core.stage_settings import stages_of
 from serving.activity_log import log_on
@@ -21,8 +24,10 @@ from serving.alerts import ToldAlert, tell_alerts
 from serving.champions import TASK_OF
 from serving.editing import kind_of
 from serving.personal_data import opt_out_for
-from serving.service import page_session, service, wake_rescoring, writing
+from serving.service import SentAlreadyError, page_session, service, wake_rescoring, writing
 from serving.tags import tags_of
+from serving.tickets import note_feedback, read_glance
+from serving.web.asked import plain
 from serving.web.beside_score import read_beside
 from serving.web.language import gettext
 from serving.web.lists import read_table
@@ -54,6 +59,12 @@ def add_views(pages: Blueprint, kind: Kind) -> None:
     @pages.post("/<int:record_id>/scoring-opt-out")
     def opt_out(record_id: int) -> ResponseReturnValue:
         return _opt_out(kind, record_id)
+
+    if kind.model is Account:
+
+        @pages.post("/<int:record_id>/feedback")
+        def take_feedback(record_id: int) -> ResponseReturnValue:
+            return _feedback(kind, record_id)
 
     @pages.post("/<int:record_id>/activities")
     def log(record_id: int) -> ResponseReturnValue:
@@ -103,7 +114,9 @@ def score_as_before(*, final: bool) -> ResponseReturnValue:
 
 def _render(template: str, kind: Kind, record_id: int, **more: object) -> ResponseReturnValue:
     reader = Reader(page_session(), current_user.user)
-    record = reader.get(kind.model, record_id)
+    record, willing = reader.get_beside(kind.model, record_id, _may_be_scored)
+    if willing:
+        note_willing(reader.session, kind.model, record_id)
     sheet = read_sheet(reader, kind, record)
     whole = template == "record.html"
     of_type = kind_of(reader.session, kind.record_type)
@@ -119,8 +132,13 @@ def _render(template: str, kind: Kind, record_id: int, **more: object) -> Respon
         log_path=url_for(f"{kind.collection}_pages.log", record_id=record_id),
         stages=[stage for stage in stages_of(reader.session) if not stage.won],
         alerts=_alerts(reader, record) if whole else (),
+        service=read_glance(reader, record) if whole and isinstance(record, Account) else None,
         **more,
     )
+
+
+def _may_be_scored(model: type[Scored]) -> ColumnElement[bool]:
+    return type_coerce(may_be_scored(model), Boolean)
 
 
 def _timeline(kind: Kind, record_id: int) -> str:
@@ -143,14 +161,34 @@ def _log(kind: Kind, record_id: int) -> ResponseReturnValue:
     """Log an activity; a script gets the new timeline, a browser without one the page again."""
     by_script = request.headers.get("X-Requested-With") == "fetch"
     try:
-        with writing(current_user.user, Source.REP) as transaction:
+        with suppress(SentAlreadyError), writing(current_user.user, Source.REP) as transaction:
             log_on(transaction, current_user.user, kind.model, record_id, read_activity(request.form))
     except InvalidValueError as error:
-        return make_response(str(error) if by_script else _show(kind, record_id, refused=str(error)), 422)
+        if by_script:
+            return plain(str(error))
+        return make_response(_show(kind, record_id, refused=str(error)), 422)
     if by_script:
         return make_response(_timeline(kind, record_id), 201)
     flash(gettext("Logged. The score follows in a moment: reload the page to see it."))
     return redirect(url_for(f"{kind.collection}_pages.show", record_id=record_id))
+
+
+def _feedback(kind: Kind, record_id: int) -> ResponseReturnValue:
+    """Note what a customer says of us."""
+    said, text = request.form.get("kind", ""), request.form.get("text", "")
+    try:
+        with writing(current_user.user, Source.REP) as transaction:
+            note_feedback(transaction, current_user.user, record_id, _kind_of_feedback(said), text)
+    except InvalidValueError as error:
+        return make_response(_show(kind, record_id, refused=str(error)), 422)
+    flash(gettext("Noted."))
+    return redirect(url_for(f"{kind.collection}_pages.show", record_id=record_id))
+
+
+def _kind_of_feedback(said: str) -> Feedback:
+    if said not in set(Feedback):
+        raise InvalidValueError("kind", said, f"one of {', '.join(Feedback)}")
+    return Feedback(said)
 
 
 def _opt_out(kind: Kind, record_id: int) -> ResponseReturnValue:

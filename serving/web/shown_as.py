@@ -67,6 +67,18 @@ def money(value: Decimal | None, currency: str | None) -> str:
     )
 
 
+def exact_money(value: Decimal | None, currency: str | None) -> str:
+    """Return an amount with its currency and all decimals of it."""
+    if value is None:
+        return NOTHING
+    if currency is None:
+        return number(value, 2)
+    if value * 100 % 1:
+        pattern = {"format": "¤#,##0.00##", "currency_digits": False}
+        return cast("str", flask_babel.format_currency(value, currency, **pattern))
+    return cast("str", flask_babel.format_currency(value, currency))
+
+
 def moment(value: datetime | None) -> str:
     """Return day and time of an instant, in the reader's time zone."""
     if value is None:
@@ -82,6 +94,18 @@ def day_of_instant(value: datetime) -> str:
 def day(value: date | None) -> str:
     """Return a day."""
     return NOTHING if value is None else cast("str", flask_babel.format_date(value, "medium", rebase=False))
+
+
+def weekday(value: date) -> str:
+    """Return the name of the day of the week."""
+    return cast("str", flask_babel.format_date(value, "EEEE", rebase=False))
+
+
+def country(code: str) -> str:
+    """Return what a country is called, with its code where the page's language has no name for it."""
+    from babel import Locale
+
+    return str(Locale.parse(choose_language()).territories.get(code) or code)
 
 
 def age(value: datetime | None) -> str:
@@ -130,7 +154,7 @@ def stored_text(field: str, stored: Any, status_words: str) -> str:  # noqa: ANN
     for ending, shown in _STORED.items():
         if field.endswith(ending):
             return shown(stored)
-    kinds = {"status": status_words, "stage": "stage"}
+    kinds = {"status": status_words, "stage": "stage", "approval": "approval"}
     if isinstance(stored, list):
         return ", ".join(map(str, stored))
     return word(kinds[field], stored) if field in kinds else str(stored)
@@ -223,9 +247,13 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "gate_reason": gate_reason,
     "number": number,
     "money": money,
+    "exact_money": exact_money,
+    "quote_path": lambda quote_id: path_of("quote", quote_id),
     "whole": lambda value: Decimal(round(value)),
     "moment": moment,
     "day": day,
+    "weekday": weekday,
+    "country": country,
     "day_of": day_of_instant,
     "instant_day": lambda value: day_of_instant(instant(value)),
     "age": age,

@@ -80,7 +80,7 @@ def test_nothing_said_of_a_value_is_any_and_null_is_none() -> None:
         ({"condition": ["amount"]}, "filter"),
         ({"actions": []}, "rule.actions"),
         ({"actions": [{"kind": "task", "text": "Call", "to": ["everybody"]}]}, "rule.actions.0.to"),
-        ({"actions": [{"kind": "assign", "by": "region"}]}, "rule.actions.0.table"),
+        ({"actions": [{"kind": "assign"}]}, "rule.actions.0.to"),
         ({"actions": [{"kind": "assign", "table": {"North": "team:1"}}]}, "rule.actions.0.table"),
         ({"actions": [{"kind": "set", "field": "region"}]}, "rule.actions.0.value"),
         ({"shipped": True}, "rule.shipped"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from sqlalchemy import select
 
@@ -17,9 +19,9 @@ from tests.factories import make_account, make_contact, make_deal, make_lead, ma
 TO = "wang.fang@fangda.example"
 
 
-def send(transaction: Transaction, about: tuple[str, int], **given: object) -> Queued:
-    content = {"to": TO, "subject": "Offer", "text": "Dear Fang", "sender": None, **given}
-    return queue_mail(transaction, about=about, **content)  # type: ignore[arg-type]
+def send(transaction: Transaction, about: tuple[str, int], **given: Any) -> Queued:
+    content: dict[str, Any] = {"to": TO, "subject": "Offer", "text": "Dear Fang", "sender": None, **given}
+    return queue_mail(transaction, about=about, **content)
 
 
 def test_a_mail_is_an_activity_a_row_and_a_job_or_nothing_at_all(store: Store) -> None:

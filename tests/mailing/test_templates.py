@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import date
 from decimal import Decimal
+from typing import Any
 
 import pytest
 
@@ -33,8 +34,8 @@ from crm_core.store import Store
 from tests.factories import declare_custom, make_account, make_contact, make_deal, make_lead, make_user
 
 
-def draft(body: str, subject: str = "Hello", **given: str) -> Draft:
-    return Draft(name="First mail", subject=subject, body=body, **given)  # type: ignore[arg-type]
+def draft(body: str, subject: str = "Hello", **given: Any) -> Draft:
+    return Draft(name="First mail", subject=subject, body=body, **given)
 
 
 def test_places_are_filled_from_the_record_its_customer_its_owner_and_the_sender(store: Store) -> None:

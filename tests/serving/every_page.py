@@ -9,6 +9,7 @@ import io
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from enum import StrEnum
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -19,16 +20,40 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from crm_core.alerts import Alert
+from crm_core.automation.shipped import ship_rules
+from crm_core.form_taking import Sent, take_submission
 from crm_core.forms import AskedField, Texts, WantedForm, make_form
+from crm_core.incoming.filing import take_mail
+from crm_core.incoming.parsing import read_mail
+from crm_core.mail_templates import Draft, save_template
 from crm_core.predictions import NewPrediction, Prediction, write_predictions
 from crm_core.promotions import Promotion, find_champion
-from crm_core.records import Account, Attachment, Contact, Deal, Lead, Order, Role, User
+from crm_core.quotes import add_line, write_quote
+from crm_core.records import (
+    Account,
+    Article,
+    Attachment,
+    Campaign,
+    CampaignMember,
+    Contact,
+    Deal,
+    Lead,
+    Line,
+    Order,
+    Quote,
+    Role,
+    Ticket,
+    User,
+)
+from crm_core.saved import Shared
+from crm_core.sequences import Step, Wanted, save_sequence
 from crm_core.store import Store
 from serving.alerting import Alerting
 from serving.job_handlers import handlers
 from serving.jobs import JobRunner
 from serving.settings import Settings
 from tests.serving.conftest import csrf_of, logged_in
+from tests.serving.served import serve_some
 
 R = TypeVar("R", Lead, Deal, Account)
 
@@ -36,6 +61,7 @@ ALL = tuple(Role)
 SELLING = (Role.REP, Role.MANAGER, Role.ADMIN)
 MODELLING = (Role.ANALYST, Role.ADMIN)
 ADMIN = (Role.ADMIN,)
+LEADING = (Role.MANAGER, Role.ADMIN)
 
 _WORTH = [{"currency": "EUR", "amount": "9000", "of": "contract"}]
 
@@ -116,6 +142,16 @@ PAGES: Mapping[str, Page] = {
     "report_pages.behind": page("/reports/behind?measure=deals_created&rows=owner"),
     "report_pages.show_retention": page("/reports/retention"),
     "report_pages.save_retention": file("/reports/retention/file/csv"),
+    "campaign_pages.list_all": page("/campaigns"),
+    "campaign_pages.export": file("/campaigns/export"),
+    "campaign_pages.show": page("/campaigns/{campaign}"),
+    "campaign_pages.attribution": page("/campaigns/attribution", "/campaigns/attribution?by=campaign"),
+    "campaign_pages.export_attribution": file("/campaigns/attribution/export"),
+    "campaign_pages.quality": page("/campaigns/quality"),
+    "form_pages.list_all": page("/campaigns/forms", roles=LEADING),
+    "form_pages.show_new": page("/campaigns/forms/new", roles=LEADING),
+    "form_pages.show": page("/campaigns/forms/{form_number}", roles=LEADING),
+    "form_pages.list_held": page("/campaigns/forms/held", roles=LEADING),
     "finding_pages.search": page("/search?q={word}", "/search?q=nothing+like+this"),
     "finding_pages.search_quickly": part("/search/quick?q={word}"),
     "finding_pages.list_duplicates": page("/duplicates?type=lead"),
@@ -134,9 +170,17 @@ PAGES: Mapping[str, Page] = {
     "public_forms.show": Page(paths=("/forms/{form}",), roles=(), is_a=Is.PART, nobody=True),
     "public_forms.give_sheet": Page(paths=("/forms/{form}/sheet",), roles=(), is_a=Is.FILE, nobody=True),
     "record_pages.list_contacts": page("/contacts"),
+    "ticket_pages.list_records": page("/tickets", "/tickets?view=all"),
+    "ticket_pages.show": page("/tickets/{ticket}"),
+    "ticket_pages.show_new": page("/tickets/new", roles=SELLING),
+    "article_pages.list_records": page("/articles", "/articles?q={word}"),
+    "article_pages.show": page("/articles/{article}", "/articles/{article}?version=1"),
+    "article_pages.show_new": page("/articles/new", roles=SELLING),
+    "article_pages.show_edit": page("/articles/{article}/edit", roles=SELLING),
+    "satisfaction_pages.show": Page(paths=("/satisfaction/{satisfaction}",), nobody=True),
     "record_pages.list_records": page("/records/order"),
     "record_pages.show_contact": page("/contacts/{contact}"),
-    "record_pages.show": page("/records/order/{order}"),
+    "record_pages.show": page("/records/order/{order}", "/records/quote/{quote}"),
     "record_pages.show_timeline": part("/records/deal/{deal}/timeline"),
     "record_pages.show_causes": part("/records/lead/{lead}/causes"),
     "record_tags.show_tags": page("/records/deal/{deal}/tags"),
@@ -145,11 +189,26 @@ PAGES: Mapping[str, Page] = {
     "record_pages.list_choices": part("/records/-/choices/account?q={word}"),
     "record_pages.list_people": part("/records/-/people?q=a"),
     "record_pages.ask_to_delete": page("/records/deal/{deal}/delete", roles=SELLING),
+    "selling_pages.list_approvals": page("/approvals"),
+    "selling_pages.show_overdue": page("/payments/overdue"),
+    "selling_pages.show_money": page("/records/deal/{deal}/money"),
+    "selling_pages.show_checklist": page("/deals/{deal}/checklist"),
+    "selling_pages.show_meeting": page("/records/deal/{deal}/meeting", roles=SELLING),
+    "selling_pages.print_quote": part("/quotes/{quote}/print"),
     "file_pages.save_file": file("/files/{file}"),
     "imports.show_start": page("/import", roles=SELLING),
     "imports.show": page("/import/{import}", roles=ADMIN),
     "imports.show_progress": part("/import/{import}/progress", roles=ADMIN),
     "imports.download_refused": file("/import/{import}/refused.csv", roles=ADMIN),
+    "intake_pages.show": page("/intake", "/intake?state=dropped"),
+    "mail_pages.show_letter": page("/records/lead/{lead}/mail", roles=SELLING),
+    "mail_pages.show_templates": page("/intake/templates"),
+    "mail_pages.show_template": page("/intake/templates/{template}"),
+    "mail_pages.show_sequences": page("/intake/sequences"),
+    "mail_pages.show_sequence": page("/intake/sequences/{sequence}"),
+    "mail_pages.show_calendar": page("/intake/calendar"),
+    "mail_pages.ask_to_unsubscribe": Page(paths=("/unsubscribe/none",), nobody=True),
+    "mail_pages.give_calendar": Page(paths=(), is_a=Is.FILE),
     "lists.show_segments": page("/lists/segments"),
     "list_work.show": page("/work/{work}", roles=ADMIN),
     "list_work.show_progress": part("/work/{work}/progress", roles=ADMIN),
@@ -157,8 +216,15 @@ PAGES: Mapping[str, Page] = {
     "admin_pages.start": Page(paths=("/admin",), roles=ADMIN, is_a=Is.AWAY),
     "admin_pages.list_webhooks": page("/admin/webhooks", roles=ADMIN),
     "admin_pages.show_webhook": page("/admin/webhooks/{webhook}", roles=ADMIN),
+    "admin_pages.show_service": page("/admin/service", roles=ADMIN),
+    "admin_pages.show_working_time": page("/admin/working-time", roles=ADMIN),
     "admin_pages.show_pipelines": page("/admin/pipelines", roles=ADMIN),
+    "admin_pages.show_sales": page("/admin/sales", roles=ADMIN),
     "admin_pages.list_fields": page("/admin/fields", roles=ADMIN),
+    "admin_pages.list_automation": page("/admin/automation", roles=ADMIN),
+    "admin_pages.list_automation_runs": page("/admin/automation/runs", roles=ADMIN),
+    "admin_pages.show_new_rule": page("/admin/automation/new", roles=ADMIN),
+    "admin_pages.show_rule": page("/admin/automation/{rule}", roles=ADMIN),
     "admin_pages.list_keys": page("/admin/keys", roles=ADMIN),
     "admin_pages.show_log": page("/admin/log", roles=ADMIN),
     "admin_pages.list_people": page("/admin/people", roles=ADMIN),
@@ -219,13 +285,18 @@ def find_places(app: Flask, store: Store, settings: Settings) -> Places:
         "import": _import(admin),
         "work": _export(admin),
         "webhook": _webhook(admin),
+        "rule": str(ship_rules(store) and 1),
         "file": _file(admin, store, rep),
         "report": _report(admin),
-        "form": make_a_form(store, cast[Role.ADMIN]),
+        **make_a_form(store, cast[Role.ADMIN]),
+        **_mailing(store, cast[Role.ADMIN]),
     }
+    served = serve_some(store, rep, settings)
+    made["satisfaction"] = served.token
     runner = JobRunner(store, handlers(settings))
     while runner.run_once():
         pass
+    offered = _offer(store, rep)
     with store.reading() as session:
         lead = _best(session, Lead, Lead.owner_id == rep, Lead.status == "open")
         own = Account.owner_id == rep
@@ -242,9 +313,12 @@ def find_places(app: Flask, store: Store, settings: Settings) -> Places:
             "deal": _best(session, Deal, Deal.owner_id == rep, Deal.status == "open"),
             "customer": _best(session, Account, Account.owner_id == rep),
             "alert": session.scalars(select(Alert).where(Alert.record_type == "account").limit(1)).one(),
+            "ticket": session.get_one(Ticket, served.ticket),
+            "article": session.get_one(Article, served.article),
         }
         stands_for = {name: str(record.id) for name, record in records.items()}
         stands_for["version"] = champion_of(session).model_version
+        stands_for["quote"] = str(offered)
         word = quote(str(lead.company or lead.name)[:4])
     return Places(cast=cast, stands_for={**made, **stands_for, "word": word, "person": str(rep)})
 
@@ -306,6 +380,15 @@ def _warn(store: Store, owner_id: int) -> None:
         )
 
 
+def _offer(store: Store, rep: int) -> int:
+    """Write a quote of somebody's best deal."""
+    with store.transaction() as transaction:
+        deal = _best(transaction.session, Deal, Deal.owner_id == rep, Deal.status == "open")
+        offer = write_quote(transaction, Quote(deal_id=deal.id, owner_id=rep, status="draft"))
+        add_line(transaction, Line(quote_id=offer.id, text="Pump", quantity=2.0, unit_price=Decimal(99)))
+        return offer.id
+
+
 def _import(admin: FlaskClient) -> str:
     data = {
         "csrf_token": csrf_of(admin.get("/import").text),
@@ -336,6 +419,23 @@ def _report(admin: FlaskClient) -> str:
     return admin.post("/reports/save", data=data).location.rsplit("/", 1)[1]
 
 
+def _mailing(store: Store, admin: User) -> dict[str, str]:
+    """Save a template for all and a sequence, and have a mail wait in the tray."""
+    with store.transaction() as transaction:
+        subject, body = (
+            "{{ lead.company | default('Hello') }}",
+            "Dear {{ lead.first_name | default('all') }},",
+        )
+        draft = Draft(name="Hello", subject=subject, body=body, shared=Shared.ALL)
+        template = save_template(transaction, admin, draft)
+        wanted = Wanted(name="Warm up", record_type="lead", steps=(Step(template_id=template.id),))
+        sequence = save_sequence(transaction, admin, wanted)
+        take_mail(
+            transaction, read_mail(b"From: tom@hill.example\nSubject: Pumps?\n\nHello"), source="upload"
+        )
+        return {"template": str(template.id), "sequence": str(sequence.id)}
+
+
 def _webhook(admin: FlaskClient) -> str:
     data = {
         "csrf_token": csrf_of(admin.get("/admin/webhooks").text),
@@ -349,13 +449,26 @@ def _webhook(admin: FlaskClient) -> str:
     return found[1]
 
 
-def make_a_form(store: Store, user: User) -> str:
-    """Make a web form; return its public address."""
+def make_a_form(store: Store, user: User) -> dict[str, str]:
+    """Make a campaign with a member, and a web form with something held; return what stands for them."""
     asked = [AskedField(field="name"), AskedField(field="email", required=True)]
     consent = Texts(en="You may write to me.", zh="可以给我发邮件。")
     with store.transaction(actor_id=user.id) as transaction:
-        wanted = WantedForm(name="Contact us", source="web form", fields=asked, consent=consent)
-        return make_form(transaction, user, wanted).public_id
+        campaign = transaction.create(Campaign(name="Spring fair", channel="event", cost=Decimal(900)))
+        lead = transaction.session.scalars(select(Lead.id).limit(1)).one()
+        transaction.create(CampaignMember(campaign_id=campaign.id, lead_id=lead))
+        wanted = WantedForm(
+            name="Contact us", source="web form", fields=asked, consent=consent, campaign_id=campaign.id
+        )
+        form = make_form(transaction, user, wanted)
+        sent = Sent(key="1", values={"email": "x@y.example", "name": "www.buy.example"}, seconds=1)
+        held = take_submission(transaction, form, sent)
+        return {
+            "form": form.public_id,
+            "form_number": str(form.id),
+            "campaign": str(campaign.id),
+            "submission": str(held.id),
+        }
 
 
 def _file(admin: FlaskClient, store: Store, rep: int) -> str:

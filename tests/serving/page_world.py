@@ -73,7 +73,9 @@ def keep_things(world: World, app: Flask, store: Store) -> None:
         lead = world.ids["lead"][whose]
         file = {"file": (io.BytesIO(b"hello"), f"{whose}.txt")}
         assert client.post(f"/records/lead/{lead}/files", data=file).status_code == 302
-    world.ids["form"] = {"own": make_a_form(store, world.cast["Adam"])}
+    made = make_a_form(store, world.cast["Adam"])
+    for name in ("form", "form_number", "submission"):
+        world.ids[name] = {"own": made[name]}
     _note_ids(world, store)
     adam = Api(app.test_client(), world.cast, "Adam")
     for name, field in NAMED.items():

@@ -20,7 +20,19 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from crm_core.promotions import Promotion
-from crm_core.records import Account, Contact, Contract, Deal, Lead, Role, User
+from crm_core.records import (
+    Account,
+    Activity,
+    Article,
+    Contact,
+    Contract,
+    Deal,
+    Lead,
+    Quote,
+    Role,
+    Ticket,
+    User,
+)
 from crm_core.store import Store
 from serving.app import create_app
 from serving.auth import let_in
@@ -63,7 +75,12 @@ def pages_of(session: Session, cast: dict[str, User]) -> dict[str, tuple[str, st
     deal = best(Deal, Deal.owner_id == mine, Deal.status == "open")
     account = best(Account, Account.owner_id == mine)
     contact = session.scalars(select(Contact.id).where(Contact.owner_id == mine).limit(1)).first() or 1
+    talked = select(Activity.subject_id).where(Activity.subject_type == "ticket")
+    tickets = select(Ticket.id).where(Ticket.owner_id == mine, Ticket.id.in_(talked))
+    ticket = session.scalars(tickets.limit(1)).first() or 1
+    article = session.scalars(select(Article.id).limit(1)).first() or 1
     contract = session.scalars(select(Contract.id).where(Contract.deleted_at.is_(None)).limit(1)).one()
+    offer = session.scalars(select(Quote.id).where(Quote.owner_id == mine).limit(1)).first() or 1
     newest = {
         each.task: each.model_version for each in session.scalars(select(Promotion).order_by(Promotion.id))
     }
@@ -71,10 +88,28 @@ def pages_of(session: Session, cast: dict[str, User]) -> dict[str, tuple[str, st
     return {
         "login": ("nobody", "/login"),
         "today": ("rep", "/today"),
+        "campaigns": ("manager", "/campaigns"),
+        "campaigns-analyst": ("analyst", "/campaigns"),
+        "campaign": ("admin", "/campaigns/1"),
+        "attribution": ("manager", "/campaigns/attribution"),
+        "attribution-campaign": ("admin", "/campaigns/attribution?by=campaign&model=linear"),
+        "lead-quality": ("admin", "/campaigns/quality?by=campaign"),
+        "web-forms": ("admin", "/campaigns/forms"),
+        "web-form": ("admin", "/campaigns/forms/1"),
+        "web-form-new": ("admin", "/campaigns/forms/new"),
+        "web-forms-held": ("admin", "/campaigns/forms/held"),
         "today-team": ("manager", "/today"),
         "today-opened": ("rep", f"/today/deals/{deal}"),
         "board": ("rep", "/deals/board"),
         "board-team": ("manager", "/deals/board"),
+        "intake": ("manager", "/intake"),
+        "intake-empty": ("manager", "/intake?state=dropped"),
+        "mail-letter": ("rep", f"/records/lead/{lead}/mail?template=1"),
+        "mail-templates": ("manager", "/intake/templates/1"),
+        "mail-sequences": ("manager", "/intake/sequences"),
+        "mail-sequence": ("manager", "/intake/sequences/1"),
+        "mail-calendar": ("rep", "/intake/calendar"),
+        "unsubscribe": ("nobody", "/unsubscribe/none"),
         "leads": ("rep", "/leads"),
         "leads-none-fit": ("rep", "/leads?q=nothing+like+this"),
         "leads-new": ("rep", "/leads/new"),
@@ -89,6 +124,13 @@ def pages_of(session: Session, cast: dict[str, User]) -> dict[str, tuple[str, st
         "deal-delete": ("rep", f"/records/deal/{deal}/delete"),
         "contacts": ("rep", "/contacts"),
         "contact": ("rep", f"/contacts/{contact}"),
+        "quote": ("rep", f"/records/quote/{offer}"),
+        "quote-print": ("rep", f"/quotes/{offer}/print"),
+        "approvals": ("manager", "/approvals"),
+        "overdue": ("manager", "/payments/overdue"),
+        "deal-money": ("rep", f"/records/deal/{deal}/money"),
+        "deal-meeting": ("rep", f"/records/deal/{deal}/meeting"),
+        "admin-sales": ("admin", "/admin/sales"),
         "contracts": ("manager", "/records/contract"),
         "contract": ("manager", f"/records/contract/{contract}"),
         "alerts": ("manager", "/alerts?state=running"),
@@ -105,6 +147,14 @@ def pages_of(session: Session, cast: dict[str, User]) -> dict[str, tuple[str, st
             "/leads?filter=employees:ge:50&columns=probability,employees,region,tags&order=-employees",
         ),
         "import": ("rep", "/import"),
+        "tickets": ("rep", "/tickets?view=all"),
+        "ticket": ("rep", f"/tickets/{ticket}"),
+        "ticket-new": ("rep", "/tickets/new"),
+        "articles": ("rep", "/articles"),
+        "article": ("rep", f"/articles/{article}"),
+        "article-edit": ("rep", f"/articles/{article}/edit"),
+        "admin-service": ("admin", "/admin/service"),
+        "admin-working-time": ("admin", "/admin/working-time"),
         "segments": ("manager", "/lists/segments"),
         "notifications": ("manager", "/notifications"),
         "search": ("manager", "/search?q=" + quote(word)),

@@ -27,10 +27,14 @@ MINE: Final[Mapping[str, frozenset[str]]] = {
 }
 """What is one's own and nobody else's: views, segments, work on many rows, logins, keys."""
 
+NOBODY: Final = frozenset[str]()
+"""Who gets what is only for those with a link from a mail."""
+
 WHOSE_OF: Final[Mapping[str, Mapping[str, frozenset[str]]]] = {
     **SEEN,
     **dict.fromkeys(("view", "segment", "work", "own key"), MINE),
-    "form": dict.fromkeys(MINE, frozenset({"own"})),
+    **dict.fromkeys(("form", "form_number", "submission"), dict.fromkeys(MINE, frozenset({"own"}))),
+    "mail template": {**MINE, "Adam": frozenset({"own"})},
     "import": {**MINE, "Adam": frozenset({"own", "team", "other"})},
 }
 
@@ -44,9 +48,10 @@ class Page:
 
 
 _OWNED = ("lead", "deal", "account", "contact")
-_PLAIN = ("quote", "order", "contract", "payment", "ticket", "activity", "comment", "attachment")
+_PLAIN = ("quote", "order", "contract", "payment", "activity", "comment", "attachment")
 _ANY = (*_OWNED, *_PLAIN)
 _SCORED = ("lead", "deal", "account")
+_WRITTEN_ON = (*_OWNED, "ticket")
 _TAGGED = (*_OWNED, "quote", "order", "contract", "payment", "ticket")
 
 PAGES: Final[Mapping[str, Page]] = {
@@ -97,6 +102,24 @@ PAGES: Final[Mapping[str, Page]] = {
     "record_pages.list_people": Page(),
     "file_pages.put_file": Page(who=WRITERS, about=_ANY),
     "file_pages.save_file": Page(about=("attachment",)),
+    **{f"selling_pages.{name}": Page() for name in ("list_approvals", "show_overdue")},
+    "selling_pages.decide": Page(who=frozenset()),  # of one that there is not: who may is looked at elsewhere
+    "selling_pages.begin_quote": Page(who=WRITERS, about=("deal", "account")),
+    "selling_pages.show_money": Page(about=("deal", "account")),
+    "selling_pages.print_quote": Page(about=("quote",)),
+    **{
+        f"selling_pages.{name}": Page(who=WRITERS, about=("quote",))
+        for name in ("add_line", "change_line", "act_on_quote")
+    },
+    **{
+        f"selling_pages.{name}": Page(who=WRITERS, about=("contract", "order"))
+        for name in ("plan", "receive")
+    },
+    "selling_pages.show_checklist": Page(about=("deal",)),
+    "selling_pages.tick": Page(who=WRITERS, about=("deal",)),
+    **{f"selling_pages.{name}": Page(who=WRITERS, about=_OWNED) for name in ("show_meeting", "log_meeting")},
+    "selling_pages.sign": Page(who=WRITERS, about=("order",)),
+    "selling_pages.act_on_contract": Page(who=WRITERS, about=("contract",)),
     **dict.fromkeys(("finding_pages.search", "finding_pages.search_quickly"), Page()),
     "finding_pages.list_duplicates": Page(),
     **dict.fromkeys(("finding_pages.merge", "finding_pages.mark_distinct"), Page(who=WRITERS)),
@@ -111,6 +134,7 @@ PAGES: Final[Mapping[str, Page]] = {
     **{f"report_pages.{name}": Page(about=("report",)) for name in ("show_saved", "delete", "send", "stop")},
     "profile_pages.show": Page(about=("account",)),
     "team_pages.save_target": Page(who=LEADERS),
+    "team_pages.split": Page(who=frozenset()),  # of one that there is not: who may is looked at elsewhere
     **{f"imports.{name}": Page(who=WRITERS) for name in ("show_start", "upload")},
     **{f"imports.{name}": Page(about=("import",)) for name in ("show", "show_progress", "download_refused")},
     **{f"imports.{name}": Page(who=WRITERS, about=("import",)) for name in ("choose", "run")},
@@ -120,7 +144,47 @@ PAGES: Final[Mapping[str, Page]] = {
     "record_tags.show_tags": Page(about=_TAGGED),
     "record_tags.change_tags": Page(who=WRITERS, about=_TAGGED),
     **{f"notifications.{name}": Page() for name in ("list_all", "read")},
+    **{
+        f"campaign_pages.{name}": Page()
+        for name in ("list_all", "export", "attribution", "export_attribution", "quality")
+    },
+    "campaign_pages.create": Page(who=LEADERS),
+    "campaign_pages.show": Page(about=("campaign",)),
+    **{f"campaign_pages.{name}": Page(who=LEADERS, about=("campaign",)) for name in ("add", "end")},
+    **{f"form_pages.{name}": Page(who=LEADERS) for name in ("list_all", "show_new", "create", "list_held")},
+    **{f"form_pages.{name}": Page(who=LEADERS, about=("form_number",)) for name in ("show", "change")},
+    "form_pages.decide": Page(who=LEADERS, about=("submission",)),
     **{f"public_forms.{name}": Page(about=("form",)) for name in ("show", "give_sheet", "send")},
+    **{f"ticket_pages.{name}": Page() for name in ("list_records", "give_many")},
+    **{f"ticket_pages.{name}": Page(who=WRITERS) for name in ("show_new", "create")},
+    "ticket_pages.show": Page(about=("ticket",)),
+    **{
+        f"ticket_pages.{name}": Page(who=WRITERS, about=("ticket",)) for name in ("send_answer", "set_fields")
+    },
+    **{f"ticket_pages.{name}": Page(who=WRITERS, about=("ticket",)) for name in ("merge_into", "judge")},
+    "article_pages.list_records": Page(),
+    "article_pages.show": Page(about=("article",)),
+    **{f"article_pages.{name}": Page(who=WRITERS) for name in ("show_new", "create")},
+    "article_pages.show_edit": Page(who=WRITERS, about=("article",)),
+    **{
+        f"article_pages.{name}": Page(who=WRITERS, about=("article",)) for name in ("edit", "restore_version")
+    },
+    **{f"satisfaction_pages.{name}": Page(who=NOBODY) for name in ("show", "rate")},
+    "customers_pages.take_feedback": Page(who=WRITERS, about=("account",)),
+    "account.save_absence": Page(),
+    **{f"intake_pages.{name}": Page(who=who) for name, who in (("show", EVERYBODY), ("upload", WRITERS))},
+    "intake_pages.settle": Page(who=WRITERS, about=("intake item",)),
+    **{f"mail_pages.{name}": Page(who=WRITERS, about=_WRITTEN_ON) for name in ("show_letter", "send")},
+    "mail_pages.start": Page(who=WRITERS, about=("lead", "contact")),
+    **{f"mail_pages.{name}": Page() for name in ("show_templates", "show_sequences", "show_calendar")},
+    "mail_pages.save": Page(who=WRITERS),
+    **{f"mail_pages.{name}": Page(about=("mail template",)) for name in ("show_template", "change")},
+    "mail_pages.make_sequence": Page(who=LEADERS),
+    "mail_pages.show_sequence": Page(about=("mail sequence",)),
+    "mail_pages.change_sequence": Page(who=LEADERS, about=("mail sequence",)),
+    "mail_pages.stop": Page(who=WRITERS, about=("mail sequence",)),
+    **{f"mail_pages.{name}": Page() for name in ("ask_to_unsubscribe", "do_unsubscribe")},
+    **{f"mail_pages.{name}": Page() for name in ("change_calendar", "give_calendar")},
     "today_pages.show": Page(),
     "today_pages.choose_capacity": Page(),
     **{f"today_pages.{name}": Page(about=_SCORED) for name in ("show_record", "show_row")},
@@ -133,6 +197,7 @@ PERHAPS_EMPTY: Final = {
     "models_pages.confirm_promotion",
     "models_pages.confirm_rollback",
     "list_work.download",
+    "mail_pages.give_calendar",
 }
 """Pages of what there may not be yet, for whoever may see it: no version to choose, no file."""
 

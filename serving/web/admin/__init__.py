@@ -5,10 +5,37 @@ from __future__ import annotations
 from flask import redirect, url_for
 from flask.typing import ResponseReturnValue
 
-from serving.web.admin import endpoints, fields, keys, operations, people, pipelines, rights, teams
+from serving.web.admin import (
+    automation,
+    endpoints,
+    fields,
+    keys,
+    operations,
+    people,
+    pipelines,
+    rights,
+    sales,
+    service_desk,
+    teams,
+    working_time,
+)
 from serving.web.admin.shelf import pages
 
-__all__ = ["endpoints", "fields", "keys", "operations", "pages", "people", "pipelines", "rights", "teams"]
+__all__ = [
+    "automation",
+    "endpoints",
+    "fields",
+    "keys",
+    "operations",
+    "pages",
+    "people",
+    "pipelines",
+    "rights",
+    "sales",
+    "service_desk",
+    "teams",
+    "working_time",
+]
 
 
 @pages.get("")

@@ -18,6 +18,7 @@ from crm_core.operations import Done, Which, list_operations
 from crm_core.records import Role, Team, User
 from crm_core.sessions import end_sessions
 from crm_core.store import Transaction
+from crm_core.working_time import list_absences
 from serving.auth import new_password, set_password
 from serving.editing import Editor, kind_of
 from serving.service import page_session
@@ -159,6 +160,8 @@ def _person(user_id: int, *, password: str | None = None, refused: str | None = 
             refused=refused,
             heirs=_heirs(session, user),
             done=list_operations(session, Which(user_id=user.id), limit=LAST_DONE),
+            away=list_absences(session, user.id),
+            away_path=to("save_absence_of", user_id=user.id),
         ),
         422 if refused else 200,
     )
