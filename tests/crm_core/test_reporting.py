@@ -644,6 +644,16 @@ def test_a_reader_counts_what_is_theirs(store: Store, clock: FixedClock) -> None
         for measure in ("deals_created", "follow_ups"):
             (figure,) = ask(store, user, clock.now(), measure).totals.values()
             assert figure.value == expected, (user.name, measure)
+    with store.transaction() as transaction:  # somebody else's call about what is hers counts for them
+        lead = make_lead(transaction, owner_id=ana.id)
+        for owner in (ana, otto):
+            make_activity(transaction, owner_id=owner.id, lead_id=lead.id)
+    (plain,) = ask(store, ana, clock.now(), "follow_ups").totals.values()
+    (filtered,) = ask(store, ana, clock.now(), "follow_ups", filters=("kind:eq:call",)).totals.values()
+    assert (plain.value, filtered.value) == (
+        2,
+        1,
+    )  # of what she may see now: her first call was about nobody's
 
 
 def test_parts_of_time_begin_at_local_midnight_through_both_changes_of_the_clocks() -> None:
