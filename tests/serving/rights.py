@@ -95,6 +95,7 @@ class Rule:
 
 
 ID, TWIN, ADAM = "<the record's id>", "<the id of a record beside it>", "<Adam's id>"
+MARA = "<Mara's id>"
 
 _READ = Rule(scope=Scope.READ)
 _BESIDE = {"If-Match": '"999-none"'}
@@ -403,6 +404,22 @@ def _of_selling() -> dict[str, Rule]:
             f"POST /{record_type}s/{{id}}/meetings": verb(record_type, {"steps": [{"text": "Call"}]}, 201)
             for record_type in ("lead", "deal", "account")
         },
+        "GET /targets": _READ,
+        "PUT /targets": Rule(
+            scope=Scope.WRITE,
+            who=LEADERS,
+            body={
+                "whose": "user",
+                "whose_id": MARA,
+                "period": "2026-Q1",
+                "measure": "payments_received",
+                "currency": "EUR",
+                "value": "9000",
+            },
+        ),
+        "POST /targets/{id}/split": Rule(
+            scope=Scope.WRITE, who=LEADERS, given=_of(404), body={"over": "months"}
+        ),
         "GET /deals/{id}/money": read("deal"),
         "GET /accounts/{id}/money": read("account"),
     }

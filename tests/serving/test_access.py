@@ -39,6 +39,7 @@ from tests.serving.record_bodies import Sample, make_samples, path_of
 from tests.serving.rights import (
     ADAM,
     ID,
+    MARA,
     METRICS,
     ONE,
     OPEN,
@@ -110,6 +111,7 @@ class World:
         if not isinstance(rule.body, dict):
             return rule.body
         stands_for = {ID: self.ids[about][whose] if about else 0, ADAM: self.cast["Adam"].id}
+        stands_for[MARA] = self.cast["Mara"].id
         stands_for[TWIN] = self.twins.get(about, {}).get(whose, 0)
         return {
             name: stands_for.get(value, value) if isinstance(value, str) else value
