@@ -35,6 +35,7 @@ from crm_core.automation.actions import (
     Task,
     kind_of,
 )
+from crm_core.automation.actions import Sequence as MailSequence
 from crm_core.automation.causes import Cause, Found
 from crm_core.automation.conditions import Fitting, reader_for
 from crm_core.automation.kept import Active, AutomationRun, Outcome
@@ -50,6 +51,7 @@ from crm_core.notifications import Occasion, notify
 from crm_core.outgoing import queue_mail
 from crm_core.records import Account, Activity, ActivityKind, Contact, Contract, Deal, Lead, Record, Role
 from crm_core.records import Tag as TagRecord
+from crm_core.sequences import start_sequence
 from crm_core.store import Transaction
 from crm_core.webhooks import emit
 from crm_core.working_time import WorkingTime, working_time
@@ -201,6 +203,7 @@ class Actor:
             Tag: self._tag,
             Renewal: self._renew,
             Mail: self._mail,
+            MailSequence: self._begin,
         }
         return doing[type(action)](run, action, number)
 
@@ -325,6 +328,11 @@ class Actor:
             key=f"automation:{run.active.id}:{run.cause.key}:{number}",
         )
         return {"message": queued.message_id}
+
+    def _begin(self, run: _Run, action: MailSequence, _number: int) -> Did:
+        person = self._person_of(run.record)
+        begun = start_sequence(self._transaction, action.sequence, person, zone=self._zone)
+        return {"run": None if begun is None else begun.id}
 
     def _person_of(self, record: Record) -> Lead | Contact:
         if isinstance(record, Lead | Contact):
