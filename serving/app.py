@@ -50,6 +50,7 @@ from serving.api import (
     versions,
     webhooks,
     what_if,
+    working_time,
 )
 from serving.api import rescoring as rescoring_api
 from serving.api.blueprint import PREFIX, ApiRequest, answer_once
@@ -100,6 +101,7 @@ _PARTS = (
     alerts,
     today,
     tickets,
+    working_time,
     what_if,
     scores,
     selling,

@@ -172,11 +172,15 @@ def _of_verbs() -> dict[str, Rule]:
     }
 
 
+_WEEK: Final = {"zone": "UTC", "week": [[["09:00", "18:00"]]] * 5 + [[], []]}
+_DAYS: Final = {"first_day": "2026-03-02", "last_day": "2026-03-03"}
+
+
 def _of_service() -> dict[str, Rule]:
     def verb(about: str, body: Any, *statuses: int, who: frozenset[str] = WRITERS) -> Rule:
         return Rule(scope=Scope.WRITE, about=(about,), who=who, given=_of(*statuses), body=body)
 
-    queue = Rule(scope=Scope.WRITE, who=ADMIN, given=_of(200, 409), body={"name": "Help"})
+    queue = Rule(scope=Scope.WRITE, who=ADMIN, given=_of(200, 412), body={"name": "Help"})
     minutes = {"first_minutes": 60, "solve_minutes": 480}
     return {
         "POST /tickets/{id}/answer": verb("ticket", {"text": "Hello"}, 201),
@@ -190,6 +194,16 @@ def _of_service() -> dict[str, Rule]:
         "GET /service": _READ,
         "GET /service/figures": _READ,
         "PUT /service/queues/{key}": queue,
+        "GET /working-time": _READ,
+        "PUT /working-time": Rule(scope=Scope.WRITE, who=ADMIN, given=_of(200, 412), body=_WEEK),
+        "PUT /working-time/days/{day}": Rule(
+            scope=Scope.WRITE, who=ADMIN, given=_of(204), body={"worked": None}
+        ),
+        "GET /users/{id}/absences": Rule(scope=Scope.READ, about=("user",), unseen=_of(200)),
+        "POST /users/{id}/absences": Rule(
+            scope=Scope.WRITE, about=("user",), who=ADMIN, given=_of(201), body=_DAYS
+        ),
+        "DELETE /users/{id}/absences/{absence_id}": verb("user", None, 404, who=ADMIN),
         "PUT /service/targets": Rule(scope=Scope.WRITE, who=ADMIN, body={"priority": "low", **minutes}),
     }
 

@@ -92,6 +92,8 @@ class World:
             "external_id": f"{about}-{whose}",
             "delivery_id": str(2**60),
             "key": "help",
+            "day": "2026-05-01",
+            "absence_id": str(2**60),
             "id": str(self.ids[about][whose] if about else 2**60),
         }
         of_people = any(path.endswith(end) for end in ("/merge", "/distinct", "/scoring-opt-out"))
