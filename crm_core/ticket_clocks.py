@@ -42,6 +42,9 @@ CLOCK_FIELDS: Final = frozenset(
 """What nobody writes on a ticket but its clocks."""
 
 ANSWERS: Final = frozenset({ActivityKind.MAIL, ActivityKind.CALL})
+AUTO_REPLY: Final = "auto_reply"
+"""The outcome of a mail that a program wrote in somebody's absence: nobody is heard from by it."""
+
 HEARD: Final = frozenset({ActivityKind.MAIL, ActivityKind.CALL, ActivityKind.WEB})
 """By what a customer opens a ticket again."""
 
@@ -149,7 +152,9 @@ def note_activity(transaction: Transaction, activity: Activity) -> None:
         if activity.kind == ActivityKind.MAIL and activity.owner_id is None:
             return
         note_answer(transaction, ticket, activity.occurred_at)
-    elif activity.direction == Direction.INBOUND and activity.kind in HEARD:
+    elif (
+        activity.direction == Direction.INBOUND and activity.kind in HEARD and activity.outcome != AUTO_REPLY
+    ):
         _reopen(transaction, ticket, activity.occurred_at)
 
 

@@ -35,6 +35,7 @@ from crm_core.operations import Done, Operation, Origin, write_operations
 from crm_core.pipelines import get_stage
 from crm_core.predictions import Prediction
 from crm_core.records import OUTCOME_FIELDS, RECORD_TYPES, SCORE_COLUMNS, Owned, Record, Team, User
+from crm_core.sequences import get_sequence
 from crm_core.store import Transaction
 from crm_core.validation import check_values, columns_of
 
@@ -218,7 +219,9 @@ def _check_action(
     if isinstance(action, Mail):
         get_template(session, user, action.template)
     if isinstance(action, Sequence):
-        raise InvalidValueError(place, "sequence", "another action: no sequences of mails are kept yet")
+        kind = "lead" if rule.record_type == "lead" else "contact"
+        if get_sequence(session, action.sequence).record_type != kind:
+            raise InvalidValueError(f"{place}.sequence", action.sequence, f"a sequence for a {kind}")
 
 
 def _named_by(action: Action) -> tuple[str, ...]:

@@ -28,6 +28,7 @@ from crm_core.messages import MessageKind
 from crm_core.pipelines import DEFAULT_PIPELINE
 from crm_core.records import RECORD_TYPES, ActivityKind, Role, Team, User
 from crm_core.saved import list_segments
+from crm_core.sequences import list_sequences
 from crm_core.tokens import works_here
 from crm_core.validation import columns_of
 from serving.web.facts import labels_of
@@ -199,6 +200,9 @@ ACTIONS: Final[dict[str, tuple[Part, ...]]] = {
     ),
     "pool": (),
     "tag": (Part(name="word", label=_("Tag"), input=Input.TEXT),),
+    "sequence": (
+        Part(name="sequence", label=_("Sequence"), input=Input.ONE, words="sequences", needed=True),
+    ),
     "renewal": (_TEXT,),
 }
 
@@ -216,6 +220,7 @@ class Offered:
     people: Sequence[tuple[str, str]]
     templates: Sequence[tuple[str, str]]
     segments: Sequence[tuple[str, str]]
+    sequences: Sequence[tuple[str, str]]
     ops: Sequence[str] = field(default_factory=lambda: tuple(Op))
 
     def of(self, part: Part) -> list[tuple[str, str]]:
@@ -225,6 +230,7 @@ class Offered:
             "dates": self.dates,
             "since": self.since,
             "templates": self.templates,
+            "sequences": self.sequences,
         }
         if part.words in offered:
             return list(offered[part.words])
@@ -247,6 +253,7 @@ def offered(session: Session, user: User, record_type: str) -> Offered:
         people=_people(session),
         templates=[(str(each.id), each.name) for each in list_templates(session, user)],
         segments=[(str(each.id), each.name) for each in list_segments(session, user, record_type)],
+        sequences=[(str(each.id), each.name) for each in list_sequences(session)],
     )
 
 
@@ -272,6 +279,7 @@ def _does(kind: str, record_type: str) -> bool:
     fits = {
         "renewal": record_type == "contract",
         "mail": record_type in PEOPLE,
+        "sequence": record_type in PEOPLE,
         "assign": owned,
         "pool": owned,
     }
@@ -368,7 +376,7 @@ def _read(form: MultiDict[str, str], name: str, part: Part) -> Any:  # noqa: ANN
         case Input.VALUE:
             return [form.get(name, "").strip()]
     said = form.get(name, "").strip()
-    if part.input in {Input.NUMBER, Input.WHOLE} or part.words == "templates":
+    if part.input in {Input.NUMBER, Input.WHOLE} or part.words in {"templates", "sequences"}:
         return _number(said)
     return said or None
 
