@@ -42,11 +42,12 @@ CLOCK_FIELDS: Final = frozenset(
 """What nobody writes on a ticket but its clocks."""
 
 ANSWERS: Final = frozenset({ActivityKind.MAIL, ActivityKind.CALL})
-AUTO_REPLY: Final = "auto_reply"
-"""The outcome of a mail that a program wrote in somebody's absence: nobody is heard from by it."""
-
 HEARD: Final = frozenset({ActivityKind.MAIL, ActivityKind.CALL, ActivityKind.WEB})
 """By what a customer opens a ticket again."""
+
+
+AUTO_REPLY: Final = "auto_reply"
+"""The outcome of a mail that nobody wrote, such as one that says that its receiver is away."""
 
 
 class Step(StrEnum):

@@ -43,12 +43,14 @@ from serving.api import (
     scores,
     selling,
     specification,
+    targets,
     tickets,
     today,
     tokens,
     versions,
     webhooks,
     what_if,
+    working_time,
 )
 from serving.api import rescoring as rescoring_api
 from serving.api.blueprint import PREFIX, ApiRequest, answer_once
@@ -99,9 +101,11 @@ _PARTS = (
     alerts,
     today,
     tickets,
+    working_time,
     what_if,
     scores,
     selling,
+    targets,
     finding,
     people,
     predictions,

@@ -10,6 +10,7 @@ from types import FrameType
 from zoneinfo import ZoneInfo
 
 from crm_core.store import Store
+from serving import metrics
 from serving.champions import Champions
 from serving.connectors.scheduled import schedule_all
 from serving.job_handlers import Jobs
@@ -57,7 +58,8 @@ def work(settings: Settings, store: Store, *, once: bool, ready: Callable[[str],
         if once:
             _work_off(rescorer, stopping)
         else:
-            _work_on(settings, store, rescorer, stopping)
+            with metrics.given_at(settings.worker_metrics, store, champions, settings.home_folder):
+                _work_on(settings, store, rescorer, stopping)
     finally:
         store.close()
         _log.info("stopped", worker=rescorer.name, scored=rescorer.scored)

@@ -37,7 +37,7 @@ from crm_core.automation.actions import (
 )
 from crm_core.automation.actions import Sequence as MailSequence
 from crm_core.automation.causes import Cause, Found
-from crm_core.automation.conditions import reader_for, which_fit
+from crm_core.automation.conditions import Fitting, reader_for
 from crm_core.automation.kept import Active, AutomationRun, Outcome
 from crm_core.automation.loops import FIRST_STAGE
 from crm_core.automation.people import People, away_next
@@ -98,7 +98,7 @@ class Actor:
         self._zone = zone
         self._people = People(transaction.session)
         self._touched: set[tuple[type[Record], int]] = set()
-        self._fit: dict[int, set[int] | CRMError] = {}
+        self._fit: dict[int, tuple[Fitting, set[int]] | CRMError] = {}
 
     def act(self, found: Sequence[Found]) -> list[AutomationRun]:
         """Do what rules say about causes that they have not acted on; return the runs, which are written."""
@@ -121,19 +121,20 @@ class Actor:
             known.update((rule_id, cause) for rule_id, cause in rows)
         return [each for name, each in unique.items() if name not in known]
 
-    def _which_fit(self, active: Active, ids: set[int]) -> set[int] | CRMError:
+    def _which_fit(self, active: Active, ids: set[int]) -> tuple[Fitting, set[int]] | CRMError:
         try:
-            return which_fit(self._session, active, ids)
+            fitting = Fitting.of(self._session, active)
+            return fitting, fitting.which(self._session, ids)
         except CRMError as error:
             return error
 
     def _fits(self, active: Active, record_id: int) -> bool:
-        fit = self._fit[active.id]
-        model = model_of(self._session, active.rule.record_type)
-        if not isinstance(fit, CRMError) and (model, record_id) in self._touched:
-            fit = self._which_fit(active, {record_id})
-        if isinstance(fit, CRMError):
-            raise fit
+        known = self._fit[active.id]
+        if isinstance(known, CRMError):
+            raise known
+        fitting, fit = known
+        if not fitting.always and (fitting.model, record_id) in self._touched:
+            return record_id in fitting.which(self._session, [record_id])
         return record_id in fit
 
     def _act_on(self, active: Active, cause: Cause) -> AutomationRun | None:

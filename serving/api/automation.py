@@ -89,7 +89,7 @@ class RulesOut(Given):
     items: list[RuleOut]
 
 
-class VersionOut(Given):
+class RuleVersionOut(Given):
     """What a rule said."""
 
     version: int
@@ -101,7 +101,7 @@ class VersionOut(Given):
 class RuleWithVersions(RuleOut):
     """A rule with all that it ever said, the newest first."""
 
-    versions: list[VersionOut]
+    versions: list[RuleVersionOut]
 
 
 class TriedCause(Given):
@@ -126,7 +126,7 @@ class TriedOut(Given):
     items: list[TriedCause] = Field(description=f"The latest, no more than {MOST_TOLD}.")
 
 
-class RunsQuery(Asked):
+class RuleRunsQuery(Asked):
     """Which runs."""
 
     rule_id: Id | None = Field(default=None, description="Only of this rule.")
@@ -141,7 +141,7 @@ class RunsQuery(Asked):
     cursor: Id | None = Field(default=None, description="`next_cursor` of the page before.")
 
 
-class RunOut(Given):
+class RuleRunOut(Given):
     """What a rule did about one cause."""
 
     id: int
@@ -158,10 +158,10 @@ class RunOut(Given):
     error: str | None = Field(description="The kind of the error, where it failed.")
 
 
-class RunsPage(Given):
+class RuleRunsPage(Given):
     """Runs, newest first."""
 
-    items: list[RunOut]
+    items: list[RuleRunOut]
     next_cursor: int | None = Field(description="Ask with it for the next page; null on the last.")
 
 
@@ -189,7 +189,7 @@ def get_automation_rule(path: RecordPath) -> Response:
     with service().store.reading() as session:
         found = get_rule(session, path.id)
         versions = [
-            VersionOut(
+            RuleVersionOut(
                 version=each.version, saved_at=each.saved_at, saved_by_id=each.saved_by_id, rule=each.declared
             )
             for each in list_versions(session, path.id)
@@ -239,9 +239,9 @@ def try_automation_rule(body: RuleToTry) -> Response:
     return answer(_tried(found))
 
 
-@api.get("/automation/runs", responses={"200": RunsPage, **documented(403)})
+@api.get("/automation/runs", responses={"200": RuleRunsPage, **documented(403)})
 @requires(Scope.ADMIN)
-def list_automation_runs(query: RunsQuery) -> Response:
+def list_automation_runs(query: RuleRunsQuery) -> Response:
     """List what rules did, newest first."""
     check_may_administer(caller())
     about = None
@@ -256,9 +256,9 @@ def list_automation_runs(query: RunsQuery) -> Response:
             before=query.cursor,
             limit=query.limit + 1,
         )
-        items = [RunOut.model_validate(each) for each in found[: query.limit]]
+        items = [RuleRunOut.model_validate(each) for each in found[: query.limit]]
     more = len(found) > query.limit
-    return answer(RunsPage(items=items, next_cursor=items[-1].id if more else None))
+    return answer(RuleRunsPage(items=items, next_cursor=items[-1].id if more else None))
 
 
 def _save(body: RuleGiven, rule_id: int | None, version: int | None, status: int) -> Response:

@@ -64,7 +64,7 @@ from serving.web.language import (
     let_templates_speak,
 )
 from serving.web.navigation import tabs_of
-from serving.web.words import WORDS, word
+from serving.web.words import WORDS, field_word, word
 
 OPEN_ENDPOINTS = frozenset(
     {
@@ -194,6 +194,7 @@ def _context() -> dict[str, object]:
         "languages": LANGUAGES,
         "now": service().store.clock.now(),
         "word": word,
+        "field_word": field_word,
         "count_of_bell": waiting.count_of_bell,
         "tabs_of": tabs_of,
         "keys_are_on": _keys_are_on,

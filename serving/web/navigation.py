@@ -17,7 +17,6 @@ _ADMINISTERING = frozenset({Role.ADMIN})
 KEYS = {
     "/today": "t",
     "/leads": "l",
-    "/board": "b",
     "/deals": "d",
     "/customers": "c",
     "/tickets": "s",

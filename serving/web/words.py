@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from flask import has_request_context
 from flask_babel import lazy_gettext as _
 
+from crm_core.fields import CUSTOM, list_all_fields
 from crm_core.pipelines import PIPELINES, Stage
+from crm_core.recall import recalled
 from crm_core.stage_settings import stages_of
 from serving.service import page_session
 from serving.web.language import choose_language
@@ -197,6 +199,8 @@ WORDS: dict[str, dict[str, object]] = {
         "right_set": _("Right set"),
         "setting_set": _("Setting set"),
         "handed_over": _("Handed over"),
+        "model_promoted": _("Model put in charge"),
+        "model_rolled_back": _("Model rolled back"),
     },
     "via": {"page": _("Page"), "api": _("API"), "command": _("Command line")},
     "delivery_state": {
@@ -357,12 +361,13 @@ WORDS: dict[str, dict[str, object]] = {
         "phone": _("Phone"),
         "campaign": _("Campaign"),
         "advertising": _("Advertising"),
-        "event": _("Event"),
+        "event": _("Events and fairs"),
         "referral": _("Referral"),
         "outbound": _("Outbound"),
         "search": _("Search"),
         "feed": _("Feed"),
     },
+    "response": {"form": _("Web form")},
     "held_for": {
         "trap": _("filled in what people do not see"),
         "too_fast": _("sent within 3 seconds"),
@@ -504,6 +509,9 @@ WORDS: dict[str, dict[str, object]] = {
         "competitors": _("Competitors"),
         "contacts": _("Contacts in both directions"),
         "contracts": _("Contracts"),
+        "deals": _("Deals"),
+        "has_email": _("Has an email address"),
+        "has_phone": _("Has a phone number"),
         "employees": _("Employees"),
         "expected_close": _("Expected close"),
         "inbound_contacts": _("Contacts from the customer"),
@@ -618,9 +626,48 @@ WORDS: dict[str, dict[str, object]] = {
         "part": _("Part of the plan"),
         "reference": _("Reference"),
         "unit_price": _("Unit price"),
+        "id": _("Id"),
+        "external_id": _("External id"),
+        "recorded_at": _("Recorded on"),
+        "deleted_at": _("Deleted on"),
+        "version": _("Version"),
+        "custom": _("Own fields"),
+        "role": _("Role"),
+        "team_id": _("Team"),
+        "password_hash": _("Password"),
+        "language": _("Language"),
+        "time_zone": _("Time zone"),
+        "left_at": _("Left on"),
+        "probability": _("Probability"),
+        "previous_probability": _("Probability before"),
+        "score": _("Score"),
+        "grade": _("Grade"),
+        "trend": _("Trend"),
+        "reasons": _("Reasons"),
+        "scored_at": _("Scored on"),
+        "model_version": _("Model version"),
+        "merged_into_id": _("Merged into"),
+        "erased_at": _("Erased on"),
+        "response": _("Response"),
+        "responded_at": _("Responded on"),
+        "subject_type": _("Type of what it is about"),
+        "subject_id": _("What it is about"),
+        "uri": _("Place"),
+        "media_type": _("Media type"),
+        "size": _("Size"),
+        "sha256": _("Checksum"),
+        "type_id": _("Record type"),
+        "lead.name": _("Full name"),
+        "contact.name": _("Full name"),
+        "user.name": _("Full name"),
     },
+    "pipeline": {"default": _("Default pipeline")},
 }
 """What the program itself calls things; other words are data and shown as they are."""
+
+
+_OWN_GROUP = "custom_"
+"""What the groups of features of fields of the company's own begin with."""
 
 
 def word(kind: str, value: object) -> str:
@@ -630,7 +677,31 @@ def word(kind: str, value: object) -> str:
     if kind == "stage":
         return _stage(str(value))
     known = WORDS.get(kind, {}).get(str(value))
+    if known is None and kind == "feature_group" and str(value).startswith(_OWN_GROUP):
+        return _of_a_field(str(value))
     return str(known) if known is not None else str(value).replace("_", " ").capitalize()
+
+
+def field_word(record_type: str, name: str) -> str:
+    """Return what a field of a record type is called: people have other names than things."""
+    if name.startswith(CUSTOM):
+        return _of_a_field(name.replace(CUSTOM, _OWN_GROUP, 1))
+    own = f"{record_type}.{name}"
+    return word("field", own if own in WORDS["field"] else name)
+
+
+def _of_a_field(group: str) -> str:
+    """Return what a field of the company's own is called, of which a model was told."""
+    name = group.removeprefix(_OWN_GROUP)
+    if not has_request_context():
+        return name
+    session = page_session()
+
+    def read() -> dict[str, tuple[str | None, str | None]]:
+        return {field.name: (field.label_en, field.label_zh) for field in list_all_fields(session)}
+
+    english, chinese = recalled(session, ("labels of all fields",), read).get(f"{CUSTOM}{name}", (None, None))
+    return (chinese if choose_language() == "zh" else english) or english or name
 
 
 def _stage(key: str) -> str:

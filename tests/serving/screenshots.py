@@ -86,6 +86,11 @@ def pages_of(session: Session, cast: dict[str, User]) -> dict[str, tuple[str, st
     }
     word = str(session.get_one(Lead, lead).company or session.get_one(Lead, lead).name)[:4]
     return {
+        "automation": ("admin", "/admin/automation"),
+        "automation-rule": ("admin", "/admin/automation/5"),
+        "automation-assign": ("admin", "/admin/automation/1"),
+        "automation-new": ("admin", "/admin/automation/new"),
+        "automation-runs": ("admin", "/admin/automation/runs"),
         "login": ("nobody", "/login"),
         "today": ("rep", "/today"),
         "campaigns": ("manager", "/campaigns"),

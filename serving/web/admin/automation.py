@@ -10,7 +10,6 @@ from typing import Any, Final
 from flask import flash, make_response, redirect, request
 from flask.typing import ResponseReturnValue
 from flask_login import current_user
-from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from crm_core.access import Reader
@@ -28,7 +27,6 @@ from crm_core.automation.triggers import (
 )
 from crm_core.errors import CRMError
 from crm_core.fields import model_of
-from crm_core.records import User
 from crm_core.store import Transaction
 from serving.automation import try_on_past
 from serving.finding import title_of
@@ -197,10 +195,10 @@ def _form(
 ) -> str:
     session = page_session()
     record_type = known_type(str(declared.get("record_type", "lead")))
-    choices = offered(session, current_user.user, record_type)
+    kinds = {str(each.get("kind")) for each in declared.get("actions", ())}
+    choices = offered(session, current_user.user, record_type, kinds)
     found = None if rule_id is None else get_rule(session, rule_id)
     runs = [] if rule_id is None else list_runs(session, rule_id=rule_id, limit=10)
-    names: dict[int | None, str] = dict(session.execute(select(User.id, User.name)).all())
     return page(
         "automation_rule.html",
         found=found,
@@ -208,7 +206,7 @@ def _form(
         choices=choices,
         kinds={"trigger": list(TRIGGERS), "action": list(ACTIONS)},
         versions=[] if rule_id is None else list_versions(session, rule_id),
-        people=names,
+        people=choices.names,
         lines=_lines_of_runs(session, runs),
         tried=tried,
         would=[] if tried is None else _lines(session, record_type, tried),

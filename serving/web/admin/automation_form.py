@@ -6,7 +6,7 @@ pressing "show its fields" asks for the form again, with everything that was typ
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final
@@ -138,7 +138,7 @@ TRIGGERS: Final[dict[str, tuple[Part, ...]]] = {
     "idle": (
         Part(name="amount", label=_("For how long"), input=Input.NUMBER, needed=True),
         _UNIT,
-        Part(name="since", label=_("Since"), input=Input.ONE, words="since"),
+        Part(name="since", label=_("Counted since"), input=Input.ONE, words="since"),
         Part(
             name="kinds",
             label=_("What counts as contact"),
@@ -221,6 +221,7 @@ class Offered:
     templates: Sequence[tuple[str, str]]
     segments: Sequence[tuple[str, str]]
     sequences: Sequence[tuple[str, str]]
+    names: Mapping[int | None, str]
     ops: Sequence[str] = field(default_factory=lambda: tuple(Op))
 
     def of(self, part: Part) -> list[tuple[str, str]]:
@@ -237,12 +238,13 @@ class Offered:
         return [(str(value), word(part.words, value)) for value in part.choices]
 
 
-def offered(session: Session, user: User, record_type: str) -> Offered:
-    """Return what a rule about records of a type may be made of."""
+def offered(session: Session, user: User, record_type: str, kinds: Collection[str] = ()) -> Offered:
+    """Return what a rule about records of a type may be made of; `kinds` are those of its actions so far."""
     reader = Reader(session, user)
     askable = list_askable(reader, record_type)
     names = [each.name for each in askable]
     labels = dict(zip(names, labels_of(session, record_type, names), strict=True))
+    users = session.scalars(select(User).order_by(User.name, User.id)).all()
     return Offered(
         record_types=[(name, word("record_type", name)) for name in RECORD_TYPES if name not in _NO_FORM],
         triggers=[kind for kind in TRIGGERS if _is_for(kind, record_type)],
@@ -250,8 +252,9 @@ def offered(session: Session, user: User, record_type: str) -> Offered:
         fields=list(labels.items()),
         dates=[(each.name, labels[each.name]) for each in askable if _is_date(each)],
         since=[(triggers.CREATED, str(_("it was created"))), *labels.items()],
-        people=_people(session),
-        templates=[(str(each.id), each.name) for each in list_templates(session, user)],
+        people=_people(session, users),
+        templates=_templates(session, user) if "mail" in kinds else [],
+        names={each.id: each.name for each in users},
         segments=[(str(each.id), each.name) for each in list_segments(session, user, record_type)],
         sequences=[(str(each.id), each.name) for each in list_sequences(session)],
     )
@@ -290,12 +293,15 @@ def _is_date(each: Askable) -> bool:
     return each.kind in {"day", "instant"}
 
 
-def _people(session: Session) -> list[tuple[str, str]]:
+def _templates(session: Session, user: User) -> list[tuple[str, str]]:
+    return [(str(each.id), each.name) for each in list_templates(session, user)]
+
+
+def _people(session: Session, users: Sequence[User]) -> list[tuple[str, str]]:
     fixed = [(actions.OWNER, str(_("Owner"))), (actions.MANAGER, str(_("Manager of the owner")))]
     roles = [(f"role:{role}", word("role", role)) for role in Role]
     rows = session.execute(select(Team.id, Team.name).where(Team.deleted_at.is_(None)).order_by(Team.name))
     teams = [(f"team:{key}", f"{_('Team')} {name}") for key, name in rows]
-    users = session.scalars(select(User).order_by(User.name, User.id))
     return [*fixed, *roles, *teams, *((f"user:{user.id}", user.name) for user in users if works_here(user))]
 
 
@@ -508,7 +514,7 @@ def _offered_for(part: Part, value: Any, choices: Offered) -> list[tuple[str, st
         return choices.of(part)
     named = [str(each) for each in value or ()]
     known = {who for who, _ in choices.people}
-    return [*choices.people, *((who, _called(who)) for who in named if who not in known)]
+    return [*((who, _called(who)) for who in named if who not in known), *choices.people]
 
 
 def _called(who: str) -> str:
@@ -534,7 +540,7 @@ def _filled(part: Part, value: Any) -> Any:  # noqa: ANN401  as declared
                 else [value]
             )
             return ", ".join(EMPTY if each is None else str(each) for each in values)
-    return value
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _both(said: object) -> dict[str, str]:
