@@ -44,7 +44,7 @@ from crm_core.automation.people import People, away_next
 from crm_core.automation.triggers import Unit
 from crm_core.bulk import loaded_form
 from crm_core.deals import move_deal
-from crm_core.errors import CRMError, RecordNotFoundError
+from crm_core.errors import CRMError, NotWrittenToError, RecordNotFoundError
 from crm_core.fields import CUSTOM, model_of
 from crm_core.mail_templates import get_template, render
 from crm_core.notifications import Occasion, notify
@@ -331,7 +331,10 @@ class Actor:
 
     def _begin(self, run: _Run, action: MailSequence, _number: int) -> Did:
         person = self._person_of(run.record)
-        begun = start_sequence(self._transaction, action.sequence, person, zone=self._zone)
+        try:
+            begun = start_sequence(self._transaction, action.sequence, person, zone=self._zone)
+        except NotWrittenToError:  # what else the rule does holds all the same
+            return {"run": None}
         return {"run": None if begun is None else begun.id}
 
     def _person_of(self, record: Record) -> Lead | Contact:

@@ -219,9 +219,9 @@ def _check_action(
     if isinstance(action, Mail):
         get_template(session, user, action.template)
     if isinstance(action, Sequence):
-        sequence = get_sequence(session, action.sequence)
-        if sequence.record_type != rule.record_type:
-            raise InvalidValueError(place, sequence.name, f"a sequence for a {rule.record_type}")
+        kind = "lead" if rule.record_type == "lead" else "contact"
+        if get_sequence(session, action.sequence).record_type != kind:
+            raise InvalidValueError(place, action.sequence, f"a sequence for a {kind}")
 
 
 def _named_by(action: Action) -> tuple[str, ...]:

@@ -221,6 +221,7 @@ class Offered:
     templates: Sequence[tuple[str, str]]
     sequences: Sequence[tuple[str, str]]
     segments: Sequence[tuple[str, str]]
+    sequences: Sequence[tuple[str, str]]
     names: Mapping[int | None, str]
     ops: Sequence[str] = field(default_factory=lambda: tuple(Op))
 
@@ -257,6 +258,7 @@ def offered(session: Session, user: User, record_type: str, kinds: Collection[st
         sequences=_sequences(session, record_type) if "sequence" in kinds else [],
         names={each.id: each.name for each in users},
         segments=[(str(each.id), each.name) for each in list_segments(session, user, record_type)],
+        sequences=[(str(each.id), each.name) for each in list_sequences(session)],
     )
 
 
@@ -282,7 +284,7 @@ def _does(kind: str, record_type: str) -> bool:
     fits = {
         "renewal": record_type == "contract",
         "mail": record_type in PEOPLE,
-        "sequence": record_type in {"lead", "contact"},
+        "sequence": record_type in PEOPLE,
         "assign": owned,
         "pool": owned,
     }
