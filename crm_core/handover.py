@@ -34,7 +34,7 @@ OPEN: dict[type[Record], ColumnElement[bool]] = {
     Lead: Lead.status == LeadStatus.OPEN,
     Deal: Deal.status == DealStatus.OPEN,
     Quote: Quote.status.in_([QuoteStatus.DRAFT, QuoteStatus.SENT]),
-    Ticket: Ticket.status == TicketStatus.OPEN,
+    Ticket: Ticket.status.in_([TicketStatus.OPEN, TicketStatus.PENDING]),
     Activity: and_(Activity.kind == ActivityKind.TASK, Activity.outcome.is_(None)),
 }
 """What is still to be worked on; the rest keeps the name of who did it."""

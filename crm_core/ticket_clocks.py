@@ -46,6 +46,10 @@ HEARD: Final = frozenset({ActivityKind.MAIL, ActivityKind.CALL, ActivityKind.WEB
 """By what a customer opens a ticket again."""
 
 
+AUTO_REPLY: Final = "auto_reply"
+"""The outcome of a mail that nobody wrote, such as one that says that its receiver is away."""
+
+
 class Step(StrEnum):
     """What is done about a ticket, once each."""
 
@@ -149,7 +153,9 @@ def note_activity(transaction: Transaction, activity: Activity) -> None:
         if activity.kind == ActivityKind.MAIL and activity.owner_id is None:
             return
         note_answer(transaction, ticket, activity.occurred_at)
-    elif activity.direction == Direction.INBOUND and activity.kind in HEARD:
+    elif (
+        activity.direction == Direction.INBOUND and activity.kind in HEARD and activity.outcome != AUTO_REPLY
+    ):
         _reopen(transaction, ticket, activity.occurred_at)
 
 

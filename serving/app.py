@@ -44,12 +44,14 @@ from serving.api import (
     selling,
     specification,
     suggestions,
+    targets,
     tickets,
     today,
     tokens,
     versions,
     webhooks,
     what_if,
+    working_time,
 )
 from serving.api import rescoring as rescoring_api
 from serving.api.blueprint import PREFIX, ApiRequest, answer_once
@@ -100,10 +102,12 @@ _PARTS = (
     alerts,
     today,
     tickets,
+    working_time,
     what_if,
     suggestions,
     scores,
     selling,
+    targets,
     finding,
     people,
     predictions,

@@ -21,6 +21,7 @@ from crm_core.validation import columns_of
 from crm_core.working_time import working_time
 from serving.editing import Editor, kind_of
 from serving.owners import choose_owner
+from serving.quote_mail import mail_quote
 
 R = TypeVar("R", bound=Record)
 
@@ -82,10 +83,13 @@ class Seller:
 
     # ------------------------------------------------------------------------------------------ quotes
 
-    def send(self, quote_id: int) -> Quote:
-        """Send a quote."""
+    def send(self, quote_id: int, *, mail_to: str | None = None) -> Quote:
+        """Note that a quote goes out; with an address, as a mail on its deal or customer."""
         quote = self.get(Quote, quote_id, ("status", "sent_at"))
         send_quote(self.transaction, quote, self.user)
+        if mail_to is not None:
+            self.reader.check_may_create(Activity)
+            mail_quote(self.transaction, self.user, quote, mail_to)
         return quote
 
     def revise(self, quote_id: int) -> Quote:

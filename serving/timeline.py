@@ -128,11 +128,10 @@ def _read(reader: Reader, sources: Sequence[_Source], places: Sequence[tuple[str
         ids[kind].append(row_id)
     asked = [source for source in sources if source.kind in ids]
     held = {source.kind: _held(reader.session, source, ids[source.kind]) for source in asked}
-    missing = {
-        _model(source): some
-        for source in asked
-        if (some := [each for each in ids[source.kind] if each not in held[source.kind]])
-    }
+    missing: dict[type[Any], list[int]] = defaultdict(list)
+    for source in asked:  # two kinds may be rows of one table
+        missing[_model(source)] += [each for each in ids[source.kind] if each not in held[source.kind]]
+    missing = {model: sorted(set(some)) for model, some in missing.items() if some}
     read = read_together(reader.session, missing)
     rows = {source.kind: {**held[source.kind], **read.get(_model(source), {})} for source in asked}
     at = {source.kind: source.at.key for source in asked}

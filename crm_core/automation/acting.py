@@ -35,6 +35,7 @@ from crm_core.automation.actions import (
     Task,
     kind_of,
 )
+from crm_core.automation.actions import Sequence as MailSequence
 from crm_core.automation.causes import Cause, Found
 from crm_core.automation.conditions import Fitting, reader_for
 from crm_core.automation.kept import Active, AutomationRun, Outcome
@@ -43,13 +44,14 @@ from crm_core.automation.people import People, away_next
 from crm_core.automation.triggers import Unit
 from crm_core.bulk import loaded_form
 from crm_core.deals import move_deal
-from crm_core.errors import CRMError, RecordNotFoundError
+from crm_core.errors import CRMError, NotWrittenToError, RecordNotFoundError
 from crm_core.fields import CUSTOM, model_of
 from crm_core.mail_templates import get_template, render
 from crm_core.notifications import Occasion, notify
 from crm_core.outgoing import queue_mail
 from crm_core.records import Account, Activity, ActivityKind, Contact, Contract, Deal, Lead, Record, Role
 from crm_core.records import Tag as TagRecord
+from crm_core.sequences import start_sequence
 from crm_core.store import Transaction
 from crm_core.webhooks import emit
 from crm_core.working_time import WorkingTime, working_time
@@ -201,6 +203,7 @@ class Actor:
             Tag: self._tag,
             Renewal: self._renew,
             Mail: self._mail,
+            MailSequence: self._begin,
         }
         return doing[type(action)](run, action, number)
 
@@ -325,6 +328,14 @@ class Actor:
             key=f"automation:{run.active.id}:{run.cause.key}:{number}",
         )
         return {"message": queued.message_id}
+
+    def _begin(self, run: _Run, action: MailSequence, _number: int) -> Did:
+        person = self._person_of(run.record)
+        try:
+            begun = start_sequence(self._transaction, action.sequence, person, zone=self._zone)
+        except NotWrittenToError:  # what else the rule does holds all the same
+            return {"run": None}
+        return {"run": None if begun is None else begun.id}
 
     def _person_of(self, record: Record) -> Lead | Contact:
         if isinstance(record, Lead | Contact):

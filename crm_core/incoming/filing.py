@@ -44,10 +44,8 @@ from crm_core.records import (
 )
 from crm_core.sequences import stop_runs_of
 from crm_core.store import Transaction
+from crm_core.ticket_clocks import AUTO_REPLY
 from crm_core.tickets import open_ticket
-
-AUTOMATIC: Final = "auto_reply"
-"""The outcome of a mail that a program wrote in somebody's absence."""
 
 _EARLIEST: Final = datetime(1990, 1, 1, tzinfo=UTC)
 
@@ -153,7 +151,7 @@ def _file(transaction: Transaction, mail: Parsed, match: Match, message: Message
         direction=message.direction,
         subject=mail.subject or None,
         body=mail.shown or None,
-        outcome=AUTOMATIC if mail.is_automatic and not match.is_outbound else None,
+        outcome=AUTO_REPLY if mail.is_automatic and not match.is_outbound else None,
         owner_id=owner,
         occurred_at=_sent_at(transaction, mail),
     )

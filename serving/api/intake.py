@@ -98,14 +98,14 @@ class CalendarTaken(Given):
     ignored: int = Field(description="Entries to which nobody from outside is invited.")
 
 
-class CandidateOut(Given):
+class IntakeCandidate(Given):
     """A record that something may be about."""
 
     type: str
     id: int
 
 
-class ItemOut(Given):
+class IntakeItemOut(Given):
     """Something in the tray."""
 
     id: int
@@ -116,10 +116,10 @@ class ItemOut(Given):
     text: str | None
     happened_at: Utc
     received_at: Utc
-    candidates: list[CandidateOut]
+    candidates: list[IntakeCandidate]
 
 
-class ItemsQuery(Asked):
+class IntakeItemsQuery(Asked):
     """What of the tray."""
 
     state: Literal["open", "assigned", "dropped"] = Field(default="open", description="In which state.")
@@ -127,21 +127,21 @@ class ItemsQuery(Asked):
     cursor: Id | None = Field(default=None, description="`next_cursor` of the page before.")
 
 
-class ItemsPage(Given):
+class IntakeItemsPage(Given):
     """What is in the tray, newest first."""
 
-    items: list[ItemOut]
+    items: list[IntakeItemOut]
     next_cursor: int | None = Field(description="Ask with it for the next page; null on the last.")
 
 
-class AssignIn(Taken):
+class IntakeTarget(Taken):
     """Where something belongs."""
 
     type: Literal["lead", "contact", "deal", "account", "ticket"]
     id: Id
 
 
-class Assigned(Given):
+class IntakeAssigned(Given):
     """The activity that it became."""
 
     activity_id: int
@@ -208,8 +208,8 @@ def take_in_calendar(body: CalendarIn) -> Response:
     return answer(given)
 
 
-@api.get("/intake/items", responses={"200": ItemsPage, **documented(403)})
-def list_intake_items(query: ItemsQuery) -> Response:
+@api.get("/intake/items", responses={"200": IntakeItemsPage, **documented(403)})
+def list_intake_items(query: IntakeItemsQuery) -> Response:
     """List what is in the tray: managers see all of it, others what may be about records that they see."""
     with service().store.reading() as session:
         reader = Reader(session, caller())
@@ -217,18 +217,20 @@ def list_intake_items(query: ItemsQuery) -> Response:
         found = list_items(reader, state=state, before=query.cursor, limit=query.limit + 1)
         items = [_item(each) for each in found[: query.limit]]
     more = len(found) > query.limit
-    return answer(ItemsPage(items=items, next_cursor=items[-1].id if more else None))
+    return answer(IntakeItemsPage(items=items, next_cursor=items[-1].id if more else None))
 
 
-@api.post("/intake/items/<int:id>/assign", responses={"200": Assigned, **documented(400, 403, 404, 412)})
-def assign_intake_item(path: RecordPath, body: AssignIn) -> Response:
+@api.post(
+    "/intake/items/<int:id>/assign", responses={"200": IntakeAssigned, **documented(400, 403, 404, 412)}
+)
+def assign_intake_item(path: RecordPath, body: IntakeTarget) -> Response:
     """Put something from the tray on a record that you may write on."""
     check_may_write(caller())
     with service().store.reading() as session:
         get_item(Reader(session, caller()), path.id)
     with writing(caller(), Source.API) as transaction:
         activity = assign_item(transaction, caller(), path.id, (body.type, body.id))
-        given = Assigned(activity_id=activity.id)
+        given = IntakeAssigned(activity_id=activity.id)
     return answer(given)
 
 
@@ -246,9 +248,9 @@ def _heard(heard: Heard) -> EventTaken:
     return EventTaken(outcome="filed" if heard.about is not None else "tray")
 
 
-def _item(item: IntakeItem) -> ItemOut:
+def _item(item: IntakeItem) -> IntakeItemOut:
     text = item.said.get("text")
-    return ItemOut(
+    return IntakeItemOut(
         id=item.id,
         kind=item.kind,  # type: ignore[arg-type]  # one of them, as the store writes it
         state=item.state,  # type: ignore[arg-type]  # as above
@@ -257,5 +259,5 @@ def _item(item: IntakeItem) -> ItemOut:
         text=str(text)[:10_000] if text else None,
         happened_at=item.happened_at,
         received_at=item.received_at,
-        candidates=[CandidateOut(type=kind, id=each) for kind, each in item.candidates],
+        candidates=[IntakeCandidate(type=kind, id=each) for kind, each in item.candidates],
     )

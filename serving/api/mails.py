@@ -81,7 +81,7 @@ class SequencesQuery(Asked):
     """Which sequences: all."""
 
 
-class StandingOut(Given):
+class SequenceStanding(Given):
     """How a sequence does, in people; `sent` counts mails."""
 
     people: int
@@ -102,7 +102,7 @@ class SequenceOut(Given):
     record_type: Literal["lead", "contact"]
     steps: int
     active: bool
-    standing: StandingOut
+    standing: SequenceStanding
 
 
 class SequencesOut(Given):
@@ -111,13 +111,13 @@ class SequencesOut(Given):
     items: list[SequenceOut]
 
 
-class StartIn(Taken):
+class SequenceStart(Taken):
     """With whom a sequence is to begin."""
 
     record_id: Id = Field(description="A lead or contact, as the sequence is made for.")
 
 
-class Started(Given):
+class SequenceStarted(Given):
     """Whether somebody began; false: they went through it before, or are on their way."""
 
     started: bool
@@ -173,13 +173,15 @@ def list_mail_sequences() -> Response:
     return answer(SequencesOut(items=items))
 
 
-@api.post("/mail-sequences/<int:id>/start", responses={"200": Started, **documented(400, 403, 404, 409)})
-def start_mail_sequence(path: RecordPath, body: StartIn) -> Response:
+@api.post(
+    "/mail-sequences/<int:id>/start", responses={"200": SequenceStarted, **documented(400, 403, 404, 409)}
+)
+def start_mail_sequence(path: RecordPath, body: SequenceStart) -> Response:
     """Begin a sequence with a lead or contact that you may write on."""
     with writing(caller(), Source.API) as transaction:
         zone = service().settings.time_zone
         run = start_as(transaction, caller(), path.id, body.record_id, zone=zone)
-        given = Started(started=run is not None)
+        given = SequenceStarted(started=run is not None)
     return answer(given)
 
 
@@ -194,5 +196,5 @@ def _sequence(sequence: MailSequence, standing: Standing) -> SequenceOut:
         record_type=sequence.record_type,  # type: ignore[arg-type]  # one of them, as the store writes it
         steps=len(sequence.steps),
         active=sequence.active,
-        standing=StandingOut(**vars(standing)),
+        standing=SequenceStanding(**vars(standing)),
     )

@@ -46,7 +46,6 @@ api: APIBlueprint = new_blueprint(
     "marketing", "What campaigns cost and bring; web forms (docs/marketing.md)."
 )
 
-_Day = Annotated[date, Field(ge=date(1900, 1, 1), le=date(9999, 1, 1))]
 _Line = Annotated[str, Field(max_length=200)]
 _Long = Annotated[str, Field(max_length=2_000)]
 
@@ -174,8 +173,8 @@ def _ratio(one: Ratio) -> RatioOut:
 class AttributionQuery(Asked):
     """Which deals, credited how."""
 
-    since: _Day | None = Field(default=None, description="Won on this day or later; default a year ago.")
-    until: _Day | None = Field(default=None, description="Won before this day; default tomorrow.")
+    since: date | None = Field(default=None, description="Won on this day or later; default a year ago.")
+    until: date | None = Field(default=None, description="Won before this day; default tomorrow.")
     by: Literal["source", "campaign", "channel"] = "source"
     model: Literal["first", "last", "linear", "decay", "position"] = Field(
         default="position", description="The model whose shares have intervals, and that rows are ordered by."
@@ -285,8 +284,8 @@ def _attribution(told: Attribution) -> AttributionOut:
 class QualityQuery(Asked):
     """Which leads, told apart how."""
 
-    since: _Day | None = Field(default=None, description="Came on this day or later; default a year ago.")
-    until: _Day | None = Field(default=None, description="Came before this day; default tomorrow.")
+    since: date | None = Field(default=None, description="Came on this day or later; default a year ago.")
+    until: date | None = Field(default=None, description="Came before this day; default tomorrow.")
     by: Literal["source", "campaign", "form"] = "source"
 
 

@@ -16,7 +16,7 @@ from crm_core.approvals import LONGEST_NOTE, Approval, list_asked, list_waiting
 from crm_core.changes import Source
 from crm_core.checklists import Ticked, read_checklist
 from crm_core.contracts import Terms
-from crm_core.errors import AccessDeniedError
+from crm_core.errors import AccessDeniedError, InvalidValueError
 from crm_core.meetings import MOST_STEPS, NextStep
 from crm_core.offers import given_away, read_offer
 from crm_core.payments import (
@@ -35,7 +35,8 @@ from serving.api.blueprint import answer, caller, documented, new_blueprint
 from serving.api.conditional import tagged
 from serving.api.records_given import written_json
 from serving.api.records_schemas import COLLECTIONS, DayIn, MoneyIn
-from serving.payloads import Asked, Given, Id, Past, RecordPath, Taken, Utc, whole
+from serving.mail import mail_is_on
+from serving.payloads import MAIL_PATTERN, Asked, Given, Id, Past, RecordPath, Taken, Utc, whole
 from serving.selling import Seller, check_sees_money, sees_overdue, today_of
 from serving.service import service, writing
 
@@ -81,6 +82,14 @@ class AcceptIn(Taken):
 
     order: bool = Field(default=True, description="Make the order, with its lines.")
     contract: TermsIn | None = Field(default=None, description="Make the contract, too.")
+
+
+class SendIn(Taken):
+    """How a quote goes to the customer."""
+
+    mail_to: Annotated[str, Field(min_length=3, max_length=320, pattern=MAIL_PATTERN)] | None = Field(
+        default=None, description="Also queue a mail with what it says, on its deal or customer."
+    )
 
 
 class RejectIn(Taken):
@@ -392,14 +401,20 @@ def _meet(record_type: str, record_id: int, body: MeetingIn) -> Response:
 
 
 @api.post("/quotes/<int:id>/send", responses={"200": QuoteOut, **_WRITTEN})
-def send_quote(path: RecordPath, body: NothingIn) -> Response:  # noqa: ARG001  the form of the request
+def send_quote(path: RecordPath, body: SendIn) -> Response:
     """Note that a draft goes to the customer now; one that gives too much away needs an approval first."""
     with writing(caller(), Source.API) as transaction:
-        return _given(transaction, _seller(transaction).send(path.id))
+        return _given(transaction, _seller(transaction).send(path.id, mail_to=_mail_to(body)))
+
+
+def _mail_to(body: SendIn) -> str | None:
+    if body.mail_to is not None and not mail_is_on(service().settings):
+        raise InvalidValueError("mail_to", body.mail_to, "nothing: mail is not set up here")
+    return body.mail_to
 
 
 @api.post("/quotes/<int:id>/revise", responses={"201": QuoteOut, **_WRITTEN})
-def revise_quote(path: RecordPath, body: NothingIn) -> Response:  # noqa: ARG001  as above
+def revise_quote(path: RecordPath, body: NothingIn) -> Response:  # noqa: ARG001  the form of the request
     """Make the next revision of a quote that went out: a draft with the same number and lines."""
     with writing(caller(), Source.API) as transaction:
         return _given(transaction, _seller(transaction).revise(path.id), 201)

@@ -266,7 +266,8 @@ def _title(asked: Asked, ready: Ready | None, saved: SavedReport | None) -> str:
         return pick(ready.title, choose_language())
     if not asked.measures:
         return gettext("New report")
-    return ", ".join(pick(MEASURE[name], choose_language()) for name in asked.measures if name in MEASURE)
+    known = [pick(MEASURE[name], choose_language()) for name in asked.measures if name in MEASURE]
+    return ", ".join(known) or gettext("New report")
 
 
 def args_of(asked: Asked) -> dict[str, Any]:

@@ -214,7 +214,7 @@ def act_on_quote(quote_id: int) -> ResponseReturnValue:
     def act(seller: Seller) -> str | None:
         match action:
             case "send":
-                seller.send(quote_id)
+                seller.send(quote_id, mail_to=request.form.get("mail_to", "").strip() or None)
             case "accept":
                 wants = request.form.get("with_contract") == "yes"
                 seller.accept(quote_id, contract=_terms() if wants else None)

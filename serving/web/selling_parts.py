@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
 from typing import Any, Final
@@ -29,6 +29,7 @@ from crm_core.records import (
     Record,
 )
 from serving.editing import Kind
+from serving.mail import mail_is_on
 from serving.selling import check_sees_money, today_of
 from serving.service import service
 from serving.web.facts import may_write
@@ -68,7 +69,7 @@ class QuoteSheet:
     decided_note: str | None = None
     may_decide: bool = False
     revisions: Sequence[tuple[Quote, bool]] = ()
-    shown: Mapping[str, Shown] = field(default_factory=dict)
+    mails: bool = False
 
     @property
     def is_draft(self) -> bool:
@@ -152,6 +153,7 @@ def _quote_sheet(reader: Reader, record: Quote | Order, *, writes: bool) -> Quot
         and approval.state == ApprovalState.WAITING
         and may_decide(session, reader.user, approval, record),
         revisions=_revisions(reader, record),
+        mails=mail_is_on(service().settings),
     )
 
 

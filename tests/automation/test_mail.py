@@ -13,6 +13,7 @@ from crm_core.mail_templates import Draft, save_template
 from crm_core.messages import Message
 from crm_core.records import User
 from crm_core.saved import Shared
+from crm_core.sequences import SequenceRun, Step, Wanted, save_sequence
 from crm_core.store import Store
 from tests.automation.conftest import Automation, Cast, Write
 from tests.factories import make_lead
@@ -50,3 +51,18 @@ def test_a_mail_goes_to_who_agreed_and_once(
 def test_a_template_that_is_not_there_is_refused_when_saved(automation: Automation) -> None:
     with pytest.raises(CRMError, match="mail template"):
         automation.save("lead", CREATED, {"kind": "mail", "template": 7})
+
+
+def test_a_sequence_begins_once_a_person(
+    store: Store, automation: Automation, write: Write, cast: Cast, template: int
+) -> None:
+    wanted = Wanted(name="Welcome", record_type="lead", steps=(Step(template_id=template),))
+    with store.transaction() as transaction:
+        sequence = save_sequence(transaction, transaction.session.get_one(User, cast.adam), wanted).id
+    automation.rule("lead", CREATED, {"kind": "sequence", "sequence": sequence})
+    with pytest.raises(CRMError):
+        automation.save("contact", CREATED, {"kind": "sequence", "sequence": sequence})
+    leads = [write(make_lead, email="wang@example.com", consent="granted") for _ in range(2)]
+    assert [run.outcome for run in automation.run()] == ["done", "done"]
+    with store.reading() as session:
+        assert session.scalars(select(SequenceRun.record_id)).all() == leads[:1]

@@ -23,15 +23,16 @@ from crm_core.access import FieldRight, Reader, RoleRight
 from crm_core.changes import Change, Source
 from crm_core.clock import FixedClock, instant, micros
 from crm_core.deals import close_deal, move_deal
-from crm_core.errors import AccessDeniedError, InvalidValueError
+from crm_core.errors import AccessDeniedError, FilterError, InvalidValueError, UnknownFieldError
 from crm_core.leads import convert_lead
 from crm_core.pipelines import DEFAULT_PIPELINE
-from crm_core.records import RECORD_TYPES, Activity, Lead, Line, Payment, Product, Quote, User
+from crm_core.records import RECORD_TYPES, Activity, Lead, Line, Payment, Product, Quote, Tag, User
 from crm_core.reporting.asking import Question, Report, list_behind, make_report, names_of
 from crm_core.reporting.catalogue import DIMENSIONS, MEASURES, PERIODS, shared_dimensions
 from crm_core.reporting.intervals import of_mean, of_median, of_share
 from crm_core.reporting.periods import Parts, midnight
 from crm_core.reporting.retention import retain
+from crm_core.saving import keep_segment
 from crm_core.store import Store
 from tests.conftest import MONDAY
 from tests.crm_core.naive_history import NaiveStore
@@ -232,8 +233,8 @@ def company(store: Store, clock: FixedClock) -> User:
             for number in range(6)
         ]
         products = [transaction.create(Product(name=name, family="pumps")) for name in ("P1", "P2")]
-    for _ in range(20):
-        clock.advance(timedelta(days=2))
+    for _ in range(10):
+        clock.advance(timedelta(days=4))
         with store.transaction() as transaction:
             happen(transaction, dice, people, accounts, products)
     return user
@@ -510,9 +511,15 @@ class Checking:
         assert found == pytest.approx({row: middle(values) for row, values in groups.items()}), measure
 
 
-def test_counts_by_month_and_by_kind_join_to_the_whole(
+def test_parts_join_to_the_whole_records_stand_behind_figures_and_all_dimensions_can_be_asked(
     store: Store, company: User, clock: FixedClock
 ) -> None:
+    check_parts(store, company, clock)
+    check_behind(store, company, clock)
+    check_dimensions(store, company, clock)
+
+
+def check_parts(store: Store, company: User, clock: FixedClock) -> None:
     for measure, columns in (("activities", "kind"), ("deals_won", "owner"), ("won_amount", "industry")):
         report = ask(store, company, clock.now(), measure, rows="week", columns=columns)
         whole = ask(store, company, clock.now(), measure)
@@ -522,9 +529,7 @@ def test_counts_by_month_and_by_kind_join_to_the_whole(
         assert dict(by_currency) == {each.currency: Decimal(f.value or 0) for each, f in whole.totals.items()}
 
 
-def test_what_is_behind_a_figure_is_as_many_as_it_counts(
-    store: Store, company: User, clock: FixedClock
-) -> None:
+def check_behind(store: Store, company: User, clock: FixedClock) -> None:
     report = ask(store, company, clock.now(), "follow_ups", rows="owner", columns="week")
     assert report.cells
     with store.reading() as session:
@@ -639,6 +644,16 @@ def test_a_reader_counts_what_is_theirs(store: Store, clock: FixedClock) -> None
         for measure in ("deals_created", "follow_ups"):
             (figure,) = ask(store, user, clock.now(), measure).totals.values()
             assert figure.value == expected, (user.name, measure)
+    with store.transaction() as transaction:  # somebody else's call about what is hers counts for them
+        lead = make_lead(transaction, owner_id=ana.id)
+        for owner in (ana, otto):
+            make_activity(transaction, owner_id=owner.id, lead_id=lead.id)
+    (plain,) = ask(store, ana, clock.now(), "follow_ups").totals.values()
+    (filtered,) = ask(store, ana, clock.now(), "follow_ups", filters=("kind:eq:call",)).totals.values()
+    assert (plain.value, filtered.value) == (
+        2,
+        1,
+    )  # of what she may see now: her first call was about nobody's
 
 
 def test_parts_of_time_begin_at_local_midnight_through_both_changes_of_the_clocks() -> None:
@@ -669,7 +684,7 @@ def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
     assert of_mean(np.array([1.0])) is None
 
 
-def test_every_dimension_of_a_measure_can_be_asked(store: Store, company: User, clock: FixedClock) -> None:
+def check_dimensions(store: Store, company: User, clock: FixedClock) -> None:
     for name in MEASURES:
         for by in (each for each in shared_dimensions([name]) if each not in PERIODS):
             report = ask(store, company, clock.now(), name, rows=by)
@@ -720,3 +735,32 @@ def test_an_activity_that_was_given_to_somebody_else_is_counted_as_it_was_known(
     assert {(row, series.column): figure.value for (row, series), figure in now.cells.items()} == {
         (ben.id, "visit"): 1
     }
+
+
+def test_segments_and_tags_are_asked_of_what_records_held_then(store: Store, clock: FixedClock) -> None:
+    user = admin(store)
+    with store.transaction() as transaction:
+        north, south = (make_lead(transaction, region=region) for region in ("North", "South"))
+        segment = keep_segment(
+            transaction, user, "lead", "north", ["region:eq:North"], shared="all", tag="cold"
+        )
+        tag = transaction.create(Tag(subject_type="lead", subject_id=south.id, word="hot"))
+        asked = f"segment:{segment.id}"
+    before = clock.now()
+
+    def count(as_of: datetime, *filters: str) -> Any:
+        totals = ask(store, user, as_of, "leads_created", filters=filters).totals.values()
+        return next((figure.value for figure in totals), 0)
+
+    filters = ((asked,), ("tag:eq:hot",), ("tag:ne:hot",), ("tag:eq:cold",), ("region:contains:orth",))
+    said = [count(before, *each) for each in filters]
+    assert said == [1, 1, 1, 1, 1]
+    clock.advance(timedelta(days=1))
+    with store.transaction() as transaction:
+        transaction.update(transaction.get(Lead, north.id), {"region": "West"})
+        transaction.delete(transaction.get(Tag, tag.id))
+    assert [count(before, *each) for each in filters] == said
+    assert [count(clock.now(), *each) for each in filters] == [0, 0, 2, 0, 0]
+    for wrong in (("tag:contains:h",), ("segment:x",), ("amount:ge:1",), ("region:ge:1",)):
+        with pytest.raises((FilterError, UnknownFieldError)):
+            count(before, *wrong)

@@ -95,6 +95,7 @@ class Rule:
 
 
 ID, TWIN, ADAM = "<the record's id>", "<the id of a record beside it>", "<Adam's id>"
+MARA = "<Mara's id>"
 
 _READ = Rule(scope=Scope.READ)
 _BESIDE = {"If-Match": '"999-none"'}
@@ -172,11 +173,15 @@ def _of_verbs() -> dict[str, Rule]:
     }
 
 
+_WEEK: Final = {"zone": "UTC", "week": [[["09:00", "18:00"]]] * 5 + [[], []]}
+_DAYS: Final = {"first_day": "2026-03-02", "last_day": "2026-03-03"}
+
+
 def _of_service() -> dict[str, Rule]:
     def verb(about: str, body: Any, *statuses: int, who: frozenset[str] = WRITERS) -> Rule:
         return Rule(scope=Scope.WRITE, about=(about,), who=who, given=_of(*statuses), body=body)
 
-    queue = Rule(scope=Scope.WRITE, who=ADMIN, given=_of(200, 409), body={"name": "Help"})
+    queue = Rule(scope=Scope.WRITE, who=ADMIN, given=_of(200, 412), body={"name": "Help"})
     minutes = {"first_minutes": 60, "solve_minutes": 480}
     return {
         "POST /tickets/{id}/answer": verb("ticket", {"text": "Hello"}, 201),
@@ -190,6 +195,16 @@ def _of_service() -> dict[str, Rule]:
         "GET /service": _READ,
         "GET /service/figures": _READ,
         "PUT /service/queues/{key}": queue,
+        "GET /working-time": _READ,
+        "PUT /working-time": Rule(scope=Scope.WRITE, who=ADMIN, given=_of(200, 412), body=_WEEK),
+        "PUT /working-time/days/{day}": Rule(
+            scope=Scope.WRITE, who=ADMIN, given=_of(204), body={"worked": None}
+        ),
+        "GET /users/{id}/absences": Rule(scope=Scope.READ, about=("user",), unseen=_of(200)),
+        "POST /users/{id}/absences": Rule(
+            scope=Scope.WRITE, about=("user",), who=ADMIN, given=_of(201), body=_DAYS
+        ),
+        "DELETE /users/{id}/absences/{absence_id}": verb("user", None, 404, who=ADMIN),
         "PUT /service/targets": Rule(scope=Scope.WRITE, who=ADMIN, body={"priority": "low", **minutes}),
     }
 
@@ -404,6 +419,22 @@ def _of_selling() -> dict[str, Rule]:
             f"POST /{record_type}s/{{id}}/meetings": verb(record_type, {"steps": [{"text": "Call"}]}, 201)
             for record_type in ("lead", "deal", "account")
         },
+        "GET /targets": _READ,
+        "PUT /targets": Rule(
+            scope=Scope.WRITE,
+            who=LEADERS,
+            body={
+                "whose": "user",
+                "whose_id": MARA,
+                "period": "2026-Q1",
+                "measure": "payments_received",
+                "currency": "EUR",
+                "value": "9000",
+            },
+        ),
+        "POST /targets/{id}/split": Rule(
+            scope=Scope.WRITE, who=LEADERS, given=_of(404), body={"over": "months"}
+        ),
         "GET /deals/{id}/money": read("deal"),
         "GET /accounts/{id}/money": read("account"),
     }

@@ -39,6 +39,7 @@ from tests.serving.record_bodies import Sample, make_samples, path_of
 from tests.serving.rights import (
     ADAM,
     ID,
+    MARA,
     METRICS,
     ONE,
     OPEN,
@@ -91,6 +92,8 @@ class World:
             "external_id": f"{about}-{whose}",
             "delivery_id": str(2**60),
             "key": "help",
+            "day": "2026-05-01",
+            "absence_id": str(2**60),
             "id": str(self.ids[about][whose] if about else 2**60),
         }
         of_people = any(path.endswith(end) for end in ("/merge", "/distinct", "/scoring-opt-out"))
@@ -110,6 +113,7 @@ class World:
         if not isinstance(rule.body, dict):
             return rule.body
         stands_for = {ID: self.ids[about][whose] if about else 0, ADAM: self.cast["Adam"].id}
+        stands_for[MARA] = self.cast["Mara"].id
         stands_for[TWIN] = self.twins.get(about, {}).get(whose, 0)
         return {
             name: stands_for.get(value, value) if isinstance(value, str) else value

@@ -20,6 +20,7 @@ from crm_core.store import Store
 from serving.web.admin.automation_form import ACTIONS, TRIGGERS
 from tests.factories import make_lead
 from tests.serving.conftest import Cast, csrf_of, logged_in
+from tests.serving.test_today import counted
 
 NEW = "/admin/automation/new"
 
@@ -193,3 +194,12 @@ def test_the_bell_says_what_the_rule_says_in_the_readers_language(
 def test_only_administrators_see_it(app: Flask, cast: Cast) -> None:
     for name in ("Ana", "Mara", "Dana"):
         assert logged_in(app, cast[name]).get("/admin/automation").status_code == 403
+
+
+def test_its_pages_ask_the_store_little(store: Store, admin: FlaskClient) -> None:
+    ship_rules(store)
+    for path in ("/admin/automation", "/admin/automation/1", NEW, "/admin/automation/runs"):
+        admin.get(path)
+        with counted(store) as statements:
+            assert admin.get(path).status_code == 200
+        assert len(statements) <= 12, path

@@ -79,14 +79,19 @@ ABOUT_SELLING: dict[str, dict[str, Any]] = {
     "/api/v1/contracts/1/receive": {"amount": "5"},
     "/api/v1/orders/1/receive": {"amount": "5"},
     "/api/v1/payments/1/receive": {"reference": "TT-1"},
+    "/api/v1/targets/1/split": {"over": "people"},
     "/api/v1/deals/1/checklist": {"key": "none"},
     "/api/v1/leads/1/meetings": {"subject": "Kick-off"},
     "/api/v1/deals/1/meetings": {"subject": "Kick-off"},
 }
 """What is done about quotes, contracts and payments, with a body that would be read."""
 
-PLANS = {"/api/v1/contracts/{id}/payment-plan", "/api/v1/orders/{id}/payment-plan"}
-"""Plans, which are put."""
+PLANS = {
+    "/api/v1/contracts/{id}/payment-plan",
+    "/api/v1/orders/{id}/payment-plan",
+    "/api/v1/targets",
+}
+"""Plans and targets, which are put."""
 
 ALIKE = {"/api/v1/accounts/{id}/meetings"}
 """What takes the body of another one here, and is about a record that is not in this world."""

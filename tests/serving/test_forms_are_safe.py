@@ -34,6 +34,13 @@ ELSEWHERE = (
 )
 
 
+FROM_ELSEWHERE = frozenset({"mail_pages.do_unsubscribe", "public_forms"})
+"""What takes forms from elsewhere: mail programs unsubscribe by themselves, and other sites have web forms.
+
+They act for nobody who is logged in: a secret in the address, or nothing, stands for who sends them.
+"""
+
+
 def page_rules(app: Flask) -> list[Rule]:
     """Return the addresses of the pages, which are used by a browser with a cookie."""
     return [
@@ -47,7 +54,8 @@ def posts(app: Flask) -> Iterator[str]:
     """Give an address for every form, with something in each place."""
     adapter = app.url_map.bind("localhost")
     for rule in page_rules(app):
-        if "POST" in (rule.methods or ()):
+        open_to_all = {rule.endpoint, rule.endpoint.split(".")[0]} & FROM_ELSEWHERE
+        if "POST" in (rule.methods or ()) and not open_to_all:
             given = {name: _something(rule, name) for name in rule.arguments}
             yield adapter.build(rule.endpoint, {**given, **(rule.defaults or {})}, method="POST")
 

@@ -85,7 +85,9 @@ def history(store: Store, clock: FixedClock, cast: Cast) -> None:
 
 
 def _new_lead(transaction: Transaction, dice: random.Random, cast: Cast) -> Lead:
-    campaign = dice.choice([{"campaign_id": 1}, {"campaign": "search"}, {"campaign": "Unknown"}, {}, {}])
+    campaign: dict[str, Any] = dice.choice(
+        [{"campaign_id": 1}, {"campaign": "search"}, {"campaign": "Unknown"}, {}, {}]
+    )
     owner = cast[dice.choice(["Ana", "Otto"])].id
     return make_lead(transaction, source=dice.choice(SOURCES), owner_id=owner, email=None, **campaign)
 
@@ -162,15 +164,15 @@ def slow_touches(store: Store, deal: Deal) -> list[tuple[datetime, str | None, s
                     found.append((each.occurred_at, 3, "website", None))
                 elif each.kind in {"mail", "call"} and each.kind not in first:
                     first.add(each.kind)
-                    source = {"mail": "mail", "call": "phone"}[each.kind]
-                    found.append((each.occurred_at, rank.index(each.kind), source, None))
+                    by = {"mail": "mail", "call": "phone"}[each.kind]
+                    found.append((each.occurred_at, rank.index(each.kind), by, None))
     found = sorted(
         (one for one in found if since < one[0] <= closed),
         key=lambda one: (*one[:2], one[2] or "", one[3] or ""),
     )
     kept: dict[Any, tuple[datetime, str | None, str | None]] = {}
-    for at, _, source, campaign in found:
-        kept.setdefault((at.date(), campaign or ("", source)), (at, source, campaign))
+    for at, _, source, of in found:
+        kept.setdefault((at.date(), of or ("", source)), (at, source, of))
     return list(kept.values()) or [(deal.occurred_at, deal.source, None)]
 
 
@@ -199,7 +201,7 @@ def test_attribution_is_what_a_slow_loop_says_and_adds_up_to_the_cent(
         deals = session.scalars(select(Deal).where(Deal.status == "won", Deal.currency == "EUR")).all()
         paid = defaultdict(
             Decimal,
-            session.execute(  # type: ignore[arg-type]  # rows are pairs
+            session.execute(
                 select(Payment.deal_id, func.sum(Payment.amount))
                 .where(Payment.paid_at.is_not(None))
                 .group_by(Payment.deal_id)

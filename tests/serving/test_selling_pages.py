@@ -17,13 +17,16 @@ from werkzeug.test import TestResponse
 from crm_core.access import FieldRight
 from crm_core.approvals import Approval
 from crm_core.clock import FixedClock
+from crm_core.errors import InvalidValueError
 from crm_core.jobs import Job
 from crm_core.notifications import list_notifications
-from crm_core.records import Contract, Deal, Line, Order, Payment, Product, Quote
+from crm_core.records import Activity, Contract, Deal, Line, Order, Payment, Product, Quote
 from crm_core.sales_settings import sales_settings
 from crm_core.store import Store
 from serving.job_handlers import handlers
 from serving.jobs import JobRunner
+from serving.quote_mail import letter_of, mail_quote
+from serving.selling import Seller
 from serving.selling_day import do_day, schedule_day
 from serving.settings import Settings
 from tests.factories import make_account, make_contract, make_deal
@@ -300,3 +303,29 @@ def test_the_day_lets_quotes_expire_reminds_and_makes_the_next_day(
         jobs = session.scalars(select(Job).where(Job.kind == "selling_day").order_by(Job.run_at)).all()
         assert [(job.state, job.run_at.day) for job in jobs] == [("done", 2), ("waiting", 4)]
     assert do_day(store) == {"expired": 0, "reminded": 0}
+
+
+def test_a_quote_that_is_sent_by_mail_says_what_it_is_once(
+    store: Store, log_in: LogIn, deal: int, cast: Cast
+) -> None:
+    number = quote_with_pumps(store, log_in("Ana"), deal, "5")
+    with store.transaction(actor_id=cast["Ana"].id) as transaction:
+        seller = Seller(transaction=transaction, user=cast["Ana"])
+        seller.send(int(number), mail_to="wang@fangda.example")
+        quote = transaction.get(Quote, int(number))
+        subject, text = letter_of(transaction, cast["Ana"], quote, "en")
+        assert not mail_quote(transaction, cast["Ana"], quote, "wang@fangda.example").fresh
+    assert subject == "Quote Q-2026-0001"
+    assert "10 x Pump: 100.00 EUR (-5 %) = 950.00 EUR" in text
+    assert "Amount: 950.00 EUR" in text
+    with store.reading() as session:
+        jobs = session.scalars(select(Job).where(Job.kind == "mail")).all()
+        assert [(job.payload["to"], job.payload["subject"]) for job in jobs] == [
+            ("wang@fangda.example", "Quote Q-2026-0001")
+        ]
+        logged = session.scalars(select(Activity).where(Activity.kind == "mail")).one()
+        assert (logged.deal_id, logged.subject) == (deal, "Quote Q-2026-0001")
+    with store.transaction() as transaction:
+        other = transaction.create(Quote(number="X", owner_id=cast["Ana"].id, amount=Decimal(5)))
+        with pytest.raises(InvalidValueError, match="a deal or a customer"):
+            mail_quote(transaction, cast["Ana"], other, "wang@fangda.example")

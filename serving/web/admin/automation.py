@@ -14,7 +14,15 @@ from sqlalchemy.orm import Session
 
 from crm_core.access import Reader
 from crm_core.automation.keeping import save_rule, set_active
-from crm_core.automation.kept import AutomationRun, Outcome, get_rule, list_rules, list_runs, list_versions
+from crm_core.automation.kept import (
+    AutomationRun,
+    Listed,
+    Outcome,
+    get_rule,
+    list_rules,
+    list_runs,
+    list_versions,
+)
 from crm_core.automation.rehearsal import Rehearsed
 from crm_core.automation.rules import Rule
 from crm_core.automation.triggers import (
@@ -88,7 +96,8 @@ def show_new_rule() -> str:
 @pages.get("/automation/<int:rule_id>")
 def show_rule(rule_id: int) -> str:
     """Show a rule, with what it said before and what it did last."""
-    return _form(rule_id, get_rule(page_session(), rule_id).version.declared)
+    found = get_rule(page_session(), rule_id)
+    return _form(found, found.version.declared)
 
 
 @pages.post("/automation/new")
@@ -100,8 +109,7 @@ def create_rule() -> ResponseReturnValue:
 @pages.post("/automation/<int:rule_id>")
 def change_rule(rule_id: int) -> ResponseReturnValue:
     """Keep a new version of a rule, try what was typed, or show the inputs that it needs."""
-    get_rule(page_session(), rule_id)
-    return _take(rule_id)
+    return _take(get_rule(page_session(), rule_id))
 
 
 @pages.post("/automation/<int:rule_id>/<any(on, off):what>")
@@ -114,8 +122,8 @@ def switch_rule(rule_id: int, what: str) -> ResponseReturnValue:
 
     refused = try_to(act)
     if refused is not None:
-        declared = get_rule(page_session(), rule_id).version.declared
-        return make_response(_form(rule_id, declared, refused=refused), 422)
+        found = get_rule(page_session(), rule_id)
+        return make_response(_form(found, found.version.declared, refused=refused), 422)
     flash(
         gettext("The rule acts on what happens from now on.") if what == "on" else gettext("The rule is off.")
     )
@@ -145,31 +153,32 @@ def list_automation_runs() -> str:
 # ---------------------------------------------------------------- the form
 
 
-def _take(rule_id: int | None) -> ResponseReturnValue:
+def _take(found: Listed | None) -> ResponseReturnValue:
     session = page_session()
     try:
         declared = read_form(session, request.form)
     except CRMError as error:
-        return make_response(_form(rule_id, _NEW, refused=str(error)), 422)
+        return make_response(_form(found, _NEW, refused=str(error)), 422)
     do = request.form.get("do", "show")
     if do == "try":
-        return _try(rule_id, declared)
+        return _try(found, declared)
     if do == "save":
-        return _save(rule_id, declared)
-    return make_response(_form(rule_id, declared))
+        return _save(found, declared)
+    return make_response(_form(found, declared))
 
 
-def _try(rule_id: int | None, declared: Mapping[str, Any]) -> ResponseReturnValue:
+def _try(found: Listed | None, declared: Mapping[str, Any]) -> ResponseReturnValue:
     store, zone = service().store, service().settings.time_zone
     try:
         tried = try_on_past(store, zone, page_session(), current_user.user, declared, days=DAYS)
     except CRMError as error:
-        return make_response(_form(rule_id, declared, refused=str(error)), 422)
-    return make_response(_form(rule_id, declared, tried=tried))
+        return make_response(_form(found, declared, refused=str(error)), 422)
+    return make_response(_form(found, declared, tried=tried))
 
 
-def _save(rule_id: int | None, declared: Mapping[str, Any]) -> ResponseReturnValue:
+def _save(found: Listed | None, declared: Mapping[str, Any]) -> ResponseReturnValue:
     kept: list[int] = []
+    rule_id = None if found is None else found.kept.id
     version = request.form.get("version", type=whole)
 
     def act(transaction: Transaction) -> None:
@@ -181,13 +190,14 @@ def _save(rule_id: int | None, declared: Mapping[str, Any]) -> ResponseReturnVal
 
     refused = try_to(act)
     if refused is not None:
-        return make_response(_form(rule_id, declared, refused=refused), 422)
+        found = None if rule_id is None else get_rule(page_session(), rule_id)
+        return make_response(_form(found, declared, refused=refused), 422)
     flash(gettext("Saved. Try it on the past, then switch it on.") if rule_id is None else gettext("Saved."))
     return redirect(to("show_rule", rule_id=kept[0]))
 
 
 def _form(
-    rule_id: int | None,
+    found: Listed | None,
     declared: Mapping[str, Any],
     *,
     refused: str | None = None,
@@ -197,7 +207,7 @@ def _form(
     record_type = known_type(str(declared.get("record_type", "lead")))
     kinds = {str(each.get("kind")) for each in declared.get("actions", ())}
     choices = offered(session, current_user.user, record_type, kinds)
-    found = None if rule_id is None else get_rule(session, rule_id)
+    rule_id = None if found is None else found.kept.id
     runs = [] if rule_id is None else list_runs(session, rule_id=rule_id, limit=10)
     return page(
         "automation_rule.html",

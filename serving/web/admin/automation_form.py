@@ -28,6 +28,7 @@ from crm_core.messages import MessageKind
 from crm_core.pipelines import DEFAULT_PIPELINE
 from crm_core.records import RECORD_TYPES, ActivityKind, Role, Team, User
 from crm_core.saved import list_segments
+from crm_core.sequences import list_sequences
 from crm_core.tokens import works_here
 from crm_core.validation import columns_of
 from serving.web.facts import labels_of
@@ -199,6 +200,9 @@ ACTIONS: Final[dict[str, tuple[Part, ...]]] = {
     ),
     "pool": (),
     "tag": (Part(name="word", label=_("Tag"), input=Input.TEXT),),
+    "sequence": (
+        Part(name="sequence", label=_("Sequence"), input=Input.ONE, words="sequences", needed=True),
+    ),
     "renewal": (_TEXT,),
 }
 
@@ -215,6 +219,7 @@ class Offered:
     since: Sequence[tuple[str, str]]
     people: Sequence[tuple[str, str]]
     templates: Sequence[tuple[str, str]]
+    sequences: Sequence[tuple[str, str]]
     segments: Sequence[tuple[str, str]]
     names: Mapping[int | None, str]
     ops: Sequence[str] = field(default_factory=lambda: tuple(Op))
@@ -226,6 +231,7 @@ class Offered:
             "dates": self.dates,
             "since": self.since,
             "templates": self.templates,
+            "sequences": self.sequences,
         }
         if part.words in offered:
             return list(offered[part.words])
@@ -248,6 +254,7 @@ def offered(session: Session, user: User, record_type: str, kinds: Collection[st
         since=[(triggers.CREATED, str(_("it was created"))), *labels.items()],
         people=_people(session, users),
         templates=_templates(session, user) if "mail" in kinds else [],
+        sequences=_sequences(session, record_type) if "sequence" in kinds else [],
         names={each.id: each.name for each in users},
         segments=[(str(each.id), each.name) for each in list_segments(session, user, record_type)],
     )
@@ -275,6 +282,7 @@ def _does(kind: str, record_type: str) -> bool:
     fits = {
         "renewal": record_type == "contract",
         "mail": record_type in PEOPLE,
+        "sequence": record_type in PEOPLE,
         "assign": owned,
         "pool": owned,
     }
@@ -287,6 +295,11 @@ def _is_date(each: Askable) -> bool:
 
 def _templates(session: Session, user: User) -> list[tuple[str, str]]:
     return [(str(each.id), each.name) for each in list_templates(session, user)]
+
+
+def _sequences(session: Session, record_type: str) -> list[tuple[str, str]]:
+    kind = "lead" if record_type == "lead" else "contact"  # whom a deal or customer is written to
+    return [(str(each.id), each.name) for each in list_sequences(session) if each.record_type == kind]
 
 
 def _people(session: Session, users: Sequence[User]) -> list[tuple[str, str]]:
@@ -374,7 +387,7 @@ def _read(form: MultiDict[str, str], name: str, part: Part) -> Any:  # noqa: ANN
         case Input.VALUE:
             return [form.get(name, "").strip()]
     said = form.get(name, "").strip()
-    if part.input in {Input.NUMBER, Input.WHOLE} or part.words == "templates":
+    if part.input in {Input.NUMBER, Input.WHOLE} or part.words in {"templates", "sequences"}:
         return _number(said)
     return said or None
 
