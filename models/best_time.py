@@ -1,4 +1,4 @@
-"""When somebody is reached: by day of the week and part of the day, from what was tried and what was answered.
+"""When somebody is reached: by day of the week and part of the day, from what was tried and answered.
 
 Attempts of one way (calls, or mails) are compared within each person, so that people who always answer and
 happen to be called in the morning say nothing of mornings. A person's own difference is drawn towards that of

@@ -101,7 +101,10 @@ def _is_empty(record: Record | None, field: str) -> bool:
 def _donors(session: Session, record_type: str, record_id: int) -> Sequence[int]:
     model = SCORED_TYPES[record_type]
     query = select(model.id).where(
-        model.probability.is_not(None), model.deleted_at.is_(None), model.id != record_id, may_be_scored(model)
+        model.probability.is_not(None),
+        model.deleted_at.is_(None),
+        model.id != record_id,
+        may_be_scored(model),
     )
     if record_type != "account":
         query = query.filter_by(status="open")
@@ -155,7 +158,7 @@ def _lacks(column: Column) -> np.ndarray[Any, np.dtype[np.bool_]]:
 def _judge(bundle: ModelBundle, rows: Rows, tried: Sequence[_Tried]) -> tuple[MissingField, ...]:
     """Ask the model once about the record with every value tried."""
     size = 1 + sum(each.donors.size for each in tried)
-    columns: dict[str, Column] = {name: np.repeat(column[:1], size) for name, column in rows.columns.items()}
+    columns: dict[str, Column] = {name: _repeated(column, size) for name, column in rows.columns.items()}
     places, start = [], 1
     for each in tried:
         place = slice(start, start := start + each.donors.size)
@@ -173,6 +176,10 @@ def _judge(bundle: ModelBundle, rows: Rows, tried: Sequence[_Tried]) -> tuple[Mi
     return tuple(sorted(told, key=lambda each: (-each.spread, each.field)))
 
 
+def _repeated(column: Column, size: int) -> Any:  # noqa: ANN401  a column of the same kind
+    return np.repeat(column[:1], size)
+
+
 def _said(tried: _Tried, probability: Floats, now: float) -> MissingField:
     low, high = np.quantile(probability, [0.1, 0.9])
     bounded = np.clip(probability, 1e-6, 1 - 1e-6)
@@ -184,5 +191,3 @@ def _said(tried: _Tried, probability: Floats, now: float) -> MissingField:
         spread=float(np.log(bounded / (1 - bounded)).std()),
         records=int(tried.donors.size),
     )
-
-

@@ -88,7 +88,7 @@ def difference(stratum: Ints, cluster: Ints, treated: Flags, happened: Flags, *,
         (happened - with_rate[code]) * (weight / np.maximum(with_n, 1))[code],
         -(happened - without_rate[code]) * (weight / np.maximum(without_n, 1))[code],
     )
-    error = _error(code, cluster, pull, weight, with_rate - without_rate) / total
+    error = _error(cluster, pull, weight, with_rate - without_rate) / total
     found = with_share - without_share
     low, high = max(-1.0, found - z * error), min(1.0, found + z * error)
     return Difference(
@@ -101,7 +101,7 @@ def difference(stratum: Ints, cluster: Ints, treated: Flags, happened: Flags, *,
     )
 
 
-def _error(code: Ints, cluster: Ints, pull: Floats, weight: Floats, apart: Floats) -> float:
+def _error(cluster: Ints, pull: Floats, weight: Floats, apart: Floats) -> float:
     """Return the standard error of the weighted sum: clusters are independent.
 
     Strata of a few rows tell little of their own shares, so the disagreement between strata counts where it
@@ -115,8 +115,8 @@ def _error(code: Ints, cluster: Ints, pull: Floats, weight: Floats, apart: Float
     between = float(((weight * (apart - middle)) ** 2).sum())
     telling = int((weight > 0).sum())
     # With few strata their disagreement is a guess itself, and that of the rows is the better one.
-    return float(np.sqrt(max(rows, between * telling / (telling - 1) if telling > 10 else 0.0)))  # noqa: PLR2004  see above
+    return float(np.sqrt(max(rows, between * telling / (telling - 1) if telling > 10 else 0.0)))
 
 
 def _sums(code: Ints, values: Floats) -> Floats:
-    return np.bincount(code, weights=values)
+    return np.bincount(code, weights=values).astype(np.float64)

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from features.supposed import Supposed
     from models.bulk_scoring import Answering
     from models.bundle import ModelBundle
-    from models.registry import Registry
     from models.missing_field import MissingField
+    from models.registry import Registry
     from models.what_if import WhatIf
 
 

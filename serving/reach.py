@@ -137,7 +137,7 @@ def _read(
     zone: ZoneInfo,
     own: tuple[Reader, Contact | Lead] | None = None,
 ) -> tuple[dict[Way, Attempts], dict[str, int]]:
-    """Return what was tried by way, of all people or of one as far as a reader sees it, and the industries."""
+    """Return what was tried by way, of all people or of one as far as seen, and the industries."""
     query = _query(now, own)
     rows = session.execute(query.order_by(Activity.occurred_at.desc()).limit(MOST_READ)).all()
     answers: dict[int, list[datetime]] = {}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, cast
 
 from flask import Response
 from flask_openapi.blueprint import APIBlueprint
@@ -19,11 +19,6 @@ from serving.suggestions import Suggested, read_suggestions
 api: APIBlueprint = new_blueprint("suggestions", "What may be suggested about a record.")
 
 _TYPES: dict[str, type[Suggested]] = {"leads": Lead, "deals": Deal, "customers": Account, "contacts": Contact}
-
-NOTE = {
-    "en": "All of this is what went together in the past; it does not show what causes what.",
-    "zh": "以上都是过去同时出现的情况，不能说明因果。",
-}
 
 
 class SuggestedPath(RecordPath):
@@ -43,17 +38,20 @@ class MissingOut(Given):
     records: int = Field(description="Records whose values were tried.")
 
 
+Part = Literal["", "morning", "afternoon", "evening"]
+
+
 class TimeOut(Given):
     """When somebody is reached more often than at other times."""
 
     way: Literal["call", "mail"]
     whose: Literal["own", "similar", "all"] = Field(
-        description="Whose answers say so: the person's, those of people in the same industry, or everybody's."
+        description="Whose answers say so: the person's, those of the same industry, or everybody's."
     )
     industry: str | None
     first_day: int = Field(description="Day of the week, Monday is 0.")
     last_day: int
-    part: Literal["", "morning", "afternoon", "evening"] = Field(
+    part: Part = Field(
         description="Until 12, until 17, after; empty for all day. In the time zone of the organisation."
     )
     answered: int
@@ -80,6 +78,8 @@ class SuggestionsOut(Given):
 @api.get("/<type>/<int:id>/suggestions", responses={"200": SuggestionsOut, **documented(403, 404)})
 def show_suggestions(path: SuggestedPath) -> Response:
     """Give what may be suggested about a record: empty fields worth asking for, and when to try to reach."""
+    from models.what_if import NOTE
+
     running = service()
     with running.store.reading() as session:
         reader = Reader(session, caller())
@@ -107,7 +107,7 @@ def _time(found: Reached) -> TimeOut:
         industry=found.group,
         first_day=best.window.first,
         last_day=best.window.last,
-        part=best.window.part,  # type: ignore[arg-type]  the parts are these
+        part=cast("Part", best.window.part),
         **{name: getattr(best, name) for name in _COUNTS},
     )
 

@@ -26,7 +26,7 @@ from crm_core.errors import (
     RecordNotFoundError,
     UnknownRecordTypeError,
 )
-from crm_core.records import RECORD_TYPES, Account, Activity, Deal, Lead, Record, User
+from crm_core.records import RECORD_TYPES, Account, Activity, Contact, Deal, Lead, Record, User
 from serving.activity_log import log_on
 from serving.commenting import say
 from serving.editing import Editor, Kind, get_as, kind_of
@@ -36,7 +36,6 @@ from serving.score_history import PARTS_AT_ONCE, read_score_history
 from serving.service import SentAlreadyError, page_session, service, writing
 from serving.similar import Similar, find_similar
 from serving.suggestions import read_suggestions
-from serving.web.suggested import days_of, suggested_labels
 from serving.web.around import list_files, read_related
 from serving.web.asked import plain, whole
 from serving.web.facts import (
@@ -65,6 +64,7 @@ from serving.web.places import (
 from serving.web.record_parts import About, asked_of, may_talk, read_about
 from serving.web.records import tell_causes
 from serving.web.selling_parts import read_selling
+from serving.web.suggested import days_of, suggested_labels
 from serving.web.typed_activity import PLANNED_TOO, read_activity
 
 ROWS = 25

@@ -24,7 +24,7 @@ def suggested_labels(field: str) -> str:
 def days_of(first: int, last: int, part: str) -> str:
     """Return a window of the week in words."""
     names = get_locale().days["format"]["abbreviated"]
-    days = names[first] if first == last else f"{names[first]}–{names[last]}"
+    days = names[first] if first == last else f"{names[first]}-{names[last]}"
     if not part:
         return str(days)
     if (first, last) == (0, 4):
