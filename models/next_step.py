@@ -35,6 +35,7 @@ from models.scoring import features_of
 from models.stratified import Difference, difference, z_of
 from models.task import Task
 from models.tasks import get_task
+from models.usual import Usual
 
 STEP_DAYS: Final = 14
 """For so long after a look a step may be taken; and so far apart are looks at one record."""
@@ -81,7 +82,17 @@ class Steps:
     horizon_days: int
     high_is_good: bool
     by: str | None
-    """The feature that tells situations apart."""
+
+    def of(self, known: Mapping[str, Any]) -> Sequence[Step]:
+        """Return what is told of a record by what is known of it: of its situation, else of all of them.
+
+        `by` names the feature that tells situations apart; where it is not known, all of them stand for it.
+        """
+        if self.by is not None and self.by in known:
+            situation = Usual(by=self.by).situation(known)
+            if found := self.found.get(situation):
+                return found
+        return self.found.get(ALL, ())
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -121,7 +132,10 @@ def _look(store: Store, bundle: ModelBundle, task: Task, now: datetime) -> _Look
     """Return the looks whose horizon is over at records that were open still after the step's days."""
     cohort = _cohort(store, task, now)
     key = cohort.ids * (1 << 40) + cohort.as_of // DAY
-    cohort = _drawn(cohort.take(np.isin(key + STEP_DAYS, key)))
+    cohort = cohort.take(np.isin(key + STEP_DAYS, key))
+    if task.record_type == "account":  # who stays for years is looked at every four weeks
+        cohort = cohort.take(cohort.as_of // WEEK % 4 == 0)
+    cohort = _drawn(cohort)
     if not len(cohort):
         return None
     with store.reading() as session:
@@ -163,7 +177,7 @@ def _alternate(start: int, until: int) -> Ints:
 
 
 def _drawn(cohort: Cohort) -> Cohort:
-    """Return about `MOST_LOOKS` of the questions, all of a record or none."""
+    """Return about `MOST_LOOKS` of the questions, all of a record or none: what is read is few records."""
     share = MOST_LOOKS / max(len(cohort), 1)
     return cohort if share >= 1 else cohort.take(cohort.ids * 2_654_435_761 % 2**32 < share * 2**32)
 

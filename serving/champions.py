@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from crm_core.arrays import Arrays, Keyed
     from features.supposed import Supposed
     from models.missing_field import MissingField
+    from models.next_step import Steps
     from models.what_if import WhatIf
 
 TASK_OF: dict[str, str] = {"lead": "lead_scoring", "deal": "win_probability", "account": "churn"}
@@ -85,11 +86,20 @@ class ReadsAhead(Protocol):
 
 
 @runtime_checkable
-class KnowsWhatIsMissing(Protocol):
-    """A scorer that can say which empty field of a record would sharpen its score most."""
+class Suggests(Protocol):
+    """A scorer that can say what its model's questions teach beside a score."""
+
+    @property
+    def model_version(self) -> str:
+        """Its name in the registry."""
+        ...
 
     def what_is_missing(self, store: Store, record_id: int, as_of: datetime) -> tuple[MissingField, ...]:
-        """Return these fields, the one that would most first."""
+        """Return the empty fields that would sharpen a record's score, the one that would most first."""
+        ...
+
+    def measure_steps(self, store: Store, now: datetime) -> Steps:
+        """Return which steps went with better ends among records that stood alike."""
         ...
 
 

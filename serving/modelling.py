@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from models.bulk_scoring import Answering
     from models.bundle import ModelBundle
     from models.missing_field import MissingField
+    from models.next_step import Steps
     from models.registry import Registry
     from models.what_if import WhatIf
 
@@ -103,6 +104,12 @@ class BundleScorer:
         from models.missing_field import find_missing
 
         return find_missing(store, self.bundle, record_id, as_of)
+
+    def measure_steps(self, store: Store, now: datetime) -> Steps:
+        """Return which steps went with better ends among records that stood alike, as known at `now`."""
+        from models.next_step import measure_steps
+
+        return measure_steps(store, self.bundle, now)
 
 
 def open_registry(home: Home) -> Registry:

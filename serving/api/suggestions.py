@@ -27,6 +27,22 @@ class SuggestedPath(RecordPath):
     type: Literal["leads", "deals", "customers", "contacts"] = Field(description="The type, in the plural.")
 
 
+class StepOut(Given):
+    """A step that went with better ends among records that stood alike: no promise."""
+
+    action: str
+    situation: str = Field(
+        description="A deal's stage, or a lead's age by where it lies among 7, 30 and 90 days; empty for all."
+    )
+    with_records: int = Field(description="Records with the step within `within_days`.")
+    without_records: int
+    with_share: float = Field(description="Share that was converted, was won or left after it, in [0, 1].")
+    without_share: float
+    difference: float
+    low: float = Field(description="Bound of the difference, with all steps that were compared allowed for.")
+    high: float
+
+
 class MissingOut(Given):
     """An empty field, and what the record's probability would be with the values that such records hold."""
 
@@ -69,6 +85,8 @@ class SuggestionsOut(Given):
 
     as_of: Utc
     model_version: str | None = Field(description="The model that was asked about fields; null if none was.")
+    within_days: int = Field(description="Within so many days a step was taken.")
+    steps: list[StepOut] = Field(description="The surest first; none that was taken lately.")
     fields: list[MissingOut]
     times: list[TimeOut]
     note_en: str
@@ -77,7 +95,8 @@ class SuggestionsOut(Given):
 
 @api.get("/<type>/<int:id>/suggestions", responses={"200": SuggestionsOut, **documented(403, 404)})
 def show_suggestions(path: SuggestedPath) -> Response:
-    """Give what may be suggested about a record: empty fields worth asking for, and when to try to reach."""
+    """Give what may be suggested: the next step, empty fields worth asking for, when to try to reach."""
+    from models.next_step import STEP_DAYS
     from models.what_if import NOTE
 
     running = service()
@@ -91,6 +110,8 @@ def show_suggestions(path: SuggestedPath) -> Response:
     given = SuggestionsOut(
         as_of=found.as_of,
         model_version=found.model_version,
+        within_days=STEP_DAYS,
+        steps=[StepOut.model_validate(each, from_attributes=True) for each in found.steps],
         fields=[MissingOut.model_validate(each, from_attributes=True) for each in found.fields],
         times=[_time(each) for each in found.times],
         note_en=NOTE["en"],

@@ -64,7 +64,7 @@ from serving.web.places import (
 from serving.web.record_parts import About, asked_of, may_talk, read_about
 from serving.web.records import tell_causes
 from serving.web.selling_parts import read_selling
-from serving.web.suggested import days_of, suggested_labels
+from serving.web.suggested import STEPS, days_of, ends_of, points_of, share_of, suggested_labels
 from serving.web.typed_activity import PLANNED_TOO, read_activity
 
 ROWS = 25
@@ -273,6 +273,10 @@ def show_suggestions(record_type: str, record_id: int) -> ResponseReturnValue:
         title=shown_records(reader, [(kind.name, record.id)])[kind.name, record.id].title,
         rising_is_good=kind.name != "account",
         labels=suggested_labels,
+        ends=ends_of,
+        points=points_of,
+        share=share_of,
+        step_words=STEPS,
         days=days_of,
     )
 

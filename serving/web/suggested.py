@@ -2,17 +2,75 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from flask_babel import get_locale
 from flask_babel import lazy_gettext as _
 
 from serving.web.language import gettext
+from serving.web.shown_as import number, percent
 from serving.web.words import field_word
+
+if TYPE_CHECKING:
+    from models.next_step import Step
 
 PARTS = {
     "morning": _("mornings"),
     "afternoon": _("afternoons"),
     "evening": _("evenings"),
 }
+
+
+STEPS = {
+    "call": _("a call that got through"),
+    "meeting": _("a meeting"),
+    "mail": _("a mail to them"),
+    "next_step": _("a task set"),
+    "quote": _("a quote sent"),
+}
+
+
+def share_of(share: float) -> str:
+    """Return a share of what was counted; small ones with a decimal, and none as none."""
+    return percent(share, 1 if 0 < share < _SMALL else 0)
+
+
+def points_of(low: float, high: float) -> dict[str, str]:
+    """Return the bounds of a difference of shares, in points, the smaller first."""
+    digits = 1 if max(abs(low), abs(high)) < _SMALL else 0
+    return {"low": number(low * 100, digits), "high": number(high * 100, digits)}
+
+
+_SMALL = 0.1
+
+
+def ends_of(record_type: str, step: Step) -> str:
+    """Return what went with a step in a sentence, as what went together."""
+    from models.next_step import STEP_DAYS
+
+    given = {
+        "step": STEPS[step.action],
+        "days": STEP_DAYS,
+        "share": share_of(step.with_share),
+        "share_else": share_of(step.without_share),
+    }
+    if record_type == "account":
+        return gettext(
+            "Customers that stood alike left less often after %(step)s within %(days)s days: "
+            "%(share)s against %(share_else)s without",
+            **given,
+        )
+    if record_type == "lead":
+        return gettext(
+            "Leads that stood alike were converted more often after %(step)s within %(days)s days: "
+            "%(share)s against %(share_else)s without",
+            **given,
+        )
+    return gettext(
+        "Deals that stood alike were won more often after %(step)s within %(days)s days: "
+        "%(share)s against %(share_else)s without",
+        **given,
+    )
 
 
 def suggested_labels(field: str) -> str:
