@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +33,9 @@ FEWEST_OWN: Final = 6
 
 FEWEST_OTHERS: Final = 40
 """The same of many people's."""
+
+FEWEST_PEOPLE: Final = 15
+"""People of whom many are."""
 
 Whose = Literal["own", "similar", "all"]
 
@@ -137,7 +140,7 @@ def find_best_time(attempts: Attempts, person: int, group: int = -1) -> BestTime
 
 
 def _own_time(own: Attempts, others: Attempts) -> BestTime | None:
-    z, rate = z_of(len(windows())), _rate(own.answered)
+    z, rate = _z(), _rate(own.answered)
     candidates: list[BestTime] = []
     for window in windows():
         then = inside(window, own.weekday, own.hour)
@@ -171,6 +174,11 @@ def _own_time(own: Attempts, others: Attempts) -> BestTime | None:
     return _surest(candidates)
 
 
+def _z() -> float:
+    """Return how far intervals reach: every window is asked about of one's own, of the like and of all."""
+    return z_of(len(get_args(Whose)) * len(windows()))
+
+
 def _rate(answered: Flags) -> float:
     """Return the share of answers, never none and never all: who answered twice of two is not certain to."""
     return (float(answered.sum()) + 1) / (answered.size + 2)
@@ -186,7 +194,7 @@ def _others(window: Window, attempts: Attempts) -> _Others:
     inner, outer = np.bincount(code, then, person), np.bincount(code, ~then, person)
     told = (inner > 0) & (outer > 0)
     if told.sum() < FEWEST_OTHERS:
-        return _Others(difference=found.difference, error=0.0, between=_UNKNOWN)
+        return _Others(difference=0.0, error=0.0, between=_UNKNOWN)
     hits = np.bincount(code, then & attempts.answered, person)[told] / inner[told]
     misses = np.bincount(code, ~then & attempts.answered, person)[told] / outer[told]
     rate = _rate(attempts.answered)
@@ -210,7 +218,9 @@ def _coded(person: Ints) -> tuple[Ints, int]:
 
 
 def _time_of_many(attempts: Attempts, whose: Whose) -> BestTime | None:
-    z = z_of(len(windows()))
+    if np.unique(attempts.person).size < FEWEST_PEOPLE:
+        return None
+    z = _z()
     candidates: list[BestTime] = []
     for window in windows():
         then = inside(window, attempts.weekday, attempts.hour)

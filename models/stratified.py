@@ -88,9 +88,10 @@ def difference(stratum: Ints, cluster: Ints, treated: Flags, happened: Flags, *,
         (happened - with_rate[code]) * (weight / np.maximum(with_n, 1))[code],
         -(happened - without_rate[code]) * (weight / np.maximum(without_n, 1))[code],
     )
-    error = _error(cluster, pull, weight, with_rate - without_rate) / total
+    error, freedom = _error(cluster, pull, weight, with_rate - without_rate)
+    reach = reach_of(z, freedom) * error / total
     found = with_share - without_share
-    low, high = max(-1.0, found - z * error), min(1.0, found + z * error)
+    low, high = max(-1.0, found - reach), min(1.0, found + reach)
     return Difference(
         **counts,
         with_share=with_share,
@@ -101,21 +102,31 @@ def difference(stratum: Ints, cluster: Ints, treated: Flags, happened: Flags, *,
     )
 
 
-def _error(cluster: Ints, pull: Floats, weight: Floats, apart: Floats) -> float:
-    """Return the standard error of the weighted sum: clusters are independent.
+def _error(cluster: Ints, pull: Floats, weight: Floats, apart: Floats) -> tuple[float, int]:
+    """Return the standard error of the weighted sum, and its degrees of freedom: clusters are independent.
 
-    Strata of a few rows tell little of their own shares, so the disagreement between strata counts where it
-    is the greater.
+    Rows of a cluster may be alike, but are not taken to be less alike than by chance. Strata of a few rows
+    tell little of their own shares, so the disagreement between strata counts where it is the greater.
     """
-    clusters = np.unique(cluster, return_inverse=True)[1]
-    within = _sums(clusters, pull)
+    clusters = np.unique(cluster[pull != 0], return_inverse=True)[1]
+    within = _sums(clusters, pull[pull != 0])
     many = within.size / max(within.size - 1, 1)
-    rows = float((within**2).sum()) * many
+    rows = max(float((within**2).sum()) * many, float((pull**2).sum()))
     middle = float((weight * apart).sum() / weight.sum())
     between = float(((weight * (apart - middle)) ** 2).sum())
     telling = int((weight > 0).sum())
     # With few strata their disagreement is a guess itself, and that of the rows is the better one.
-    return float(np.sqrt(max(rows, between * telling / (telling - 1) if telling > 10 else 0.0)))
+    strata = between * telling / (telling - 1) if telling > 10 else 0.0
+    return float(np.sqrt(max(rows, strata))), max(within.size - 1, 1)
+
+
+def reach_of(z: float, freedom: int) -> float:
+    """Return the quantile of Student's t that is as unlikely as one of the normal, by Wallace's formula.
+
+    Source: Wallace, Bounds on normal approximations to Student's and the chi-square distributions, 1959.
+    """
+    turned = z * (8 * freedom + 3) / (8 * freedom + 1)
+    return float(np.sqrt(freedom * np.expm1(min(turned**2 / freedom, 60.0))))
 
 
 def _sums(code: Ints, values: Floats) -> Floats:
