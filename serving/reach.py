@@ -1,8 +1,9 @@
 """When to try to reach a contact or a lead: what was tried, what was answered, read once a day for all.
 
-A call is answered if it is noted as connected; a mail if the person wrote within a day of it. Mails younger
-than that are not counted: they may be answered yet. Who asked not to be scored is not counted anywhere, and
-nobody is told of mails to somebody who took back their consent. Hours are those of the organisation.
+A call is answered if it is noted as connected; a mail if the person wrote within a day of it, before the next
+mail to them. Mails younger than a day are not counted: they may be answered yet. Who asked not to be scored is
+not counted anywhere, and nobody is told of mails to somebody who took back their consent. Hours are those of
+the organisation: nothing says where contacts are.
 
 Time rule: what had happened and was recorded by the question. What a person answered is counted as far as the
 reader sees it; what many people answered is one number of the organisation, as the rates in reasons are.
@@ -140,14 +141,11 @@ def _read(
     """Return what was tried by way, of all people or of one as far as seen, and the industries."""
     query = _query(now, own)
     rows = session.execute(query.order_by(Activity.occurred_at.desc()).limit(MOST_READ)).all()
-    answers: dict[int, list[datetime]] = {}
-    for row in reversed(rows):
-        if row.kind == "mail" and row.direction == "inbound":
-            answers.setdefault(row.person, []).append(row.occurred_at)
+    answered_at = _answers(rows)
     groups: dict[str, int] = {}
     tried: dict[Way, list[tuple[int, int, datetime, bool]]] = {"call": [], "mail": []}
     for row in rows:
-        answered = _was_answered(row, answers, now)
+        answered = _was_answered(row, answered_at, now)
         if answered is not None:
             code = groups.setdefault(row.industry, len(groups)) if row.industry else -1
             tried[row.kind].append((row.person, code, row.occurred_at, answered))
@@ -186,7 +184,23 @@ def _query(now: datetime, own: tuple[Reader, Contact | Lead] | None) -> Select[A
     return query.where(mine, person == _code(whom), reader.readable(Activity))
 
 
-def _was_answered(row: Any, answers: Mapping[int, Sequence[datetime]], now: datetime) -> bool | None:  # noqa: ANN401  a row
+def _answers(rows: Sequence[Any]) -> dict[tuple[int, datetime], datetime]:
+    """Return by person and mail to them when they wrote first after it, and before the next one to them."""
+    found: dict[tuple[int, datetime], datetime] = {}
+    newest: dict[int, datetime] = {}
+    for row in reversed(rows):  # the oldest first
+        if row.kind != "mail":
+            continue
+        if row.direction == "outbound":
+            newest[row.person] = row.occurred_at
+        elif row.person in newest:
+            found.setdefault((row.person, newest[row.person]), row.occurred_at)
+    return found
+
+
+def _was_answered(
+    row: Any, answered_at: Mapping[tuple[int, datetime], datetime], now: datetime
+) -> bool | None:  # noqa: ANN401  a row
     """Tell whether what was tried was answered; None for what was not tried by us, or is not over."""
     if row.direction != "outbound":
         return None
@@ -195,7 +209,8 @@ def _was_answered(row: Any, answers: Mapping[int, Sequence[datetime]], now: date
     until = row.occurred_at + ANSWERED_WITHIN
     if until > now:
         return None
-    return any(row.occurred_at < at <= until for at in answers.get(row.person, ()))
+    at = answered_at.get((row.person, row.occurred_at))
+    return at is not None and at <= until
 
 
 def _attempts(tried: Sequence[tuple[int, int, datetime, bool]], zone: ZoneInfo) -> Attempts:

@@ -15,6 +15,7 @@ from serving.payloads import Given, RecordPath, Utc
 from serving.reach import Reached
 from serving.service import service
 from serving.suggestions import Suggested, read_suggestions
+from serving.unusual import find_unusual
 
 api: APIBlueprint = new_blueprint("suggestions", "What may be suggested about a record.")
 
@@ -118,6 +119,39 @@ def show_suggestions(path: SuggestedPath) -> Response:
         note_zh=NOTE["zh"],
     )
     return answer(given)
+
+
+class UnusualOut(Given):
+    """One thing that is not as it was: of a person's deals, or of a source's leads."""
+
+    measure: Literal["opened", "value", "lost", "stalled", "put_off", "score", "converted"]
+    user_id: int | None = Field(description="Whose deals; null for a source.")
+    source: str | None
+    now: float = Field(description="A count, an amount, or a share in [0, 1].")
+    usual: float
+    low: float = Field(description="Usual is from here, eight weeks in ten,")
+    high: float = Field(description="to here.")
+    weeks: int = Field(description="The newest weeks that `now` is about.")
+    currency: str | None
+    records: int | None = Field(description="Leads that a share rests on.")
+
+
+class UnusualList(Given):
+    """What is unusual this week out of what was looked at; by chance alone something is in one of twenty."""
+
+    as_of: Utc
+    looked_at: int
+    items: list[UnusualOut]
+
+
+@api.get("/unusual-changes", responses={"200": UnusualList, **documented()})
+def list_unusual() -> Response:
+    """List what is unusual with your people's deals, or your own, and with the leads of sources."""
+    running = service()
+    with running.store.reading() as session:
+        found = find_unusual(Reader(session, caller()), running.store.clock.now())
+    items = [UnusualOut.model_validate(each, from_attributes=True) for each in found.found]
+    return answer(UnusualList(as_of=found.as_of, looked_at=found.looked_at, items=items))
 
 
 def _time(found: Reached) -> TimeOut:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from flask_babel import get_locale
 from flask_babel import lazy_gettext as _
 
-from serving.web.language import gettext
-from serving.web.shown_as import number, percent
+from serving.unusual import Unusual
+from serving.web.language import gettext, ngettext
+from serving.web.shown_as import money, number, percent
 from serving.web.words import field_word
 
 if TYPE_CHECKING:
@@ -88,3 +91,58 @@ def days_of(first: int, last: int, part: str) -> str:
     if (first, last) == (0, 4):
         return str(PARTS[part])
     return gettext("%(days)s, %(part)s", days=days, part=PARTS[part])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Said:
+    """What changed, and what was usual."""
+
+    what: str
+    usual: str
+
+
+def said_unusual(item: Unusual) -> Said:
+    """Return an unusual change in words."""
+    now, usual, low, high = (_value(item, value) for value in (item.now, item.usual, item.low, item.high))
+    span = {"usual": usual, "low": low, "high": high}
+    if item.source is None:
+        return Said(
+            what=gettext("%(measure)s: %(now)s", measure=_MEASURES[item.measure], now=now),
+            usual=gettext("usual in a week: %(usual)s, mostly %(low)s to %(high)s", **span),
+        )
+    when = ngettext("in the last week", "in the last %(num)d weeks", item.weeks)
+    if item.measure == "converted":
+        when = ngettext(
+            "of the newest week that is old enough",
+            "of the newest %(num)d weeks that are old enough",
+            item.weeks,
+        )
+    return Said(
+        what=gettext(
+            "%(measure)s %(when)s: %(now)s (%(records)s leads)",
+            measure=_MEASURES[item.measure],
+            when=when,
+            now=now,
+            records=number(item.records),
+        ),
+        usual=gettext("usual: %(usual)s, mostly %(low)s to %(high)s", **span),
+    )
+
+
+_MEASURES = {
+    "opened": _("Deals opened in seven days"),
+    "value": _("Value of deals opened in seven days"),
+    "lost": _("Deals lost in seven days"),
+    "stalled": _("Deals that came to a standstill in seven days"),
+    "put_off": _("Close dates put off in seven days"),
+    "score": _("Mean chance of new leads"),
+    "converted": _("Converted within 30 days"),
+}
+
+
+def _value(item: Unusual, value: float) -> str:
+    if item.measure in {"score", "converted"}:
+        return share_of(value)
+    if item.measure == "value":
+        return money(Decimal(round(value)), item.currency)
+    return number(value, 0 if value == int(value) else 1)

@@ -133,6 +133,7 @@ PAGES: Mapping[str, Page] = {
     "funnel_pages.export": file("/funnel/export"),
     "funnel_pages.behind": page("/funnel/leads"),
     "team_pages.show": page("/team"),
+    "team_pages.show_unusual": page("/team/unusual"),
     "team_pages.export": file("/team/export"),
     "profile_pages.show": page("/customers/{customer}/profile"),
     "report_pages.show_gallery": page("/reports"),

@@ -420,6 +420,7 @@ def _of_selling() -> dict[str, Rule]:
             for record_type in ("lead", "deal", "account")
         },
         "GET /targets": _READ,
+        "GET /unusual-changes": _READ,
         "PUT /targets": Rule(
             scope=Scope.WRITE,
             who=LEADERS,

@@ -126,7 +126,7 @@ PAGES: Final[Mapping[str, Page]] = {
     **dict.fromkeys(("finding_pages.merge", "finding_pages.mark_distinct"), Page(who=WRITERS)),
     **{f"forecast_pages.{name}": Page() for name in ("show", "make", "making")},
     **{f"funnel_pages.{name}": Page() for name in ("show", "export", "behind")},
-    **{f"team_pages.{name}": Page() for name in ("show", "export")},
+    **{f"team_pages.{name}": Page() for name in ("show", "show_unusual", "export")},
     **{
         f"report_pages.{name}": Page()
         for name in ("show_gallery", "show", "save", "show_retention", "save_retention")
