@@ -30,6 +30,9 @@ from features.wording import Noun, Sentence, last_en, last_zh
 NO_ANSWER = ("no answer", "no_answer")
 """What the outcome of a call is called when nobody took it."""
 
+FILLED = ""
+"""Stands in `where` for an instant, a day or a link that is given, whichever; None stands for none."""
+
 _HOUR = DAY // 24
 """Microseconds in an hour."""
 
@@ -82,7 +85,8 @@ def events(
 ) -> Events:
     """Declare a kind of event; `where={"kind": "call"}` or `{"kind": ("call", "visit")}` keep only these.
 
-    `{"deal_id": (None,)}` keeps those in which the field is empty.
+    `{"deal_id": (None,)}` keeps those in which the field is empty, `{"responded_at": FILLED}` those in which
+    it is not.
     """
     chosen = tuple(
         (name, (wanted,) if isinstance(wanted, str) else tuple(wanted))
