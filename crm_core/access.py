@@ -312,9 +312,14 @@ class Reader:
         query = self.built(("one", model, only), lambda: self._query_to_get(model, only))
         return self._one(query, model, record_id)
 
-    def get_beside(self, model: type[R], record_id: int, beside: ColumnElement[T]) -> tuple[R, T]:
+    def get_beside(
+        self, model: type[R], record_id: int, beside: Callable[[type[R]], ColumnElement[T]]
+    ) -> tuple[R, T]:
         """Return a record that may be seen, and beside it what a column says that depends on it alone."""
-        query = self._query_of_one(model, self.readable(model)).add_columns(beside)
+        query = self.built(
+            ("beside", model, beside),
+            lambda: self._query_of_one(model, self.readable(model)).add_columns(beside(model)),
+        )
         found = self.session.execute(query, {"one_id": record_id}).one_or_none()
         if found is None:
             raise RecordNotFoundError(model.record_type, record_id)
@@ -559,14 +564,15 @@ class Reader:
 
     @cached_property
     def _stands(self) -> Hashable:
-        """All that conditions are built from: who it is, what was granted, and who is in the team."""
+        """All that conditions are built from: who it is, what was granted, their team and their queues."""
         rights = self._set_rights
         by_team = self.user.role == Role.MANAGER or any(
             Scope.TEAM in (right.read, right.write) for right in rights.values()
         )
         members = tuple(self._team_member_ids) if by_team else ()
         granted = (frozenset(rights.items()), frozenset(self._field_rights.items()))
-        return (self.user.id, self.user.role, self.user.team_id, members, *granted)
+        served = queues_served_by(self.session, self.user)
+        return (self.user.id, self.user.role, self.user.team_id, members, served, *granted)
 
     @cached_property
     def _may_read(self) -> dict[tuple[str, str], bool]:

@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 from crm_core.errors import InvalidValueError
-from crm_core.records import RECORD_TYPES, Account, Activity, ActivityKind, Contact, Deal, Feedback, Lead
+from crm_core.records import (
+    RECORD_TYPES,
+    Account,
+    Activity,
+    ActivityKind,
+    Contact,
+    Deal,
+    Feedback,
+    Lead,
+    Ticket,
+)
 from crm_core.store import Transaction
-from crm_core.ticket_clocks import note_activity
+from crm_core.ticket_clocks import find_standing, note_activity
 
 
 def log_activity(transaction: Transaction, activity: Activity) -> Activity:
@@ -43,7 +53,11 @@ def _check_subject(transaction: Transaction, activity: Activity) -> None:
         raise InvalidValueError(
             "activity.subject_type", given, "a record type together with the id of a record"
         )
-    transaction.get(model, activity.subject_id)
+    about = transaction.get(model, activity.subject_id)
+    if isinstance(about, Ticket) and (standing := find_standing(transaction.session, about.id)) is not None:
+        activity.subject_id = (
+            standing.id
+        )  # what is about a merged ticket is about the one that stands for both
 
 
 def _follow_contact(transaction: Transaction, activity: Activity) -> None:

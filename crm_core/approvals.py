@@ -33,6 +33,7 @@ from crm_core.errors import (
 )
 from crm_core.notifications import Occasion, notify
 from crm_core.offers import Offer, fingerprint_of, given_away, read_offer
+from crm_core.recall import recalled_by_readers
 from crm_core.records import ApprovalState, Base, Comment, Id, Quote, QuoteStatus, Role, User
 from crm_core.sales_settings import sales_settings
 from crm_core.store import Transaction
@@ -91,9 +92,16 @@ def limit_for(session: Session, quote: Quote, user: User) -> Decimal | None:
     It is the lower one of theirs and the owner's: nobody sends for a rep what the rep might not.
     """
     settings = sales_settings(session)
-    owner = None if quote.owner_id is None else session.get(User, quote.owner_id)
-    limits = [settings.limit_of(each.role) for each in (user, owner) if each is not None]
+    roles = {user.role, *([] if quote.owner_id is None else [_role_of(session, quote.owner_id)])}
+    limits = [settings.limit_of(role) for role in roles if role is not None]
     return min((limit for limit in limits if limit is not None), default=None)
+
+
+def _role_of(session: Session, user_id: int) -> str | None:
+    def read() -> str | None:
+        return session.scalar(select(User.role).where(User.id == user_id))
+
+    return recalled_by_readers(session, ("role of", user_id), read)
 
 
 def is_above_limit(session: Session, quote: Quote, user: User, offer: Offer) -> bool:
@@ -345,6 +353,12 @@ def find_newest(session: Session, quote_id: int) -> Approval | None:
 def _waiting(session: Session, quote: Quote) -> list[Approval]:
     query = select(Approval).where(Approval.quote_id == quote.id, Approval.state == ApprovalState.WAITING)
     return list(session.scalars(query.with_for_update()))
+
+
+def waits_for(session: Session, user: User) -> bool:
+    """Tell whether anything waits for somebody's decision by name."""
+    waiting = (Approval.state == ApprovalState.WAITING, Approval.approver_id == user.id)
+    return session.scalar(select(Approval.id).where(*waiting).limit(1)) is not None
 
 
 def readdress(transaction: Transaction, leaver: User) -> int:

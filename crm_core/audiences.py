@@ -2,8 +2,9 @@
 
 A segment that feeds a campaign is an audience. It is looked at again once the log tells of anything that may
 have changed who is in it (a lead, contact, account, tag or the segment itself), and once an hour in any case,
-because scores are not in the log. Whoever fits becomes a member; nobody ceases to be one, because who was
-reached was reached. A segment of leads adds leads, one of customers their contacts.
+because scores are not in the log. Whoever fits becomes a member. Nobody ceases to be one, because who was
+reached was reached; who was taken out by hand does not come back. A segment of leads adds leads, one of
+customers their contacts.
 
 An audience sees what the person sees who set it up, and ends with their leaving or the segment's end.
 """
@@ -54,9 +55,7 @@ class Audience(Base):
     campaign_id: Mapped[int] = mapped_column(ForeignKey("campaigns.id"))
     segment_id: Mapped[int] = mapped_column(BigInteger, comment="the segment may be gone")
     user_id: Mapped[int] = mapped_column(ForeignKey("users.id"), comment="with whose rights")
-    position: Mapped[int] = mapped_column(
-        BigInteger, comment="how far the log had come when it was looked at"
-    )
+    position: Mapped[int] = mapped_column(BigInteger, comment="how far the log had come then")
     refreshed_at: Mapped[datetime] = mapped_column(Instant)
     added: Mapped[int] = mapped_column(comment="members that it added")
 
@@ -77,9 +76,8 @@ def add_members(
         raise InvalidValueError("record_type", record_type, f"one of {', '.join(REACHABLE)}")
     if not conditions:
         raise InvalidValueError("filter", [], "at least one condition")
-    return _add(
-        transaction, reader, campaign.id, record_type, compile_filter(reader, record_type, conditions)
-    )
+    fits = compile_filter(reader, record_type, conditions)
+    return _add(transaction, reader, campaign.id, record_type, fits)
 
 
 def add_audience(transaction: Transaction, user: User, campaign_id: int, segment_id: int) -> Audience:
@@ -125,12 +123,13 @@ def list_audiences(session: Session, campaign_id: int) -> list[tuple[Audience, S
 def list_due(session: Session, now: datetime) -> list[int]:
     """Return the audiences to look at again: the log has moved on where it matters, or an hour is over."""
     due = []
-    for audience, segment in session.execute(
+    rows: Any = session.execute(
         select(Audience, Segment)
         .outerjoin(Segment, Segment.id == Audience.segment_id)
         .where(Audience.refreshed_at <= now - PAUSE)
         .order_by(Audience.id)
-    ):
+    )
+    for audience, segment in rows:
         is_old = audience.refreshed_at <= now - HOURLY
         is_new = segment is None or segment.saved_at > audience.refreshed_at
         if is_old or is_new or _has_moved(session, audience.position):
@@ -146,7 +145,8 @@ def refresh(transaction: Transaction, audience_id: int) -> int:
         return 0
     user, segment = session.get(User, audience.user_id), session.get(Segment, audience.segment_id)
     campaign = session.get(Campaign, audience.campaign_id)
-    if user is None or segment is None or campaign is None or campaign.deleted_at or not works_here(user):
+    gone = campaign is None or campaign.deleted_at is not None
+    if user is None or segment is None or gone or not works_here(user):
         session.delete(audience)
         return 0
     reader = Reader(session, user)

@@ -7,6 +7,7 @@ from datetime import datetime
 from sqlalchemy.orm import Session
 
 from crm_core.changes import Change
+from crm_core.checklists import check_done, make_playbook_tasks
 from crm_core.errors import DealNotOpenError, InvalidValueError, MissingFieldsError
 from crm_core.fields import CUSTOM
 from crm_core.pipelines import PIPELINES, comes_after, get_stage, open_stages
@@ -25,15 +26,20 @@ def move_deal(
 ) -> list[Change]:
     """Move an open deal to another stage that is not won; use `close_deal` to close it.
 
-    Raises MissingFieldsError where the deal lacks what a later stage requires; `as_it_was` lets history in
-    as it happened. Imports write stages as `update` events, which ask for nothing.
+    Raises MissingFieldsError where the deal lacks what a later stage requires, ChecklistOpenError where
+    something has to be done before it leaves; `as_it_was` lets history in as it happened. Imports write
+    stages as `update` events, which ask for nothing.
     """
     _check_open(deal)
     if get_stage(deal.pipeline, stage).won:
         raise InvalidValueError("stage", stage, "an open stage; closing a deal takes an outcome")
     if not as_it_was and comes_after(deal.pipeline, stage, deal.stage):
         check_required(transaction.session, deal, stage)
-    return transaction.update(deal, {"stage": stage}, occurred_at=occurred_at)
+        check_done(transaction.session, deal)
+    changes = transaction.update(deal, {"stage": stage}, occurred_at=occurred_at)
+    if changes and not as_it_was and deal.stage == stage:
+        make_playbook_tasks(transaction, deal)
+    return changes
 
 
 def close_deal(
@@ -47,12 +53,14 @@ def close_deal(
 ) -> list[Change]:
     """Close an open deal as won (it enters the first won stage) or lost.
 
-    Raises MissingFieldsError where a deal to be won lacks what that stage requires, unless `as_it_was`.
+    Raises MissingFieldsError where a deal to be won lacks what that stage requires, ChecklistOpenError where
+    something has to be done before it leaves its stage, unless `as_it_was`.
     """
     _check_open(deal)
     won_stage = next(stage.key for stage in PIPELINES[deal.pipeline] if stage.won)
     if won and not as_it_was:
         check_required(transaction.session, deal, won_stage)
+        check_done(transaction.session, deal)
     happened = occurred_at or transaction.now
     values: dict[str, object] = {
         "status": DealStatus.WON if won else DealStatus.LOST,
@@ -62,7 +70,10 @@ def close_deal(
         values["stage"] = won_stage
     elif lost_reason is not None:
         values["lost_reason"] = lost_reason
-    return transaction.update(deal, values, occurred_at=happened)
+    changes = transaction.update(deal, values, occurred_at=happened)
+    if won and changes and not as_it_was and deal.stage == won_stage:
+        make_playbook_tasks(transaction, deal)
+    return changes
 
 
 def reopen_deal(transaction: Transaction, deal: Deal, *, occurred_at: datetime | None = None) -> list[Change]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from sqlalchemy import ColumnElement, Select, and_, select, true
 from sqlalchemy.orm import Session
 
-from crm_core.approvals import readdress
+from crm_core.approvals import readdress, waits_for
 from crm_core.bulk import Update
 from crm_core.errors import HandoverError
 from crm_core.records import (
@@ -34,7 +34,7 @@ OPEN: dict[type[Record], ColumnElement[bool]] = {
     Lead: Lead.status == LeadStatus.OPEN,
     Deal: Deal.status == DealStatus.OPEN,
     Quote: Quote.status.in_([QuoteStatus.DRAFT, QuoteStatus.SENT]),
-    Ticket: Ticket.status == TicketStatus.OPEN,
+    Ticket: Ticket.status.in_([TicketStatus.OPEN, TicketStatus.PENDING]),
     Activity: and_(Activity.kind == ActivityKind.TASK, Activity.outcome.is_(None)),
 }
 """What is still to be worked on; the rest keeps the name of who did it."""
@@ -60,7 +60,9 @@ def hand_over(transaction: Transaction, leaver: User, heirs: Sequence[User]) -> 
 
 def has_open(session: Session, leaver: User) -> bool:
     """Tell whether there is anything that would have to be handed over."""
-    return any(session.scalar(_open_ids(model, leaver).limit(1)) is not None for model in _owned_types())
+    return waits_for(session, leaver) or any(
+        session.scalar(_open_ids(model, leaver).limit(1)) is not None for model in _owned_types()
+    )
 
 
 def _owned_types() -> list[type[Record]]:

@@ -223,7 +223,8 @@ def render(
     """
     check_draft(session, _as_draft(template))
     values = _Values(session, reader, about, template.language, given or {})
-    subject = " ".join(_filled(template.subject, values).split())[:LONGEST_SUBJECT]
+    line = "".join(each if each.isprintable() else " " for each in _filled(template.subject, values))
+    subject = " ".join(line.split())[:LONGEST_SUBJECT]
     text = _filled(template.body, values)
     return Rendered(subject=subject, text=text, html=as_html(text))
 

@@ -101,12 +101,16 @@ def enqueue_mail(  # noqa: PLR0913  a mail has as many sides
     `headers` is what `queue_mail` says of it besides. Raises InvalidValueError for an address or subject that
     could smuggle in headers or recipients.
     """
+    _check_mail(to, subject, text, html)
+    payload = {"to": to, "subject": subject, "text": text, "html": html, **(headers or {})}
+    return enqueue(session, MAIL, payload, now=now, key=key, run_at=run_at)
+
+
+def _check_mail(to: str, subject: str, text: str, html: str | None) -> None:
     _check_header("subject", subject, longest=LONGEST_SUBJECT)
     check_address(to)
     for field, body in (("text", text), ("html", html or "")):
         check_text(field, body, longest=LONGEST_BODY)
-    payload = {"to": to, "subject": subject, "text": text, "html": html, **(headers or {})}
-    return enqueue(session, MAIL, payload, now=now, key=key, run_at=run_at)
 
 
 def check_address(to: str) -> None:
@@ -156,7 +160,7 @@ def queue_mail(  # noqa: PLR0913  a mail has as many sides
         For what is no mail address, or could smuggle in headers.
     """
     session, kind = transaction.session, MessageKind(kind)
-    check_address(to)
+    _check_mail(to, subject, text, html)  # before anything is written: who goes on must leave no half mail
     if key is not None and (known := _known(session, key)) is not None:
         return _queued(session, known, about, fresh=False)
     transaction.index.flush()  # who was written in this transaction may have the address

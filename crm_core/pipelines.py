@@ -2,9 +2,36 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 
 from crm_core.errors import StageNotInPipelineError
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChecklistItem:
+    """Something to be done while a deal is in a stage; `required`: before it leaves for a later one."""
+
+    text: str
+    required: bool = False
+
+    @property
+    def key(self) -> str:
+        """What a tick refers to: it is that of the text, so that another text is another thing to do."""
+        return hashlib.sha256(self.text.encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlaybookTask:
+    """A task that the owner of a deal gets when it enters a stage, due so many days after."""
+
+    text: str
+    due_days: int
+
+    @property
+    def key(self) -> str:
+        """What says that a deal got it already."""
+        return hashlib.sha256(self.text.encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -12,7 +39,8 @@ class Stage:
     """One stage: its key, its names, and after how many days in it a deal counts as stuck.
 
     `required` are the fields of a deal that must be filled before a person moves it here, `note` is what
-    whoever moves one should know.
+    whoever moves one should know, `checklist` what is to be done in it, `playbook` the tasks that entering it
+    makes.
     """
 
     key: str
@@ -22,6 +50,8 @@ class Stage:
     required: tuple[str, ...] = ()
     won: bool = False
     note: str | None = None
+    checklist: tuple[ChecklistItem, ...] = ()
+    playbook: tuple[PlaybookTask, ...] = ()
 
 
 _OFFER = ("account_id", "amount", "currency")

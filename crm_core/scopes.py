@@ -13,4 +13,5 @@ class Scope(StrEnum):
     SCORE = "score"
     MODELS = "models"
     PEOPLE = "people"
+    INTAKE = "intake"
     ADMIN = "admin"

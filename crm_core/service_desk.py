@@ -7,11 +7,11 @@ Targets are minutes of working time by priority, for all queues or for one; what
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import ForeignKey, String, select
+from sqlalchemy import ColumnElement, ForeignKey, String, select
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from crm_core.columns import Json, check_text
@@ -123,17 +123,34 @@ def queues_served_by(session: Session, user: User) -> tuple[str, ...]:
     """Return the keys of the queues that somebody serves, retired ones too."""
     if user.role not in _SERVING:
         return ()
-    every = recalled(session, ("ticket queues",), lambda: _read_queues(session))
     return tuple(
-        key
-        for key, team_id, members in every
-        if user.id in members or (team_id is not None and team_id == user.team_id)
+        each.key
+        for each in recall_queues(session)
+        if user.id in each.members or (each.team_id is not None and each.team_id == user.team_id)
     )
 
 
-def _read_queues(session: Session) -> tuple[tuple[str, int | None, frozenset[int]], ...]:
-    rows = session.execute(select(TicketQueue.key, TicketQueue.team_id, TicketQueue.members))
-    return tuple((key, team_id, frozenset(members)) for key, team_id, members in rows)
+def recall_queues(session: Session) -> tuple[Queue, ...]:
+    """Return all queues, retired ones too, by name, as they were a moment ago at the longest."""
+    return recalled(session, ("ticket queues",), lambda: tuple(_read_queues(session)))
+
+
+def _read_queues(session: Session) -> Iterator[Queue]:
+    for row in list_queues(session, retired=True):
+        yield Queue(
+            key=row.key,
+            name=row.name,
+            team_id=row.team_id,
+            members=tuple(row.members),
+            round_robin=row.round_robin,
+            retired=row.retired,
+        )
+
+
+def serving(queue: Queue) -> ColumnElement[bool]:
+    """Return the condition that somebody is among those who serve a queue, if they work here."""
+    named = User.id.in_(queue.members)
+    return named if queue.team_id is None else named | (User.team_id == queue.team_id)
 
 
 def targets(session: Session) -> Mapping[tuple[str, str], Target]:

@@ -1,9 +1,9 @@
 """What an administrator sets of the stages of a pipeline, in place of what `crm_core.pipelines` says.
 
-Names, the days after which a deal counts as stuck, the fields that a deal needs before it enters, and a note
-for whoever moves one there can be set. Keys, order, and which stages are won cannot: histories, features and
-trained models refer to them. Features measure a stage by the days of the program, so that a score means the
-same before and after a setting.
+Names, the days after which a deal counts as stuck, the fields that a deal needs before it enters, a note for
+whoever moves one there, what is to be done in the stage, and the tasks that entering it makes can be set.
+Keys, order, and which stages are won cannot: histories, features and trained models refer to them. Features
+measure a stage by the days of the program, so that a score means the same before and after a setting.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
 from sqlalchemy import ForeignKey, String, select
 from sqlalchemy.orm import Mapped, Session, mapped_column
@@ -21,7 +21,7 @@ from crm_core.declared import declarations
 from crm_core.errors import InvalidValueError, StageNotInPipelineError, StaleRecordError
 from crm_core.external_ids import hold_keys
 from crm_core.fields import CUSTOM
-from crm_core.pipelines import PIPELINES, Stage, get_stage
+from crm_core.pipelines import PIPELINES, ChecklistItem, PlaybookTask, Stage, get_stage
 from crm_core.recall import recalled_by_readers
 from crm_core.records import OUTCOME_FIELDS, SCORE_COLUMNS, Base, Deal, User
 from crm_core.store import Transaction
@@ -30,6 +30,8 @@ from crm_core.validation import columns_of
 LONGEST_NAME: Final = 80
 LONGEST_NOTE: Final = 500
 MOST_DAYS: Final = 3650
+LONGEST_ITEM: Final = 200
+MOST_ITEMS: Final = 30
 
 _NEVER_REQUIRED: Final = SCORE_COLUMNS | OUTCOME_FIELDS["deal"] | {"custom", "deleted_at", "external_id"}
 
@@ -54,6 +56,12 @@ class StageSetting(Base):
         Json, comment="fields that a deal needs before it enters; custom.NAME of a declared one"
     )
     note: Mapped[str | None] = mapped_column(String(LONGEST_NOTE), comment="for whoever moves a deal there")
+    checklist: Mapped[list[dict[str, Any]] | None] = mapped_column(
+        Json, comment="what is to be done in it: text, and whether before the deal leaves"
+    )
+    playbook: Mapped[list[dict[str, Any]] | None] = mapped_column(
+        Json, comment="tasks that entering it makes: text, and after how many days they are due"
+    )
     version: Mapped[int] = mapped_column(default=1, comment="counts changes")
     set_by_id: Mapped[int] = mapped_column(ForeignKey("users.id"))
     set_at: Mapped[datetime] = mapped_column(Instant)
@@ -141,6 +149,8 @@ def _as_set(session: Session, stage: Stage, row: StageSetting | None) -> Stage:
         rotting_days=row.rotting_days or stage.rotting_days,
         required=stage.required if row.required is None else _still_there(session, row.required),
         note=row.note,
+        checklist=tuple(ChecklistItem(**each) for each in row.checklist or ()),
+        playbook=tuple(PlaybookTask(**each) for each in row.playbook or ()),
     )
 
 
@@ -202,6 +212,8 @@ def _write(row: StageSetting, wanted: Stage, default: Stage) -> None:
     row.rotting_days = None if wanted.rotting_days == default.rotting_days else wanted.rotting_days
     row.required = None if wanted.required == default.required else list(wanted.required)
     row.note = wanted.note
+    row.checklist = [{"text": each.text, "required": each.required} for each in wanted.checklist] or None
+    row.playbook = [{"text": each.text, "due_days": each.due_days} for each in wanted.playbook] or None
 
 
 def _checked(session: Session, wanted: Stage) -> Stage:
@@ -214,7 +226,32 @@ def _checked(session: Session, wanted: Stage) -> Stage:
         name_zh=_name("name_zh", wanted.name_zh),
         required=_required(session, wanted),
         note=note or None,
+        checklist=_checklist(wanted),
+        playbook=_playbook(wanted),
     )
+
+
+def _checklist(wanted: Stage) -> tuple[ChecklistItem, ...]:
+    texts = _texts("checklist", [each.text for each in wanted.checklist])
+    return tuple(replace(each, text=text) for each, text in zip(wanted.checklist, texts, strict=True))
+
+
+def _playbook(wanted: Stage) -> tuple[PlaybookTask, ...]:
+    for each in wanted.playbook:
+        if not 0 <= each.due_days <= MOST_DAYS:
+            raise InvalidValueError("playbook", each.due_days, f"a number of days, 0 to {MOST_DAYS:,}")
+    texts = _texts("playbook", [each.text for each in wanted.playbook])
+    return tuple(replace(each, text=text) for each, text in zip(wanted.playbook, texts, strict=True))
+
+
+def _texts(field: str, said: Sequence[str]) -> list[str]:
+    """Return what somebody wrote down, each once and none of it empty."""
+    texts = [check_text(field, text.strip(), longest=LONGEST_ITEM) for text in said]
+    if len(texts) > MOST_ITEMS or not all(texts) or len(set(texts)) < len(texts):
+        raise InvalidValueError(
+            field, len(texts), f"at most {MOST_ITEMS} different texts, none of them empty"
+        )
+    return texts
 
 
 def _name(field: str, said: str) -> str:

@@ -29,6 +29,7 @@ from crm_core.errors import (
 )
 from crm_core.records import Base, Id, Role, Team, User
 from crm_core.store import Transaction
+from crm_core.totals import minor_digits, parts_of
 
 MOST: Final = Decimal(10) ** 13
 """No target is higher; the column holds a little more."""
@@ -47,6 +48,19 @@ class Measure(StrEnum):
     WON_AMOUNT = "won_amount"
     DEALS_WON = "deals_won"
     LEADS_CONVERTED = "leads_converted"
+    CONTRACT_VALUE = "contract_value"
+    PAYMENTS_RECEIVED = "payments_received"
+
+
+AMOUNTS: Final = frozenset({Measure.WON_AMOUNT, Measure.CONTRACT_VALUE, Measure.PAYMENTS_RECEIVED})
+"""Measures that are amounts of a currency; the others count."""
+
+
+class Over(StrEnum):
+    """What a target is broken down over."""
+
+    PEOPLE = "people"
+    MONTHS = "months"
 
 
 class Target(Base):
@@ -90,6 +104,24 @@ def periods_at(day: date) -> tuple[str, str, str, str]:
     return (months[0], months[1], quarters[0], quarters[1])
 
 
+def months_of(period: str) -> list[str]:
+    """Return the months of a quarter; of a month, none."""
+    found = _PERIOD.fullmatch(period)
+    if found is None or found[3] is None:
+        return []
+    first = int(found[3]) * 3 - 2
+    return [f"{found[1]}-{month:02}" for month in range(first, first + 3)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gap:
+    """That the targets which one was broken down into do not sum to it."""
+
+    over: Over
+    parts: Decimal
+    count: int
+
+
 @dataclass(frozen=True, kw_only=True)
 class Wanted:
     """What somebody wants to set; a value of None takes the target away."""
@@ -106,7 +138,7 @@ class Wanted:
         read_period(self.period)
         if self.value is not None and not 0 < self.value <= MOST:
             raise InvalidValueError("value", str(self.value), f"a number above 0, up to {MOST:,}")
-        if self.measure is Measure.WON_AMOUNT:
+        if self.measure in AMOUNTS:
             if not re.fullmatch("[A-Z]{3}", self.currency):
                 raise InvalidValueError("currency", self.currency, "three capital letters, such as EUR")
         elif self.currency:
@@ -203,3 +235,91 @@ def list_targets(
     query = select(Target).where(Target.period.in_(periods), or_(false(), mine, ours))
     order = (Target.period, Target.whose, Target.whose_id, Target.measure, Target.currency)
     return list(session.scalars(query.order_by(*order)))
+
+
+# ------------------------------------------------------------------------------------- breaking down
+
+
+def split_target(transaction: Transaction, user: User, target: Target, over: Over) -> list[Target]:
+    """Break a target down evenly: that of a team over its people who sell, that of a quarter over its months.
+
+    The parts sum exactly to it; what is set of them already is written over. A count is divided into whole
+    numbers, and who would get none gets no target.
+
+    Raises InvalidValueError for what has no such parts, and what `set_target` raises.
+    """
+    parts = _parts(transaction.session, target, over)
+    if not parts:
+        raise InvalidValueError("over", over, "a team with people, or a quarter")
+    digits = minor_digits(target.currency) if target.measure in AMOUNTS else 0
+    share = Decimal(1) / len(parts)
+    values = parts_of(target.value, [share] * len(parts), digits=digits)
+    made = []
+    for (whose, whose_id, period), value in zip(parts, values, strict=True):
+        wanted = Wanted(
+            whose=whose,
+            whose_id=whose_id,
+            period=period,
+            measure=Measure(target.measure),
+            value=value or None,
+            currency=target.currency,
+        )
+        written = set_target(transaction, user, wanted)
+        if written is not None:
+            made.append(written)
+    return made
+
+
+def _parts(session: Session, target: Target, over: Over) -> list[tuple[Whose, int, str]]:
+    if over is Over.MONTHS:
+        months = months_of(target.period)
+        return [(Whose(target.whose), target.whose_id, month) for month in months]
+    if target.whose != Whose.TEAM:
+        return []
+    people = _people_of(session, target.whose_id)
+    return [(Whose.USER, user_id, target.period) for user_id in people]
+
+
+def _people_of(session: Session, team_id: int) -> list[int]:
+    """Return who sells in a team and those below it: its reps, or where there are none its managers."""
+    below = select(Team.id).where(Team.id == team_id).cte("below", recursive=True)
+    below = below.union(select(Team.id).join(below, Team.parent_id == below.c.id))
+    query = select(User.id, User.role).where(
+        User.team_id.in_(select(below.c.id)),
+        User.role.in_([Role.REP, Role.MANAGER]),
+        User.active,
+        User.deleted_at.is_(None),
+        User.left_at.is_(None),
+    )
+    found = session.execute(query.order_by(User.id)).all()
+    reps = [user_id for user_id, role in found if role == Role.REP]
+    return reps or [user_id for user_id, _ in found]
+
+
+def gaps_of(target: Target, others: Collection[Target], members: Collection[int]) -> list[Gap]:
+    """Return where a target and what it was broken down into do not fit; nothing where it was not.
+
+    `others` are all targets that are known, `members` the people of the team that it is of.
+    """
+    same = [one for one in others if (one.measure, one.currency) == (target.measure, target.currency)]
+    months = months_of(target.period)
+    parts = {
+        Over.PEOPLE: [
+            one
+            for one in same
+            if (target.whose, one.whose) == (Whose.TEAM, Whose.USER)
+            and one.whose_id in members
+            and one.period == target.period
+        ],
+        Over.MONTHS: [
+            one
+            for one in same
+            if (one.whose, one.whose_id) == (target.whose, target.whose_id) and one.period in months
+        ],
+    }
+    sums = {over: sum((one.value for one in some), Decimal(0)) for over, some in parts.items()}
+    return [
+        Gap(over=over, parts=sums[over], count=len(some))
+        for over, some in parts.items()
+        if some and sums[over] != target.value
+    ]

@@ -18,7 +18,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 from sqlalchemy import ForeignKey
-from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from crm_core.changes import Change, Source
 from crm_core.columns import Instant, Json
@@ -44,6 +44,10 @@ CLOCK_FIELDS: Final = frozenset(
 ANSWERS: Final = frozenset({ActivityKind.MAIL, ActivityKind.CALL})
 HEARD: Final = frozenset({ActivityKind.MAIL, ActivityKind.CALL, ActivityKind.WEB})
 """By what a customer opens a ticket again."""
+
+
+AUTO_REPLY: Final = "auto_reply"
+"""The outcome of a mail that nobody wrote, such as one that says that its receiver is away."""
 
 
 class Step(StrEnum):
@@ -127,6 +131,15 @@ def change_ticket(
     return changes
 
 
+def find_standing(session: Session, ticket_id: int) -> Ticket | None:
+    """Return a ticket, or the one that it was merged into; None where that is deleted."""
+    ticket, passed = session.get(Ticket, ticket_id), set[int]()
+    while ticket is not None and ticket.merged_into_id is not None and ticket.id not in passed:
+        passed.add(ticket.id)
+        ticket = session.get(Ticket, ticket.merged_into_id)
+    return None if ticket is None or ticket.deleted_at is not None else ticket
+
+
 def note_activity(transaction: Transaction, activity: Activity) -> None:
     """Take in what an activity means for the ticket that it is about, if it is about one.
 
@@ -137,10 +150,12 @@ def note_activity(transaction: Transaction, activity: Activity) -> None:
         return
     ticket = transaction.get(Ticket, activity.subject_id or 0)
     if activity.direction == Direction.OUTBOUND and activity.kind in ANSWERS:
-        if activity.owner_id is None:
+        if activity.kind == ActivityKind.MAIL and activity.owner_id is None:
             return
         note_answer(transaction, ticket, activity.occurred_at)
-    elif activity.direction == Direction.INBOUND and activity.kind in HEARD:
+    elif (
+        activity.direction == Direction.INBOUND and activity.kind in HEARD and activity.outcome != AUTO_REPLY
+    ):
         _reopen(transaction, ticket, activity.occurred_at)
 
 

@@ -44,6 +44,7 @@ from crm_core.ticket_clocks import (
     TicketClock,
     change_ticket,
     clock_of,
+    find_standing,
     plan,
     start_clock,
     steps_of,
@@ -128,15 +129,6 @@ def find_for_mail(session: Session, subject: str, contact_id: int | None) -> Tic
     found = _NUMBER.search(subject)
     ticket = None if found is None else find_standing(session, int(found[1]))
     return ticket if ticket is not None and takes_from(session, ticket, contact_id) else None
-
-
-def find_standing(session: Session, ticket_id: int) -> Ticket | None:
-    """Return a ticket, or the one that it was merged into; None where that is deleted."""
-    ticket, passed = session.get(Ticket, ticket_id), set[int]()
-    while ticket is not None and ticket.merged_into_id is not None and ticket.id not in passed:
-        passed.add(ticket.id)
-        ticket = session.get(Ticket, ticket.merged_into_id)
-    return None if ticket is None or ticket.deleted_at is not None else ticket
 
 
 def takes_from(session: Session, ticket: Ticket, contact_id: int | None) -> bool:

@@ -73,7 +73,11 @@ def minor_digits(currency: str | None) -> int:
 def rounded(amount: Decimal, currency: str | None) -> Decimal:
     """Return an amount in whole smallest units of its currency, halves away from zero."""
     with localcontext(prec=_PRECISE):
-        return amount.quantize(Decimal(1).scaleb(-minor_digits(currency)), rounding=ROUND_HALF_UP)
+        return _to(amount, Decimal(1).scaleb(-minor_digits(currency)))
+
+
+def _to(amount: Decimal, unit: Decimal) -> Decimal:
+    return amount.quantize(unit, rounding=ROUND_HALF_UP)
 
 
 def exact(number: float | Decimal | None) -> Decimal:
@@ -108,20 +112,24 @@ def share_off(asked: Decimal, listed: Decimal) -> Decimal:
         return ONE - asked / listed
 
 
-def parts_of(value: Decimal, shares: Iterable[Decimal], *, currency: str | None) -> list[Decimal]:
+def parts_of(
+    value: Decimal, shares: Iterable[Decimal], *, currency: str | None = None, digits: int | None = None
+) -> list[Decimal]:
     """Return the parts of an amount by shares that sum to one; the parts sum exactly to the amount.
 
     What the shares have come to so far is rounded, and each part is the step to it from what the parts before
     it came to: every part lies within one smallest unit of its exact share. Where the amount itself is finer
-    than the currency's smallest unit, the last part takes the rest.
+    than the currency's smallest unit, the last part takes the rest. `digits` says how many decimals
+    parts have where that is not the currency's.
     """
+    unit = Decimal(1).scaleb(-(minor_digits(currency) if digits is None else digits))
     found: list[Decimal] = []
     shares = list(shares)
     with localcontext(prec=_PRECISE):
         reached, before = ZERO, ZERO
         for number, share in enumerate(shares, start=1):
             reached += share
-            until = value if number == len(shares) else rounded(value * reached, currency)
+            until = value if number == len(shares) else _to(value * reached, unit)
             found.append(until - before)
             before = until
     return found

@@ -21,12 +21,12 @@ What somebody may not see is not there for them: they get the touches that the r
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Select, and_, func, or_, select
+from sqlalchemy import ColumnElement, Select, and_, func, literal, or_, select, union_all
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from crm_core.access import Reader, Scope
@@ -181,8 +181,7 @@ class _Reading:
         if not self._deals:
             return {}
         self._read_leads()
-        self._read_members()
-        self._read_activities()
+        self._read_steps()
         return {deal.id: self._of(deal) for deal in self._deals}
 
     def _of(self, deal: TouchedDeal) -> list[Touch]:
@@ -241,48 +240,59 @@ class _Reading:
     def _contacts(self) -> Select[Any]:
         return select(Deal.contact_id).where(self._chosen, Deal.contact_id.is_not(None))
 
-    def _people(self, model: type[CampaignMember | Activity]) -> list[_Link]:
-        """Return how records of a type lead to the people of the deals, as far as these may be seen."""
+    def _read_steps(self) -> None:
+        """Read answers, visits, first mails and first calls of all people by one statement."""
+        steps = [step for model in (CampaignMember, Activity) for step in self._steps(model)]
+        if not steps:
+            return
+        every = union_all(*steps).subquery()
+        forms = _forms(self._session)
+        for row in _rows(self._session, select(*every.c)):
+            of = self._by_contact if row["of_contact"] else self._by_lead
+            of[row["person"]].append(self._step(row, forms))
+
+    def _step(self, row: Mapping[str, Any], forms: Mapping[int, _Form]) -> Touch:
+        at, step = row["at"], row["step"]
+        if step == "response":
+            return self._touch(at, step, None, f"#{row['about']}")
+        if step == ActivityKind.WEB:
+            return self._visit(at, forms.get(row["about"]))
+        return self._touch(at, step, None, None)
+
+    def _steps(self, model: type[CampaignMember | Activity]) -> Iterator[Select[Any]]:
+        """Yield the queries of the steps that records of a type tell of, as far as these may be seen."""
+        fields = ["campaign_member.responded_at", "campaign_member.campaign_id"]
+        if self._reader.right(model.record_type).read is Scope.NONE:
+            return
+        if model is CampaignMember and not self._reader.may_be_told_of(fields):
+            return
+        for of_contact, column, about in self._people(model):
+            person = (literal(of_contact).label("of_contact"), column.label("person"))
+            if issubclass(model, CampaignMember):
+                yield select(*person, *_said("response", model.campaign_id, model.responded_at)).where(
+                    model.deleted_at.is_(None), model.responded_at.is_not(None), about
+                )
+                continue
+            inbound = (model.deleted_at.is_(None), model.direction == Direction.INBOUND, about)
+            yield select(*person, *_said(model.kind, model.id, model.occurred_at)).where(
+                *inbound, model.kind == ActivityKind.WEB
+            )
+            first = _said(model.kind, func.min(model.id), func.min(model.occurred_at))
+            words = (ActivityKind.MAIL, ActivityKind.CALL)
+            yield select(*person, *first).where(*inbound, model.kind.in_(words)).group_by(column, model.kind)
+
+    def _people(
+        self, model: type[CampaignMember | Activity]
+    ) -> Iterator[tuple[int, InstrumentedAttribute[int | None], ColumnElement[bool]]]:
+        """Yield how records of a type lead to leads (0) and contacts (1): the column, and the condition."""
         sees = self._reader.readable_about
-        found = []
         if self._by_lead:
-            ids = select(Lead.id).where(*self._of_leads)
-            about = and_(model.lead_id.in_(ids), sees(model, Lead))
-            found.append(_Link(column=model.lead_id, about=about, touches=self._by_lead))
+            leads = select(Lead.id).where(*self._of_leads)
+            yield 0, model.lead_id, and_(model.lead_id.in_(leads), sees(model, Lead))
         if self._reader.right("contact").read is not Scope.NONE:
             seen = self._reader.select(Contact).with_only_columns(Contact.id)
-            ids = seen.where(Contact.id.in_(self._contacts))
-            about = and_(model.contact_id.in_(ids), sees(model, Contact))
-            found.append(_Link(column=model.contact_id, about=about, touches=self._by_contact))
-        return found
-
-    def _read_members(self) -> None:
-        if not self._reader.may_be_told_of(["campaign_member.responded_at", "campaign_member.campaign_id"]):
-            return
-        for link in self._people(CampaignMember):
-            person = link.column.label("person")
-            query = select(person, CampaignMember.campaign_id, CampaignMember.responded_at).where(
-                CampaignMember.deleted_at.is_(None), CampaignMember.responded_at.is_not(None), link.about
-            )
-            for row in _rows(self._session, query):
-                touch = self._touch(row["responded_at"], "response", None, f"#{row['campaign_id']}")
-                link.touches[row["person"]].append(touch)
-
-    def _read_activities(self) -> None:
-        if self._reader.right("activity").read is Scope.NONE:
-            return
-        forms = _forms(self._session)
-        words = (ActivityKind.MAIL, ActivityKind.CALL)
-        for link in self._people(Activity):
-            person = link.column.label("person")
-            inbound = (Activity.deleted_at.is_(None), Activity.direction == Direction.INBOUND, link.about)
-            visits = select(person, Activity.id, Activity.occurred_at)
-            for row in _rows(self._session, visits.where(*inbound, Activity.kind == ActivityKind.WEB)):
-                link.touches[row["person"]].append(self._visit(row["occurred_at"], forms.get(row["id"])))
-            first = select(person, Activity.kind, func.min(Activity.occurred_at).label("at"))
-            first = first.where(*inbound, Activity.kind.in_(words)).group_by(link.column, Activity.kind)
-            for row in _rows(self._session, first):
-                link.touches[row["person"]].append(self._touch(row["at"], row["kind"], None, None))
+            contacts = seen.where(Contact.id.in_(self._contacts))
+            yield 1, model.contact_id, and_(model.contact_id.in_(contacts), sees(model, Contact))
 
     def _visit(self, at: int, form: _Form | None) -> Touch:
         if form is None:
@@ -291,15 +301,6 @@ class _Reading:
         return self._touch(
             at, "form", form.utm.get("source") or form.source, campaign, form.utm.get("medium")
         )
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Link:
-    """How records lead to people: by which column, to whom, and where their touches go."""
-
-    column: InstrumentedAttribute[Any]
-    about: ColumnElement[bool]
-    touches: dict[int, list[Touch]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -324,6 +325,11 @@ def _forms(session: Session) -> dict[int, _Form]:
         for activity, utm, source, campaign in rows
         if activity is not None
     }
+
+
+def _said(step: Any, about: Any, at: Any) -> tuple[Any, Any, Any]:  # noqa: ANN401  columns or values
+    step = literal(step) if isinstance(step, str) else step
+    return step.label("step"), about.label("about"), at.label("at")
 
 
 def _rows(session: Session, query: Any) -> Iterable[dict[str, Any]]:  # noqa: ANN401  a query of any columns

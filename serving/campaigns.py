@@ -67,6 +67,8 @@ class CampaignFigures:
     returned: Ratio
     shows_cost: bool
     is_part: bool = False
+    leads_filter: str | None = None
+    """The condition by which a list shows its leads; None where no single one says it."""
 
     @property
     def spent(self) -> float | None:
@@ -145,6 +147,7 @@ class _Counted:
             per_customer=each(borne, len(customers)),
             returned=times(borne, amounts),
             is_part=every > len(leads),
+            leads_filter=_filter_of(campaign, leads),
             shows_cost=self._sees_cost,
         )
 
@@ -246,6 +249,14 @@ def rows_of(reader: Reader, query: Any) -> list[dict[str, Any]]:  # noqa: ANN401
     columns = read_arrays(reader.session, query)
     lists = [column.tolist() for column in columns.values()]
     return [dict(zip(columns, values, strict=True)) for values in zip(*lists, strict=True)]
+
+
+def _filter_of(campaign: Campaign, leads: Collection[dict[str, Any]]) -> str | None:
+    """Return the condition that exactly these leads fit: by the campaign's id, or else by its name."""
+    if all(lead["campaign_id"] == campaign.id for lead in leads):
+        return f"campaign_id:eq:{campaign.id}"
+    named = all(lead["campaign"] == campaign.name for lead in leads)
+    return f"campaign:eq:{campaign.name}" if named else None
 
 
 def _in(deal: Mapping[str, Any], currency: str) -> bool:

@@ -28,6 +28,7 @@ from serving.auth import new_password, set_password
 from serving.champions import RECORD_TYPE_OF
 from serving.console import say, stage, table
 from serving.demo_campaigns import make_campaigns
+from serving.demo_service import make_service_desk
 from serving.forecast_making import ask_for, scope_of
 from serving.forecasts import Part
 from serving.home import Home
@@ -71,6 +72,7 @@ def make_demo(settings: Settings, *, size: str | None = None, seed: int | None =
     _ask_for_forecasts(store)
     _ask_for_watches(store)
     make_campaigns(store)
+    make_service_desk(store)
     logins, key = _logins(store), _new_key(store)
     store.close()
     return {

@@ -82,8 +82,5 @@ def _form(campaign_id: int | None) -> WantedForm:
         fields=[*asked[:2], AskedField(field="email", required=True), *asked[2:]],
         title=Texts(en="Ask for an offer", zh="索取报价"),
         consent=Texts(en="You may write to me about your products.", zh="我同意接收贵公司的产品邮件。"),
-        thanks=Texts(
-            en="Thank you. We will call you within a working day.",
-            zh="感谢您的咨询。我们将在一个工作日内联系您。",
-        ),
+        thanks=Texts(en="Thank you. We will call you within a day.", zh="感谢您的咨询。我们会尽快联系您。"),
     )

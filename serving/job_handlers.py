@@ -28,6 +28,7 @@ from serving.model_work import MODEL, ModelWorker
 from serving.model_work import SCHEDULE as MODEL_SCHEDULE
 from serving.payloads import Part
 from serving.report_mail import REPORT_MAIL, ReportClock, ReportMailer
+from serving.selling_day import SELLING_DAY, SellingDay
 from serving.sequencing import sequencing_loop
 from serving.settings import Settings
 from serving.webhooks import SCHEDULE, Deliverer, spread
@@ -55,6 +56,7 @@ def handlers(settings: Settings) -> dict[str, Handler]:
         IMPORT: Importing(settings),
         LIST_WORK: ListWorker(settings),
         REPORT_MAIL: ReportMailer(settings),
+        SELLING_DAY: SellingDay(settings),
     }
 
 

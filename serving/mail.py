@@ -98,6 +98,8 @@ class Mailer:
         message["Message-ID"] = self._message_id(job, told)
         if not told.get("address"):
             message["Auto-Submitted"] = "auto-generated"
+        if told.get("leave_token"):
+            message["Precedence"] = "bulk"  # nobody's absence is told to us for it
         self._add_thread(message, told)
         text, html = content["text"], content["html"]
         if told.get("leave_token"):

@@ -6,9 +6,17 @@ read when somebody asks: how much waits, which models serve, and what watching t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 
-from prometheus_client import REGISTRY, CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import (
+    REGISTRY,
+    CollectorRegistry,
+    Counter,
+    Histogram,
+    generate_latest,
+    start_http_server,
+)
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from sqlalchemy import func, select
@@ -16,6 +24,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from crm_core.alerts import Alert, State
+from crm_core.errors import SettingsError
 from crm_core.jobs import measure_queue
 from crm_core.rescoring import Work, list_workers
 from crm_core.store import Store
@@ -62,9 +71,48 @@ def note_freshness(seconds: float) -> None:
 
 def render(store: Store, champions: Champions, home: Home) -> bytes:
     """Return all metrics as text."""
-    state = CollectorRegistry()
-    state.register(_State(store, champions, home))
-    return generate_latest(REGISTRY) + generate_latest(state)
+    return generate_latest(_everything(store, champions, home))
+
+
+@contextmanager
+def given_at(address: str | None, store: Store, champions: Champions, home: Home) -> Iterator[int | None]:
+    """Give all metrics at `host:port` while a block lasts, for a process that serves nothing else.
+
+    Yields the port; nothing is given where there is no address.
+    """
+    if address is None:
+        yield None
+        return
+    host, port = address.rsplit(":", 1)
+    try:
+        server, thread = start_http_server(int(port), host, _everything(store, champions, home))
+    except (OSError, OverflowError) as error:
+        raise SettingsError(f"CRM_WORKER_METRICS: cannot listen on {address}: {error}") from error
+    try:
+        yield server.server_port
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def _everything(store: Store, champions: Champions, home: Home) -> CollectorRegistry:
+    found = CollectorRegistry()
+    found.register(_Counted())
+    found.register(_State(store, champions, home))
+    return found
+
+
+class _Counted(Collector):
+    """What this process has counted since its start."""
+
+    def describe(self) -> Iterable[Metric]:
+        """Name nothing beforehand: it is named where it is counted."""
+        return ()
+
+    def collect(self) -> Iterable[Metric]:
+        """Yield whatever was counted."""
+        return REGISTRY.collect()
 
 
 class _State(Collector):

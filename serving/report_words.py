@@ -81,6 +81,18 @@ DIMENSION: Final[Mapping[str, Said]] = {
     "quarter": ("Quarter", "季度"),
     "year": ("Year", "年"),
 }
+SUBJECT: Final[Mapping[str, Said]] = {
+    "lead": ("Leads", "线索"),
+    "activity": ("Activities", "跟进活动"),
+    "deal": ("Deals", "商机"),
+    "stay": ("Stages", "阶段"),
+    "quote": ("Quotes", "报价"),
+    "order": ("Orders", "订单"),
+    "contract": ("Contracts", "合同"),
+    "payment": ("Payments", "回款"),
+    "line": ("Products", "产品"),
+    "ticket": ("Tickets", "工单"),
+}
 PERIOD: Final[Mapping[str, Said]] = {
     "last_30": ("Last 30 days", "最近 30 天"),
     "last_90": ("Last 90 days", "最近 90 天"),
@@ -397,7 +409,7 @@ class Speaker:
     def value(self, series: Series, value: float | Decimal | None) -> str:
         """Return a figure as text."""
         if value is None:
-            return "–"  # noqa: RUF001  a dash, as one sets it
+            return "–"
         match MEASURES[series.measure].unit:
             case Unit.SHARE:
                 return str(format_percent(value, "0.0%", locale=self.language))
@@ -411,7 +423,7 @@ class Speaker:
         """Return the interval of a figure, empty where it has none."""
         if figure is None or figure.low is None or figure.high is None:
             return ""
-        return f"{self.value(series, figure.low)}–{self.value(series, figure.high)}"  # noqa: RUF001  a dash
+        return f"{self.value(series, figure.low)}–{self.value(series, figure.high)}"
 
     def _money(self, amount: Decimal, currency: str | None) -> str:
         whole = amount.quantize(Decimal(1)) if abs(amount) >= 100 else amount

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -57,6 +57,9 @@ class Told:
 def tell(reader: Reader, question: Question, now: datetime, language: str, *, most: int = ROWS_SHOWN) -> Told:
     """Answer a question in a language; raises as `make_report` does."""
     report = make_report(reader, question, now, most=most)
+    if question.rows == "stage":
+        place = {stage.key: number for number, stage in enumerate(stages_of(reader.session))}
+        report = replace(report, rows=sorted(report.rows, key=lambda row: place.get(str(row), len(place))))
     names: dict[Key, str] = {}
     for dimension, keys in (
         (question.rows, report.rows),

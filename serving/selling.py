@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any, Final, TypeVar, cast
 
 from crm_core.access import Reader
 from crm_core.approvals import Approval, ask_for_approval, decide_approval
+from crm_core.checklists import Ticked, tick
 from crm_core.contracts import Terms, end_contract, renew_contract, sign_contract, start_renewal
 from crm_core.errors import AccessDeniedError
+from crm_core.meetings import NextStep, log_meeting
 from crm_core.payments import Planned, receive, receive_payment, set_plan
 from crm_core.quotes import accept_quote, reject_quote, revise_quote, send_quote
-from crm_core.records import Contract, Deal, Order, Payment, Quote, Record, User
+from crm_core.records import Activity, Contract, Deal, Order, Payment, Quote, Record, User
 from crm_core.store import Transaction
+from crm_core.validation import columns_of
 from crm_core.working_time import working_time
 from serving.editing import Editor, kind_of
+from serving.owners import choose_owner
+from serving.quote_mail import mail_quote
 
 R = TypeVar("R", bound=Record)
 
@@ -51,12 +56,40 @@ class Seller:
         editor.reader.check_fields(model.record_type, fields)
         return record
 
+    # ------------------------------------------------------------------------------------------ process
+
+    def tick(self, deal_id: int, key: str, *, done: bool) -> list[Ticked]:
+        """Note that something on the checklist of a deal's stage was done, or was not."""
+        deal = self.get(Deal, deal_id, ("stage",))
+        return tick(self.transaction, deal, self.user, key, done=done)
+
+    def meet(
+        self, about: tuple[str, int], meeting: Mapping[str, Any], steps: Sequence[NextStep]
+    ) -> tuple[Activity, list[Activity]]:
+        """Log a meeting about a record that they may change, with its next steps as tasks."""
+        record_type, record_id = about
+        kind = kind_of(self.transaction.session, record_type)
+        self.editor.get_to_write(kind, record_id)
+        link = f"{record_type}_id"
+        links = {link: record_id} if link in columns_of(Activity) else _subject(record_type, record_id)
+        values = {"kind": "meeting", **meeting, **links}
+        activity = cast(
+            "Activity", self.editor.prepare(kind_of(self.transaction.session, "activity"), values)
+        )
+        owners = {step.owner_id for step in steps if step.owner_id is not None}
+        for owner_id in sorted(owners):
+            choose_owner(self.transaction.session, self.user, owner_id)
+        return log_meeting(self.transaction, activity, steps)
+
     # ------------------------------------------------------------------------------------------ quotes
 
-    def send(self, quote_id: int) -> Quote:
-        """Send a quote."""
+    def send(self, quote_id: int, *, mail_to: str | None = None) -> Quote:
+        """Note that a quote goes out; with an address, as a mail on its deal or customer."""
         quote = self.get(Quote, quote_id, ("status", "sent_at"))
         send_quote(self.transaction, quote, self.user)
+        if mail_to is not None:
+            self.reader.check_may_create(Activity)
+            mail_quote(self.transaction, self.user, quote, mail_to)
         return quote
 
     def revise(self, quote_id: int) -> Quote:
@@ -142,6 +175,10 @@ class Seller:
         self.reader.check_fields("payment", PAYMENT_FIELDS)
         check_sees_money(self.reader, about)
         return about
+
+
+def _subject(record_type: str, record_id: int) -> dict[str, Any]:
+    return {"subject_type": record_type, "subject_id": record_id}
 
 
 def check_sees_money(reader: Reader, about: Contract | Order) -> None:

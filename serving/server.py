@@ -24,6 +24,7 @@ from serving.job_handlers import Jobs
 from serving.logs import get_log, start_logging
 from serving.modelling import scorer_loader
 from serving.rescoring import RescoringThread
+from serving.selling_day import schedule_day
 from serving.settings import Settings
 from serving.standing_loops import standing_loops
 from serving.traffic import Traffic
@@ -80,6 +81,7 @@ def serve(settings: Settings, store: Store, *, ready: Callable[[str], None]) -> 
         thread.start()
     if jobs is not None:
         schedule_all(settings, store)
+        schedule_day(settings, store)
         jobs.start()
     for loop in loops:
         loop.start()

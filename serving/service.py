@@ -12,6 +12,7 @@ from flask import current_app, g
 from sqlalchemy.orm import Session
 
 from crm_core.changes import Source
+from crm_core.idempotency import claim_key
 from crm_core.records import User
 from crm_core.store import Store, Transaction
 from serving.champions import Champions
@@ -62,6 +63,28 @@ class Service:
         current_app.extensions[_KEY] = self
 
 
+@dataclass
+class FormSent:
+    """A form that makes something: the key that its first transaction takes, and whether it has."""
+
+    user_id: int
+    key: str
+    taken: bool = False
+
+    def take(self, transaction: Transaction) -> None:
+        """Take the key; raises SentAlreadyError where the same form was sent before."""
+        if claim_key(transaction.session, self.user_id, self.key, "form", now=transaction.now) is not None:
+            raise SentAlreadyError(self)
+
+
+class SentAlreadyError(Exception):
+    """The same form was sent before; what it was to make is there."""
+
+    def __init__(self, sent: FormSent) -> None:
+        super().__init__("the form was sent already")
+        self.sent = sent
+
+
 def service() -> Service:
     """Return what the current application serves with."""
     return cast("Service", current_app.extensions[_KEY])
@@ -73,14 +96,21 @@ def writing(user: User, source: Source) -> Iterator[Transaction]:
 
     In a request with an Idempotency-Key it is a part of that request's transaction, which is committed with
     the answer: build the answer inside of the block, and open no other transaction.
+
+    Of a form that makes something, the first one takes the form's key; raises SentAlreadyError where the
+    same was sent before.
     """
-    running, once = service(), current_once()
+    running, once, sent = service(), current_once(), cast("FormSent | None", g.get("form_sent"))
     if once is not None:
         with once.writing(source, user.id) as part:
             yield part
         return
     with running.store.transaction(source=source, actor_id=user.id) as transaction:
+        if sent is not None and not sent.taken:
+            sent.take(transaction)
         yield transaction
+    if sent is not None:
+        sent.taken = True
     wake_rescoring()
 
 

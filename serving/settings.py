@@ -76,6 +76,14 @@ class Settings(BaseSettings):
         default=False,
         description="Whoever reaches the service may read `/metrics`, without a key.",
     )
+    worker_metrics: str | None = Field(
+        default=None,
+        description=(
+            "Where `crm worker` gives its metrics, such as `127.0.0.1:9464`, to whoever reaches it; "
+            "without it, nowhere."
+        ),
+        pattern=r"^[^:\s]+:[0-9]{1,5}$",
+    )
     job_threads: int = Field(
         default=4,
         description="Mails, webhooks and other jobs that `crm serve` does at once; 0: none, others do them.",

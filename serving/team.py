@@ -8,7 +8,7 @@ in which the person worked here at all. Every number belongs to the owner that i
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from statistics import median
@@ -20,8 +20,30 @@ from sqlalchemy import ColumnElement, Engine, and_, case, exists, func, literal,
 
 from crm_core.access import Reader, Scope
 from crm_core.kept_forecasts import find_kept
-from crm_core.records import Activity, ActivityKind, Deal, DealStatus, Direction, Lead, LeadStatus, Role
-from crm_core.targets import Measure, Target, Whose, list_targets, periods_at, read_period
+from crm_core.records import (
+    Account,
+    Activity,
+    ActivityKind,
+    Contract,
+    Deal,
+    DealStatus,
+    Direction,
+    Lead,
+    LeadStatus,
+    Payment,
+    Role,
+)
+from crm_core.targets import (
+    Gap,
+    Measure,
+    Target,
+    Whose,
+    gaps_of,
+    list_targets,
+    months_of,
+    periods_at,
+    read_period,
+)
 from crm_core.tokens import works_here
 from serving.forecast_making import scope_of
 from serving.forecasts import Part
@@ -102,6 +124,7 @@ class Attained:
     reached: Decimal
     expected: float | None = None
     range_80: tuple[float, float] | None = None
+    gaps: Sequence[Gap] = ()
 
     @property
     def share(self) -> float:
@@ -428,22 +451,38 @@ def _attained(
     teams = {one.team_id for one in staff.users if one.id in people and one.team_id is not None}
     if reader.user.role == Role.REP:
         teams = set()
-    found = list_targets(
+    periods = periods_at(now.date())
+    known = list_targets(
         reader.session,
-        periods=periods_at(now.date()),
+        periods={*periods, *(each for period in periods for each in months_of(period))},
         users=None if everything else people,
         teams=None if everything else teams,
     )
+    found = [target for target in known if target.period in periods]
     converted = _converted(reader, [month, quarter]) if any(_is_leads(one) for one in found) else {}
-    shown = [target for target in found if _may_be_told(reader, target, won)]
-    return [_one(staff, target, kept, won, converted) for target in shown]
+    money = {
+        measure: read(reader, [month, quarter])
+        for measure, read in ((Measure.CONTRACT_VALUE, _signed), (Measure.PAYMENTS_RECEIVED, _received))
+        if any(one.measure == measure for one in found)
+    }
+    shown = [target for target in found if _may_be_told(reader, target, won, money)]
+    told = [_one(staff, target, kept, won, converted, money) for target in shown]
+    return [replace(one, gaps=gaps_of(one.target, known, _members(staff, one.target))) for one in told]
 
 
 def _is_leads(target: Target) -> bool:
     return target.measure == Measure.LEADS_CONVERTED
 
 
-def _may_be_told(reader: Reader, target: Target, won: _Won | None) -> bool:
+_Sums = Mapping[tuple[int, str, str], Decimal]
+"""By person, period and currency, what came of something."""
+
+
+def _may_be_told(
+    reader: Reader, target: Target, won: _Won | None, money: Mapping[Measure, _Sums | None]
+) -> bool:
+    if target.measure in money:
+        return money[Measure(target.measure)] is not None
     if target.measure == Measure.WON_AMOUNT and not reader.may_be_told_of(["deal.amount", "deal.currency"]):
         return False  # what is reached would be told as nothing
     return _is_leads(target) or won is not None
@@ -455,12 +494,17 @@ def _one(
     kept: Mapping[str, Any] | None,
     won: _Won | None,
     converted: Mapping[tuple[int, str], int],
+    money: Mapping[Measure, _Sums | None],
 ) -> Attained:
     since, until = read_period(target.period)
     users = _members(staff, target)
     reached = Decimal(0)
     if target.measure == Measure.LEADS_CONVERTED:
         reached = Decimal(sum(converted.get((user, target.period), 0) for user in users))
+    elif target.measure in money:
+        sums = money[Measure(target.measure)] or {}
+        keys = [(user, target.period, target.currency) for user in users]
+        reached = sum((sums.get(key, Decimal(0)) for key in keys), Decimal(0))
     elif won is not None and target.measure == Measure.DEALS_WON:
         reached = Decimal(won.count(users, since, until))
     elif won is not None:
@@ -538,3 +582,50 @@ def _converted(reader: Reader, periods: Sequence[str]) -> dict[tuple[int, str], 
         for period, count in zip(spans, counts, strict=True)
         if owner is not None
     }
+
+
+def _signed(reader: Reader, periods: Sequence[str]) -> _Sums | None:
+    """Return what the contracts are worth that were signed in each period, as far as the reader sees them."""
+    return _money_by_owner(reader, periods, Contract, Contract.occurred_at, Contract.value)
+
+
+def _received(reader: Reader, periods: Sequence[str]) -> _Sums | None:
+    """Return what came in in each period, as far as the reader may see it."""
+    return _money_by_owner(reader, periods, Payment, Payment.paid_at, Payment.amount)
+
+
+def _money_by_owner(
+    reader: Reader,
+    periods: Sequence[str],
+    model: type[Contract | Payment],
+    at: Any,  # noqa: ANN401  a column of instants
+    amount: Any,  # noqa: ANN401  a column of money
+) -> _Sums | None:
+    """Return sums by the owner of the deal, or else of the customer; None where they may not be seen."""
+    name = model.record_type
+    fields = [f"{name}.{field}" for field in (at.key, amount.key, "currency", "account_id", "deal_id")]
+    if not reader.may_be_told_of([*fields, "deal.owner_id", "account.owner_id"]):
+        return None
+    owner = func.coalesce(Deal.owner_id, Account.owner_id)
+    spans = {period: read_period(period) for period in periods}
+    sums = [
+        func.sum(case((and_(at >= since, at < until), amount), else_=null()))
+        for since, until in spans.values()
+    ]
+    query: Any = (
+        select(owner, model.currency, *sums)
+        .join(Account, Account.id == model.account_id)
+        .outerjoin(Deal, Deal.id == model.deal_id)
+        .where(
+            at >= min(since for since, _ in spans.values()),
+            model.deleted_at.is_(None),
+            reader.readable(model),
+        )
+        .group_by(owner, model.currency)
+    )
+    found: dict[tuple[int, str, str], Decimal] = {}
+    for owner_id, currency, *amounts in reader.session.execute(query):
+        for period, sum_of in zip(spans, amounts, strict=True):
+            if owner_id is not None and sum_of is not None:
+                found[owner_id, period, currency or ""] = Decimal(sum_of)
+    return found

@@ -6,12 +6,12 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from statistics import fmean, stdev
 from typing import Any, Final, Literal, cast
 
-from sqlalchemy import ColumnElement, Select, and_, case, func, or_
+from sqlalchemy import ColumnElement, Select, and_, case, func, or_, select, true
+from sqlalchemy.orm import aliased
 
-from crm_core.access import Reader
+from crm_core.access import Reader, recall_team
 from crm_core.articles import note_use
 from crm_core.columns import check_text
 from crm_core.errors import (
@@ -28,11 +28,18 @@ from crm_core.records import (
     Comment,
     Contact,
     Feedback,
+    Role,
     Ticket,
     TicketStatus,
     User,
 )
-from crm_core.service_desk import find_queue, list_members, queues_served_by
+from crm_core.service_desk import (
+    find_queue,
+    list_members,
+    queues_served_by,
+    recall_queues,
+    serving,
+)
 from crm_core.store import Transaction
 from crm_core.tickets import answer_ticket, assign_next, assign_ticket, merge_tickets, take_feedback
 from crm_core.working_time import WorkingTime
@@ -244,7 +251,7 @@ def read_tickets(reader: Reader, asked: TicketQuestion) -> TicketPage:
 
 
 def _asked(reader: Reader, asked: TicketQuestion) -> Select[Ticket]:
-    query = reader.select(Ticket).where(_views(reader, asked)[asked.view])
+    query = reader.select(Ticket).where(_views(reader, asked, _begun())[asked.view])
     if asked.queue is not None:
         query = query.where(Ticket.queue == asked.queue)
     if asked.priority is not None:
@@ -264,9 +271,11 @@ def _said(text: str) -> ColumnElement[bool]:
     return said
 
 
-def _views(reader: Reader, asked: TicketQuestion) -> dict[str, ColumnElement[bool]]:
+def _views(
+    reader: Reader, asked: TicketQuestion, begun: ColumnElement[bool]
+) -> dict[str, ColumnElement[bool]]:
+    """Return the condition of each view; `begun` is that of tickets which are open or wait."""
     running = Ticket.status == TicketStatus.OPEN
-    begun = Ticket.status.in_([TicketStatus.OPEN, TicketStatus.PENDING])
     standing = Ticket.merged_into_id.is_(None)
     until = asked.hours.after(asked.now, SOON)
     unanswered = Ticket.first_answered_at.is_(None)
@@ -279,23 +288,28 @@ def _views(reader: Reader, asked: TicketQuestion) -> dict[str, ColumnElement[boo
         "mine": and_(begun, Ticket.owner_id == reader.user.id),
         "queues": and_(begun, Ticket.queue.in_(queues_served_by(reader.session, reader.user))),
         "unassigned": and_(begun, Ticket.owner_id.is_(None)),
-        "soon": and_(running, near),
-        "missed": and_(running, late),
-        "waiting": Ticket.status == TicketStatus.PENDING,
+        "soon": and_(begun, running, near),
+        "missed": and_(begun, running, late),
+        "waiting": and_(begun, Ticket.status == TicketStatus.PENDING),
         "running": begun,
         "all": standing,
     }
 
 
+def _begun() -> ColumnElement[bool]:
+    """Return the condition that a ticket is open or waits: by their ids, of which there are few among all."""
+    few = aliased(Ticket)
+    return Ticket.id.in_(select(few.id).where(few.status.in_([TicketStatus.OPEN, TicketStatus.PENDING])))
+
+
 def _counts(reader: Reader, asked: TicketQuestion) -> dict[str, int]:
     """Return how many tickets there are in each view but the last, in one statement."""
-    parts = {name: condition for name, condition in _views(reader, asked).items() if name != "all"}
+    parts = {name: condition for name, condition in _views(reader, asked, true()).items() if name != "all"}
     sums = [
         func.coalesce(func.sum(case((condition, 1), else_=0)), 0).label(name)
         for name, condition in parts.items()
     ]
-    begun = Ticket.status.in_([TicketStatus.OPEN, TicketStatus.PENDING])
-    query = reader.select(Ticket).with_only_columns(*sums).where(begun)
+    query = reader.select(Ticket).with_only_columns(*sums).where(_begun())
     return {name: int(count) for name, count in zip(parts, reader.session.execute(query).one(), strict=True)}
 
 
@@ -470,32 +484,37 @@ def read_figures(
         count(Ticket.first_breached_at.is_not(None)),
         count(solved, Ticket.solve_due_at.is_not(None), Ticket.solve_breached_at.is_(None)),
         count(Ticket.solve_breached_at.is_not(None)),
+        func.count(Ticket.satisfaction),
+        func.sum(Ticket.satisfaction),
+        func.sum(Ticket.satisfaction * Ticket.satisfaction),
     )
     row = reader.session.execute(query.where(*span, *of)).one()
-    marks: Sequence[int] = []
-    if reader.may_read_field("ticket", "satisfaction"):
-        rated = reader.select(Ticket).with_only_columns(Ticket.satisfaction)
-        found = reader.session.scalars(rated.where(*span, *of, Ticket.satisfaction.is_not(None)))
-        marks = [int(mark) for mark in found if mark is not None]
+    seen = reader.may_read_field("ticket", "satisfaction")
     return ServiceFigures(
         opened=int(row[0]),
         answered_in_time=int(row[1]),
         answered_late=int(row[2]),
         solved_in_time=int(row[3]),
         solved_late=int(row[4]),
-        satisfaction=mean_of(marks),
+        satisfaction=_mean(int(row[5]), int(row[6] or 0), int(row[7] or 0)) if seen else mean_of(()),
     )
 
 
 def mean_of(marks: Sequence[int]) -> Mean:
     """Return the average of marks from 1 to 5 and its 95 % interval by Student's t, within 1 to 5."""
-    if not marks:
+    return _mean(len(marks), sum(marks), sum(mark * mark for mark in marks))
+
+
+def _mean(count: int, total: int, squares: int) -> Mean:
+    """Return the same from how many marks there are, their sum, and the sum of their squares."""
+    if count == 0:
         return Mean(count=0, mean=None, low=None, high=None)
-    mean = fmean(marks)
-    if len(marks) < 2:
-        return Mean(count=len(marks), mean=mean, low=None, high=None)
-    reach = student_t(len(marks) - 1) * stdev(marks) / math.sqrt(len(marks))
-    return Mean(count=len(marks), mean=mean, low=max(1.0, mean - reach), high=min(5.0, mean + reach))
+    mean = total / count
+    if count < 2:
+        return Mean(count=count, mean=mean, low=None, high=None)
+    deviation = math.sqrt((squares - total * total / count) / (count - 1))
+    reach = student_t(count - 1) * deviation / math.sqrt(count)
+    return Mean(count=count, mean=mean, low=max(1.0, mean - reach), high=min(5.0, mean + reach))
 
 
 def student_t(freedom: int) -> float:
@@ -518,18 +537,27 @@ def student_t(freedom: int) -> float:
 
 
 def list_assignable(reader: Reader, ticket: Ticket) -> list[User]:
-    """Return whom a user may give a ticket to, by name."""
+    """Return whom a user may give a ticket to, by name: their people, and who serves its queue with them."""
     session, user = reader.session, reader.user
-    found = {each.id: each for each in list_owners(session, user) if each.active and each.left_at is None}
-    queue = find_queue(session, ticket.queue)
-    if queue is not None and queue.key in queues_served_by(session, user):
-        found |= {each.id: each for each in list_members(session, queue)}
-    return sorted(found.values(), key=lambda each: (each.name, each.id))
+    may: list[ColumnElement[bool]] = [_theirs(reader)]
+    if ticket.queue is not None and ticket.queue in queues_served_by(session, user):
+        may += [serving(each) for each in recall_queues(session) if each.key == ticket.queue]
+    here = (User.deleted_at.is_(None), User.active, User.left_at.is_(None), User.role != Role.ANALYST)
+    return list(session.scalars(select(User).where(or_(*may), *here).order_by(User.name, User.id)))
+
+
+def _theirs(reader: Reader) -> ColumnElement[bool]:
+    match reader.user.role:
+        case Role.REP:
+            return User.id == reader.user.id
+        case Role.MANAGER:
+            return User.id.in_(recall_team(reader.session, reader.user))
+    return true()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Glance:
-    """A customer's service at a glance: tickets that are open or wait, how content they were, what they said."""
+    """A customer's service at a glance: running tickets, how content they were, what they said of us."""
 
     running: Sequence[Ticket]
     count: int

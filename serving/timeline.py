@@ -28,16 +28,19 @@ from crm_core.errors import InvalidValueError
 from crm_core.opting_out import list_opted_out
 from crm_core.predictions import Prediction
 from crm_core.reading_together import read_together
-from crm_core.records import RECORD_TYPES, Account, Deal, Lead, Record
+from crm_core.records import RECORD_TYPES, Account, Deal, Lead, Payment, Quote, Record
 from crm_core.validation import columns_of
 from serving.changed import told_fields
 
-CHANGE, SCORE, CONVERSION = "change", "score", "conversion"
+CHANGE, SCORE, CONVERSION, SALE, RECEIVED = "change", "score", "conversion", "sale", "received"
 
 _RELATED: Final = tuple(name for name in RECORD_TYPES if name not in {"team", "user", "lead"})
 
-KINDS: Final = (SCORE, CHANGE, CONVERSION, *_RELATED)
-"""What an entry may be, in the order of those of one instant; a record type is a record about this one."""
+KINDS: Final = (SCORE, CHANGE, CONVERSION, SALE, RECEIVED, *_RELATED)
+"""What an entry may be, in the order of those of one instant; a record type is a record about this one.
+
+`sale` is what became of a quote about it, such as that it was sent; `received` is money that came in.
+"""
 
 Row = Change | Prediction | Record
 
@@ -125,11 +128,10 @@ def _read(reader: Reader, sources: Sequence[_Source], places: Sequence[tuple[str
         ids[kind].append(row_id)
     asked = [source for source in sources if source.kind in ids]
     held = {source.kind: _held(reader.session, source, ids[source.kind]) for source in asked}
-    missing = {
-        _model(source): some
-        for source in asked
-        if (some := [each for each in ids[source.kind] if each not in held[source.kind]])
-    }
+    missing: dict[type[Any], list[int]] = defaultdict(list)
+    for source in asked:  # two kinds may be rows of one table
+        missing[_model(source)] += [each for each in ids[source.kind] if each not in held[source.kind]]
+    missing = {model: sorted(set(some)) for model, some in missing.items() if some}
     read = read_together(reader.session, missing)
     rows = {source.kind: {**held[source.kind], **read.get(_model(source), {})} for source in asked}
     at = {source.kind: source.at.key for source in asked}
@@ -170,6 +172,7 @@ def _sources(
         yield from _scores(reader, record, moved_by, looked_up=silent is not None)
     yield _changes(reader, record)
     yield from _conversions(reader, record)
+    yield from _sales(reader, record)
     for kind in _RELATED:
         model = RECORD_TYPES[kind]
         columns, link = columns_of(model), f"{record.record_type}_id"
@@ -229,6 +232,27 @@ def _conversions(reader: Reader, record: Record) -> Iterator[_Source]:
     if record.record_type in {"lead", "account", "contact", "deal"} and told:
         query = reader.select(Lead).where(columns_of(Lead)[link] == record.id, Lead.converted_at.is_not(None))
         yield _Source(kind=CONVERSION, query=query, at=Lead.converted_at, row_id=Lead.id)
+
+
+def _sales(reader: Reader, record: Record) -> Iterator[_Source]:
+    """Yield what became of quotes about a deal or a customer, and the money that came in."""
+    if not isinstance(record, Deal | Account):
+        return
+    link = f"{record.record_type}_id"
+    quotes = reader.select(Quote).where(columns_of(Quote)[link] == record.id).with_only_columns(Quote.id)
+    changes = select(Change).where(
+        Change.record_type == "quote",
+        Change.record_id.in_(quotes),
+        Change.action == Action.UPDATED,
+        Change.field.in_(["status", "approval"]),
+        told_fields(reader, "quote"),
+    )
+    yield _Source(kind=SALE, query=changes, at=Change.occurred_at, row_id=Change.id)
+    if reader.may_read_field("payment", "paid_at"):
+        paid = reader.select(Payment).where(
+            columns_of(Payment)[link] == record.id, Payment.paid_at.is_not(None)
+        )
+        yield _Source(kind=RECEIVED, query=paid, at=Payment.paid_at, row_id=Payment.id)
 
 
 # ------------------------------------------------------------------------------------------------ cursors

@@ -10,12 +10,14 @@ from types import FrameType
 from zoneinfo import ZoneInfo
 
 from crm_core.store import Store
+from serving import metrics
 from serving.champions import Champions
 from serving.connectors.scheduled import schedule_all
 from serving.job_handlers import Jobs
 from serving.logs import get_log, start_logging
 from serving.modelling import challenger_loader, scorer_loader
 from serving.rescoring import Rescorer, RescoringThread
+from serving.selling_day import schedule_day
 from serving.settings import Settings
 from serving.shadowing import Shadowing
 from serving.standing_loops import standing_loops
@@ -56,7 +58,8 @@ def work(settings: Settings, store: Store, *, once: bool, ready: Callable[[str],
         if once:
             _work_off(rescorer, stopping)
         else:
-            _work_on(settings, store, rescorer, stopping)
+            with metrics.given_at(settings.worker_metrics, store, champions, settings.home_folder):
+                _work_on(settings, store, rescorer, stopping)
     finally:
         store.close()
         _log.info("stopped", worker=rescorer.name, scored=rescorer.scored)
@@ -79,6 +82,7 @@ def _work_on(settings: Settings, store: Store, rescorer: Rescorer, stopping: thr
         loop.start()
     if jobs is not None:
         schedule_all(settings, store)
+        schedule_day(settings, store)
         jobs.start()
     stopping.wait()
     thread.stop(STOPPING_SECONDS)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import String, Table, Text, select, update
+from sqlalchemy.orm import Session
 
 import serving.app  # noqa: F401  all tables that there are
 from crm_core.alerts import Alert, AlertAction
+from crm_core.automation.kept import AutomationRule, AutomationVersion
 from crm_core.columns import Json
 from crm_core.connections import RUN, Told, write_mark
 from crm_core.feedback import Verdict, give_feedback
@@ -34,6 +37,9 @@ NEVER_SAYS_WHO = {
     "approvals": {"kind", "state", "currency", "fingerprint"},
     "alert_receivers": {"why"},
     "alerts": {"kind", "record_type", "cause", "money", "state", "closed_why"},
+    "automation_rules": {"shipped"},
+    "automation_runs": {"cause", "record_type", "outcome", "did", "error"},
+    "automation_turns": {"place"},
     "challengers": {"task", "model_version", "sha256", "run_id"},
     "changes": {"record_type", "action", "field", "source"},
     "connection_marks": {"connection", "kind"},
@@ -81,7 +87,17 @@ NEVER_SAYS_WHO = {
     "shadow_predictions": {
         *{"task", "record_type", "model_version", "champion_version", "grade", "champion_grade"},
     },
-    "stage_settings": {"pipeline", "stage", "name_en", "name_zh", "required", "note"},
+    "stage_settings": {
+        "pipeline",
+        "stage",
+        "name_en",
+        "name_zh",
+        "required",
+        "note",
+        "checklist",
+        "playbook",
+    },
+    "stage_ticks": {"stage", "item"},
     "targets": {"whose", "period", "measure", "currency"},
     "tokens": {"name", "hash", "scopes"},
     "webhook_endpoints": {
@@ -98,6 +114,15 @@ NEVER_SAYS_WHO = {
 """Words of the program, hashes, and what administrators call their own things, by table."""
 
 A_FORM = WantedForm(name="Contact", source="web form", fields=[AskedField(field="email", required=True)])
+
+
+def keep_rule(session: Session, text: str, now: datetime) -> None:
+    """Keep a rule of automation that looks for somebody."""
+    since = dict.fromkeys(("since_sequence", "since_prediction", "since_alert"), 0)
+    session.add(rule := AutomationRule(active=False, version=1, **since))
+    session.flush()
+    looks_for = {"condition": [f"email:eq:{text}"]}
+    session.add(AutomationVersion(rule_id=rule.id, version=1, declared=looks_for, saved_at=now))
 
 
 def free_texts() -> dict[str, set[str]]:
@@ -166,72 +191,12 @@ def test_of_an_erased_person_no_table_says_anything(store: Store) -> None:
         session.add(SavedReport(name=elsewhere, asked={"filters": [f"email:eq:{elsewhere}"]}, **mine))
         session.add(SavedView(name=elsewhere, asked={"q": elsewhere}, **kept))
         session.add(Segment(name=elsewhere, filter=[f"email:eq:{elsewhere}"], tag=elsewhere[:60], **kept))
+        keep_rule(session, elsewhere, now)
         upload = {"plan": {"columns": elsewhere}, "report": {"told": elsewhere}, "failed": elsewhere}
         session.add(
             Import(user_id=user.id, folder="f", file=elsewhere, uploaded_at=now, state="failed", **upload)
         )
-        session.add(
-            MailTemplate(
-                name=elsewhere,
-                subject=elsewhere,
-                body=elsewhere,
-                user_id=user.id,
-                language="en",
-                shared="own",
-                saved_at=now,
-            )
-        )
-        session.add(
-            Message(
-                message_id=words[:120],
-                direction="inbound",
-                kind="direct",
-                state="received",
-                from_address=someone.told["email"],
-                to_addresses=[someone.told["email"]],
-                subject=words,
-                text=words,
-                in_reply_to=words[:120],
-                references=[words],
-                about_type="lead",
-                about_id=lead,
-                source="imap",
-                problem=words,
-                recorded_at=now,
-            )
-        )
-        session.add(
-            IntakeItem(
-                kind="call",
-                key=words[:200],
-                state="open",
-                who=someone.told["email"],
-                title=words[:300],
-                said={"text": words},
-                candidates=[],
-                happened_at=now,
-                received_at=now,
-            )
-        )
-        session.add(Mailbox(name="crm", uid_validity=1, last_uid=1, problem=elsewhere))
-        sequence = MailSequence(
-            user_id=user.id, name=elsewhere[:120], record_type="lead", steps=[], active=True, saved_at=now
-        )
-        session.add(sequence)
-        session.flush()
-        session.add(
-            SequenceRun(
-                sequence_id=sequence.id,
-                record_type="lead",
-                record_id=lead,
-                address=someone.told["email"],
-                state="stopped",
-                why=words[:300],
-                step=0,
-                started_at=now,
-            )
-        )
-        session.add(DeadAddress(address=someone.told["email"], problem=words, bounced_at=now))
+        keep_mail(session, someone, user_id=user.id, lead=lead, now=now)
         form = make_form(transaction, user, A_FORM)
         for number, given in enumerate(({"email": someone.told["email"]}, {"message": words})):
             row = {"key": str(number), "at": now, "standing": "held", "why": [], "given": given}
@@ -251,6 +216,74 @@ def test_of_an_erased_person_no_table_says_anything(store: Store) -> None:
         assert told_in(store, table, needles) == [], table.name
     for name in texts:
         assert told_in(store, Base.metadata.tables[name], [someone.told["name"]]) == [], name
+
+
+def keep_mail(session: Session, someone: Someone, *, user_id: int, lead: int, now: datetime) -> None:
+    """Write down mails, what came in, and a sequence, in all of which somebody is named."""
+    words = " and ".join(someone.told.values())
+    elsewhere = words.replace(someone.told["name"], "They")
+    session.add(
+        MailTemplate(
+            name=elsewhere,
+            subject=elsewhere,
+            body=elsewhere,
+            user_id=user_id,
+            language="en",
+            shared="own",
+            saved_at=now,
+        )
+    )
+    session.add(
+        Message(
+            message_id=words[:120],
+            direction="inbound",
+            kind="direct",
+            state="received",
+            from_address=someone.told["email"],
+            to_addresses=[someone.told["email"]],
+            subject=words,
+            text=words,
+            in_reply_to=words[:120],
+            references=[words],
+            about_type="lead",
+            about_id=lead,
+            source="imap",
+            problem=words,
+            recorded_at=now,
+        )
+    )
+    session.add(
+        IntakeItem(
+            kind="call",
+            key=words[:200],
+            state="open",
+            who=someone.told["email"],
+            title=words[:300],
+            said={"text": words},
+            candidates=[],
+            happened_at=now,
+            received_at=now,
+        )
+    )
+    session.add(Mailbox(name="crm", uid_validity=1, last_uid=1, problem=elsewhere))
+    sequence = MailSequence(
+        user_id=user_id, name=elsewhere[:120], record_type="lead", steps=[], active=True, saved_at=now
+    )
+    session.add(sequence)
+    session.flush()
+    session.add(
+        SequenceRun(
+            sequence_id=sequence.id,
+            record_type="lead",
+            record_id=lead,
+            address=someone.told["email"],
+            state="stopped",
+            why=words[:300],
+            step=0,
+            started_at=now,
+        )
+    )
+    session.add(DeadAddress(address=someone.told["email"], problem=words, bounced_at=now))
 
 
 def is_filled(store: Store, table: str, columns: set[str]) -> bool:

@@ -35,21 +35,23 @@ from crm_core.automation.actions import (
     Task,
     kind_of,
 )
+from crm_core.automation.actions import Sequence as MailSequence
 from crm_core.automation.causes import Cause, Found
-from crm_core.automation.conditions import reader_for, which_fit
+from crm_core.automation.conditions import Fitting, reader_for
 from crm_core.automation.kept import Active, AutomationRun, Outcome
 from crm_core.automation.loops import FIRST_STAGE
 from crm_core.automation.people import People, away_next
 from crm_core.automation.triggers import Unit
 from crm_core.bulk import loaded_form
 from crm_core.deals import move_deal
-from crm_core.errors import CRMError, RecordNotFoundError
+from crm_core.errors import CRMError, NotWrittenToError, RecordNotFoundError
 from crm_core.fields import CUSTOM, model_of
 from crm_core.mail_templates import get_template, render
 from crm_core.notifications import Occasion, notify
 from crm_core.outgoing import queue_mail
 from crm_core.records import Account, Activity, ActivityKind, Contact, Contract, Deal, Lead, Record, Role
 from crm_core.records import Tag as TagRecord
+from crm_core.sequences import start_sequence
 from crm_core.store import Transaction
 from crm_core.webhooks import emit
 from crm_core.working_time import WorkingTime, working_time
@@ -96,7 +98,7 @@ class Actor:
         self._zone = zone
         self._people = People(transaction.session)
         self._touched: set[tuple[type[Record], int]] = set()
-        self._fit: dict[int, set[int] | CRMError] = {}
+        self._fit: dict[int, tuple[Fitting, set[int]] | CRMError] = {}
 
     def act(self, found: Sequence[Found]) -> list[AutomationRun]:
         """Do what rules say about causes that they have not acted on; return the runs, which are written."""
@@ -119,19 +121,20 @@ class Actor:
             known.update((rule_id, cause) for rule_id, cause in rows)
         return [each for name, each in unique.items() if name not in known]
 
-    def _which_fit(self, active: Active, ids: set[int]) -> set[int] | CRMError:
+    def _which_fit(self, active: Active, ids: set[int]) -> tuple[Fitting, set[int]] | CRMError:
         try:
-            return which_fit(self._session, active, ids)
+            fitting = Fitting.of(self._session, active)
+            return fitting, fitting.which(self._session, ids)
         except CRMError as error:
             return error
 
     def _fits(self, active: Active, record_id: int) -> bool:
-        fit = self._fit[active.id]
-        model = model_of(self._session, active.rule.record_type)
-        if not isinstance(fit, CRMError) and (model, record_id) in self._touched:
-            fit = self._which_fit(active, {record_id})
-        if isinstance(fit, CRMError):
-            raise fit
+        known = self._fit[active.id]
+        if isinstance(known, CRMError):
+            raise known
+        fitting, fit = known
+        if not fitting.always and (fitting.model, record_id) in self._touched:
+            return record_id in fitting.which(self._session, [record_id])
         return record_id in fit
 
     def _act_on(self, active: Active, cause: Cause) -> AutomationRun | None:
@@ -200,6 +203,7 @@ class Actor:
             Tag: self._tag,
             Renewal: self._renew,
             Mail: self._mail,
+            MailSequence: self._begin,
         }
         return doing[type(action)](run, action, number)
 
@@ -324,6 +328,14 @@ class Actor:
             key=f"automation:{run.active.id}:{run.cause.key}:{number}",
         )
         return {"message": queued.message_id}
+
+    def _begin(self, run: _Run, action: MailSequence, _number: int) -> Did:
+        person = self._person_of(run.record)
+        try:
+            begun = start_sequence(self._transaction, action.sequence, person, zone=self._zone)
+        except NotWrittenToError:  # what else the rule does holds all the same
+            return {"run": None}
+        return {"run": None if begun is None else begun.id}
 
     def _person_of(self, record: Record) -> Lead | Contact:
         if isinstance(record, Lead | Contact):

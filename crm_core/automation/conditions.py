@@ -7,8 +7,9 @@ of an administrator.
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import dataclass
 
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, select
 from sqlalchemy.orm import Session
 
 from crm_core.access import Reader
@@ -16,7 +17,7 @@ from crm_core.automation.kept import Active
 from crm_core.automation.triggers import StageEntered, StageOverdue
 from crm_core.fields import model_of
 from crm_core.filters import compile_filter
-from crm_core.records import DealStatus, Role, User
+from crm_core.records import DealStatus, Record, Role, User
 
 _AT_ONCE = 500
 
@@ -39,18 +40,29 @@ def conditions_of(active: Active) -> list[str]:
     return list(active.rule.condition)
 
 
-def which_fit(session: Session, active: Active, ids: Collection[int]) -> set[int]:
-    """Return which records, of those that nobody deleted, fit a rule's conditions as they are now.
+@dataclass(frozen=True, kw_only=True)
+class Fitting:
+    """A rule's conditions, read once for a transaction; `always` where it has none."""
 
-    Raises what compiling a filter raises: a field that the rule asks for may have gone.
-    """
-    model = model_of(session, active.rule.record_type)
-    condition = compile_filter(reader_for(session, active), active.rule.record_type, conditions_of(active))
-    wanted, found = sorted(set(ids)), set[int]()
-    for start in range(0, len(wanted), _AT_ONCE):
-        some = model.id.in_(wanted[start : start + _AT_ONCE])
-        found.update(session.scalars(select(model.id).where(some, model.deleted_at.is_(None), condition)))
-    return found
+    model: type[Record]
+    condition: ColumnElement[bool]
+    always: bool
+
+    @classmethod
+    def of(cls, session: Session, active: Active) -> Fitting:
+        """Read a rule's conditions; raises what compiling a filter raises: a field may have gone."""
+        name, texts = active.rule.record_type, conditions_of(active)
+        condition = compile_filter(reader_for(session, active), name, texts)
+        return cls(model=model_of(session, name), condition=condition, always=not texts)
+
+    def which(self, session: Session, ids: Collection[int]) -> set[int]:
+        """Return which records, of those that nobody deleted, fit as they are now."""
+        model, wanted, found = self.model, sorted(set(ids)), set[int]()
+        for start in range(0, len(wanted), _AT_ONCE):
+            some = model.id.in_(wanted[start : start + _AT_ONCE])
+            query = select(model.id).where(some, model.deleted_at.is_(None), self.condition)
+            found.update(session.scalars(query))
+        return found
 
 
 def _quoted(text: str) -> str:

@@ -43,7 +43,7 @@ LOOKED_EVERY: Final = timedelta(minutes=5)
 AT_ONCE: Final = 500
 """Rows of a log that are read together."""
 
-MOST_RUNS: Final = 100
+MOST_RUNS: Final = 40
 """Causes that are acted on in one transaction, about: on SQLite nobody else writes meanwhile."""
 
 

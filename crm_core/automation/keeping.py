@@ -35,6 +35,7 @@ from crm_core.operations import Done, Operation, Origin, write_operations
 from crm_core.pipelines import get_stage
 from crm_core.predictions import Prediction
 from crm_core.records import OUTCOME_FIELDS, RECORD_TYPES, SCORE_COLUMNS, Owned, Record, Team, User
+from crm_core.sequences import get_sequence
 from crm_core.store import Transaction
 from crm_core.validation import check_values, columns_of
 
@@ -77,8 +78,8 @@ def save_rule(
     session = transaction.session
     hold_keys(session, ["automation rules"])
     rule = read_rule(declared)
-    check_rule(session, user, rule)
     _check_loops(session, rule, rule_id)
+    check_rule(session, user, rule)
     kept = _new(session) if rule_id is None else _changed(session, rule_id, version)
     session.add(
         AutomationVersion(
@@ -218,7 +219,9 @@ def _check_action(
     if isinstance(action, Mail):
         get_template(session, user, action.template)
     if isinstance(action, Sequence):
-        raise InvalidValueError(place, "sequence", "another action: no sequences of mails are kept yet")
+        kind = "lead" if rule.record_type == "lead" else "contact"
+        if get_sequence(session, action.sequence).record_type != kind:
+            raise InvalidValueError(place, action.sequence, f"a sequence for a {kind}")
 
 
 def _named_by(action: Action) -> tuple[str, ...]:

@@ -87,6 +87,7 @@ class AutomationRun(Base):
     __table_args__ = (
         UniqueConstraint("rule_id", "cause"),
         Index("ix_automation_runs_rule_id_record_id", "rule_id", "record_id"),
+        Index("ix_automation_runs_record_type_record_id", "record_type", "record_id"),
         Index("ix_automation_runs_sequence", "sequence"),
     )
 

@@ -39,6 +39,7 @@ from crm_core.messages import people_with
 from crm_core.outgoing import put_on
 from crm_core.records import RECORD_TYPES, Activity, ActivityKind, Direction
 from crm_core.store import Transaction
+from crm_core.ticket_clocks import AUTO_REPLY
 
 CHAT: Final = "chat"
 """The outcome of an activity that is a conversation."""
@@ -196,7 +197,7 @@ def activity_of_item(item: IntakeItem) -> Activity:
 
 
 def _of_mail(item: IntakeItem, said: Mapping[str, Any]) -> Activity:
-    outcome = "auto_reply" if said.get("is_automatic") else None
+    outcome = AUTO_REPLY if said.get("is_automatic") else None
     return Activity(
         kind=ActivityKind.MAIL,
         direction=said.get("direction") or Direction.INBOUND,

@@ -44,9 +44,8 @@ from crm_core.records import (
 )
 from crm_core.sequences import stop_runs_of
 from crm_core.store import Transaction
-
-AUTOMATIC: Final = "auto_reply"
-"""The outcome of a mail that a program wrote in somebody's absence."""
+from crm_core.ticket_clocks import AUTO_REPLY
+from crm_core.tickets import open_ticket
 
 _EARLIEST: Final = datetime(1990, 1, 1, tzinfo=UTC)
 
@@ -152,7 +151,7 @@ def _file(transaction: Transaction, mail: Parsed, match: Match, message: Message
         direction=message.direction,
         subject=mail.subject or None,
         body=mail.shown or None,
-        outcome=AUTOMATIC if mail.is_automatic and not match.is_outbound else None,
+        outcome=AUTO_REPLY if mail.is_automatic and not match.is_outbound else None,
         owner_id=owner,
         occurred_at=_sent_at(transaction, mail),
     )
@@ -345,14 +344,14 @@ def ticket_from_item(
     if account is None:
         raise InvalidValueError("account_id", None, "a customer, or a contact who is of one")
     reader.get_to_write(RECORD_TYPES["account"], account)
-    ticket = transaction.create(
+    ticket = open_ticket(
+        transaction,
         Ticket(
             account_id=account,
             contact_id=contact_id,
-            subject=item.title or item.who or "?",
+            subject=(item.title or item.who or "?")[:300],
             owner_id=user.id,
-            priority="normal",
-        )
+        ),
     )
     activity = _activity_of(transaction, item, ("ticket", ticket.id), user)
     settle(transaction, item, user, ItemState.ASSIGNED, activity.id)

@@ -12,6 +12,7 @@ from crm_core import (  # noqa: F401  their tables belong to Base
     audiences,
     calendar_feeds,
     changes,
+    checklists,
     connections,
     day_plans,
     duplicates,

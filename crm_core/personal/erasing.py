@@ -15,6 +15,7 @@ from crm_core import search_index
 from crm_core.access import check_may_handle_people
 from crm_core.addresses import mail_key, phone_key
 from crm_core.alerts import LONGEST_NOTE, AlertAction
+from crm_core.automation.kept import AutomationVersion
 from crm_core.bulk import refresh_held
 from crm_core.changes import Action, Change
 from crm_core.connections import LONGEST_ERROR as LONGEST_REFUSAL
@@ -421,6 +422,7 @@ class _Eraser:
         held: tuple[tuple[Any, tuple[str, ...]], ...] = (
             (SavedView, ("name", "asked")),
             (Segment, ("name", "filter", "tag")),
+            (AutomationVersion, ("declared",)),
             (SavedReport, ("name", "asked")),
             (Import, ("file", "plan", "report", "failed")),
         )

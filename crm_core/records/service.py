@@ -49,6 +49,7 @@ class Ticket(Owned, Mergeable, Record):
     __table_args__ = (
         Index("ix_tickets_queue_status", "queue", "status"),
         Index("ix_tickets_status_solve_due_at", "status", "solve_due_at"),
+        Index("ix_tickets_occurred_at", "occurred_at"),
     )
 
 

@@ -261,9 +261,13 @@ class Source:
         for name in (self.question.rows, self.question.columns):
             paths += [] if name is None or name in PERIODS else subject.dimensions[name]
         own = [name for path in paths for name in _NEEDED.get(path[0], (path[0],))]
+        own += ["owner_id"] if subject.model is Activity else []
         facts = read_facts(
             self.view, subject.model, own, self._conditions(subject), narrowed=self._narrowed(subject, asked)
         )
+        owners = reach(self.view.reader, Activity) if subject.model is Activity else None
+        if owners is not None:  # as those that are counted by the database
+            facts = facts.take(np.flatnonzero(np.isin(facts.columns["owner_id"], np.array(owners))))
         facts.linked = _linked(paths)
         return self._worked_out(facts, subject, {path[0] for path in paths})
 
@@ -292,7 +296,10 @@ class Source:
 
     def _counted(self) -> Facts:
         owners = reach(self.view.reader, Activity)
-        facts = CountedActivities(view=self.view, owners=owners, bounds=self.question.cuts()).read()
+        asked = [dict(one.where).get("kind", ()) for one in self.question.asked if one.subject == "activity"]
+        kinds = sorted({kind for kinds in asked for kind in kinds}) if all(asked) else ()
+        bounds = self.question.cuts()
+        facts = CountedActivities(view=self.view, owners=owners, kinds=kinds, bounds=bounds).read()
         facts.linked = {User: {"team_id"}}
         return facts
 

@@ -417,10 +417,14 @@ def _entries(began: int, stage: str, told: tuple[str, list[_Move]] | None) -> li
 
 @dataclass(frozen=True, kw_only=True)
 class Counted:
-    """Activities counted by whose, kind and direction in parts of time: far fewer rows than activities."""
+    """Activities counted by whose, kind and direction in parts of time: far fewer rows than activities.
+
+    `kinds`, where they are given, are those that are looked at.
+    """
 
     view: View
     owners: Sequence[int] | None
+    kinds: Sequence[str] = ()
     bounds: Sequence[tuple[int, int]]
 
     def read(self) -> Facts:
@@ -450,7 +454,8 @@ class Counted:
 
     @cached_property
     def _ours(self) -> ColumnElement[bool]:
-        return true() if self.owners is None else Activity.owner_id.in_(self.owners)
+        whose = true() if self.owners is None else Activity.owner_id.in_(self.owners)
+        return and_(whose, Activity.kind.in_(self.kinds)) if self.kinds else whose
 
     def _counted(self) -> dict[str, Values]:
         postgres = self.view.reader.session.get_bind().dialect.name == "postgresql"

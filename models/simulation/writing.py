@@ -52,8 +52,8 @@ def write_company(store: Store, company: Company, progress: Progress) -> Ids:
             name="custom.competitor",
             kind=FieldKind.TEXT,
             known=Known.CREATION,
-            label_en="Competitor",
-            label_zh="竞争对手",
+            label_en="Main competitor",
+            label_zh="主要竞争对手",
             at=instant(company.end),
         )
         for record_type, table in company.tables.items():

@@ -14,7 +14,7 @@ from crm_core.declared import declarations, logical_type, plain_custom
 from crm_core.errors import AccessDeniedError, InvalidValueError, UnknownFieldError
 from crm_core.fields import CUSTOM
 from crm_core.predictions import Outlook, newest_outlooks
-from crm_core.records import Account, CustomRecord, Deal, Lead, Record
+from crm_core.records import SCORE_COLUMNS, Account, CustomRecord, Deal, Lead, Record
 from crm_core.validation import columns_of
 from serving.api.records_schemas import ALWAYS_GIVEN, COLLECTIONS, Collection
 from serving.payloads import OPTED_OUT, list_silent, plain_json, shown_of
@@ -46,14 +46,15 @@ class Selection:
         if len(names) > _MOST_FIELDS:
             raise InvalidValueError("fields", f"{len(names)} names", f"at most {_MOST_FIELDS}")
         custom = declarations(reader.session).fields(kind)
+        scores = SCORE_COLUMNS if "prediction" in collection.given.model_fields else frozenset()
         for name in sorted(names):
             known = name.removeprefix(CUSTOM) in custom if name.startswith(CUSTOM) else None
-            if known is False or (known is None and name not in collection.given.model_fields):
+            if known is False or (known is None and name not in {*collection.given.model_fields, *scores}):
                 raise UnknownFieldError(kind, name)
             column = "probability" if name == "prediction" else name
             if not reader.may_read_field(kind, column):
                 raise AccessDeniedError(f"the role {reader.user.role} may not see {kind}.{name}")
-        return names
+        return frozenset("prediction" if name in scores else name for name in names)
 
 
 def records_out(reader: Reader, collection: Collection, records: Sequence[Record]) -> list[BaseModel]:

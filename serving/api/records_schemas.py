@@ -326,7 +326,8 @@ class FieldsQuery(Asked):
         max_length=2_000,
         description=(
             "Only these fields, with commas between, such as `name,custom.grade`; "
-            f"{', '.join(ALWAYS_GIVEN)} and withheld are always given."
+            f"{', '.join(ALWAYS_GIVEN)} and withheld are always given. Of scored records, `probability`, "
+            "`score` and whatever else a score consists of give the `prediction` that holds them."
         ),
     )
 

@@ -16,7 +16,7 @@ from serving.api.records_given import records_out
 from serving.api.records_schemas import COLLECTIONS
 from serving.finding import title_of
 from serving.payloads import Asked, Given, PredictionOut, Utc, prediction_out
-from serving.timeline import KINDS, Entry, Timeline
+from serving.timeline import KINDS, SALE, Entry, Timeline
 
 ActivityOut: Any = COLLECTIONS["activity"].given
 
@@ -45,7 +45,9 @@ class TimelineEntry(Given):
     at: Utc = Field(description="When it happened; of a score, the instant that it was asked from.")
     recorded_at: Utc
     who: int | None = Field(description="Id of the user who did or said it, or is responsible.")
-    record_type: str = Field(description="Of the record to look at; this one's for changes and scores.")
+    record_type: str = Field(
+        description="Of the record to look at; this one's for changes and scores, the quote for a sale."
+    )
     record_id: int
     title: str | None = Field(
         description="What that record is called, or what a comment says; null for changes and scores."
@@ -75,14 +77,16 @@ def _entry(reader: Reader, record: Record, entry: Entry, activities: dict[int, B
     row = entry.row
     if isinstance(row, Record):
         return _about(reader, entry, row, activities)
-    name = logical_type(reader.session, record)
+    name, record_id = logical_type(reader.session, record), record.id
+    if isinstance(row, Change) and entry.kind == SALE:
+        name, record_id = row.record_type, row.record_id
     return TimelineEntry(
         kind=entry.kind,
         at=entry.at,
         recorded_at=row.recorded_at,
         who=row.actor_id if isinstance(row, Change) else None,
         record_type=name,
-        record_id=record.id,
+        record_id=record_id,
         title=None,
         change=change_out(reader, name, row) if isinstance(row, Change) else None,
         prediction=prediction_out(reader, row) if isinstance(row, Prediction) else None,

@@ -22,7 +22,7 @@ from crm_core.reporting.keeping import end_report, keep_report
 from crm_core.reporting.retention import retain
 from crm_core.saved import SavedReport, get_report, list_reports
 from serving.api.blueprint import answer, caller, documented, new_blueprint
-from serving.payloads import Asked, Given, Id, Past, Taken, Utc
+from serving.payloads import Asked, Given, Id, Past, Taken, Utc, whole
 from serving.report_words import READY
 from serving.reporting import choices_for, measures_for, ready_for
 from serving.service import service, writing
@@ -77,7 +77,7 @@ class ReportIn(Taken):
 class ReportChange(ReportIn):
     """A report that takes the place of a kept one."""
 
-    version: Annotated[int, Field(ge=1, le=2**31 - 1)] = Field(description="The version that was read.")
+    version: whole(1, 2**31 - 1) = Field(description="The version that was read.")  # type: ignore[valid-type]  # made at run time
 
 
 class ReportOut(Given):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import date
 from decimal import Decimal
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from flask import Response
 from flask_openapi.blueprint import APIBlueprint
@@ -13,8 +14,10 @@ from pydantic import Field
 from crm_core.access import Reader
 from crm_core.approvals import LONGEST_NOTE, Approval, list_asked, list_waiting
 from crm_core.changes import Source
+from crm_core.checklists import Ticked, read_checklist
 from crm_core.contracts import Terms
-from crm_core.errors import AccessDeniedError
+from crm_core.errors import AccessDeniedError, InvalidValueError
+from crm_core.meetings import MOST_STEPS, NextStep
 from crm_core.offers import given_away, read_offer
 from crm_core.payments import (
     AGES,
@@ -32,7 +35,8 @@ from serving.api.blueprint import answer, caller, documented, new_blueprint
 from serving.api.conditional import tagged
 from serving.api.records_given import written_json
 from serving.api.records_schemas import COLLECTIONS, DayIn, MoneyIn
-from serving.payloads import Asked, Given, Id, Past, RecordPath, Taken, Utc
+from serving.mail import mail_is_on
+from serving.payloads import MAIL_PATTERN, Asked, Given, Id, Past, RecordPath, Taken, Utc, whole
 from serving.selling import Seller, check_sees_money, sees_overdue, today_of
 from serving.service import service, writing
 
@@ -45,6 +49,7 @@ DealOut, PaymentOut = COLLECTIONS["deal"].given, COLLECTIONS["payment"].given
 
 _WRITTEN = documented(400, 404, 409, 413, 415)
 Note = Annotated[str, Field(max_length=LONGEST_NOTE)]
+_Seconds: Any = whole(0, 30 * 86_400)
 _PERCENT = r"^[0-9]{1,3}(\.[0-9]{1,4})?$"
 
 
@@ -77,6 +82,14 @@ class AcceptIn(Taken):
 
     order: bool = Field(default=True, description="Make the order, with its lines.")
     contract: TermsIn | None = Field(default=None, description="Make the contract, too.")
+
+
+class SendIn(Taken):
+    """How a quote goes to the customer."""
+
+    mail_to: Annotated[str, Field(min_length=3, max_length=320, pattern=MAIL_PATTERN)] | None = Field(
+        default=None, description="Also queue a mail with what it says, on its deal or customer."
+    )
 
 
 class RejectIn(Taken):
@@ -274,18 +287,134 @@ class MoniesOut(Given):
     items: list[MoneyOut]
 
 
+# ----------------------------------------------------------------------------------------------- process
+
+
+class TickIn(Taken):
+    """That something on a checklist was done, or was not after all."""
+
+    key: Annotated[str, Field(min_length=1, max_length=16)]
+    done: bool = True
+
+
+class TickedOut(Given):
+    """Something that is to be done with a deal in its stage."""
+
+    key: str
+    text: str
+    required: bool = Field(description="Before the deal leaves for a later stage.")
+    done_by_id: int | None
+    done_at: Utc | None
+
+
+class ChecklistOut(Given):
+    """What is to be done with a deal in the stage that it is in."""
+
+    stage: str
+    items: list[TickedOut]
+
+
+class NextStepIn(Taken):
+    """What somebody is to do after a meeting."""
+
+    text: Annotated[str, Field(min_length=1, max_length=300)]
+    owner_id: Id | None = Field(default=None, description="Default you.")
+    due_at: Past | None = None
+
+
+class MeetingIn(Taken):
+    """A meeting: what was said, and what is to be done next."""
+
+    subject: Annotated[str, Field(min_length=1, max_length=300)] | None = None
+    body: Annotated[str, Field(min_length=1, max_length=20_000)] | None = None
+    occurred_at: Past | None = Field(default=None, description="Default now.")
+    duration_seconds: _Seconds | None = None
+    steps: Annotated[list[NextStepIn], Field(max_length=MOST_STEPS)] = Field(default_factory=list)
+
+
+class MeetingOut(Given):
+    """The meeting that was logged, and its next steps."""
+
+    activity_id: int
+    task_ids: list[int]
+
+
+@api.get("/deals/<int:id>/checklist", responses={"200": ChecklistOut, **documented(404)})
+def get_checklist(path: RecordPath) -> Response:
+    """Read what is to be done with a deal in the stage that it is in."""
+    with service().store.reading() as session:
+        deal = Reader(session, caller()).get(Deal, path.id)
+        return answer(_checklist(deal, read_checklist(session, deal)))
+
+
+@api.post("/deals/<int:id>/checklist", responses={"200": ChecklistOut, **_WRITTEN})
+def tick_checklist(path: RecordPath, body: TickIn) -> Response:
+    """Note that something on the checklist of a deal's stage was done, or was not after all."""
+    with writing(caller(), Source.API) as transaction:
+        found = _seller(transaction).tick(path.id, body.key, done=body.done)
+        return answer(_checklist(transaction.session.get_one(Deal, path.id), found))
+
+
+def _checklist(deal: Deal, found: Sequence[Ticked]) -> ChecklistOut:
+    items = [
+        TickedOut(
+            key=each.item.key,
+            text=each.item.text,
+            required=each.item.required,
+            done_by_id=each.by_id,
+            done_at=each.at,
+        )
+        for each in found
+    ]
+    return ChecklistOut(stage=deal.stage, items=items)
+
+
+@api.post("/leads/<int:id>/meetings", responses={"201": MeetingOut, **_WRITTEN})
+def log_meeting_on_lead(path: RecordPath, body: MeetingIn) -> Response:
+    """Log a meeting about a lead; its next steps become tasks."""
+    return _meet("lead", path.id, body)
+
+
+@api.post("/deals/<int:id>/meetings", responses={"201": MeetingOut, **_WRITTEN})
+def log_meeting_on_deal(path: RecordPath, body: MeetingIn) -> Response:
+    """Log a meeting about a deal; its next steps become tasks."""
+    return _meet("deal", path.id, body)
+
+
+@api.post("/accounts/<int:id>/meetings", responses={"201": MeetingOut, **_WRITTEN})
+def log_meeting_on_account(path: RecordPath, body: MeetingIn) -> Response:
+    """Log a meeting with a customer; its next steps become tasks."""
+    return _meet("account", path.id, body)
+
+
+def _meet(record_type: str, record_id: int, body: MeetingIn) -> Response:
+    steps = [NextStep(text=step.text, owner_id=step.owner_id, due_at=step.due_at) for step in body.steps]
+    names = ("subject", "body", "occurred_at", "duration_seconds")
+    with writing(caller(), Source.API) as transaction:
+        held, tasks = _seller(transaction).meet(
+            (record_type, record_id), {name: getattr(body, name) for name in names}, steps
+        )
+        return answer(MeetingOut(activity_id=held.id, task_ids=[each.id for each in tasks]), 201)
+
+
 # ------------------------------------------------------------------------------------------------ quotes
 
 
 @api.post("/quotes/<int:id>/send", responses={"200": QuoteOut, **_WRITTEN})
-def send_quote(path: RecordPath, body: NothingIn) -> Response:  # noqa: ARG001  the form of the request
+def send_quote(path: RecordPath, body: SendIn) -> Response:
     """Note that a draft goes to the customer now; one that gives too much away needs an approval first."""
     with writing(caller(), Source.API) as transaction:
-        return _given(transaction, _seller(transaction).send(path.id))
+        return _given(transaction, _seller(transaction).send(path.id, mail_to=_mail_to(body)))
+
+
+def _mail_to(body: SendIn) -> str | None:
+    if body.mail_to is not None and not mail_is_on(service().settings):
+        raise InvalidValueError("mail_to", body.mail_to, "nothing: mail is not set up here")
+    return body.mail_to
 
 
 @api.post("/quotes/<int:id>/revise", responses={"201": QuoteOut, **_WRITTEN})
-def revise_quote(path: RecordPath, body: NothingIn) -> Response:  # noqa: ARG001  as above
+def revise_quote(path: RecordPath, body: NothingIn) -> Response:  # noqa: ARG001  the form of the request
     """Make the next revision of a quote that went out: a draft with the same number and lines."""
     with writing(caller(), Source.API) as transaction:
         return _given(transaction, _seller(transaction).revise(path.id), 201)

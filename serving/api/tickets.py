@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from flask import Response
 from flask_openapi.blueprint import APIBlueprint
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from crm_core.access import Reader, check_may_administer
 from crm_core.articles import list_versions, restore, suggest
@@ -29,7 +29,7 @@ from serving.api.records import blueprint_of
 from serving.api.records_given import written_json
 from serving.api.records_schemas import COLLECTIONS
 from serving.editing import Editor, kind_of
-from serving.payloads import Asked, Given, Id, RecordPath, Taken, Utc
+from serving.payloads import Asked, Given, Id, RecordPath, Taken, Utc, as_whole
 from serving.service import service, writing
 from serving.tickets import (
     answer as answer_customer,
@@ -121,7 +121,7 @@ class ArticleVersionsOut(Given):
 class ArticleRestoreIn(Taken):
     """Which version is to be the newest again."""
 
-    number: Annotated[int, Field(ge=1, le=10**6)]
+    number: Annotated[int, Field(ge=1, le=10**6), BeforeValidator(as_whole)]
 
 
 class ArticleHelpfulIn(Taken):
@@ -181,7 +181,7 @@ class TicketQueueIn(Taken):
     members: Annotated[list[Id], Field(max_length=500)] = Field(default_factory=list)
     round_robin: bool = False
     retired: bool = False
-    version: Annotated[int, Field(ge=0, le=2**31 - 1)] = Field(
+    version: Annotated[int, Field(ge=0, le=2**31 - 1), BeforeValidator(as_whole)] = Field(
         default=0, description="That of what was seen; 0 for a new one."
     )
 
@@ -191,8 +191,8 @@ class ServiceTargetIn(Taken):
 
     queue: Annotated[str, Field(max_length=40)] = Field(default="", description="Empty: all queues.")
     priority: Literal["low", "normal", "high", "urgent"]
-    first_minutes: Annotated[int, Field(ge=1, le=MOST_MINUTES)]
-    solve_minutes: Annotated[int, Field(ge=1, le=MOST_MINUTES)]
+    first_minutes: Annotated[int, Field(ge=1, le=MOST_MINUTES), BeforeValidator(as_whole)]
+    solve_minutes: Annotated[int, Field(ge=1, le=MOST_MINUTES), BeforeValidator(as_whole)]
 
 
 class ServiceFiguresQuery(Asked):
@@ -386,7 +386,7 @@ def get_service_desk() -> Response:
     return answer(given)
 
 
-@api.put("/service/queues/<string:key>", responses={"200": TicketQueueOut, **documented(*_BODY, 403, 409)})
+@api.put("/service/queues/<string:key>", responses={"200": TicketQueueOut, **documented(*_BODY, 403, 412)})
 def put_queue(path: TicketQueuePath, body: TicketQueueIn) -> Response:
     """Set a queue up or change it."""
     check_may_administer(caller())

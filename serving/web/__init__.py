@@ -23,25 +23,31 @@ from serving.web import (
     any_record,
     article_pages,
     board,
+    campaigns,
     customers,
     deals,
     entry,
     file_views,
     finding,
     forecast,
+    form_pages,
     funnel,
     home,
     imports,
+    intake,
     leads,
     list_work,
     lists,
+    mail_pages,
     models_page,
     notifications,
+    profile,
     public_forms,
     record_tags,
     reporting,
     satisfaction,
     selling,
+    sent_once,
     sent_small,
     shown_as,
     team,
@@ -58,7 +64,7 @@ from serving.web.language import (
     let_templates_speak,
 )
 from serving.web.navigation import tabs_of
-from serving.web.words import WORDS, word
+from serving.web.words import WORDS, field_word, word
 
 OPEN_ENDPOINTS = frozenset(
     {
@@ -73,6 +79,9 @@ OPEN_ENDPOINTS = frozenset(
         "public_forms.allow",
         "satisfaction_pages.show",
         "satisfaction_pages.rate",
+        "mail_pages.ask_to_unsubscribe",
+        "mail_pages.do_unsubscribe",
+        "mail_pages.give_calendar",
         "specification.get_document",
         "specification.show_document",
         "web.static",
@@ -85,10 +94,12 @@ OPEN_ENDPOINTS = frozenset(
 _PARTS = (
     *(home, entry, account, today, leads, deals, board, customers, alerts, forecast, funnel, team, finding),
     reporting,
+    profile,
     *(models_page, imports, lists, list_work, notifications, admin, any_record, file_views, record_tags),
-    public_forms,
     *(ticket_pages, article_pages, satisfaction),
     selling,
+    *(intake, mail_pages),
+    *(campaigns, form_pages, public_forms),
 )
 """The modules that have pages."""
 
@@ -107,6 +118,7 @@ def register(app: OpenAPI) -> None:
     _add_login(app)
     app.before_request(imports.allow_upload)  # before anything reads the form
     app.before_request(file_views.make_room)
+    app.before_request(intake.make_room)
     protection = CSRFProtect(app)
     for blueprint in app.blueprints.values():
         if isinstance(blueprint, APIBlueprint):
@@ -114,7 +126,10 @@ def register(app: OpenAPI) -> None:
     protection.exempt(public_forms.pages)  # strangers have no session to protect
     for part in _PARTS:
         app.register_blueprint(part.pages)
+    # Mail programs unsubscribe by themselves: what stands for the person is the token in the address.
+    protection.exempt(mail_pages.do_unsubscribe)
     app.before_request(_require_login)
+    sent_once.register(app)
     app.register_error_handler(CSRFError, _on_expired_form)
     app.jinja_env.filters.update(shown_as.FILTERS)
     app.jinja_env.trim_blocks = True
@@ -179,9 +194,11 @@ def _context() -> dict[str, object]:
         "languages": LANGUAGES,
         "now": service().store.clock.now(),
         "word": word,
+        "field_word": field_word,
         "count_of_bell": waiting.count_of_bell,
         "tabs_of": tabs_of,
         "keys_are_on": _keys_are_on,
         "count_of_notifications": waiting.count_of_notifications,
         "told_words": WORDS["told"],
+        "once": sent_once.token_field,
     }

@@ -32,7 +32,7 @@ from serving.alerts import AlertListing, AtRisk, ToldAlert, list_alerts, sum_run
 from serving.mail import mail_is_on
 from serving.owners import Staff
 from serving.service import page_session, service, writing
-from serving.web.asked import whole
+from serving.web.asked import plain, whole
 from serving.web.language import gettext
 from serving.web.reasons import top_reasons
 from serving.web.sparkline import Thumb, thumb
@@ -111,7 +111,7 @@ def act(alert_id: int, verb: str) -> ResponseReturnValue:
             _act(Acting(transaction=transaction, user=current_user.user), alert_id, verb)
     except (InvalidValueError, AlertClosedError) as error:
         if by_script:
-            return make_response(str(error), 422)
+            return plain(str(error))
         flash(str(error))
     if by_script:
         return _row(alert_id)

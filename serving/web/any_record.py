@@ -7,6 +7,7 @@ contracts, orders, tickets, campaigns, products and declared types have the plai
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -32,9 +33,10 @@ from serving.editing import Editor, Kind, get_as, kind_of
 from serving.owners import list_owners
 from serving.paging import Listing, list_page
 from serving.score_history import PARTS_AT_ONCE, read_score_history
-from serving.service import page_session, service, writing
+from serving.service import SentAlreadyError, page_session, service, writing
 from serving.similar import Similar, find_similar
 from serving.web.around import list_files, read_related
+from serving.web.asked import plain, whole
 from serving.web.facts import (
     Fact,
     NotReadableError,
@@ -562,10 +564,11 @@ def delete(record_type: str, record_id: int) -> ResponseReturnValue:
     get_as(reader, kind, record_id)
     is_part = record_type in {"activity", "comment", "attachment"}
     after = _page_of_part(reader, record_type, record_id) if is_part else list_path(record_type)
-    version = request.form.get("version", "")
+    version = request.form.get("version", type=whole)
+    if version is None:
+        raise InvalidValueError("version", request.form.get("version"), "the version that was asked about")
     with writing(current_user.user, Source.REP) as transaction:
-        versions = {int(version)} if version.isascii() and version.isdigit() and len(version) < 10 else None
-        Editor(transaction, current_user.user).delete(kind, record_id, versions=versions)
+        Editor(transaction, current_user.user).delete(kind, record_id, versions={version})
     flash(gettext("Deleted."))
     return redirect(after)
 
@@ -584,9 +587,11 @@ def comment(record_type: str, record_id: int) -> ResponseReturnValue:
     try:
         with writing(current_user.user, Source.REP) as transaction:
             said = say(transaction, current_user.user, kind, record_id, text)
+        told = _told(said.told, said.cannot_see)
     except InvalidValueError as error:
         return _refuse(record_type, record_id, str(error))
-    told = _told(said.told, said.cannot_see)
+    except SentAlreadyError:
+        told = gettext("Said.")
     if by_script():
         answer = make_response(_fresh_timeline(record_type, record_id), 201)
         answer.headers["X-Told"] = told.encode("unicode_escape").decode()
@@ -613,7 +618,7 @@ def _told(told: list[str], cannot_see: list[str]) -> str:
 
 def _refuse(record_type: str, record_id: int, why: str) -> ResponseReturnValue:
     if by_script():
-        return make_response(why, 422)
+        return plain(why)
     flash(why)
     return redirect(path_of(record_type, record_id) or "/")
 
@@ -632,11 +637,11 @@ def log(record_type: str, record_id: int) -> ResponseReturnValue:
     """Log an activity on a record of any type."""
     user, kind = current_user.user, _kind(record_type)
     try:
-        with writing(user, Source.REP) as transaction:
+        with suppress(SentAlreadyError), writing(user, Source.REP) as transaction:
             log_on(transaction, user, kind.model, record_id, read_activity(request.form))
     except InvalidValueError as error:
         if by_script():
-            return make_response(str(error), 422)
+            return plain(str(error))
         return _show(record_type, record_id, refused=str(error), status=422)
     if by_script():
         return make_response(_fresh_timeline(record_type, record_id), 201)

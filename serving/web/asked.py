@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from flask import Flask
+from flask import Flask, Response
 from werkzeug.routing import IntegerConverter
 from werkzeug.routing.map import Map
 
@@ -21,6 +21,18 @@ def whole(text: str) -> int:
     if abs(number) > LARGEST:
         raise ValueError(plain)
     return number
+
+
+def is_own_path(target: str) -> bool:
+    """Tell whether an address that came with a request is a path of our own, and never another site."""
+    if not target.startswith("/") or target.startswith(("//", "/\\")):
+        return False
+    return "\\" not in target and target.isprintable()
+
+
+def plain(why: str, status: int = 422) -> Response:
+    """Return why something was refused, as text, for the script that asked."""
+    return Response(why, status, content_type="text/plain; charset=utf-8")
 
 
 class IdConverter(IntegerConverter):

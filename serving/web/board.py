@@ -19,6 +19,7 @@ from crm_core.changes import Action, Change, Source
 from crm_core.clock import micros
 from crm_core.deals import check_required, close_deal
 from crm_core.errors import (
+    ChecklistOpenError,
     CRMError,
     DealNotOpenError,
     InvalidValueError,
@@ -116,7 +117,7 @@ def move(deal_id: int) -> ResponseReturnValue:
         return _conflict(deal_id, stage)
     except (InvalidValueError, StageNotInPipelineError, NotReadableError) as error:
         return _ask_again(deal_id, stage, error)
-    except DealNotOpenError as error:
+    except (DealNotOpenError, ChecklistOpenError) as error:
         return _refused(deal_id, error)
     return _moved(deal_id)
 

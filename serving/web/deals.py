@@ -9,7 +9,7 @@ from flask_login import current_user
 from crm_core.access import check_may_write
 from crm_core.changes import Source
 from crm_core.deals import move_deal
-from crm_core.errors import MissingFieldsError
+from crm_core.errors import ChecklistOpenError, MissingFieldsError
 from serving.activity_log import get_to_move
 from serving.service import writing
 from serving.web.board import ask
@@ -32,5 +32,8 @@ def move(record_id: int) -> ResponseReturnValue:
             move_deal(transaction, deal, request.form.get("stage", ""))
     except MissingFieldsError as error:
         return ask(record_id, error.stage, error.fields, back=True)
+    except ChecklistOpenError as error:
+        flash(gettext("Before the deal moves on: %(items)s", items="; ".join(error.items)))
+        return redirect(url_for("deals_pages.show", record_id=record_id, _anchor="checklist"))
     flash(gettext("The deal has moved. Its score follows in a moment."))
     return redirect(url_for("deals_pages.show", record_id=record_id))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from urllib.parse import urlsplit
-
 from flask import (
     Blueprint,
     abort,
@@ -31,6 +29,7 @@ from serving.logins import try_password
 from serving.logs import get_log
 from serving.oidc import find_vouched
 from serving.service import service, writing
+from serving.web.asked import is_own_path
 from serving.web.language import LANGUAGES, gettext
 
 pages = Blueprint("entry", __name__)
@@ -204,11 +203,4 @@ def choose_language() -> ResponseReturnValue:
 
 def _safe(target: str) -> str:
     """Return where to go on: a path of our own, never another site."""
-    parts = urlsplit(target)
-    own = (
-        target.startswith("/")
-        and not target.startswith(("//", "/\\"))
-        and not parts.scheme
-        and not parts.netloc
-    )
-    return target if own and "\\" not in target and target.isprintable() else url_for("web.start")
+    return target if is_own_path(target) else url_for("web.start")

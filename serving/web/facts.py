@@ -35,7 +35,7 @@ from serving.editing import Kind
 from serving.web import shown_as
 from serving.web.language import choose_language, choose_time_zone, gettext
 from serving.web.places import Key, Shown, find_titled, shown_records
-from serving.web.words import word
+from serving.web.words import field_word, word
 
 NO_FACTS = SCORE_COLUMNS | {
     *("id", "version", "recorded_at", "deleted_at", "custom", "merged_into_id", "erased_at", "type_id"),
@@ -66,6 +66,9 @@ FIRST = (
     *("parent_id", "pipeline", "competitors", "consent", "consent_at", "occurred_at"),
 )
 """The order of facts; what is not named here follows."""
+
+BY_VERBS = frozenset({("quote", "amount"), ("quote", "status"), ("line", "quote_id")})
+"""What follows from what is done on the page, and is not typed there."""
 
 SUGGESTED = frozenset({"source", "industry", "region"})
 """Texts of which the program knows the usual ones."""
@@ -237,7 +240,7 @@ class _Facts:
         low, high = RANGES.get((record_type, name), (None, None))
         return Fact(
             name=name,
-            label=word("field", name),
+            label=field_word(record_type, name),
             input=way,
             value=value,
             text=self._text(record, name, way, value, link),
@@ -256,6 +259,8 @@ class _Facts:
         )
 
     def _may_edit(self, name: str, target: str | None) -> bool:
+        if (self._kind.name, name) in BY_VERBS:
+            return False
         if (
             not self._writes
             or name not in self._taken
@@ -282,7 +287,11 @@ class _Facts:
             return choice_word(self._kind.model.record_type, name, value)
         if name in {"industry", "region"}:
             return read_as(str(value), choices_of(name), choose_language())
-        return word(name, value) if name in {"source", "campaign", "lost_reason"} else text_of(way, value)
+        return (
+            word(name, value)
+            if name in {"source", "campaign", "lost_reason", "pipeline"}
+            else text_of(way, value)
+        )
 
     def _options(self, record_type: str, name: str) -> Sequence[tuple[str, str]]:
         words = CHOICES.get((record_type, name), ())

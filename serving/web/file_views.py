@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote
 
@@ -15,7 +16,7 @@ from crm_core.errors import InvalidValueError, RecordNotFoundError
 from crm_core.records import Attachment
 from serving.editing import Editor, get_as, kind_of
 from serving.files import find_file, is_ours, media_type_of, put_in_place, safe_name, take_in
-from serving.service import page_session, service, writing
+from serving.service import SentAlreadyError, page_session, service, writing
 from serving.web.any_record import _around, by_script
 from serving.web.language import gettext
 
@@ -52,7 +53,7 @@ def put_file(record_type: str, record_id: int) -> ResponseReturnValue:
         why = gettext("A file holds something, and at most %(most)s MiB.", most=most)
         return _around(record_type, record_id, refused=why, status=422)
     try:
-        with writing(user, Source.REP) as transaction:
+        with suppress(SentAlreadyError), writing(user, Source.REP) as transaction:
             Editor(transaction, user).create(
                 kind_of(transaction.session, "attachment"),
                 {

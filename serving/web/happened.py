@@ -13,11 +13,11 @@ from crm_core.declared import declarations
 from crm_core.errors import InvalidValueError
 from crm_core.fields import CUSTOM, FieldKind
 from crm_core.predictions import Prediction
-from crm_core.records import Activity, Attachment, Comment, CustomRecord, Record
+from crm_core.records import Activity, Attachment, Comment, CustomRecord, Payment, Record
 from crm_core.validation import columns_of
 from serving.editing import Kind
 from serving.files import is_ours
-from serving.timeline import CHANGE, CONVERSION, SCORE, Entry, read_timeline
+from serving.timeline import CHANGE, CONVERSION, RECEIVED, SALE, SCORE, Entry, read_timeline
 from serving.web import shown_as
 from serving.web.facts import (
     CUSTOM_INPUTS,
@@ -44,7 +44,7 @@ GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
     "comments": ("comment",),
     "changes": (CHANGE, CONVERSION),
     "scores": (SCORE,),
-    "sales": ("deal", "quote", "order", "line", "contract", "payment"),
+    "sales": ("deal", "quote", "order", "line", "contract", "payment", SALE, RECEIVED),
     "service": ("ticket",),
     "files": ("attachment",),
 }
@@ -143,7 +143,7 @@ class _Teller:
     def _tell(self, entry: Entry) -> Happening:
         row = entry.row
         if isinstance(row, Change):
-            return self._change(entry, row)
+            return self._sale(entry, row) if entry.kind == SALE else self._change(entry, row)
         if isinstance(row, Prediction):
             return self._score(entry, row)
         return self._record(entry, row)
@@ -158,6 +158,21 @@ class _Teller:
             who=self._people.get(change.actor_id),
             title=gettext("Created") if created else self._label(change.field or ""),
             text=None if created else self._step(change),
+        )
+
+    def _sale(self, entry: Entry, change: Change) -> Happening:
+        """Tell what became of a quote."""
+        quote = self._links.get(("quote", change.record_id))
+        kind = "approval" if change.field == "approval" else "quote_status"
+        called = type_word(self._reader, "quote") if quote is None else quote.title
+        return Happening(
+            kind=entry.kind,
+            row=change,
+            at=entry.at,
+            recorded_at=change.recorded_at,
+            who=self._people.get(change.actor_id),
+            title=f"{type_word(self._reader, 'quote')} {called}: {word(kind, change.new)}",
+            path=None if quote is None else quote.path,
         )
 
     def _label(self, field: str) -> str:
@@ -197,10 +212,16 @@ class _Teller:
 
     def _named(self) -> list[Key]:
         """Return the records that changes name."""
-        return [
+        sold = [
+            ("quote", entry.row.record_id)
+            for entry in self._entries
+            if entry.kind == SALE and isinstance(entry.row, Change)
+        ]
+        return sold + [
             (target, value)
             for entry in self._entries
             if isinstance(entry.row, Change) and entry.row.field and entry.row.field != "owner_id"
+            if entry.kind != SALE
             if (target := self._target_of(entry.row.field))
             for value in (entry.row.old, entry.row.new)
             if isinstance(value, int)
@@ -243,9 +264,18 @@ class _Teller:
             elsewhere=isinstance(row, Attachment) and not is_ours(row.uri),
         )
 
+    def _received(self, payment: Payment) -> str:
+        told = self._reader.shown(payment)
+        if told.get("amount") is None:
+            return gettext("Payment received")
+        amount = shown_as.money(payment.amount, told.get("currency"))
+        return gettext("Payment received: %(amount)s", amount=amount)
+
     def _title(self, entry: Entry, row: Record, name: str) -> str:
         if entry.kind == CONVERSION:
             return gettext("Converted")
+        if entry.kind == RECEIVED and isinstance(row, Payment):
+            return self._received(row)
         if isinstance(row, Activity):
             return word("kind", row.kind)
         if isinstance(row, Comment):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import cast
 
 import flask_babel
@@ -63,3 +64,10 @@ def gettext(text: str, **values: object) -> str:
 def ngettext(one: str, many: str, count: int, **values: object) -> str:
     """Return the form of a text that fits `count`, in the language of this answer."""
     return cast("str", flask_babel.ngettext(one, many, count, **values))
+
+
+def in_language(said: object) -> str:
+    """Return a text of a declaration, given once or in both languages, in that of the page."""
+    if isinstance(said, Mapping):
+        return str(said.get(choose_language(), ""))
+    return str(said)

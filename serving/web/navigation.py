@@ -17,7 +17,6 @@ _ADMINISTERING = frozenset({Role.ADMIN})
 KEYS = {
     "/today": "t",
     "/leads": "l",
-    "/board": "b",
     "/deals": "d",
     "/customers": "c",
     "/tickets": "s",
@@ -55,8 +54,10 @@ TABS: tuple[Tab, ...] = (
     Tab(endpoint="customers_pages.list_records", prefix="/customers", text=_("Customers")),
     Tab(endpoint="record_pages.list_contacts", prefix="/contacts", text=_("Contacts")),
     Tab(endpoint="ticket_pages.list_records", prefix="/tickets", text=_("Tickets")),
+    Tab(endpoint="intake_pages.show", prefix="/intake", text=_("Mail")),
     Tab(endpoint="forecast_pages.show", prefix="/forecast", text=_("Forecast"), roles=_OVERSEEING),
     Tab(endpoint="funnel_pages.show", prefix="/funnel", text=_("Funnel"), roles=_OVERSEEING),
+    Tab(endpoint="campaign_pages.list_all", prefix="/campaigns", text=_("Campaigns"), roles=_OVERSEEING),
     Tab(endpoint="team_pages.show", prefix="/team", text=_("Team"), roles=_OVERSEEING),
     Tab(endpoint="report_pages.show_gallery", prefix="/reports", text=_("Reports")),
     Tab(endpoint="models_pages.list_models", prefix="/models", text=_("Models"), roles=_MODELLING),

@@ -9,17 +9,18 @@ from typing import Any
 from flask import Blueprint, flash, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 from flask_login import current_user
-from sqlalchemy import select
+from sqlalchemy import select, tuple_
 from sqlalchemy.orm import Session
 
 from crm_core.access import Reader
+from crm_core.automation.kept import AutomationVersion
 from crm_core.changes import Source
-from crm_core.notifications import Notification, list_notifications, mark_read
+from crm_core.notifications import Notification, Occasion, list_notifications, mark_read
 from crm_core.records import RECORD_TYPES, User
 from serving.finding import title_of
 from serving.service import page_session, writing
 from serving.web.asked import whole
-from serving.web.language import gettext
+from serving.web.language import gettext, in_language
 from serving.web.places import path_of
 
 pages = Blueprint("notifications", __name__, url_prefix="/notifications")
@@ -39,6 +40,8 @@ class Told:
     link: str | None
     at: datetime
     unread: bool
+    said: str | None = None
+    """What a rule of automation says, in its own words."""
 
 
 @pages.get("")
@@ -74,7 +77,7 @@ def read() -> ResponseReturnValue:
 def _told(session: Session, user: User, found: Any) -> list[Told]:  # noqa: ANN401  a sequence
     reader = Reader(session, user)
     names: dict[int | None, str] = dict(session.execute(select(User.id, User.name)).all())
-    called = _names(reader, found)
+    called, said = _names(reader, found), _said_by_rules(session, found)
     return [
         Told(
             id=each.id,
@@ -85,9 +88,26 @@ def _told(session: Session, user: User, found: Any) -> list[Told]:  # noqa: ANN4
             link=_link(each, called),
             at=each.created_at,
             unread=each.read_at is None,
+            said=said.get(each.id),
         )
         for each in found
     ]
+
+
+def _said_by_rules(session: Session, found: Any) -> dict[int, str]:  # noqa: ANN401  as below
+    """Return by notification what rules of automation say in the reader's language."""
+    told = {each.id: each.params for each in found if each.text == Occasion.AUTOMATION and each.params}
+    rules = {(params["rule"], params["version"]) for params in told.values()}
+    key = tuple_(AutomationVersion.rule_id, AutomationVersion.version)
+    query = select(AutomationVersion).where(key.in_(rules))
+    versions = (
+        {(each.rule_id, each.version): each.declared for each in session.scalars(query)} if rules else {}
+    )
+    return {
+        each: in_language(declared["actions"][params["action"]].get("text", ""))
+        for each, params in told.items()
+        if (declared := versions.get((params["rule"], params["version"])))
+    }
 
 
 def _names(reader: Reader, found: Any) -> dict[tuple[str | None, int | None], str]:  # noqa: ANN401  as above

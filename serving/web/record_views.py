@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
+from contextlib import suppress
 
 from flask import Blueprint, flash, make_response, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
@@ -24,9 +24,10 @@ from serving.alerts import ToldAlert, tell_alerts
 from serving.champions import TASK_OF
 from serving.editing import kind_of
 from serving.personal_data import opt_out_for
-from serving.service import page_session, service, wake_rescoring, writing
+from serving.service import SentAlreadyError, page_session, service, wake_rescoring, writing
 from serving.tags import tags_of
 from serving.tickets import note_feedback, read_glance
+from serving.web.asked import plain
 from serving.web.beside_score import read_beside
 from serving.web.language import gettext
 from serving.web.lists import read_table
@@ -113,7 +114,7 @@ def score_as_before(*, final: bool) -> ResponseReturnValue:
 
 def _render(template: str, kind: Kind, record_id: int, **more: object) -> ResponseReturnValue:
     reader = Reader(page_session(), current_user.user)
-    record, willing = reader.get_beside(kind.model, record_id, _may_be_scored(kind.model))
+    record, willing = reader.get_beside(kind.model, record_id, _may_be_scored)
     if willing:
         note_willing(reader.session, kind.model, record_id)
     sheet = read_sheet(reader, kind, record)
@@ -136,7 +137,6 @@ def _render(template: str, kind: Kind, record_id: int, **more: object) -> Respon
     )
 
 
-@cache
 def _may_be_scored(model: type[Scored]) -> ColumnElement[bool]:
     return type_coerce(may_be_scored(model), Boolean)
 
@@ -161,10 +161,12 @@ def _log(kind: Kind, record_id: int) -> ResponseReturnValue:
     """Log an activity; a script gets the new timeline, a browser without one the page again."""
     by_script = request.headers.get("X-Requested-With") == "fetch"
     try:
-        with writing(current_user.user, Source.REP) as transaction:
+        with suppress(SentAlreadyError), writing(current_user.user, Source.REP) as transaction:
             log_on(transaction, current_user.user, kind.model, record_id, read_activity(request.form))
     except InvalidValueError as error:
-        return make_response(str(error) if by_script else _show(kind, record_id, refused=str(error)), 422)
+        if by_script:
+            return plain(str(error))
+        return make_response(_show(kind, record_id, refused=str(error)), 422)
     if by_script:
         return make_response(_timeline(kind, record_id), 201)
     flash(gettext("Logged. The score follows in a moment: reload the page to see it."))
@@ -175,14 +177,18 @@ def _feedback(kind: Kind, record_id: int) -> ResponseReturnValue:
     """Note what a customer says of us."""
     said, text = request.form.get("kind", ""), request.form.get("text", "")
     try:
-        if said not in set(Feedback):
-            raise InvalidValueError("kind", said, f"one of {', '.join(Feedback)}")
         with writing(current_user.user, Source.REP) as transaction:
-            note_feedback(transaction, current_user.user, record_id, Feedback(said), text)
+            note_feedback(transaction, current_user.user, record_id, _kind_of_feedback(said), text)
     except InvalidValueError as error:
         return make_response(_show(kind, record_id, refused=str(error)), 422)
     flash(gettext("Noted."))
     return redirect(url_for(f"{kind.collection}_pages.show", record_id=record_id))
+
+
+def _kind_of_feedback(said: str) -> Feedback:
+    if said not in set(Feedback):
+        raise InvalidValueError("kind", said, f"one of {', '.join(Feedback)}")
+    return Feedback(said)
 
 
 def _opt_out(kind: Kind, record_id: int) -> ResponseReturnValue:

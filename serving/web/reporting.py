@@ -9,6 +9,7 @@ from datetime import date, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
+from zoneinfo import ZoneInfo
 
 from flask import (
     Blueprint,
@@ -50,7 +51,7 @@ from crm_core.reporting.retention import Retention, retain
 from crm_core.saved import ReportMail, SavedReport, Shared, get_report, list_reports, may_end
 from crm_core.tokens import works_here
 from serving.mail import mail_is_on
-from serving.report_words import DIMENSION, GROUPS, MEASURE, PERIOD, READY, Ready, pick
+from serving.report_words import DIMENSION, GROUPS, MEASURE, PERIOD, READY, SUBJECT, Ready, pick
 from serving.reporting import (
     Told,
     choices_for,
@@ -158,7 +159,7 @@ def _asked() -> Asked:
     columns = args.get("columns", (ready.columns or "") if ready else "")
     if ready is not None and not args.getlist("measure"):
         measures = measures_for(_reader(), measures, rows or None, columns or None) or measures
-    return Asked(
+    asked = Asked(
         measures=measures,
         rows=rows or None,
         columns=columns or None,
@@ -168,6 +169,16 @@ def _asked() -> Asked:
         until=_day("until"),
         as_of=_day("as_of"),
     )
+    return replace(asked, period="dates") if _chose_days(asked) else asked
+
+
+def _chose_days(asked: Asked) -> bool:
+    """Say whether somebody left the period as it was and typed other days than its own."""
+    if asked.since is None or asked.until is None or asked.period not in SPANS:
+        return False
+    today = _now().astimezone(ZoneInfo(choose_time_zone())).date()
+    same = request.args.get("was") == asked.period != "dates"
+    return same and (asked.since, asked.until) != asked.days(asked.as_of or today)
 
 
 def _day(name: str) -> date | None:
@@ -227,7 +238,7 @@ def _render(
         today=today,
         as_of=asked.as_of or today,
         said=partial(pick, language=language),
-        names={"measure": MEASURE, "dimension": DIMENSION, "period": PERIOD},
+        names={"measure": MEASURE, "dimension": DIMENSION, "period": PERIOD, "subject": SUBJECT},
         formats=FORMATS,
         shared=list(Shared),
         mails=mails,
@@ -255,7 +266,8 @@ def _title(asked: Asked, ready: Ready | None, saved: SavedReport | None) -> str:
         return pick(ready.title, choose_language())
     if not asked.measures:
         return gettext("New report")
-    return ", ".join(pick(MEASURE[name], choose_language()) for name in asked.measures if name in MEASURE)
+    known = [pick(MEASURE[name], choose_language()) for name in asked.measures if name in MEASURE]
+    return ", ".join(known) or gettext("New report")
 
 
 def args_of(asked: Asked) -> dict[str, Any]:
@@ -426,7 +438,7 @@ def _retention_chart(found: Retention) -> Chart | None:
     ]
     return draw(
         gettext("Share of customers still buying or under contract"),
-        x=Axis(label=gettext("quarters since the first purchase")),
+        x=Axis(label=gettext("quarters since the first purchase"), show=lambda value: number(value, 0)),
         y=Axis(label=gettext("share"), show=lambda value: percent(value, 0), low=0, high=1),
         marks=[Dots(name=gettext("All cohorts that are so old"), points=points)],
         wide=True,

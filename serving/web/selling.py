@@ -17,8 +17,10 @@ from werkzeug.datastructures import MultiDict
 from crm_core.access import Reader, check_may_write
 from crm_core.approvals import Approval, list_asked, list_waiting
 from crm_core.changes import Source
+from crm_core.checklists import read_checklist
 from crm_core.contracts import Terms
 from crm_core.errors import AccessDeniedError, CRMError, InvalidValueError, RecordNotFoundError
+from crm_core.meetings import NextStep
 from crm_core.offers import read_offer
 from crm_core.payments import AGES, Planned, list_overdue, money_about, sum_overdue
 from crm_core.records import (
@@ -34,20 +36,24 @@ from crm_core.records import (
     User,
 )
 from crm_core.sales_settings import sales_settings
+from crm_core.tokens import works_here
 from serving import problems
-from serving.editing import Editor, kind_of
+from serving.editing import Editor, get_as, kind_of
+from serving.owners import list_owners
 from serving.selling import Seller, sees_overdue, today_of
 from serving.service import end_page_session, page_session, service, writing
 from serving.web.any_record import by_script, show_plain
 from serving.web.asked import whole
 from serving.web.facts import names_of_people
-from serving.web.language import choose_time_zone, gettext
+from serving.web.language import choose_time_zone, gettext, ngettext
 from serving.web.places import path_of, shown_records, title_in
 from serving.web.selling_parts import name_rows, sees_prices
 
 pages = Blueprint("selling_pages", __name__)
 
 ROWS: Final = 50
+STEP_ROWS: Final = 4
+"""Next steps that the form of a meeting has room for."""
 _MODELS: Final[Mapping[str, type[Contract | Order]]] = {"contract": Contract, "order": Order}
 
 
@@ -208,7 +214,7 @@ def act_on_quote(quote_id: int) -> ResponseReturnValue:
     def act(seller: Seller) -> str | None:
         match action:
             case "send":
-                seller.send(quote_id)
+                seller.send(quote_id, mail_to=request.form.get("mail_to", "").strip() or None)
             case "accept":
                 wants = request.form.get("with_contract") == "yes"
                 seller.accept(quote_id, contract=_terms() if wants else None)
@@ -422,6 +428,113 @@ def act_on_contract(record_id: int) -> ResponseReturnValue:
         return None
 
     return _do(act, "contract", record_id, gettext("Noted."))
+
+
+# ------------------------------------------------------------------------------------------------- process
+
+
+@pages.get("/deals/<int:deal_id>/checklist")
+def show_checklist(deal_id: int) -> str:
+    """Give what is to be done with a deal in its stage: a part for a script, or a page."""
+    reader = _reader()
+    deal = reader.get(Deal, deal_id)
+    return render_template(
+        "_checklist.html" if by_script() else "checklist.html",
+        items=read_checklist(reader.session, deal),
+        deal=reader.masked(deal),
+        people=names_of_people(reader.session),
+        may_tick=reader.user.role != Role.ANALYST and deal.status == "open",
+    )
+
+
+@pages.post("/deals/<int:deal_id>/checklist")
+def tick(deal_id: int) -> ResponseReturnValue:
+    """Note that something was done, or was not after all."""
+    user: User = current_user.user
+    check_may_write(user)
+    done = request.form.get("done") != "no"
+    with writing(user, Source.REP) as transaction:
+        Seller(transaction=transaction, user=user).tick(deal_id, request.form.get("key", ""), done=done)
+    flash(gettext("Noted."))
+    return redirect(url_for("deals_pages.show", record_id=deal_id, _anchor="checklist"))
+
+
+@pages.get("/records/<any(lead, deal, account, contact):record_type>/<int:record_id>/meeting")
+def show_meeting(record_type: str, record_id: int) -> ResponseReturnValue:
+    """Show the form of a meeting with its next steps."""
+    check_may_write(current_user.user)
+    return _meeting(record_type, record_id, None, 200)
+
+
+@pages.post("/records/<any(lead, deal, account, contact):record_type>/<int:record_id>/meeting")
+def log_meeting(record_type: str, record_id: int) -> ResponseReturnValue:
+    """Log a meeting, and its next steps as tasks."""
+    user: User = current_user.user
+    check_may_write(user)
+    try:
+        with writing(user, Source.REP) as transaction:
+            seller = Seller(transaction=transaction, user=user)
+            _, tasks = seller.meet((record_type, record_id), _held(), _next_steps())
+            count = len(tasks)
+    except (RecordNotFoundError, AccessDeniedError):
+        raise
+    except CRMError as error:
+        return _meeting(record_type, record_id, _why(error), problems.kind_of(error).status)
+    flash(ngettext("Logged, with %(num)d next step.", "Logged, with %(num)d next steps.", count))
+    return redirect(path_of(record_type, record_id) or "/")
+
+
+def _held() -> dict[str, Any]:
+    """Return what was said of the meeting."""
+    form = request.form
+    minutes = _decimal("minutes", least=Decimal(0))
+    return {
+        "subject": form.get("subject", "").strip()[:300] or None,
+        "body": form.get("body", "").strip() or None,
+        "occurred_at": _moment("occurred_at", form.get("occurred_at", "")),
+        "duration_seconds": None if minutes is None else int(minutes * 60),
+    }
+
+
+def _next_steps() -> list[NextStep]:
+    """Return the next steps that were typed; a row without words is none."""
+    form = request.form
+    rows = zip(form.getlist("step"), form.getlist("step_owner"), form.getlist("step_due"), strict=False)
+    return [
+        NextStep(
+            text=text.strip()[:300],
+            owner_id=whole(owner) if owner.strip() else None,
+            due_at=_moment("step_due", due),
+        )
+        for text, owner, due in rows
+        if text.strip()
+    ]
+
+
+def _moment(field: str, text: str) -> datetime | None:
+    if not text.strip():
+        return None
+    try:
+        return datetime.fromisoformat(text.strip()).replace(tzinfo=ZoneInfo(choose_time_zone()))
+    except ValueError as error:
+        raise InvalidValueError(field, text, "a day and time") from error
+
+
+def _meeting(record_type: str, record_id: int, trouble: str | None, status: int) -> ResponseReturnValue:
+    reader = _reader()
+    kind = kind_of(reader.session, record_type)
+    record = get_as(reader, kind, record_id)
+    page = render_template(
+        "meeting.html",
+        title=title_in(reader, record),
+        path=path_of(record_type, record_id),
+        action=f"/records/{record_type}/{record_id}/meeting",
+        owners=[one for one in list_owners(reader.session, reader.user) if works_here(one)],
+        values=request.form,
+        trouble=trouble,
+        rows=STEP_ROWS,
+    )
+    return make_response(page, status)
 
 
 @pages.get("/records/<any(deal, account):record_type>/<int:record_id>/money")

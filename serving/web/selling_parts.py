@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
 from typing import Any, Final
@@ -29,6 +29,7 @@ from crm_core.records import (
     Record,
 )
 from serving.editing import Kind
+from serving.mail import mail_is_on
 from serving.selling import check_sees_money, today_of
 from serving.service import service
 from serving.web.facts import may_write
@@ -68,7 +69,7 @@ class QuoteSheet:
     decided_note: str | None = None
     may_decide: bool = False
     revisions: Sequence[tuple[Quote, bool]] = ()
-    shown: Mapping[str, Shown] = field(default_factory=dict)
+    mails: bool = False
 
     @property
     def is_draft(self) -> bool:
@@ -125,7 +126,9 @@ def _quote_sheet(reader: Reader, record: Quote | Order, *, writes: bool) -> Quot
         return None
     session = reader.session
     offer = read_offer(session, record)
-    rows = name_rows(reader, offer)
+    draft = writes and isinstance(record, Quote) and record.status == QuoteStatus.DRAFT
+    products = _products(reader, record) if draft and isinstance(record, Quote) else ()
+    rows = name_rows(reader, offer, products)
     common: dict[str, Any] = {
         "record": record,
         "rows": rows,
@@ -135,13 +138,12 @@ def _quote_sheet(reader: Reader, record: Quote | Order, *, writes: bool) -> Quot
     }
     if isinstance(record, Order):
         return QuoteSheet(**common, off_list=offer.totals.off_list) if rows else None
-    approval = find_newest(session, record.id)
+    approval = None if record.approval is None else find_newest(session, record.id)
     notes = _notes(reader, approval)
-    draft = writes and record.status == QuoteStatus.DRAFT
     return QuoteSheet(
         **common,
         off_list=given_away(record, offer),
-        products=_products(reader, record) if draft else (),
+        products=products,
         above_limit=is_above_limit(session, record, reader.user, offer),
         limit=limit_for(session, record, reader.user),
         approval=approval,
@@ -151,6 +153,7 @@ def _quote_sheet(reader: Reader, record: Quote | Order, *, writes: bool) -> Quot
         and approval.state == ApprovalState.WAITING
         and may_decide(session, reader.user, approval, record),
         revisions=_revisions(reader, record),
+        mails=mail_is_on(service().settings),
     )
 
 
@@ -161,11 +164,13 @@ def sees_prices(reader: Reader, record: Quote | Order) -> bool:
     return reader.may_be_told_of(fields)
 
 
-def name_rows(reader: Reader, offer: Offer) -> list[Row]:
-    """Return lines with what they are called and come to."""
-    ids = {line.product_id for line in offer.lines if line.product_id is not None}
+def name_rows(reader: Reader, offer: Offer, known: Sequence[Product] = ()) -> list[Row]:
+    """Return lines with what they are called and come to; products that are known are not read again."""
+    held = {product.id: product.name for product in known}
+    ids = {line.product_id for line in offer.lines if line.product_id is not None} - held.keys()
     query = select(Product.id, Product.name).where(Product.id.in_(ids), reader.readable(Product))
     names: dict[int, str] = {key: name for key, name in reader.session.execute(query)} if ids else {}  # noqa: C416  rows are no pairs to mypy
+    names |= held
     return [
         Row(line=line, name=line.text or names.get(line.product_id or 0) or "–", total=total)  # noqa: RUF001  a dash
         for line, total in zip(offer.lines, offer.totals.lines, strict=True)
@@ -191,7 +196,9 @@ def _notes(reader: Reader, approval: Approval | None) -> dict[int | None, str]:
 
 
 def _revisions(reader: Reader, quote: Quote) -> list[tuple[Quote, bool]]:
-    """Return all revisions of a quote, and which of them this one is."""
+    """Return all revisions of a quote, and which of them this one is; a first draft is alone."""
+    if quote.revision == 1 and quote.status == QuoteStatus.DRAFT:
+        return []
     query = reader.select(Quote).where(
         Quote.number == quote.number,
         Quote.deal_id.is_not_distinct_from(quote.deal_id),

@@ -13,15 +13,32 @@ from flask_login import current_user
 
 from crm_core.access import Reader
 from crm_core.changes import Source
-from crm_core.errors import CRMError, InvalidValueError, RecordNotFoundError, StaleRecordError
+from crm_core.errors import (
+    AccessDeniedError,
+    CRMError,
+    InvalidValueError,
+    RecordNotFoundError,
+    StaleRecordError,
+)
 from crm_core.records import Role
-from crm_core.targets import Measure, Wanted, Whose, periods_at, set_target
+from crm_core.targets import (
+    AMOUNTS,
+    Measure,
+    Over,
+    Target,
+    Wanted,
+    Whose,
+    periods_at,
+    set_target,
+    settable_ids,
+    split_target,
+)
 from serving.owners import Staff
 from serving.service import end_page_session, page_session, service, writing
 from serving.team import BEFORE, UNTOUCHED_HOURS, Attained, Person, Span, TeamPage, TeamQuestion, read_team
 from serving.web.asked import whole
 from serving.web.charts import Axis, Bars, Chart, Level, Mark, draw
-from serving.web.language import choose_time_zone, gettext
+from serving.web.language import choose_time_zone, gettext, ngettext
 from serving.web.shown_as import percent
 from serving.web.tables import csv_answer
 
@@ -29,6 +46,8 @@ MEASURES: Mapping[str, object] = {
     "won_amount": _("Won amount"),
     "deals_won": _("Deals won"),
     "leads_converted": _("Leads converted"),
+    "contract_value": _("Contract value"),
+    "payments_received": _("Payments received"),
 }
 
 pages = Blueprint("team_pages", __name__, url_prefix="/team")
@@ -55,6 +74,28 @@ def save_target() -> ResponseReturnValue:
         return _page(form, str(error), 422, error)
     flash(gettext("Noted."))
     return redirect(url_for("team_pages.show", span=form.get("span") or None))
+
+
+@pages.post("/targets/<int:target_id>/split")
+def split(target_id: int) -> ResponseReturnValue:
+    """Break a target down over people or months, evenly; each part may be changed after."""
+    user, over = current_user.user, request.form.get("over", "")
+    if user.role not in {Role.MANAGER, Role.ADMIN}:
+        raise AccessDeniedError(f"the role {user.role} may not set targets")
+    if over not in set(Over):
+        return _page({}, gettext("Choose what to split it over."), 422)
+    try:
+        with writing(user, Source.REP) as transaction:
+            target = transaction.session.get(Target, target_id)
+            if target is None or target.whose_id not in settable_ids(
+                transaction.session, user, Whose(target.whose)
+            ):
+                raise RecordNotFoundError("target", target_id)
+            made = split_target(transaction, user, target, Over(over))
+    except InvalidValueError as error:
+        return _page({}, str(error), 422, error)
+    flash(ngettext("Broken down into %(num)d target.", "Broken down into %(num)d targets.", len(made)))
+    return redirect(url_for("team_pages.show"))
 
 
 @pages.get("/export")
@@ -167,7 +208,7 @@ def _wanted(form: Mapping[str, str]) -> Wanted:
         period=form.get("period", ""),
         measure=Measure(measure),
         value=_value(form.get("value", "")),
-        currency=form.get("currency", "").strip().upper() if measure == Measure.WON_AMOUNT else "",
+        currency=form.get("currency", "").strip().upper() if measure in AMOUNTS else "",
     )
 
 

@@ -13,12 +13,12 @@ from flask_login import current_user
 
 from crm_core.access import Reader, check_may_write
 from crm_core.alerts import open_alerts_of
-from crm_core.articles import Suggestion, suggest, uses_of
+from crm_core.articles import Suggestion, suggest
 from crm_core.changes import Source
 from crm_core.errors import CRMError, InvalidValueError, RecordNotFoundError, StaleRecordError
 from crm_core.mail_templates import fits, get_template, list_templates, render
 from crm_core.records import Account, Article, Contact, Ticket, TicketPriority, TicketStatus
-from crm_core.service_desk import list_queues
+from crm_core.service_desk import recall_queues
 from crm_core.store import Transaction
 from crm_core.working_time import WorkingTime, working_time
 from serving.editing import Editor, kind_of
@@ -91,7 +91,7 @@ def _list(refused: str | None = None, status: int = 200) -> ResponseReturnValue:
         found=found,
         asked=asked,
         views=VIEW_WORDS,
-        queues={each.key: each.name for each in list_queues(reader.session, retired=True)},
+        queues={each.key: each.name for each in recall_queues(reader.session)},
         people=people,
         owners=_owners(reader),
         priorities=list(TicketPriority),
@@ -198,7 +198,7 @@ def _new(values: Mapping[str, Any], refused: str | None, status: int = 200) -> R
         "ticket_new.html",
         values=values,
         account=values.get("account") or next((each.title for each in named.values()), ""),
-        queues=list_queues(reader.session),
+        queues=[each for each in recall_queues(reader.session) if not each.retired],
         priorities=list(TicketPriority),
         refused=refused,
     )
@@ -275,7 +275,7 @@ def _show(
         links=links,
         others=list_others(reader, record),
         customer=_customer(reader, record),
-        queues={each.key: each.name for each in list_queues(reader.session)},
+        queues={each.key: each.name for each in recall_queues(reader.session) if not each.retired},
         assignable=list_assignable(reader, record) if writes else [],
         canned=_canned(reader) if writes else [],
         suggestions=_told(reader, found),
@@ -301,7 +301,9 @@ def _links(ticket: Ticket) -> list[tuple[str, int]]:
 def _about(reader: Reader, record: Ticket, *, writes: bool) -> About:
     kind = kind_of(reader.session, "ticket")
     people = names_of_people(reader.session)
-    facts = [each for each in read_facts(reader, kind, record, people) if each.name not in _OWN_PLACE]
+    rest = reader.masked(record)
+    rest.account_id = rest.contact_id = None  # type: ignore[assignment]  # named at the top: looked up once
+    facts = [each for each in read_facts(reader, kind, rest, people) if each.name not in _OWN_PLACE]
     return About(
         kind=kind,
         key=("ticket", record.id),
@@ -344,12 +346,10 @@ def _canned(reader: Reader) -> list[Any]:
 
 
 def _told(reader: Reader, found: Sequence[Suggestion]) -> list[Mapping[str, Any]]:
-    uses = uses_of(reader.session, [each.article.id for each in found]) if found else {}
     return [
         {
             "article": reader.masked(each.article),
             "likeness": each.likeness,
-            "uses": uses.get(each.article.id),
             "excerpt": plain_text(each.article.body)[:200],
         }
         for each in found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
@@ -26,8 +27,9 @@ from serving.explaining import get_prediction
 from serving.owners import list_owners
 from serving.problems import kind_of as problem_of
 from serving.score_history import Entry, entries_of, with_parts
-from serving.service import page_session, service, writing
+from serving.service import SentAlreadyError, page_session, service, writing
 from serving.today import MODELS, AskedDay, Day, Ranked, day_began, page_of, read_day, read_habit
+from serving.web.asked import plain
 from serving.web.beside_score import Beside, read_beside
 from serving.web.facts import names_of_people
 from serving.web.language import choose_time_zone, gettext
@@ -210,7 +212,7 @@ def _write(collection: str, record_id: int, read_form: Callable[[], Activity]) -
     model = MODELS[COLLECTIONS[collection]]
     try:
         check_may_write(current_user.user)
-        with writing(current_user.user, Source.REP) as transaction:
+        with suppress(SentAlreadyError), writing(current_user.user, Source.REP) as transaction:
             log_on(transaction, current_user.user, model, record_id, read_form())
     except CRMError as error:
         return _refused(collection, record_id, error)
@@ -231,7 +233,7 @@ def _refused(collection: str, record_id: int, error: CRMError) -> ResponseReturn
     if status >= 500:
         raise error
     if _by_script():
-        return make_response(str(error), status, {"Content-Type": "text/plain; charset=utf-8"})
+        return plain(str(error), status)
     if status in {403, 404}:
         raise error
     return make_response(_show(collection, record_id, refused=str(error)), status)

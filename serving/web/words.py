@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from flask import has_request_context
 from flask_babel import lazy_gettext as _
 
+from crm_core.fields import CUSTOM, list_all_fields
 from crm_core.pipelines import PIPELINES, Stage
+from crm_core.recall import recalled
 from crm_core.stage_settings import stages_of
 from serving.service import page_session
 from serving.web.language import choose_language
@@ -40,6 +42,8 @@ WORDS: dict[str, dict[str, object]] = {
         "form_new": _("A web form brought a lead"),
         "form_again": _("Somebody you know sent a web form"),
         "due": _("Something is due"),
+        "automation": _("A rule tells you"),
+        "automation.nobody": _("A rule found nobody for this record"),
         "ticket_first_soon": _("A ticket is to be answered soon"),
         "ticket_first_missed": _("A ticket was not answered in time"),
         "ticket_solve_soon": _("A ticket is to be solved soon"),
@@ -52,6 +56,8 @@ WORDS: dict[str, dict[str, object]] = {
         "approval_refused": _("did not approve it"),
         "payment": _("A payment is late"),
         "payment_late": _("A payment is late"),
+        "mail": _("A mail came in"),
+        "bounced": _("A mail of yours came back"),
         "import_done": _("Your import is done"),
         "import_checked": _("Your file has been tried: nothing is written yet"),
         "import_failed": _("Your file could not be imported"),
@@ -79,6 +85,45 @@ WORDS: dict[str, dict[str, object]] = {
         "empty": _("is empty"),
         "not_empty": _("is filled"),
     },
+    "trigger": {
+        "record_created": _("A record is created"),
+        "field_changed": _("A field changes"),
+        "stage_entered": _("A deal enters a stage"),
+        "score_crossed": _("A score passes a level"),
+        "alert_raised": _("An alert is raised"),
+        "date": _("A date comes"),
+        "idle": _("Nothing happens for some time"),
+        "stage_overdue": _("A deal is too long in its stage"),
+    },
+    "automation_action": {
+        "task": _("Plan a task"),
+        "notice": _("Tell people"),
+        "mail": _("Send a mail"),
+        "message": _("Send a message through a webhook"),
+        "set": _("Set a field"),
+        "assign": _("Give it to somebody"),
+        "pool": _("Take its owner away"),
+        "tag": _("Put a tag on"),
+        "sequence": _("Begin a sequence of mails"),
+        "renewal": _("Open a deal about the renewal"),
+    },
+    "automation_outcome": {
+        "done": _("done"),
+        "nobody": _("nobody was free"),
+        "failed": _("failed"),
+        "too_deep": _("stopped: a loop"),
+    },
+    "time_unit": {
+        "hours": _("hours"),
+        "working_hours": _("working hours"),
+        "days": _("days"),
+    },
+    "direction_of_score": {"rises": _("rises to it"), "falls": _("falls below it")},
+    "message_kind": {
+        "direct": _("From one person to another"),
+        "service": _("Service"),
+        "marketing": _("Marketing: only who agreed"),
+    },
     "import_state": {
         "uploaded": _("waiting for you"),
         "checking": _("being tried"),
@@ -93,12 +138,39 @@ WORDS: dict[str, dict[str, object]] = {
         "analyst": _("Data scientist"),
         "admin": _("Administrator"),
     },
+    "intake_kind": {"mail": _("Mail"), "call": _("Call"), "chat": _("Chat"), "event": _("Calendar entry")},
+    "intake_state": {
+        "open": _("What waits"),
+        "assigned": _("What was assigned"),
+        "dropped": _("What was dropped"),
+    },
+    "mail_state": {
+        "queued": _("waiting to be sent"),
+        "sent": _("sent"),
+        "replied": _("answered"),
+        "bounced": _("came back"),
+        "failed": _("not sent"),
+        "received": _("received"),
+        "tray": _("in the tray"),
+        "dropped": _("dropped"),
+    },
+    "run_state": {"active": _("on the way"), "finished": _("through"), "stopped": _("stopped")},
+    "run_why": {
+        "replied": _("they answered"),
+        "bounced": _("a mail came back"),
+        "unsubscribed": _("they unsubscribed"),
+        "by hand": _("somebody stopped it"),
+        "converted": _("the lead was converted"),
+        "disqualified": _("the lead was disqualified"),
+        "deleted": _("the record was deleted"),
+    },
     "scope": {
         "read": _("Reading"),
         "write": _("Changing records"),
         "score": _("Scoring now"),
         "models": _("Models"),
         "people": _("Personal data: find, export, erase"),
+        "intake": _("Taking in mails, calls and chats"),
         "admin": _("Keys and the operation log"),
     },
     "reach": {"none": _("nothing"), "own": _("their own"), "team": _("their team's"), "all": _("all")},
@@ -127,6 +199,8 @@ WORDS: dict[str, dict[str, object]] = {
         "right_set": _("Right set"),
         "setting_set": _("Setting set"),
         "handed_over": _("Handed over"),
+        "model_promoted": _("Model put in charge"),
+        "model_rolled_back": _("Model rolled back"),
     },
     "via": {"page": _("Page"), "api": _("API"), "command": _("Command line")},
     "delivery_state": {
@@ -281,6 +355,27 @@ WORDS: dict[str, dict[str, object]] = {
         "trade show": _("Trade show"),
         "web form": _("Web form"),
     },
+    "touched_by": {
+        "website": _("Website"),
+        "mail": _("Mail"),
+        "phone": _("Phone"),
+        "campaign": _("Campaign"),
+        "advertising": _("Advertising"),
+        "event": _("Events and fairs"),
+        "referral": _("Referral"),
+        "outbound": _("Outbound"),
+        "search": _("Search"),
+        "feed": _("Feed"),
+    },
+    "response": {"form": _("Web form")},
+    "held_for": {
+        "trap": _("filled in what people do not see"),
+        "too_fast": _("sent within 3 seconds"),
+        "links": _("links"),
+        "markup": _("markup"),
+        "words": _("words of spam"),
+        "too_many": _("the sixth or later of a day"),
+    },
     "why_wrong": {
         "too_high": _("It is too high"),
         "too_low": _("It is too low"),
@@ -414,6 +509,9 @@ WORDS: dict[str, dict[str, object]] = {
         "competitors": _("Competitors"),
         "contacts": _("Contacts in both directions"),
         "contracts": _("Contracts"),
+        "deals": _("Deals"),
+        "has_email": _("Has an email address"),
+        "has_phone": _("Has a phone number"),
         "employees": _("Employees"),
         "expected_close": _("Expected close"),
         "inbound_contacts": _("Contacts from the customer"),
@@ -521,15 +619,55 @@ WORDS: dict[str, dict[str, object]] = {
         "mentions": _("Mentions"),
         "quantity": _("Quantity"),
         "approval": _("Approval"),
+        "checklist": _("Checklist"),
         "terms": _("Terms"),
         "rejected_reason": _("Reason for the rejection"),
         "list_price": _("List price"),
         "part": _("Part of the plan"),
         "reference": _("Reference"),
         "unit_price": _("Unit price"),
+        "id": _("Id"),
+        "external_id": _("External id"),
+        "recorded_at": _("Recorded on"),
+        "deleted_at": _("Deleted on"),
+        "version": _("Version"),
+        "custom": _("Own fields"),
+        "role": _("Role"),
+        "team_id": _("Team"),
+        "password_hash": _("Password"),
+        "language": _("Language"),
+        "time_zone": _("Time zone"),
+        "left_at": _("Left on"),
+        "probability": _("Probability"),
+        "previous_probability": _("Probability before"),
+        "score": _("Score"),
+        "grade": _("Grade"),
+        "trend": _("Trend"),
+        "reasons": _("Reasons"),
+        "scored_at": _("Scored on"),
+        "model_version": _("Model version"),
+        "merged_into_id": _("Merged into"),
+        "erased_at": _("Erased on"),
+        "response": _("Response"),
+        "responded_at": _("Responded on"),
+        "subject_type": _("Type of what it is about"),
+        "subject_id": _("What it is about"),
+        "uri": _("Place"),
+        "media_type": _("Media type"),
+        "size": _("Size"),
+        "sha256": _("Checksum"),
+        "type_id": _("Record type"),
+        "lead.name": _("Full name"),
+        "contact.name": _("Full name"),
+        "user.name": _("Full name"),
     },
+    "pipeline": {"default": _("Default pipeline")},
 }
 """What the program itself calls things; other words are data and shown as they are."""
+
+
+_OWN_GROUP = "custom_"
+"""What the groups of features of fields of the company's own begin with."""
 
 
 def word(kind: str, value: object) -> str:
@@ -539,7 +677,31 @@ def word(kind: str, value: object) -> str:
     if kind == "stage":
         return _stage(str(value))
     known = WORDS.get(kind, {}).get(str(value))
+    if known is None and kind == "feature_group" and str(value).startswith(_OWN_GROUP):
+        return _of_a_field(str(value))
     return str(known) if known is not None else str(value).replace("_", " ").capitalize()
+
+
+def field_word(record_type: str, name: str) -> str:
+    """Return what a field of a record type is called: people have other names than things."""
+    if name.startswith(CUSTOM):
+        return _of_a_field(name.replace(CUSTOM, _OWN_GROUP, 1))
+    own = f"{record_type}.{name}"
+    return word("field", own if own in WORDS["field"] else name)
+
+
+def _of_a_field(group: str) -> str:
+    """Return what a field of the company's own is called, of which a model was told."""
+    name = group.removeprefix(_OWN_GROUP)
+    if not has_request_context():
+        return name
+    session = page_session()
+
+    def read() -> dict[str, tuple[str | None, str | None]]:
+        return {field.name: (field.label_en, field.label_zh) for field in list_all_fields(session)}
+
+    english, chinese = recalled(session, ("labels of all fields",), read).get(f"{CUSTOM}{name}", (None, None))
+    return (chinese if choose_language() == "zh" else english) or english or name
 
 
 def _stage(key: str) -> str:

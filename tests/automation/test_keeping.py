@@ -9,7 +9,9 @@ from sqlalchemy import select
 
 from crm_core.automation.kept import AutomationRule, list_versions
 from crm_core.errors import CRMError, RuleLoopError, StaleRecordError
+from crm_core.mail_templates import Draft, save_template
 from crm_core.operations import OperationRow
+from crm_core.records import User
 from crm_core.store import Store
 from tests.automation.conftest import TOLD, Automation
 
@@ -32,6 +34,9 @@ CREATED = {"kind": "record_created"}
 def test_a_rule_that_would_set_off_itself_is_refused(
     automation: Automation, trigger: dict[str, Any], action: dict[str, Any]
 ) -> None:
+    with automation.store.transaction() as transaction:
+        admin = transaction.session.get_one(User, automation.admin)
+        save_template(transaction, admin, Draft(name="First", subject="Hello", body="Hello"))
     with pytest.raises(RuleLoopError, match="would set off itself"):
         automation.save("lead", trigger, action)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -33,6 +34,7 @@ from crm_core.errors import (
     QuoteStateError,
     RecordNotFoundError,
 )
+from crm_core.handover import hand_over, has_open
 from crm_core.notifications import list_notifications
 from crm_core.quotes import (
     accept_quote,
@@ -46,10 +48,10 @@ from crm_core.quotes import (
     send_quote,
     write_quote,
 )
-from crm_core.records import Comment, Line, Order, Product, Quote, User
+from crm_core.records import Comment, Contract, Line, Order, Product, Quote, User
 from crm_core.sales_settings import SalesSettings, sales_settings, set_sales
 from crm_core.store import Store, Transaction
-from tests.factories import make_account, make_deal, make_team, make_user
+from tests.factories import make_account, make_contract, make_deal, make_team, make_user
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -359,6 +361,48 @@ def test_a_contract_far_below_its_quote_needs_a_word_of_its_own(store: Store, ho
             sign_contract(transaction, quote, house.ana, Terms(**terms, value=Decimal(799)))
         signed = sign_contract(transaction, quote, house.ana, Terms(**terms, value=Decimal("800.00")))
         assert (signed.value, signed.quote_id) == (Decimal(800), quote.id)
+
+
+def test_a_leavers_quotes_contracts_and_approvals_are_handed_over(store: Store, house: House) -> None:
+    with store.transaction() as transaction:
+        ben = make_user(transaction, "Ben", team_id=house.ana.team_id)
+        waiting = with_pumps(transaction, house, discount=0.2)
+        asked = ask_for_approval(transaction, waiting, house.ana)
+        accepted = with_pumps(transaction, house)
+        send_quote(transaction, accepted, house.ana)
+        accept_quote(transaction, accepted, house.ana)
+        contract = make_contract(transaction, account_id=house.account).id
+    with store.transaction() as transaction:
+        assert has_open(transaction.session, house.mara)
+        assert hand_over(transaction, house.mara, [house.adam]) == {"approval": 1}
+        assert not has_open(transaction.session, house.mara)
+        moved = hand_over(transaction, house.ana, [ben])
+        assert moved == {"account": 1, "deal": 1, "quote": 1}
+    with store.reading() as session:
+        assert session.get_one(Quote, waiting.id).owner_id == ben.id
+        assert session.get_one(Quote, accepted.id).owner_id == house.ana.id  # who sold it
+        assert session.get_one(Approval, asked.id).approver_id == house.adam.id
+        assert Reader(session, ben).get(Contract, contract).id == contract
+        with pytest.raises(RecordNotFoundError):
+            Reader(session, house.ana).get(Contract, contract)
+
+
+def test_two_at_once_get_numbers_without_gaps_and_doubles(store: Store, house: House) -> None:
+    def write(number: int) -> None:
+        for turn in range(5):
+            with contextlib.suppress(ZeroDivisionError), store.transaction() as transaction:
+                draft(transaction, house)
+                _ = 1 / ((turn + number) % 3)  # every third is undone
+
+    crew = [threading.Thread(target=write, args=(number,)) for number in range(4)]
+    for each in crew:
+        each.start()
+    for each in crew:
+        each.join()
+    with store.reading() as session:
+        numbers = sorted(session.scalars(select(Quote.number)))
+    kept = sum((turn + number) % 3 != 0 for turn in range(5) for number in range(4))
+    assert numbers == [f"Q-2026-{number:04}" for number in range(1, kept + 1)]
 
 
 def test_what_waits_for_somebody_who_leaves_waits_for_who_else_may(store: Store, house: House) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from zoneinfo import ZoneInfo
@@ -187,6 +188,10 @@ def test_a_customer_who_answers_opens_what_waits_or_was_solved(
         found = transaction.get(Ticket, ticket.id)
         add_mail(transaction, found, subject="older", body="!", occurred_at=before)
         assert found.status == "solved"  # it was written before that
+        about = {"subject_type": "ticket", "subject_id": found.id, "account_id": desk.account}
+        away = Activity(kind="mail", direction="inbound", outcome="auto_reply", **about)
+        log_activity(transaction, away)
+        assert found.status == "solved"  # nobody wrote it
     clock.advance(MINUTE)
     with store.transaction() as transaction:
         found = transaction.get(Ticket, ticket.id)
@@ -272,6 +277,16 @@ def test_a_deleted_ticket_has_nothing_due(store: Store, desk: Desk, clock: Fixed
     assert run(store, ticket.id) == []
     with store.reading() as session:
         assert session.get_one(TicketClock, ticket.id).next_at is None
+
+
+def test_two_who_do_a_step_at_once_do_it_once(store: Store, desk: Desk, clock: FixedClock) -> None:
+    with store.transaction() as transaction:
+        ticket = opened(transaction, desk, priority="urgent", owner_id=desk.ana).id
+    clock.advance(61 * MINUTE)
+    with ThreadPoolExecutor(4) as pool:
+        done = list(pool.map(lambda _: run(store, ticket), range(4)))
+    assert sorted(map(len, done)) == [0, 0, 0, 2]
+    assert told(store) == [(desk.mara, "ticket_first_missed")]
 
 
 # ---------------------------------------------------------------- who serves

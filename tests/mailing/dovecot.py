@@ -123,13 +123,16 @@ def running(folder: Path) -> Iterator[Server]:
     if owner is not None:
         _give(folder, owner)
     with subprocess.Popen(
-        [binary, "-F", "-c", str(config)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        [binary, "-F", "-c", str(config)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
     ) as process:
         try:
             _wait_for(port, process, folder)
             yield Server(port=port, folder=maildir, owner=owner)
         finally:
-            process.send_signal(signal.SIGTERM)
+            os.killpg(process.pid, signal.SIGKILL)  # its own session: what it started ends with it
 
 
 def _who() -> tuple[int, int]:

@@ -193,6 +193,7 @@ def test_marketing_offers_a_way_out_that_mail_programs_know(
     token = rows(store, Message)[0].leave_token
     link = f"https://crm.ours.example/unsubscribe/{token}"
     assert mail["List-Unsubscribe"] == f"<{link}>, <mailto:{DROP}?subject=unsubscribe%20{token}>"
+    assert mail["Precedence"] == "bulk"
     assert mail["List-Unsubscribe-Post"] == "List-Unsubscribe=One-Click"
     assert link in said_in(mail)
     assert f'href="{link}"' in said_in(mail, "html")

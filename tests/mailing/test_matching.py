@@ -90,6 +90,18 @@ def test_a_tickets_number_is_believed_of_its_customer_only(store: Store) -> None
         assert take(transaction, mail("[#999999]", sender="eve@else.example")).outcome is Outcome.TRAY
 
 
+def test_a_customers_mail_opens_their_ticket_again_and_their_absence_does_not(store: Store) -> None:
+    with store.transaction() as transaction:
+        account = make_account(transaction, website="fangda.example")
+        ticket = make_ticket(transaction, account_id=account.id)
+        transaction.update(ticket, {"status": "closed", "closed_at": transaction.now})
+        subject = f"Re: Pump leaks [#{ticket.id}]"
+        take(transaction, mail(subject, Auto_Submitted="auto-replied"))
+        assert ticket.status == "closed"
+        assert take(transaction, mail(f"{subject}!")).about == ("ticket", ticket.id)
+        assert ticket.status == "open"
+
+
 def test_colleagues_among_themselves_are_nobodys_business_on_a_record(store: Store) -> None:
     with store.transaction() as transaction:
         make_user(transaction)

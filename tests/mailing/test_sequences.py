@@ -16,7 +16,7 @@ from crm_core.incoming.parsing import read_mail
 from crm_core.mail_templates import Draft, retire_template, save_template
 from crm_core.messages import Message
 from crm_core.outgoing import mark_sent
-from crm_core.records import Lead, User
+from crm_core.records import Activity, Lead, User
 from crm_core.rights import set_field_right
 from crm_core.saved import Segment, Shared
 from crm_core.sequences import (
@@ -36,7 +36,7 @@ from crm_core.working_time import WorkingTime
 from tests.factories import make_lead, make_user
 
 FANG = "wang.fang@fangda.example"
-WEEKS = timedelta(days=20)
+WEEKS = timedelta(days=10)
 
 
 class Made:
@@ -75,14 +75,14 @@ def mails(store: Store) -> list[Message]:
 
 
 def go_on(store: Store, clock: FixedClock, until: datetime) -> list[datetime]:
-    """Let time pass by half hours; return when mails were queued."""
+    """Let time pass by hours; return when mails were queued."""
     when, count = [], len(mails(store))
     while clock.now() < until:
         while send_due(store, zone="UTC"):
             pass
         when += [clock.now()] * (len(mails(store)) - count)
         count = len(mails(store))
-        clock.advance(timedelta(minutes=30))
+        clock.advance(timedelta(hours=1))
     return when
 
 
@@ -168,6 +168,19 @@ def test_a_field_that_the_sender_may_not_see_ends_the_run_and_says_so(store: Sto
     send_due(store, zone="UTC")
     assert mails(store) == []
     assert "may not see" in (run_of(store).why or "")
+
+
+def test_a_mail_that_cannot_be_written_leaves_no_half_of_it(store: Store) -> None:
+    made = Made(store)
+    made.start(store)
+    with store.transaction() as transaction:
+        transaction.update(transaction.get(Lead, made.lead), {"email": "a b@x.example"})
+        run = transaction.session.scalars(select(SequenceRun)).one()
+        run.address = "a b@x.example"
+    send_due(store, zone="UTC")
+    assert run_of(store).state == "stopped"
+    with store.reading() as session:
+        assert session.scalars(select(Activity)).all() == []
 
 
 def test_a_template_that_is_gone_and_an_address_that_changed_end_the_run(store: Store) -> None:

@@ -20,7 +20,12 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from crm_core.alerts import Alert
+from crm_core.automation.shipped import ship_rules
+from crm_core.form_taking import Sent, take_submission
 from crm_core.forms import AskedField, Texts, WantedForm, make_form
+from crm_core.incoming.filing import take_mail
+from crm_core.incoming.parsing import read_mail
+from crm_core.mail_templates import Draft, save_template
 from crm_core.predictions import NewPrediction, Prediction, write_predictions
 from crm_core.promotions import Promotion, find_champion
 from crm_core.quotes import add_line, write_quote
@@ -28,6 +33,8 @@ from crm_core.records import (
     Account,
     Article,
     Attachment,
+    Campaign,
+    CampaignMember,
     Contact,
     Deal,
     Lead,
@@ -38,6 +45,8 @@ from crm_core.records import (
     Ticket,
     User,
 )
+from crm_core.saved import Shared
+from crm_core.sequences import Step, Wanted, save_sequence
 from crm_core.store import Store
 from serving.alerting import Alerting
 from serving.job_handlers import handlers
@@ -52,6 +61,7 @@ ALL = tuple(Role)
 SELLING = (Role.REP, Role.MANAGER, Role.ADMIN)
 MODELLING = (Role.ANALYST, Role.ADMIN)
 ADMIN = (Role.ADMIN,)
+LEADING = (Role.MANAGER, Role.ADMIN)
 
 _WORTH = [{"currency": "EUR", "amount": "9000", "of": "contract"}]
 
@@ -124,6 +134,7 @@ PAGES: Mapping[str, Page] = {
     "funnel_pages.behind": page("/funnel/leads"),
     "team_pages.show": page("/team"),
     "team_pages.export": file("/team/export"),
+    "profile_pages.show": page("/customers/{customer}/profile"),
     "report_pages.show_gallery": page("/reports"),
     "report_pages.show": page("/reports/show", "/reports/show?ready=people", "/reports/show?ready=stages"),
     "report_pages.show_saved": page("/reports/saved/{report}", roles=ADMIN),
@@ -131,6 +142,16 @@ PAGES: Mapping[str, Page] = {
     "report_pages.behind": page("/reports/behind?measure=deals_created&rows=owner"),
     "report_pages.show_retention": page("/reports/retention"),
     "report_pages.save_retention": file("/reports/retention/file/csv"),
+    "campaign_pages.list_all": page("/campaigns"),
+    "campaign_pages.export": file("/campaigns/export"),
+    "campaign_pages.show": page("/campaigns/{campaign}"),
+    "campaign_pages.attribution": page("/campaigns/attribution", "/campaigns/attribution?by=campaign"),
+    "campaign_pages.export_attribution": file("/campaigns/attribution/export"),
+    "campaign_pages.quality": page("/campaigns/quality"),
+    "form_pages.list_all": page("/campaigns/forms", roles=LEADING),
+    "form_pages.show_new": page("/campaigns/forms/new", roles=LEADING),
+    "form_pages.show": page("/campaigns/forms/{form_number}", roles=LEADING),
+    "form_pages.list_held": page("/campaigns/forms/held", roles=LEADING),
     "finding_pages.search": page("/search?q={word}", "/search?q=nothing+like+this"),
     "finding_pages.search_quickly": part("/search/quick?q={word}"),
     "finding_pages.list_duplicates": page("/duplicates?type=lead"),
@@ -171,12 +192,23 @@ PAGES: Mapping[str, Page] = {
     "selling_pages.list_approvals": page("/approvals"),
     "selling_pages.show_overdue": page("/payments/overdue"),
     "selling_pages.show_money": page("/records/deal/{deal}/money"),
+    "selling_pages.show_checklist": page("/deals/{deal}/checklist"),
+    "selling_pages.show_meeting": page("/records/deal/{deal}/meeting", roles=SELLING),
     "selling_pages.print_quote": part("/quotes/{quote}/print"),
     "file_pages.save_file": file("/files/{file}"),
     "imports.show_start": page("/import", roles=SELLING),
     "imports.show": page("/import/{import}", roles=ADMIN),
     "imports.show_progress": part("/import/{import}/progress", roles=ADMIN),
     "imports.download_refused": file("/import/{import}/refused.csv", roles=ADMIN),
+    "intake_pages.show": page("/intake", "/intake?state=dropped"),
+    "mail_pages.show_letter": page("/records/lead/{lead}/mail", roles=SELLING),
+    "mail_pages.show_templates": page("/intake/templates"),
+    "mail_pages.show_template": page("/intake/templates/{template}"),
+    "mail_pages.show_sequences": page("/intake/sequences"),
+    "mail_pages.show_sequence": page("/intake/sequences/{sequence}"),
+    "mail_pages.show_calendar": page("/intake/calendar"),
+    "mail_pages.ask_to_unsubscribe": Page(paths=("/unsubscribe/none",), nobody=True),
+    "mail_pages.give_calendar": Page(paths=(), is_a=Is.FILE),
     "lists.show_segments": page("/lists/segments"),
     "list_work.show": page("/work/{work}", roles=ADMIN),
     "list_work.show_progress": part("/work/{work}/progress", roles=ADMIN),
@@ -184,9 +216,15 @@ PAGES: Mapping[str, Page] = {
     "admin_pages.start": Page(paths=("/admin",), roles=ADMIN, is_a=Is.AWAY),
     "admin_pages.list_webhooks": page("/admin/webhooks", roles=ADMIN),
     "admin_pages.show_webhook": page("/admin/webhooks/{webhook}", roles=ADMIN),
+    "admin_pages.show_service": page("/admin/service", roles=ADMIN),
+    "admin_pages.show_working_time": page("/admin/working-time", roles=ADMIN),
     "admin_pages.show_pipelines": page("/admin/pipelines", roles=ADMIN),
     "admin_pages.show_sales": page("/admin/sales", roles=ADMIN),
     "admin_pages.list_fields": page("/admin/fields", roles=ADMIN),
+    "admin_pages.list_automation": page("/admin/automation", roles=ADMIN),
+    "admin_pages.list_automation_runs": page("/admin/automation/runs", roles=ADMIN),
+    "admin_pages.show_new_rule": page("/admin/automation/new", roles=ADMIN),
+    "admin_pages.show_rule": page("/admin/automation/{rule}", roles=ADMIN),
     "admin_pages.list_keys": page("/admin/keys", roles=ADMIN),
     "admin_pages.show_log": page("/admin/log", roles=ADMIN),
     "admin_pages.list_people": page("/admin/people", roles=ADMIN),
@@ -247,9 +285,11 @@ def find_places(app: Flask, store: Store, settings: Settings) -> Places:
         "import": _import(admin),
         "work": _export(admin),
         "webhook": _webhook(admin),
+        "rule": str(ship_rules(store) and 1),
         "file": _file(admin, store, rep),
         "report": _report(admin),
-        "form": make_a_form(store, cast[Role.ADMIN]),
+        **make_a_form(store, cast[Role.ADMIN]),
+        **_mailing(store, cast[Role.ADMIN]),
     }
     served = serve_some(store, rep, settings)
     made["satisfaction"] = served.token
@@ -379,6 +419,23 @@ def _report(admin: FlaskClient) -> str:
     return admin.post("/reports/save", data=data).location.rsplit("/", 1)[1]
 
 
+def _mailing(store: Store, admin: User) -> dict[str, str]:
+    """Save a template for all and a sequence, and have a mail wait in the tray."""
+    with store.transaction() as transaction:
+        subject, body = (
+            "{{ lead.company | default('Hello') }}",
+            "Dear {{ lead.first_name | default('all') }},",
+        )
+        draft = Draft(name="Hello", subject=subject, body=body, shared=Shared.ALL)
+        template = save_template(transaction, admin, draft)
+        wanted = Wanted(name="Warm up", record_type="lead", steps=(Step(template_id=template.id),))
+        sequence = save_sequence(transaction, admin, wanted)
+        take_mail(
+            transaction, read_mail(b"From: tom@hill.example\nSubject: Pumps?\n\nHello"), source="upload"
+        )
+        return {"template": str(template.id), "sequence": str(sequence.id)}
+
+
 def _webhook(admin: FlaskClient) -> str:
     data = {
         "csrf_token": csrf_of(admin.get("/admin/webhooks").text),
@@ -392,13 +449,26 @@ def _webhook(admin: FlaskClient) -> str:
     return found[1]
 
 
-def make_a_form(store: Store, user: User) -> str:
-    """Make a web form; return its public address."""
+def make_a_form(store: Store, user: User) -> dict[str, str]:
+    """Make a campaign with a member, and a web form with something held; return what stands for them."""
     asked = [AskedField(field="name"), AskedField(field="email", required=True)]
     consent = Texts(en="You may write to me.", zh="可以给我发邮件。")
     with store.transaction(actor_id=user.id) as transaction:
-        wanted = WantedForm(name="Contact us", source="web form", fields=asked, consent=consent)
-        return make_form(transaction, user, wanted).public_id
+        campaign = transaction.create(Campaign(name="Spring fair", channel="event", cost=Decimal(900)))
+        lead = transaction.session.scalars(select(Lead.id).limit(1)).one()
+        transaction.create(CampaignMember(campaign_id=campaign.id, lead_id=lead))
+        wanted = WantedForm(
+            name="Contact us", source="web form", fields=asked, consent=consent, campaign_id=campaign.id
+        )
+        form = make_form(transaction, user, wanted)
+        sent = Sent(key="1", values={"email": "x@y.example", "name": "www.buy.example"}, seconds=1)
+        held = take_submission(transaction, form, sent)
+        return {
+            "form": form.public_id,
+            "form_number": str(form.id),
+            "campaign": str(campaign.id),
+            "submission": str(held.id),
+        }
 
 
 def _file(admin: FlaskClient, store: Store, rep: int) -> str:

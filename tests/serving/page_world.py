@@ -12,6 +12,7 @@ from flask import Flask
 from sqlalchemy import select
 from werkzeug.routing import Rule
 
+from crm_core.automation.shipped import ship_rules
 from crm_core.clock import FixedClock
 from crm_core.jobs import Job, enqueue
 from crm_core.saved import SavedView, Segment
@@ -73,9 +74,12 @@ def keep_things(world: World, app: Flask, store: Store) -> None:
         lead = world.ids["lead"][whose]
         file = {"file": (io.BytesIO(b"hello"), f"{whose}.txt")}
         assert client.post(f"/records/lead/{lead}/files", data=file).status_code == 302
-    world.ids["form"] = {"own": make_a_form(store, world.cast["Adam"])}
+    made = make_a_form(store, world.cast["Adam"])
+    for name in ("form", "form_number", "submission"):
+        world.ids[name] = {"own": made[name]}
     _note_ids(world, store)
     adam = Api(app.test_client(), world.cast, "Adam")
+    ship_rules(store)
     for name, field in NAMED.items():
         named = adam("PATCH", f"{path_of(name)}/{world.ids[name]['other']}", {field: f"{MARK} {name}"})
         assert named.status_code == 200, named.text

@@ -6,7 +6,7 @@ Ana is a rep, Mara her manager, Dana an analyst, Adam an administrator. Records 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -68,8 +68,9 @@ SEEN: Final[Mapping[str, Mapping[str, frozenset[str]]]] = {
     **dict.fromkeys(("spare lead", "spare deal"), WORK),  # which come to an end while they are tried
     **dict.fromkeys(("deal alert", "account alert"), WORK),
     "key": KEYS,
-    **dict.fromkeys(("webhook", "job"), ONE),
+    **dict.fromkeys(("webhook", "job", "mail sequence"), ONE),
     **dict.fromkeys(("report", "spare report"), REPORTS),
+    "intake item": {**WORK, "Mara": frozenset(WHOSE), "Adam": frozenset(WHOSE)},
 }
 """By what an operation is about, whose of it each person sees."""
 
@@ -94,10 +95,15 @@ class Rule:
 
 
 ID, TWIN, ADAM = "<the record's id>", "<the id of a record beside it>", "<Adam's id>"
+MARA = "<Mara's id>"
 
 _READ = Rule(scope=Scope.READ)
 _BESIDE = {"If-Match": '"999-none"'}
 """Who may delete is told that the record has changed since, so that it stays there for the next one."""
+
+
+_A_FORM = {"name": "Contact us", "fields": [{"field": "email", "required": True}]}
+"""A web form to be made."""
 
 
 def _of(*statuses: int) -> frozenset[int]:
@@ -166,11 +172,15 @@ def _of_verbs() -> dict[str, Rule]:
     }
 
 
+_WEEK: Final = {"zone": "UTC", "week": [[["09:00", "18:00"]]] * 5 + [[], []]}
+_DAYS: Final = {"first_day": "2026-03-02", "last_day": "2026-03-03"}
+
+
 def _of_service() -> dict[str, Rule]:
     def verb(about: str, body: Any, *statuses: int, who: frozenset[str] = WRITERS) -> Rule:
         return Rule(scope=Scope.WRITE, about=(about,), who=who, given=_of(*statuses), body=body)
 
-    queue = Rule(scope=Scope.WRITE, who=ADMIN, given=_of(200, 409), body={"name": "Help"})
+    queue = Rule(scope=Scope.WRITE, who=ADMIN, given=_of(200, 412), body={"name": "Help"})
     minutes = {"first_minutes": 60, "solve_minutes": 480}
     return {
         "POST /tickets/{id}/answer": verb("ticket", {"text": "Hello"}, 201),
@@ -184,6 +194,16 @@ def _of_service() -> dict[str, Rule]:
         "GET /service": _READ,
         "GET /service/figures": _READ,
         "PUT /service/queues/{key}": queue,
+        "GET /working-time": _READ,
+        "PUT /working-time": Rule(scope=Scope.WRITE, who=ADMIN, given=_of(200, 412), body=_WEEK),
+        "PUT /working-time/days/{day}": Rule(
+            scope=Scope.WRITE, who=ADMIN, given=_of(204), body={"worked": None}
+        ),
+        "GET /users/{id}/absences": Rule(scope=Scope.READ, about=("user",), unseen=_of(200)),
+        "POST /users/{id}/absences": Rule(
+            scope=Scope.WRITE, about=("user",), who=ADMIN, given=_of(201), body=_DAYS
+        ),
+        "DELETE /users/{id}/absences/{absence_id}": verb("user", None, 404, who=ADMIN),
         "PUT /service/targets": Rule(scope=Scope.WRITE, who=ADMIN, body={"priority": "low", **minutes}),
     }
 
@@ -230,6 +250,25 @@ def _of_alerts() -> dict[str, Rule]:
     }
 
 
+def _of_automation(run: Callable[..., Rule]) -> dict[str, Rule]:
+    rule = {
+        "name": "Look",
+        "record_type": "lead",
+        "trigger": {"kind": "record_created"},
+        "actions": [{"kind": "notice", "text": "Look"}],
+    }
+    return {
+        "GET /automation/rules": run(),
+        "POST /automation/rules": run(201, body=rule),
+        "GET /automation/rules/{id}": run(404),
+        "PUT /automation/rules/{id}": run(404, body={**rule, "version": 1}),
+        "POST /automation/rules/{id}/on": run(404),
+        "POST /automation/rules/{id}/off": run(404),
+        "POST /automation/rules/dry-run": run(body=rule),
+        "GET /automation/runs": run(),
+    }
+
+
 def _of_the_house() -> dict[str, Rule]:
     def run(*statuses: int, about: tuple[str, ...] = (), body: Any = None, query: str = "") -> Rule:
         given = _of(*(statuses or (200,)))
@@ -250,6 +289,7 @@ def _of_the_house() -> dict[str, Rule]:
         "POST /webhooks/{id}/test": run(202, about=hook),
         "GET /webhooks/{id}/deliveries": run(about=hook),
         "POST /webhooks/{id}/deliveries/{delivery_id}/redeliver": run(404, about=hook),
+        **_of_automation(run),
         "GET /jobs": run(),
         "GET /jobs/{id}": run(about=("job",)),
         "POST /jobs/{id}/revive": run(200, 404, 409, about=("job",)),
@@ -262,6 +302,34 @@ def _of_the_house() -> dict[str, Rule]:
             for verb in ("find", "export", "erase")
         },
         "GET /me": _READ,
+    }
+
+
+def _of_mail() -> dict[str, Rule]:
+    def taken(body: Any, *statuses: int) -> Rule:
+        return Rule(scope=Scope.INTAKE, who=ADMIN, given=_of(*(statuses or (200,))), body=body)
+
+    def write(*statuses: int, about: tuple[str, ...] = (), body: Any = None) -> Rule:
+        return Rule(scope=Scope.WRITE, who=WRITERS, about=about, given=_of(*statuses), body=body)
+
+    call = {"id": "1", "from_number": "1", "to_number": "2", "started_at": "2026-03-02T08:00:00Z"}
+    chat = {"id": "m", "at": "2026-03-02T08:00:00Z", "by_us": False, "text": "Hello"}
+    letter = {"type": "lead", "id": ID, "to": "x@y.example", "subject": "Hello", "text": "Hello"}
+    return {
+        "POST /intake/mail": taken({"raw": "RnJvbTogYUBiLmV4YW1wbGUKCmhpCg=="}),
+        "POST /intake/calls": taken({**call, "direction": "inbound"}),
+        "POST /intake/chats": taken({"id": "c", "who": "somebody", "messages": [chat]}),
+        "POST /intake/calendar": taken({"ics": "no calendar"}, 422),
+        "GET /intake/items": _READ,
+        "POST /intake/items/{id}/assign": write(
+            404, about=("intake item",), body={"type": "lead", "id": 2**60}
+        ),
+        "POST /intake/items/{id}/drop": write(204, 412, about=("intake item",)),
+        "POST /mails": write(201, about=("lead",), body=letter),
+        "GET /mail-templates": _READ,
+        "POST /mail-templates": write(201, body={"name": "Hello", "subject": "Hello", "body": "Hello"}),
+        "GET /mail-sequences": _READ,
+        "POST /mail-sequences/{id}/start": write(404, body={"record_id": 1}),
     }
 
 
@@ -289,6 +357,19 @@ def _of_all_types() -> dict[str, Rule]:
         ),
         "DELETE /reports/{id}": Rule(scope=Scope.WRITE, about=("spare report",), given=_of(204, 404)),
         "GET /today": _READ,
+        **dict.fromkeys(("GET /marketing/campaigns", "GET /marketing/attribution"), _READ),
+        "GET /marketing/lead-quality": _READ,
+        "GET /marketing/campaigns/{id}": Rule(scope=Scope.READ, about=("campaign",)),
+        "POST /marketing/campaigns/{id}/members": Rule(
+            scope=Scope.WRITE, about=("campaign",), who=LEADERS, body={"filter": ["id:eq:0"]}
+        ),
+        "GET /forms": Rule(scope=Scope.READ, who=LEADERS),
+        "POST /forms": Rule(scope=Scope.WRITE, who=LEADERS, given=_of(201), body=_A_FORM),
+        "PATCH /forms/{id}": Rule(scope=Scope.WRITE, who=LEADERS, given=_of(404), body={"name": "Ask us"}),
+        "GET /forms/submissions": Rule(scope=Scope.READ, who=LEADERS),
+        "POST /forms/submissions/{id}/decide": Rule(
+            scope=Scope.WRITE, who=LEADERS, given=_of(404), body={"decision": "take"}
+        ),
         "GET /search": Rule(scope=Scope.READ, query="q=Fangda"),
         "GET /duplicates": Rule(scope=Scope.READ, query="record_type=lead"),
     }
@@ -331,6 +412,28 @@ def _of_selling() -> dict[str, Rule]:
         "POST /contracts/{id}/end": verb("contract", {}),
         "POST /payments/{id}/receive": verb("payment", {"amount": "1"}),
         "GET /payments/overdue": _READ,
+        "GET /deals/{id}/checklist": read("deal"),
+        "POST /deals/{id}/checklist": verb("deal", {"key": "none"}, 404),
+        **{
+            f"POST /{record_type}s/{{id}}/meetings": verb(record_type, {"steps": [{"text": "Call"}]}, 201)
+            for record_type in ("lead", "deal", "account")
+        },
+        "GET /targets": _READ,
+        "PUT /targets": Rule(
+            scope=Scope.WRITE,
+            who=LEADERS,
+            body={
+                "whose": "user",
+                "whose_id": MARA,
+                "period": "2026-Q1",
+                "measure": "payments_received",
+                "currency": "EUR",
+                "value": "9000",
+            },
+        ),
+        "POST /targets/{id}/split": Rule(
+            scope=Scope.WRITE, who=LEADERS, given=_of(404), body={"over": "months"}
+        ),
         "GET /deals/{id}/money": read("deal"),
         "GET /accounts/{id}/money": read("account"),
     }
@@ -341,7 +444,7 @@ def _all() -> dict[str, Rule]:
     for record_type in PATHS:
         found |= _of_records(record_type)
     found |= _of_selling() | _of_scored() | _of_verbs() | _of_models() | _of_alerts()
-    return found | _of_the_house() | _of_all_types() | _of_service()
+    return found | _of_the_house() | _of_all_types() | _of_service() | _of_mail()
 
 
 RULES: Final = _all()

@@ -20,7 +20,19 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from crm_core.promotions import Promotion
-from crm_core.records import Account, Activity, Article, Contact, Contract, Deal, Lead, Role, Ticket, User
+from crm_core.records import (
+    Account,
+    Activity,
+    Article,
+    Contact,
+    Contract,
+    Deal,
+    Lead,
+    Quote,
+    Role,
+    Ticket,
+    User,
+)
 from crm_core.store import Store
 from serving.app import create_app
 from serving.auth import let_in
@@ -68,17 +80,41 @@ def pages_of(session: Session, cast: dict[str, User]) -> dict[str, tuple[str, st
     ticket = session.scalars(tickets.limit(1)).first() or 1
     article = session.scalars(select(Article.id).limit(1)).first() or 1
     contract = session.scalars(select(Contract.id).where(Contract.deleted_at.is_(None)).limit(1)).one()
+    offer = session.scalars(select(Quote.id).where(Quote.owner_id == mine).limit(1)).first() or 1
     newest = {
         each.task: each.model_version for each in session.scalars(select(Promotion).order_by(Promotion.id))
     }
     word = str(session.get_one(Lead, lead).company or session.get_one(Lead, lead).name)[:4]
     return {
+        "automation": ("admin", "/admin/automation"),
+        "automation-rule": ("admin", "/admin/automation/5"),
+        "automation-assign": ("admin", "/admin/automation/1"),
+        "automation-new": ("admin", "/admin/automation/new"),
+        "automation-runs": ("admin", "/admin/automation/runs"),
         "login": ("nobody", "/login"),
         "today": ("rep", "/today"),
+        "campaigns": ("manager", "/campaigns"),
+        "campaigns-analyst": ("analyst", "/campaigns"),
+        "campaign": ("admin", "/campaigns/1"),
+        "attribution": ("manager", "/campaigns/attribution"),
+        "attribution-campaign": ("admin", "/campaigns/attribution?by=campaign&model=linear"),
+        "lead-quality": ("admin", "/campaigns/quality?by=campaign"),
+        "web-forms": ("admin", "/campaigns/forms"),
+        "web-form": ("admin", "/campaigns/forms/1"),
+        "web-form-new": ("admin", "/campaigns/forms/new"),
+        "web-forms-held": ("admin", "/campaigns/forms/held"),
         "today-team": ("manager", "/today"),
         "today-opened": ("rep", f"/today/deals/{deal}"),
         "board": ("rep", "/deals/board"),
         "board-team": ("manager", "/deals/board"),
+        "intake": ("manager", "/intake"),
+        "intake-empty": ("manager", "/intake?state=dropped"),
+        "mail-letter": ("rep", f"/records/lead/{lead}/mail?template=1"),
+        "mail-templates": ("manager", "/intake/templates/1"),
+        "mail-sequences": ("manager", "/intake/sequences"),
+        "mail-sequence": ("manager", "/intake/sequences/1"),
+        "mail-calendar": ("rep", "/intake/calendar"),
+        "unsubscribe": ("nobody", "/unsubscribe/none"),
         "leads": ("rep", "/leads"),
         "leads-none-fit": ("rep", "/leads?q=nothing+like+this"),
         "leads-new": ("rep", "/leads/new"),
@@ -93,6 +129,13 @@ def pages_of(session: Session, cast: dict[str, User]) -> dict[str, tuple[str, st
         "deal-delete": ("rep", f"/records/deal/{deal}/delete"),
         "contacts": ("rep", "/contacts"),
         "contact": ("rep", f"/contacts/{contact}"),
+        "quote": ("rep", f"/records/quote/{offer}"),
+        "quote-print": ("rep", f"/quotes/{offer}/print"),
+        "approvals": ("manager", "/approvals"),
+        "overdue": ("manager", "/payments/overdue"),
+        "deal-money": ("rep", f"/records/deal/{deal}/money"),
+        "deal-meeting": ("rep", f"/records/deal/{deal}/meeting"),
+        "admin-sales": ("admin", "/admin/sales"),
         "contracts": ("manager", "/records/contract"),
         "contract": ("manager", f"/records/contract/{contract}"),
         "alerts": ("manager", "/alerts?state=running"),
@@ -123,6 +166,15 @@ def pages_of(session: Session, cast: dict[str, User]) -> dict[str, tuple[str, st
         "search-nothing": ("rep", "/search?q=nothing+like+this"),
         "duplicates": ("manager", "/duplicates?type=lead"),
         "duplicates-customers": ("analyst", "/duplicates?type=account"),
+        "reports": ("manager", "/reports"),
+        "report-people": ("manager", "/reports/show?ready=people"),
+        "report-follow-ups": ("manager", "/reports/show?ready=follow_ups"),
+        "report-won": ("analyst", "/reports/show?ready=won_over_time"),
+        "report-stages": ("analyst", "/reports/show?ready=stages"),
+        "report-new": ("rep", "/reports/show"),
+        "report-behind": ("manager", "/reports/behind?measure=deals_won"),
+        "report-retention": ("analyst", "/reports/retention"),
+        "profile": ("rep", f"/customers/{account}/profile"),
         "forecast": ("manager", "/forecast"),
         "models": ("analyst", "/models"),
         "model": ("analyst", "/models/churn?missed=500&contact=60&capacity=30&cut=15"),

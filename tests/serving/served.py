@@ -17,19 +17,28 @@ from crm_core.tickets import add_mail, answer_ticket, open_by_mail, open_ticket,
 from serving.settings import Settings
 from serving.ticket_work import token_of
 
+_LEAKS = """## Why
+
+Seals dry out after **two years**.
+
+1. Close the valve.
+2. Change the seal.
+3. Open it slowly.
+
+Parts are on the [list](https://example.com/parts)."""
+
+_LEAKS_ZH = """## 原因
+
+密封圈一般**两年**后老化。
+
+1. 关闭阀门
+2. 更换密封圈
+3. 缓慢开启"""
+
 ARTICLES = (
-    (
-        "en",
-        "A seal leaks",
-        "## Why\n\nSeals dry out after **two years**.\n\n1. Close the valve.\n2. Change the seal.\n3. Open it "
-        "slowly.\n\nParts are on the [list](https://example.com/parts).",
-    ),
+    ("en", "A seal leaks", _LEAKS),
     ("en", "Invoices as e-mail", "Ask for invoices by *mail* in your profile, under **Billing**."),
-    (
-        "zh",
-        "水泵漏水怎么办",
-        "## 原因\n\n密封圈一般**两年**后老化。\n\n1. 关闭阀门\n2. 更换密封圈\n3. 缓慢开启",
-    ),
+    ("zh", "水泵漏水怎么办", _LEAKS_ZH),
 )
 
 

@@ -16,11 +16,14 @@ from werkzeug.test import TestResponse
 
 from crm_core.alerts import Alert
 from crm_core.clock import FixedClock
+from crm_core.incoming.tray import Entry, ItemKind, put_in_tray
 from crm_core.jobs import enqueue
+from crm_core.mail_templates import Draft, save_template
 from crm_core.predictions import NewPrediction, Prediction, write_predictions
 from crm_core.promotions import Promotion
 from crm_core.records import RECORD_TYPES, Record
 from crm_core.saved import SavedReport
+from crm_core.sequences import Step, Wanted, save_sequence
 from crm_core.store import Store, Transaction
 from crm_core.tokens import Scope, Token, create_token, issue_token
 from serving.api.records_schemas import COLLECTIONS
@@ -36,6 +39,7 @@ from tests.serving.record_bodies import Sample, make_samples, path_of
 from tests.serving.rights import (
     ADAM,
     ID,
+    MARA,
     METRICS,
     ONE,
     OPEN,
@@ -88,6 +92,8 @@ class World:
             "external_id": f"{about}-{whose}",
             "delivery_id": str(2**60),
             "key": "help",
+            "day": "2026-05-01",
+            "absence_id": str(2**60),
             "id": str(self.ids[about][whose] if about else 2**60),
         }
         of_people = any(path.endswith(end) for end in ("/merge", "/distinct", "/scoring-opt-out"))
@@ -107,6 +113,7 @@ class World:
         if not isinstance(rule.body, dict):
             return rule.body
         stands_for = {ID: self.ids[about][whose] if about else 0, ADAM: self.cast["Adam"].id}
+        stands_for[MARA] = self.cast["Mara"].id
         stands_for[TWIN] = self.twins.get(about, {}).get(whose, 0)
         return {
             name: stands_for.get(value, value) if isinstance(value, str) else value
@@ -172,6 +179,7 @@ def make_world(store: Store, cast: Cast, client: FlaskClient) -> World:
         ids["job"] = {"own": enqueue(transaction.session, "none", {}, now=transaction.now) or 0}
     hook = Api(client, cast, "Adam")("POST", "webhooks", RULES["POST /webhooks"].body)
     ids["webhook"] = {"own": hook.json["id"]}
+    keep_mail(store, world)
     return world
 
 
@@ -194,6 +202,33 @@ def _keep_reports(
         transaction.session.flush()
         missing = dict.fromkeys(("nobody", "deleted"), 2**60)
         ids[name] = missing | {whose: report.id for whose, report in made.items()}
+
+
+def keep_mail(store: Store, world: World) -> None:
+    """Put something into the tray about everybody's lead, and have a template and a sequence."""
+    with store.transaction() as transaction:
+        kept = {
+            whose: put_in_tray(
+                transaction,
+                Entry(
+                    kind=ItemKind.CHAT,
+                    key=whose,
+                    who="somebody",
+                    title=whose,
+                    said={"messages": [], "direction": "inbound"},
+                    happened_at=transaction.now,
+                    candidates=[("lead", lead)],
+                ),
+            ).id
+            for whose, lead in world.ids["lead"].items()
+        }
+        world.ids["intake item"] = kept
+        draft = Draft(name="Hello", subject="Hello", body="Hello")
+        template = save_template(transaction, world.cast["Ana"], draft)
+        world.ids["mail template"] = {"own": template.id}
+        shared = save_template(transaction, world.cast["Adam"], draft)
+        wanted = Wanted(name="Warm up", record_type="lead", steps=(Step(template_id=shared.id),))
+        world.ids["mail sequence"] = {"own": save_sequence(transaction, world.cast["Adam"], wanted).id}
 
 
 def _samples(store: Store, whose: str, owner_id: int | None) -> dict[str, Sample]:

@@ -15,9 +15,11 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from crm_core.access import FieldRight, Reader
+from crm_core.changes import Cursor
 from crm_core.clock import FixedClock
 from crm_core.deals import close_deal, move_deal
 from crm_core.records import Deal, User
+from crm_core.rescoring import CURSOR
 from crm_core.store import Store
 from crm_core.won_deals import read_won_deals
 from serving.board import AskedBoard, Board, Card, read_board
@@ -381,7 +383,11 @@ def test_a_new_score_brings_a_new_card(
     seen = re.search(r'data-seen="(\d+)"', ana.get("/deals/board").text)
     assert seen is not None
     path = f"/deals/board/{deals['likely']}?seen={seen[1]}"
-    assert ana.get(path).status_code == 204
+    waits = ana.get(path)
+    assert (waits.status_code, waits.headers.get("X-Score-Stays")) == (204, None)
+    with store.transaction() as transaction:  # all that happened has been answered for
+        transaction.session.add(Cursor(name=CURSOR, position=10**9))
+    assert ana.get(path).headers.get("X-Score-Stays") == "yes"
     clock.advance(timedelta(minutes=1))
     show(store, "deal", {deals["likely"]: 0.6})
     assert "60%" in ana.get(path).text

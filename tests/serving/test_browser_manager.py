@@ -20,7 +20,11 @@ from tests.serving.conftest import *  # noqa: F403  its fixtures
 from tests.serving.conftest import Cast
 from tests.serving.screenshots import cookie_of
 
-PAGES = ("/alerts", "/alerts/past", "/forecast", "/funnel", "/funnel/leads", "/team")
+PAGES = (
+    *("/alerts", "/alerts/past", "/forecast", "/funnel", "/funnel/leads", "/team"),
+    *("/reports", "/reports/show?ready=leads", "/reports/retention", "/reports/behind?measure=leads_created"),
+    "/customers/1/profile",
+)
 
 
 @pytest.fixture

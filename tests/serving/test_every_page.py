@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote_plus
 
 import axe_playwright_python
 import pytest
@@ -17,7 +20,7 @@ from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
 from sqlalchemy import event
 
 from crm_core import recall
-from crm_core.records import Role
+from crm_core.records import Base, Role
 from crm_core.store import Store
 from serving.app import create_app
 from serving.champions import Champions
@@ -205,6 +208,97 @@ def counted(store: Store) -> Iterator[list[str]]:
         yield sent
     finally:
         event.remove(store.engine, "before_cursor_execute", note)
+
+
+NAMES = {
+    "API",
+    "AUC",
+    "Brier",
+    "CRM",
+    "CSV",
+    "English",
+    "Excel",
+    "MLflow",
+    "MiB",
+    "Parquet",
+    "Predictive",
+    "UTC",
+}
+NOT_CHINESE = NAMES | {
+    *("SHA", "Webhook", "utf"),
+    *("deal.won", "https", "project"),  # examples of what is typed
+    *(
+        "campaign",
+        "industry",
+        "region",
+        "source",
+    ),  # names of features, beside those that are seen to be names
+}
+"""What Chinese pages say as it is; `English` is what the language is called for who looks for it."""
+
+_ENGLISH = re.compile(r"[A-Za-z][\w./:@'+-]*[A-Za-z]", re.ASCII)
+_CODE = re.compile(r"[\d_/@:]")
+"""What is no word: an address, the name of a field for programs, a version."""
+
+
+class Seen(HTMLParser):
+    """The texts of a page, those for who does not see it too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.texts: list[str] = []
+        self._hidden = 0
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self._hidden += tag in HIDDEN
+        self.texts += [
+            text for name, text in attrs if name in {"aria-label", "placeholder", "title", "alt"} and text
+        ]
+
+    def handle_endtag(self, tag: str) -> None:
+        self._hidden -= tag in HIDDEN
+
+    def handle_data(self, data: str) -> None:
+        if not self._hidden:
+            self.texts.append(data)
+
+
+HIDDEN = {"script", "style", "code", "kbd", "pre"}
+
+
+def data_of(store: Store) -> set[str]:
+    """Return the words that records hold, in whatever language; what fields are called is no data."""
+    with store.reading() as session:
+        tables = [table for table in Base.metadata.sorted_tables if table.name != "field_declarations"]
+        rows = [
+            row
+            for table in tables
+            if not table.name.startswith("search_")
+            for row in session.execute(table.select())
+        ]
+    return set(
+        _ENGLISH.findall(" ".join(str(cell) for row in rows for cell in row if not isinstance(cell, bytes)))
+    )
+
+
+def test_no_english_is_left_on_chinese_pages(world: World) -> None:
+    known, faults, seen = data_of(world.store) | NOT_CHINESE, set(), set()
+    for role in (Role.ADMIN, Role.MANAGER, Role.ANALYST, Role.REP):
+        client = logged_in(world.app, world.places.cast[role], "zh")
+        for path in addresses(world.places, role):
+            if path in seen or path == "/api/docs":
+                continue
+            seen.add(path)
+            page = Seen()
+            page.feed(client.get(path).text)
+            asked = set(_ENGLISH.findall(unquote_plus(path)))
+            faults |= {
+                f"{path}: {word} in {text.strip()[:80]}"
+                for text in page.texts
+                for word in _ENGLISH.findall(text)
+                if word not in known | asked and not _CODE.search(word)
+            }
+    assert not faults, "\n".join(sorted(faults))
 
 
 # ---------------------------------------------------------------------------------------------- the browser

@@ -22,6 +22,7 @@ from crm_core.leads import convert_lead
 from crm_core.records import Campaign, Deal, Lead, User
 from crm_core.store import Store, Transaction
 from serving.funnel import Funnel, FunnelQuestion, build_funnel, list_behind
+from serving.web.shown_as import percent
 from tests.factories import make_activity, make_lead
 from tests.serving.conftest import *  # noqa: F403  its fixtures
 from tests.serving.conftest import Cast, logged_in
@@ -227,3 +228,23 @@ def test_the_page_refuses_nonsense_in_words_and_shows_nothing_of_nobody(
     assert "No leads" in client.get("/funnel?since=2001-01-01&until=2001-02-01").text
     assert client.get("/funnel/leads?step=won").status_code == 200
     assert client.get("/funnel/leads?step=nothing").status_code == 422
+
+
+def test_beyond_the_largest_groups_all_others_are_one(
+    store: Store, clock: FixedClock, cast: Cast, history: list[Happened], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = ask(store, cast["Dana"], question(clock))
+    monkeypatch.setattr("serving.funnel.MOST_GROUPS", 1)
+    funnel = ask(store, cast["Dana"], question(clock))
+    assert (funnel.groups, funnel.others_count) == (whole.groups[:1], len(whole.groups) - 1)
+    assert funnel.others is not None
+    assert funnel.others.leads == funnel.whole.leads - whole.groups[0].leads > 0
+    assert whole.others is None
+
+
+@pytest.mark.parametrize(
+    ("share", "shown"), [(0.0, "0%"), (0.004, "<1%"), (0.03, "3%"), (0.997, ">99%"), (1.0, "100%")]
+)
+def test_a_share_of_some_is_not_shown_as_none_nor_as_all(app: Flask, share: float, shown: str) -> None:
+    with app.test_request_context():
+        assert percent(share, 0) == shown

@@ -11,6 +11,10 @@ from babel.messages.extract import extract_from_dir
 from babel.messages.mofile import read_mo
 from babel.messages.pofile import read_po
 
+from crm_core.deeds import Done
+from crm_core.records import RECORD_TYPES
+from serving.web.words import WORDS
+
 WEB = Path(__file__).resolve().parents[2] / "serving" / "web"
 FOLDER = WEB / "translations" / "zh" / "LC_MESSAGES"
 KEYWORDS = {"_": None, "gettext": None, "lazy_gettext": None, "ngettext": (1, 2)}
@@ -35,6 +39,11 @@ def test_every_sentence_is_translated() -> None:
     }
     missing = {message if isinstance(message, str) else tuple(message) for message in messages()} - translated
     assert not missing, HOW
+
+
+def test_every_deed_and_every_field_has_a_word() -> None:
+    fields = {name for model in RECORD_TYPES.values() for name in model.__table__.columns.keys()}  # noqa: SIM118  columns are no dict
+    assert (set(Done) - set(WORDS["deed"]), fields - set(WORDS["field"])) == (set(), set())
 
 
 def test_no_translation_is_left_over() -> None:

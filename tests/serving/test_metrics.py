@@ -8,6 +8,8 @@ from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
+from urllib.error import URLError
+from urllib.request import urlopen
 
 import pytest
 from flask import Flask
@@ -17,6 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from crm_core.alerts import Alert, State
 from crm_core.changes import Cursor, Source, newest_sequence
 from crm_core.clock import FixedClock
+from crm_core.errors import SettingsError
 from crm_core.rescoring import CURSOR, Asked, Worker, ask_for
 from crm_core.store import Store
 from serving import metrics
@@ -231,3 +234,25 @@ def test_a_full_disk_is_named(tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=LEAST_FREE_BYTES - 1))
         assert not ping_disk(tmp_path).ok
+
+
+def test_a_worker_gives_its_metrics_where_it_was_told_to(
+    store: Store, champions: Champions, home: Path
+) -> None:
+    with metrics.given_at("127.0.0.1:0", store, champions, Home.at(home)) as port:
+        with urlopen(f"http://127.0.0.1:{port}/metrics", timeout=30) as answer:
+            told = samples(answer.read().decode())
+        assert told["crm_store_up", ()] == 1
+        assert any(name.startswith("crm_score_freshness_seconds") for name, _ in told)
+        taken = metrics.given_at(f"127.0.0.1:{port}", store, champions, Home.at(home))
+        with pytest.raises(SettingsError, match="CRM_WORKER_METRICS"), taken:
+            pass
+    with pytest.raises(URLError):
+        urlopen(f"http://127.0.0.1:{port}/metrics", timeout=30)
+
+
+def test_a_worker_that_was_told_nowhere_gives_its_metrics_nowhere(
+    store: Store, champions: Champions, home: Path
+) -> None:
+    with metrics.given_at(Settings(home=home).worker_metrics, store, champions, Home.at(home)) as port:
+        assert port is None

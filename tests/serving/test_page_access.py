@@ -33,7 +33,8 @@ NOBODY: Final = frozenset[str]()
 WHOSE_OF: Final[Mapping[str, Mapping[str, frozenset[str]]]] = {
     **SEEN,
     **dict.fromkeys(("view", "segment", "work", "own key"), MINE),
-    "form": dict.fromkeys(MINE, frozenset({"own"})),
+    **dict.fromkeys(("form", "form_number", "submission"), dict.fromkeys(MINE, frozenset({"own"}))),
+    "mail template": {**MINE, "Adam": frozenset({"own"})},
     "import": {**MINE, "Adam": frozenset({"own", "team", "other"})},
 }
 
@@ -50,6 +51,7 @@ _OWNED = ("lead", "deal", "account", "contact")
 _PLAIN = ("quote", "order", "contract", "payment", "activity", "comment", "attachment")
 _ANY = (*_OWNED, *_PLAIN)
 _SCORED = ("lead", "deal", "account")
+_WRITTEN_ON = (*_OWNED, "ticket")
 _TAGGED = (*_OWNED, "quote", "order", "contract", "payment", "ticket")
 
 PAGES: Final[Mapping[str, Page]] = {
@@ -113,6 +115,9 @@ PAGES: Final[Mapping[str, Page]] = {
         f"selling_pages.{name}": Page(who=WRITERS, about=("contract", "order"))
         for name in ("plan", "receive")
     },
+    "selling_pages.show_checklist": Page(about=("deal",)),
+    "selling_pages.tick": Page(who=WRITERS, about=("deal",)),
+    **{f"selling_pages.{name}": Page(who=WRITERS, about=_OWNED) for name in ("show_meeting", "log_meeting")},
     "selling_pages.sign": Page(who=WRITERS, about=("order",)),
     "selling_pages.act_on_contract": Page(who=WRITERS, about=("contract",)),
     **dict.fromkeys(("finding_pages.search", "finding_pages.search_quickly"), Page()),
@@ -127,7 +132,9 @@ PAGES: Final[Mapping[str, Page]] = {
     },
     **{f"report_pages.{name}": Page() for name in ("save_file", "behind")},
     **{f"report_pages.{name}": Page(about=("report",)) for name in ("show_saved", "delete", "send", "stop")},
+    "profile_pages.show": Page(about=("account",)),
     "team_pages.save_target": Page(who=LEADERS),
+    "team_pages.split": Page(who=frozenset()),  # of one that there is not: who may is looked at elsewhere
     **{f"imports.{name}": Page(who=WRITERS) for name in ("show_start", "upload")},
     **{f"imports.{name}": Page(about=("import",)) for name in ("show", "show_progress", "download_refused")},
     **{f"imports.{name}": Page(who=WRITERS, about=("import",)) for name in ("choose", "run")},
@@ -137,6 +144,16 @@ PAGES: Final[Mapping[str, Page]] = {
     "record_tags.show_tags": Page(about=_TAGGED),
     "record_tags.change_tags": Page(who=WRITERS, about=_TAGGED),
     **{f"notifications.{name}": Page() for name in ("list_all", "read")},
+    **{
+        f"campaign_pages.{name}": Page()
+        for name in ("list_all", "export", "attribution", "export_attribution", "quality")
+    },
+    "campaign_pages.create": Page(who=LEADERS),
+    "campaign_pages.show": Page(about=("campaign",)),
+    **{f"campaign_pages.{name}": Page(who=LEADERS, about=("campaign",)) for name in ("add", "end")},
+    **{f"form_pages.{name}": Page(who=LEADERS) for name in ("list_all", "show_new", "create", "list_held")},
+    **{f"form_pages.{name}": Page(who=LEADERS, about=("form_number",)) for name in ("show", "change")},
+    "form_pages.decide": Page(who=LEADERS, about=("submission",)),
     **{f"public_forms.{name}": Page(about=("form",)) for name in ("show", "give_sheet", "send")},
     **{f"ticket_pages.{name}": Page() for name in ("list_records", "give_many")},
     **{f"ticket_pages.{name}": Page(who=WRITERS) for name in ("show_new", "create")},
@@ -155,6 +172,19 @@ PAGES: Final[Mapping[str, Page]] = {
     **{f"satisfaction_pages.{name}": Page(who=NOBODY) for name in ("show", "rate")},
     "customers_pages.take_feedback": Page(who=WRITERS, about=("account",)),
     "account.save_absence": Page(),
+    **{f"intake_pages.{name}": Page(who=who) for name, who in (("show", EVERYBODY), ("upload", WRITERS))},
+    "intake_pages.settle": Page(who=WRITERS, about=("intake item",)),
+    **{f"mail_pages.{name}": Page(who=WRITERS, about=_WRITTEN_ON) for name in ("show_letter", "send")},
+    "mail_pages.start": Page(who=WRITERS, about=("lead", "contact")),
+    **{f"mail_pages.{name}": Page() for name in ("show_templates", "show_sequences", "show_calendar")},
+    "mail_pages.save": Page(who=WRITERS),
+    **{f"mail_pages.{name}": Page(about=("mail template",)) for name in ("show_template", "change")},
+    "mail_pages.make_sequence": Page(who=LEADERS),
+    "mail_pages.show_sequence": Page(about=("mail sequence",)),
+    "mail_pages.change_sequence": Page(who=LEADERS, about=("mail sequence",)),
+    "mail_pages.stop": Page(who=WRITERS, about=("mail sequence",)),
+    **{f"mail_pages.{name}": Page() for name in ("ask_to_unsubscribe", "do_unsubscribe")},
+    **{f"mail_pages.{name}": Page() for name in ("change_calendar", "give_calendar")},
     "today_pages.show": Page(),
     "today_pages.choose_capacity": Page(),
     **{f"today_pages.{name}": Page(about=_SCORED) for name in ("show_record", "show_row")},
@@ -167,6 +197,7 @@ PERHAPS_EMPTY: Final = {
     "models_pages.confirm_promotion",
     "models_pages.confirm_rollback",
     "list_work.download",
+    "mail_pages.give_calendar",
 }
 """Pages of what there may not be yet, for whoever may see it: no version to choose, no file."""
 

@@ -58,6 +58,10 @@ def test_a_list_gives_the_fields_asked_for(ana: Api, deals: None) -> None:
     assert [each["custom"] for each in some] == [{"size": "1"}] * 2
     one = ana("GET", f"deals/{some[0]['id']}?fields=amount")
     assert one.json.keys() == always | {"amount"}
+    for name in ("probability", "score,grade", "prediction,reasons"):
+        scores = ana("GET", f"deals?fields=name,{name}&limit=2").json["items"]
+        assert [each.keys() for each in scores] == [always | {"name", "prediction"}] * 2
+    assert ana("GET", "orders?fields=probability").status_code == 422
 
 
 def test_what_is_hidden_is_not_sorted_filtered_or_selected_by(ana: Api, store: Store, deals: None) -> None:
@@ -67,12 +71,12 @@ def test_what_is_hidden_is_not_sorted_filtered_or_selected_by(ana: Api, store: S
             for name in ("amount", "custom.size", "probability")
         )
     for name in ("amount", "custom.size", "probability"):
-        fields = "prediction" if name == "probability" else name
-        for query in (f"order=-{name}", f"filter={name}:not_empty", f"fields={fields}"):
+        for query in (f"order=-{name}", f"filter={name}:not_empty", f"fields={name}"):
             refused = ana("GET", f"deals?{query}")
             assert (refused.status_code, refused.json["type"]) == (403, "urn:crm:problem:access-denied"), (
                 query
             )
+    assert ana("GET", "deals?fields=prediction").status_code == 403
     (first, *_) = ana("GET", "deals").json["items"]
     assert {"amount"} <= set(first["withheld"])
     assert first["amount"] is None

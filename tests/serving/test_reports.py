@@ -7,6 +7,7 @@ import io
 import re
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -14,12 +15,13 @@ import openpyxl
 import pyarrow.parquet as pq
 import pytest
 from flask import Flask
-from sqlalchemy import select
+from sqlalchemy import select, text
 
 from crm_core.access import FieldRight
 from crm_core.clock import FixedClock
 from crm_core.deals import close_deal
 from crm_core.jobs import Job
+from crm_core.records import Payment
 from crm_core.reporting.catalogue import DIMENSIONS, MEASURES
 from crm_core.reporting.keeping import Asked, Rhythm, keep_report, send_to, stop_mail
 from crm_core.saved import SavedReport
@@ -29,7 +31,15 @@ from serving.jobs import JobRunner
 from serving.report_mail import REPORT_MAIL, ReportClock
 from serving.report_words import DIMENSION, MEASURE, READY
 from serving.settings import Settings
-from tests.factories import make_account, make_activity, make_deal, make_lead, make_order
+from tests.factories import (
+    make_account,
+    make_activity,
+    make_contract,
+    make_deal,
+    make_lead,
+    make_order,
+    make_ticket,
+)
 from tests.serving.conftest import *  # noqa: F403  its fixtures
 from tests.serving.conftest import Cast, csrf_of, logged_in
 from tests.serving.statements import sent_by
@@ -127,6 +137,16 @@ def test_what_makes_no_sense_or_may_not_be_seen_is_refused_with_the_reason(
     assert client.get("/reports/show?measure=deals_won&filter=amount:ge:1").status_code == 422
     assert "4,000" not in client.get("/reports/show?ready=people").text
     assert client.get("/reports/file/csv?measure=won_amount&rows=owner").status_code == 403
+
+
+def test_days_that_somebody_types_count_instead_of_the_period(
+    app: Flask, cast: Cast, sold: dict[str, int]
+) -> None:
+    client = logged_in(app, cast["Adam"])
+    asked = "measure=deals_won&period=last_365&was=last_365&since=2026-01-01&until=2026-01-31"
+    assert "Nothing to count" in client.get(f"/reports/show?{asked}").text
+    other = asked.replace("period=last_365", "period=last_90")
+    assert "Nothing to count" not in client.get(f"/reports/show?{other}").text
 
 
 def test_what_is_behind_a_figure_is_listed_as_far_as_the_reader_sees_it(
@@ -349,3 +369,64 @@ def test_a_kept_report_survives_as_json() -> None:
         measures=("deals_won",), rows="owner", filters=("a:eq:b",), period="dates", since=date(2026, 1, 1)
     )
     assert Asked.from_json(asked.to_json()) == asked
+
+
+# ---------------------------------------------------------------- the profile of a customer
+
+
+def test_a_profile_tells_worth_service_and_what_comes_next_within_rights(
+    app: Flask, store: Store, clock: FixedClock, cast: Cast
+) -> None:
+    with store.transaction() as transaction:
+        ana = cast["Ana"].id
+        mine, other, third = (make_account(transaction, name=name, owner_id=ana) for name in "ABC")
+        for account, amounts in ((mine, (500, 700)), (other, (300,)), (third, (9_000,))):
+            for amount in amounts:
+                make_order(transaction, account_id=account.id, amount=Decimal(amount), currency="EUR")
+        make_order(transaction, account_id=mine.id, amount=Decimal(5), currency="CNY")
+        make_contract(transaction, account_id=mine.id, number="C-7")
+        ticket = make_ticket(transaction, account_id=mine.id)
+        transaction.update(ticket, {"status": "closed", "satisfaction": 4})
+        transaction.create(
+            Payment(account_id=mine.id, amount=Decimal(80), currency="EUR", due_on=date(2026, 3, 1))
+        )
+        make_activity(transaction, owner_id=ana, account_id=mine.id)
+    clock.advance(timedelta(days=3))
+    client = logged_in(app, cast["Ana"])
+    asked = []
+    for _ in range(3):  # what was known a moment ago is not asked again, unless the machine is busy
+        with sent_by(store) as sent:
+            text = client.get(f"/customers/{mine.id}/profile").text
+        begun = [each.lstrip().upper().startswith(("SELECT", "WITH")) for each in sent.statements]
+        asked.append(sum(begun))
+    assert min(asked) <= 12
+    for said in (
+        "3 days ago",
+        "€1,200",
+        "CN¥5",
+        "more than 50% of customers",
+        "C-7",
+        "Payment due",
+        "of 1 answers",
+    ):
+        assert said in text, said
+    assert "€1,205" not in text
+    assert logged_in(app, cast["Otto"]).get(f"/customers/{mine.id}/profile").status_code == 404
+    with store.transaction() as transaction:
+        hidden = {"role": "rep", "read": False, "write": False}
+        transaction.session.add(FieldRight(record_type="order", field="amount", **hidden))
+        transaction.session.add(FieldRight(record_type="ticket", field="satisfaction", **hidden))
+    text = client.get(f"/customers/{mine.id}/profile").text
+    assert "1,200" not in text
+    assert "of 1 answers" not in text
+    assert "Last order" in text
+
+
+def test_every_query_of_the_documentation_runs_on_the_views(store: Store, sold: dict[str, int]) -> None:
+    told = (Path(__file__).parents[2] / "docs" / "reports.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```sql\n(.*?)```", told, re.DOTALL)
+    queries = [each for each in block.split(";") if each.strip()]
+    with store.reading() as session:
+        found = [session.execute(text(each.replace(":", "\\:"))).all() for each in queries]
+    assert len(queries) > 12
+    assert any(row[0] == "Ana" and row[4] == 2 for row in found[3])

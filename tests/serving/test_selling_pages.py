@@ -17,10 +17,18 @@ from werkzeug.test import TestResponse
 from crm_core.access import FieldRight
 from crm_core.approvals import Approval
 from crm_core.clock import FixedClock
+from crm_core.errors import InvalidValueError
+from crm_core.jobs import Job
 from crm_core.notifications import list_notifications
-from crm_core.records import Contract, Deal, Line, Order, Payment, Product, Quote
+from crm_core.records import Activity, Contract, Deal, Line, Order, Payment, Product, Quote
 from crm_core.sales_settings import sales_settings
 from crm_core.store import Store
+from serving.job_handlers import handlers
+from serving.jobs import JobRunner
+from serving.quote_mail import letter_of, mail_quote
+from serving.selling import Seller
+from serving.selling_day import do_day, schedule_day
+from serving.settings import Settings
 from tests.factories import make_account, make_contract, make_deal
 from tests.serving.conftest import Cast, csrf_of, logged_in
 
@@ -110,6 +118,12 @@ def test_a_quote_goes_from_its_first_line_to_the_last_payment(
     sums = plain(log_in("Ana").get(f"/records/deal/{deal}/money"))
     assert "Overdue €500" in sums
     assert "Received €300" in sums
+    for page_of in (f"/deals/{deal}", f"/customers/{contract.account_id}"):
+        happened = plain(log_in("Ana").get(f"{page_of}?kinds=sales"))
+        for told in ("Waits for approval", "Approved", "Sent", "Accepted"):
+            assert f"Quote Q-2026-0001: {told}" in happened
+        for told in ("Contract: C-2026-0001", "Payment received: €240", "Payment received: €60"):
+            assert told in happened
     renewed = send(
         log_in("Ana"),
         about,
@@ -210,3 +224,108 @@ def test_an_administrator_sets_name_limits_and_reminders(store: Store, log_in: L
     assert log_in("Mara").get("/admin/sales").status_code == 403
     with store.reading() as session:
         assert list_notifications(session, cast["Ana"].id, limit=1) == []
+
+
+# ------------------------------------------------------------------------------------------------- process
+
+
+def test_a_checklist_holds_a_deal_back_until_it_is_ticked(store: Store, log_in: LogIn, deal: int) -> None:
+    adam, ana = log_in("Adam"), log_in("Ana")
+    said = {
+        "version": "0",
+        "name_en": "First contact",
+        "name_zh": "初步接触",
+        "rotting_days": "14",
+        "checklist": "! Budget asked\nRivals named",
+    }
+    assert send(adam, "/admin/pipelines", "/admin/pipelines/default/first_contact", **said).status_code == 302
+    needs = {
+        **said,
+        "name_en": "Needs",
+        "name_zh": "需求",
+        "checklist": "",
+        "playbook": "3: Send the brochure",
+    }
+    assert send(adam, "/admin/pipelines", "/admin/pipelines/default/needs", **needs).status_code == 302
+    assert "3: Send the brochure" in adam.get("/admin/pipelines").text
+    page = f"/deals/{deal}"
+    held = send(ana, page, f"{page}/stage", stage="needs")
+    assert "Before the deal moves on: Budget asked" in plain(ana.get(held.location))
+    key = re.findall(r'name="key" value="(\w+)"', ana.get(f"{page}/checklist").text)[0]
+    assert send(ana, page, f"{page}/checklist", key=key, done="yes").status_code == 302
+    assert "Checklist : Budget asked" in plain(ana.get(page)).replace("Checklist:", "Checklist :")
+    assert send(ana, page, f"{page}/stage", stage="needs").status_code == 302
+    shown = plain(ana.get(page))
+    assert newest(store, Deal).stage == "needs"
+    assert "Send the brochure" in shown
+    assert send(ana, page, f"{page}/checklist", key=key).status_code == 404  # it is in another stage
+
+
+def test_a_meeting_is_logged_with_its_next_steps_in_one_form(store: Store, log_in: LogIn, deal: int) -> None:
+    ana, page = log_in("Ana"), f"/records/deal/{deal}/meeting"
+    said = {"subject": "Kick-off", "body": "They want two.", "minutes": "30"}
+    steps = {
+        "step": ["Offer two", "", "Ask for drawings"],
+        "step_owner": ["", "", ""],
+        "step_due": ["2026-03-09T10:00", "", ""],
+    }
+    done = send(ana, page, page, **said, **steps)
+    shown = plain(ana.get(done.location))
+    assert "Logged, with 2 next steps." in shown
+    for text in ("Kick-off", "They want two.", "Offer two", "Ask for drawings"):
+        assert text in shown
+    bad = send(ana, page, page, occurred_at="yesterday", body="kept")
+    assert bad.status_code == 422
+    assert "kept" in bad.text
+    assert log_in("Dana").get(page).status_code == 403
+
+
+def test_the_day_lets_quotes_expire_reminds_and_makes_the_next_day(
+    store: Store, cast: Cast, clock: FixedClock, settings: Settings
+) -> None:
+    with store.transaction() as transaction:
+        account = make_account(transaction, owner_id=cast["Ana"].id).id
+        transaction.create(
+            Payment(account_id=account, amount=Decimal(5), currency="EUR", due_on=date(2026, 3, 2))
+        )
+        offer = {"number": "Q9", "status": "sent", "valid_until": date(2026, 3, 2)}
+        transaction.create(Quote(**offer, owner_id=cast["Ana"].id))
+    schedule_day(settings, store)
+    schedule_day(settings, store)
+    clock.advance(timedelta(days=1))
+    runner = JobRunner(store, handlers(settings))
+    while runner.run_once():
+        pass
+    assert newest(store, Quote).status == "expired"
+    with store.reading() as session:
+        told = list_notifications(session, cast["Ana"].id, limit=9)
+        assert [(each.text, each.params) for each in told] == [("payment_late", {"days": 1, "level": 1})]
+        jobs = session.scalars(select(Job).where(Job.kind == "selling_day").order_by(Job.run_at)).all()
+        assert [(job.state, job.run_at.day) for job in jobs] == [("done", 2), ("waiting", 4)]
+    assert do_day(store) == {"expired": 0, "reminded": 0}
+
+
+def test_a_quote_that_is_sent_by_mail_says_what_it_is_once(
+    store: Store, log_in: LogIn, deal: int, cast: Cast
+) -> None:
+    number = quote_with_pumps(store, log_in("Ana"), deal, "5")
+    with store.transaction(actor_id=cast["Ana"].id) as transaction:
+        seller = Seller(transaction=transaction, user=cast["Ana"])
+        seller.send(int(number), mail_to="wang@fangda.example")
+        quote = transaction.get(Quote, int(number))
+        subject, text = letter_of(transaction, cast["Ana"], quote, "en")
+        assert not mail_quote(transaction, cast["Ana"], quote, "wang@fangda.example").fresh
+    assert subject == "Quote Q-2026-0001"
+    assert "10 x Pump: 100.00 EUR (-5 %) = 950.00 EUR" in text
+    assert "Amount: 950.00 EUR" in text
+    with store.reading() as session:
+        jobs = session.scalars(select(Job).where(Job.kind == "mail")).all()
+        assert [(job.payload["to"], job.payload["subject"]) for job in jobs] == [
+            ("wang@fangda.example", "Quote Q-2026-0001")
+        ]
+        logged = session.scalars(select(Activity).where(Activity.kind == "mail")).one()
+        assert (logged.deal_id, logged.subject) == (deal, "Quote Q-2026-0001")
+    with store.transaction() as transaction:
+        other = transaction.create(Quote(number="X", owner_id=cast["Ana"].id, amount=Decimal(5)))
+        with pytest.raises(InvalidValueError, match="a deal or a customer"):
+            mail_quote(transaction, cast["Ana"], other, "wang@fangda.example")

@@ -8,7 +8,7 @@ from alembic import op
 import crm_core.columns
 
 revision = "0031"
-down_revision = "0028"
+down_revision = "0029"
 branch_labels = None
 depends_on = None
 

@@ -27,7 +27,7 @@ def upgrade() -> None:
             "position",
             sa.BigInteger(),
             nullable=False,
-            comment="how far the log had come when it was looked at",
+            comment="how far the log had come then",
         ),
         sa.Column("refreshed_at", crm_core.columns.Instant(), nullable=False),
         sa.Column("added", sa.Integer(), nullable=False, comment="members that it added"),

@@ -6,6 +6,7 @@ from flask import redirect, url_for
 from flask.typing import ResponseReturnValue
 
 from serving.web.admin import (
+    automation,
     endpoints,
     fields,
     keys,
@@ -21,6 +22,7 @@ from serving.web.admin import (
 from serving.web.admin.shelf import pages
 
 __all__ = [
+    "automation",
     "endpoints",
     "fields",
     "keys",

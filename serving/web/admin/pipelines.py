@@ -10,7 +10,7 @@ from flask.typing import ResponseReturnValue
 from flask_login import current_user
 
 from crm_core.operations import Done
-from crm_core.pipelines import PIPELINES, Stage, get_stage
+from crm_core.pipelines import PIPELINES, ChecklistItem, PlaybookTask, Stage, get_stage
 from crm_core.stage_settings import (
     LONGEST_NAME,
     LONGEST_NOTE,
@@ -94,7 +94,24 @@ def _wanted(pipeline: str, stage: str) -> Stage:
         rotting_days=_days() or 0,
         required=tuple(request.form.getlist("required")),
         note=request.form.get("note", ""),
+        checklist=tuple(
+            ChecklistItem(text=line.removeprefix("!").strip(), required=line.startswith("!"))
+            for line in _lines("checklist")
+        ),
+        playbook=tuple(map(_task, _lines("playbook"))),
     )
+
+
+def _lines(name: str) -> list[str]:
+    return [line.strip() for line in request.form.get(name, "").splitlines() if line.strip()]
+
+
+def _task(line: str) -> PlaybookTask:
+    """Return a task of the playbook as it was typed: `3: Send the brochure`, or without days for today."""
+    days, colon, text = line.replace("\uff1a", ":").partition(":")
+    if colon and days.strip().isascii() and days.strip().isdigit() and len(days.strip()) < 6:
+        return PlaybookTask(text=text.strip(), due_days=int(days))
+    return PlaybookTask(text=line, due_days=0)
 
 
 def _wrong() -> str | None:

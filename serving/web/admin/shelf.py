@@ -26,6 +26,7 @@ SECTIONS: tuple[tuple[str, object], ...] = (
     ("admin_pages.show_pipelines", _("Pipelines")),
     ("admin_pages.show_sales", _("Sales")),
     ("admin_pages.list_fields", _("Fields")),
+    ("admin_pages.list_automation", _("Automation")),
     ("admin_pages.show_service", _("Service")),
     ("admin_pages.show_working_time", _("Working time")),
     ("admin_pages.list_keys", _("API keys")),

@@ -30,7 +30,7 @@ from serving.web.absences import change_absence, read_day
 from serving.web.admin.shelf import note, page, pages, to, try_to
 from serving.web.language import gettext
 
-_SPAN = re.compile(r"(\d{1,2}:\d{2})\s*[-–—]\s*(\d{1,2}:\d{2})", re.ASCII)
+_SPAN = re.compile("(\\d{1,2}:\\d{2})\\s*[-\u2013\u2014]\\s*(\\d{1,2}:\\d{2})", re.ASCII)
 
 
 @pages.get("/working-time")
@@ -108,7 +108,7 @@ def read_hours(text: str) -> Hours:
     said = text.strip()
     if not said:
         return ()
-    parts = [part.strip() for part in re.split(r"[,，;；]", said) if part.strip()]
+    parts = [part.strip() for part in re.split("[,;\uff0c\uff1b]", said) if part.strip()]
     found = [_SPAN.fullmatch(part) for part in parts]
     if any(match is None for match in found):
         raise InvalidValueError("hours", said, gettext("hours such as 09:00-12:00, 13:00-18:00"))

@@ -5,6 +5,12 @@
   const help = document.getElementById("keys-help");
   const menus = () => document.querySelectorAll("details.menu[open]");
 
+  // What is written into a form after it was emptied is another thing, though the words be the same.
+  document.addEventListener("reset", (event) => {
+    const once = event.target.elements.namedItem("once");
+    if (once) once.value = [...crypto.getRandomValues(new Uint8Array(16))].map((each) => each.toString(16).padStart(2, "0")).join("");
+  });
+
   const showHelp = () => { if (!help.open) help.showModal(); };
 
   document.addEventListener("click", (event) => {
