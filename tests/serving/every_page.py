@@ -245,13 +245,13 @@ class Places:
     cast: Mapping[Role, User]
     stands_for: Mapping[str, str]
 
-    def of(self, role: Role, endpoints: Iterable[str] = PAGES) -> list[tuple[str, str]]:
-        """Return endpoint and address of everything that somebody gets."""
+    def of(self, role: Role | None, endpoints: Iterable[str] = PAGES) -> list[tuple[str, str]]:
+        """Return endpoint and address of everything that somebody, or nobody, gets."""
         return [
             (endpoint, path.format(**self.stands_for))
             for endpoint in endpoints
             for path in PAGES[endpoint].paths
-            if role in PAGES[endpoint].roles
+            if (PAGES[endpoint].nobody if role is None else role in PAGES[endpoint].roles)
         ]
 
 
