@@ -8,6 +8,7 @@ from __future__ import annotations
 from features.declaration import Feature
 from features.event_features import (
     NO_ANSWER,
+    UNSOLVED,
     DaysSinceLast,
     EventCount,
     Events,
@@ -88,7 +89,7 @@ ACCOUNT_TICKETS = events(
     "ticket",
     Noun(one="open account ticket", many="open account tickets", zh="客户未结工单", measure="个"),
     via="account_id",
-    where={"status": "open"},
+    where={"status": UNSOLVED},
 )
 
 DEAL_FEATURES: tuple[Feature, ...] = (

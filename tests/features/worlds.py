@@ -359,7 +359,7 @@ def _activity(choose: Choose) -> dict[str, Any]:
 def _ticket(choose: Choose) -> dict[str, Any]:
     return {
         "subject": "t",
-        "status": choose(("open", "closed")),
+        "status": choose(("open", "pending", "solved", "closed")),
         "satisfaction": choose((None, 1, 5)),
     }
 
