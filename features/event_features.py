@@ -33,6 +33,9 @@ NO_ANSWER = ("no answer", "no_answer")
 UNSOLVED = (TicketStatus.OPEN.value, TicketStatus.PENDING.value)
 """What the status of a ticket is until it is solved: it waits for us or for the customer."""
 
+FILLED = ""
+"""Stands in `where` for an instant, a day or a link that is given, whichever; None stands for none."""
+
 _HOUR = DAY // 24
 """Microseconds in an hour."""
 
@@ -85,7 +88,8 @@ def events(
 ) -> Events:
     """Declare a kind of event; `where={"kind": "call"}` or `{"kind": ("call", "visit")}` keep only these.
 
-    `{"deal_id": (None,)}` keeps those in which the field is empty.
+    `{"deal_id": (None,)}` keeps those in which the field is empty, `{"responded_at": FILLED}` those in which
+    it is not.
     """
     chosen = tuple(
         (name, (wanted,) if isinstance(wanted, str) else tuple(wanted))
