@@ -17,7 +17,7 @@ from werkzeug.test import TestResponse
 from crm_core.access import FieldRight
 from crm_core.approvals import Approval
 from crm_core.clock import FixedClock
-from crm_core.errors import InvalidValueError
+from crm_core.errors import AccessDeniedError, InvalidValueError
 from crm_core.jobs import Job
 from crm_core.notifications import list_notifications
 from crm_core.records import Activity, Contract, Deal, Line, Order, Payment, Product, Quote
@@ -325,7 +325,26 @@ def test_a_quote_that_is_sent_by_mail_says_what_it_is_once(
         ]
         logged = session.scalars(select(Activity).where(Activity.kind == "mail")).one()
         assert (logged.deal_id, logged.subject) == (deal, "Quote Q-2026-0001")
+        (page,) = jobs[0].payload["attachments"]
+    assert (page["name"], page["subtype"]) == ("Q-2026-0001.html", "html")
+    said = re.sub(r"\s+", " ", re.sub(r"<style>.*?</style>|<[^>]+>", " ", page["text"], flags=re.DOTALL))
+    assert "Quote Q-2026-0001 To Fangda Date 2026-03-02" in said
+    assert "1 Pump 10 100.00 EUR 5 % 950.00 EUR Amount 950.00 EUR" in said
+    assert not re.search(r"https?:|src=|<link|<script", page["text"]), "it needs no network"
     with store.transaction() as transaction:
         other = transaction.create(Quote(number="X", owner_id=cast["Ana"].id, amount=Decimal(5)))
         with pytest.raises(InvalidValueError, match="a deal or a customer"):
             mail_quote(transaction, cast["Ana"], other, "wang@fangda.example")
+
+
+def test_nobody_mails_prices_that_they_may_not_see(
+    store: Store, log_in: LogIn, deal: int, cast: Cast
+) -> None:
+    number = quote_with_pumps(store, log_in("Ana"), deal, "5")
+    with store.transaction() as transaction:
+        hidden = FieldRight(role="rep", record_type="line", field="unit_price", read=False, write=False)
+        transaction.session.add(hidden)
+    with store.transaction(actor_id=cast["Ana"].id) as transaction:
+        seller = Seller(transaction=transaction, user=cast["Ana"])
+        with pytest.raises(AccessDeniedError, match="what it would mail"):
+            seller.send(int(number), mail_to="ana@example.com")
