@@ -7,6 +7,7 @@ from features.declaration import Feature
 from features.event_features import (
     FILLED,
     NO_ANSWER,
+    UNSOLVED,
     DaysSinceFirst,
     DaysSinceLast,
     EventCount,
@@ -48,7 +49,7 @@ def _of_account(
 ORDERS = _of_account("order", "order", "orders", "订单", "笔")
 TICKETS = _of_account("ticket", "ticket", "tickets", "工单", "个")
 OPEN_TICKETS = _of_account(
-    "ticket", "open ticket", "open tickets", "未结工单", "个", group="tickets", status="open"
+    "ticket", "open ticket", "open tickets", "未结工单", "个", group="tickets", status=UNSOLVED
 )
 LATE_TICKETS = _of_account(
     "ticket",

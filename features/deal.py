@@ -9,6 +9,7 @@ from features.declaration import Feature
 from features.event_features import (
     FILLED,
     NO_ANSWER,
+    UNSOLVED,
     DaysSinceLast,
     EventCount,
     Events,
@@ -89,7 +90,7 @@ ACCOUNT_TICKETS = events(
     "ticket",
     Noun(one="open account ticket", many="open account tickets", zh="客户未结工单", measure="个"),
     via="account_id",
-    where={"status": "open"},
+    where={"status": UNSOLVED},
 )
 
 SENT_QUOTES = events(

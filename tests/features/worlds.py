@@ -362,7 +362,7 @@ def _activity(choose: Choose) -> dict[str, Any]:
 def _ticket(choose: Choose) -> dict[str, Any]:
     return {
         "subject": "t",
-        "status": choose(("open", "closed")),
+        "status": choose(("open", "pending", "solved", "closed")),
         "satisfaction": choose((None, 1, 5)),
         "solve_breached_at": choose((None, instant(END))),
     }
