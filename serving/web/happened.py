@@ -156,7 +156,7 @@ class _Teller:
             at=entry.at,
             recorded_at=change.recorded_at,
             who=self._people.get(change.actor_id),
-            title=gettext("Created") if created else self._label(change.field or ""),
+            title=gettext("Record created") if created else self._label(change.field or ""),
             text=None if created else self._step(change),
         )
 
