@@ -13,7 +13,7 @@ from crm_core.declared import declarations
 from crm_core.errors import InvalidValueError
 from crm_core.fields import CUSTOM, FieldKind
 from crm_core.predictions import Prediction
-from crm_core.records import Activity, Attachment, Comment, CustomRecord, Payment, Record
+from crm_core.records import Activity, Attachment, Comment, CustomRecord, Line, Payment, Record
 from crm_core.validation import columns_of
 from serving.editing import Kind
 from serving.files import is_ours
@@ -156,7 +156,7 @@ class _Teller:
             at=entry.at,
             recorded_at=change.recorded_at,
             who=self._people.get(change.actor_id),
-            title=gettext("Created") if created else self._label(change.field or ""),
+            title=gettext("Record created") if created else self._label(change.field or ""),
             text=None if created else self._step(change),
         )
 
@@ -280,7 +280,28 @@ class _Teller:
             return word("kind", row.kind)
         if isinstance(row, Comment):
             return gettext("Comment")
-        return f"{type_word(self._reader, name)}: {title_in(self._reader, row)}"
+        seen = self._reader.shown(row) if isinstance(row, Payment | Line) else {}
+        told = _claim(seen) if isinstance(row, Payment) else _line(seen)
+        return f"{type_word(self._reader, name)}: {told or title_in(self._reader, row)}"
+
+
+def _claim(seen: Mapping[str, Any]) -> str | None:
+    """Return what a payment, which has no name, is known by."""
+    if seen.get("amount") is None:
+        return None
+    amount = shown_as.money(seen["amount"], seen.get("currency"))
+    if seen.get("due_on") is None:
+        return amount
+    return gettext("%(amount)s, due on %(day)s", amount=amount, day=shown_as.day(seen["due_on"]))
+
+
+def _line(seen: Mapping[str, Any]) -> str | None:
+    """Return what a line of a quote or an order is known by; None for whatever else."""
+    parts = [seen["text"]] if seen.get("text") else []
+    if seen.get("quantity") is not None and seen.get("unit_price") is not None:
+        price = shown_as.number(seen["unit_price"])
+        parts.append(f"{shown_as.number(seen['quantity'])} × {price}")  # noqa: RUF001  times
+    return ", ".join(parts) or None
 
 
 def _type_of(reader: Reader, row: Record) -> str:
