@@ -38,7 +38,7 @@ from serving.web.typed_activity import LOGGED_KINDS, PLANNED_TOO, read_activity
 TIMELINE = "_timeline.html"
 View = Callable[..., ResponseReturnValue]
 
-__all__ = ["LOGGED_KINDS", "activity_of_form", "add_views"]
+__all__ = ["LOGGED_KINDS", "activity_of_form", "add_views", "show_refused"]
 
 
 def add_views(pages: Blueprint, kind: Kind) -> None:
@@ -91,6 +91,11 @@ def _show(kind: Kind, record_id: int, refused: str | None = None) -> ResponseRet
     return _render("record.html", kind, record_id, refused=refused, values=request.form)
 
 
+def show_refused(kind: Kind, record_id: int, refused: str) -> str:
+    """Return the page of a record once more, with why it could not be ended, and what was typed."""
+    return _render("record.html", kind, record_id, ending_refused=refused, values=request.form)
+
+
 def _score(kind: Kind, record_id: int) -> ResponseReturnValue:
     """Give the part of the page that shows the score, or nothing while it is the one the page has."""
     followed = is_score_followed(kind.record_type, record_id)  # before the score is read
@@ -112,7 +117,7 @@ def score_as_before(*, final: bool) -> ResponseReturnValue:
     return make_response("", 204, {"X-Score-Stays": "yes"} if final else {})
 
 
-def _render(template: str, kind: Kind, record_id: int, **more: object) -> ResponseReturnValue:
+def _render(template: str, kind: Kind, record_id: int, **more: object) -> str:
     reader = Reader(page_session(), current_user.user)
     record, willing = reader.get_beside(kind.model, record_id, _may_be_scored)
     if willing:
