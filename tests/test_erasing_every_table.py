@@ -196,68 +196,7 @@ def test_of_an_erased_person_no_table_says_anything(store: Store) -> None:
         session.add(
             Import(user_id=user.id, folder="f", file=elsewhere, uploaded_at=now, state="failed", **upload)
         )
-        session.add(
-            MailTemplate(
-                name=elsewhere,
-                subject=elsewhere,
-                body=elsewhere,
-                user_id=user.id,
-                language="en",
-                shared="own",
-                saved_at=now,
-            )
-        )
-        session.add(
-            Message(
-                message_id=words[:120],
-                direction="inbound",
-                kind="direct",
-                state="received",
-                from_address=someone.told["email"],
-                to_addresses=[someone.told["email"]],
-                subject=words,
-                text=words,
-                in_reply_to=words[:120],
-                references=[words],
-                about_type="lead",
-                about_id=lead,
-                source="imap",
-                problem=words,
-                recorded_at=now,
-            )
-        )
-        session.add(
-            IntakeItem(
-                kind="call",
-                key=words[:200],
-                state="open",
-                who=someone.told["email"],
-                title=words[:300],
-                said={"text": words},
-                candidates=[],
-                happened_at=now,
-                received_at=now,
-            )
-        )
-        session.add(Mailbox(name="crm", uid_validity=1, last_uid=1, problem=elsewhere))
-        sequence = MailSequence(
-            user_id=user.id, name=elsewhere[:120], record_type="lead", steps=[], active=True, saved_at=now
-        )
-        session.add(sequence)
-        session.flush()
-        session.add(
-            SequenceRun(
-                sequence_id=sequence.id,
-                record_type="lead",
-                record_id=lead,
-                address=someone.told["email"],
-                state="stopped",
-                why=words[:300],
-                step=0,
-                started_at=now,
-            )
-        )
-        session.add(DeadAddress(address=someone.told["email"], problem=words, bounced_at=now))
+        keep_mail(session, someone, user_id=user.id, lead=lead, now=now)
         form = make_form(transaction, user, A_FORM)
         for number, given in enumerate(({"email": someone.told["email"]}, {"message": words})):
             row = {"key": str(number), "at": now, "standing": "held", "why": [], "given": given}
@@ -277,6 +216,74 @@ def test_of_an_erased_person_no_table_says_anything(store: Store) -> None:
         assert told_in(store, table, needles) == [], table.name
     for name in texts:
         assert told_in(store, Base.metadata.tables[name], [someone.told["name"]]) == [], name
+
+
+def keep_mail(session: Session, someone: Someone, *, user_id: int, lead: int, now: datetime) -> None:
+    """Write down mails, what came in, and a sequence, in all of which somebody is named."""
+    words = " and ".join(someone.told.values())
+    elsewhere = words.replace(someone.told["name"], "They")
+    session.add(
+        MailTemplate(
+            name=elsewhere,
+            subject=elsewhere,
+            body=elsewhere,
+            user_id=user_id,
+            language="en",
+            shared="own",
+            saved_at=now,
+        )
+    )
+    session.add(
+        Message(
+            message_id=words[:120],
+            direction="inbound",
+            kind="direct",
+            state="received",
+            from_address=someone.told["email"],
+            to_addresses=[someone.told["email"]],
+            subject=words,
+            text=words,
+            in_reply_to=words[:120],
+            references=[words],
+            about_type="lead",
+            about_id=lead,
+            source="imap",
+            problem=words,
+            recorded_at=now,
+        )
+    )
+    session.add(
+        IntakeItem(
+            kind="call",
+            key=words[:200],
+            state="open",
+            who=someone.told["email"],
+            title=words[:300],
+            said={"text": words},
+            candidates=[],
+            happened_at=now,
+            received_at=now,
+        )
+    )
+    session.add(Mailbox(name="crm", uid_validity=1, last_uid=1, problem=elsewhere))
+    sequence = MailSequence(
+        user_id=user_id, name=elsewhere[:120], record_type="lead", steps=[], active=True, saved_at=now
+    )
+    session.add(sequence)
+    session.flush()
+    session.add(
+        SequenceRun(
+            sequence_id=sequence.id,
+            record_type="lead",
+            record_id=lead,
+            address=someone.told["email"],
+            state="stopped",
+            why=words[:300],
+            step=0,
+            started_at=now,
+        )
+    )
+    session.add(DeadAddress(address=someone.told["email"], problem=words, bounced_at=now))
 
 
 def is_filled(store: Store, table: str, columns: set[str]) -> bool:

@@ -221,7 +221,6 @@ class Offered:
     templates: Sequence[tuple[str, str]]
     sequences: Sequence[tuple[str, str]]
     segments: Sequence[tuple[str, str]]
-    sequences: Sequence[tuple[str, str]]
     names: Mapping[int | None, str]
     ops: Sequence[str] = field(default_factory=lambda: tuple(Op))
 
@@ -258,7 +257,6 @@ def offered(session: Session, user: User, record_type: str, kinds: Collection[st
         sequences=_sequences(session, record_type) if "sequence" in kinds else [],
         names={each.id: each.name for each in users},
         segments=[(str(each.id), each.name) for each in list_segments(session, user, record_type)],
-        sequences=[(str(each.id), each.name) for each in list_sequences(session)],
     )
 
 
@@ -300,7 +298,8 @@ def _templates(session: Session, user: User) -> list[tuple[str, str]]:
 
 
 def _sequences(session: Session, record_type: str) -> list[tuple[str, str]]:
-    return [(str(each.id), each.name) for each in list_sequences(session) if each.record_type == record_type]
+    kind = "lead" if record_type == "lead" else "contact"  # whom a deal or customer is written to
+    return [(str(each.id), each.name) for each in list_sequences(session) if each.record_type == kind]
 
 
 def _people(session: Session, users: Sequence[User]) -> list[tuple[str, str]]:
