@@ -140,7 +140,7 @@ def find_titled(reader: Reader, record_type: str, text: str, *, limit: int) -> l
 
 
 def find_named(reader: Reader, record_type: str, name: str) -> int | None:
-    """Return the record that somebody named, as completion wrote it (`Name #12`) or in full; None: which?"""
+    """Return the record that somebody named in full or as completion writes it, if it is one."""
     text, _sign, number = name.strip().rpartition("#")
     if text and number.isascii() and number.isdigit() and len(number) < 19:
         model: Any = _model(record_type)

@@ -22,6 +22,7 @@ from crm_core.stage_settings import stages_of
 from serving.activity_log import log_on
 from serving.alerts import ToldAlert, tell_alerts
 from serving.champions import TASK_OF
+from serving.editing import Kind as Of
 from serving.editing import kind_of
 from serving.personal_data import opt_out_for
 from serving.service import SentAlreadyError, page_session, service, wake_rescoring, writing
@@ -29,7 +30,9 @@ from serving.tags import tags_of
 from serving.tickets import note_feedback, read_glance
 from serving.web.asked import plain
 from serving.web.beside_score import read_beside
+from serving.web.facts import may_write
 from serving.web.language import gettext
+from serving.web.lead_ends import Ends, read_ends
 from serving.web.lists import read_table
 from serving.web.record_parts import asked_of, read_about
 from serving.web.records import Kind, Scored, Shelf, read_sheet, read_shelf
@@ -138,8 +141,13 @@ def _render(template: str, kind: Kind, record_id: int, **more: object) -> str:
         stages=[stage for stage in stages_of(reader.session) if not stage.won],
         alerts=_alerts(reader, record) if whole else (),
         service=read_glance(reader, record) if whole and isinstance(record, Account) else None,
+        ends=_ends(reader, of_type, record) if whole and isinstance(record, Lead) else None,
         **more,
     )
+
+
+def _ends(reader: Reader, kind: Of, lead: Lead) -> Ends | None:
+    return read_ends(reader, lead) if may_write(reader, kind, lead) else None
 
 
 def _may_be_scored(model: type[Scored]) -> ColumnElement[bool]:
