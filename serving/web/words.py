@@ -48,6 +48,14 @@ WORDS: dict[str, dict[str, object]] = {
         "snoozed": _("Put aside"),
         "closed": _("Over"),
     },
+    "alert_did": {
+        "raised": _("Warning"),
+        "acknowledged": _("In hand"),
+        "snoozed": _("Put aside"),
+        "assigned": _("Given to somebody"),
+        "reopened": _("Opened again"),
+        "closed": _("Over"),
+    },
     "told": {
         "mention": _("mentioned you"),
         "assigned": _("gave you a record"),
