@@ -39,10 +39,10 @@ from crm_core.automation.actions import Sequence as MailSequence
 from crm_core.automation.causes import Cause, Found
 from crm_core.automation.conditions import Fitting, reader_for
 from crm_core.automation.kept import Active, AutomationRun, Outcome
-from crm_core.automation.loops import FIRST_STAGE
 from crm_core.automation.people import People, away_next
 from crm_core.automation.triggers import Unit
 from crm_core.bulk import loaded_form
+from crm_core.contracts import start_renewal
 from crm_core.deals import move_deal
 from crm_core.errors import CRMError, NotWrittenToError, RecordNotFoundError
 from crm_core.fields import CUSTOM, model_of
@@ -294,17 +294,8 @@ class Actor:
         account = self._transaction.get(Account, contract.account_id)
         owner = self._people.owner_of(contract)
         text = action.text.in_language(None if owner is None else self._people.language_of(owner))
-        deal = Deal(
-            name=f"{text}: {account.name}"[:300],
-            account_id=account.id,
-            stage=FIRST_STAGE,
-            amount=contract.value,
-            currency=contract.currency,
-            expected_close_on=contract.ends_on,
-            source="renewal",
-            owner_id=owner,
-        )
-        return {"deal": self._transaction.create(deal).id}
+        deal = start_renewal(self._transaction, contract, name=f"{text}: {account.name}", owner_id=owner)
+        return {"deal": deal.id}
 
     def _mail(self, run: _Run, action: Mail, number: int) -> Did:
         person = self._person_of(run.record)
