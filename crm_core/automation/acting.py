@@ -90,12 +90,16 @@ class _Run:
 
 
 class Actor:
-    """Acts on causes in one transaction; `zone` is that of working hours where none was set."""
+    """Acts on causes in one transaction.
 
-    def __init__(self, transaction: Transaction, zone: str) -> None:
+    `zone` is that of working hours where none was set, `language` that of people who chose none.
+    """
+
+    def __init__(self, transaction: Transaction, zone: str, language: str = "en") -> None:
         self._transaction = transaction
         self._session = transaction.session
         self._zone = zone
+        self._language = language
         self._people = People(transaction.session)
         self._touched: set[tuple[type[Record], int]] = set()
         self._fit: dict[int, tuple[Fitting, set[int]] | CRMError] = {}
@@ -219,7 +223,7 @@ class Actor:
         about: dict[str, Any] = {"subject_type": record.record_type, "subject_id": record.id}
         return Activity(
             kind=ActivityKind.TASK,
-            subject=action.text.in_language(self._people.language_of(user_id)),
+            subject=action.text.in_language(self._reads(user_id)),
             owner_id=user_id,
             due_at=self._after(action.amount, action.unit),
             **({link: record.id} if hasattr(Activity, link) else about),
@@ -287,13 +291,17 @@ class Actor:
         self._transaction.create(TagRecord(**about, word=action.word))
         return {"changed": True}
 
+    def _reads(self, user_id: int | None) -> str:
+        """Return the language in which something is written down for somebody."""
+        return (None if user_id is None else self._people.language_of(user_id)) or self._language
+
     def _renew(self, run: _Run, action: Renewal, _number: int) -> Did:
         contract = run.record
         if not isinstance(contract, Contract):
             raise RecordNotFoundError("contract", run.record.id)
         account = self._transaction.get(Account, contract.account_id)
         owner = self._people.owner_of(contract)
-        text = action.text.in_language(None if owner is None else self._people.language_of(owner))
+        text = action.text.in_language(self._reads(owner))
         deal = start_renewal(self._transaction, contract, name=f"{text}: {account.name}", owner_id=owner)
         return {"deal": deal.id}
 
