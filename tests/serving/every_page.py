@@ -186,7 +186,9 @@ PAGES: Mapping[str, Page] = {
     "record_pages.show_causes": part("/records/lead/{lead}/causes"),
     "record_tags.show_tags": page("/records/deal/{deal}/tags"),
     "record_pages.show_around": page("/records/deal/{deal}/around"),
-    "record_pages.show_suggestions": page("/records/deal/{deal}/suggestions", "/records/account/{customer}/suggestions"),
+    "record_pages.show_suggestions": page(
+        "/records/deal/{deal}/suggestions", "/records/account/{customer}/suggestions"
+    ),
     "record_pages.show_edit": page("/records/deal/{deal}/edit", roles=SELLING),
     "record_pages.list_choices": part("/records/-/choices/account?q={word}"),
     "record_pages.list_people": part("/records/-/people?q=a"),
