@@ -102,10 +102,11 @@ def serve_some(store: Store, user_id: int, settings: Settings) -> Served:
 
 def _queue(transaction: Transaction, user: User) -> str:
     """Return the key of the first queue; make one where there is none."""
-    if not (queues := list_queues(transaction.session)):
-        queues = [Queue(key="help", name="Help desk", members=[user.id], round_robin=True)]
-        set_queue(transaction.session, queues[0], version=0)
-    return queues[0].key
+    for queue in list_queues(transaction.session):
+        return queue.key
+    made = Queue(key="help", name="Help desk", members=[user.id], round_robin=True)
+    set_queue(transaction.session, made, version=0)
+    return made.key
 
 
 def _write(transaction: Transaction, user: User) -> list[int]:
