@@ -80,6 +80,10 @@ PAGES: Final[Mapping[str, Page]] = {
     **{f"{name}_pages.list_records": Page() for name in ("leads", "deals", "customers")},
     "leads_pages.show_new": Page(who=WRITERS),
     "leads_pages.create": Page(who=WRITERS),
+    **{
+        f"leads_pages.{name}": Page(who=WRITERS, about=("lead",))
+        for name in ("convert", "disqualify", "reopen")
+    },
     "deals_pages.move": Page(who=WRITERS, about=("deal",)),
     "board_pages.show": Page(),
     "board_pages.show_card": Page(about=("deal",)),
