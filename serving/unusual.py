@@ -12,14 +12,14 @@ Every number belongs to the owner that its deal has now. Only records that the r
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
-from sqlalchemy import or_, select
+from sqlalchemy import BigInteger, or_, select, type_coerce
 
 from crm_core.access import Reader
 from crm_core.changes import Change
@@ -316,9 +316,7 @@ def _of_sources(reader: Reader, now: datetime) -> Iterator[_Told]:
     if not reader.may_be_told_of(["lead.source"]):
         return
     first = _first(now) - timedelta(days=CONVERTED_DAYS)
-    query = select(
-        Lead.id, Lead.source, Lead.occurred_at, Lead.recorded_at, Lead.status, Lead.converted_at
-    ).where(
+    query = select(Lead.id, Lead.source, Lead.occurred_at, Lead.status, Lead.converted_at).where(
         Lead.deleted_at.is_(None),
         Lead.source.is_not(None),
         Lead.occurred_at.between(first, now),
@@ -326,7 +324,7 @@ def _of_sources(reader: Reader, now: datetime) -> Iterator[_Told]:
     )
     leads = reader.session.execute(query).all()
     if reader.may_read_field("lead", "probability"):
-        said = _first_said(reader, {row.id: row.recorded_at for row in leads}, now)
+        said = _first_said(reader, {row.id for row in leads}, now)
         scores = [(row.source, row.occurred_at, said[row.id]) for row in leads if row.id in said]
         yield from _compared("score", scores, now)
     if reader.may_be_told_of(["lead.status", "lead.converted_at"]):
@@ -347,29 +345,28 @@ def _was_converted(status: str, came: datetime, at: datetime | None) -> bool:
     return status == LeadStatus.CONVERTED and soon
 
 
-def _first_said(reader: Reader, came: Mapping[int, datetime], now: datetime) -> dict[int, float]:
+def _first_said(reader: Reader, came: Collection[int], now: datetime) -> dict[int, float]:
     """Return by lead the first answer of the model that answered last: others' answers mean other things."""
+    after = type_coerce(Prediction.as_of, BigInteger) - type_coerce(Lead.recorded_at, BigInteger)
     query = (
-        select(Prediction.record_id, Prediction.as_of, Prediction.probability, Prediction.model_version)
+        select(Prediction.record_id, Prediction.probability, Prediction.model_version)
+        .join(Lead, Lead.id == Prediction.record_id)
         .where(
+            Lead.recorded_at >= _first(now),
             Prediction.task == "lead_scoring",
+            Prediction.record_type == Lead.record_type,
             Prediction.probability.is_not(None),
-            Prediction.as_of.between(_first(now), now),
+            after.between(0, WITHIN // timedelta(microseconds=1)),
+            Prediction.as_of <= now,
         )
         .order_by(Prediction.as_of.desc(), Prediction.id.desc())
     )
     rows = reader.session.execute(query).all()
-    found: dict[int, float] = {}
-    for key, as_of, probability, version in rows:  # the newest first, so that the first one stays
-        at = came.get(key)
-        if (
-            at is not None
-            and probability is not None
-            and at <= as_of <= at + WITHIN
-            and version == rows[0].model_version
-        ):
-            found[key] = probability
-    return found
+    return {  # the newest row comes first, so that of each lead the earliest stays
+        key: probability
+        for key, probability, version in rows
+        if key in came and probability is not None and version == rows[0].model_version
+    }
 
 
 def _compared(
