@@ -19,7 +19,7 @@ from models.familiar import Familiar
 from models.missing_field import find_missing
 from models.next_step import ALL, FEWEST, STEP_DAYS, Step, measure_steps
 from models.scoring import score_all
-from models.stratified import difference, z_of
+from models.stratified import difference, reach_of, z_of
 from tests.factories import make_lead
 from tests.models.conftest import NOW, Business
 
@@ -56,6 +56,15 @@ def test_rows_of_one_record_count_as_one_and_noise_is_called_a_difference_as_rar
         happened = np.repeat(random.random(60) < 0.3, 8)
         wrong += difference(np.zeros(480, np.int64), record, treated, happened, z=z_of(1)).tells
     assert wrong / 400 < 0.09
+
+
+@pytest.mark.parametrize(
+    ("z", "freedom", "quantile"), [(1.959964, 10, 2.228), (2.575829, 20, 2.845), (3.0, 10**6, 3.0)]
+)
+def test_few_records_make_intervals_as_much_wider_as_students_t_does(
+    z: float, freedom: int, quantile: float
+) -> None:
+    assert reach_of(z, freedom) == pytest.approx(quantile, rel=0.003)  # from any table of t
 
 
 # ---------------------------------------------------------------- steps
