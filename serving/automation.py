@@ -70,7 +70,7 @@ class Forgetting:
 
 def make_follower(settings: Settings, store: Store) -> Follower:
     """Return what has rules act, as the settings ask for it."""
-    return Follower(store, zone=settings.time_zone, broken=_tell_broken)
+    return Follower(store, zone=settings.time_zone, language=settings.language, broken=_tell_broken)
 
 
 def _tell_broken(rule_id: int, error: str) -> None:

@@ -77,6 +77,22 @@ class QuoteSheet:
         return isinstance(self.record, Quote) and self.record.status == QuoteStatus.DRAFT
 
     @property
+    def amount(self) -> Decimal:
+        """What is asked for: an order has an amount of its own, that of the quote it came from."""
+        own = self.record.amount if isinstance(self.record, Order) else None
+        return self.offer.totals.amount if own is None else own
+
+    @property
+    def taken_off(self) -> Decimal:
+        """What is taken off the sum of the lines; 0 where as much is asked, or more."""
+        return max(self.offer.totals.subtotal - self.amount, Decimal(0))
+
+    @property
+    def discount(self) -> float | None:
+        """The share that a quote takes off the whole; of an order it is not known."""
+        return self.record.discount if isinstance(self.record, Quote) else None
+
+    @property
     def is_approved(self) -> bool:
         """Whether somebody approved it as it is."""
         return self.approval is not None and self.approval.state == ApprovalState.APPROVED

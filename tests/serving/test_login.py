@@ -182,7 +182,7 @@ def page_rules(app: Flask, method: str) -> list[str]:
 
 
 WITHOUT_SESSION = {"/unsubscribe/1": 200, "/forms/1": 404}
-"""By what answer: mail programs, for whom an unknown token is like any other, and the forms of other sites."""
+"""By what answer: mail programs, for whom an unknown token is like any other, and other sites' forms."""
 
 
 def test_no_form_works_without_its_token(app: Flask, store: Store, cast: Cast) -> None:
