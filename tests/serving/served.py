@@ -101,7 +101,7 @@ def serve_some(store: Store, user_id: int, settings: Settings) -> Served:
 
 
 def _write(transaction: Transaction, user: User) -> list[int]:
-    if not list_queues(transaction.session):
+    if "help" not in [each.key for each in list_queues(transaction.session)]:
         queue = Queue(key="help", name="Help desk", members=[user.id], round_robin=True)
         set_queue(transaction.session, queue, version=0)
     body = 'Hello {{ contact.first_name | default("there") }},\n\nthank you for ticket {{ ticket.id }}.\n'
