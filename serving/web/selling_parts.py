@@ -30,7 +30,7 @@ from crm_core.records import (
 )
 from serving.editing import Kind
 from serving.mail import mail_is_on
-from serving.selling import check_sees_money, today_of
+from serving.selling import check_sees_money, sees_prices, today_of
 from serving.service import service
 from serving.web.facts import may_write
 from serving.web.places import Shown, shown_records
@@ -171,13 +171,6 @@ def _quote_sheet(reader: Reader, record: Quote | Order, *, writes: bool) -> Quot
         revisions=_revisions(reader, record),
         mails=mail_is_on(service().settings),
     )
-
-
-def sees_prices(reader: Reader, record: Quote | Order) -> bool:
-    """Say whether a reader may see what lines come to."""
-    names = ("quantity", "unit_price", "list_price", "discount")
-    fields = [*(f"line.{name}" for name in names), f"{record.record_type}.amount"]
-    return reader.may_be_told_of(fields)
 
 
 def name_rows(reader: Reader, offer: Offer, known: Sequence[Product] = ()) -> list[Row]:

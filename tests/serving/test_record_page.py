@@ -557,11 +557,11 @@ def test_what_is_linked_is_listed_with_its_page_and_only_what_may_be_seen(
     for name, path in (
         ("Eva Hill", "/contacts/"),
         ("C-7", "/records/contract/"),
-        ("It squeaks", "/records/ticket/"),
+        ("It squeaks", "/tickets/"),
     ):
         assert re.search(rf'href="{path}\d+">{name}<', part), name
     assert "Otto's own" not in part
-    for path in re.findall(r'href="(/(?:contacts|records/\w+)/\d+)"', part):
+    for path in re.findall(r'href="(/(?:contacts|tickets|records/\w+)/\d+)"', part):
         assert log_in("Ana").get(path).status_code == 200
 
 
