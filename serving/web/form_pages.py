@@ -38,7 +38,7 @@ from serving.owners import list_owners
 from serving.service import end_page_session, page_session, wake_rescoring, writing
 from serving.web.asked import whole
 from serving.web.language import gettext
-from serving.web.words import word
+from serving.web.words import field_word, word
 
 ROWS = 25
 MOST_CAMPAIGNS = 200
@@ -194,4 +194,6 @@ def _edit(form: WebForm | None, wanted: WantedForm, why: str, status: int) -> Re
 
 def label_of(name: str) -> str:
     """Return what a field of a form is called on our pages."""
-    return gettext("Your message") if name == MESSAGE else word("field", name.removeprefix(CUSTOM))
+    if name == MESSAGE:
+        return gettext("Your message")
+    return word("field", name.removeprefix(CUSTOM)) if name.startswith(CUSTOM) else field_word("lead", name)
