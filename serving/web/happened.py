@@ -368,8 +368,9 @@ class _Teller:
         """Return what a record without a name of its own is called, by the record that it is about."""
         if isinstance(row, CampaignMember):
             shown = self._links.get(("campaign", row.campaign_id))
-            answered = f" · {gettext('has answered')}" if self._reader.shown(row).get("responded_at") else ""
-            return None if shown is None else f"{called}: {shown.title}{answered}"
+            answered = gettext("has answered") if self._reader.shown(row).get("responded_at") else None
+            said = [] if shown is None else [f"{called}: {shown.title}", answered]
+            return " · ".join(filter(None, said)) or None
         if isinstance(row, Line) and not row.text and row.product_id is not None:
             shown = self._links.get(("product", row.product_id))
             return None if shown is None else f"{called}: {shown.title}"
