@@ -10,7 +10,7 @@ Who sees all records of a type sees those about deleted records too, because som
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
@@ -343,20 +343,27 @@ class Reader:
         except RecordNotFoundError:
             raise _denied(self.user, f"change {model.record_type} {record.id}") from None
 
-    def select_about(self, model: type[R], record: Record) -> Select[R]:
+    def select_about(
+        self, model: type[R], record: Record, *, also: tuple[type[Record], Collection[int]] | None = None
+    ) -> Select[R]:
         """Return the query of what the user may see of a type that is about a record which they see.
 
         What is about a record follows its rights; only where the user may see less of the type than of the
-        record is each one looked at.
+        record is each one looked at. `also` names further records which they see, by their type and ids.
         """
+        found = [self._about(model, type(record), [record.id])]
+        if also is not None and also[1]:
+            found.append(self._about(model, *also))
+        return select(model).where(model.deleted_at.is_(None), or_(*found))
+
+    def _about(self, model: type[Record], subject: type[Record], ids: Collection[int]) -> ColumnElement[bool]:
         columns = columns_of(model)
-        link = f"{record.record_type}_id"
-        about = [columns[link] == record.id] if link in columns else []
+        link = f"{subject.record_type}_id"
+        about: list[ColumnElement[bool]] = [columns[link].in_(ids)] if link in columns else []
         if "subject_type" in columns:
-            subject = columns["subject_type"] == record.record_type
-            about.append(and_(subject, columns["subject_id"] == record.id))
-        condition = and_(or_(false(), *about), self.readable_about(model, type(record)))
-        return select(model).where(model.deleted_at.is_(None), condition)
+            of_type = columns["subject_type"] == subject.record_type
+            about.append(and_(of_type, columns["subject_id"].in_(ids)))
+        return and_(or_(false(), *about), self.readable_about(model, subject))
 
     def readable_about(self, model: type[Record], subject: type[Record]) -> ColumnElement[bool]:
         """Return the condition that what is about a record of type `subject`, which is seen, is seen too."""

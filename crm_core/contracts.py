@@ -136,11 +136,14 @@ def months_later(day: date, months: int) -> date:
     return date(year, month, min(day.day, monthrange(year, month)[1]))
 
 
-def start_renewal(transaction: Transaction, contract: Contract) -> Deal:
+def start_renewal(
+    transaction: Transaction, contract: Contract, *, name: str | None = None, owner_id: int | None = None
+) -> Deal:
     """Open the deal in which a contract's renewal is worked on; asked again, it is the one that there is.
 
-    It belongs to the owner of the contract's deal or customer, is worth what the contract is, and is expected
-    to close on the day on which that ends.
+    Unless said otherwise it belongs to the owner of the contract's deal or customer, and is called like the
+    customer and the contract. It is worth what the contract is, and is expected to close on the day on which
+    that ends.
     """
     session = transaction.session
     hold_keys(session, [key_of("deal", _renewal_key(contract))])
@@ -149,16 +152,16 @@ def start_renewal(transaction: Transaction, contract: Contract) -> Deal:
         return found
     account = session.get_one(Account, contract.account_id)
     before = None if contract.deal_id is None else session.get(Deal, contract.deal_id)
-    owner_id = account.owner_id if before is None else before.owner_id or account.owner_id
+    usual = account.owner_id if before is None else before.owner_id or account.owner_id
     return transaction.create(
         Deal(
             external_id=_renewal_key(contract),
-            name=f"{account.name} · {contract.number or contract.id}"[:300],
+            name=(name or f"{account.name} · {contract.number or contract.id}")[:300],
             account_id=account.id,
             stage=open_stages()[0].key,
             amount=contract.value,
             currency=contract.currency,
-            owner_id=owner_id,
+            owner_id=owner_id or usual,
             source="renewal",
             expected_close_on=contract.ends_on,
         )

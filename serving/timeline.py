@@ -11,7 +11,7 @@ import base64
 import binascii
 import json
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -21,6 +21,7 @@ from sqlalchemy.orm import InstrumentedAttribute, Session
 from sqlalchemy.orm.util import identity_key
 
 from crm_core.access import Reader
+from crm_core.alerts import Alert, AlertAction, select_alerts
 from crm_core.changes import Action, Change
 from crm_core.clock import instant, micros
 from crm_core.declared import logical_type
@@ -28,30 +29,59 @@ from crm_core.errors import InvalidValueError
 from crm_core.opting_out import list_opted_out
 from crm_core.predictions import Prediction
 from crm_core.reading_together import read_together
-from crm_core.records import RECORD_TYPES, Account, Deal, Lead, Payment, Quote, Record
+from crm_core.records import (
+    OUTCOME_FIELDS,
+    RECORD_TYPES,
+    Account,
+    Contact,
+    Contract,
+    Deal,
+    Lead,
+    Payment,
+    Quote,
+    Record,
+    Ticket,
+)
 from crm_core.validation import columns_of
 from serving.changed import told_fields
 
 CHANGE, SCORE, CONVERSION, SALE, RECEIVED = "change", "score", "conversion", "sale", "received"
+ORIGIN, SERVED, ALERT = "lead", "service", "alert"
 
 _RELATED: Final = tuple(name for name in RECORD_TYPES if name not in {"team", "user", "lead"})
 
-KINDS: Final = (SCORE, CHANGE, CONVERSION, SALE, RECEIVED, *_RELATED)
+KINDS: Final = (SCORE, ALERT, CHANGE, CONVERSION, ORIGIN, SALE, SERVED, RECEIVED, *_RELATED)
 """What an entry may be, in the order of those of one instant; a record type is a record about this one.
 
-`sale` is what became of a quote about it, such as that it was sent; `received` is money that came in.
+`sale` is what became of a quote, and of a customer's deal or contract, such as that it was sent or won;
+`received` is money that came in, `service` what became of a ticket, `alert` a warning and what was done about
+it, and `lead` a change of the lead that this record comes of.
 """
 
-Row = Change | Prediction | Record
+Row = Change | Prediction | AlertAction | Record
+
+_SOLD: Final[Mapping[type[Record], tuple[str, ...]]] = {
+    Quote: ("status", "approval"),
+    Deal: ("status",),
+    Contract: ("status",),
+}
+"""What is told of the sale on the timeline of a customer; on that of a deal, the quote."""
+
+_MOST_LEADS: Final = 50
+"""Leads of one record that are looked at: more are hardly ever made one."""
+
+_ENDS: Final = OUTCOME_FIELDS["lead"]
+"""Fields of a lead that its conversion writes, which is an entry of its own."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """Something that happened: `row` says what."""
+    """Something that happened: `row` says what; of what was done about an alert, `alert` says which."""
 
     kind: str
     at: datetime
     row: Row
+    alert: Alert | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,8 +165,22 @@ def _read(reader: Reader, sources: Sequence[_Source], places: Sequence[tuple[str
     read = read_together(reader.session, missing)
     rows = {source.kind: {**held[source.kind], **read.get(_model(source), {})} for source in asked}
     at = {source.kind: source.at.key for source in asked}
-    found = ((kind, rows[kind][row_id]) for kind, row_id in places)
-    return [Entry(kind=kind, at=getattr(row, at[kind]), row=row) for kind, row in found]
+    alerts = _alerts(reader.session, rows.get(ALERT, {}).values())
+    return [
+        Entry(
+            kind=kind,
+            at=getattr(row, at[kind]),
+            row=row,
+            alert=alerts.get(row.alert_id) if kind == ALERT else None,
+        )
+        for kind, row in ((kind, rows[kind][row_id]) for kind, row_id in places)
+    ]
+
+
+def _alerts(session: Session, actions: Collection[AlertAction]) -> dict[int, Alert]:
+    """Return by id the alerts that something was done about."""
+    ids = {action.alert_id for action in actions}
+    return {each.id: each for each in session.scalars(select(Alert).where(Alert.id.in_(ids)))} if ids else {}
 
 
 def _model(source: _Source) -> type[Any]:
@@ -168,16 +212,19 @@ def _sources(
     moved_by: float | None,
     silent: bool | None,  # noqa: FBT001  as it was asked
 ) -> Iterator[_Source]:
+    leads = _leads(reader, record)
     if not silent:
-        yield from _scores(reader, record, moved_by, looked_up=silent is not None)
+        yield from _scores(reader, record, leads, moved_by, looked_up=silent is not None)
     yield _changes(reader, record)
     yield from _conversions(reader, record)
+    yield from _origins(reader, leads)
     yield from _sales(reader, record)
+    yield from _service(reader, record)
     for kind in _RELATED:
         model = RECORD_TYPES[kind]
         columns, link = columns_of(model), f"{record.record_type}_id"
         if "subject_type" in columns:
-            query = reader.select_about(model, record)
+            query = reader.select_about(model, record, also=(Lead, leads))
         elif link in columns:
             # Somebody else's deal of this customer is no part of what follows the customer's rights.
             query = reader.select(model).where(columns[link] == record.id)
@@ -186,31 +233,63 @@ def _sources(
         yield _Source(kind=kind, query=query, at=model.occurred_at, row_id=model.id)
 
 
-def _scores(reader: Reader, record: Record, moved_by: float | None, *, looked_up: bool) -> Iterator[_Source]:
-    """Yield what models said, to those who may see scores, of those who may be scored."""
+def _leads(reader: Reader, record: Record) -> list[int]:
+    """Return the leads that the reader sees and knows to have become a record.
+
+    They are looked up first: a subquery would keep a database from using an index for what is about them.
+    """
+    link = f"{record.record_type}_id"
+    if not isinstance(record, Account | Contact | Deal) or not reader.may_read_field("lead", link):
+        return []
+    found = reader.select(Lead).where(columns_of(Lead)[link] == record.id).with_only_columns(Lead.id)
+    return list(reader.session.scalars(found.order_by(Lead.id.desc()).limit(_MOST_LEADS)))
+
+
+def _origins(reader: Reader, leads: Sequence[int]) -> Iterator[_Source]:
+    """Yield what was known and changed of the leads that became a record, before they did."""
+    if leads:
+        query = select(Change).where(
+            Change.record_type == "lead",
+            Change.record_id.in_(leads),
+            Change.action.in_([Action.CREATED, Action.UPDATED]),
+            or_(Change.field.is_(None), Change.field.not_in(_ENDS)),
+            told_fields(reader, "lead"),
+        )
+        yield _Source(kind=ORIGIN, query=query, at=Change.occurred_at, row_id=Change.id)
+
+
+def _scores(
+    reader: Reader, record: Record, leads: Sequence[int], moved_by: float | None, *, looked_up: bool
+) -> Iterator[_Source]:
+    """Yield what models said and warned of, to those who may see scores, of those who may be scored."""
     if not isinstance(record, Lead | Deal | Account) or not reader.may_read_field(
         record.record_type, "probability"
     ):
         return
     if not looked_up and list_opted_out(reader.session, type(record), [record.id]):
         return
-    query = select(Prediction).where(
-        Prediction.record_type == record.record_type, Prediction.record_id == record.id
-    )
+    about = and_(Prediction.record_type == record.record_type, Prediction.record_id == record.id)
+    if leads and reader.may_read_field("lead", "probability"):
+        asked = set(leads) - set(list_opted_out(reader.session, Lead, leads))
+        about = or_(about, and_(Prediction.record_type == "lead", Prediction.record_id.in_(asked)))
+    query = select(Prediction).where(about)
     if moved_by is not None:
-        query = query.where(Prediction.id.in_(_moved(record, moved_by)))
+        query = query.where(Prediction.id.in_(_moved(about, moved_by)))
     yield _Source(kind=SCORE, query=query, at=Prediction.as_of, row_id=Prediction.id)
+    if isinstance(record, Deal | Account):
+        alerts = select_alerts(reader).where(
+            Alert.record_type == record.record_type, Alert.record_id == record.id
+        )
+        done = select(AlertAction).where(AlertAction.alert_id.in_(alerts.with_only_columns(Alert.id)))
+        yield _Source(kind=ALERT, query=done, at=AlertAction.at, row_id=AlertAction.id)
 
 
-def _moved(record: Record, least: float) -> Select[int]:
+def _moved(about: ColumnElement[bool], least: float) -> Select[int]:
     """Return the query of the predictions of a record that differ from the one before, and of the first."""
     order = (Prediction.as_of, Prediction.id)
-    before = func.lag(Prediction.probability).over(order_by=order)
-    held = (
-        select(Prediction.id, Prediction.probability, before.label("before"))
-        .where(Prediction.record_type == record.record_type, Prediction.record_id == record.id)
-        .subquery()
-    )
+    of_one = (Prediction.record_type, Prediction.record_id)
+    before = func.lag(Prediction.probability).over(partition_by=of_one, order_by=order)
+    held = select(Prediction.id, Prediction.probability, before.label("before")).where(about).subquery()
     step = func.abs(held.c.probability - held.c.before)
     return select(held.c.id).where(or_(step >= least, step.is_(None)))
 
@@ -235,24 +314,43 @@ def _conversions(reader: Reader, record: Record) -> Iterator[_Source]:
 
 
 def _sales(reader: Reader, record: Record) -> Iterator[_Source]:
-    """Yield what became of quotes about a deal or a customer, and the money that came in."""
+    """Yield what became of quotes, deals and contracts about a deal or a customer, and what money came in."""
     if not isinstance(record, Deal | Account):
         return
     link = f"{record.record_type}_id"
-    quotes = reader.select(Quote).where(columns_of(Quote)[link] == record.id).with_only_columns(Quote.id)
-    changes = select(Change).where(
-        Change.record_type == "quote",
-        Change.record_id.in_(quotes),
-        Change.action == Action.UPDATED,
-        Change.field.in_(["status", "approval"]),
-        told_fields(reader, "quote"),
-    )
-    yield _Source(kind=SALE, query=changes, at=Change.occurred_at, row_id=Change.id)
+    sold = [
+        _changes_of(reader, model, columns_of(model)[link] == record.id, fields)
+        for model, fields in _SOLD.items()
+        if link in columns_of(model) and (model is Quote or isinstance(record, Account))
+    ]
+    yield _Source(kind=SALE, query=select(Change).where(or_(*sold)), at=Change.occurred_at, row_id=Change.id)
     if reader.may_read_field("payment", "paid_at"):
         paid = reader.select(Payment).where(
             columns_of(Payment)[link] == record.id, Payment.paid_at.is_not(None)
         )
         yield _Source(kind=RECEIVED, query=paid, at=Payment.paid_at, row_id=Payment.id)
+
+
+def _service(reader: Reader, record: Record) -> Iterator[_Source]:
+    """Yield what became of the tickets of a customer or a contact, and how content they were."""
+    if isinstance(record, Account | Contact):
+        link = columns_of(Ticket)[f"{record.record_type}_id"]
+        about = _changes_of(reader, Ticket, link == record.id, ("status", "satisfaction"))
+        query = select(Change).where(about)
+        yield _Source(kind=SERVED, query=query, at=Change.occurred_at, row_id=Change.id)
+
+
+def _changes_of(
+    reader: Reader, model: type[Record], about: ColumnElement[bool], fields: Sequence[str]
+) -> ColumnElement[bool]:
+    """Return the condition that something is a change of some fields of records of a type that are seen."""
+    return and_(
+        Change.record_type == model.record_type,
+        Change.record_id.in_(reader.select(model).where(about).with_only_columns(model.id)),
+        Change.action == Action.UPDATED,
+        Change.field.in_(fields),
+        told_fields(reader, model.record_type),
+    )
 
 
 # ------------------------------------------------------------------------------------------------ cursors

@@ -39,20 +39,32 @@ from crm_core.automation.actions import Sequence as MailSequence
 from crm_core.automation.causes import Cause, Found
 from crm_core.automation.conditions import Fitting, reader_for
 from crm_core.automation.kept import Active, AutomationRun, Outcome
-from crm_core.automation.loops import FIRST_STAGE
 from crm_core.automation.people import People, away_next
 from crm_core.automation.triggers import Unit
 from crm_core.bulk import loaded_form
+from crm_core.contracts import start_renewal
 from crm_core.deals import move_deal
 from crm_core.errors import CRMError, NotWrittenToError, RecordNotFoundError
 from crm_core.fields import CUSTOM, model_of
 from crm_core.mail_templates import get_template, render
 from crm_core.notifications import Occasion, notify
 from crm_core.outgoing import queue_mail
-from crm_core.records import Account, Activity, ActivityKind, Contact, Contract, Deal, Lead, Record, Role
+from crm_core.records import (
+    Account,
+    Activity,
+    ActivityKind,
+    Contact,
+    Contract,
+    Deal,
+    Lead,
+    Record,
+    Role,
+    Ticket,
+)
 from crm_core.records import Tag as TagRecord
 from crm_core.sequences import start_sequence
 from crm_core.store import Transaction
+from crm_core.ticket_clocks import change_ticket
 from crm_core.webhooks import emit
 from crm_core.working_time import WorkingTime, working_time
 
@@ -90,12 +102,16 @@ class _Run:
 
 
 class Actor:
-    """Acts on causes in one transaction; `zone` is that of working hours where none was set."""
+    """Acts on causes in one transaction.
 
-    def __init__(self, transaction: Transaction, zone: str) -> None:
+    `zone` is that of working hours where none was set, `language` that of people who chose none.
+    """
+
+    def __init__(self, transaction: Transaction, zone: str, language: str = "en") -> None:
         self._transaction = transaction
         self._session = transaction.session
         self._zone = zone
+        self._language = language
         self._people = People(transaction.session)
         self._touched: set[tuple[type[Record], int]] = set()
         self._fit: dict[int, tuple[Fitting, set[int]] | CRMError] = {}
@@ -219,7 +235,7 @@ class Actor:
         about: dict[str, Any] = {"subject_type": record.record_type, "subject_id": record.id}
         return Activity(
             kind=ActivityKind.TASK,
-            subject=action.text.in_language(self._people.language_of(user_id)),
+            subject=action.text.in_language(self._reads(user_id)),
             owner_id=user_id,
             due_at=self._after(action.amount, action.unit),
             **({link: record.id} if hasattr(Activity, link) else about),
@@ -268,6 +284,8 @@ class Actor:
         value = action.value if custom else loaded_form(model, action.field, action.value)
         if isinstance(run.record, Deal) and action.field == "stage":
             changes = move_deal(self._transaction, run.record, str(value))
+        elif isinstance(run.record, Ticket):
+            changes = change_ticket(self._transaction, run.record, {action.field: value})
         else:
             changes = self._transaction.update(run.record, {action.field: value})
         return {"field": action.field, "changed": bool(changes)}
@@ -287,24 +305,19 @@ class Actor:
         self._transaction.create(TagRecord(**about, word=action.word))
         return {"changed": True}
 
+    def _reads(self, user_id: int | None) -> str:
+        """Return the language in which something is written down for somebody."""
+        return (None if user_id is None else self._people.language_of(user_id)) or self._language
+
     def _renew(self, run: _Run, action: Renewal, _number: int) -> Did:
         contract = run.record
         if not isinstance(contract, Contract):
             raise RecordNotFoundError("contract", run.record.id)
         account = self._transaction.get(Account, contract.account_id)
         owner = self._people.owner_of(contract)
-        text = action.text.in_language(None if owner is None else self._people.language_of(owner))
-        deal = Deal(
-            name=f"{text}: {account.name}"[:300],
-            account_id=account.id,
-            stage=FIRST_STAGE,
-            amount=contract.value,
-            currency=contract.currency,
-            expected_close_on=contract.ends_on,
-            source="renewal",
-            owner_id=owner,
-        )
-        return {"deal": self._transaction.create(deal).id}
+        text = action.text.in_language(self._reads(owner))
+        deal = start_renewal(self._transaction, contract, name=f"{text}: {account.name}", owner_id=owner)
+        return {"deal": deal.id}
 
     def _mail(self, run: _Run, action: Mail, number: int) -> Did:
         person = self._person_of(run.record)

@@ -74,6 +74,7 @@ class Follower:
         store: Store,
         *,
         zone: str = "UTC",
+        language: str = "en",
         at_once: int = AT_ONCE,
         most_runs: int = MOST_RUNS,
         broken: Broken = lambda _rule, _error: None,
@@ -81,6 +82,7 @@ class Follower:
     ) -> None:
         self._store = store
         self._zone = zone
+        self._language = language
         self._at_once = at_once
         self._most_runs = most_runs
         self._broken = broken
@@ -116,7 +118,7 @@ class Follower:
             if batch.until <= cursor.position:
                 return 0
             moved = batch.until - cursor.position
-            Actor(transaction, self._zone).act(batch.found)
+            Actor(transaction, self._zone, self._language).act(batch.found)
             self._checkpoint("acted")
             cursor.position = batch.until
         self._checkpoint("moved")
@@ -176,7 +178,7 @@ class Follower:
             found = [each for rule in rules for each in self._find_due(session, rule, look)]
         with self._store.transaction(source=Source.AUTOMATION) as transaction:
             cursor = lock_cursor(transaction.session, TIME)
-            Actor(transaction, self._zone).act(found[: self._most_runs])
+            Actor(transaction, self._zone, self._language).act(found[: self._most_runs])
             self._checkpoint("acted")
             if len(found) <= self._most_runs:
                 cursor.batch_as_of = now
@@ -226,7 +228,7 @@ class Follower:
             if batch is None:
                 return 0
             moved = batch.until - cursor.position
-            Actor(transaction, self._zone).act(batch.found)
+            Actor(transaction, self._zone, self._language).act(batch.found)
             self._checkpoint("acted")
             cursor.position = batch.until
         self._checkpoint("moved")

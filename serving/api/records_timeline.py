@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import BaseModel, Field
 
 from crm_core.access import Reader
+from crm_core.alerts import AlertAction, Did
 from crm_core.changes import Change
 from crm_core.declared import logical_type
 from crm_core.predictions import Prediction
@@ -16,10 +17,13 @@ from serving.api.records_given import records_out
 from serving.api.records_schemas import COLLECTIONS
 from serving.finding import title_of
 from serving.payloads import Asked, Given, PredictionOut, Utc, prediction_out
-from serving.timeline import KINDS, SALE, Entry, Timeline
+from serving.timeline import KINDS, ORIGIN, SALE, SCORE, SERVED, Entry, Timeline
 
 ActivityOut: Any = COLLECTIONS["activity"].given
 
+
+_OF_OTHERS = frozenset({SALE, SERVED, ORIGIN, SCORE})
+"""Kinds whose rows may be of another record than the one whose timeline it is."""
 
 _LONGEST = 300
 """Letters of a comment that stand in a timeline."""
@@ -38,23 +42,32 @@ class TimelineQuery(Asked):
     )
 
 
+class TimelineAlert(Given):
+    """A warning, and what was done about it."""
+
+    id: int
+    kind: str
+    action: str = Field(description=f"One of {', '.join(Did)}.")
+
+
 class TimelineEntry(Given):
-    """Something that happened; its kind says whether there is an `activity`, a `change` or a `prediction`."""
+    """Something that happened; its kind says which: `activity`, `change`, `prediction` or `alert`."""
 
     kind: str = Field(description=f"One of {', '.join(KINDS)}; a record type is a record about this one.")
     at: Utc = Field(description="When it happened; of a score, the instant that it was asked from.")
     recorded_at: Utc
     who: int | None = Field(description="Id of the user who did or said it, or is responsible.")
     record_type: str = Field(
-        description="Of the record to look at; this one's for changes and scores, the quote for a sale."
+        description="Of the record to look at; this one's for its changes and scores, the quote for a sale."
     )
     record_id: int
     title: str | None = Field(
-        description="What that record is called, or what a comment says; null for changes and scores."
+        description="What that record is called, or what a comment or note says; null for changes and scores."
     )
     activity: ActivityOut | None = None
     change: ChangeOut | None = None
     prediction: PredictionOut | None = None
+    alert: TimelineAlert | None = None
 
 
 class TimelinePage(Given):
@@ -78,8 +91,10 @@ def _entry(reader: Reader, record: Record, entry: Entry, activities: dict[int, B
     if isinstance(row, Record):
         return _about(reader, entry, row, activities)
     name, record_id = logical_type(reader.session, record), record.id
-    if isinstance(row, Change) and entry.kind == SALE:
+    if isinstance(row, Change | Prediction) and entry.kind in _OF_OTHERS:
         name, record_id = row.record_type, row.record_id
+    if isinstance(row, AlertAction):
+        return _done(entry, row, (name, record_id))
     return TimelineEntry(
         kind=entry.kind,
         at=entry.at,
@@ -90,6 +105,20 @@ def _entry(reader: Reader, record: Record, entry: Entry, activities: dict[int, B
         title=None,
         change=change_out(reader, name, row) if isinstance(row, Change) else None,
         prediction=prediction_out(reader, row) if isinstance(row, Prediction) else None,
+    )
+
+
+def _done(entry: Entry, row: AlertAction, about: tuple[str, int]) -> TimelineEntry:
+    alert = entry.alert
+    return TimelineEntry(
+        kind=entry.kind,
+        at=entry.at,
+        recorded_at=row.at,
+        who=row.actor_id,
+        record_type=about[0],
+        record_id=about[1],
+        title=row.note,
+        alert=None if alert is None else TimelineAlert(id=alert.id, kind=alert.kind, action=row.action),
     )
 
 

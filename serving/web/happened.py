@@ -3,21 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 
 from crm_core.access import Reader
+from crm_core.alerts import AlertAction
 from crm_core.changes import Action, Change
 from crm_core.declared import declarations
 from crm_core.errors import InvalidValueError
 from crm_core.fields import CUSTOM, FieldKind
 from crm_core.predictions import Prediction
-from crm_core.records import Activity, Attachment, Comment, CustomRecord, Payment, Record
+from crm_core.records import Activity, Attachment, Comment, CustomRecord, Line, Payment, Record
 from crm_core.validation import columns_of
-from serving.editing import Kind
+from serving.editing import Kind, kind_of
 from serving.files import is_ours
-from serving.timeline import CHANGE, CONVERSION, RECEIVED, SALE, SCORE, Entry, read_timeline
+from serving.timeline import (
+    ALERT,
+    CHANGE,
+    CONVERSION,
+    ORIGIN,
+    RECEIVED,
+    SALE,
+    SCORE,
+    SERVED,
+    Entry,
+    read_timeline,
+)
 from serving.web import shown_as
 from serving.web.facts import (
     CUSTOM_INPUTS,
@@ -42,10 +54,10 @@ GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
     "all": (),
     "activities": ("activity",),
     "comments": ("comment",),
-    "changes": (CHANGE, CONVERSION),
-    "scores": (SCORE,),
+    "changes": (CHANGE, CONVERSION, ORIGIN),
+    "scores": (SCORE, ALERT),
     "sales": ("deal", "quote", "order", "line", "contract", "payment", SALE, RECEIVED),
-    "service": ("ticket",),
+    "service": ("ticket", SERVED),
     "files": ("attachment",),
 }
 """What a timeline may be narrowed to, by its name in the address."""
@@ -138,14 +150,33 @@ class _Teller:
 
     def all(self) -> list[Happening]:
         """Return them all."""
-        return [self._tell(entry) for entry in self._entries]
+        origins = iter(self._origins())
+        return [next(origins) if entry.kind == ORIGIN else self._tell(entry) for entry in self._entries]
+
+    def _origins(self) -> list[Happening]:
+        """Return what is said of the leads that became the record, in order."""
+        found = [replace(entry, kind=CHANGE) for entry in self._entries if entry.kind == ORIGIN]
+        if not found:
+            return []
+        called = type_word(self._reader, "lead")
+        return [
+            replace(
+                told,
+                kind=ORIGIN,
+                title=f"{called}: {told.title}",
+                path=path_of("lead", told.row.record_id),
+            )
+            for told in _Teller(self._reader, kind_of(self._reader.session, "lead"), found).all()
+        ]
 
     def _tell(self, entry: Entry) -> Happening:
         row = entry.row
         if isinstance(row, Change):
-            return self._sale(entry, row) if entry.kind == SALE else self._change(entry, row)
+            return self._became(entry, row) if entry.kind in {SALE, SERVED} else self._change(entry, row)
         if isinstance(row, Prediction):
             return self._score(entry, row)
+        if isinstance(row, AlertAction):
+            return self._alert(entry, row)
         return self._record(entry, row)
 
     def _change(self, entry: Entry, change: Change) -> Happening:
@@ -156,23 +187,38 @@ class _Teller:
             at=entry.at,
             recorded_at=change.recorded_at,
             who=self._people.get(change.actor_id),
-            title=gettext("Created") if created else self._label(change.field or ""),
+            title=gettext("Record created") if created else self._label(change.field or ""),
             text=None if created else self._step(change),
         )
 
-    def _sale(self, entry: Entry, change: Change) -> Happening:
-        """Tell what became of a quote."""
-        quote = self._links.get(("quote", change.record_id))
-        kind = "approval" if change.field == "approval" else "quote_status"
-        called = type_word(self._reader, "quote") if quote is None else quote.title
+    def _became(self, entry: Entry, change: Change) -> Happening:
+        """Tell what became of a quote, a deal, a contract or a ticket."""
+        name = change.record_type
+        shown = self._links.get((name, change.record_id))
+        called = type_word(self._reader, name)
         return Happening(
             kind=entry.kind,
             row=change,
             at=entry.at,
             recorded_at=change.recorded_at,
             who=self._people.get(change.actor_id),
-            title=f"{type_word(self._reader, 'quote')} {called}: {word(kind, change.new)}",
-            path=None if quote is None else quote.path,
+            title=f"{called if shown is None else f'{called} {shown.title}'}: {_state(change)}",
+            path=None if shown is None else shown.path,
+        )
+
+    def _alert(self, entry: Entry, action: AlertAction) -> Happening:
+        """Tell of a warning, or of what was done about one."""
+        warned = "" if entry.alert is None else word("alert_kind", entry.alert.kind)
+        to = self._people.get(action.assignee_id) if action.assignee_id else None
+        did = word("alert_did", action.action) + (f": {to}" if to else "")
+        return Happening(
+            kind=entry.kind,
+            row=action,
+            at=entry.at,
+            recorded_at=action.at,
+            who=self._people.get(action.actor_id),
+            title=f"{warned} · {did}",
+            text=action.note,
         )
 
     def _label(self, field: str) -> str:
@@ -212,27 +258,36 @@ class _Teller:
 
     def _named(self) -> list[Key]:
         """Return the records that changes name."""
-        sold = [
-            ("quote", entry.row.record_id)
+        became = [
+            (entry.row.record_type, entry.row.record_id)
             for entry in self._entries
-            if entry.kind == SALE and isinstance(entry.row, Change)
+            if entry.kind in {SALE, SERVED} and isinstance(entry.row, Change)
         ]
-        return sold + [
+        return became + [
             (target, value)
             for entry in self._entries
             if isinstance(entry.row, Change) and entry.row.field and entry.row.field != "owner_id"
-            if entry.kind != SALE
+            if entry.kind == CHANGE
             if (target := self._target_of(entry.row.field))
             for value in (entry.row.old, entry.row.new)
             if isinstance(value, int)
         ]
 
     def _predictions_before(self) -> Mapping[int, Prediction | None]:
-        """Return, of the predictions on the page, the one on the page before each."""
-        said = [entry.row for entry in self._entries if isinstance(entry.row, Prediction)]
-        return {one.id: older for one, older in zip(said, [*said[1:], None], strict=False)}
+        """Return, of the predictions on the page, the one of the same record before each."""
+        before: dict[int, Prediction | None] = {}
+        newer: dict[Key, Prediction] = {}
+        for entry in self._entries:
+            if isinstance(entry.row, Prediction):
+                key = entry.row.record_type, entry.row.record_id
+                before[entry.row.id] = None
+                if key in newer:
+                    before[newer[key].id] = entry.row
+                newer[key] = entry.row
+        return before
 
     def _score(self, entry: Entry, prediction: Prediction) -> Happening:
+        own = prediction.record_type == self._kind.name
         older = self._before.get(prediction.id)
         known = older is not None and older.probability is not None and prediction.probability is not None
         return Happening(
@@ -240,7 +295,7 @@ class _Teller:
             row=prediction,
             at=entry.at,
             recorded_at=prediction.recorded_at,
-            title=gettext("Score"),
+            title=gettext("Score") if own else gettext("Score as a lead"),
             text=prediction.model_version,
             step=(prediction.probability or 0) - (older.probability or 0) if known and older else None,
             cause=_cause(prediction, older),
@@ -280,13 +335,42 @@ class _Teller:
             return word("kind", row.kind)
         if isinstance(row, Comment):
             return gettext("Comment")
-        return f"{type_word(self._reader, name)}: {title_in(self._reader, row)}"
+        seen = self._reader.shown(row) if isinstance(row, Payment | Line) else {}
+        told = _claim(seen) if isinstance(row, Payment) else _line(seen)
+        return f"{type_word(self._reader, name)}: {told or title_in(self._reader, row)}"
+
+
+def _claim(seen: Mapping[str, Any]) -> str | None:
+    """Return what a payment, which has no name, is known by."""
+    if seen.get("amount") is None:
+        return None
+    amount = shown_as.money(seen["amount"], seen.get("currency"))
+    if seen.get("due_on") is None:
+        return amount
+    return gettext("%(amount)s, due on %(day)s", amount=amount, day=shown_as.day(seen["due_on"]))
+
+
+def _line(seen: Mapping[str, Any]) -> str | None:
+    """Return what a line of a quote or an order is known by; None for whatever else."""
+    parts = [seen["text"]] if seen.get("text") else []
+    if seen.get("quantity") is not None and seen.get("unit_price") is not None:
+        price = shown_as.number(seen["unit_price"])
+        parts.append(f"{shown_as.number(seen['quantity'])} × {price}")  # noqa: RUF001  times
+    return ", ".join(parts) or None
 
 
 def _type_of(reader: Reader, row: Record) -> str:
     if not isinstance(row, CustomRecord):
         return row.record_type
     return declarations(reader.session).types[row.type_id].name
+
+
+def _state(change: Change) -> str:
+    """Return what something became, in words."""
+    if change.field == "satisfaction":
+        return gettext("satisfaction %(mark)s of 5", mark=change.new)
+    kind = "approval" if change.field == "approval" else f"{change.record_type}_status"
+    return word(kind, change.new)
 
 
 def _cause(now: Prediction, then: Prediction | None) -> str | None:

@@ -19,12 +19,14 @@ from serving.owners import choose_owner
 from serving.payloads import NewLead
 from serving.service import service, writing
 from serving.web.language import gettext
-from serving.web.record_views import add_views
+from serving.web.lead_ends import add_ends
+from serving.web.record_views import add_views, show_refused
 from serving.web.records import LEADS
 from serving.web.words import word
 
 pages = Blueprint("leads_pages", __name__, url_prefix="/leads")
 add_views(pages, LEADS)
+add_ends(pages, lambda record_id, refused: show_refused(LEADS, record_id, refused))
 
 FIELDS = ("name", "company", "title", "email", "phone", "source", "industry", "region", "employees")
 

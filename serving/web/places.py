@@ -139,6 +139,18 @@ def find_titled(reader: Reader, record_type: str, text: str, *, limit: int) -> l
     ]
 
 
+def find_named(reader: Reader, record_type: str, name: str) -> int | None:
+    """Return the record that somebody named in full or as completion writes it, if it is one."""
+    text, _sign, number = name.strip().rpartition("#")
+    if text and number.isascii() and number.isdigit() and len(number) < 19:
+        model: Any = _model(record_type)
+        found: int = reader.get(model, int(number), only=("id",)).id
+        return found
+    titled = find_titled(reader, record_type, name.strip(), limit=2) if name.strip() else []
+    exact = [each for each in titled if each.title.casefold() == name.strip().casefold()]
+    return exact[0].key[1] if len(exact) == 1 else None
+
+
 def _titles(reader: Reader, record_type: str) -> Select[Any]:
     model = _model(record_type)
     title = title_column(reader, model, record_type).label("title")

@@ -26,7 +26,7 @@ from serving.limits import Standing, place_of
 from serving.logs import get_log
 from serving.service import end_page_session, page_session, service, wake_rescoring
 from serving.web.language import LANGUAGES, choose_language, gettext
-from serving.web.words import word
+from serving.web.words import field_word, word
 
 LONGEST_BODY: Final = 64 * 1024
 TRAP: Final = "homepage"
@@ -355,7 +355,7 @@ def _label(name: str, called: Mapping[str, tuple[str | None, str | None]]) -> st
     if name == MESSAGE:
         return gettext("Your message")
     if not name.startswith(CUSTOM):
-        return word("field", name)
+        return field_word("lead", name)
     english, chinese = called.get(name, called.get(name.removeprefix(CUSTOM), (None, None)))
     own = (chinese if choose_language() == "zh" else english) or english
     return own or word("field", name.removeprefix(CUSTOM))

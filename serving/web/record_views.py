@@ -22,6 +22,7 @@ from crm_core.stage_settings import stages_of
 from serving.activity_log import log_on
 from serving.alerts import ToldAlert, tell_alerts
 from serving.champions import TASK_OF
+from serving.editing import Kind as Of
 from serving.editing import kind_of
 from serving.personal_data import opt_out_for
 from serving.service import SentAlreadyError, page_session, service, wake_rescoring, writing
@@ -29,7 +30,9 @@ from serving.tags import tags_of
 from serving.tickets import note_feedback, read_glance
 from serving.web.asked import plain
 from serving.web.beside_score import read_beside
+from serving.web.facts import may_write
 from serving.web.language import gettext
+from serving.web.lead_ends import Ends, read_ends
 from serving.web.lists import read_table
 from serving.web.record_parts import asked_of, read_about
 from serving.web.records import Kind, Scored, Shelf, read_sheet, read_shelf
@@ -38,7 +41,7 @@ from serving.web.typed_activity import LOGGED_KINDS, PLANNED_TOO, read_activity
 TIMELINE = "_timeline.html"
 View = Callable[..., ResponseReturnValue]
 
-__all__ = ["LOGGED_KINDS", "activity_of_form", "add_views"]
+__all__ = ["LOGGED_KINDS", "activity_of_form", "add_views", "show_refused"]
 
 
 def add_views(pages: Blueprint, kind: Kind) -> None:
@@ -91,6 +94,11 @@ def _show(kind: Kind, record_id: int, refused: str | None = None) -> ResponseRet
     return _render("record.html", kind, record_id, refused=refused, values=request.form)
 
 
+def show_refused(kind: Kind, record_id: int, refused: str) -> str:
+    """Return the page of a record once more, with why it could not be ended, and what was typed."""
+    return _render("record.html", kind, record_id, ending_refused=refused, values=request.form)
+
+
 def _score(kind: Kind, record_id: int) -> ResponseReturnValue:
     """Give the part of the page that shows the score, or nothing while it is the one the page has."""
     followed = is_score_followed(kind.record_type, record_id)  # before the score is read
@@ -112,7 +120,7 @@ def score_as_before(*, final: bool) -> ResponseReturnValue:
     return make_response("", 204, {"X-Score-Stays": "yes"} if final else {})
 
 
-def _render(template: str, kind: Kind, record_id: int, **more: object) -> ResponseReturnValue:
+def _render(template: str, kind: Kind, record_id: int, **more: object) -> str:
     reader = Reader(page_session(), current_user.user)
     record, willing = reader.get_beside(kind.model, record_id, _may_be_scored)
     if willing:
@@ -133,8 +141,13 @@ def _render(template: str, kind: Kind, record_id: int, **more: object) -> Respon
         stages=[stage for stage in stages_of(reader.session) if not stage.won],
         alerts=_alerts(reader, record) if whole else (),
         service=read_glance(reader, record) if whole and isinstance(record, Account) else None,
+        ends=_ends(reader, of_type, record) if whole and isinstance(record, Lead) else None,
         **more,
     )
+
+
+def _ends(reader: Reader, kind: Of, lead: Lead) -> Ends | None:
+    return read_ends(reader, lead) if may_write(reader, kind, lead) else None
 
 
 def _may_be_scored(model: type[Scored]) -> ColumnElement[bool]:

@@ -154,11 +154,14 @@ def stored_text(field: str, stored: Any, status_words: str) -> str:  # noqa: ANN
     for ending, shown in _STORED.items():
         if field.endswith(ending):
             return shown(stored)
-    kinds = {"status": status_words, "stage": "stage", "approval": "approval"}
+    kinds = {"status": status_words, **{name: name for name in _WORDED}}
     if isinstance(stored, list):
         return ", ".join(map(str, stored))
     return word(kinds[field], stored) if field in kinds else str(stored)
 
+
+_WORDED = ("stage", "approval", "disqualified_reason", "lost_reason")
+"""Fields that hold words of the program, by which they are shown."""
 
 _AMOUNTS = ("amount", "value", "price", "cost", "budget")
 

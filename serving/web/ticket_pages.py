@@ -45,7 +45,7 @@ from serving.web.asked import whole
 from serving.web.facts import may_write, names_of_people, read_facts
 from serving.web.language import gettext
 from serving.web.markdown import plain_text
-from serving.web.places import find_titled, shown_records, title_in
+from serving.web.places import find_named, shown_records, title_in
 from serving.web.record_parts import About, may_talk
 
 VIEW_WORDS: Mapping[str, object] = {
@@ -221,16 +221,12 @@ def _values_of_new(reader: Reader) -> dict[str, Any]:
 
 def _account_of(reader: Reader, name: str, known: str) -> int:
     """Return the customer that somebody named, as completion wrote it (`Name #12`) or in full."""
-    text, _sign, number = name.strip().rpartition("#")
     if known.isascii() and known.isdigit() and not name.strip():
         return reader.get(Account, int(known), only=("id",)).id
-    if number.isascii() and number.isdigit() and text:
-        return reader.get(Account, int(number), only=("id",)).id
-    found = find_titled(reader, "account", name.strip(), limit=2) if name.strip() else []
-    exact = [each for each in found if each.title.casefold() == name.strip().casefold()]
-    if len(exact) != 1:
+    found = find_named(reader, "account", name)
+    if found is None:
         raise InvalidValueError("account", name, gettext("a customer, chosen from what is offered"))
-    return exact[0].key[1]
+    return found
 
 
 def _contact_of(reader: Reader, name: str, account_id: int) -> int:

@@ -14,6 +14,21 @@ from crm_core.stage_settings import stages_of
 from serving.service import page_session
 from serving.web.language import choose_language
 
+_REASONS: dict[str, object] = {
+    "no budget": _("No budget"),
+    "no need": _("No need"),
+    "unreachable": _("Unreachable"),
+    "wrong contact": _("Wrong contact"),
+    "bought elsewhere": _("Bought elsewhere"),
+    "duplicate": _("Duplicate"),
+    "price": _("Price"),
+    "competitor": _("Competitor"),
+    "no decision": _("No decision"),
+    "timing": _("Timing"),
+    "missing feature": _("Missing feature"),
+}
+"""The usual reasons for which a lead or a deal came to nothing."""
+
 WORDS: dict[str, dict[str, object]] = {
     "lead_status": {
         "open": _("Open"),
@@ -31,6 +46,14 @@ WORDS: dict[str, dict[str, object]] = {
         "open": _("Open"),
         "acknowledged": _("In hand"),
         "snoozed": _("Put aside"),
+        "closed": _("Over"),
+    },
+    "alert_did": {
+        "raised": _("Warning"),
+        "acknowledged": _("In hand"),
+        "snoozed": _("Put aside"),
+        "assigned": _("Given to somebody"),
+        "reopened": _("Opened again"),
         "closed": _("Over"),
     },
     "told": {
@@ -308,6 +331,8 @@ WORDS: dict[str, dict[str, object]] = {
         "account.region": _("Region of the customer"),
         "account.employees": _("Employees of the customer"),
     },
+    "disqualified_reason": _REASONS,
+    "lost_reason": _REASONS,
     "contract_status": {
         "active": _("Running"),
         "renewed": _("Renewed"),
@@ -367,7 +392,12 @@ WORDS: dict[str, dict[str, object]] = {
         "search": _("Search"),
         "feed": _("Feed"),
     },
-    "response": {"form": _("Web form")},
+    "response": {
+        "form": _("Web form"),
+        "clicked": _("Clicked a link"),
+        "replied": _("Replied"),
+        "visited": _("Visited our stand"),
+    },
     "held_for": {
         "trap": _("filled in what people do not see"),
         "too_fast": _("sent within 3 seconds"),

@@ -149,6 +149,7 @@ def _of_scored() -> dict[str, Rule]:
         "GET /{type}/{id}/score": read,
         "GET /{type}/{id}/score-now": Rule(scope=Scope.SCORE, about=types),
         "GET /{type}/{id}/predictions": read,
+        "GET /{type}/{id}/suggestions": read,
         "GET /{type}/{id}/what-would-change": Rule(scope=Scope.READ, about=types, given=_of(200, 409, 503)),
     }
 
@@ -419,6 +420,7 @@ def _of_selling() -> dict[str, Rule]:
             for record_type in ("lead", "deal", "account")
         },
         "GET /targets": _READ,
+        "GET /unusual-changes": _READ,
         "PUT /targets": Rule(
             scope=Scope.WRITE,
             who=LEADERS,

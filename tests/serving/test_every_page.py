@@ -229,7 +229,7 @@ NAMES = {
     "UTC",
 }
 NOT_CHINESE = NAMES | {
-    *("SHA", "Webhook", "utf"),
+    *("Ctrl", "HTML", "JSON", "Markdown", "SHA", "Webhook", "eml", "ics", "utf"),
     *("deal.won", "https", "project"),  # examples of what is typed
     *(
         "campaign",
@@ -267,7 +267,7 @@ class Seen(HTMLParser):
             self.texts.append(data)
 
 
-HIDDEN = {"script", "style", "code", "kbd", "pre"}
+HIDDEN = {"script", "style", "code", "kbd", "pre", "textarea"}
 
 
 def data_of(store: Store) -> set[str]:
@@ -412,8 +412,6 @@ def test_every_page_in_a_browser(world: World) -> None:
 def addresses(places: Places, role: Role | None) -> list[str]:
     """Return the pages that somebody, or nobody, sees."""
     whole = [endpoint for endpoint, page in PAGES.items() if page.is_a is Is.PAGE]
-    if role is None:
-        return [path for endpoint in whole if PAGES[endpoint].nobody for path in PAGES[endpoint].paths]
     return [path for _, path in places.of(role, whole)]
 
 

@@ -305,7 +305,7 @@ def test_the_timeline_comes_page_by_page_and_by_kind(
     assert "Call no 3." in client.get(whole[1].replace("&amp;", "&")).text
     changes = client.get(f"/deals/{deal}?kinds=changes").text
     assert "Call no" not in changes
-    assert "Created" in changes
+    assert "Record created" in changes
     assert "Call no 24." in client.get(f"/deals/{deal}?kinds=nonsense&before=nonsense").text
 
 
@@ -557,11 +557,11 @@ def test_what_is_linked_is_listed_with_its_page_and_only_what_may_be_seen(
     for name, path in (
         ("Eva Hill", "/contacts/"),
         ("C-7", "/records/contract/"),
-        ("It squeaks", "/records/ticket/"),
+        ("It squeaks", "/tickets/"),
     ):
         assert re.search(rf'href="{path}\d+">{name}<', part), name
     assert "Otto's own" not in part
-    for path in re.findall(r'href="(/(?:contacts|records/\w+)/\d+)"', part):
+    for path in re.findall(r'href="(/(?:contacts|tickets|records/\w+)/\d+)"', part):
         assert log_in("Ana").get(path).status_code == 200
 
 

@@ -8,7 +8,11 @@ import pytest
 from flask.testing import FlaskClient
 
 from crm_core.access import FieldRight
+from crm_core.alerts import Acting, Alert
+from crm_core.deals import close_deal
 from crm_core.store import Store
+from crm_core.ticket_clocks import change_ticket
+from crm_core.tickets import rate_ticket
 from serving.api.records_schemas import COLLECTIONS
 from tests.factories import make_account, make_deal, make_ticket
 from tests.serving.api import Api, follow, turn
@@ -68,6 +72,65 @@ def test_a_customers_timeline_holds_tickets_and_deals(ana: Api, store: Store, ca
     entries = ana("GET", f"accounts/{account}/timeline").json["items"]
     told = sorted((entry["kind"], entry["title"]) for entry in entries)
     assert told == [("change", None), ("deal", "Twenty pumps"), ("ticket", "Pump leaks")]
+
+
+def test_a_customers_timeline_goes_back_to_what_was_done_with_the_lead(
+    ana: Api, store: Store, lead: int
+) -> None:
+    before = turn(ana, f"leads/{lead}/timeline")
+    made = ana("POST", f"leads/{lead}/convert", {"deal": {"name": "Pumps"}}).json
+    for path in (f"accounts/{made['account']['id']}", f"deals/{made['deal']['id']}"):
+        entries = turn(ana, f"{path}/timeline")
+        theirs = [entry for entry in entries if (entry["record_type"], entry["record_id"]) == ("lead", lead)]
+        assert sorted(kinds(theirs)) == ["conversion", "lead", "lead", "lead", "score"]
+        for kind in ("activity", "comment"):
+            assert [each["record_id"] for each in entries if each["kind"] == kind] == [
+                each["record_id"] for each in before if each["kind"] == kind
+            ]
+    with store.transaction() as transaction:
+        transaction.session.add(
+            FieldRight(role="rep", record_type="lead", field="account_id", read=False, write=False)
+        )
+    hidden = turn(ana, f"accounts/{made['account']['id']}/timeline")
+    assert not {"lead", "conversion", "comment"} & set(kinds(hidden))
+
+
+def test_a_customers_timeline_tells_of_warnings_tickets_and_deals(ana: Api, store: Store, cast: Cast) -> None:
+    with store.transaction() as transaction:
+        account = make_account(transaction, owner_id=cast["Ana"].id).id
+        ticket = make_ticket(transaction, account_id=account, owner_id=cast["Ana"].id)
+        change_ticket(transaction, ticket, {"status": "solved"})
+        rate_ticket(transaction, ticket.id, 4, None)
+        close_deal(transaction, make_deal(transaction, owner_id=cast["Ana"].id, account_id=account), won=True)
+        alert = Alert(
+            kind="churn_level", record_type="account", record_id=account, cause="c", prediction_id=1,
+            probability=0.6, raised_at=transaction.now,
+        )  # fmt: skip
+        transaction.session.add(alert)
+        transaction.session.flush()
+        Acting(transaction=transaction, user=cast["Ana"]).acknowledge(alert.id, note="I call them")
+    entries = turn(ana, f"accounts/{account}/timeline")
+    became = {
+        (each["record_type"], each["change"]["field"], each["change"]["new"])
+        for each in entries
+        if each["kind"] in {"sale", "service"}
+    }
+    assert became == {
+        ("ticket", "status", "solved"),
+        ("ticket", "satisfaction", 4),
+        ("deal", "status", "won"),
+    }
+    (done,) = [each for each in entries if each["kind"] == "alert"]
+    assert (done["title"], done["who"], done["alert"]["action"]) == (
+        "I call them",
+        cast["Ana"].id,
+        "acknowledged",
+    )
+    with store.transaction() as transaction:
+        transaction.session.add(
+            FieldRight(role="rep", record_type="account", field="probability", read=False, write=False)
+        )
+    assert "alert" not in kinds(turn(ana, f"accounts/{account}/timeline"))
 
 
 def test_every_type_has_a_timeline(client: FlaskClient, store: Store, cast: Cast) -> None:

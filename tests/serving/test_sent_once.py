@@ -14,7 +14,7 @@ from sqlalchemy import func, select
 from werkzeug.test import TestResponse
 
 from crm_core.fields import FieldDeclaration
-from crm_core.records import Activity, Attachment, Comment, CustomRecordType, Lead, Team, User
+from crm_core.records import Activity, Attachment, Comment, CustomRecordType, Deal, Lead, Team, User
 from crm_core.saved import SavedView
 from crm_core.store import Store
 from crm_core.tokens import Token
@@ -93,6 +93,7 @@ FORMS = (
         fields={"name": "Shop", "url": "https://hooks.example.com/crm", "event_types": "*"},
         who="Adam",
     ),
+    Form(page="/leads/1", action="/leads/1/convert", makes=Deal, fields={"with_deal": "yes"}),
 )
 
 

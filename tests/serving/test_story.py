@@ -2,50 +2,32 @@
 
 from __future__ import annotations
 
-import gettext
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Locator, Page, Response, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 from sqlalchemy import select
 
-import serving.web
 from crm_core.records import User
+from crm_core.store import Store
 from crm_core.tokens import create_token
 from tests.models.conftest import tracking_template
-from tests.serving.browser import FLAGS, chromium
-from tests.serving.conftest import PASSWORD
 from tests.serving.http import Http
 from tests.serving.story import COMPARED, Office, make_company, open_office
+from tests.serving.walking import Walk, browser
 
-__all__ = ["tracking_template"]
+__all__ = ["browser", "tracking_template"]
 
-TRANSLATIONS = Path(serving.web.__file__).parent / "translations"
-LOCALES = {"en": "en-GB", "zh": "zh-CN"}
 INTERVAL = re.compile(r"0\.\d+ – [01]\.\d+")
-PATIENCE = 20_000
-"""Milliseconds after which something did not happen: never waited for in full where all is well."""
-
 PERCENT = re.compile(r"\d+(\.\d+)?%")
 
 LEADS = "姓名,公司,员工人数,电话\n王小明,晨光水泵,120,13912345678\n李小红,晨光阀门,许多,13912345679\n"
 """Two leads to import, the second with words where a number belongs."""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=chromium(), args=list(FLAGS))
-        expect.set_options(timeout=PATIENCE)
-        yield launched
-        expect.set_options(timeout=None)
-        launched.close()
 
 
 @pytest.fixture(scope="module")
@@ -70,68 +52,10 @@ def office(company: Path, tmp_path: Path) -> Iterator[Office]:
 
 
 @dataclass(kw_only=True)
-class Story:
-    """One walk: where, in which language, how wide, and what must not happen on the way."""
+class Story(Walk):
+    """A walk with a look behind the pages."""
 
-    browser: Browser
-    office: Office
-    language: str
-    width: int
-    faults: list[str] = field(default_factory=list)
-
-    @property
-    def is_phone(self) -> bool:
-        return self.width < 768
-
-    @property
-    def said(self) -> Callable[[str], str]:
-        """What turns a text of the pages into the language of this walk."""
-        found = gettext.translation("messages", TRANSLATIONS, [self.language], fallback=self.language == "en")
-        return found.gettext
-
-    def log_in(self, name: str) -> Page:
-        """Come as somebody to the first page, by the form."""
-        size = {"width": self.width, "height": 844 if self.is_phone else 900}
-        context = self.browser.new_context(locale=LOCALES[self.language], viewport=size)  # type: ignore[arg-type]  # a mapping of both
-        context.set_default_timeout(PATIENCE)
-        context.route(re.compile(rf"^(?!{re.escape(self.office.address)}/|data:|blob:)"), self._refuse)
-        page = context.new_page()
-        page.on("console", self._hear)
-        page.on("pageerror", lambda error: self.faults.append(f"{page.url}: {error}"))
-        page.on("response", self._look_at)
-        page.goto(self.office.address)
-        page.locator("#email").fill(f"{name}@example.com")
-        page.locator("#password").fill(PASSWORD)
-        page.get_by_role("button", name=self.said("Log in"), exact=True).click()
-        page.wait_for_url(lambda url: "/login" not in url)
-        self.fits(page)
-        return page
-
-    def go(self, page: Page, path: str) -> None:
-        page.goto(f"{self.office.address}{path}")
-        self.fits(page)
-
-    def press(self, where: Page | Locator, text: str) -> None:
-        where.get_by_role("button", name=self.said(text), exact=True).first.click()
-
-    def fits(self, page: Page) -> None:
-        """The page is in the language that was asked for, and nothing stands out of it."""
-        expect(page.locator("html")).to_have_attribute("lang", self.language)
-        expect(page.locator("h1")).to_have_count(1)
-        wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
-        assert wide <= 0, f"{page.url} is {wide} pixels too wide"
-
-    def _refuse(self, route: Any) -> None:
-        self.faults.append(f"off the machine: {route.request.url}")
-        route.abort()
-
-    def _hear(self, message: Any) -> None:
-        if message.type in {"error", "warning"}:
-            self.faults.append(f"{message.page.url if message.page else ''}: {message.text}")
-
-    def _look_at(self, answer: Response) -> None:
-        if answer.status >= 400:
-            self.faults.append(f"{answer.status} of {answer.url}")
+    store: Store
 
 
 WALKS = (("en", 1440), ("zh", 390), *((("en", 390), ("zh", 1440)) if os.environ.get("EVERY_WALK") else ()))
@@ -140,7 +64,7 @@ WALKS = (("en", 1440), ("zh", 390), *((("en", 390), ("zh", 1440)) if os.environ.
 
 @pytest.mark.parametrize(("language", "width"), WALKS)
 def test_the_whole_story(browser: Browser, office: Office, language: str, width: int) -> None:
-    story = Story(browser=browser, office=office, language=language, width=width)
+    story = Story(browser=browser, address=office.address, language=language, width=width, store=office.store)
     ana = story.log_in("ana")
     record = ana_knows_whom_to_call_and_logs_it(story, ana)
     ana_opens_it_and_calls_on_mara(story, ana, record)
@@ -163,7 +87,7 @@ def test_the_whole_story(browser: Browser, office: Office, language: str, width:
 
 def ana_knows_whom_to_call_and_logs_it(story: Story, page: Page) -> str:
     """The first of the day has a name, a reason and a chance; a call that is logged there moves it."""
-    assert page.url == f"{story.office.address}/today"
+    assert page.url == f"{story.address}/today"
     row = page.locator("ol.day > .day-row").first
     expect(row.locator(".day-name")).to_have_text(re.compile(r"\S{2}"))
     expect(row.locator(".reasons li").first).to_have_text(re.compile(r"\w{3}|[一-鿿]{2}"))
@@ -329,7 +253,7 @@ def decide(story: Story, page: Page, reason: str) -> None:
 
 def serving_version(story: Story) -> str:
     """Ask the API what serves."""
-    found = Http(story.office.address, key_of(story, "dana@example.com")).get("/api/v1/models").json
+    found = Http(story.address, key_of(story, "dana@example.com")).get("/api/v1/models").json
     (version,) = [task["serving"] for task in found["items"] if task["task"] == COMPARED]
     return str(version)
 
@@ -341,7 +265,7 @@ def dana_looks_at_what_the_model_sees(story: Story, page: Page) -> None:
 
 def alex_hides_a_field_and_it_holds(story: Story, page: Page, ana: Page) -> None:
     """What is hidden is gone from an open page once it is loaded again, and from the API."""
-    api = Http(story.office.address, key_of(story, "ana@example.com"))
+    api = Http(story.address, key_of(story, "ana@example.com"))
     story.go(ana, "/leads/379")
     expect(ana.locator('[data-fact="industry"]')).to_be_visible()
     assert api.get("/api/v1/leads/379").json["industry"] == "logistics"
@@ -360,6 +284,6 @@ def alex_hides_a_field_and_it_holds(story: Story, page: Page, ana: Page) -> None
 
 def key_of(story: Story, email: str) -> str:
     """Return a key of the API for somebody."""
-    with story.office.store.transaction() as transaction:
+    with story.store.transaction() as transaction:
         user_id = transaction.session.scalars(select(User.id).where(User.email == email)).one()
         return create_token(transaction.session, user_id=user_id, name="story", now=transaction.now)
