@@ -121,7 +121,7 @@ class SequenceStep(Taken):
     """One mail of a sequence."""
 
     template_id: Id
-    wait_days: int = Field(default=0, ge=0, le=LONGEST_WAIT, description="After the one before.")
+    wait_days: whole(0, LONGEST_WAIT) = Field(default=0, description="After the one before.")  # type: ignore[valid-type]  # made at run time
     working: bool = Field(default=True, description="Whether only working days are counted.")
 
 
