@@ -57,6 +57,7 @@ from crm_core.records import (
     User,
 )
 from crm_core.store import Transaction
+from crm_core.tokens import works_here
 from crm_core.validation import columns_of
 
 RESPONSE: Final = "form"
@@ -393,13 +394,19 @@ def _new_lead(
         source=form.source,
         campaign_id=campaign.id if campaign else None,
         campaign=campaign.name if campaign else (submission.utm or {}).get("campaign"),
-        owner_id=form.owner_id,
+        owner_id=_owner_of_new(transaction.session, form),
         occurred_at=submission.at,
     )
     made = transaction.create(lead)
     if made.owner_id is not None:
         notify(transaction, [made.owner_id], kind="form", text="form_new", about=("lead", made.id))
     return made
+
+
+def _owner_of_new(session: Session, form: WebForm) -> int | None:
+    """Return whose new leads are; nobody's where whoever it was does not work here any more."""
+    owner = None if form.owner_id is None else session.get(User, form.owner_id)
+    return owner.id if owner is not None and works_here(owner) else None
 
 
 def _tell_owner(transaction: Transaction, person: Lead | Contact) -> None:

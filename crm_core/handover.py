@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 from crm_core.approvals import readdress, waits_for
 from crm_core.bulk import Update
 from crm_core.errors import HandoverError
+from crm_core.forms import WebForm
 from crm_core.records import (
     RECORD_TYPES,
     Activity,
@@ -49,19 +50,33 @@ def hand_over(transaction: Transaction, leaver: User, heirs: Sequence[User]) -> 
     Customers move whole, and with them their contracts, orders and payments, which have no owner of their
     own; leads, deals, quotes and tickets while they are open, tasks while they are not done. Each move is a
     change row of its own, so that as of yesterday the leaver still owned them. What waits for the leaver's
-    approval waits for somebody else then; it is counted as "approval".
+    approval waits for somebody else then; it is counted as "approval". Web forms bring their new leads to the
+    heirs; they are counted as "form".
     """
     if not heirs or any(not heir.active or heir.id == leaver.id for heir in heirs):
         raise HandoverError(f"expected active people other than {leaver.name} to hand over to")
     moved = {model.record_type: _move(transaction, model, leaver, heirs) for model in _owned_types()}
     moved["approval"] = readdress(transaction, leaver)
+    moved["form"] = _give_forms(transaction, leaver, heirs)
     return {record_type: count for record_type, count in moved.items() if count}
+
+
+def _give_forms(transaction: Transaction, leaver: User, heirs: Sequence[User]) -> int:
+    query = select(WebForm).where(WebForm.owner_id == leaver.id).order_by(WebForm.id).with_for_update()
+    forms = transaction.session.scalars(query).all()
+    for turn, form in enumerate(forms):
+        form.owner_id, form.version = heirs[turn % len(heirs)].id, form.version + 1
+    transaction.session.flush()
+    return len(forms)
 
 
 def has_open(session: Session, leaver: User) -> bool:
     """Tell whether there is anything that would have to be handed over."""
-    return waits_for(session, leaver) or any(
-        session.scalar(_open_ids(model, leaver).limit(1)) is not None for model in _owned_types()
+    forms = select(WebForm.id).where(WebForm.owner_id == leaver.id).limit(1)
+    return (
+        waits_for(session, leaver)
+        or session.scalar(forms) is not None
+        or any(session.scalar(_open_ids(model, leaver).limit(1)) is not None for model in _owned_types())
     )
 
 

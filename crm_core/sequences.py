@@ -193,6 +193,7 @@ def save_sequence(
         transaction.session.add(saved)
     else:
         saved = get_sequence(transaction.session, sequence_id)
+        transaction.session.refresh(saved, with_for_update=True)  # of two at once the second is told
         if version is not None and version != saved.version:
             raise StaleRecordError("mail sequence", sequence_id, version, saved.version)
         if saved.record_type != wanted.record_type:

@@ -11,9 +11,20 @@ from pydantic import Field
 from crm_core.changes import Source
 from crm_core.mail_templates import Draft, MailTemplate, list_templates, save_template
 from crm_core.saved import Shared
-from crm_core.sequences import MailSequence, Standing, list_sequences, standing_of, start_as
+from crm_core.sequences import (
+    LONGEST_WAIT,
+    MOST_STEPS,
+    MailSequence,
+    Standing,
+    Step,
+    Wanted,
+    list_sequences,
+    save_sequence,
+    standing_of,
+    start_as,
+)
 from serving.api.blueprint import answer, caller, documented, new_blueprint
-from serving.payloads import Asked, Given, Id, RecordPath, Taken, Utc
+from serving.payloads import Asked, Given, Id, RecordPath, Taken, Utc, whole
 from serving.service import service, writing
 from serving.writing_mail import Letter, send_letter
 
@@ -102,7 +113,32 @@ class SequenceOut(Given):
     record_type: Literal["lead", "contact"]
     steps: int
     active: bool
+    version: int
     standing: SequenceStanding
+
+
+class SequenceStep(Taken):
+    """One mail of a sequence."""
+
+    template_id: Id
+    wait_days: whole(0, LONGEST_WAIT) = Field(default=0, description="After the one before.")  # type: ignore[valid-type]  # made at run time
+    working: bool = Field(default=True, description="Whether only working days are counted.")
+
+
+class NewSequence(Taken):
+    """A mail sequence."""
+
+    name: str = Field(min_length=1, max_length=120)
+    record_type: Literal["lead", "contact"]
+    steps: list[SequenceStep] = Field(min_length=1, max_length=MOST_STEPS)
+    segment_id: Id | None = Field(default=None, description="Whoever is in it begins by themselves.")
+    active: bool = Field(default=True, description="Whether mails of it go out.")
+
+
+class SequenceChange(NewSequence):
+    """A mail sequence that takes the place of one."""
+
+    version: whole(1, 2**31 - 1) = Field(description="The version that was read.")  # type: ignore[valid-type]  # made at run time
 
 
 class SequencesOut(Given):
@@ -173,6 +209,25 @@ def list_mail_sequences() -> Response:
     return answer(SequencesOut(items=items))
 
 
+@api.post("/mail-sequences", responses={"201": SequenceOut, **documented(400, 403, 404, 413, 415)})
+def create_mail_sequence(body: NewSequence) -> Response:
+    """Make a mail sequence; managers and administrators do."""
+    with writing(caller(), Source.API) as transaction:
+        made = save_sequence(transaction, caller(), _wanted(body))
+        return answer(_sequence(made, Standing()), 201)
+
+
+@api.put(
+    "/mail-sequences/<int:id>", responses={"200": SequenceOut, **documented(400, 403, 404, 412, 413, 415)}
+)
+def change_mail_sequence(path: RecordPath, body: SequenceChange) -> Response:
+    """Change a mail sequence: whoever is on their way goes on with its new steps."""
+    with writing(caller(), Source.API) as transaction:
+        saved = save_sequence(transaction, caller(), _wanted(body), sequence_id=path.id, version=body.version)
+        standing = standing_of(transaction.session, [saved.id]).get(saved.id, Standing())
+        return answer(_sequence(saved, standing))
+
+
 @api.post(
     "/mail-sequences/<int:id>/start", responses={"200": SequenceStarted, **documented(400, 403, 404, 409)}
 )
@@ -183,6 +238,16 @@ def start_mail_sequence(path: RecordPath, body: SequenceStart) -> Response:
         run = start_as(transaction, caller(), path.id, body.record_id, zone=zone)
         given = SequenceStarted(started=run is not None)
     return answer(given)
+
+
+def _wanted(body: NewSequence) -> Wanted:
+    return Wanted(
+        name=body.name,
+        record_type=body.record_type,
+        steps=tuple(Step(**step.model_dump()) for step in body.steps),
+        segment_id=body.segment_id,
+        active=body.active,
+    )
 
 
 def _template(template: MailTemplate) -> TemplateOut:
@@ -196,5 +261,6 @@ def _sequence(sequence: MailSequence, standing: Standing) -> SequenceOut:
         record_type=sequence.record_type,  # type: ignore[arg-type]  # one of them, as the store writes it
         steps=len(sequence.steps),
         active=sequence.active,
+        version=sequence.version,
         standing=SequenceStanding(**vars(standing)),
     )

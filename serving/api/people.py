@@ -18,7 +18,8 @@ from serving.api.blueprint import answer, caller, documented, new_blueprint, req
 from serving.api.finding import TypedPath
 from serving.importing import forget_files
 from serving.journal import origin_of_request
-from serving.payloads import Given, Id, Taken
+from serving.leaving import let_go
+from serving.payloads import Given, Id, RecordPath, Taken
 from serving.personal_data import Who, erase_for, export_for, find_for
 from serving.service import service, wake_rescoring, writing
 
@@ -47,6 +48,20 @@ class PersonIn(Taken):
         if self.record_type is None or self.id is None:
             return Who(mail=self.mail)
         return Who(record=(self.record_type, self.id))
+
+
+class LeaveIn(Taken):
+    """Who takes over."""
+
+    heir_ids: list[Id] = Field(
+        default_factory=list, max_length=50, description="Users, who get the records in turn."
+    )
+
+
+class LeftOut(Given):
+    """What moved."""
+
+    moved: dict[str, int] = Field(description="How many records, by type; approvals and forms among them.")
 
 
 class RecordOut(Given):
@@ -148,6 +163,15 @@ def erase_person(body: PersonIn) -> Response:
     forget_files(service().settings.home_folder)
     wake_rescoring()
     return answer(ErasureOut.model_validate(done))
+
+
+@api.post("/users/<int:id>/leave", responses={"200": LeftOut, **documented(400, 403, 404, 409, 413, 415)})
+def let_somebody_go(path: RecordPath, body: LeaveIn) -> Response:
+    """Note that somebody left, and give all that is open to others; for administrators."""
+    user = caller()
+    with writing(user, Source.API) as transaction:
+        moved = let_go(transaction, user, path.id, body.heir_ids, origin=origin_of_request(user))
+    return answer(LeftOut(moved=moved))
 
 
 @api.post(

@@ -243,6 +243,12 @@ def test_a_deal_is_too_long_in_its_stage_by_what_won_deals_took(
     automation.rule("deal", {"kind": "stage_overdue"})
     automation.rule("deal", {"kind": "stage_overdue", "times": 2})
     deal = write(make_deal)
+    lost = write(make_deal)
+    write(
+        lambda transaction: close_deal(
+            transaction, transaction.get(Deal, lost), won=False, lost_reason="Price"
+        )
+    )
     began = clock.now()
     clock.set(began + timedelta(days=9.25) - HOUR)
     assert fired(automation) == []

@@ -13,6 +13,7 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -97,6 +98,10 @@ def test_every_rule_acts_once_a_cause_though_workers_are_killed(
         {"kind": "tag", "word": "energy"},
     )
     chained = automation.rule("lead", {"kind": "field_changed", "field": "region", "to": "North"})
+    # Due at once, and worked out from the leads again at every look.
+    due = automation.rule(
+        "lead", {"kind": "date", "field": "occurred_at", "days": -1}, {"kind": "tag", "word": "due"}
+    )
     now, drawn = Store(store.engine.url.render_as_string(hide_password=False)), random.Random(11)
     writers = [threading.Thread(target=write, args=(now, seed)) for seed in range(WRITERS)]
     for writer in writers:
@@ -118,14 +123,18 @@ def test_every_rule_acts_once_a_cause_though_workers_are_killed(
     with now.reading() as session:
         rows = session.execute(select(AutomationRun.rule_id, AutomationRun.cause))
         runs = Counter((rule, cause) for rule, cause in rows)
-        assert runs == Counter((rule, f"c{one}") for rule, ids in expected.items() for one in ids)
+        causes = [(rule, f"c{one}") for rule, ids in expected.items() for one in ids]
+        days = session.execute(select(Lead.id, Lead.occurred_at)).all()
+        causes += [(due, f"d{lead}:{at.date() - timedelta(days=1)}") for lead, at in days]
+        assert runs == Counter(causes)
         assert set(session.scalars(select(AutomationRun.outcome))) == {"done"}
 
         def count(model: type[Base], *where: ColumnElement[bool]) -> int:
             return session.scalar(select(func.count()).select_from(model).where(*where)) or 0
 
         assert count(Activity) == len(expected[created]) == count(Lead)
-        assert count(Tag) == len(expected[energy]) == len(expected[chained])
+        assert count(Tag, Tag.word == "energy") == len(expected[energy]) == len(expected[chained])
+        assert count(Tag, Tag.word == "due") == count(Lead)
         assert count(Notification, Notification.kind == "automation") == len(expected[chained])
         owners = Counter(session.scalars(select(Lead.owner_id)))
         assert set(owners) == {cast.ana, cast.ben}

@@ -169,6 +169,9 @@ def _of_verbs() -> dict[str, Rule]:
         "POST /deals/{id}/reopen": verb(("spare deal",), {}, 200, 409),
         "POST /{type}/{id}/merge": verb(people, {"gone_id": ID}, 409, 422),
         "POST /{type}/{id}/distinct": verb(people, {"other_id": TWIN}, 200),
+        "POST /users/{id}/leave": Rule(
+            scope=Scope.WRITE, about=("user",), who=ADMIN, given=_of(409), body={"heir_ids": [2**60]}
+        ),
         "POST /{type}/{id}/scoring-opt-out": verb(people, {"opted_out": False}, 200),
     }
 
@@ -310,9 +313,12 @@ def _of_mail() -> dict[str, Rule]:
     def taken(body: Any, *statuses: int) -> Rule:
         return Rule(scope=Scope.INTAKE, who=ADMIN, given=_of(*(statuses or (200,))), body=body)
 
-    def write(*statuses: int, about: tuple[str, ...] = (), body: Any = None) -> Rule:
-        return Rule(scope=Scope.WRITE, who=WRITERS, about=about, given=_of(*statuses), body=body)
+    def write(
+        *statuses: int, about: tuple[str, ...] = (), body: Any = None, who: frozenset[str] = WRITERS
+    ) -> Rule:
+        return Rule(scope=Scope.WRITE, who=who, about=about, given=_of(*statuses), body=body)
 
+    sequence = {"name": "Warm up", "record_type": "lead", "steps": [{"template_id": 2**60}]}
     call = {"id": "1", "from_number": "1", "to_number": "2", "started_at": "2026-03-02T08:00:00Z"}
     chat = {"id": "m", "at": "2026-03-02T08:00:00Z", "by_us": False, "text": "Hello"}
     letter = {"type": "lead", "id": ID, "to": "x@y.example", "subject": "Hello", "text": "Hello"}
@@ -330,6 +336,8 @@ def _of_mail() -> dict[str, Rule]:
         "GET /mail-templates": _READ,
         "POST /mail-templates": write(201, body={"name": "Hello", "subject": "Hello", "body": "Hello"}),
         "GET /mail-sequences": _READ,
+        "POST /mail-sequences": write(404, body=sequence, who=LEADERS),  # there is no such template
+        "PUT /mail-sequences/{id}": write(404, 412, body={**sequence, "version": 9}, who=LEADERS),
         "POST /mail-sequences/{id}/start": write(404, body={"record_id": 1}),
     }
 

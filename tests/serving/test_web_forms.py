@@ -29,10 +29,11 @@ from crm_core.forms import (
     read_origin,
     wanted_of,
 )
+from crm_core.handover import hand_over
 from crm_core.leads import convert_lead, disqualify_lead
 from crm_core.merging import merge_records
 from crm_core.notifications import Notification
-from crm_core.records import Activity, Campaign, CampaignMember, Contact, Lead
+from crm_core.records import Activity, Campaign, CampaignMember, Contact, Lead, User
 from crm_core.store import Store
 from serving.app import create_app
 from serving.form_sheets import hand_out, read_sheet
@@ -113,6 +114,25 @@ def test_a_stranger_becomes_a_lead_with_source_campaign_and_consent(
     sent = one(store, FormSubmission)
     assert (sent.agreed, sent.wording, sent.utm) == (True, 1, {"source": "search", "campaign": "pumps"})
     assert (sent.standing, sent.given, sent.lead_id) == ("taken", None, lead.id)
+
+
+def test_leads_of_a_form_go_to_who_took_over_and_to_nobody_who_left(
+    store: Store, send: Send, form: WebForm, cast: Cast
+) -> None:
+    ana, ben = cast["Ana"].id, cast["Ben"].id
+    with store.transaction() as transaction:
+        transaction.session.get_one(WebForm, form.id).owner_id = ana
+    send()
+    with store.transaction() as transaction:
+        leaver, heir = (transaction.session.get_one(User, each) for each in (ana, ben))
+        assert hand_over(transaction, leaver, [heir])["form"] == 1
+    send(email="zhou@other.example", name="Zhou", company="Other")
+    with store.transaction() as transaction:
+        transaction.update(transaction.get(User, ben), {"active": False})
+    send(email="wu@third.example", name="Wu", company="Third")
+    with store.reading() as session:
+        owners = session.scalars(select(Lead.owner_id).order_by(Lead.id)).all()
+    assert owners == [ben, ben, None]
 
 
 def test_sending_twice_is_sending_once(store: Store, send: Send) -> None:

@@ -13,7 +13,7 @@ from sqlalchemy import ColumnElement, Select, or_, select, tuple_
 from sqlalchemy.orm import Session
 
 from crm_core.errors import HandoverError, RecordNotFoundError
-from crm_core.handover import hand_over, has_open
+from crm_core.handover import has_open
 from crm_core.operations import Done, Which, list_operations
 from crm_core.records import Role, Team, User
 from crm_core.sessions import end_sessions
@@ -21,6 +21,8 @@ from crm_core.store import Transaction
 from crm_core.working_time import list_absences
 from serving.auth import new_password, set_password
 from serving.editing import Editor, kind_of
+from serving.journal import origin_of_request
+from serving.leaving import let_go
 from serving.service import page_session
 from serving.web.admin.shelf import ROWS, note, page, pages, to, try_to
 from serving.web.asked import whole
@@ -235,17 +237,10 @@ def leave(user_id: int) -> ResponseReturnValue:
     moved: dict[str, int] = {}
 
     def act(transaction: Transaction) -> None:
-        leaver = _get(transaction.session, user_id)
-        heirs = [heir for heir in _heirs(transaction.session, leaver) if heir.id in chosen]
-        if chosen or has_open(transaction.session, leaver):
-            moved.update(_hand_over(transaction, leaver, heirs))
-        kind = kind_of(transaction.session, "user")
-        Editor(transaction, current_user.user).update(
-            kind, user_id, {"active": False, "left_at": transaction.now}
-        )
-        end_sessions(transaction.session, user_id)
-        detail = ", ".join(f"{name} {count}" for name, count in sorted(moved.items()))
-        note(transaction, Done.HANDED_OVER, record_type="user", ids=(user_id,), detail=detail[:200] or None)
+        if not chosen and has_open(transaction.session, _get(transaction.session, user_id)):
+            raise HandoverError(gettext("Choose who takes over what they are working on."))
+        user = current_user.user
+        moved.update(let_go(transaction, user, user_id, chosen, origin=origin_of_request(user)))
 
     refused = try_to(act)
     count = sum(moved.values())
@@ -253,12 +248,6 @@ def leave(user_id: int) -> ResponseReturnValue:
         "They left. %(num)d record went to others.", "They left. %(num)d records went to others.", count
     )
     return _done(user_id, refused, said)
-
-
-def _hand_over(transaction: Transaction, leaver: User, heirs: Sequence[User]) -> dict[str, int]:
-    if not heirs:
-        raise HandoverError(gettext("Choose who takes over what they are working on."))
-    return hand_over(transaction, leaver, heirs)
 
 
 @pages.post("/people/<int:user_id>/return")
