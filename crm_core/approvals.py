@@ -17,7 +17,7 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import Final
 
-from sqlalchemy import ForeignKey, Index, String, select, update
+from sqlalchemy import ForeignKey, Index, String, or_, select, update
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from crm_core.access import Reader, check_may_write
@@ -307,8 +307,13 @@ def _tell(
 # ---------------------------------------------------------------------------------------------- reading
 
 
-def list_waiting(reader: Reader, *, limit: int = 200) -> list[tuple[Approval, Quote]]:
-    """Return what waits for a decision that a reader may take, what waits for them by name first."""
+def list_waiting(
+    reader: Reader, *, addressed: bool = False, limit: int = 200
+) -> list[tuple[Approval, Quote]]:
+    """Return what waits for a decision that a reader may take, what waits for them by name first.
+
+    With `addressed`, nothing that waits for somebody else by name.
+    """
     user = reader.user
     if user.role not in LEADING:
         return []
@@ -326,6 +331,8 @@ def list_waiting(reader: Reader, *, limit: int = 200) -> list[tuple[Approval, Qu
         .order_by(Approval.approver_id.is_distinct_from(user.id), Approval.asked_at, Approval.id)
         .limit(limit)
     )
+    if addressed:
+        query = query.where(or_(Approval.approver_id == user.id, Approval.approver_id.is_(None)))
     most = sales_settings(reader.session).limit_of(user.role)
     if most is not None:
         query = query.where(Approval.given_away <= float(most))

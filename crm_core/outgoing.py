@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -54,6 +55,7 @@ MAIL: Final = "mail"
 LONGEST_SUBJECT: Final = 500
 LONGEST_ACTIVITY_SUBJECT: Final = 300
 LONGEST_BODY: Final = 200_000
+LONGEST_FILE_NAME: Final = 150
 
 _ADDRESS = re.compile(r"[^\s@<>()\[\]\\,;:\"\x00-\x20\x7f]+@[^\s@<>()\[\]\\,;:\"\x00-\x20\x7f]+")
 _LINKS: Final = ("lead", "deal", "account", "contact")
@@ -79,6 +81,15 @@ class Queued:
     activity_id: int | None
     agreement: Agreement
     fresh: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attached:
+    """A file of text that goes along with a mail: `subtype` is what stands behind `text/`."""
+
+    name: str
+    subtype: str
+    text: str
 
 
 # -------------------------------------------------------------------------------------------- plain mails
@@ -146,6 +157,7 @@ def queue_mail(  # noqa: PLR0913  a mail has as many sides
     run_at: datetime | None = None,
     run_id: int | None = None,
     step: int | None = None,
+    attachments: Sequence[Attached] = (),
 ) -> Queued:
     """Queue a mail about a record, and write it down there; `sender` is the colleague it comes from.
 
@@ -160,6 +172,9 @@ def queue_mail(  # noqa: PLR0913  a mail has as many sides
         For what is no mail address, or could smuggle in headers.
     """
     session, kind = transaction.session, MessageKind(kind)
+    for file in attachments:
+        _check_header("attachment", file.name, longest=LONGEST_FILE_NAME)
+        check_text("attachment", file.text, longest=LONGEST_BODY)
     _check_mail(to, subject, text, html)  # before anything is written: who goes on must leave no half mail
     if key is not None and (known := _known(session, key)) is not None:
         return _queued(session, known, about, fresh=False)
@@ -191,6 +206,8 @@ def queue_mail(  # noqa: PLR0913  a mail has as many sides
     session.add(message)
     session.flush()
     headers = _headers(message, about, sender, language)
+    if attachments:
+        headers["attachments"] = [vars(file) for file in attachments]
     enqueue_mail(
         session,
         to=to,

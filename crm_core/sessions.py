@@ -12,6 +12,7 @@ from sqlalchemy import ForeignKey, Select, String, bindparam, delete, select
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from crm_core.columns import Instant
+from crm_core.recall import WRITES, compare_writes
 from crm_core.records import Base, Id, User
 from crm_core.tokens import works_here
 
@@ -40,16 +41,20 @@ def begin_session(session: Session, user_id: int, *, now: datetime, lasts: timed
 
 def find_logged_in(session: Session, key: str, *, now: datetime, lasts: timedelta) -> User | None:
     """Return the user whose login a browser keeps, unless it has ended or they no longer work here."""
-    user = session.scalars(_query_of_logged_in(), {"key": _hash(key), "since": now - lasts}).one_or_none()
-    return user if user is not None and works_here(user) else None
+    found = session.execute(_query_of_logged_in(), {"key": _hash(key), "since": now - lasts}).one_or_none()
+    if found is None:
+        return None
+    user, writes = found
+    compare_writes(session, writes)
+    return user if works_here(user) else None
 
 
 @cache
-def _query_of_logged_in() -> Select[User]:
-    """Return the query that every page asks; building it would cost more than asking."""
+def _query_of_logged_in() -> Select[User, int | None]:
+    """Return the query that every page asks, with whether what is recalled still stands; it is built once."""
     since = bindparam("since", type_=Instant)
     still = (LoginSession.hash == bindparam("key"), LoginSession.created_at > since)
-    return select(User).join(LoginSession, LoginSession.user_id == User.id).where(*still)
+    return select(User, WRITES).join(LoginSession, LoginSession.user_id == User.id).where(*still)
 
 
 def end_session(session: Session, key: str) -> None:

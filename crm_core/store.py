@@ -52,7 +52,7 @@ from crm_core.errors import (
 )
 from crm_core.fields import CUSTOM
 from crm_core.links import check_no_cycle
-from crm_core.recall import let_recall, let_recall_while_writing, recall_of, watch_writes
+from crm_core.recall import count_writes, let_recall, let_recall_while_writing, recall_of, watch_writes
 from crm_core.records import SCORE_COLUMNS, Account, CustomRecord, Record, Team
 from crm_core.search_index import Indexer, is_searched
 from crm_core.turns import Turns
@@ -151,6 +151,7 @@ class Store:
             transaction.zone = self.zone
             yield transaction
             transaction.index.flush()
+            count_writes(session, writing)
         if writing.touched:
             self.recall.forget()
 

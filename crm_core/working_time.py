@@ -279,10 +279,11 @@ def remove_absence(transaction: Transaction, user_id: int, absence_id: int) -> N
 
 
 def list_countries() -> list[str]:
-    """Return the codes of the countries whose holidays are known."""
+    """Return the codes of the countries (ISO 3166-1 alpha-2) whose holidays are known."""
     import holidays
 
-    return sorted(holidays.list_supported_countries())
+    known = holidays.list_supported_countries()
+    return sorted(code for code in known if len(code) == 2 and code != "UK")  # another name of GB
 
 
 def _check_week(wanted: WorkingTime) -> None:

@@ -113,6 +113,9 @@ def main() -> None:
 
         parts += flat_exports(asked.real)
     parts += [SIMULATED, *(part for size in asked.sizes for part in simulated(size))]
+    from results_gain import gain_section, measured  # beside this file
+
+    parts += [gain_section(measured(asked.real, asked.sizes)), ""]
     parts += [CUT, *outcomes_cut("small", (0, 20, 60, 200), (1, 2, 3))]
     if "medium" in asked.sizes:
         parts += outcomes_cut("medium", (1000,), (1,))

@@ -5,7 +5,9 @@ from __future__ import annotations
 from features.contracts import DaysToContractEnd, RunningContractsValue
 from features.declaration import Feature
 from features.event_features import (
+    FILLED,
     NO_ANSWER,
+    UNSOLVED,
     DaysSinceFirst,
     DaysSinceLast,
     EventCount,
@@ -47,7 +49,16 @@ def _of_account(
 ORDERS = _of_account("order", "order", "orders", "订单", "笔")
 TICKETS = _of_account("ticket", "ticket", "tickets", "工单", "个")
 OPEN_TICKETS = _of_account(
-    "ticket", "open ticket", "open tickets", "未结工单", "个", group="tickets", status="open"
+    "ticket", "open ticket", "open tickets", "未结工单", "个", group="tickets", status=UNSOLVED
+)
+LATE_TICKETS = _of_account(
+    "ticket",
+    "late ticket",
+    "late tickets",
+    "超时工单",
+    "个",
+    group="tickets",
+    solve_breached_at=(FILLED,),
 )
 CONTRACTS = _of_account("contract", "contract", "contracts", "合同", "份")
 ACTIVITIES = _of_account("activity", "activity", "activities", "跟进")

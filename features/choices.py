@@ -80,6 +80,7 @@ _STAGES: Choices = {
 
 _KINDS: Choices = {
     "call": ("call", "电话"),
+    "feedback": ("feedback", "客户反馈"),
     "mail": ("mail", "邮件"),
     "meeting": ("meeting", "会面"),
     "note": ("note", "备注"),
@@ -96,9 +97,12 @@ _DIRECTIONS: Choices = {
 _OUTCOMES: Choices = {
     "busy": ("busy", "占线"),
     "cancelled": ("cancelled", "已取消"),
+    "complaint": ("complaint", "投诉"),
     "connected": ("connected", "已接通"),
     "held": ("held", "已进行"),
+    "idea": ("idea", "建议"),
     "no answer": ("no answer", "无人接听"),
+    "praise": ("praise", "表扬"),
     "voicemail": ("voicemail", "语音留言"),
 }
 

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from features.declaration import Feature
 from features.event_features import (
+    FILLED,
     NO_ANSWER,
+    UNSOLVED,
     DaysSinceLast,
     EventCount,
     Events,
@@ -88,7 +90,28 @@ ACCOUNT_TICKETS = events(
     "ticket",
     Noun(one="open account ticket", many="open account tickets", zh="客户未结工单", measure="个"),
     via="account_id",
-    where={"status": "open"},
+    where={"status": UNSOLVED},
+)
+
+SENT_QUOTES = events(
+    "deal",
+    "quote",
+    Noun(one="sent quote", many="sent quotes", zh="已发报价", measure="份"),
+    group="quotes",
+    where={"sent_at": (FILLED,)},
+)
+REJECTED_QUOTES = events(
+    "deal",
+    "quote",
+    Noun(one="rejected quote", many="rejected quotes", zh="被拒报价", measure="份"),
+    group="quotes",
+    where={"status": "rejected"},
+)
+ACCOUNT_PAYMENTS = events(
+    "deal",
+    "payment",
+    Noun(one="account payment", many="account payments", zh="客户付款", measure="笔"),
+    via="account_id",
 )
 
 DEAL_FEATURES: tuple[Feature, ...] = (

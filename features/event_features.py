@@ -15,7 +15,7 @@ from sqlalchemy import Integer
 from crm_core.clock import DAY
 from crm_core.columns import MONEY_SCALE, Day, Money
 from crm_core.errors import FeatureError
-from crm_core.records import RECORD_TYPES
+from crm_core.records import RECORD_TYPES, TicketStatus
 from crm_core.validation import CHOICES, columns_of
 from features.asks import Ask, Kind, Measure
 from features.choices import choices_of
@@ -29,6 +29,12 @@ from features.wording import Noun, Sentence, last_en, last_zh
 
 NO_ANSWER = ("no answer", "no_answer")
 """What the outcome of a call is called when nobody took it."""
+
+UNSOLVED = (TicketStatus.OPEN.value, TicketStatus.PENDING.value)
+"""What the status of a ticket is until it is solved: it waits for us or for the customer."""
+
+FILLED = ""
+"""Stands in `where` for an instant, a day or a link that is given, whichever; None stands for none."""
 
 _HOUR = DAY // 24
 """Microseconds in an hour."""
@@ -82,7 +88,8 @@ def events(
 ) -> Events:
     """Declare a kind of event; `where={"kind": "call"}` or `{"kind": ("call", "visit")}` keep only these.
 
-    `{"deal_id": (None,)}` keeps those in which the field is empty.
+    `{"deal_id": (None,)}` keeps those in which the field is empty, `{"responded_at": FILLED}` those in which
+    it is not.
     """
     chosen = tuple(
         (name, (wanted,) if isinstance(wanted, str) else tuple(wanted))

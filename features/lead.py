@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 from features.declaration import Feature
-from features.event_features import DaysSinceLast, EventCount, Events, HoursToFirst, LastValue, events
+from features.event_features import (
+    FILLED,
+    DaysSinceLast,
+    EventCount,
+    Events,
+    HoursToFirst,
+    LastValue,
+    events,
+)
 from features.field_features import AgeDays, ChangesCount, FieldValue, MissingCount, Season
 from features.field_measures import Filled, FreeMail
 from features.responses import DaysSinceResponse, TriesSinceResponse
@@ -34,6 +42,19 @@ INBOUND = _of_lead("inbound contact", "inbound contacts", "客户主动联系", 
 OUTBOUND = _of_lead("outbound contact", "outbound contacts", "主动联系客户", direction="outbound")
 CONTACTS = _of_lead("contact", "contacts", "往来", direction=("inbound", "outbound"))
 TALKS = _of_lead("conversation", "conversations", "交谈", group="contacts", outcome=("connected", "held"))
+CAMPAIGN_TOUCHES = events(
+    "lead",
+    "campaign_member",
+    Noun(one="campaign touch", many="campaign touches", zh="活动触达"),
+    group="campaign_responses",
+)
+ANSWERED_TOUCHES = events(
+    "lead",
+    "campaign_member",
+    Noun(one="answered campaign touch", many="answered campaign touches", zh="有回应的活动触达"),
+    group="campaign_responses",
+    where={"responded_at": (FILLED,)},
+)
 
 _SOURCE = Noun(one="source", many="sources", zh="来源")
 _OWNER = Noun(one="owner", many="owners", zh="负责人")

@@ -9,6 +9,7 @@ from typing import Any
 
 from crm_core.clock import DAY
 from crm_core.pipelines import PIPELINES
+from features.event_features import UNSOLVED
 from features.supposing import Supposition
 
 Known = Mapping[str, Any]
@@ -86,7 +87,7 @@ def _close_date(situation: Situation) -> Supposition | None:
 def _close_tickets(situation: Situation) -> Supposition | None:
     if not situation.known.get("open_tickets_count"):
         return None
-    return Supposition(linked=(("ticket", "status", "open", "closed"),))
+    return Supposition(linked=tuple(("ticket", "status", state, "closed") for state in UNSOLVED))
 
 
 _CALL = Action(

@@ -20,6 +20,7 @@ from crm_core.errors import FeatureSetMismatchError, NoChampionError
 from crm_core.opting_out import list_opted_out
 from crm_core.predictions import SCORED_TYPES, NewPrediction, write_predictions
 from crm_core.promotions import find_champion
+from crm_core.recall import recalled
 from crm_core.store import Store
 from features.cohort import Cohort
 from features.feature_set import FeatureSet, feature_set_for
@@ -195,7 +196,9 @@ def features_of(store: Store, bundle: ModelBundle) -> FeatureSet:
 
     Features that were added since are no obstacle; one that is gone or means something else is.
     """
-    return store.recall.get(("features", bundle.sha256), lambda: _read_features_of(store, bundle))
+    with store.reading() as session:
+        seen = store.seen_by(session)
+        return recalled(session, ("features", bundle.sha256), lambda: _read_features_of(seen, bundle))
 
 
 def _read_features_of(store: Store, bundle: ModelBundle) -> FeatureSet:

@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 
 from crm_core.columns import check_text
 from crm_core.errors import InvalidValueError
+from crm_core.recall import recalled
 from crm_core.records import User
 from crm_core.sessions import begin_session, end_sessions, find_logged_in
 from crm_core.store import Store
@@ -113,16 +114,16 @@ def find_caller(store: Store) -> Holder | None:
         return None
     now = store.clock.now()
     mark = hashlib.sha256(key.encode(errors="surrogatepass")).digest()
-    holder = store.recall.get(("key", mark), lambda: _read_holder(store, key, now))
+    with store.reading() as session:
+        holder = recalled(session, ("key", mark), lambda: _read_holder(session, key, now))
     if holder is None or (holder.expires_at is not None and holder.expires_at <= now):
         return None
     return holder
 
 
-def _read_holder(store: Store, key: str, now: datetime) -> Holder | None:
-    with store.reading() as session:
-        holder = find_holder(session, key, now=now)
-        session.expunge_all()
+def _read_holder(session: Session, key: str, now: datetime) -> Holder | None:
+    holder = find_holder(session, key, now=now)
+    session.expunge_all()
     return holder
 
 

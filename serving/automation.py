@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
-from datetime import timedelta
-from typing import Any
+from datetime import datetime, timedelta
+from typing import Any, Final
 
 from sqlalchemy.orm import Session
 
 from crm_core.automation.due import Look
 from crm_core.automation.following import Follower
+from crm_core.automation.forgetting import forget_runs
 from crm_core.automation.keeping import check_rule
 from crm_core.automation.rehearsal import Rehearsed, rehearse
 from crm_core.automation.rules import read_rule
@@ -24,6 +25,8 @@ from serving.logs import get_log
 from serving.looping import Loop
 from serving.settings import Settings
 
+FORGOTTEN_EVERY: Final = timedelta(hours=24)
+
 _log = get_log("serving.automation")
 
 
@@ -32,14 +35,37 @@ def automation_loop(settings: Settings, store: Store) -> Loop | None:
     if not settings.automation:
         return None
     follower, begun = make_follower(settings, store), threading.Event()
+    forgetting = Forgetting(store, kept_days=settings.automation_days)
 
     def run_once() -> int:
         if not begun.is_set():
             ship_rules(store)
             begun.set()
-        return follower.run_once()
+        done = follower.run_once()
+        if not done:  # nothing waits
+            forgetting.run_sometimes()
+        return done
 
     return Loop("automation", run_once)
+
+
+class Forgetting:
+    """Deletes, once a day, runs that are older than they have to be kept."""
+
+    def __init__(self, store: Store, *, kept_days: int) -> None:
+        self._store = store
+        self._kept = timedelta(days=kept_days)
+        self._last: datetime | None = None
+
+    def run_sometimes(self) -> None:
+        """Delete what is old, if that was not done of late."""
+        now = self._store.clock.now()
+        if self._last is not None and self._last <= now < self._last + FORGOTTEN_EVERY:
+            return
+        self._last = now
+        gone = forget_runs(self._store, before=now - self._kept)
+        if gone:
+            _log.info("forgotten", runs=gone)
 
 
 def make_follower(settings: Settings, store: Store) -> Follower:

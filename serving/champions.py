@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     from crm_core.arrays import Arrays, Keyed
     from features.supposed import Supposed
+    from models.missing_field import MissingField
+    from models.next_step import Steps
     from models.what_if import WhatIf
 
 TASK_OF: dict[str, str] = {"lead": "lead_scoring", "deal": "win_probability", "account": "churn"}
@@ -80,6 +82,24 @@ class ReadsAhead(Protocol):
         self, store: Store, session: Session, record_id: int, also: Sequence[Keyed]
     ) -> list[Arrays]:
         """Read that, and what is asked `also`, in one go; return the answers to the latter."""
+        ...
+
+
+@runtime_checkable
+class Suggests(Protocol):
+    """A scorer that can say what its model's questions teach beside a score."""
+
+    @property
+    def model_version(self) -> str:
+        """Its name in the registry."""
+        ...
+
+    def what_is_missing(self, store: Store, record_id: int, as_of: datetime) -> tuple[MissingField, ...]:
+        """Return the empty fields that would sharpen a record's score, the one that would most first."""
+        ...
+
+    def measure_steps(self, store: Store, now: datetime) -> Steps:
+        """Return which steps went with better ends among records that stood alike."""
         ...
 
 

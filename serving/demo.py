@@ -17,6 +17,7 @@ from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from crm_core import migrations
+from crm_core.automation.shipped import ship_rules
 from crm_core.changes import Source
 from crm_core.errors import HomeInUseError, TrainingError
 from crm_core.predictions import Prediction
@@ -28,6 +29,8 @@ from serving.auth import new_password, set_password
 from serving.champions import RECORD_TYPE_OF
 from serving.console import say, stage, table
 from serving.demo_campaigns import make_campaigns
+from serving.demo_mailing import make_mailing
+from serving.demo_sales import make_sales
 from serving.demo_service import make_service_desk
 from serving.forecast_making import ask_for, scope_of
 from serving.forecasts import Part
@@ -67,12 +70,13 @@ def make_demo(settings: Settings, *, size: str | None = None, seed: int | None =
     for task in RECORD_TYPE_OF:
         with _timed(seconds, f"train {task}"):
             _train(home, store, task)
+    with _timed(seconds, "furnish"):
+        _furnish(store)
     with _timed(seconds, "score"):
         _score(home, store)
+    ship_rules(store)  # now, so that none is about what there was before
     _ask_for_forecasts(store)
     _ask_for_watches(store)
-    make_campaigns(store)
-    make_service_desk(store)
     logins, key = _logins(store), _new_key(store)
     store.close()
     return {
@@ -199,6 +203,18 @@ def _served_tasks(store: Store) -> list[str]:
 
 def _served(session: Session) -> list[str]:
     return [task for task in RECORD_TYPE_OF if find_champion(session, task) is not None]
+
+
+def _furnish(store: Store) -> None:
+    """Make what the simulated company has none of.
+
+    It is made after training, which must not learn from it, and before scores are given, which must be of
+    what was known when they are said to be from.
+    """
+    make_campaigns(store)
+    make_service_desk(store)
+    make_sales(store)
+    make_mailing(store)
 
 
 def _score(home: Home, store: Store) -> None:

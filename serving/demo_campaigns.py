@@ -1,11 +1,12 @@
 """Campaigns of the demonstration: what its leads name becomes records with a cost, and there is a web form.
 
 Leads are left as they are: they name their campaigns by name, and no model learns anything else than before.
+The newest leads of each campaign are its members as well, some with an answer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, Final
@@ -13,10 +14,13 @@ from typing import Any, Final
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from crm_core.bulk import Update
 from crm_core.changes import Source
+from crm_core.form_taking import Sent, take_submission
 from crm_core.forms import AskedField, Texts, WantedForm, make_form
-from crm_core.records import Campaign, Deal, Lead, Role, User
+from crm_core.records import Campaign, CampaignMember, Deal, Lead
 from crm_core.store import Store
+from serving.demo_past import DAY, first_admin
 
 _KINDS: Final[Mapping[str, tuple[str, int]]] = {
     "fair": ("event", 420),
@@ -26,6 +30,18 @@ _KINDS: Final[Mapping[str, tuple[str, int]]] = {
 """By a word of a campaign's name: its channel, and about what one of its leads cost."""
 
 _USUAL: Final = ("other", 100)
+_MEMBERS: Final = 24
+_ANSWERS: Final = {"event": "visited"}
+_SPAM: Final = Sent(
+    key="demonstration",
+    values={
+        "email": "win@cheap-links.example",
+        "name": "www.cheap-links.example",
+        "message": "http://x.example",
+    },
+    seconds=1,
+    trapped=True,
+)
 
 
 def make_campaigns(store: Store) -> int:
@@ -45,12 +61,44 @@ def make_campaigns(store: Store) -> int:
             transaction.create(_campaign(name or "", leads, first, last, currency))
             for name, leads, first, last in named
         ]
-        admin = session.scalars(
-            select(User).where(User.role == Role.ADMIN).order_by(User.id).limit(1)
-        ).first()
+        admin = first_admin(session)
         if admin is not None:
-            make_form(transaction, admin, _form(made[0].id if made else None))
+            form = make_form(transaction, admin, _form(made[0].id if made else None))
+            take_submission(transaction, form, _SPAM)
+        reached = {campaign: _newest(session, campaign) for campaign in made}
+    for campaign, leads in reached.items():
+        _reach(store, campaign, leads)
     return len(made)
+
+
+def _newest(session: Session, campaign: Campaign) -> list[tuple[int, datetime]]:
+    newest = select(Lead.id, Lead.recorded_at).where(
+        Lead.campaign == campaign.name, Lead.email.is_not(None), Lead.deleted_at.is_(None)
+    )
+    found = session.execute(newest.order_by(Lead.recorded_at.desc()).limit(_MEMBERS)).all()
+    return [(lead_id, at) for lead_id, at in found]
+
+
+def _reach(store: Store, campaign: Campaign, leads: Sequence[tuple[int, datetime]]) -> None:
+    """Make leads members since they came in; every third answered on the next day."""
+    said = _ANSWERS.get(campaign.channel or "", "clicked")
+    rows = [
+        {"campaign_id": campaign.id, "lead_id": lead_id, "occurred_at": at, "recorded_at": at}
+        for lead_id, at in leads
+    ]
+    with store.transaction(source=Source.IMPORT) as transaction:
+        members = transaction.create_many(CampaignMember, rows)
+        answers = [
+            Update(
+                record_id=member,
+                values={"response": said, "responded_at": then},
+                occurred_at=then,
+                recorded_at=then,
+            )
+            for member, (_, at) in list(zip(members, leads, strict=True))[::3]
+            if (then := at + DAY) < transaction.now
+        ]
+        transaction.update_many(CampaignMember, answers)
 
 
 def _usual_currency(session: Session) -> str | None:

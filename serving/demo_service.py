@@ -1,6 +1,6 @@
-"""A service desk for the demonstration: a queue, articles and templates.
+"""A service desk for the demonstration: a queue, articles, templates, and what was said on the open tickets.
 
-What there is of tickets stays as it is, so that models learn nothing else than before.
+No ticket is made: those that the company has are what models learned from.
 """
 
 from __future__ import annotations
@@ -8,13 +8,17 @@ from __future__ import annotations
 from typing import Final
 
 from sqlalchemy import select
+from sqlalchemy.orm import Session
 
 from crm_core.changes import Source
 from crm_core.mail_templates import Draft, save_template
-from crm_core.records import Article, ArticleState, Role, User
+from crm_core.records import Article, ArticleState, Role, Ticket, TicketStatus, User
 from crm_core.saved import Shared
 from crm_core.service_desk import Queue, list_queues, set_queue
 from crm_core.store import Store
+from crm_core.ticket_clocks import change_ticket
+from crm_core.tickets import add_mail, answer_ticket
+from serving.demo_past import DAY, Past, first_admin
 
 _ARTICLES: Final = (
     (
@@ -52,8 +56,17 @@ _ON_IT_ZH: Final = """{{ contact.name | default("您好") }}:
 _TEMPLATES: Final = (("en", "We are on it", _ON_IT), ("zh", "已受理", _ON_IT_ZH))
 
 
+_ANSWER: Final = "Thank you for telling us. We are looking into it and will write again tomorrow."
+_ANSWER_ZH: Final = "感谢反馈, 我们正在处理, 明天给您回复。"
+_REPLY: Final = "It still happens, this morning again. Can you call me?"
+_REPLY_ZH: Final = "今天上午又出现了, 方便的话请给我回电。"
+_SCENES: Final = ("answered", "silent", "replied", "pending", "answered", "replied", "silent")
+"""What was said so far on open tickets, in turn."""
+
+
 def make_service_desk(store: Store) -> bool:
-    """Make a queue that all who sell serve, articles and templates; False where there is a queue already."""
+    """Make it all; False where there is a queue already."""
+    past = Past(store)
     with store.transaction(source=Source.AUTOMATION) as transaction:
         session = transaction.session
         if list_queues(session, retired=True):
@@ -66,12 +79,41 @@ def make_service_desk(store: Store) -> bool:
         for language, title, body in _ARTICLES:
             article = Article(title=title, body=body, language=language, state=ArticleState.PUBLISHED)
             transaction.create(article)
-        admin = session.scalars(
-            select(User).where(User.role == Role.ADMIN).order_by(User.id).limit(1)
-        ).first()
+        admin = first_admin(session)
         for language, name, body in _TEMPLATES if admin is not None else ():
             subject = "[#{{ ticket.id }}] {{ ticket.subject }}"
             draft = Draft(name=name, subject=subject, body=body, language=language, shared=Shared.ALL)
             if admin is not None:
                 save_template(transaction, admin, draft)
+        tickets = _open_tickets(session)
+    for number, (ticket, owner) in enumerate(tickets):
+        _talk(past, ticket, owner, _SCENES[number % len(_SCENES)])
     return True
+
+
+def _open_tickets(session: Session) -> list[tuple[Ticket, User]]:
+    query = (
+        select(Ticket, User)
+        .join(User, User.id == Ticket.owner_id)
+        .where(Ticket.status == TicketStatus.OPEN, Ticket.deleted_at.is_(None))
+        .order_by(User.id, Ticket.id)
+    )
+    return [(ticket, owner) for ticket, owner in session.execute(query)]
+
+
+def _talk(past: Past, ticket: Ticket, owner: User, scene: str) -> None:
+    """Bring a ticket into the queue and have its owner and the customer talk about it."""
+    chinese = not ticket.subject.isascii()
+    with past.at(ticket.recorded_at) as transaction:
+        change_ticket(transaction, transaction.get(Ticket, ticket.id), {"queue": "support"})
+    if scene == "silent":
+        return
+    with past.at(ticket.recorded_at + DAY / 9, owner) as transaction:
+        status = TicketStatus.PENDING if scene == "pending" else None
+        held = transaction.get(Ticket, ticket.id)
+        answer_ticket(transaction, owner, held, _ANSWER_ZH if chinese else _ANSWER, status=status)
+    if scene == "replied":
+        with past.at(ticket.recorded_at + DAY) as transaction:
+            held = transaction.get(Ticket, ticket.id)
+            text = _REPLY_ZH if chinese else _REPLY
+            add_mail(transaction, held, subject=f"Re: {ticket.subject}", body=text)

@@ -107,6 +107,8 @@ class Mailer:
         message.set_content(text)
         if html:
             message.add_alternative(html, subtype="html")
+        for file in content.get("attachments") or ():
+            message.add_attachment(file["text"], subtype=file["subtype"], filename=file["name"])
         return message
 
     @property

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from features.supposed import Supposed
     from models.bulk_scoring import Answering
     from models.bundle import ModelBundle
+    from models.missing_field import MissingField
+    from models.next_step import Steps
     from models.registry import Registry
     from models.what_if import WhatIf
 
@@ -96,6 +98,18 @@ class BundleScorer:
         from models.what_if import what_would_change
 
         return what_would_change(store, self.bundle, record_id, as_of)
+
+    def what_is_missing(self, store: Store, record_id: int, as_of: datetime) -> tuple[MissingField, ...]:
+        """Return the empty fields of a record that would sharpen its score; nothing is written."""
+        from models.missing_field import find_missing
+
+        return find_missing(store, self.bundle, record_id, as_of)
+
+    def measure_steps(self, store: Store, now: datetime) -> Steps:
+        """Return which steps went with better ends among records that stood alike, as known at `now`."""
+        from models.next_step import measure_steps
+
+        return measure_steps(store, self.bundle, now)
 
 
 def open_registry(home: Home) -> Registry:

@@ -63,7 +63,7 @@ DIMENSION: Final[Mapping[str, Said]] = {
     "region": ("Region", "区域"),
     "territory": ("Territory", "片区"),
     "status": ("Status", "状态"),
-    "campaign": ("Campaign", "营销活动"),
+    "campaign": ("Campaign", "市场活动"),
     "disqualified_reason": ("Reason", "无效原因"),
     "kind": ("Kind", "类型"),
     "direction": ("Who started it", "发起方"),
@@ -196,7 +196,7 @@ READY: Final[tuple[Ready, ...]] = (
     Ready(
         key="leads_by_campaign",
         group="leads",
-        title=("Leads by campaign", "各营销活动线索"),
+        title=("Leads by campaign", "各市场活动线索"),
         told=("Which campaigns bring leads that turn into customers.", "哪些活动带来可转化的线索。"),
         measures=("leads_created", "leads_converted", "lead_conversion"),
         rows="campaign",

@@ -88,6 +88,8 @@ class Seller:
         quote = self.get(Quote, quote_id, ("status", "sent_at"))
         send_quote(self.transaction, quote, self.user)
         if mail_to is not None:
+            if not sees_prices(self.reader, quote):
+                raise AccessDeniedError(f"the role {self.user.role} may not see what it would mail")
             self.reader.check_may_create(Activity)
             mail_quote(self.transaction, self.user, quote, mail_to)
         return quote
@@ -187,6 +189,13 @@ def check_sees_money(reader: Reader, about: Contract | Order) -> None:
     fields = [f"{about.record_type}.{value}", f"{about.record_type}.currency"]
     if not reader.may_be_told_of([*fields, *(f"payment.{name}" for name in PAYMENT_FIELDS)]):
         raise AccessDeniedError(f"the role {reader.user.role} may not see the payments of that")
+
+
+def sees_prices(reader: Reader, record: Quote | Order) -> bool:
+    """Say whether a reader may see what lines come to."""
+    names = ("quantity", "unit_price", "list_price", "discount")
+    fields = [*(f"line.{name}" for name in names), f"{record.record_type}.amount"]
+    return reader.may_be_told_of(fields)
 
 
 def sees_overdue(reader: Reader) -> bool:

@@ -150,6 +150,9 @@ class Settings(BaseSettings):
     automation: bool = Field(
         default=True, description="Have the rules of automation act inside `crm serve` and `crm worker`."
     )
+    automation_days: int = Field(
+        default=365, description="Days for which it is kept what rules of automation did.", ge=1
+    )
     alert_churn_level: float = Field(
         default=0.3, description="Probability of leaving from which a customer raises an alert.", gt=0, le=1
     )

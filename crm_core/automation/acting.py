@@ -49,10 +49,22 @@ from crm_core.fields import CUSTOM, model_of
 from crm_core.mail_templates import get_template, render
 from crm_core.notifications import Occasion, notify
 from crm_core.outgoing import queue_mail
-from crm_core.records import Account, Activity, ActivityKind, Contact, Contract, Deal, Lead, Record, Role
+from crm_core.records import (
+    Account,
+    Activity,
+    ActivityKind,
+    Contact,
+    Contract,
+    Deal,
+    Lead,
+    Record,
+    Role,
+    Ticket,
+)
 from crm_core.records import Tag as TagRecord
 from crm_core.sequences import start_sequence
 from crm_core.store import Transaction
+from crm_core.ticket_clocks import change_ticket
 from crm_core.webhooks import emit
 from crm_core.working_time import WorkingTime, working_time
 
@@ -272,6 +284,8 @@ class Actor:
         value = action.value if custom else loaded_form(model, action.field, action.value)
         if isinstance(run.record, Deal) and action.field == "stage":
             changes = move_deal(self._transaction, run.record, str(value))
+        elif isinstance(run.record, Ticket):
+            changes = change_ticket(self._transaction, run.record, {action.field: value})
         else:
             changes = self._transaction.update(run.record, {action.field: value})
         return {"field": action.field, "changed": bool(changes)}

@@ -34,9 +34,21 @@ from crm_core.mail_templates import get_template
 from crm_core.operations import Done, Operation, Origin, write_operations
 from crm_core.pipelines import get_stage
 from crm_core.predictions import Prediction
-from crm_core.records import OUTCOME_FIELDS, RECORD_TYPES, SCORE_COLUMNS, Owned, Record, Team, User
+from crm_core.records import (
+    OUTCOME_FIELDS,
+    RECORD_TYPES,
+    SCORE_COLUMNS,
+    Line,
+    Owned,
+    Payment,
+    Quote,
+    Record,
+    Team,
+    User,
+)
 from crm_core.sequences import get_sequence
 from crm_core.store import Transaction
+from crm_core.ticket_clocks import CLOCK_FIELDS
 from crm_core.validation import check_values, columns_of
 
 MOST_RULES: Final = 200
@@ -52,6 +64,19 @@ _KEPT: Final = SCORE_COLUMNS | {
     *{"owner_id", "merged_into_id", "erased_at", "password_hash", "scoring_opt_out", "consent", "consent_at"},
 }
 """Fields that no rule sets: they are others' to write, or an action of their own does it."""
+
+_BY_VERBS: Final[dict[str, frozenset[str]]] = {
+    "ticket": CLOCK_FIELDS | {"closed_at", "account_id", "satisfaction", "satisfaction_comment"},
+    "deal": frozenset({"pipeline"}),
+    "quote": frozenset(Quote.__table__.columns.keys()),
+    "line": frozenset(Line.__table__.columns.keys()),
+    "order": frozenset({"number", "quote_id", "amount", "currency"}),
+    "contract": frozenset({"number", "quote_id", "value", "currency", "starts_on", "ends_on"}),
+    "payment": frozenset(Payment.__table__.columns.keys()),
+    "user": frozenset(User.__table__.columns.keys()),
+    "team": frozenset(Team.__table__.columns.keys()),
+}
+"""By record type what clocks, sums, approvals and rights hang on: only the verbs about it write it."""
 
 
 def save_rule(
@@ -237,7 +262,8 @@ def _check_set(session: Session, record_type: str, model: type[Record], action: 
         name = action.field.removeprefix(CUSTOM)
         declarations(session).stored(record_type, {name: action.value}, new=False)
         return
-    if action.field in _KEPT or action.field in OUTCOME_FIELDS.get(record_type, ()):
+    others = OUTCOME_FIELDS.get(record_type, frozenset()) | _BY_VERBS.get(record_type, frozenset())
+    if action.field in _KEPT or action.field in others:
         raise InvalidValueError(f"{place}.field", action.field, "a field that a rule may set")
     column = columns_of(model)[action.field]
     if action.value is None and not column.nullable:

@@ -27,6 +27,7 @@ from crm_core.automation.triggers import (
 from crm_core.errors import RuleLoopError
 from crm_core.pipelines import PIPELINES
 from crm_core.records import ActivityKind
+from crm_core.ticket_clocks import CLOCK_FIELDS
 
 FIRST_STAGE: Final = next(iter(PIPELINES["default"])).key
 
@@ -89,11 +90,21 @@ def effects_of(rule: Rule) -> Iterator[Effect]:
 def _effects(record_type: str, action: Action) -> Iterable[Effect]:
     match action:
         case SetField():
-            return [Changed(record_type=record_type, field=action.field, value=action.value)]
+            changed = Changed(record_type=record_type, field=action.field, value=action.value)
+            return [changed, *_along(record_type, action.field)]
         case Assign() | Pool():
             somebody = isinstance(action, Assign)
             return [Changed(record_type=record_type, field="owner_id", somebody=somebody)]
     return _CREATED.get(type(action), ())
+
+
+def _along(record_type: str, field: str) -> Iterator[Effect]:
+    """Yield what is written when a field is set by its verb: clocks of tickets, tasks of stages."""
+    if record_type == "ticket" and field in {"status", "priority", "queue"}:
+        for name in sorted(CLOCK_FIELDS | {"closed_at"}):
+            yield Changed(record_type=record_type, field=name, somebody=True)
+    if record_type == "deal" and field == "stage":
+        yield Created(record_type="activity", kind=ActivityKind.TASK)
 
 
 _MAIL: Final = Created(record_type="activity", kind=ActivityKind.MAIL)

@@ -15,6 +15,7 @@ from models.simulation.activities import at_random, make_activities
 from models.simulation.business import make_orders, make_tickets
 from models.simulation.contracts import Contracts, Terms, first_terms, make_contracts, old_terms
 from models.simulation.course import joined_courses
+from models.simulation.dealings import STREAMS, make_campaigns, make_payments, make_quotes, set_targets
 from models.simulation.deals import Deals, Openings, make_deals
 from models.simulation.habits import after
 from models.simulation.leads import Leads, make_leads
@@ -66,13 +67,16 @@ class Company:
         )
 
 
-def imagine_company(*, size: str, seed: int, end: int) -> Company:
-    """Return three years of a company up to `end` (microseconds, a midnight UTC), the same each time."""
+def imagine_company(*, size: str, seed: int, end: int, dealings: bool = False) -> Company:
+    """Return three years of a company up to `end` (microseconds, a midnight UTC), the same each time.
+
+    With `dealings`, the same company with payments, campaigns, quotes and targets of tickets besides.
+    """
     if size not in world.SIZES:
         raise InvalidValueError("size", size, f"one of {', '.join(world.SIZES)}")
     scale = world.SIZES[size]
     start = end - world.DAYS * DAY
-    streams = [np.random.default_rng(child) for child in np.random.SeedSequence(seed).spawn(7)]
+    streams = [np.random.default_rng(child) for child in np.random.SeedSequence(seed).spawn(7 + STREAMS)]
     people = hire(streams[0], scale, start, end)
     leads = make_leads(streams[1], scale.leads, people, start, end)
     accounts = make_accounts(streams[2], scale.customers, leads, people, start, end)
@@ -95,6 +99,15 @@ def imagine_company(*, size: str, seed: int, end: int) -> Company:
         "ticket": make_tickets(streams[6], contracts, accounts, end),
         "activity": make_activities(streams[6], leads, deals, contracts, accounts, end),
     }
+    if dealings:
+        set_targets(tables["ticket"], end)
+        campaigns, members = make_campaigns(streams[8], leads, start, end)
+        tables |= {
+            "campaign": campaigns,
+            "campaign_member": members,
+            "quote": make_quotes(streams[9], deals, end),
+            "payment": make_payments(streams[7], contracts, end),
+        }
     return Company(
         size=size,
         seed=seed,

@@ -23,6 +23,7 @@ def simulate_company(
     seed: int,
     end: datetime | None = None,
     progress: Progress | None = None,
+    dealings: bool = False,
 ) -> Truth:
     """Fill an empty store with three years of a company up to `end` (default now), floored to midnight UTC.
 
@@ -31,6 +32,7 @@ def simulate_company(
     Parameters
     ----------
     size : `small`, `medium` or `large` (`tiny` is for tests)
+    dealings : also payments, campaigns, quotes and targets of tickets; all else stays what it is without
     progress : told the record type, how many of its rows are written, and how many there are
 
     Raises
@@ -42,7 +44,7 @@ def simulate_company(
     if end is not None and end > now:
         raise InvalidValueError("end", end.isoformat(), f"an instant up to now ({now.isoformat()})")
     _check_empty(store)
-    company = imagine_company(size=size, seed=seed, end=micros(end or now) // DAY * DAY)
+    company = imagine_company(size=size, seed=seed, end=micros(end or now) // DAY * DAY, dealings=dealings)
     return company.truth(write_company(store, company, progress or _ignore))
 
 

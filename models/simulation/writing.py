@@ -37,6 +37,8 @@ _REFERENCES: Final = {
     "lead_id": "lead",
     "deal_id": "deal",
     "renewed_by_id": "contract",
+    "contract_id": "contract",
+    "campaign_id": "campaign",
 }
 
 

@@ -26,7 +26,7 @@ from crm_core.errors import (
     RecordNotFoundError,
     UnknownRecordTypeError,
 )
-from crm_core.records import RECORD_TYPES, Account, Activity, Deal, Lead, Record, User
+from crm_core.records import RECORD_TYPES, Account, Activity, Contact, Deal, Lead, Record, User
 from serving.activity_log import log_on
 from serving.commenting import say
 from serving.editing import Editor, Kind, get_as, kind_of
@@ -35,6 +35,7 @@ from serving.paging import Listing, list_page
 from serving.score_history import PARTS_AT_ONCE, read_score_history
 from serving.service import SentAlreadyError, page_session, service, writing
 from serving.similar import Similar, find_similar
+from serving.suggestions import read_suggestions
 from serving.web.around import list_files, read_related
 from serving.web.asked import plain, whole
 from serving.web.facts import (
@@ -63,6 +64,7 @@ from serving.web.places import (
 from serving.web.record_parts import About, asked_of, may_talk, read_about
 from serving.web.records import tell_causes
 from serving.web.selling_parts import read_selling
+from serving.web.suggested import STEPS, days_of, ends_of, points_of, share_of, suggested_labels
 from serving.web.typed_activity import PLANNED_TOO, read_activity
 
 ROWS = 25
@@ -252,6 +254,31 @@ def _brief(reader: Reader, kind: Kind, record: Record, page: Any) -> About:  # n
 def show_around(record_type: str, record_id: int) -> ResponseReturnValue:
     """Give what is linked to a record, its files, and similar ones: a part for a script, or a page."""
     return _around(record_type, record_id)
+
+
+@pages.get("/records/<string:record_type>/<int:record_id>/suggestions")
+def show_suggestions(record_type: str, record_id: int) -> ResponseReturnValue:
+    """Give what may be suggested about a record: a part for a script, or a page."""
+    reader, kind = _reader(), _kind(record_type)
+    record = get_as(reader, kind, record_id)
+    if not isinstance(record, Lead | Deal | Account | Contact):
+        raise RecordNotFoundError(record_type, "")
+    running = service()
+    return render_template(
+        "_suggestions.html" if by_script() else "suggestions.html",
+        found=read_suggestions(
+            running.store, running.champions, reader, record, zone=running.settings.time_zone
+        ),
+        about=_brief(reader, kind, record, None),
+        title=shown_records(reader, [(kind.name, record.id)])[kind.name, record.id].title,
+        rising_is_good=kind.name != "account",
+        labels=suggested_labels,
+        ends=ends_of,
+        points=points_of,
+        share=share_of,
+        step_words=STEPS,
+        days=days_of,
+    )
 
 
 def _around(

@@ -13,7 +13,6 @@ from sqlalchemy import false
 from crm_core.access import Reader
 from crm_core.changes import Source
 from crm_core.errors import InvalidValueError, StaleRecordError
-from crm_core.fields import CUSTOM
 from crm_core.form_taking import let_through, throw_away
 from crm_core.forms import (
     MESSAGE,
@@ -38,7 +37,7 @@ from serving.owners import list_owners
 from serving.service import end_page_session, page_session, wake_rescoring, writing
 from serving.web.asked import whole
 from serving.web.language import gettext
-from serving.web.words import field_word, word
+from serving.web.words import field_word
 
 ROWS = 25
 MOST_CAMPAIGNS = 200
@@ -194,6 +193,4 @@ def _edit(form: WebForm | None, wanted: WantedForm, why: str, status: int) -> Re
 
 def label_of(name: str) -> str:
     """Return what a field of a form is called on our pages."""
-    if name == MESSAGE:
-        return gettext("Your message")
-    return word("field", name.removeprefix(CUSTOM)) if name.startswith(CUSTOM) else field_word("lead", name)
+    return gettext("Your message") if name == MESSAGE else field_word("lead", name)

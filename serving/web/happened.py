@@ -200,7 +200,7 @@ class _Teller:
             at=entry.at,
             recorded_at=change.recorded_at,
             who=self._people.get(change.actor_id),
-            title=gettext("Created") if created else self._label(change.field or ""),
+            title=gettext("Record created") if created else self._label(change.field or ""),
             text=None if created else self._step(change),
         )
 
@@ -348,33 +348,39 @@ class _Teller:
         if isinstance(row, Comment):
             return gettext("Comment")
         called = type_word(self._reader, name)
-        return self._planned(row, called) or self._by_another(row, called) or self._called(row, called)
-
-    def _called(self, row: Record, called: str) -> str:
-        return f"{called}: {title_in(self._reader, row)}"
-
-    def _planned(self, row: Record, called: str) -> str | None:
-        """Return what a payment comes to and when it is due: it has no name."""
-        if not isinstance(row, Payment):
-            return None
-        told = self._reader.shown(row)
-        if told.get("amount") is None or told.get("due_on") is None:
-            return None
-        amount = shown_as.money(row.amount, told.get("currency"))
-        day = shown_as.day(row.due_on)
-        return gettext("%(name)s, due %(day)s: %(amount)s", name=called, day=day, amount=amount)
-
-    def _by_another(self, row: Record, called: str) -> str | None:
-        """Return what a record without a name of its own is called, by the record that it is about."""
         if isinstance(row, CampaignMember):
-            shown = self._links.get(("campaign", row.campaign_id))
-            answered = gettext("has answered") if self._reader.shown(row).get("responded_at") else None
-            said = [] if shown is None else [f"{called}: {shown.title}", answered]
-            return " · ".join(filter(None, said)) or None
-        if isinstance(row, Line) and not row.text and row.product_id is not None:
-            shown = self._links.get(("product", row.product_id))
-            return None if shown is None else f"{called}: {shown.title}"
+            return self._member(row, called) or f"{called}: {title_in(self._reader, row)}"
+        seen = self._reader.shown(row) if isinstance(row, Payment | Line) else {}
+        told = _claim(seen) if isinstance(row, Payment) else self._line(row, seen)
+        return f"{called}: {told or title_in(self._reader, row)}"
+
+    def _member(self, row: CampaignMember, called: str) -> str | None:
+        """Return which campaign somebody is in, and whether they answered."""
+        shown = self._links.get(("campaign", row.campaign_id))
+        answered = gettext("has answered") if self._reader.shown(row).get("responded_at") else None
+        said = [] if shown is None else [f"{called}: {shown.title}", answered]
+        return " · ".join(filter(None, said)) or None
+
+    def _line(self, row: Record, seen: Mapping[str, Any]) -> str | None:
+        """Return what a line of a quote or an order is known by; None for whatever else."""
+        if not isinstance(row, Line):
+            return None
+        product = self._links.get(("product", row.product_id)) if row.product_id is not None else None
+        parts = [seen.get("text") or (product.title if product else None)]
+        if seen.get("quantity") is not None and seen.get("unit_price") is not None:
+            price = shown_as.number(seen["unit_price"])
+            parts.append(f"{shown_as.number(seen['quantity'])} × {price}")  # noqa: RUF001  times
+        return ", ".join(filter(None, parts)) or None
+
+
+def _claim(seen: Mapping[str, Any]) -> str | None:
+    """Return what a payment, which has no name, is known by."""
+    if seen.get("amount") is None:
         return None
+    amount = shown_as.money(seen["amount"], seen.get("currency"))
+    if seen.get("due_on") is None:
+        return amount
+    return gettext("%(amount)s, due on %(day)s", amount=amount, day=shown_as.day(seen["due_on"]))
 
 
 def _type_of(reader: Reader, row: Record) -> str:

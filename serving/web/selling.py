@@ -40,14 +40,14 @@ from crm_core.tokens import works_here
 from serving import problems
 from serving.editing import Editor, get_as, kind_of
 from serving.owners import list_owners
-from serving.selling import Seller, sees_overdue, today_of
+from serving.selling import Seller, sees_overdue, sees_prices, today_of
 from serving.service import end_page_session, page_session, service, writing
 from serving.web.any_record import by_script, show_plain
 from serving.web.asked import whole
 from serving.web.facts import names_of_people
 from serving.web.language import choose_time_zone, gettext, ngettext
 from serving.web.places import path_of, shown_records, title_in
-from serving.web.selling_parts import name_rows, sees_prices
+from serving.web.selling_parts import name_rows
 
 pages = Blueprint("selling_pages", __name__)
 

@@ -30,7 +30,7 @@ from crm_core.records import (
 )
 from serving.editing import Kind
 from serving.mail import mail_is_on
-from serving.selling import check_sees_money, today_of
+from serving.selling import check_sees_money, sees_prices, today_of
 from serving.service import service
 from serving.web.facts import may_write
 from serving.web.places import Shown, shown_records
@@ -75,6 +75,22 @@ class QuoteSheet:
     def is_draft(self) -> bool:
         """Whether its lines may be changed."""
         return isinstance(self.record, Quote) and self.record.status == QuoteStatus.DRAFT
+
+    @property
+    def amount(self) -> Decimal:
+        """What is asked for: an order has an amount of its own, that of the quote it came from."""
+        own = self.record.amount if isinstance(self.record, Order) else None
+        return self.offer.totals.amount if own is None else own
+
+    @property
+    def taken_off(self) -> Decimal:
+        """What is taken off the sum of the lines; 0 where as much is asked, or more."""
+        return max(self.offer.totals.subtotal - self.amount, Decimal(0))
+
+    @property
+    def discount(self) -> float | None:
+        """The share that a quote takes off the whole; of an order it is not known."""
+        return self.record.discount if isinstance(self.record, Quote) else None
 
     @property
     def is_approved(self) -> bool:
@@ -155,13 +171,6 @@ def _quote_sheet(reader: Reader, record: Quote | Order, *, writes: bool) -> Quot
         revisions=_revisions(reader, record),
         mails=mail_is_on(service().settings),
     )
-
-
-def sees_prices(reader: Reader, record: Quote | Order) -> bool:
-    """Say whether a reader may see what lines come to."""
-    names = ("quantity", "unit_price", "list_price", "discount")
-    fields = [*(f"line.{name}" for name in names), f"{record.record_type}.amount"]
-    return reader.may_be_told_of(fields)
 
 
 def name_rows(reader: Reader, offer: Offer, known: Sequence[Product] = ()) -> list[Row]:

@@ -36,10 +36,12 @@ from crm_core.targets import (
 from serving.owners import Staff
 from serving.service import end_page_session, page_session, service, writing
 from serving.team import BEFORE, UNTOUCHED_HOURS, Attained, Person, Span, TeamPage, TeamQuestion, read_team
+from serving.unusual import WEEKS, find_unusual
 from serving.web.asked import whole
 from serving.web.charts import Axis, Bars, Chart, Level, Mark, draw
 from serving.web.language import choose_time_zone, gettext, ngettext
 from serving.web.shown_as import percent
+from serving.web.suggested import said_unusual
 from serving.web.tables import csv_answer
 
 MEASURES: Mapping[str, object] = {
@@ -57,6 +59,16 @@ pages = Blueprint("team_pages", __name__, url_prefix="/team")
 def show() -> ResponseReturnValue:
     """Show the people that the reader leads, or the reader."""
     return _page({}, "", 200)
+
+
+@pages.get("/unusual")
+def show_unusual() -> ResponseReturnValue:
+    """Show what is unusual this week: a part for a script, or a page."""
+    found = find_unusual(Reader(page_session(), current_user.user), service().store.clock.now())
+    by_script = request.headers.get("X-Requested-With") == "fetch"
+    return render_template(
+        "_unusual.html" if by_script else "unusual.html", looked=found, said=said_unusual, weeks=WEEKS
+    )
 
 
 @pages.post("/targets")

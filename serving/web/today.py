@@ -13,12 +13,13 @@ from flask.typing import ResponseReturnValue
 from flask_login import current_user
 
 from crm_core.access import Reader, check_may_write
+from crm_core.approvals import list_waiting
 from crm_core.changes import Source
 from crm_core.day_plans import find_day_plan, set_day_plan
 from crm_core.errors import CRMError, InvalidValueError, RecordNotFoundError
 from crm_core.feedback import Verdict, WhyWrong, give_feedback
 from crm_core.predictions import Prediction, list_predictions, newest_predictions
-from crm_core.records import Account, Activity, ActivityKind, Direction, Role, User
+from crm_core.records import Account, Activity, ActivityKind, Direction, Quote, Role, User
 from crm_core.won_deals import recent_won_deals
 from crm_core.workday import MOST_A_DAY, USUAL_A_DAY
 from serving.activity_log import log_on, select_activities
@@ -45,6 +46,8 @@ from serving.web.today_rows import HISTORY, KINDS, Row, names_of, read_rows
 ROWS = 10
 """So many that the page, with its style sheets, is a light one; the rest of a day is one click away."""
 DONE_SHOWN = 8
+WAITING_SHOWN = 3
+"""Requests for an approval that are named; beyond, it is said that there are more."""
 ENTRIES_TOLD = 3
 SAID_READ = 300
 """Predictions that are read of an opened row: more than come in the time that its line shows."""
@@ -73,6 +76,7 @@ class Shelf:
     owners: Sequence[User]
     asked: AskedDay
     any_at_all: bool
+    waiting: Sequence[Quote] = ()
 
     @property
     def left(self) -> int:
@@ -117,8 +121,16 @@ def show() -> ResponseReturnValue:
         owners=owners,
         asked=asked,
         any_at_all=bool(rows) or _has_any(reader),
+        waiting=() if cursor else _waiting(reader),
     )
-    return render_template("today.html", shelf=shelf, most=MOST_A_DAY, today=_today(), **_form_context())
+    return render_template(
+        "today.html",
+        shelf=shelf,
+        most=MOST_A_DAY,
+        waiting_shown=WAITING_SHOWN,
+        today=_today(),
+        **_form_context(),
+    )
 
 
 @pages.post("/capacity")
@@ -276,6 +288,12 @@ def _zone() -> ZoneInfo:
 
 def _today() -> date:
     return service().store.clock.now().astimezone(_zone()).date()
+
+
+def _waiting(reader: Reader) -> list[Quote]:
+    """Return the quotes that wait for somebody's approval, one more than are shown."""
+    found = list_waiting(reader, addressed=True, limit=WAITING_SHOWN + 1)
+    return [reader.masked(quote) for _, quote in found]
 
 
 def _has_any(reader: Reader) -> bool:

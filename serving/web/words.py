@@ -398,7 +398,12 @@ WORDS: dict[str, dict[str, object]] = {
         "search": _("Search"),
         "feed": _("Feed"),
     },
-    "response": {"form": _("Web form")},
+    "response": {
+        "form": _("Web form"),
+        "clicked": _("Clicked a link"),
+        "replied": _("Replied"),
+        "visited": _("Visited our stand"),
+    },
     "held_for": {
         "trap": _("filled in what people do not see"),
         "too_fast": _("sent within 3 seconds"),

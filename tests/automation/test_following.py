@@ -14,11 +14,14 @@ from crm_core.deals import move_deal
 from crm_core.jobs import Job
 from crm_core.notifications import Notification
 from crm_core.predictions import Prediction
-from crm_core.records import Account, Activity, Deal, Lead, Tag, User
+from crm_core.records import Account, Activity, Deal, Lead, Tag, Ticket, User
 from crm_core.saving import keep_segment
 from crm_core.store import Store
+from crm_core.ticket_clocks import change_ticket
+from crm_core.tickets import open_ticket
 from crm_core.webhooks import WebhookEndpoint
 from tests.automation.conftest import Automation, Cast, Write
+from tests.conftest import MONDAY
 from tests.factories import make_account, make_deal, make_lead
 from tests.serving.both_databases import *  # noqa: F403  its fixtures
 
@@ -243,3 +246,26 @@ def test_an_idle_store_writes_nothing(store: Store, automation: Automation, writ
     assert Follower(store).run_once() == 0
     with store.reading() as session:
         assert session.scalars(select(Account)).all() == []
+
+
+def test_a_ticket_that_a_rule_changes_keeps_its_clocks(
+    store: Store, automation: Automation, write: Write, clock: FixedClock
+) -> None:
+    waits = {"kind": "field_changed", "field": "subject", "to": ["Waits"]}
+    automation.rule("ticket", waits, {"kind": "set", "field": "status", "value": "pending"})
+    pressing = {"kind": "field_changed", "field": "subject", "to": ["Pressing"]}
+    automation.rule("ticket", pressing, {"kind": "set", "field": "priority", "value": "urgent"})
+    account = write(make_account)
+    ids = [
+        write(lambda transaction: open_ticket(transaction, Ticket(account_id=account, subject="Leak")))
+        for _ in range(2)
+    ]
+    with store.transaction() as transaction:
+        for each, subject in zip(ids, ("Waits", "Pressing"), strict=True):
+            change_ticket(transaction, transaction.get(Ticket, each), {"subject": subject})
+    automation.run()
+    with store.reading() as session:
+        waiting, pressed = (session.get_one(Ticket, each) for each in ids)
+    assert (waiting.status, waiting.paused_at) == ("pending", clock.now())
+    assert pressed.first_due_at == MONDAY + timedelta(hours=1)
+    assert pressed.solve_due_at == MONDAY + timedelta(hours=8)

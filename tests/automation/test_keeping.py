@@ -41,6 +41,12 @@ def test_a_rule_that_would_set_off_itself_is_refused(
         automation.save("lead", trigger, action)
 
 
+def test_a_ticket_that_is_solved_again_because_it_was_solved_is_a_loop(automation: Automation) -> None:
+    trigger = {"kind": "field_changed", "field": "solved_at"}
+    with pytest.raises(RuleLoopError):
+        automation.save("ticket", trigger, {"kind": "set", "field": "status", "value": "solved"})
+
+
 def test_rules_that_set_off_one_another_in_a_circle_are_refused(automation: Automation) -> None:
     def waits(of: str, sets: str) -> tuple[dict[str, Any], dict[str, Any]]:
         trigger = {"kind": "field_changed", "field": of, "to": ["b"]}
@@ -88,6 +94,11 @@ def test_each_change_is_a_new_version_and_logged(store: Store, automation: Autom
         ("contact", {"kind": "date", "field": "name"}, TOLD, {}),
         ("lead", CREATED, {"kind": "set", "field": "status", "value": "converted"}, {}),
         ("lead", CREATED, {"kind": "set", "field": "employees", "value": "many"}, {}),
+        ("quote", CREATED, {"kind": "set", "field": "approval", "value": "approved"}, {}),
+        ("quote", CREATED, {"kind": "set", "field": "status", "value": "sent"}, {}),
+        ("payment", CREATED, {"kind": "set", "field": "paid_at", "value": 0}, {}),
+        ("ticket", CREATED, {"kind": "set", "field": "solve_due_at", "value": None}, {}),
+        ("user", CREATED, {"kind": "set", "field": "role", "value": "admin"}, {}),
         ("lead", CREATED, {"kind": "assign", "to": ["team:77"]}, {}),
         ("contract", CREATED, {"kind": "pool"}, {}),
         ("lead", CREATED, {"kind": "renewal", "text": "Renew"}, {}),

@@ -52,7 +52,7 @@ class Database:
             }
             for kind in (
                 *("user", "team", "account", "lead", "deal"),
-                *("activity", "order", "ticket", "contract", "payment"),
+                *("activity", "order", "ticket", "contract", "payment", "quote", "campaign_member"),
             )
         }
         self.changes: dict[tuple[str, int, str], list[dict[str, Any]]] = defaultdict(list)
@@ -99,7 +99,10 @@ class Database:
             known = {name: self.held(of.event, row["id"], name, as_of) for name in row if name not in _PLAIN}
             if record_id is None or known[f"{owner}_id"] != record_id:
                 continue
-            if all(known[name] in wanted for name, wanted in of.where):
+            if all(
+                known[name] in wanted or (known[name] is not None and event_features.FILLED in wanted)
+                for name, wanted in of.where
+            ):
                 found.append({"id": row["id"], "occurred_at": row["occurred_at"], **known})
         return sorted(found, key=lambda row: (row["occurred_at"], row["id"]))
 
@@ -425,6 +428,14 @@ def _(feature: Any, db: Database, record_id: int, as_of: int) -> Any:
     found = db.events(feature.of, record_id, as_of, feature.length)
     due = [row for row in found if row["due_on"] is not None and (row["due_on"] + 1) * DAY <= as_of]
     return sum(max(_overdue(row, as_of)[0], 0) for row in due) / DAY / len(due) if due else None
+
+
+@_on(payments.LastPaymentDelay)
+def _(feature: Any, db: Database, record_id: int, as_of: int) -> Any:
+    found = db.events(feature.of, record_id, as_of, feature.length)
+    due = [row for row in found if row["due_on"] is not None and (row["due_on"] + 1) * DAY <= as_of]
+    late = sorted((row["due_on"], max(_overdue(row, as_of)[0], 0)) for row in due)
+    return late[-1][1] / DAY if late else None
 
 
 def _asked(db: Database, feature: Any, row: dict[str, Any]) -> list[tuple[int, Any]]:

@@ -37,7 +37,7 @@ from features.field_measures import DaysHeld, Filled, Growth
 from features.frame import build_frame
 from features.measures import EventDistinct, EventLargest, EventShare, EventSmallest, EventTrend
 from features.norms import AgeAgainstNorm
-from features.payments import OverdueCount, PaymentDelay
+from features.payments import LastPaymentDelay, OverdueCount, PaymentDelay
 from features.rates import HistoricalRate
 from features.wording import Noun
 from tests.features.oracle import Database, answer
@@ -74,6 +74,10 @@ VARIANTS: dict[str, tuple[Feature, ...]] = {
         DaysHeld(record="lead", field="custom.landing_page", value="a"),
         Filled(record="lead", field="region"),
         FieldValue(record="lead", field="name", via="owner_id.team_id"),
+        EventCount(of=lead.CAMPAIGN_TOUCHES, lookback="90d"),
+        EventCount(of=lead.ANSWERED_TOUCHES, lookback="90d"),
+        EventShare(of=lead.CAMPAIGN_TOUCHES, part=lead.ANSWERED_TOUCHES),
+        DaysSinceLast(of=lead.ANSWERED_TOUCHES),
         *(
             HistoricalRate(
                 record="lead", field=field, horizon="30d", lookback=lookback, each=each, strength=2
@@ -97,6 +101,13 @@ VARIANTS: dict[str, tuple[Feature, ...]] = {
         DaysHeld(record="deal", field="stage", value="proposal"),
         DaysHeld(record="deal", field="stage", value="needs", lookback="90d"),
         Growth(record="deal", field="amount"),
+        LastValue(
+            of=deal.SENT_QUOTES, field="discount", noun=Noun(one="discount", many="discounts", zh="折扣")
+        ),
+        EventCount(of=deal.SENT_QUOTES),
+        DaysSinceLast(of=deal.SENT_QUOTES),
+        EventCount(of=deal.REJECTED_QUOTES),
+        OverdueCount(of=deal.ACCOUNT_PAYMENTS),
         AgeAgainstNorm(record="deal", field="stage", within="30d"),
         HistoricalRate(record="deal", field="stage", horizon="60d", each="entry", strength=3),
         HistoricalRate(record="deal", field="account_id", horizon="30d", strength=3),
@@ -110,6 +121,16 @@ VARIANTS: dict[str, tuple[Feature, ...]] = {
         EventSmallest(of=account.TICKETS, field="satisfaction", noun=account.ACCOUNT),
         OverdueCount(of=account.PAYMENTS, lookback="180d"),
         PaymentDelay(of=account.PAYMENTS),
+        EventSmallest(
+            of=account.TICKETS,
+            field="satisfaction",
+            noun=Noun(one="mark", many="marks", zh="评分"),
+            lookback="365d",
+        ),
+        EventCount(of=account.LATE_TICKETS, lookback="365d"),
+        LastPaymentDelay(of=account.PAYMENTS),
+        LastPaymentDelay(of=account.PAYMENTS, lookback="180d"),
+        EventShare(of=account.TICKETS, part=account.LATE_TICKETS, lookback="90d"),
         FieldValue(record="account", field="name", via="owner_id.team_id"),
     ),
 }
@@ -117,7 +138,7 @@ VARIANTS: dict[str, tuple[Feature, ...]] = {
 REGISTERED += [(task, feature.name) for task, found in VARIANTS.items() for feature in found]
 
 WORLDS = 4
-SEED = 71
+SEED = 111
 """Worlds in which every feature has more than one value."""
 
 Answers = dict[tuple[str, int, int], Any]

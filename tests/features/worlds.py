@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session
 from crm_core.changes import Source
 from crm_core.clock import DAY, FixedClock, instant
 from crm_core.fields import FieldKind, Known, declare_field
-from crm_core.records import RECORD_TYPES, Contact, Record, Team, User
+from crm_core.records import RECORD_TYPES, Campaign, Contact, Record, Team, User
 from crm_core.store import Store, Transaction
 
 T = TypeVar("T")
@@ -38,7 +38,7 @@ TEAMS = ("north", "south")
 ENTITIES = {"account": 2, "lead": 2, "deal": 2}
 OTHERS = ("lead", "deal")
 """Records that nobody asks about, from whose outcomes rates are counted."""
-EVENTS = ("activity", "order", "ticket", "contract", "payment")
+EVENTS = ("activity", "order", "ticket", "contract", "payment", "quote", "campaign_member")
 STAGES = ("first_contact", "needs", "proposal", "negotiation")
 
 WORDS = (None, "a", "b", "丙")
@@ -151,6 +151,7 @@ def fill_store(world: World, url: str) -> Store:
             records[team] = opened.create(Team(name=team, **born))
             records[name] = opened.create(User(name=name, email=name, role="rep", **born))
             opened.create(Contact(name=name))
+        opened.create(Campaign(name="fair"))
         for write in world.writes:
             clock.set(instant(write.visible_at if world.in_order else END))
             step = Transaction(opened.session, clock=clock, source=Source.IMPORT, actor_id=None)
@@ -298,6 +299,8 @@ def _fields(choose: Choose, record_type: str) -> dict[str, Any]:
         "ticket": _ticket,
         "contract": _contract,
         "payment": _payment,
+        "quote": _quote,
+        "campaign_member": _campaign_member,
     }[record_type]
     return build(choose)
 
@@ -359,8 +362,9 @@ def _activity(choose: Choose) -> dict[str, Any]:
 def _ticket(choose: Choose) -> dict[str, Any]:
     return {
         "subject": "t",
-        "status": choose(("open", "closed")),
+        "status": choose(("open", "pending", "solved", "closed")),
         "satisfaction": choose((None, 1, 5)),
+        "solve_breached_at": choose((None, instant(END))),
     }
 
 
@@ -383,6 +387,19 @@ def _payment(choose: Choose) -> dict[str, Any]:
     }
 
 
+def _quote(choose: Choose) -> dict[str, Any]:
+    return {
+        "number": "Q",
+        "status": choose(("sent", "rejected", "accepted")),
+        "discount": choose((None, 0.1)),
+        "sent_at": choose((None, instant(END), instant(END))),
+    }
+
+
+def _campaign_member(choose: Choose) -> dict[str, Any]:
+    return {"campaign_id": 1, "responded_at": choose((None, instant(END)))}
+
+
 def _day(choose: Choose) -> date:
     days: int = choose((0, 30, 90, 200, 400))
     return date(2025, 1, 1) + timedelta(days=days)
@@ -401,7 +418,9 @@ def _linked(choose: Choose, event: str) -> dict[str, Any]:
 
 
 def _links(event: str) -> tuple[str, ...]:
-    return ("lead_id", "deal_id", "account_id") if event == "activity" else ("account_id",)
+    if event == "activity":
+        return ("lead_id", "deal_id", "account_id")
+    return ({"quote": "deal_id", "campaign_member": "lead_id"}.get(event, "account_id"),)
 
 
 def _absurd(record_type: str) -> dict[str, Any]:
@@ -414,6 +433,8 @@ def _absurd(record_type: str) -> dict[str, Any]:
         "order": {"amount": money},
         "ticket": {"subject": "poison", "satisfaction": 5},
         "contract": {"starts_on": date(2000, 1, 1), "ends_on": date(9999, 1, 1), "value": money},
+        "quote": {"number": "poison", "status": "rejected", "sent_at": instant(END)},
+        "campaign_member": {"campaign_id": 1, "responded_at": instant(END)},
         "payment": {"amount": money, "due_on": date(2000, 1, 1)},
     }
     return values[record_type]

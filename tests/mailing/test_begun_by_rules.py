@@ -30,7 +30,7 @@ def test_a_rule_begins_a_sequence_once_and_tells_the_others_all_the_same(
         make_lead(transaction, email="b@x.example")
     runs = automation.run(times=2)
     assert [run.outcome for run in runs] == ["done", "done"]
-    assert [run.did[0]["sequence_run"] is None for run in runs] == [False, True]
+    assert [run.did[0]["run"] is None for run in runs] == [False, True]
     assert run_of(store).record_id == agreed
 
 

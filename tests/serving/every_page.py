@@ -133,6 +133,7 @@ PAGES: Mapping[str, Page] = {
     "funnel_pages.export": file("/funnel/export"),
     "funnel_pages.behind": page("/funnel/leads"),
     "team_pages.show": page("/team"),
+    "team_pages.show_unusual": page("/team/unusual"),
     "team_pages.export": file("/team/export"),
     "profile_pages.show": page("/customers/{customer}/profile"),
     "report_pages.show_gallery": page("/reports"),
@@ -185,6 +186,9 @@ PAGES: Mapping[str, Page] = {
     "record_pages.show_causes": part("/records/lead/{lead}/causes"),
     "record_tags.show_tags": page("/records/deal/{deal}/tags"),
     "record_pages.show_around": page("/records/deal/{deal}/around"),
+    "record_pages.show_suggestions": page(
+        "/records/deal/{deal}/suggestions", "/records/account/{customer}/suggestions"
+    ),
     "record_pages.show_edit": page("/records/deal/{deal}/edit", roles=SELLING),
     "record_pages.list_choices": part("/records/-/choices/account?q={word}"),
     "record_pages.list_people": part("/records/-/people?q=a"),
@@ -245,13 +249,13 @@ class Places:
     cast: Mapping[Role, User]
     stands_for: Mapping[str, str]
 
-    def of(self, role: Role, endpoints: Iterable[str] = PAGES) -> list[tuple[str, str]]:
-        """Return endpoint and address of everything that somebody gets."""
+    def of(self, role: Role | None, endpoints: Iterable[str] = PAGES) -> list[tuple[str, str]]:
+        """Return endpoint and address of everything that somebody, or nobody, gets."""
         return [
             (endpoint, path.format(**self.stands_for))
             for endpoint in endpoints
             for path in PAGES[endpoint].paths
-            if role in PAGES[endpoint].roles
+            if (PAGES[endpoint].nobody if role is None else role in PAGES[endpoint].roles)
         ]
 
 

@@ -14,6 +14,8 @@ from crm_core.writing_back import PredictionColumns
 
 if TYPE_CHECKING:
     from features.supposed import Supposed
+    from models.missing_field import MissingField
+    from models.next_step import Step, Steps
     from models.what_if import Hint, WhatIf
 
 
@@ -27,6 +29,8 @@ class HandMadeModel:
     asked: list[tuple[tuple[int, ...], datetime]] = field(default_factory=list)
     hints: tuple[Hint, ...] = ()
     supposed: list[Supposed] = field(default_factory=list)
+    missing: tuple[MissingField, ...] = ()
+    steps: tuple[Step, ...] = ()
 
     def score(self, store: Store, ids: Sequence[int], as_of: datetime) -> list[NewPrediction]:
         self.asked.append((tuple(ids), as_of))
@@ -54,6 +58,15 @@ class HandMadeModel:
             probability=probability,
             hints=self.hints,
         )
+
+    def what_is_missing(self, store: Store, record_id: int, as_of: datetime) -> tuple[MissingField, ...]:
+        return self.missing
+
+    def measure_steps(self, store: Store, now: datetime) -> Steps:
+        from models.next_step import Steps
+
+        good = not self.model_version.startswith("churn")
+        return Steps(found={"": self.steps}, horizon_days=self.horizon_days, high_is_good=good, by=None)
 
 
 def prediction(record_id: int, probability: float | None) -> NewPrediction:

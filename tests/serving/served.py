@@ -55,7 +55,7 @@ def serve_some(store: Store, user_id: int, settings: Settings) -> Served:
     """Make a small service desk of somebody."""
     with store.transaction(actor_id=user_id) as transaction:
         user = transaction.session.get_one(User, user_id)
-        articles = _write(transaction, user)
+        queue, articles = _queue(transaction, user), _write(transaction, user)
         contact = _contact(transaction, user)
         ticket, _mail = open_by_mail(
             transaction,
@@ -63,7 +63,7 @@ def serve_some(store: Store, user_id: int, settings: Settings) -> Served:
             contact_id=contact.id,
             subject="The pump leaks again",
             body="Hello,\n\nsince Monday the seal of our second pump leaks. What can we do?\n\nBest regards",
-            queue="help",
+            queue=queue,
             occurred_at=transaction.now - timedelta(hours=2),
         )
         answer_ticket(
@@ -89,7 +89,7 @@ def serve_some(store: Store, user_id: int, settings: Settings) -> Served:
                     subject=subject,
                     priority=priority,
                     owner_id=user.id if number else None,
-                    queue=None if number else "help",
+                    queue=None if number else queue,
                     occurred_at=transaction.now - timedelta(hours=9 * number + 1),
                 ),
             )
@@ -100,10 +100,16 @@ def serve_some(store: Store, user_id: int, settings: Settings) -> Served:
     return Served(ticket=ticket.id, article=articles[0], token=token_of(settings.home_folder, ticket.id))
 
 
+def _queue(transaction: Transaction, user: User) -> str:
+    """Return the key of the first queue; make one where there is none."""
+    for queue in list_queues(transaction.session):
+        return queue.key
+    made = Queue(key="help", name="Help desk", members=[user.id], round_robin=True)
+    set_queue(transaction.session, made, version=0)
+    return made.key
+
+
 def _write(transaction: Transaction, user: User) -> list[int]:
-    if not list_queues(transaction.session):
-        queue = Queue(key="help", name="Help desk", members=[user.id], round_robin=True)
-        set_queue(transaction.session, queue, version=0)
     body = 'Hello {{ contact.first_name | default("there") }},\n\nthank you for ticket {{ ticket.id }}.\n'
     draft = Draft(name="Thank you", subject="Ticket {{ ticket.id }}", body=body, shared=Shared.ALL)
     save_template(transaction, user, draft)

@@ -45,8 +45,10 @@ def test_the_demonstration(demo: Demo) -> None:
         )
         people_can_log_in(served.address, again["logins"])
         a_call_is_scored_within_two_seconds(Http(served.address, served.key))
-        lead_id = Http(served.address, served.key).get("/api/v1/leads?limit=1").json["items"][0]["id"]
-        a_score_tells_what_moved_it_by_how_much(served.address, again["logins"], lead_id)
+        leads = Http(served.address, served.key).get("/api/v1/leads?limit=20").json["items"]
+        scores_tell_what_moved_them_by_how_much(
+            served.address, again["logins"], [lead["id"] for lead in leads]
+        )
         the_models_page_compares_with_the_truth(served.address, again["logins"])
         assert served.stop() == 0
     finally:
@@ -109,10 +111,15 @@ def people_can_log_in(address: str, logins: list[dict[str, str]]) -> None:
         assert re.search(r'<span class="probability">\d', page.text)
 
 
-def a_score_tells_what_moved_it_by_how_much(address: str, logins: list[dict[str, str]], lead_id: int) -> None:
-    page = log_in(address, logins[0]).get(f"/records/lead/{lead_id}/causes").text
-    assert "In percentage points" in page
-    assert re.search(r'<span class="nowrap">[+−][\d.]+</span> (what happened since|time)', page)
+def scores_tell_what_moved_them_by_how_much(
+    address: str, logins: list[dict[str, str]], lead_ids: list[int]
+) -> None:
+    """Not every lead moves in a week, but some do."""
+    browser = log_in(address, logins[0])
+    pages = [browser.get(f"/records/lead/{lead_id}/causes").text for lead_id in lead_ids]
+    assert all("In percentage points" in page for page in pages)
+    moved = r'<span class="nowrap">[+−][\d.]+</span> (what happened since|time)'
+    assert any(re.search(moved, page) for page in pages)
 
 
 def a_call_is_scored_within_two_seconds(api: Http) -> None:

@@ -19,12 +19,13 @@ from pydantic import SecretStr
 from crm_core.clock import FixedClock
 from crm_core.errors import InvalidValueError, SettingsError
 from crm_core.jobs import Job, get_job, list_jobs
-from crm_core.outgoing import MAIL, enqueue_mail
+from crm_core.outgoing import MAIL, Attached, enqueue_mail, queue_mail
 from crm_core.store import Store
 from serving.job_handlers import FORGOTTEN
 from serving.jobs import JobRunner
 from serving.mail import Mailer
 from serving.settings import Settings, load_settings
+from tests.factories import make_lead
 
 OK = "250 accepted"
 
@@ -90,6 +91,30 @@ def add(store: Store, **given: Any) -> int:
 def job_of(store: Store, job_id: int) -> Job:
     with store.reading() as session:
         return get_job(session, job_id)
+
+
+def test_what_is_attached_arrives_as_a_file(store: Store, runner: JobRunner, post: Post) -> None:
+    with store.transaction() as transaction:
+        lead = make_lead(transaction, email="wang@fangda.example")
+        page = Attached(name="报价.html", subtype="html", text="<p>报价\uff1a950 EUR</p>\n")
+        queue_mail(
+            transaction,
+            to="wang@fangda.example",
+            subject="Quote",
+            text="Hello",
+            html="<p>Hello</p>",
+            about=("lead", lead.id),
+            sender=None,
+            attachments=[page],
+        )
+    assert runner.run_once() == 1
+    (message,) = post.taken
+    (file,) = message.iter_attachments()
+    assert (file.get_filename(), file.get_content_type()) == ("报价.html", "text/html")
+    assert file.get_content().replace("\r\n", "\n") == page.text
+    body = message.get_body(("plain",))
+    assert body is not None
+    assert body.get_content().strip() == "Hello"
 
 
 def test_a_mail_arrives_as_text_and_as_a_page(store: Store, runner: JobRunner, post: Post) -> None:

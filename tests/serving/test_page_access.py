@@ -94,6 +94,7 @@ PAGES: Final[Mapping[str, Page]] = {
     "record_pages.show": Page(about=_PLAIN),  # of the others it only says where their pages are
     "record_pages.show_timeline": Page(about=_OWNED),
     "record_pages.show_around": Page(about=_OWNED),
+    "record_pages.show_suggestions": Page(about=_OWNED),
     "record_pages.show_causes": Page(about=_SCORED),
     "record_pages.show_edit": Page(who=WRITERS, about=_OWNED),
     "record_pages.edit": Page(who=WRITERS, about=_ANY),
@@ -129,7 +130,7 @@ PAGES: Final[Mapping[str, Page]] = {
     **dict.fromkeys(("finding_pages.merge", "finding_pages.mark_distinct"), Page(who=WRITERS)),
     **{f"forecast_pages.{name}": Page() for name in ("show", "make", "making")},
     **{f"funnel_pages.{name}": Page() for name in ("show", "export", "behind")},
-    **{f"team_pages.{name}": Page() for name in ("show", "export")},
+    **{f"team_pages.{name}": Page() for name in ("show", "show_unusual", "export")},
     **{
         f"report_pages.{name}": Page()
         for name in ("show_gallery", "show", "save", "show_retention", "save_retention")

@@ -305,7 +305,7 @@ def test_the_timeline_comes_page_by_page_and_by_kind(
     assert "Call no 3." in client.get(whole[1].replace("&amp;", "&")).text
     changes = client.get(f"/deals/{deal}?kinds=changes").text
     assert "Call no" not in changes
-    assert "Created" in changes
+    assert "Record created" in changes
     assert "Call no 24." in client.get(f"/deals/{deal}?kinds=nonsense&before=nonsense").text
 
 

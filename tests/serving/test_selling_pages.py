@@ -17,10 +17,11 @@ from werkzeug.test import TestResponse
 from crm_core.access import FieldRight
 from crm_core.approvals import Approval
 from crm_core.clock import FixedClock
-from crm_core.errors import InvalidValueError
+from crm_core.deals import close_deal
+from crm_core.errors import AccessDeniedError, InvalidValueError
 from crm_core.jobs import Job
 from crm_core.notifications import list_notifications
-from crm_core.records import Activity, Contract, Deal, Line, Order, Payment, Product, Quote
+from crm_core.records import Activity, Contract, Deal, Line, Order, Payment, Product, Quote, User
 from crm_core.sales_settings import sales_settings
 from crm_core.store import Store
 from serving.job_handlers import handlers
@@ -31,6 +32,7 @@ from serving.selling_day import do_day, schedule_day
 from serving.settings import Settings
 from tests.factories import make_account, make_contract, make_deal
 from tests.serving.conftest import Cast, csrf_of, logged_in
+from tests.serving.test_today import counted
 
 LogIn = Callable[[str], FlaskClient]
 
@@ -325,7 +327,54 @@ def test_a_quote_that_is_sent_by_mail_says_what_it_is_once(
         ]
         logged = session.scalars(select(Activity).where(Activity.kind == "mail")).one()
         assert (logged.deal_id, logged.subject) == (deal, "Quote Q-2026-0001")
+        (page,) = jobs[0].payload["attachments"]
+    assert (page["name"], page["subtype"]) == ("Q-2026-0001.html", "html")
+    said = re.sub(r"\s+", " ", re.sub(r"<style>.*?</style>|<[^>]+>", " ", page["text"], flags=re.DOTALL))
+    assert "Quote Q-2026-0001 To Fangda Date 2026-03-02" in said
+    assert "1 Pump 10 100.00 EUR 5 % 950.00 EUR Amount 950.00 EUR" in said
+    assert not re.search(r"https?:|src=|<link|<script", page["text"]), "it needs no network"
     with store.transaction() as transaction:
         other = transaction.create(Quote(number="X", owner_id=cast["Ana"].id, amount=Decimal(5)))
         with pytest.raises(InvalidValueError, match="a deal or a customer"):
             mail_quote(transaction, cast["Ana"], other, "wang@fangda.example")
+
+
+def test_nobody_mails_prices_that_they_may_not_see(
+    store: Store, log_in: LogIn, deal: int, cast: Cast
+) -> None:
+    number = quote_with_pumps(store, log_in("Ana"), deal, "5")
+    with store.transaction() as transaction:
+        hidden = FieldRight(role="rep", record_type="line", field="unit_price", read=False, write=False)
+        transaction.session.add(hidden)
+    with store.transaction(actor_id=cast["Ana"].id) as transaction:
+        seller = Seller(transaction=transaction, user=cast["Ana"])
+        with pytest.raises(AccessDeniedError, match="what it would mail"):
+            seller.send(int(number), mail_to="ana@example.com")
+
+
+def test_who_approves_is_told_and_sees_on_today_what_waits(store: Store, log_in: LogIn, deal: int) -> None:
+    ana, mara = log_in("Ana"), log_in("Mara")
+    with store.transaction() as transaction:
+        close_deal(transaction, make_deal(transaction), won=True, as_it_was=True)
+    asked = []
+    for _ in range(4):
+        number = quote_with_pumps(store, ana, deal, "50")
+        send(ana, f"/records/quote/{number}", f"/quotes/{number}/act", action="ask", note="Big")
+        asked.append(number)
+    mara.get("/today")
+    with counted(store) as sent:
+        page = mara.get("/today").text
+    reads = [each for each in sent if each.lstrip().upper().startswith(("SELECT", "WITH"))]
+    assert len(reads) <= 12, "\n".join(re.sub(r"\s+", " ", each)[:160] for each in reads)
+    waiting = page[page.index("waiting-title") : page.index("</section>")]
+    assert re.findall(r'href="/records/quote/(\d+)"', waiting) == asked[:3]
+    assert "Decide these and more" in waiting
+    assert 'href="/approvals"' in waiting
+    with store.reading() as session:
+        who = session.scalars(select(User.id).where(User.name == "Mara")).one()
+        told = list_notifications(session, who, limit=9)
+        assert [each.text for each in told] == ["approval_asked"] * 4
+    assert all("waiting-title" not in log_in(name).get("/today").text for name in ("Ana", "Otto", "Adam"))
+    for number in asked:
+        send(mara, "/approvals", f"/approvals/{number}/decide", decision="approve")
+    assert "waiting-title" not in mara.get("/today").text

@@ -27,6 +27,7 @@ from crm_core.working_time import (
 )
 from serving.service import page_session, service
 from serving.web.absences import change_absence, read_day
+from serving.web.account import time_zones
 from serving.web.admin.shelf import note, page, pages, to, try_to
 from serving.web.language import gettext
 
@@ -137,7 +138,7 @@ def _show(refused: str | None) -> str:
         hours=hours,
         days=[date(2024, 1, 1 + day) for day in range(7)],  # a Monday and on, for their names
         zone=request.form.get("zone") or usual.zone.key,
-        zones=sorted(available_timezones()),
+        zones=sorted({*time_zones(), usual.zone.key}),
         country=request.form.get("country") if "country" in request.form else usual.country,
         countries=list_countries(),
         version=0 if row is None else row.version,
