@@ -14,9 +14,10 @@ from crm_core.automation.kept import AutomationRule, AutomationRun, list_rules
 from crm_core.automation.rules import read_rule
 from crm_core.automation.shipped import SHIPPED, ship_rules
 from crm_core.clock import FixedClock
+from crm_core.contracts import start_renewal
 from crm_core.deals import close_deal, move_deal
 from crm_core.notifications import Notification
-from crm_core.records import Activity, Deal, Lead
+from crm_core.records import Activity, Contract, Deal, Lead
 from crm_core.store import Store, Transaction
 from crm_core.working_time import add_absence, set_special_day
 from tests.alerts.world import look, say
@@ -258,6 +259,8 @@ def test_a_contract_that_ends_is_told_to_the_owner_with_a_renewal_deal(
         deal = session.scalars(select(Deal)).one()
     assert (deal.name, deal.account_id, deal.owner_id) == ("Renewal: Hill & Sons", account, cast.ana)
     assert (deal.amount, deal.currency, deal.expected_close_on) == (Decimal(700), "CNY", ends)
+    with store.transaction() as transaction:  # the page of the contract finds it, and makes no second one
+        assert start_renewal(transaction, transaction.get(Contract, contract)).id == deal.id
 
 
 def test_a_churn_warning_is_a_task_for_the_owner(
@@ -270,9 +273,10 @@ def test_a_churn_warning_is_a_task_for_the_owner(
     say(store, calm, 0.01)
     look(store, account)
     look(store, calm)
-    runs = automation.run()
+    runs = automation.run(language="zh")
     assert [run.record_id for run in runs] == [account]
     with store.reading() as session:
         task = session.scalars(select(Activity)).one()
         assert (task.owner_id, task.account_id, task.kind) == (cast.ana, account, "task")
+        assert task.subject == "客户有流失风险 请尽快联系"  # in that of the installation: she chose none
         assert session.scalars(select(AutomationRun.cause)).all() == ["a1"]
