@@ -17,7 +17,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Final
 
-from sqlalchemy import BigInteger, ForeignKey, Index, String, Text, select
+from sqlalchemy import BigInteger, ForeignKey, Index, String, Text, select, union_all
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from crm_core.addresses import mail_key
@@ -177,6 +177,20 @@ def people_with(session: Session, address: str) -> list[Lead | Contact]:
             rows: Iterable[Lead | Contact] = session.scalars(query)
             found += [each for each in rows if mail_key(each.email) == key]
     return found
+
+
+def consents_with(session: Session, address: str) -> set[str | None]:
+    """Return what the same people said to being written to."""
+    key = mail_key(address)
+    near = nearest(session, key, ("lead", "contact"), limit=_NEAREST) if key else {}
+    models: tuple[type[Lead | Contact], ...] = (Lead, Contact)
+    parts = [
+        select(model.email, model.consent).where(model.id.in_(ids), model.deleted_at.is_(None))
+        for model in models
+        if near and (ids := near[model.record_type].tolist())
+    ]
+    found = session.execute(union_all(*parts)) if parts else ()
+    return {consent for email, consent in found if mail_key(email) == key}
 
 
 def find_dead(session: Session, address: str) -> DeadAddress | None:

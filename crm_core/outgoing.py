@@ -31,6 +31,7 @@ from crm_core.messages import (
     Message,
     MessageKind,
     MessageState,
+    consents_with,
     find_dead,
     new_message_id,
     people_with,
@@ -289,7 +290,10 @@ def put_on(session: Session, activity: Activity, about: tuple[str, int]) -> Acti
 
 def agreement_of(session: Session, address: str, about: tuple[str, int] | None = None) -> Agreement:
     """Return what whoever has an address said to being written to; what one takes back holds for all."""
-    said = {person.consent for person in _people(session, address, about)}
+    said = consents_with(session, address)
+    own = _person_of(session, about) if about is not None else None
+    if own is not None and mail_key(own.email) == mail_key(address):
+        said.add(own.consent)
     if Consent.WITHDRAWN in said:
         return Agreement.WITHDRAWN
     return Agreement.GRANTED if Consent.GRANTED in said else Agreement.NEVER_ASKED

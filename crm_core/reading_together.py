@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import BindParameter, Select, bindparam, cast, inspect, literal, null, select, union_all
+from sqlalchemy import Select, bindparam, cast, inspect, literal, null, select, union_all
 from sqlalchemy.orm import Session
 
 Model = type[Any]
@@ -36,9 +36,37 @@ def read_together(session: Session, wanted: Mapping[Model, Sequence[int]]) -> di
     return rows
 
 
+def read_chosen(session: Session, chosen: Mapping[Model, Select[int]]) -> dict[Model, list[Any]]:
+    """Return the rows of mapped classes whose ids queries give, by one statement, in no order.
+
+    They belong to no session: they are to be shown, not changed.
+    """
+    models = tuple(chosen)
+    names, shown = _columns_together(models)
+    parts = [select(*shown[place]).where(model.id.in_(chosen[model])) for place, model in enumerate(models)]
+    rows: dict[Model, list[Any]] = {model: [] for model in models}
+    for place, *values in session.execute(union_all(*parts)):
+        model = models[place]
+        rows[model].append(model(**{name: values[at] for name, at in names[place].items()}))
+    return rows
+
+
 @lru_cache(maxsize=200)
 def _query(models: tuple[Model, ...]) -> tuple[Any, list[dict[str, int]]]:
-    """Return the query, and by class where it has each column: those of one name and type share a place."""
+    """Return the query, and by class where it has each column."""
+    names, shown = _columns_together(models)
+    parts = [
+        select(*shown[place]).where(model.id.in_(bindparam(f"ids_{place}", expanding=True)))
+        for place, model in enumerate(models)
+    ]
+    return union_all(*parts), names
+
+
+def _columns_together(models: tuple[Model, ...]) -> tuple[list[dict[str, int]], list[list[Any]]]:
+    """Return where each class has its columns, and what is selected of it.
+
+    Columns of one name and type share a place.
+    """
     columns = [_columns_of(model) for model in models]
     places: dict[tuple[str, str], int] = {}
     kinds: list[Any] = []
@@ -47,18 +75,16 @@ def _query(models: tuple[Model, ...]) -> tuple[Any, list[dict[str, int]]]:
             if places.setdefault((name, repr(column.type)), len(kinds)) == len(kinds):
                 kinds.append(column.type)
     names = [{name: places[name, repr(column.type)] for name, column in of.items()} for of in columns]
-    parts = [_part(model, place, names[place], kinds) for place, model in enumerate(models)]
-    return union_all(*parts), names
+    return names, [_shown(model, place, names[place], kinds) for place, model in enumerate(models)]
 
 
-def _part(model: Model, place: int, names: Mapping[str, int], kinds: Sequence[Any]) -> Select[Any]:
+def _shown(model: Model, place: int, names: Mapping[str, int], kinds: Sequence[Any]) -> list[Any]:
     held = {at: name for name, at in names.items()}
     shown = [
         (getattr(model, held[at]) if at in held else cast(null(), kind)).label(f"column_{at}")
         for at, kind in enumerate(kinds)
     ]
-    ids: BindParameter[int] = bindparam(f"ids_{place}", expanding=True)
-    return select(literal(place).label("place"), *shown).where(model.id.in_(ids))
+    return [literal(place).label("place"), *shown]
 
 
 def _columns_of(model: Model) -> _Columns:

@@ -20,6 +20,7 @@ from crm_core.errors import (
     MergeError,
     RecordNotFoundError,
 )
+from crm_core.reading_together import read_chosen
 from crm_core.records import (
     Account,
     Activity,
@@ -572,21 +573,26 @@ def read_glance(reader: Reader, account: Account) -> Glance:
     tickets = reader.select_about(Ticket, account).where(Ticket.merged_into_id.is_(None))
     begun = Ticket.status.in_([TicketStatus.OPEN, TicketStatus.PENDING])
     rated = Ticket.satisfaction.is_not(None)
-    found = reader.session.scalars(
-        tickets.where(or_(begun, rated)).order_by(Ticket.occurred_at.desc()).limit(_MOST_SAID)
-    ).all()
+    tickets = tickets.where(or_(begun, rated)).order_by(Ticket.occurred_at.desc()).limit(_MOST_SAID)
+    said = reader.select_about(Activity, account).where(Activity.kind == ActivityKind.FEEDBACK)
+    newest = said.order_by(Activity.occurred_at.desc()).limit(3)
+    rows = read_chosen(
+        reader.session,
+        {Ticket: tickets.with_only_columns(Ticket.id), Activity: newest.with_only_columns(Activity.id)},
+    )
+    found, feedback = (
+        sorted(rows[model], key=lambda row: row.occurred_at, reverse=True) for model in (Ticket, Activity)
+    )
     running = [each for each in found if each.status in {TicketStatus.OPEN, TicketStatus.PENDING}]
     seen = reader.may_read_field("ticket", "satisfaction")
     marks = [each.satisfaction for each in found if each.satisfaction is not None] if seen else []
-    said = reader.select_about(Activity, account).where(Activity.kind == ActivityKind.FEEDBACK)
-    newest = said.order_by(Activity.occurred_at.desc()).limit(3)
     return Glance(
         running=[reader.masked(each) for each in running[:5]],
         count=len(running),
         overdue=sum(_is_overdue(each) for each in running),
         satisfaction=mean_of(marks),
         last=marks[0] if marks else None,
-        feedback=[reader.masked(each) for each in reader.session.scalars(newest)],
+        feedback=[reader.masked(each) for each in feedback],
     )
 
 

@@ -179,8 +179,11 @@ def _read(reader: Reader, sources: Sequence[_Source], places: Sequence[tuple[str
 
 def _alerts(session: Session, actions: Collection[AlertAction]) -> dict[int, Alert]:
     """Return by id the alerts that something was done about."""
-    ids = {action.alert_id for action in actions}
-    return {each.id: each for each in session.scalars(select(Alert).where(Alert.id.in_(ids)))} if ids else {}
+    keys = {action.alert_id: identity_key(Alert, (action.alert_id,)) for action in actions}
+    held = {each: session.identity_map[key] for each, key in keys.items() if key in session.identity_map}
+    missing = keys.keys() - held.keys()
+    query = select(Alert).where(Alert.id.in_(missing))
+    return held | ({each.id: each for each in session.scalars(query)} if missing else {})
 
 
 def _model(source: _Source) -> type[Any]:

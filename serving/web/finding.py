@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from flask import Blueprint, flash, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
@@ -14,6 +15,7 @@ from crm_core.changes import Source
 from crm_core.duplicates import COMPARED, declare_distinct_as, merge_as
 from crm_core.errors import CRMError, InvalidValueError
 from crm_core.fields import CUSTOM, list_all_fields
+from crm_core.recall import recalled
 from crm_core.records import RECORD_TYPES, CustomRecord
 from crm_core.search import EXAMINED
 from crm_core.store import Transaction
@@ -69,6 +71,10 @@ def _examined(text: str) -> int:
 def _labels() -> dict[tuple[str, str], str]:
     """Return what custom fields were declared to be called, by the record type of a hit and its field."""
     chinese = choose_language() == "zh"
+    return recalled(page_session(), ("labels of what is found", chinese), partial(_read_labels, chinese))
+
+
+def _read_labels(chinese: bool) -> dict[tuple[str, str], str]:  # noqa: FBT001  a language or the other
     labels = {}
     for field in list_all_fields(page_session()):
         label = (field.label_zh if chinese else field.label_en) or field.label_en

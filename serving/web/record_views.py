@@ -127,6 +127,7 @@ def _render(template: str, kind: Kind, record_id: int, **more: object) -> str:
         note_willing(reader.session, kind.model, record_id)
     sheet = read_sheet(reader, kind, record)
     whole = template == "record.html"
+    alerts = _alerts(reader, record) if whole else ()  # the timeline tells what was done about them
     of_type = kind_of(reader.session, kind.record_type)
     return render_template(
         template,
@@ -139,7 +140,7 @@ def _render(template: str, kind: Kind, record_id: int, **more: object) -> str:
         kinds=PLANNED_TOO,
         log_path=url_for(f"{kind.collection}_pages.log", record_id=record_id),
         stages=[stage for stage in stages_of(reader.session) if not stage.won],
-        alerts=_alerts(reader, record) if whole else (),
+        alerts=alerts,
         service=read_glance(reader, record) if whole and isinstance(record, Account) else None,
         ends=_ends(reader, of_type, record) if whole and isinstance(record, Lead) else None,
         **more,
