@@ -114,10 +114,9 @@ def end_audience(transaction: Transaction, user: User, campaign_id: int, segment
 
 def list_audiences(session: Session, campaign_id: int) -> list[tuple[Audience, Segment | None]]:
     """Return the audiences of a campaign with their segments, None where one is gone."""
-    audiences = _audiences(session, campaign_id)
-    wanted = select(Segment).where(Segment.id.in_([each.segment_id for each in audiences]))
-    segments = {each.id: each for each in session.scalars(wanted)} if audiences else {}
-    return [(each, segments.get(each.segment_id)) for each in audiences]
+    query = select(Audience, Segment).outerjoin(Segment, Segment.id == Audience.segment_id)
+    found = session.execute(query.where(Audience.campaign_id == campaign_id).order_by(Audience.id))
+    return [(audience, segment) for audience, segment in found]
 
 
 def list_due(session: Session, now: datetime) -> list[int]:

@@ -27,8 +27,7 @@ from crm_core.search_index import (
     Segment,
     Texts,
     list_among,
-    list_fresh,
-    list_segments,
+    read_held,
     read_postings,
     read_texts_of,
     unpack,
@@ -138,7 +137,7 @@ def nearest_of_each(
 ) -> Iterator[dict[str, Ints]]:
     """Yield, for each of some texts, what `nearest` returns; what the index holds is read once for all."""
     searched = _searched_types(types)
-    held = list_segments(session, searched), list_fresh(session, searched)
+    held = read_held(session, searched)
     for text in texts:
         query = Query.of(text)
         yield _nearest(session, query, types, held, limit=limit, share=share) if query.words else {}
@@ -285,7 +284,7 @@ def _candidates(
     `held` is what the index holds of these types, where it was read already.
     """
     ranks, ids, shares = [np.empty(0, dtype=np.int64)], [np.empty(0, dtype=np.int64)], [np.empty(0)]
-    segments, fresh = held or (list_segments(session, types), list_fresh(session, types))
+    segments, fresh = held or read_held(session, types)
     asked = {width: _Asked.of(query, width) for width in {width_of(name) for name in types}}
     for record_type, found, share in _by_grams(session, asked, segments, fresh):
         ranks.append(np.full(found.size, _RANK[record_type]))

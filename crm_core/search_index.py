@@ -485,13 +485,24 @@ def list_segments(session: Session, record_types: Collection[str]) -> Sequence[S
     return session.scalars(query).all()
 
 
-def list_fresh(session: Session, record_types: Collection[str]) -> dict[str, Ints]:
-    """Return the records of some types that are not in a segment yet, by type and ascending."""
-    query = select(Fresh.record_type, Fresh.record_id).where(Fresh.record_type.in_(record_types))
-    found: dict[str, list[int]] = defaultdict(list)
-    for record_type, record_id in session.execute(query):
-        found[record_type].append(record_id)
-    return {record_type: np.array(sorted(ids), dtype=np.int64) for record_type, ids in found.items()}
+_HELD = ("id", "record_type", "first_id", "last_id", "size", "ids")
+
+
+def read_held(session: Session, types: Collection[str]) -> tuple[list[Segment], Mapping[str, Ints]]:
+    """Return the segments of some types, and by type, ascending, the records in none yet: one statement."""
+    segments = select(*(getattr(Segment, name) for name in _HELD)).where(Segment.record_type.in_(types))
+    fresh = select(Fresh.record_id, Fresh.record_type, *(null() for _ in _HELD[2:]))
+    both: CompoundSelect[Any] = union_all(segments, fresh.where(Fresh.record_type.in_(types)))
+    found: list[Segment] = []
+    alone: dict[str, list[int]] = defaultdict(list)
+    for record_id, record_type, *held in session.execute(both):
+        if held[0] is None:
+            alone[record_type].append(record_id)
+        else:
+            cells = (record_id, record_type, *held)
+            found.append(Segment(**dict(zip(_HELD, cells, strict=True))))
+    found.sort(key=lambda segment: segment.id)
+    return found, {name: np.array(sorted(ids), dtype=np.int64) for name, ids in alone.items()}
 
 
 Wanted = tuple[Collection[int], Collection[int], Collection[tuple[int, int]]]

@@ -24,14 +24,15 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from sqlalchemy import ColumnElement, Select, and_, func, literal, or_, select, union_all
-from sqlalchemy.orm import InstrumentedAttribute, Session
+from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
 
 from crm_core.access import Reader, Scope
 from crm_core.arrays import NO_INSTANT, read_arrays
 from crm_core.clock import DAY
+from crm_core.errors import RecordNotFoundError
 from crm_core.forms import FormSubmission, WebForm
 from crm_core.records import (
     Activity,
@@ -99,11 +100,30 @@ class Campaigns:
     by_name: Mapping[str, str]
 
     @classmethod
-    def read(cls, reader: Reader) -> Campaigns:
+    def read(cls, reader: Reader) -> Self:
         """Read the campaigns that somebody may see; of two with one name, neither is meant by it."""
-        fields = [name for name in ("name", "channel") if reader.may_read_field("campaign", name)]
+        fields = _told(reader)
         columns = [getattr(Campaign, name) for name in fields]
-        rows = reader.session.execute(reader.select(Campaign).with_only_columns(Campaign.id, *columns)).all()
+        query = reader.select(Campaign).with_only_columns(Campaign.id, *columns)
+        return cls._of(fields, reader.session.execute(query))
+
+    @classmethod
+    def read_with(cls, reader: Reader, campaign_id: int) -> tuple[Self, Campaign]:
+        """Return the same and one of them whole; RecordNotFoundError where the reader may not see it."""
+        own = aliased(Campaign)
+        fields = _told(reader)
+        columns = [getattr(Campaign, name) for name in fields]
+        query = reader.select(Campaign).with_only_columns(own, Campaign.id, *columns)
+        rows = reader.session.execute(
+            query.outerjoin(own, (own.id == Campaign.id) & (own.id == campaign_id))
+        ).all()
+        found = next((row[0] for row in rows if row[0] is not None), None)
+        if found is None:
+            raise RecordNotFoundError(Campaign.record_type, campaign_id)
+        return cls._of(fields, (row[1:] for row in rows)), found
+
+    @classmethod
+    def _of(cls, fields: Sequence[str], rows: Iterable[Sequence[Any]]) -> Self:
         found = [(f"#{key}", dict(zip(fields, values, strict=True))) for key, *values in rows]
         keys = defaultdict(list)
         for key, row in found:
@@ -123,6 +143,10 @@ class Campaigns:
     def channel_of(self, campaign: str | None, source: str | None, medium: str | None = None) -> str | None:
         """Return the channel of a touch."""
         return self.channels.get(campaign or "") or medium or CHANNELS.get(source or "")
+
+
+def _told(reader: Reader) -> list[str]:
+    return [name for name in ("name", "channel") if reader.may_read_field("campaign", name)]
 
 
 def read_touches(

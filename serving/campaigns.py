@@ -11,14 +11,14 @@ lead and customer and returns those of `serving.ratios`.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
 from functools import cached_property
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, case, func, or_, select, true
+from sqlalchemy import Boolean, ColumnElement, case, func, or_, select, true, type_coerce
 from sqlalchemy.orm import Session
 
 from crm_core.access import Reader, Scope
@@ -85,12 +85,12 @@ def list_figures(reader: Reader, campaign_id: int | None = None) -> list[Campaig
     if reader.right("campaign").read is Scope.NONE:
         raise AccessDeniedError(f"the role {reader.user.role} may not see campaigns")
     if campaign_id is not None:
-        rows: Sequence[Campaign] = [reader.get(Campaign, campaign_id)]
-    else:
-        newest = Campaign.starts_on.desc().nulls_last()
-        query = reader.select(Campaign).order_by(newest, Campaign.id.desc()).limit(MOST_LISTED)
-        rows = reader.session.scalars(query).all()
-    counted = _Counted(reader, Campaigns.read(reader), None if campaign_id is None else rows[0])
+        campaigns, only = Campaigns.read_with(reader, campaign_id)
+        return [_Counted(reader, campaigns, only).figures(only)]
+    newest = Campaign.starts_on.desc().nulls_last()
+    query = reader.select(Campaign).order_by(newest, Campaign.id.desc()).limit(MOST_LISTED)
+    rows = reader.session.scalars(query).all()
+    counted = _Counted(reader, Campaigns.read(reader), None)
     return [counted.figures(row) for row in rows]
 
 
@@ -156,10 +156,14 @@ class _Counted:
 
     # ---------------------------------------------------------------- reading
 
+    @property
+    def _counts_every(self) -> bool:
+        return self._reader.right("lead").read is not Scope.ALL and self._sees_cost
+
     @cached_property
     def _every(self) -> dict[str, int]:
         """How many leads campaigns have, whoever's they are, where the reader sees but a part of them."""
-        if self._reader.right("lead").read is Scope.ALL or not self._sees_cost:
+        if not self._counts_every:
             return {}
         return count_leads(self._reader.session, self._campaigns)
 
@@ -181,10 +185,19 @@ class _Counted:
         ):
             return {}
         query = select(Lead.id, Lead.campaign_id, Lead.campaign, Lead.status, Lead.deal_id)
+        if self._only is None or not self._counts_every:
+            return self._by_key(rows_of(self._reader, query.where(*self._of_leads())))
+        seen, *conditions = self._of_leads()
+        flagged = query.add_columns(type_coerce(seen, Boolean).label("seen")).where(*conditions)
+        rows = rows_of(self._reader, flagged)  # with those that are only counted, at once
+        self._every = {key: len(some) for key, some in self._by_key(rows).items()}
+        return self._by_key(row for row in rows if row["seen"])
+
+    def _by_key(self, leads: Iterable[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
         found = defaultdict(list)
-        for row in rows_of(self._reader, query.where(*self._of_leads())):
-            campaign_id = None if row["campaign_id"] == NO_INSTANT else row["campaign_id"]
-            found[self._campaigns.key_of(campaign_id, row["campaign"]) or ""].append(row)
+        for lead in leads:
+            campaign_id = None if lead["campaign_id"] == NO_INSTANT else lead["campaign_id"]
+            found[self._campaigns.key_of(campaign_id, lead["campaign"]) or ""].append(lead)
         return found
 
     def _of_leads(self) -> tuple[ColumnElement[bool], ...]:

@@ -1,9 +1,9 @@
 """When to try to reach a contact or a lead: what was tried, what was answered, read once a day for all.
 
 A call is answered if it is noted as connected; a mail if the person wrote within a day of it, before the next
-mail to them. Mails younger than a day are not counted: they may be answered yet. Who asked not to be scored is
-not counted anywhere, and nobody is told of mails to somebody who took back their consent. Hours are those of
-the organisation: nothing says where contacts are.
+mail to them. Mails younger than a day are not counted: they may be answered yet. Who asked not to be scored
+is not counted anywhere, and nobody is told of mails to somebody who took back their consent. Hours are those
+of the organisation: nothing says where contacts are.
 
 Time rule: what had happened and was recorded by the question. What a person answered is counted as far as the
 reader sees it; what many people answered is one number of the organisation, as the rates in reasons are.
@@ -154,16 +154,16 @@ def _read(
 
 def _query(now: datetime, own: tuple[Reader, Contact | Lead] | None) -> Select[Any]:
     person = func.coalesce(Activity.contact_id * 2, Activity.lead_id * 2 + 1).label("person")
+    wanted: list[Any] = [
+        person,
+        func.coalesce(Account.industry, Lead.industry).label("industry"),
+        Activity.kind,
+        Activity.direction,
+        Activity.outcome,
+        Activity.occurred_at,
+    ]
     query = (
-        select(
-            person,
-            func.coalesce(Account.industry, Lead.industry).label("industry"),
-            Activity.kind,
-            Activity.direction,
-            Activity.outcome,
-            Activity.duration_seconds,
-            Activity.occurred_at,
-        )
+        select(*wanted)
         .outerjoin(Contact, Contact.id == Activity.contact_id)
         .outerjoin(Lead, and_(Lead.id == Activity.lead_id, Activity.contact_id.is_(None)))
         .outerjoin(Account, Account.id == Contact.account_id)
@@ -199,8 +199,10 @@ def _answers(rows: Sequence[Any]) -> dict[tuple[int, datetime], datetime]:
 
 
 def _was_answered(
-    row: Any, answered_at: Mapping[tuple[int, datetime], datetime], now: datetime
-) -> bool | None:  # noqa: ANN401  a row
+    row: Any,  # noqa: ANN401  a row
+    answered_at: Mapping[tuple[int, datetime], datetime],
+    now: datetime,
+) -> bool | None:
     """Tell whether what was tried was answered; None for what was not tried by us, or is not over."""
     if row.direction != "outbound":
         return None

@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, TypeVar
 
 from crm_core.access import Reader
-from crm_core.errors import DealNotOpenError, FeatureError, LeadNotOpenError, NotEnoughDataError
+from crm_core.errors import CRMError
 from crm_core.opting_out import list_opted_out
 from crm_core.records import Account, Contact, Deal, Lead
 from crm_core.store import Store
@@ -72,10 +72,10 @@ def _scorer(champions: Champions, reader: Reader, record: Suggested) -> Suggests
 
 
 def _or_nothing(read: Callable[[], Sequence[T]]) -> Sequence[T]:
-    """Return what is read; nothing about what is closed, or what the model can say nothing of."""
+    """Return what is read; nothing about what is closed, or what the model cannot say anything of."""
     try:
         return read()
-    except (DealNotOpenError, LeadNotOpenError, NotEnoughDataError, FeatureError):
+    except CRMError:  # or its features mean something else: the score itself tells
         return ()
 
 

@@ -221,16 +221,21 @@ def _sources(
     yield from _sales(reader, record)
     yield from _service(reader, record)
     for kind in _RELATED:
-        model = RECORD_TYPES[kind]
-        columns, link = columns_of(model), f"{record.record_type}_id"
-        if "subject_type" in columns:
-            query = reader.select_about(model, record, also=(Lead, leads))
-        elif link in columns:
-            # Somebody else's deal of this customer is no part of what follows the customer's rights.
-            query = reader.select(model).where(columns[link] == record.id)
-        else:
-            continue
-        yield _Source(kind=kind, query=query, at=model.occurred_at, row_id=model.id)
+        query = _related(reader, RECORD_TYPES[kind], record, leads)
+        if query is not None:
+            model = RECORD_TYPES[kind]
+            yield _Source(kind=kind, query=query, at=model.occurred_at, row_id=model.id)
+
+
+def _related(reader: Reader, model: type[Record], record: Record, leads: Sequence[int]) -> Select[Any] | None:
+    """Return the query of the records of a type that are about one, or about the leads that became it."""
+    columns, link = columns_of(model), f"{record.record_type}_id"
+    if "subject_type" in columns:
+        return reader.select_about(model, record, also=(Lead, leads))
+    ours = [columns[link] == record.id] if link in columns else []
+    theirs = [columns["lead_id"].in_(leads)] if leads and "lead_id" in columns else []
+    # Somebody else's deal of this customer is no part of what follows the customer's rights.
+    return reader.select(model).where(or_(*ours, *theirs)) if ours or theirs else None
 
 
 def _leads(reader: Reader, record: Record) -> list[int]:

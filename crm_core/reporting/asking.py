@@ -49,6 +49,9 @@ LONGEST_YEARS: Final = 30
 FIRST_YEAR: Final = 1990
 MOST_BEHIND: Final = 10_000
 
+COUNTED: Final = ("owner", "team", "kind", "direction")
+"""Dimensions by which, beside parts of time, the database itself counts activities."""
+
 _NEEDED: Final[Mapping[str, tuple[str, ...]]] = {
     "line_total": ("quantity", "unit_price", "discount"),
     "stay_stage": ("stage", "status", "closed_at"),
@@ -249,7 +252,9 @@ class Source:
 
     def facts(self, measure: Measure, *, singly: bool = False) -> Facts:
         """Return the facts that a measure counts; `singly`: a row a record, never counted ones."""
-        counted = measure.subject == "activity" and not self.question.filters and not singly
+        question = self.question
+        plain = {question.rows, question.columns} <= {None, *PERIODS, *COUNTED}
+        counted = measure.subject == "activity" and not question.filters and plain and not singly
         key = (measure.subject, counted)
         if key not in self._read:
             self._read[key] = self._counted() if counted else self._facts(SUBJECTS[measure.subject])

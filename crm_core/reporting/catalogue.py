@@ -71,6 +71,7 @@ LINKS: Final[Mapping[str, type[Record]]] = {
     "owner_id": User,
     "team_id": Team,
     "account_id": Account,
+    "lead_id": Lead,
     "deal_id": Deal,
     "order_id": Order,
     "quote_id": Quote,
@@ -123,7 +124,16 @@ SUBJECTS: Final[Mapping[str, Subject]] = {
         Subject(
             name="activity",
             model=Activity,
-            dimensions={**_OWN_PEOPLE, "kind": (("kind",),), "direction": (("direction",),)},
+            dimensions={
+                **_OWN_PEOPLE,
+                **{name: ((name,),) for name in ("kind", "direction")},
+                # Of the customer, else of the lead.
+                "account": (("account_id",),),
+                "industry": (("account_id", "industry"), ("lead_id", "industry")),
+                "region": (("account_id", "region"), ("lead_id", "region")),
+                "source": (("deal_id", "source"), ("lead_id", "source")),
+                "campaign": (("deal_id", "campaign_id"), ("lead_id", "campaign_id")),
+            },
         ),
         Subject(
             name="deal",

@@ -241,21 +241,29 @@ def _may_change(reader: Reader) -> bool:
 
 def _members(reader: Reader, campaign_id: int, page: int) -> list[dict[str, Any]]:
     """Return some members of a campaign with the names that the reader may see."""
-    chosen = reader.select(CampaignMember).where(CampaignMember.campaign_id == campaign_id)
-    order = chosen.order_by(CampaignMember.responded_at.desc().nulls_last(), CampaignMember.id.desc())
-    rows = reader.session.scalars(order.offset(min((page - 1) * ROWS, 10**9)).limit(ROWS)).all()
-    named: dict[tuple[str, int], Any] = {}
-    models: tuple[type[Lead | Contact], ...] = (Lead, Contact)
-    for model in models:
-        link = f"{model.record_type}_id"
-        ids = [key for each in rows if (key := getattr(each, link)) is not None]
-        found = reader.session.scalars(reader.select(model).where(model.id.in_(ids))) if ids else ()
-        named |= {(model.record_type, each.id): reader.masked(each) for each in found}
+    chosen = reader.select(CampaignMember).add_columns(Lead, Contact)
+    for model, link in ((Lead, CampaignMember.lead_id), (Contact, CampaignMember.contact_id)):
+        seen = reader.readable(model) & model.deleted_at.is_(None)
+        chosen = chosen.outerjoin(model, (model.id == link) & seen)
+    order = chosen.where(CampaignMember.campaign_id == campaign_id).order_by(
+        CampaignMember.responded_at.desc().nulls_last(), CampaignMember.id.desc()
+    )
     told = []
-    for each in rows:
-        kind, key = ("lead", each.lead_id) if each.lead_id is not None else ("contact", each.contact_id)
+    for each, lead, contact in reader.session.execute(
+        order.offset(min((page - 1) * ROWS, 10**9)).limit(ROWS)
+    ):
+        kind, key, who = (
+            ("lead", each.lead_id, lead)
+            if each.lead_id is not None
+            else ("contact", each.contact_id, contact)
+        )
         told.append(
-            {"member": reader.masked(each), "kind": kind, "id": key, "who": named.get((kind, key or 0))}
+            {
+                "member": reader.masked(each),
+                "kind": kind,
+                "id": key,
+                "who": None if who is None else reader.masked(who),
+            }
         )
     return told
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
@@ -14,7 +14,16 @@ from crm_core.declared import declarations
 from crm_core.errors import InvalidValueError
 from crm_core.fields import CUSTOM, FieldKind
 from crm_core.predictions import Prediction
-from crm_core.records import Activity, Attachment, Comment, CustomRecord, Line, Payment, Record
+from crm_core.records import (
+    Activity,
+    Attachment,
+    CampaignMember,
+    Comment,
+    CustomRecord,
+    Line,
+    Payment,
+    Record,
+)
 from crm_core.validation import columns_of
 from serving.editing import Kind, kind_of
 from serving.files import is_ours
@@ -61,6 +70,10 @@ GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
     "files": ("attachment",),
 }
 """What a timeline may be narrowed to, by its name in the address."""
+
+
+_NAMED_BY: Final[Mapping[type[Any], str]] = {CampaignMember: "campaign", Line: "product"}
+"""Records that are called by another one, and the type of that."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -257,21 +270,20 @@ class _Teller:
         return target_of(column, self._kind)
 
     def _named(self) -> list[Key]:
-        """Return the records that changes name."""
-        became = [
-            (entry.row.record_type, entry.row.record_id)
-            for entry in self._entries
-            if entry.kind in {SALE, SERVED} and isinstance(entry.row, Change)
-        ]
-        return became + [
-            (target, value)
-            for entry in self._entries
-            if isinstance(entry.row, Change) and entry.row.field and entry.row.field != "owner_id"
-            if entry.kind == CHANGE
-            if (target := self._target_of(entry.row.field))
-            for value in (entry.row.old, entry.row.new)
-            if isinstance(value, int)
-        ]
+        """Return the records that entries name."""
+        return [key for entry in self._entries for key in self._named_by(entry)]
+
+    def _named_by(self, entry: Entry) -> Iterator[Key]:
+        row = entry.row
+        if isinstance(row, Change) and entry.kind in {SALE, SERVED}:
+            yield row.record_type, row.record_id
+        elif isinstance(row, Change) and entry.kind == CHANGE:
+            if row.field and row.field != "owner_id" and (target := self._target_of(row.field)):
+                yield from ((target, value) for value in (row.old, row.new) if isinstance(value, int))
+        elif (target := _NAMED_BY.get(type(row))) and isinstance(row, Record):
+            value = getattr(row, f"{target}_id")
+            if value is not None and self._reader.may_read_field(row.record_type, f"{target}_id"):
+                yield target, value
 
     def _predictions_before(self) -> Mapping[int, Prediction | None]:
         """Return, of the predictions on the page, the one of the same record before each."""
@@ -335,9 +347,30 @@ class _Teller:
             return word("kind", row.kind)
         if isinstance(row, Comment):
             return gettext("Comment")
+        called = type_word(self._reader, name)
+        if isinstance(row, CampaignMember):
+            return self._member(row, called) or f"{called}: {title_in(self._reader, row)}"
         seen = self._reader.shown(row) if isinstance(row, Payment | Line) else {}
-        told = _claim(seen) if isinstance(row, Payment) else _line(seen)
-        return f"{type_word(self._reader, name)}: {told or title_in(self._reader, row)}"
+        told = _claim(seen) if isinstance(row, Payment) else self._line(row, seen)
+        return f"{called}: {told or title_in(self._reader, row)}"
+
+    def _member(self, row: CampaignMember, called: str) -> str | None:
+        """Return which campaign somebody is in, and whether they answered."""
+        shown = self._links.get(("campaign", row.campaign_id))
+        answered = gettext("has answered") if self._reader.shown(row).get("responded_at") else None
+        said = [] if shown is None else [f"{called}: {shown.title}", answered]
+        return " · ".join(filter(None, said)) or None
+
+    def _line(self, row: Record, seen: Mapping[str, Any]) -> str | None:
+        """Return what a line of a quote or an order is known by; None for whatever else."""
+        if not isinstance(row, Line):
+            return None
+        product = self._links.get(("product", row.product_id)) if row.product_id is not None else None
+        parts = [seen.get("text") or (product.title if product else None)]
+        if seen.get("quantity") is not None and seen.get("unit_price") is not None:
+            price = shown_as.number(seen["unit_price"])
+            parts.append(f"{shown_as.number(seen['quantity'])} × {price}")  # noqa: RUF001  times
+        return ", ".join(filter(None, parts)) or None
 
 
 def _claim(seen: Mapping[str, Any]) -> str | None:
@@ -348,15 +381,6 @@ def _claim(seen: Mapping[str, Any]) -> str | None:
     if seen.get("due_on") is None:
         return amount
     return gettext("%(amount)s, due on %(day)s", amount=amount, day=shown_as.day(seen["due_on"]))
-
-
-def _line(seen: Mapping[str, Any]) -> str | None:
-    """Return what a line of a quote or an order is known by; None for whatever else."""
-    parts = [seen["text"]] if seen.get("text") else []
-    if seen.get("quantity") is not None and seen.get("unit_price") is not None:
-        price = shown_as.number(seen["unit_price"])
-        parts.append(f"{shown_as.number(seen['quantity'])} × {price}")  # noqa: RUF001  times
-    return ", ".join(parts) or None
 
 
 def _type_of(reader: Reader, row: Record) -> str:

@@ -40,7 +40,7 @@ from crm_core.mail_templates import (
 )
 from crm_core.messages import find_dead
 from crm_core.outgoing import Agreement, agreement_of
-from crm_core.records import Activity
+from crm_core.records import Activity, Record
 from crm_core.saved import Shared, list_segments
 from crm_core.sequences import (
     MailSequence,
@@ -107,7 +107,7 @@ def show_letter(record_type: str, record_id: int) -> ResponseReturnValue:
     answers = request.args.get("answers", type=whole)
     if answers is not None:
         values |= _answer_to(reader, answers)
-    return _letter(about, {**values, "template": str(template_id or "")}, why, 422 if why else 200)
+    return _letter(reader, record, {**values, "template": str(template_id or "")}, why, 422 if why else 200)
 
 
 @pages.post("/records/<string:record_type>/<int:record_id>/mail")
@@ -128,7 +128,7 @@ def send(record_type: str, record_id: int) -> ResponseReturnValue:
         with writing(current_user.user, Source.REP) as transaction:
             send_letter(transaction, current_user.user, letter)
     except (CRMError, ValueError) as error:
-        return _letter(about, form, str(error), 422)
+        return _refused(about, form, str(error))
     flash(gettext("The mail is on its way."))
     return redirect(path_of(*about) or url_for("web.start"))
 
@@ -142,10 +142,16 @@ def _answer_to(reader: Reader, activity_id: int) -> dict[str, str]:
     return {"subject": begun[:300], "text": f"\n\n{quoted}" if quoted else "", "answers": str(activity_id)}
 
 
-def _letter(about: tuple[str, int], values: Mapping[str, str], why: str, status: int) -> ResponseReturnValue:
+def _refused(about: tuple[str, int], values: Mapping[str, str], why: str) -> ResponseReturnValue:
     end_page_session()
     reader = _reader()
-    record = get_written_on(reader, about)
+    return _letter(reader, get_written_on(reader, about), values, why, 422)
+
+
+def _letter(
+    reader: Reader, record: Record, values: Mapping[str, str], why: str, status: int
+) -> ResponseReturnValue:
+    about = (record.record_type, record.id)
     to = values.get("to", "")
     sequences = [each for each in list_sequences(reader.session) if each.active]
     text = render_template(
@@ -183,7 +189,7 @@ def start(record_type: str, record_id: int) -> ResponseReturnValue:
                 transaction, current_user.user, wanted, record_id, zone=service().settings.time_zone
             )
     except CRMError as error:
-        return _letter(about, {}, str(error), 422)
+        return _refused(about, {}, str(error))
     begun, before = gettext("The sequence has begun."), gettext("They went through it before.")
     flash(begun if run is not None else before)
     return redirect(url_for("mail_pages.show_letter", record_type=record_type, record_id=record_id))

@@ -103,8 +103,12 @@ class Said:
 
 def said_unusual(item: Unusual) -> Said:
     """Return an unusual change in words."""
-    now, usual, low, high = (_value(item, value) for value in (item.now, item.usual, item.low, item.high))
-    span = {"usual": usual, "low": low, "high": high}
+    now = _value(item, item.now)
+    span = {
+        "usual": _value(item, item.usual),
+        "low": _value(item, _whole(item, item.low)),
+        "high": _value(item, _whole(item, item.high)),
+    }
     if item.source is None:
         return Said(
             what=gettext("%(measure)s: %(now)s", measure=_MEASURES[item.measure], now=now),
@@ -138,6 +142,11 @@ _MEASURES = {
     "score": _("Mean chance of new leads"),
     "converted": _("Converted within 30 days"),
 }
+
+
+def _whole(item: Unusual, bound: float) -> float:
+    """Return the bound of a count as a count."""
+    return bound if item.measure in {"score", "converted"} else float(round(bound))
 
 
 def _value(item: Unusual, value: float) -> str:

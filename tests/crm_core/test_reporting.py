@@ -410,6 +410,7 @@ class Stay:
     entered: datetime
     left: datetime | None
     went: str | None
+    deal_id: int
 
 
 def naive_stays(session: Any, deals: Iterable[Any]) -> list[Stay]:
@@ -434,11 +435,12 @@ def naive_stays(session: Any, deals: Iterable[Any]) -> list[Stay]:
                 continue
             if after is not None:
                 on = order.index(after[1]) > order.index(stage)
-                found.append(Stay(stage, entered, after[0], "on" if on else "back"))
+                found.append(Stay(stage, entered, after[0], "on" if on else "back", deal.id))
             elif deal.status == "open":
-                found.append(Stay(stage, entered, None, None))
+                found.append(Stay(stage, entered, None, None, deal.id))
             else:
-                found.append(Stay(stage, entered, deal.closed_at, "on" if deal.status == "won" else "lost"))
+                went = "on" if deal.status == "won" else "lost"
+                found.append(Stay(stage, entered, deal.closed_at, went, deal.id))
     return found
 
 

@@ -69,7 +69,7 @@ SEEN: Final[Mapping[str, Mapping[str, frozenset[str]]]] = {
     **dict.fromkeys(("deal alert", "account alert"), WORK),
     "key": KEYS,
     **dict.fromkeys(("webhook", "job", "mail sequence"), ONE),
-    **dict.fromkeys(("report", "spare report"), REPORTS),
+    **dict.fromkeys(("report", "spare report", "segment", "spare segment", "spare view"), REPORTS),
     "intake item": {**WORK, "Mara": frozenset(WHOSE), "Adam": frozenset(WHOSE)},
 }
 """By what an operation is about, whose of it each person sees."""
@@ -357,6 +357,20 @@ def _of_all_types() -> dict[str, Rule]:
             body={"name": "Won", "measures": ["deals_won"], "version": 7},
         ),
         "DELETE /reports/{id}": Rule(scope=Scope.WRITE, about=("spare report",), given=_of(204, 404)),
+        "GET /segments": _READ,
+        "POST /segments": Rule(
+            scope=Scope.WRITE,
+            given=_of(201),
+            body={"type": "lead", "name": "North", "filter": ["region:eq:North"]},
+        ),
+        "GET /segments/{id}": Rule(scope=Scope.READ, about=("segment",)),
+        "GET /segments/{id}/members": Rule(scope=Scope.READ, about=("segment",)),
+        "DELETE /segments/{id}": Rule(scope=Scope.WRITE, about=("spare segment",), given=_of(204, 404)),
+        "GET /views": Rule(scope=Scope.READ, query="type=lead"),
+        "POST /views": Rule(
+            scope=Scope.WRITE, given=_of(201), body={"type": "lead", "name": "North", "asked": {}}
+        ),
+        "DELETE /views/{id}": Rule(scope=Scope.WRITE, about=("spare view",), given=_of(204, 404)),
         "GET /today": _READ,
         **dict.fromkeys(("GET /marketing/campaigns", "GET /marketing/attribution"), _READ),
         "GET /marketing/lead-quality": _READ,

@@ -115,6 +115,7 @@ PICTURED: Mapping[str, tuple[str, str]] = {
     "leads-none-fit": ("rep", "/leads?q=nothing+like+this"),
     "leads-new": ("rep", "/leads/new"),
     "lead": ("rep", "/leads/{lead}"),
+    "lead-suggestions": ("rep", "/records/lead/{lead}/suggestions"),
     "leads-team": ("manager", "/leads"),
     "deals": ("manager", "/deals"),
     "deal": ("rep", "/deals/{deal}"),
@@ -141,6 +142,7 @@ PICTURED: Mapping[str, tuple[str, str]] = {
     "funnel-owners": ("manager", "/funnel?by=owner"),
     "funnel-leads": ("manager", "/funnel/leads?step=won"),
     "team": ("manager", "/team"),
+    "team-unusual": ("manager", "/team/unusual"),
     "team-month": ("analyst", "/team?span=month"),
     "alerts-past": ("manager", "/alerts/past"),
     "leads-filtered": (

@@ -22,7 +22,7 @@ from crm_core.mail_templates import Draft, save_template
 from crm_core.predictions import NewPrediction, Prediction, write_predictions
 from crm_core.promotions import Promotion
 from crm_core.records import RECORD_TYPES, Record
-from crm_core.saved import SavedReport
+from crm_core.saved import SavedReport, SavedView, Segment
 from crm_core.sequences import Step, Wanted, save_sequence
 from crm_core.store import Store, Transaction
 from crm_core.tokens import Scope, Token, create_token, issue_token
@@ -186,16 +186,16 @@ def make_world(store: Store, cast: Cast, client: FlaskClient) -> World:
 def _keep_reports(
     transaction: Transaction, ids: dict[str, dict[str, int]], owners: Mapping[str, int | None]
 ) -> None:
-    """Have Ana, Ben and Otto keep two reports each."""
-    for name in ("report", "spare report"):
-        made = {
-            whose: SavedReport(
-                user_id=owners[whose],
-                name=name,
-                asked={"measures": ["deals_won"], "rows": "owner"},
-                shared="own",
-                saved_at=transaction.now,
-            )
+    """Have Ana, Ben and Otto keep two reports and segments each, and a view."""
+    report: dict[str, Any] = {"asked": {"measures": ["deals_won"], "rows": "owner"}}
+    north: dict[str, Any] = {"record_type": "lead", "filter": ["region:eq:North"]}
+    for name, model, said in (
+        *((name, SavedReport, report) for name in ("report", "spare report")),
+        *((name, Segment, north) for name in ("segment", "spare segment")),
+        ("spare view", SavedView, {"record_type": "lead", "asked": {}}),
+    ):
+        made: dict[str, Any] = {
+            whose: model(user_id=owners[whose], name=name, shared="own", saved_at=transaction.now, **said)
             for whose in ("own", "team", "other")
         }
         transaction.session.add_all(made.values())

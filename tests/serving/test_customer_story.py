@@ -63,8 +63,11 @@ class Told:
     trouble: str
     answer: str
     currency: str
+    won: str
+    signed: str
+    both: str
     received: str
-    """The first payment as the pages write it."""
+    """The deal, its contract, that with the next one, and the first payment, as the pages write them."""
 
 
 TOLD: Final = {
@@ -79,6 +82,9 @@ TOLD: Final = {
         trouble="A pump leaks",
         answer="A new seal is on its way",
         currency="EUR",
+        won="€1,000",
+        signed="€800",
+        both="€1,600",
         received="€320",
     ),
     "zh": Told(
@@ -92,6 +98,9 @@ TOLD: Final = {
         trouble="水泵漏水",
         answer="新密封圈已寄出",
         currency="CNY",
+        won="¥1,000",
+        signed="¥800",
+        both="¥1,600",
         received="¥320",
     ),
 }
@@ -443,7 +452,8 @@ def the_customers_timeline_tells_it_all(walk: Walk, told: Told, page: Page, cust
         *(f": {said(each)}" for each in ("Waits for approval", "Approved", "Sent", "Accepted")),
         f"{said('Deal')} {told.company}: {said('Won')}",
         said("Order"),
-        f"{said('Payment received: %(amount)s') % {'amount': told.received}}",
+        said("Payment received: %(amount)s") % {"amount": told.received},
+        f": Spring · {said('has answered')}",
         f"{told.trouble}: {said('Solved')}",
         said("satisfaction %(mark)s of 5") % {"mark": 2},
         f"{said('Contract ends soon, renewal in doubt')} · {said('In hand')}",
@@ -456,20 +466,24 @@ def the_customers_timeline_tells_it_all(walk: Walk, told: Told, page: Page, cust
 
 
 def the_reports_count_it(walk: Walk, told: Told, page: Page) -> None:
-    """Each report shows what the walk left, and no more."""
-    said = walk.said
+    """Each report shows what the walk left, and no more; so does the campaign that brought the lead."""
+    month, quarter = TODAY.strftime("%Y-%m"), "2026-Q1"
     for ready, row, figures in (
-        ("leads", said("Web form"), ["1", "1"]),
-        ("follow_ups", "Ana", ["1"]),
-        ("people", "Ana", ["1"]),
-        ("payments", "2026", [told.received]),
-        ("contracts", "2026", []),
-        ("service", "2026", ["1", "1"]),
+        ("leads", walk.said("Web form"), ["1", "1"]),
+        ("follow_ups", "Ana", ["1", "1"]),
+        ("people", "Ana", ["1", "100.0%", told.won]),
+        ("payments", month, [told.received]),
+        ("orders", "Ana", [told.signed, "1"]),
+        ("contracts", quarter, [told.both, "2"]),
+        ("service", month, ["1", "1"]),
+        ("service_people", "Ana", ["1"]),
     ):
         walk.go(page, f"/reports/show?ready={ready}")
-        found = page.locator("main table tbody tr").filter(has_text=row)
-        for figure in figures:
-            expect(found.locator("td").filter(has_text=figure).first).to_be_visible()
+        cells = page.locator("main table").first.locator("tbody tr").filter(has_text=row).locator("td")
+        shown = [text.split("\n")[0] for text in cells.all_inner_texts()]
+        assert shown[: len(figures)] == figures, (ready, shown)
+    walk.go(page, "/campaigns/1")
+    expect(page.locator("main")).to_contain_text(told.received)
 
 
 def whole_timeline(walk: Walk, page: Page, path: str) -> Any:
