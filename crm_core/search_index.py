@@ -308,7 +308,8 @@ def read_texts_of(session: Session, wanted: Mapping[str, Ints]) -> dict[str, Tex
     for record_type, ids in wanted.items():
         model = RECORD_TYPES[record_type]
         query = _query_among_others(record_type, widest)
-        parts += [(_LISTED, query.where(condition)) for condition in _these(columns_of(model)["id"], ids)]
+        size = min(ids.size, _LISTED)
+        parts += [(size, query.where(condition)) for condition in _these(columns_of(model)["id"], ids)]
     for some in _not_too_many(parts):
         held: dict[str, list[Any]] = defaultdict(list)
         for record_type, *row in session.connection().execute(union_all(*some)):

@@ -178,9 +178,12 @@ def _read(reader: Reader, sources: Sequence[_Source], places: Sequence[tuple[str
 
 
 def _alerts(session: Session, actions: Collection[AlertAction]) -> dict[int, Alert]:
-    """Return by id the alerts that something was done about."""
+    """Return by id the alerts that something was done about; none that is held already is read again."""
     ids = {action.alert_id for action in actions}
-    return {each.id: each for each in session.scalars(select(Alert).where(Alert.id.in_(ids)))} if ids else {}
+    known = {each.id: each for each in session.identity_map.values() if isinstance(each, Alert)}
+    more = ids - known.keys()
+    read = session.scalars(select(Alert).where(Alert.id.in_(more))) if more else ()
+    return {key: each for key, each in known.items() if key in ids} | {each.id: each for each in read}
 
 
 def _model(source: _Source) -> type[Any]:
