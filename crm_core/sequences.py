@@ -542,6 +542,25 @@ def list_runs(reader: Reader, sequence_id: int, *, limit: int = 100) -> list[Seq
     return list(reader.session.scalars(query.order_by(SequenceRun.id.desc()).limit(limit)))
 
 
+def list_with_runs(
+    session: Session, record_type: str, record_id: int
+) -> tuple[Sequence[MailSequence], Sequence[SequenceRun]]:
+    """Return all sequences, by name, and the runs of one record."""
+    theirs = and_(
+        SequenceRun.sequence_id == MailSequence.id,
+        SequenceRun.record_type == record_type,
+        SequenceRun.record_id == record_id,
+    )
+    rows = session.execute(
+        select(MailSequence, SequenceRun)
+        .outerjoin(SequenceRun, theirs)
+        .order_by(MailSequence.name, MailSequence.id, SequenceRun.id)
+    ).all()
+    found: list[SequenceRun | None] = [run for _, run in rows]
+    runs = sorted((each for each in found if each is not None), key=lambda each: each.id)
+    return list(dict.fromkeys(sequence for sequence, _ in rows)), runs
+
+
 def list_runs_about(session: Session, record_type: str, record_id: int) -> Sequence[SequenceRun]:
     """Return the runs of one record."""
     about = or_(and_(SequenceRun.record_type == record_type, SequenceRun.record_id == record_id))

@@ -44,14 +44,13 @@ from crm_core.records import Activity, Record
 from crm_core.saved import Shared, list_segments
 from crm_core.sequences import (
     MailSequence,
-    SequenceRun,
     Standing,
     Step,
     Wanted,
     get_sequence,
     list_runs,
-    list_runs_about,
     list_sequences,
+    list_with_runs,
     may_change_sequences,
     save_sequence,
     standing_of,
@@ -153,7 +152,8 @@ def _letter(
 ) -> ResponseReturnValue:
     about = (record.record_type, record.id)
     to = values.get("to", "")
-    sequences = [each for each in list_sequences(reader.session) if each.active]
+    every, runs = list_with_runs(reader.session, *about)
+    sequences = [each for each in every if each.active]
     text = render_template(
         "mail_letter.html",
         about=about,
@@ -167,13 +167,9 @@ def _letter(
         is_on=mail_is_on(service().settings),
         mails=list_mails_on(reader, about),
         sequences=[each for each in sequences if each.record_type == about[0]],
-        runs=[(each, get_sequence(reader.session, each.sequence_id)) for each in _runs(reader, about)],
+        runs=[(each, get_sequence(reader.session, each.sequence_id)) for each in runs],
     )
     return make_response(text, status)
-
-
-def _runs(reader: Reader, about: tuple[str, int]) -> list[SequenceRun]:
-    return list(list_runs_about(reader.session, *about)) if about[0] in {"lead", "contact"} else []
 
 
 @pages.post("/records/<string:record_type>/<int:record_id>/sequence")

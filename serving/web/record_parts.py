@@ -55,8 +55,12 @@ def read_about(
     group: str = "all",
     cursor: str | None = None,
     silent: bool | None = None,
+    steps: Sequence[Activity] | None = None,
 ) -> About:
-    """Return what the shared parts show of a record that the reader sees; `silent`: no scores are shown."""
+    """Return what the shared parts show of a record that the reader sees; `silent`: no scores are shown.
+
+    `steps` are its next steps where they were read already.
+    """
     people = names_of_people(reader.session)
     return About(
         kind=kind,
@@ -67,7 +71,7 @@ def read_about(
         facts=read_facts(reader, kind, record, people),
         may_write=may_write(reader, kind, record),
         may_talk=may_talk(reader.user),
-        steps=around.list_steps(reader, record),
+        steps=around.list_steps(reader, record) if steps is None else steps,
         timeline=happened.read_page(reader, kind, record, group=group, cursor=cursor, silent=silent),
         people=people,
     )

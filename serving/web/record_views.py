@@ -28,6 +28,7 @@ from serving.personal_data import opt_out_for
 from serving.service import SentAlreadyError, page_session, service, wake_rescoring, writing
 from serving.tags import tags_of
 from serving.tickets import note_feedback, read_glance
+from serving.web.around import list_steps_and_feedback
 from serving.web.asked import plain
 from serving.web.beside_score import read_beside
 from serving.web.facts import may_write
@@ -129,11 +130,14 @@ def _render(template: str, kind: Kind, record_id: int, **more: object) -> str:
     whole = template == "record.html"
     alerts = _alerts(reader, record) if whole else ()  # the timeline tells what was done about them
     of_type = kind_of(reader.session, kind.record_type)
+    steps, said = list_steps_and_feedback(reader, record) if whole else ((), ())
     return render_template(
         template,
         kind=kind,
         sheet=sheet,
-        about=read_about(reader, of_type, record, silent=sheet.opted_out, **asked_of(request.args))
+        about=read_about(
+            reader, of_type, record, steps=steps, silent=sheet.opted_out, **asked_of(request.args)
+        )
         if whole
         else None,
         beside=read_beside(reader, sheet.record),
@@ -141,7 +145,7 @@ def _render(template: str, kind: Kind, record_id: int, **more: object) -> str:
         log_path=url_for(f"{kind.collection}_pages.log", record_id=record_id),
         stages=[stage for stage in stages_of(reader.session) if not stage.won],
         alerts=alerts,
-        service=read_glance(reader, record) if whole and isinstance(record, Account) else None,
+        service=read_glance(reader, record, said) if whole and isinstance(record, Account) else None,
         ends=_ends(reader, of_type, record) if whole and isinstance(record, Lead) else None,
         **more,
     )

@@ -118,7 +118,7 @@ def test_a_quote_goes_from_its_first_line_to_the_last_payment(
     assert "€500" in late
     assert "21 days late" in late
     sums = plain(log_in("Ana").get(f"/records/deal/{deal}/money"))
-    assert "Overdue €500" in sums
+    assert "Overdue amount €500" in sums
     assert "Received €300" in sums
     for page_of in (f"/deals/{deal}", f"/customers/{contract.account_id}"):
         happened = plain(log_in("Ana").get(f"{page_of}?kinds=sales"))
