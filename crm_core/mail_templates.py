@@ -432,6 +432,7 @@ def _to_change(session: Session, user: User, template_id: int, version: int | No
     saved = get_template(session, user, template_id)
     if not may_change(saved, user):
         raise AccessDeniedError("only whoever made a template, and administrators, may change it")
+    session.refresh(saved, with_for_update=True)  # of two at once the second is told
     if version is not None and version != saved.version:
         raise StaleRecordError("mail template", template_id, version, saved.version)
     return saved

@@ -185,7 +185,7 @@ def _new(session: Session, user: User) -> SavedReport:
 
 def _to_change(session: Session, user: User, report_id: int, version: int | None) -> SavedReport:
     get_report(session, user, report_id)
-    found = session.get_one(SavedReport, report_id, with_for_update=True)
+    found = session.get_one(SavedReport, report_id, with_for_update=True, populate_existing=True)
     if not may_end(found, user):
         raise AccessDeniedError(f"report {report_id} is another person's: keep it under a name of your own")
     if version != found.version:
