@@ -313,12 +313,12 @@ class Reader:
         return self._one(query, model, record_id)
 
     def get_beside(
-        self, model: type[R], record_id: int, beside: Callable[[type[R]], ColumnElement[T]]
+        self, model: type[R], record_id: int, beside: Callable[[Reader, type[R]], ColumnElement[T]]
     ) -> tuple[R, T]:
-        """Return a record that may be seen, and beside it what a column says that depends on it alone."""
+        """Return a record that may be seen, and beside it what a column says of it, by rights."""
         query = self.built(
             ("beside", model, beside),
-            lambda: self._query_of_one(model, self.readable(model)).add_columns(beside(model)),
+            lambda: self._query_of_one(model, self.readable(model)).add_columns(beside(self, model)),
         )
         found = self.session.execute(query, {"one_id": record_id}).one_or_none()
         if found is None:

@@ -70,6 +70,8 @@ _SOLD: Final[Mapping[type[Record], tuple[str, ...]]] = {
 _MOST_LEADS: Final = 50
 """Leads of one record that are looked at: more are hardly ever made one."""
 
+_LEADS: Final = "leads that became a record"
+
 _ENDS: Final = OUTCOME_FIELDS["lead"]
 """Fields of a lead that its conversion writes, which is an entry of its own."""
 
@@ -241,16 +243,30 @@ def _related(reader: Reader, model: type[Record], record: Record, leads: Sequenc
     return reader.select(model).where(or_(*ours, *theirs)) if ours or theirs else None
 
 
-def _leads(reader: Reader, record: Record) -> list[int]:
-    """Return the leads that the reader sees and knows to have become a record.
+def leads_of(reader: Reader, model: type[Record], record_id: int | ColumnElement[int]) -> Select[Lead] | None:
+    """Return the query of the leads that the reader sees and knows to have become a record of a type."""
+    link = f"{model.record_type}_id"
+    if model not in {Account, Contact, Deal} or not reader.may_read_field("lead", link):
+        return None
+    return reader.select(Lead).where(columns_of(Lead)[link] == record_id)
+
+
+def note_leads(session: Session, record: Record, leads: Sequence[int]) -> None:
+    """Note which leads a session which only reads has seen to have become a record."""
+    session.info.setdefault(_LEADS, {})[type(record), record.id] = leads
+
+
+def _leads(reader: Reader, record: Record) -> Sequence[int]:
+    """Return the newest of the leads that the reader sees and knows to have become a record.
 
     They are looked up first: a subquery would keep a database from using an index for what is about them.
     """
-    link = f"{record.record_type}_id"
-    if not isinstance(record, Account | Contact | Deal) or not reader.may_read_field("lead", link):
-        return []
-    found = reader.select(Lead).where(columns_of(Lead)[link] == record.id).with_only_columns(Lead.id)
-    return list(reader.session.scalars(found.order_by(Lead.id.desc()).limit(_MOST_LEADS)))
+    known: Mapping[Any, Sequence[int]] = reader.session.info.get(_LEADS, {})
+    found = known.get((type(record), record.id))
+    if found is None:
+        query = leads_of(reader, type(record), record.id)
+        found = [] if query is None else reader.session.scalars(query.with_only_columns(Lead.id)).all()
+    return sorted(found, reverse=True)[:_MOST_LEADS]
 
 
 def _origins(reader: Reader, leads: Sequence[int]) -> Iterator[_Source]:

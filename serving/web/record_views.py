@@ -8,7 +8,7 @@ from contextlib import suppress
 from flask import Blueprint, flash, make_response, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 from flask_login import current_user
-from sqlalchemy import Boolean, ColumnElement, type_coerce
+from sqlalchemy import ColumnElement, String, case, cast, func, literal
 
 from crm_core.access import Reader, check_may_write
 from crm_core.alerts import open_alerts_of
@@ -19,6 +19,7 @@ from crm_core.opting_out import may_be_scored, note_willing
 from crm_core.records import Account, Activity, Feedback, Lead
 from crm_core.rescoring import is_followed
 from crm_core.stage_settings import stages_of
+from crm_core.validation import columns_of
 from serving.activity_log import log_on
 from serving.alerts import ToldAlert, tell_alerts
 from serving.champions import TASK_OF
@@ -28,6 +29,7 @@ from serving.personal_data import opt_out_for
 from serving.service import SentAlreadyError, page_session, service, wake_rescoring, writing
 from serving.tags import tags_of
 from serving.tickets import note_feedback, read_glance
+from serving.timeline import leads_of, note_leads
 from serving.web.around import list_steps_and_feedback
 from serving.web.asked import plain
 from serving.web.beside_score import read_beside
@@ -123,9 +125,11 @@ def score_as_before(*, final: bool) -> ResponseReturnValue:
 
 def _render(template: str, kind: Kind, record_id: int, **more: object) -> str:
     reader = Reader(page_session(), current_user.user)
-    record, willing = reader.get_beside(kind.model, record_id, _may_be_scored)
+    record, told = reader.get_beside(kind.model, record_id, _beside)
+    willing, _, leads = told.partition(":")
     if willing:
         note_willing(reader.session, kind.model, record_id)
+    note_leads(reader.session, record, [int(each) for each in leads.split(",") if each])
     sheet = read_sheet(reader, kind, record)
     whole = template == "record.html"
     alerts = _alerts(reader, record) if whole else ()  # the timeline tells what was done about them
@@ -155,8 +159,12 @@ def _ends(reader: Reader, kind: Of, lead: Lead) -> Ends | None:
     return read_ends(reader, lead) if may_write(reader, kind, lead) else None
 
 
-def _may_be_scored(model: type[Scored]) -> ColumnElement[bool]:
-    return type_coerce(may_be_scored(model), Boolean)
+def _beside(reader: Reader, model: type[Scored]) -> ColumnElement[str]:
+    """Return what says whether a record may be scored, and after a colon the leads that became it."""
+    leads = leads_of(reader, model, columns_of(model)["id"])
+    ids = func.aggregate_strings(cast(Lead.id, String), ",")
+    listed = literal("") if leads is None else leads.with_only_columns(ids).correlate(model).scalar_subquery()
+    return case((may_be_scored(model), literal("yes:")), else_=literal(":")) + func.coalesce(listed, "")
 
 
 def _timeline(kind: Kind, record_id: int) -> str:
