@@ -198,20 +198,24 @@ def features_of(store: Store, bundle: ModelBundle) -> FeatureSet:
     """
     with store.reading() as session:
         seen = store.seen_by(session)
-        return recalled(session, ("features", bundle.sha256), lambda: _read_features_of(seen, bundle))
+        found = recalled(session, ("features", bundle.sha256), lambda: _read_features_of(seen, bundle))
+    if isinstance(found, str):
+        raise FeatureSetMismatchError(found)
+    return found
 
 
-def _read_features_of(store: Store, bundle: ModelBundle) -> FeatureSet:
+def _read_features_of(store: Store, bundle: ModelBundle) -> FeatureSet | str:
+    """Return the features, or what speaks against them: that is worth keeping as well."""
     present = feature_set_for(store, bundle.task, retired=True)
     gone = [name for name in bundle.features if name not in present.names]
     if gone:
-        raise FeatureSetMismatchError(
+        return (
             f"{bundle.version} reads {', '.join(gone)}, which the store has no more: "
             f"train {bundle.task} again"
         )
     feature_set = present.select(bundle.features)
     if feature_set.fingerprint != bundle.feature_set_fingerprint:
-        raise FeatureSetMismatchError(
+        return (
             f"{bundle.version} was made for features {bundle.feature_set_fingerprint[:12]}, the program has "
             f"{feature_set.fingerprint[:12]}: train {bundle.task} again"
         )
