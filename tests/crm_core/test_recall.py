@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import select
 
-from crm_core import recall
+from crm_core import clock
 from crm_core.access import FieldRight, Reader
 from crm_core.changes import Source
 from crm_core.recall import FRESH_SECONDS, LONGEST_SECONDS, Recall, recall_of, recalled, touches
@@ -18,8 +18,8 @@ from tests.serving.statements import sent_by
 
 @pytest.fixture
 def seconds(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    now = [recall.ticks()]
-    monkeypatch.setattr(recall, "ticks", lambda: now[0])
+    now = [clock.ticks()]
+    monkeypatch.setattr("crm_core.recall.ticks", lambda: now[0])
     return now
 
 
