@@ -447,6 +447,13 @@ def _mailing(store: Store, admin: User) -> dict[str, str]:
         return {"template": str(template.id), "sequence": str(sequence.id)}
 
 
+def _rule(store: Store) -> str:
+    """Return one of the rules that come along."""
+    ship_rules(store)
+    with store.reading() as session:
+        return str(session.scalars(select(AutomationRule.id).order_by(AutomationRule.id).limit(1)).one())
+
+
 def _webhook(admin: FlaskClient) -> str:
     data = {
         "csrf_token": csrf_of(admin.get("/admin/webhooks").text),
