@@ -335,12 +335,6 @@ def champion_of(session: Session) -> Promotion:
     return champion
 
 
-def _rule(store: Store) -> str:
-    ship_rules(store)  # where that was not done before
-    with store.reading() as session:
-        return str(session.scalars(select(AutomationRule.id).order_by(AutomationRule.id).limit(1)).one())
-
-
 def _promote_again(store: Store) -> None:
     """Have a version before the one that serves, to go back to."""
     with store.transaction() as transaction:
