@@ -1,8 +1,8 @@
 """What is done with tickets: opening, assigning, answering, merging, rating, and what customers say of us.
 
-What comes by mail finds its ticket by the number that our mails carry in their subject, `[#123]`
-(`find_for_mail`), or opens one (`open_by_mail`); what is about a merged ticket is about the one that stands
-for both. A conversation is the ticket's activities; comments are notes that no customer sees.
+Our mails carry the ticket's number in their subject, `[#123]`, by which an answer finds it. What is about a
+merged ticket is about the one that stands for both. A conversation is the ticket's activities; comments are
+notes that no customer sees.
 """
 
 from __future__ import annotations
@@ -29,7 +29,6 @@ from crm_core.outgoing import queue_mail
 from crm_core.records import (
     Activity,
     ActivityKind,
-    Contact,
     Direction,
     Feedback,
     Ticket,
@@ -75,43 +74,6 @@ def open_ticket(transaction: Transaction, ticket: Ticket) -> Ticket:
     return ticket
 
 
-def open_by_mail(
-    transaction: Transaction,
-    *,
-    account_id: int,
-    contact_id: int | None,
-    subject: str,
-    body: str,
-    queue: str | None = None,
-    occurred_at: datetime | None = None,
-    external_id: str | None = None,
-) -> tuple[Ticket, Activity]:
-    """Open a ticket from a customer's mail; return it, and the mail as the first of its conversation.
-
-    `external_id` is that of the mail as an activity, such as its Message-ID.
-    """
-    title = " ".join(subject.split())[:_LONGEST_SUBJECT] or body.strip()[:80] or "?"
-    ticket = Ticket(
-        account_id=account_id,
-        contact_id=contact_id,
-        subject=title,
-        description=body or None,
-        queue=queue,
-        occurred_at=occurred_at,
-    )
-    open_ticket(transaction, ticket)
-    mail = add_mail(
-        transaction,
-        ticket,
-        subject=title,
-        body=body,
-        contact_id=contact_id,
-        occurred_at=occurred_at,
-        external_id=external_id,
-    )
-    return ticket, mail
-
-
 # ------------------------------------------------------------------------------------------------ conversing
 
 
@@ -119,24 +81,6 @@ def marked(ticket: Ticket, subject: str | None = None) -> str:
     """Return the subject of a mail about a ticket, with the number by which an answer finds it."""
     said = _NUMBER.sub("", subject or ticket.subject)
     return f"[#{ticket.id}] {' '.join(said.split())}"[:_LONGEST_SUBJECT]
-
-
-def find_for_mail(session: Session, subject: str, contact_id: int | None) -> Ticket | None:
-    """Return the ticket that a mail's subject names, if the sender is one of that customer's people.
-
-    A number alone is no proof: whoever guesses one would write into a stranger's ticket.
-    """
-    found = _NUMBER.search(subject)
-    ticket = None if found is None else find_standing(session, int(found[1]))
-    return ticket if ticket is not None and takes_from(session, ticket, contact_id) else None
-
-
-def takes_from(session: Session, ticket: Ticket, contact_id: int | None) -> bool:
-    """Tell whether a contact may write on a ticket: it is theirs, or their company's."""
-    contact = None if contact_id is None else session.get(Contact, contact_id)
-    if contact is None or contact.deleted_at is not None:
-        return False
-    return contact.id == ticket.contact_id or contact.account_id == ticket.account_id
 
 
 def add_mail(

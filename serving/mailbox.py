@@ -22,7 +22,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from crm_core.changes import Source
 from crm_core.errors import CRMError, SettingsError
-from crm_core.incoming.filing import Keep, Taken, take_mail
+from crm_core.incoming.filing import Desk, Keep, Taken, take_mail
 from crm_core.incoming.mailboxes import begin_at, hold_mailbox, note_looked, note_read
 from crm_core.incoming.parsing import LARGEST, Parsed, Part, read_mail
 from crm_core.incoming.tray import Entry, ItemKind, put_in_tray
@@ -52,7 +52,8 @@ def reads_mail(settings: Settings) -> bool:
 
 def our_addresses(settings: Settings) -> tuple[str, ...]:
     """Return the addresses of this installation itself."""
-    return tuple(each for each in (settings.drop_address, settings.mail_from) if each is not None)
+    every = (settings.drop_address, settings.mail_from, settings.service_mail)
+    return tuple(each for each in every if each is not None)
 
 
 def mailbox_name(settings: Settings) -> str:
@@ -92,8 +93,17 @@ def take_raw(
 
 def take_one(transaction: Transaction, settings: Settings, mail: Parsed, *, source: str) -> Taken:
     """Take one mail that was read."""
-    ours = our_addresses(settings)
-    return take_mail(transaction, mail, source=source, ours=ours, keep=file_keeper(settings))
+    desk = None
+    if settings.service_mail is not None:
+        desk = Desk(address=settings.service_mail, queue=settings.service_queue)
+    return take_mail(
+        transaction,
+        mail,
+        source=source,
+        ours=our_addresses(settings),
+        desk=desk,
+        keep=file_keeper(settings),
+    )
 
 
 class MailboxReader:

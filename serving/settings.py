@@ -124,6 +124,15 @@ class Settings(BaseSettings):
         description="Address of the mailbox that `CRM_IMAP_HOST` reads: replies go there, and copies (BCC) "
         "of mails that people send from elsewhere; default `CRM_MAIL_FROM` where a mailbox is read.",
     )
+    service_mail: str | None = Field(
+        default=None,
+        validate_default=True,
+        description="Address of the service desk, delivered to the mailbox that is read: a mail to it from a "
+        "customer's contact, which answers nothing, opens a ticket.",
+    )
+    service_queue: str | None = Field(
+        default=None, description="Key of the queue that these tickets go to.", min_length=1
+    )
     imap_host: str | None = Field(
         default=None,
         description="Mail server whose mailbox is read; without one, no mail comes in by itself.",
@@ -360,7 +369,7 @@ class Settings(BaseSettings):
             raise ValueError("a password would travel in the clear; expected starttls or tls")
         return value
 
-    @field_validator("mail_drop")
+    @field_validator("mail_drop", "service_mail")
     @classmethod
     def _drop(cls, value: str | None) -> str | None:
         if value is not None and not _MAIL_ADDRESS.fullmatch(value):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Final
@@ -28,7 +28,7 @@ from crm_core.incoming.tray import (
     put_in_tray,
     settle,
 )
-from crm_core.messages import Message, MessageKind, MessageState
+from crm_core.messages import Message, MessageKind, MessageState, people_with
 from crm_core.notifications import Occasion, notify
 from crm_core.outgoing import mark_bounced, mark_dead, put_on, withdraw_consent
 from crm_core.records import (
@@ -43,6 +43,7 @@ from crm_core.records import (
     User,
 )
 from crm_core.sequences import stop_runs_of
+from crm_core.service_desk import find_queue
 from crm_core.store import Transaction
 from crm_core.ticket_clocks import AUTO_REPLY
 from crm_core.tickets import open_ticket
@@ -74,17 +75,27 @@ class Taken:
     about: About | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Desk:
+    """The address that customers write to for help, and the queue of the tickets that this opens."""
+
+    address: str
+    queue: str | None = None
+
+
 def take_mail(
     transaction: Transaction,
     mail: Parsed,
     *,
     source: str,
     ours: Collection[str] = (),
+    desk: Desk | None = None,
     keep: Keep | None = None,
 ) -> Taken:
     """Write down a mail that came in, unless it is here already.
 
-    `ours` are the addresses of the mailboxes that are read here, `keep` keeps the files in it.
+    `ours` are the addresses of the mailboxes that are read here, `keep` keeps the files in it. What customers
+    write to the `desk` opens a ticket.
     """
     session = transaction.session
     hold_keys(session, [f"mail:{mail.message_id}"])
@@ -96,6 +107,8 @@ def take_mail(
     if mail.leave_token is not None and (left := _take_leave(transaction, mail, source)) is not None:
         return left
     match = match_mail(session, mail, ours=ours)
+    if desk is not None and (ticket := _for_help(transaction, mail, match, desk)) is not None:
+        match = replace(match, about=("ticket", ticket.id))
     message = _write_message(transaction, mail, match, source)
     if match.about is None:
         item = put_in_tray(transaction, _entry(mail, match, message))
@@ -105,6 +118,27 @@ def take_mail(
         _attach(transaction, mail.attachments, match.about, keep)
     _follow_up(transaction, mail, match)
     return _filed(message, activity, match.about)
+
+
+def _for_help(transaction: Transaction, mail: Parsed, match: Match, desk: Desk) -> Ticket | None:
+    """Open a ticket for a contact who asks the service desk something new; None for whatever else."""
+    is_new = match.answered is None and (match.about is None or match.about[0] != "ticket")
+    asks = mail_key(desk.address) in {mail_key(each) for each in mail.to}
+    if not (is_new and asks) or match.is_outbound or mail.is_automatic or not match.others:
+        return None
+    people = [each for each in people_with(transaction.session, match.others[0]) if isinstance(each, Contact)]
+    if len(people) != 1 or people[0].account_id is None:
+        return None
+    queue = find_queue(transaction.session, desk.queue)
+    ticket = Ticket(
+        account_id=people[0].account_id,
+        contact_id=people[0].id,
+        subject=(" ".join(mail.subject.split()) or mail.shown.strip() or "?")[:300],
+        description=mail.shown or None,
+        queue=queue.key if queue is not None and not queue.retired else None,
+        occurred_at=_sent_at(transaction, mail),
+    )
+    return open_ticket(transaction, ticket)
 
 
 def _known(transaction: Transaction, mail: Parsed) -> Taken | None:

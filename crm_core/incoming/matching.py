@@ -29,6 +29,7 @@ from crm_core.records import (
     User,
 )
 from crm_core.search import nearest
+from crm_core.ticket_clocks import find_standing
 
 About = tuple[str, int]
 
@@ -92,6 +93,8 @@ def _living(session: Session, answered: Message | None) -> About | None:
         return None
     model = RECORD_TYPES.get(answered.about_type)
     record = session.get(model, answered.about_id) if model is not None else None
+    if isinstance(record, Ticket):
+        record = find_standing(session, record.id)
     if record is None or record.deleted_at is not None:
         return None
     if isinstance(record, Lead) and record.status == LeadStatus.CONVERTED:
@@ -112,8 +115,8 @@ def _ticket_in(session: Session, subject: str, others: Iterable[str]) -> tuple[T
     A number can be guessed: of anybody else's mail it is only a candidate.
     """
     found = _TICKET.search(subject)
-    ticket = session.get(Ticket, int(found[1])) if found else None
-    if ticket is None or ticket.deleted_at is not None:
+    ticket = find_standing(session, int(found[1])) if found else None
+    if ticket is None:
         return None, False
     account = session.get(Account, ticket.account_id)
     site = site_key(account.website) if account is not None else None

@@ -17,7 +17,7 @@ from crm_core.changes import Change, Source
 from crm_core.clock import FixedClock
 from crm_core.errors import InvalidValueError, MergeError, RecordNotFoundError
 from crm_core.notifications import Notification
-from crm_core.records import Activity, Comment, Contact, Feedback, Ticket, User
+from crm_core.records import Activity, Comment, Feedback, Ticket, User
 from crm_core.service_desk import Queue, Target, set_queue, set_target, target_of
 from crm_core.store import Store, Transaction
 from crm_core.ticket_clocks import CLOSED_AFTER, Step, TicketClock, change_ticket
@@ -27,10 +27,7 @@ from crm_core.tickets import (
     assign_next,
     assign_ticket,
     do_due_steps,
-    find_for_mail,
-    marked,
     merge_tickets,
-    open_by_mail,
     open_ticket,
     rate_ticket,
     take_feedback,
@@ -328,37 +325,6 @@ def test_who_serves_a_queue_sees_its_tickets_and_nobody_else_does(store: Store, 
 # ---------------------------------------------------------------- mail and merging
 
 
-def test_a_mail_finds_its_ticket_by_number_only_for_that_customers_people(store: Store, desk: Desk) -> None:
-    with store.transaction() as transaction:
-        session = transaction.session
-        ticket, mail = open_by_mail(
-            transaction,
-            account_id=desk.account,
-            contact_id=desk.contact,
-            subject=" Leak \n again ",
-            body="Water everywhere",
-            external_id="<1@mail.example>",
-        )
-        assert (ticket.subject, ticket.description) == ("Leak again", "Water everywhere")
-        assert (mail.subject_id, mail.contact_id, mail.external_id) == (
-            *(ticket.id, desk.contact),
-            "<1@mail.example>",
-        )
-        subject = f"Re: {marked(ticket)}"
-        stranger = transaction.create(Contact(name="Eve", account_id=make_account(transaction).id)).id
-        found = find_for_mail(session, subject, desk.contact)
-        assert found is not None
-        assert found.id == ticket.id
-        assert marked(ticket, subject) == f"[#{ticket.id}] Re: Leak again"
-        for text, contact in (
-            (subject, stranger),
-            (subject, None),
-            ("[#999]", desk.contact),
-            ("Leak", desk.contact),
-        ):
-            assert find_for_mail(session, text, contact) is None
-
-
 def test_merging_keeps_the_whole_conversation_and_leads_on(store: Store, desk: Desk) -> None:
     with store.transaction() as transaction:
         session = transaction.session
@@ -373,9 +339,6 @@ def test_merging_keeps_the_whole_conversation_and_leads_on(store: Store, desk: D
         assert (talk, notes) == (["Hello"], ["Hm"])
         assert (gone.status, gone.merged_into_id) == ("closed", keep.id)
         assert keep.first_answered_at is not None
-        found = find_for_mail(session, f"[#{gone.id}]", desk.contact)
-        assert found is not None
-        assert found.id == keep.id
         late = add_mail(transaction, gone, subject="more", body="x")
         assert late.subject_id == keep.id
         other = opened(transaction, desk, account_id=make_account(transaction).id)

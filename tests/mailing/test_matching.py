@@ -10,6 +10,7 @@ from sqlalchemy import select
 from crm_core.access import Reader
 from crm_core.errors import AccessDeniedError, RecordNotFoundError, StaleRecordError
 from crm_core.incoming.filing import (
+    Desk,
     Outcome,
     Taken,
     assign_item,
@@ -24,7 +25,9 @@ from crm_core.leads import convert_lead
 from crm_core.messages import Message
 from crm_core.notifications import count_unread
 from crm_core.records import Activity, Deal, Ticket, User
+from crm_core.service_desk import Queue, set_queue
 from crm_core.store import Store, Transaction
+from crm_core.tickets import marked, merge_tickets
 from tests.factories import (
     make_account,
     make_contact,
@@ -88,6 +91,54 @@ def test_a_tickets_number_is_believed_of_its_customer_only(store: Store) -> None
         taken = take(transaction, mail(f"Re: [#{ticket.id}]", sender="eve@else.example"))
         assert taken.outcome is Outcome.TRAY
         assert take(transaction, mail("[#999999]", sender="eve@else.example")).outcome is Outcome.TRAY
+
+
+def test_a_mail_about_a_merged_ticket_is_about_the_one_that_stands(store: Store) -> None:
+    with store.transaction() as transaction:
+        contact = make_contact(transaction, email=FANG, account_id=make_account(transaction).id)
+        keep, gone = (
+            make_ticket(transaction, account_id=contact.account_id, contact_id=contact.id) for _ in range(2)
+        )
+        merge_tickets(transaction, keep, gone)
+        taken = take(transaction, mail(f"Re: {marked(gone, f'[#{gone.id}] It leaks')}"))
+        assert taken.about == ("ticket", keep.id)
+
+
+@pytest.mark.parametrize("queue", ["help", "nowhere"])
+def test_a_contact_who_writes_to_the_desk_opens_a_ticket(store: Store, queue: str) -> None:
+    desk = Desk(address="Help@ours.example", queue=queue)
+    with store.transaction() as transaction:
+        session = transaction.session
+        set_queue(session, Queue(key="help", name="Help desk"), version=0)
+        contact = make_contact(transaction, email=FANG, account_id=make_account(transaction).id)
+        make_deal(transaction, contact_id=contact.id, account_id=contact.account_id)
+
+        def take_in(raw: bytes) -> Taken:
+            return take_mail(transaction, read_mail(raw), source="imap", desk=desk)
+
+        asked = mail("It  leaks", to="help@ours.example", Message_ID="<1@fangda.example>")
+        about = take_in(asked).about
+        assert about is not None
+        assert about[0] == "ticket"
+        assert take_in(asked).outcome is Outcome.KNOWN
+        ticket = session.get_one(Ticket, about[1])
+        assert (ticket.subject, ticket.description) == ("It leaks", "Hello there.")
+        assert (ticket.contact_id, ticket.account_id) == (contact.id, contact.account_id)
+        assert ticket.queue == (queue if queue == "help" else None)
+        again = mail("It still leaks", to="help@ours.example", In_Reply_To="<1@fangda.example>")
+        assert take_in(again).about == about
+        assert take_in(mail(f"[#{ticket.id}] Dry now", to="help@ours.example")).about == about
+        away = mail("Away", to="help@ours.example", Auto_Submitted="auto-replied")
+        strange = mail("Where are you?", to="help@ours.example", sender="eve@else.example")
+        for raw, outcome in (
+            (mail("A quote?"), Outcome.FILED),
+            (away, Outcome.FILED),
+            (strange, Outcome.TRAY),
+        ):
+            taken = take_in(raw)
+            assert taken.outcome is outcome
+            assert taken.about is None or taken.about[0] == "deal"
+        assert session.scalars(select(Ticket.id)).all() == [ticket.id]
 
 
 def test_a_customers_mail_opens_their_ticket_again_and_their_absence_does_not(store: Store) -> None:

@@ -13,7 +13,7 @@ from crm_core.saved import Shared
 from crm_core.service_desk import Queue, list_queues, set_queue
 from crm_core.store import Store, Transaction
 from crm_core.ticket_clocks import change_ticket
-from crm_core.tickets import add_mail, answer_ticket, open_by_mail, open_ticket, rate_ticket
+from crm_core.tickets import add_mail, answer_ticket, open_ticket, rate_ticket
 from serving.settings import Settings
 from serving.ticket_work import token_of
 
@@ -57,15 +57,20 @@ def serve_some(store: Store, user_id: int, settings: Settings) -> Served:
         user = transaction.session.get_one(User, user_id)
         queue, articles = _queue(transaction, user), _write(transaction, user)
         contact = _contact(transaction, user)
-        ticket, _mail = open_by_mail(
+        said = "Hello,\n\nsince Monday the seal of our second pump leaks. What can we do?\n\nBest regards"
+        asked_at = transaction.now - timedelta(hours=2)
+        ticket = open_ticket(
             transaction,
-            account_id=contact.account_id or 0,
-            contact_id=contact.id,
-            subject="The pump leaks again",
-            body="Hello,\n\nsince Monday the seal of our second pump leaks. What can we do?\n\nBest regards",
-            queue=queue,
-            occurred_at=transaction.now - timedelta(hours=2),
+            Ticket(
+                account_id=contact.account_id,
+                contact_id=contact.id,
+                subject="The pump leaks again",
+                description=said,
+                queue=queue,
+                occurred_at=asked_at,
+            ),
         )
+        add_mail(transaction, ticket, subject=ticket.subject, body=said, occurred_at=asked_at)
         answer_ticket(
             transaction, user, ticket, "Hello,\n\ndo you see the leak at the seal or at the flange?"
         )
