@@ -67,10 +67,23 @@ def complete(app: Flask, spec: dict[str, Any]) -> None:
             if operation is not None:
                 view = app.view_functions[rule.endpoint]
                 operation["security"] = [{"key": [scope_of(view, method)]}]
+                _never_null(operation)
                 if is_keyed(view, method):
                     _take_key(operation)
                 if method == "GET":
                     _tell_of_next(operation, spec["components"]["schemas"])
+
+
+def _never_null(operation: dict[str, Any]) -> None:
+    """Say of what may be left out of an address that it is left out: `null` cannot be written there."""
+    for parameter in operation.get("parameters", ()):
+        schema = parameter.get("schema", {})
+        kinds = [kind for kind in schema.get("anyOf", ()) if kind != {"type": "null"}]
+        if parameter.get("in") == "query" and len(kinds) == 1:
+            del schema["anyOf"]
+            schema |= kinds[0]
+            if schema.get("default", ...) is None:
+                del schema["default"]
 
 
 def _take_key(operation: dict[str, Any]) -> None:

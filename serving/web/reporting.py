@@ -503,7 +503,9 @@ def delete(report_id: int) -> ResponseReturnValue:
 def send(report_id: int) -> ResponseReturnValue:
     """Have a report sent again and again."""
     form, user = request.form, current_user.user
-    receivers = [int(each) for each in form.getlist("to") if each.isascii() and each.isdigit()] or [user.id]
+    receivers = [
+        int(each) for each in form.getlist("to") if each.isascii() and each.isdigit() and len(each) < 18
+    ] or [user.id]
     every = form.get("every", "")
     named = {"week": "weekday", "month": "monthday"}.get(every, "")
     rhythm = Rhythm(

@@ -192,8 +192,8 @@ def create() -> ResponseReturnValue:
 
 def _new(values: Mapping[str, Any], refused: str | None, status: int = 200) -> ResponseReturnValue:
     reader = Reader(page_session(), current_user.user)
-    account = values.get("account_id") or ""
-    named = shown_records(reader, [("account", int(account))]) if account.isdigit() else {}
+    account = _number(values.get("account_id") or "")
+    named = {} if account is None else shown_records(reader, [("account", account)])
     text = render_template(
         "ticket_new.html",
         values=values,
@@ -221,18 +221,27 @@ def _values_of_new(reader: Reader) -> dict[str, Any]:
 
 def _account_of(reader: Reader, name: str, known: str) -> int:
     """Return the customer that somebody named, as completion wrote it (`Name #12`) or in full."""
-    if known.isascii() and known.isdigit() and not name.strip():
-        return reader.get(Account, int(known), only=("id",)).id
+    known_id = _number(known)
+    if known_id is not None and not name.strip():
+        return reader.get(Account, known_id, only=("id",)).id
     found = find_named(reader, "account", name)
     if found is None:
         raise InvalidValueError("account", name, gettext("a customer, chosen from what is offered"))
     return found
 
 
+def _number(text: str) -> int | None:
+    try:
+        return whole(text)
+    except ValueError:
+        return None
+
+
 def _contact_of(reader: Reader, name: str, account_id: int) -> int:
     text, _sign, number = name.rpartition("#")
-    if number.isascii() and number.isdigit() and text:
-        return reader.get(Contact, int(number), only=("id",)).id
+    contact_id = _number(number)
+    if contact_id is not None and text:
+        return reader.get(Contact, contact_id, only=("id",)).id
     query = reader.select(Contact).where(Contact.account_id == account_id, Contact.name == name)
     found = reader.session.scalars(query.limit(2)).all()
     if len(found) != 1:

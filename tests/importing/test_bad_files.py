@@ -193,7 +193,7 @@ duration_seconds = { column = "minutes", multiply = 60 }
     ("row", "column", "value", "reason"),
     [
         ("C1,call,L1,2024-05-02,-3", "minutes", "-180", "expected a number from 0 to 2.592e+06"),
-        ("C1,fax,L1,2024-05-02,3", "kind", "fax", "expected one of call, mail, meeting"),
+        ("C1,fax,L1,2024-05-02,3", "kind", "fax", "expected one of call, feedback, mail"),
         ("C1,,L1,2024-05-02,3", "kind", None, "expected a value"),
         ("C1,call,L9,2024-05-02,3", "lead", "L9", "no lead has this external id"),
         ("C1,call,L1,2024-05-02,three", "minutes", "three", "expected a whole number"),

@@ -53,7 +53,11 @@ def watched() -> Iterator[Watched]:
 
 
 def enter(browser: Browser, watched: Watched, address: str, *, width: int, **more: Any) -> Page:
-    context = browser.new_context(viewport={"width": width, "height": 844}, **more)
+    context = browser.new_context(
+        viewport={"width": width, "height": 844},
+        reduced_motion="reduce",  # no colour is looked at on its way
+        **more,
+    )
     page = context.new_page()
     page.set_default_timeout(15_000)
     watched.watch(page, address)

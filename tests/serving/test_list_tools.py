@@ -235,7 +235,7 @@ def test_a_segment_counts_who_fits_now_for_each_reader(
     with store.transaction() as transaction:
         transaction.update(transaction.get(Lead, leads[0]), {"employees": 99})
     page = logged_in(app, cast["Ana"]).get("/lists/segments").text
-    assert '<td class="num">3</td>' in page
+    assert 'class="num">3</td>' in page
     assert len(names_in(logged_in(app, cast["Ana"]).get(f"/leads?filter=segment:{segment.id}").text)) == 3
 
 

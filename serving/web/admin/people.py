@@ -233,7 +233,11 @@ def end_logins(user_id: int) -> ResponseReturnValue:
 @pages.post("/people/<int:user_id>/leave")
 def leave(user_id: int) -> ResponseReturnValue:
     """Let somebody go: they cannot log in any more, and what they had goes to others, in turn."""
-    chosen = {int(each) for each in request.form.getlist("heir") if each.isascii() and each.isdigit()}
+    chosen = {
+        int(each)
+        for each in request.form.getlist("heir")
+        if each.isascii() and each.isdigit() and len(each) < 18
+    }
     moved: dict[str, int] = {}
 
     def act(transaction: Transaction) -> None:
