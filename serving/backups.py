@@ -12,6 +12,7 @@ operators have backups of their own.
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import io
 import json
@@ -287,9 +288,11 @@ def _unpack(file: Path, staging: Path) -> Manifest:
         raise BackupError(f"there is no file {file}")
     found: dict[str, Member] = {}
     try:
-        with tarfile.open(file, mode="r:gz") as archive:
+        with gzip.open(file) as whole, tarfile.open(fileobj=whole, mode="r:") as archive:
             for told in archive:
                 found[told.name] = _extract(archive, told, staging)
+            while whole.read(_BLOCK):  # to the end, where the sum of all that was packed stands
+                pass
     except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
         raise BackupError(f"{file} is damaged, or no backup: {error}") from error
     manifest = _manifest_of(file, staging)
