@@ -10,7 +10,7 @@ from serving.list_work import Work, get_work
 from serving.service import page_session, service
 from serving.web.lists import KINDS
 
-pages = Blueprint("list_work", __name__, url_prefix="/work")
+pages = Blueprint("list_work", __name__, url_prefix="/jobs")
 
 
 @pages.get("/<int:job_id>")

@@ -92,19 +92,19 @@ def show_task(task: str) -> ResponseReturnValue:
     )
 
 
-@pages.get(f"/{TASK}/work")
+@pages.get(f"/{TASK}/jobs")
 def show_work(task: str) -> ResponseReturnValue:
     """Show the newest work on a task's models, for a page that follows it."""
     return render_template("_model_work.html", works=list_work(page_session(), task), task=task)
 
 
-@pages.post(f"/{TASK}/work/<any(train, watch, replay):does>")
+@pages.post(f"/{TASK}/jobs/<any(train, watch, replay):does>")
 def start(task: str, does: str) -> ResponseReturnValue:
     """Have a model trained, watched or replayed."""
     return _asked(task, does)
 
 
-@pages.post(f"/{TASK}/work/<int:job_id>/stop")
+@pages.post(f"/{TASK}/jobs/<int:job_id>/stop")
 def stop_work(task: str, job_id: int) -> ResponseReturnValue:
     """Stop a piece of work, now if it waits and else at its next step."""
     with writing(current_user.user, Source.REP) as transaction:

@@ -161,7 +161,7 @@ PAGES: Mapping[str, Page] = {
     "models_pages.show_task": page(
         "/models/lead_scoring", "/models/win_probability", "/models/churn", roles=MODELLING
     ),
-    "models_pages.show_work": part("/models/churn/work", roles=MODELLING),
+    "models_pages.show_work": part("/models/churn/jobs", roles=MODELLING),
     "models_pages.compare": page("/models/lead_scoring/compare", roles=MODELLING),
     "models_pages.confirm_promotion": page("/models/lead_scoring/promote?version={version}", roles=MODELLING),
     "models_pages.confirm_rollback": page("/models/lead_scoring/rollback", roles=MODELLING),
@@ -215,9 +215,9 @@ PAGES: Mapping[str, Page] = {
     "mail_pages.ask_to_unsubscribe": Page(paths=("/unsubscribe/none",), nobody=True),
     "mail_pages.give_calendar": Page(paths=(), is_a=Is.FILE),
     "lists.show_segments": page("/lists/segments"),
-    "list_work.show": page("/work/{work}", roles=ADMIN),
-    "list_work.show_progress": part("/work/{work}/progress", roles=ADMIN),
-    "list_work.download": file("/work/{work}/file", roles=ADMIN),
+    "list_work.show": page("/jobs/{work}", roles=ADMIN),
+    "list_work.show_progress": part("/jobs/{work}/progress", roles=ADMIN),
+    "list_work.download": file("/jobs/{work}/file", roles=ADMIN),
     "admin_pages.start": Page(paths=("/admin",), roles=ADMIN, is_a=Is.AWAY),
     "admin_pages.list_webhooks": page("/admin/webhooks", roles=ADMIN),
     "admin_pages.show_webhook": page("/admin/webhooks/{webhook}", roles=ADMIN),

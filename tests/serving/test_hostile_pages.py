@@ -58,7 +58,7 @@ def test_an_address_of_what_cannot_be_leads_nowhere(opened: tuple[World, Flask, 
     world, app, _ = opened
     client = logged_in(app, world.cast["Adam"])
     for number in (LARGEST, LARGEST + 1, 10**30):
-        for path in ("/leads", "/records/quote", "/files", "/import", "/work", "/admin/people"):
+        for path in ("/leads", "/records/quote", "/files", "/import", "/jobs", "/admin/people"):
             assert client.get(f"{path}/{number}").status_code == 404
 
 

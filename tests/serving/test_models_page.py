@@ -185,10 +185,10 @@ def test_a_page_takes_at_most_twelve_queries(bench: FlaskClient, store: Store) -
 @pytest.mark.parametrize("name", ["Ana", "Mara"])
 def test_the_bench_is_not_for_those_who_sell(app: Flask, cast: Cast, name: str) -> None:
     client = logged_in(app, cast[name])
-    for path in ("", f"/{TASK}", f"/{TASK}/card", f"/{TASK}/features?entity=1", f"/{TASK}/work"):
+    for path in ("", f"/{TASK}", f"/{TASK}/card", f"/{TASK}/features?entity=1", f"/{TASK}/jobs"):
         assert client.get("/models" + path).status_code == 403
     token = csrf_of(client.get("/leads").get_data(as_text=True))
-    for path in ("work/train", "promote", "rollback", "compare"):
+    for path in ("jobs/train", "promote", "rollback", "compare"):
         assert client.post(f"/models/{TASK}/{path}", data={"csrf_token": token}).status_code == 403
 
 
@@ -298,11 +298,11 @@ def test_the_page_reckons_without_a_script_and_says_what_makes_no_sense(bench: F
 
 
 def test_what_is_asked_for_twice_is_done_once(bench: FlaskClient, store: Store) -> None:
-    assert post(bench, f"/models/{TASK}/work/train").status_code == 302
-    again = post(bench, f"/models/{TASK}/work/train")
+    assert post(bench, f"/models/{TASK}/jobs/train").status_code == 302
+    again = post(bench, f"/models/{TASK}/jobs/train")
     assert [work.does for work in works(store)] == ["train"]
     assert "That is being done already." in text_of(bench, again.headers["Location"].partition("#")[0])
-    assert "Training" in text_of(bench, f"/models/{TASK}/work")
+    assert "Training" in text_of(bench, f"/models/{TASK}/jobs")
 
 
 def test_two_who_ask_at_once_make_one_job(store: Store, cast: Cast) -> None:
@@ -317,20 +317,20 @@ def test_two_who_ask_at_once_make_one_job(store: Store, cast: Cast) -> None:
 
 
 def test_work_needs_the_token_of_the_page(bench: FlaskClient, store: Store) -> None:
-    assert bench.post(f"/models/{TASK}/work/train").status_code == 400
+    assert bench.post(f"/models/{TASK}/jobs/train").status_code == 400
     assert bench.post(f"/models/{TASK}/promote", data={"version": SECOND, "reason": "x"}).status_code == 400
     assert works(store) == []
 
 
 def test_work_that_waits_is_stopped_at_once(bench: FlaskClient, store: Store) -> None:
-    post(bench, f"/models/{TASK}/work/replay")
+    post(bench, f"/models/{TASK}/jobs/replay")
     (work,) = works(store)
-    assert post(bench, f"/models/churn/work/{work.id}/stop").status_code == 404
-    post(bench, f"/models/{TASK}/work/{work.id}/stop")
+    assert post(bench, f"/models/churn/jobs/{work.id}/stop").status_code == 404
+    post(bench, f"/models/{TASK}/jobs/{work.id}/stop")
     (work,) = works(store)
     assert (work.state, work.stopped_by) == (JobState.DEAD, "Dana")
-    assert "stopped by Dana" in text_of(bench, f"/models/{TASK}/work")
-    assert post(bench, f"/models/{TASK}/work/{work.id}/stop").status_code == 404
+    assert "stopped by Dana" in text_of(bench, f"/models/{TASK}/jobs")
+    assert post(bench, f"/models/{TASK}/jobs/{work.id}/stop").status_code == 404
 
 
 def runner(settings: Settings, store: Store) -> JobRunner:
@@ -347,14 +347,14 @@ def test_a_training_tells_its_steps_and_stops_when_somebody_says_so(
         told("asking")
         (work,) = works(store)
         assert (work.state, work.progress["what"]) == (JobState.RUNNING, "asking")
-        assert "reading the questions" in text_of(bench, f"/models/{TASK}/work")
-        post(bench, f"/models/{TASK}/work/{work.id}/stop")
+        assert "reading the questions" in text_of(bench, f"/models/{TASK}/jobs")
+        post(bench, f"/models/{TASK}/jobs/{work.id}/stop")
         told("judging")
         reached.append("judging")
         return {}
 
     monkeypatch.setattr("serving.training_runs.train_task", train)
-    post(bench, f"/models/{TASK}/work/train")
+    post(bench, f"/models/{TASK}/jobs/train")
     assert runner(settings, store).run_once() == 1
     (work,) = works(store)
     assert (work.state, work.stopped_by, reached) == (JobState.DEAD, "Dana", [])
@@ -367,16 +367,16 @@ def test_work_that_cannot_be_done_says_why_and_is_not_tried_again(
         raise NotEnoughDataError("there are 3 leads")
 
     monkeypatch.setattr("serving.training_runs.train_task", train)
-    post(bench, f"/models/{TASK}/work/train")
+    post(bench, f"/models/{TASK}/jobs/train")
     assert runner(settings, store).run_once() == 1
     assert runner(settings, store).run_once() == 0
-    assert "there are 3 leads" in text_of(bench, f"/models/{TASK}/work")
+    assert "there are 3 leads" in text_of(bench, f"/models/{TASK}/jobs")
 
 
 def test_who_may_no_more_when_the_work_begins_gets_nothing_done(
     bench: FlaskClient, settings: Settings, store: Store, cast: Cast
 ) -> None:
-    post(bench, f"/models/{TASK}/work/watch")
+    post(bench, f"/models/{TASK}/jobs/watch")
     with store.transaction() as transaction:
         transaction.session.get_one(User, cast["Dana"].id).role = "rep"
     runner(settings, store).run_once()
@@ -513,7 +513,7 @@ def test_of_two_jobs_that_were_decided_on_the_same_page_one_wins(office: Office)
         ask_for(transaction, dana, TASK, "roll_back", reason="too late", instead_of=before)
     late = office.run()
     assert late.quicker == {"found": other, "by": "Adam"}
-    assert "nothing was changed" in text_of(office.dana, f"/models/{TASK}/work")
+    assert "nothing was changed" in text_of(office.dana, f"/models/{TASK}/jobs")
     assert office.champion == (other, office.cast["Adam"].id)
 
 
