@@ -49,6 +49,10 @@ class Told:
         """Return a figure of the table."""
         return self.report.cells.get((row, series))
 
+    def is_money(self, series: Series) -> bool:
+        """Say whether figures are amounts of a currency."""
+        return MEASURES[series.measure].unit is Unit.MONEY
+
     def total(self, series: Series) -> Figure | None:
         """Return the figure of all rows together."""
         return self.report.totals.get(series)

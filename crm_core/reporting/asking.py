@@ -24,10 +24,21 @@ from crm_core.reporting.catalogue import (
     Measure,
     Path,
     Subject,
+    Unit,
     shared_dimensions,
 )
 from crm_core.reporting.conditions import ALWAYS, Conditions, read_conditions
-from crm_core.reporting.counting import Counted, Figure, Key, Layout, Placed, Series, count_measure, place
+from crm_core.reporting.counting import (
+    Counted,
+    Figure,
+    Key,
+    Layout,
+    Placed,
+    Series,
+    count_measure,
+    place,
+    summed_up,
+)
 from crm_core.reporting.facts import Counted as CountedActivities
 from crm_core.reporting.facts import (
     Facts,
@@ -394,15 +405,29 @@ ANY: Final = object()
 
 
 def list_behind(
-    reader: Reader, question: Question, now: datetime, *, row: object = ANY, column: object = ANY
+    reader: Reader,
+    question: Question,
+    now: datetime,
+    *,
+    row: object = ANY,
+    column: object = ANY,
+    currency: object = ANY,
 ) -> tuple[type[Record], list[int]]:
-    """Return the type and the ids of the records behind a figure of the question's only measure."""
+    """Return the type and the ids of the records behind a figure of the question's only measure.
+
+    Behind any row stands what the figure of all rows is of, behind an amount what has its `currency`.
+    """
     question.check(now)
     check_rights(reader, question)
     measure = question.asked[0]
     facts = Source(reader, question, now).facts(measure, singly=True)
     placed = place(facts, measure, question.layout)
+    if row is ANY:
+        placed = summed_up(placed, measure, question.layout, facts.view.at)
     rows = _members(placed, row, column)
+    if currency is not ANY and measure.unit is Unit.MONEY:
+        held = facts.along(measure.currency)[placed.index[rows]]
+        rows = rows[np.array([_said(each) == currency for each in held.tolist()], dtype=np.bool_)]
     ids = np.unique(facts.columns["id"][placed.index[rows]])
     return SUBJECTS[measure.subject].model, [int(each) for each in ids[:MOST_BEHIND].tolist()]
 

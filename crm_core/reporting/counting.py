@@ -18,7 +18,7 @@ from crm_core.records import Direction
 from crm_core.reporting.catalogue import LINKS, PERIODS, SUBJECTS, Kind, Measure, Path, Unit, Where
 from crm_core.reporting.facts import DERIVED, Facts, is_missing
 from crm_core.reporting.intervals import of_mean, of_median, of_share
-from crm_core.reporting.periods import Parts, starts_of_days
+from crm_core.reporting.periods import Parts, ends_of_days, starts_of_days
 from crm_core.validation import columns_of
 
 Ints = npt.NDArray[np.int64]
@@ -96,7 +96,7 @@ def count_measure(facts: Facts, measure: Measure, layout: Layout) -> Counted:
         figure = values.figure(members)
         if figure.count:  # what was counted and taken back is not there
             cells[series][placed.row_keys[row]] = figure
-    summed = _summed_up(placed, measure, layout, facts.view.at)
+    summed = summed_up(placed, measure, layout, facts.view.at)
     totals = {
         Series(measure=measure.name, currency=currency, column=placed.column_keys[column]): values.figure(
             part
@@ -106,7 +106,7 @@ def count_measure(facts: Facts, measure: Measure, layout: Layout) -> Counted:
     return Counted(cells=cells, totals=totals)
 
 
-def _summed_up(placed: Placed, measure: Measure, layout: Layout, at: int) -> Placed:
+def summed_up(placed: Placed, measure: Measure, layout: Layout, at: int) -> Placed:
     """Return what all rows together are of: a stock at several instants is that of the last one."""
     if not measure.stock or layout.rows not in PERIODS or not placed.row.size:
         return placed
@@ -155,9 +155,10 @@ def _place_stock(facts: Facts, measure: Measure, layout: Layout) -> Placed:
 
 def _life(facts: Facts, measure: Measure, layout: Layout) -> tuple[Ints, Ints]:
     """Return since when and until when each row is there."""
-    began = instants_along(facts, measure.at, layout)
     if _is_day(measure):  # over the day itself it is not late yet
-        began = np.where(began == NO_INSTANT, NO_INSTANT, began + DAY)
+        began = ends_of_days(facts.along(measure.at), layout.parts.zone)
+    else:
+        began = instants_along(facts, measure.at, layout)
     began = np.where(began == NO_INSTANT, np.iinfo(np.int64).max, began)
     over = facts.columns[measure.ends]
     never = np.iinfo(np.int64).max
