@@ -13,6 +13,7 @@ why.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -46,7 +47,7 @@ from crm_core.errors import (
 )
 from crm_core.external_ids import hold_keys
 from crm_core.mail_templates import MailTemplate, fits, get_template, render
-from crm_core.messages import Message, MessageKind
+from crm_core.messages import DeadAddress, Message, MessageKind
 from crm_core.outgoing import check_may_market, queue_mail
 from crm_core.records import Base, Contact, Id, Lead, LeadStatus, Role, User
 from crm_core.saved import get_segment
@@ -403,7 +404,7 @@ def _send(transaction: Transaction, run: SequenceRun, sequence: MailSequence, st
     mail = render(session, Reader(session, sender), template, about)
     queue_mail(
         transaction,
-        to=run.address,
+        to=(record.email or "").strip().strip("<>"),  # as they write it, not as it is compared
         subject=mail.subject,
         text=mail.text,
         html=mail.html,
@@ -448,27 +449,51 @@ def start_from_segments(store: Store, *, zone: str, limit: int = 200) -> int:
 
 
 def _start_from(store: Store, sequence_id: int, zone: str, limit: int) -> int:
-    with store.transaction() as transaction:
-        session = transaction.session
-        sequence = get_sequence(session, sequence_id)
-        maker = session.get(User, sequence.user_id)
-        if maker is None or not works_here(maker) or sequence.segment_id is None:
-            return 0
-        model = _MODELS[sequence.record_type]
-        reader = Reader(session, maker)
-        try:
-            inside = _in_segment(reader, sequence)
-        except CRMError:
-            return 0  # a segment that is gone, or asks what its maker may not see any more
-        never = select(SequenceRun.record_id).where(SequenceRun.sequence_id == sequence_id)
-        query = reader.select(model).where(inside, _may_begin(model), model.id.not_in(never))
-        started = 0
-        for record in session.scalars(query.order_by(model.id).limit(limit)).all():
-            try:
-                started += start_sequence(transaction, sequence_id, record, zone=zone) is not None
-            except CRMError:  # who took their consent back elsewhere, for example: the others go on
-                continue
-        return started
+    started, after = 0, 0
+    while started < limit:
+        with store.transaction() as transaction:
+            people = _next_people(transaction.session, sequence_id, after, limit)
+            started += _start_all(transaction, sequence_id, people, zone)
+            after = people[-1].id if people else 0
+        if len(people) < limit:
+            break
+    return started
+
+
+def _next_people(session: Session, sequence_id: int, after: int, limit: int) -> Sequence[Lead | Contact]:
+    """Return who may begin, in their order after an id: who cannot must not stand in the others' way."""
+    sequence = get_sequence(session, sequence_id)
+    maker = session.get(User, sequence.user_id)
+    if maker is None or not works_here(maker) or sequence.segment_id is None:
+        return ()
+    model = _MODELS[sequence.record_type]
+    reader = Reader(session, maker)
+    try:
+        inside = _in_segment(reader, sequence)
+    except CRMError:
+        return ()  # a segment that is gone, or asks what its maker may not see any more
+    never = select(SequenceRun.record_id).where(SequenceRun.sequence_id == sequence_id)
+    query = reader.select(model).where(inside, _may_begin(model), model.id.not_in(never), model.id > after)
+    return session.scalars(query.order_by(model.id).limit(limit)).all()
+
+
+def _start_all(
+    transaction: Transaction, sequence_id: int, people: Sequence[Lead | Contact], zone: str
+) -> int:
+    """Begin with those of some people who may; return how many these were."""
+    keys = {mail_key(person.email) for person in people} - {None}
+    gone = select(DeadAddress.address).where(DeadAddress.address.in_(keys))
+    known = select(SequenceRun.address).where(
+        SequenceRun.sequence_id == sequence_id, SequenceRun.address.in_(keys)
+    )
+    never = {*transaction.session.scalars(gone), *transaction.session.scalars(known)}
+    started = 0
+    for person in people:
+        if mail_key(person.email) not in never:
+            # Who took their consent back elsewhere, for example: the others go on.
+            with suppress(CRMError):
+                started += start_sequence(transaction, sequence_id, person, zone=zone) is not None
+    return started
 
 
 def _in_segment(reader: Reader, sequence: MailSequence) -> ColumnElement[bool]:

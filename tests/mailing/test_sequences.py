@@ -15,10 +15,11 @@ from crm_core.incoming.filing import take_mail, unsubscribe
 from crm_core.incoming.parsing import read_mail
 from crm_core.mail_templates import Draft, retire_template, save_template
 from crm_core.messages import Message
-from crm_core.outgoing import mark_sent
+from crm_core.outgoing import mark_dead, mark_sent
 from crm_core.records import Activity, Lead, User
 from crm_core.rights import set_field_right
 from crm_core.saved import Segment, Shared
+from crm_core.saving import keep_segment
 from crm_core.sequences import (
     SequenceRun,
     Step,
@@ -214,6 +215,29 @@ def test_whoever_is_in_the_segment_begins_by_themselves_once(store: Store) -> No
     assert start_from_segments(store, zone="UTC") == 1
     assert start_from_segments(store, zone="UTC") == 0
     assert run_of(store).record_id == made.lead
+
+
+def test_who_cannot_begin_stands_in_nobodys_way(store: Store) -> None:
+    with store.transaction() as transaction:
+        chief = make_user(transaction, "Zoe", role="admin")
+        segment = keep_segment(transaction, chief, "lead", "All", ["source:eq:web_form"], shared="all")
+        for number in range(3):
+            make_lead(transaction, email=f"dead{number}@x.example", consent="granted")
+            mark_dead(transaction.session, f"dead{number}@x.example", "550", transaction.now)
+    made = Made(store, segment_id=segment.id)
+    with store.transaction() as transaction:
+        transaction.update(transaction.get(User, made.mara.id), {"role": "admin"})
+    assert start_from_segments(store, zone="UTC", limit=2) == 1
+    assert run_of(store).record_id == made.lead
+
+
+def test_a_mail_goes_to_the_address_as_it_is_written(store: Store) -> None:
+    made = Made(store)
+    with store.transaction() as transaction:
+        transaction.update(transaction.get(Lead, made.lead), {"email": "Wang.Fang@Fangda.example"})
+    made.start(store)
+    send_due(store, zone="UTC")
+    assert [each.to_addresses for each in mails(store)] == [["Wang.Fang@Fangda.example"]]
 
 
 def test_who_may_write_on_the_record_begins_and_ends_by_hand(store: Store) -> None:
