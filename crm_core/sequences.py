@@ -36,6 +36,7 @@ from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from crm_core.access import Reader, check_may_write
 from crm_core.addresses import mail_key
+from crm_core.apart import each_apart
 from crm_core.columns import Instant, Json, check_text
 from crm_core.errors import (
     AccessDeniedError,
@@ -345,12 +346,14 @@ def _is_over(record: Lead | Contact) -> str | None:
 def send_due(store: Store, *, zone: str) -> int:
     """Queue what is due, each step in a transaction of its own; return how many runs went on or ended."""
     with store.reading() as session:
-        ids = session.scalars(select(SequenceRun.id).where(_is_due(store.clock.now())).limit(_AT_ONCE)).all()
-    done = 0
-    for run_id in ids:
+        due = select(SequenceRun.id).where(_is_due(store.clock.now()))
+        ids = session.scalars(due.order_by(SequenceRun.next_at, SequenceRun.id).limit(_AT_ONCE)).all()
+
+    def go_on(run_id: int) -> int:
         with store.transaction() as transaction:
-            done += _go_on(transaction, run_id, zone)
-    return done
+            return _go_on(transaction, run_id, zone)
+
+    return each_apart(ids, go_on)
 
 
 def _is_due(now: datetime) -> ColumnElement[bool]:
@@ -445,7 +448,7 @@ def start_from_segments(store: Store, *, zone: str, limit: int = 200) -> int:
     with store.reading() as session:
         with_segment = and_(MailSequence.segment_id.is_not(None), MailSequence.active.is_(True))
         ids = session.scalars(select(MailSequence.id).where(with_segment)).all()
-    return sum(_start_from(store, each, zone, limit) for each in ids)
+    return each_apart(ids, lambda each: _start_from(store, each, zone, limit))
 
 
 def _start_from(store: Store, sequence_id: int, zone: str, limit: int) -> int:

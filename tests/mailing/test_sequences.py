@@ -21,6 +21,7 @@ from crm_core.rights import set_field_right
 from crm_core.saved import Segment, Shared
 from crm_core.saving import keep_segment
 from crm_core.sequences import (
+    MailSequence,
     SequenceRun,
     Step,
     Wanted,
@@ -229,6 +230,20 @@ def test_who_cannot_begin_stands_in_nobodys_way(store: Store) -> None:
         transaction.update(transaction.get(User, made.mara.id), {"role": "admin"})
     assert start_from_segments(store, zone="UTC", limit=2) == 1
     assert run_of(store).record_id == made.lead
+
+
+def test_one_sequence_that_cannot_be_read_holds_up_no_other(store: Store) -> None:
+    made = Made(store)
+    made.start(store)
+    with store.transaction() as transaction:
+        steps = (Step(template_id=made.template.id),)
+        whole = save_sequence(transaction, made.mara, Wanted(name="Whole", record_type="lead", steps=steps))
+        other = make_lead(transaction, email="b@x.example", consent="granted", owner_id=made.ana.id)
+        start_sequence(transaction, whole.id, other)
+        transaction.session.get_one(MailSequence, made.sequence).steps = [{"of another program": 1}]
+    with pytest.raises(TypeError):  # it is told
+        send_due(store, zone="UTC")
+    assert [each.to_addresses for each in mails(store)] == [["b@x.example"]]
 
 
 def test_a_mail_goes_to_the_address_as_it_is_written(store: Store) -> None:

@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 from flask import Flask
 from scipy import stats
-from sqlalchemy import event, select
+from sqlalchemy import event, select, update
 
 from crm_core.access import FieldRight, Reader
 from crm_core.articles import uses_of
@@ -221,6 +221,20 @@ def test_a_customer_is_asked_once_and_answers_once(
         assert (found.satisfaction, found.satisfaction_comment) == (2, "Slow")
     chinese = app.test_client().get(f"/satisfaction/{token}", headers={"Accept-Language": "zh-CN"}).text
     assert "已经评价过" in chinese
+
+
+def test_one_ticket_that_cannot_be_worked_on_holds_up_no_other(
+    store: Store, settings: Settings, clock: FixedClock
+) -> None:
+    with store.transaction() as transaction:
+        account = make_account(transaction).id
+        odd, whole = (open_ticket(transaction, Ticket(account_id=account, subject=text)).id for text in "ab")
+        transaction.session.execute(update(TicketClock).where(TicketClock.ticket_id == odd).values(done=5))
+    clock.advance(timedelta(days=30))
+    with pytest.raises(TypeError):  # it is told
+        TicketWork(settings, store).run_once()
+    with store.reading() as session:
+        assert session.get_one(Ticket, whole).first_breached_at is not None
 
 
 def test_a_link_that_we_did_not_sign_is_worth_nothing(app: Flask, served: Served, settings: Settings) -> None:
