@@ -331,7 +331,9 @@ def assign_item(transaction: Transaction, user: User, item_id: int, about: About
     model = RECORD_TYPES.get(about[0])
     if model is None or about[0] not in {"lead", "contact", "deal", "account", "ticket"}:
         raise UnknownRecordTypeError(about[0])
-    Reader(transaction.session, user).get_to_write(model, about[1])
+    reader = Reader(transaction.session, user)
+    reader.check_may_create(Activity)
+    reader.get_to_write(model, about[1])
     activity = _activity_of(transaction, item, about, user)
     settle(transaction, item, user, ItemState.ASSIGNED, activity.id)
     return activity

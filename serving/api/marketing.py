@@ -142,7 +142,7 @@ def add_campaign_members(path: RecordPath, body: NewMembers) -> Response:
     user = caller()
     with writing(user, Source.API) as transaction:
         if body.segment_id is not None:
-            added = add_audience(transaction, user, path.id, body.segment_id).added
+            added = add_audience(transaction, user, path.id, body.segment_id)
         else:
             added = add_members(transaction, user, path.id, body.record_type, body.filter)
         return answer(AddedMembers(added=added))

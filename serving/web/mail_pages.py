@@ -134,7 +134,7 @@ def send(record_type: str, record_id: int) -> ResponseReturnValue:
 
 def _answer_to(reader: Reader, activity_id: int) -> dict[str, str]:
     """Return what a form holds for the answer to a mail."""
-    activity = reader.get(Activity, activity_id)
+    activity = reader.masked(reader.get(Activity, activity_id))
     subject = activity.subject or ""
     begun = subject if subject.lower().startswith(("re:", "回复")) else f"Re: {subject}"
     quoted = "\n".join(f"> {line}" for line in (activity.body or "").splitlines()[:200])
