@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -305,6 +305,18 @@ def test_the_day_lets_quotes_expire_reminds_and_makes_the_next_day(
         jobs = session.scalars(select(Job).where(Job.kind == "selling_day").order_by(Job.run_at)).all()
         assert [(job.state, job.run_at.day) for job in jobs] == [("done", 2), ("waiting", 4)]
     assert do_day(store) == {"expired": 0, "reminded": 0}
+
+
+def test_a_day_is_over_where_we_work(store: Store, cast: Cast, clock: FixedClock) -> None:
+    with store.transaction() as transaction:
+        last = date(2026, 3, 2)
+        transaction.create(Quote(number="Q9", status="sent", valid_until=last, owner_id=cast["Ana"].id))
+        account = make_account(transaction, owner_id=cast["Ana"].id).id
+        transaction.create(Payment(account_id=account, amount=Decimal(5), currency="EUR", due_on=last))
+    clock.set(datetime(2026, 3, 2, 22, 30, tzinfo=UTC))
+    assert do_day(store) == {"expired": 0, "reminded": 0}
+    store.zone = "Asia/Shanghai"  # as the settings say, where no week was set
+    assert do_day(store) == {"expired": 1, "reminded": 1}
 
 
 def test_a_quote_that_is_sent_by_mail_says_what_it_is_once(
