@@ -29,7 +29,6 @@ from sqlalchemy import (
     and_,
     case,
     func,
-    or_,
     select,
 )
 from sqlalchemy.orm import Mapped, Session, mapped_column
@@ -587,9 +586,3 @@ def list_with_runs(
     found: list[SequenceRun | None] = [run for _, run in rows]
     runs = sorted((each for each in found if each is not None), key=lambda each: each.id)
     return list(dict.fromkeys(sequence for sequence, _ in rows)), runs
-
-
-def list_runs_about(session: Session, record_type: str, record_id: int) -> Sequence[SequenceRun]:
-    """Return the runs of one record."""
-    about = or_(and_(SequenceRun.record_type == record_type, SequenceRun.record_id == record_id))
-    return session.scalars(select(SequenceRun).where(about).order_by(SequenceRun.id)).all()

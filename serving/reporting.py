@@ -14,7 +14,7 @@ from crm_core.access import Reader
 from crm_core.exporting.tables import ExportColumn, ExportTable
 from crm_core.importing.values import Kind
 from crm_core.reporting.asking import Question, Report, make_report, may_ask, names_of
-from crm_core.reporting.catalogue import DIMENSIONS, MEASURES, PERIODS, SUBJECTS, Unit, shared_dimensions
+from crm_core.reporting.catalogue import DIMENSIONS, MEASURES, SUBJECTS, Unit, shared_dimensions
 from crm_core.reporting.counting import Figure, Key, Series
 from crm_core.stage_settings import stages_of
 from serving.report_words import DIMENSION, MEASURE, READY, Ready, Speaker, pick
@@ -174,8 +174,3 @@ def _cells(series: Series, figure: Figure | None) -> list[Any]:
     if not _has_interval(series):
         return [value]
     return [value, *((None, None, None) if figure is None else (figure.low, figure.high, figure.count))]
-
-
-def is_period(name: str | None) -> bool:
-    """Say whether a dimension is a part of time."""
-    return name in PERIODS

@@ -30,7 +30,7 @@ from crm_core.incoming.tray import (
 )
 from crm_core.messages import Message, MessageKind, MessageState, people_with
 from crm_core.notifications import Occasion, notify
-from crm_core.outgoing import mark_bounced, mark_dead, put_on, withdraw_consent
+from crm_core.outgoing import forget_dead, mark_bounced, mark_dead, put_on, withdraw_consent
 from crm_core.records import (
     RECORD_TYPES,
     Activity,
@@ -216,6 +216,8 @@ def _follow_up(transaction: Transaction, mail: Parsed, match: Match) -> None:
     if not mail.is_automatic:
         if match.answered is not None:
             _mark_answered(transaction, match.answered)
+        for address in match.others:  # who writes from it reads it, too
+            forget_dead(transaction.session, address)
         stop_runs_of(transaction, match.others, "replied")
     owner = _owner_of(transaction, match.about)
     if owner is not None and not mail.is_automatic:

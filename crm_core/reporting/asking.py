@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from functools import cached_property
 from itertools import pairwise
@@ -471,15 +471,6 @@ _NAMED: Final[Mapping[str, type[Record]]] = {
     "campaign": LINKS["campaign_id"],
     "product": LINKS["product_id"],
 }
-
-
-def usual_question(measures: Sequence[str], now: datetime, zone: str, **more: Any) -> Question:
-    """Return a question of the last year up to today, as of now."""
-    today = now.astimezone(ZoneInfo(zone)).date()
-    usual = Question(
-        measures=tuple(measures), since=today - timedelta(days=364), until=today, as_of=now, zone=zone
-    )
-    return replace(usual, **more)
 
 
 def end_of_day(day: date, zone: str, now: datetime) -> datetime:

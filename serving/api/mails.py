@@ -24,7 +24,7 @@ from crm_core.sequences import (
     start_as,
 )
 from serving.api.blueprint import answer, caller, documented, new_blueprint
-from serving.payloads import Asked, Given, Id, RecordPath, Taken, Utc, whole
+from serving.payloads import Given, Id, RecordPath, Taken, Utc, whole
 from serving.service import service, writing
 from serving.writing_mail import Letter, send_letter
 
@@ -86,10 +86,6 @@ class TemplatesOut(Given):
     """The templates that you may use, by name."""
 
     items: list[TemplateOut]
-
-
-class SequencesQuery(Asked):
-    """Which sequences: all."""
 
 
 class SequenceStanding(Given):

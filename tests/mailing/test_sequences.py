@@ -162,6 +162,18 @@ def test_a_reply_in_somebodys_absence_ends_nothing(store: Store, clock: FixedClo
     assert (run_of(store).state, len(mails(store))) == ("finished", 3)
 
 
+def test_whoever_writes_from_an_address_is_reached_by_it_again(store: Store) -> None:
+    made = Made(store)
+    raw = f"From: {FANG}\nMessage-ID: <a@b>\nSubject: We have moved\n\nHello.".encode()
+    with store.transaction() as transaction:
+        mark_dead(transaction.session, FANG, "550", transaction.now)
+    with pytest.raises(NotWrittenToError):
+        made.start(store)
+    with store.transaction() as transaction:
+        take_mail(transaction, read_mail(raw), source="imap")
+    assert made.start(store) is not None
+
+
 def test_a_field_that_the_sender_may_not_see_ends_the_run_and_says_so(store: Store) -> None:
     made = Made(store)
     made.start(store)
