@@ -17,7 +17,7 @@ from crm_core.reporting.asking import Question, Report, make_report, may_ask, na
 from crm_core.reporting.catalogue import DIMENSIONS, MEASURES, SUBJECTS, Unit, shared_dimensions
 from crm_core.reporting.counting import Figure, Key, Series
 from crm_core.stage_settings import stages_of
-from serving.report_words import DIMENSION, MEASURE, READY, Ready, Speaker, pick
+from serving.report_words import DIMENSION, IN_SEVERAL, MEASURE, READY, Ready, Speaker, pick
 
 ROWS_SHOWN = 200
 """Rows on a page and in a mail; a file has all."""
@@ -40,6 +40,11 @@ class Told:
         """Return what stands above the rows and the columns of figures."""
         by = pick(DIMENSION[self.question.rows], self.says.language) if self.question.rows else ""
         return [by, *(self.says.series(self.question.columns, one) for one in self.report.series)]
+
+    @property
+    def note(self) -> str:
+        """Return what a reader of the table must know of its rows, if anything."""
+        return pick(IN_SEVERAL, self.says.language) if self.question.in_several else ""
 
     def row_name(self, row: Key) -> str:
         """Return what a row is called."""

@@ -20,12 +20,14 @@ from crm_core.reporting.catalogue import (
     LINKS,
     MEASURES,
     PERIODS,
+    SOLD,
     SUBJECTS,
     Measure,
     Path,
     Subject,
     Unit,
     shared_dimensions,
+    stands_in_several,
 )
 from crm_core.reporting.conditions import ALWAYS, Conditions, read_conditions
 from crm_core.reporting.counting import (
@@ -50,6 +52,7 @@ from crm_core.reporting.facts import (
     with_line_totals,
 )
 from crm_core.reporting.periods import Parts
+from crm_core.reporting.sold import TOLD_BY
 from crm_core.validation import columns_of
 
 MOST_MEASURES: Final = 8
@@ -147,6 +150,12 @@ class Question:
         return [MEASURES[name] for name in self.measures]
 
     @property
+    def in_several(self) -> bool:
+        """Say whether a record may stand in several rows or columns, of which the total has it once."""
+        by = (self.rows, self.columns)
+        return any(stands_in_several(one.subject, name) for one in self.asked for name in by)
+
+    @property
     def place(self) -> ZoneInfo:
         """Return the zone."""
         return ZoneInfo(self.zone)
@@ -230,15 +239,18 @@ def may_ask(reader: Reader, measure: str, dimensions: Iterable[str] = ()) -> boo
 
 def _named(subject: Subject, path: Path) -> list[str]:
     """Return the fields that a path goes through, as `deal.amount`."""
-    first = _NEEDED.get(path[0], (path[0],))
+    first = () if path[0] == SOLD else _NEEDED.get(path[0], (path[0],))
     found = [f"{subject.model.record_type}.{name}" for name in first]
     if path[0] == "first_response_at":
         found += ["activity.kind", "activity.direction"]
     model: type[Record] = subject.model
     for link, name in pairwise(path):
-        model = LINKS[link]
-        found.append(f"{model.record_type}.{name}")
-    return found
+        if link == SOLD:
+            found.append(f"product.{name}")
+        elif name != SOLD:
+            model = LINKS[link]
+            found.append(f"{model.record_type}.{name}")
+    return [*found, *TOLD_BY] if SOLD in path else found
 
 
 def check_rights(reader: Reader, question: Question) -> None:
@@ -337,7 +349,8 @@ def _linked(paths: Iterable[Path]) -> dict[type[Record], set[str]]:
     found: dict[type[Record], set[str]] = {}
     for path in paths:
         for link, name in pairwise(path):
-            found.setdefault(LINKS[link], set()).add(name)
+            if SOLD not in {link, name}:
+                found.setdefault(LINKS[link], set()).add(name)
     return found
 
 
@@ -423,7 +436,7 @@ def list_behind(
     facts = Source(reader, question, now).facts(measure, singly=True)
     placed = place(facts, measure, question.layout)
     if row is ANY:
-        placed = summed_up(placed, measure, question.layout, facts.view.at)
+        placed = summed_up(facts, placed, measure, question.layout)
     rows = _members(placed, row, column)
     if currency is not ANY and measure.unit is Unit.MONEY:
         held = facts.along(measure.currency)[placed.index[rows]]

@@ -167,7 +167,9 @@ class SeriesOut(Given):
     currency: str | None = Field(description="Of money; amounts of several currencies are never added.")
     column: str | int | None
     column_name: str | None
-    total: FigureOut | None
+    total: FigureOut | None = Field(
+        description="Of all rows; a record that stands in the rows of several products counts once."
+    )
 
 
 class RowOut(Given):

@@ -31,6 +31,7 @@ from crm_core.validation import columns_of
 from serving.editing import Kind
 from serving.web.facts import choice_word
 from serving.web.places import nameless, path_of, title_column, type_word
+from serving.web.titles import TOLD, told_titles
 from serving.web.words import word
 
 SHOWN: Final = 6
@@ -77,7 +78,7 @@ def read_related(reader: Reader, kind: Kind, record: Record) -> list[Group]:
             record_type=name,
             label=_label(reader, name),
             total=some[0].total,
-            items=[_item(reader, name, row) for row in sorted(some, key=lambda row: row.place)],
+            items=_items(reader, name, sorted(some, key=lambda row: row.place)),
         )
         for name, some in found.items()
     ]
@@ -148,12 +149,17 @@ def _label(reader: Reader, name: str) -> str:
     return word("related", name) if name in RECORD_TYPES else type_word(reader, name)
 
 
-def _item(reader: Reader, name: str, row: Any) -> Item:  # noqa: ANN401  a row
+def _items(reader: Reader, name: str, rows: Sequence[Any]) -> list[Item]:
+    told = told_titles(reader, name, [row.record_id for row in rows])
+    return [_item(reader, name, row, row.title or told.get(row.record_id)) for row in rows]
+
+
+def _item(reader: Reader, name: str, row: Any, title: str | None) -> Item:  # noqa: ANN401  a row
     return Item(
-        title=row.title or nameless(reader, name, row.record_id),
+        title=title or nameless(reader, name, row.record_id),
         path=path_of(name, row.record_id),
         status=None if row.status is None else choice_word(name, "status", row.status),
-        amount=row.amount,
+        amount=None if name in TOLD else row.amount,  # which is in the title
         currency=row.currency,
         at=row.at,
     )

@@ -22,6 +22,7 @@ from serving.service import page_session, writing
 from serving.web.asked import whole
 from serving.web.language import gettext, in_language
 from serving.web.places import path_of
+from serving.web.titles import told_titles
 
 pages = Blueprint("notifications", __name__, url_prefix="/notifications")
 
@@ -116,8 +117,9 @@ def _names(reader: Reader, found: Any) -> dict[tuple[str | None, int | None], st
     for record_type in {each.about_type for each in found} & RECORD_TYPES.keys():
         model = RECORD_TYPES[str(record_type)]
         ids = [each.about_id for each in found if each.about_type == record_type]
+        told = told_titles(reader, str(record_type), ids)
         for record in reader.session.scalars(reader.select(model).where(model.id.in_(ids))):
-            called[record_type, record.id] = title_of(reader.masked(record))
+            called[record_type, record.id] = told.get(record.id) or title_of(reader.masked(record))
     return called
 
 

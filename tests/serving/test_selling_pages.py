@@ -395,3 +395,45 @@ def test_who_approves_is_told_and_sees_on_today_what_waits(store: Store, log_in:
     for number in asked:
         send(mara, "/approvals", f"/approvals/{number}/decide", decision="approve")
     assert "waiting-title" not in mara.get("/today").text
+
+
+def test_payments_and_lines_are_called_by_what_they_are_of(
+    store: Store, app: Flask, log_in: LogIn, deal: int, cast: Cast
+) -> None:
+    with store.transaction() as transaction:
+        sold = transaction.get(Deal, deal)
+        about: dict[str, Any] = {"account_id": sold.account_id, "deal_id": deal}
+        order = transaction.create(Order(**about, number="O1", currency="EUR"))
+        due = {"due_on": date(2026, 5, 1), "currency": "EUR", "order_id": order.id}
+        part = transaction.create(Payment(**about, **due, amount=Decimal(320), part=2))
+        transaction.create(Payment(**about, amount=Decimal(7), currency="EUR", reference="TT-7"))
+        product = newest(store, Product).id
+        for text in (None, "Pump, installed"):
+            transaction.create(Line(order_id=order.id, product_id=product, quantity=3, text=text))
+    ana, chinese = log_in("Ana"), logged_in(app, cast["Ana"], "zh")
+    for client, said in (
+        (ana, ("Part 2 · €320 · due on May 1, 2026", "Pump × 3", "Pump, installed × 3", "Part 2 · €320")),
+        (
+            chinese,
+            ("第 2 期 · €320 · 2026年5月1日 到期", "Pump × 3", "Pump, installed × 3", "第 2 期 · €320"),
+        ),
+    ):
+        page = plain(client.get(f"/records/order/{order.id}"))
+        assert [each for each in said if each not in page] == []
+        assert (
+            said[0]
+            in re.findall(r"<h1[^>]*>(.*?)</h1>", client.get(f"/records/payment/{part.id}").text, re.DOTALL)[
+                0
+            ]
+        )
+        assert said[3] in plain(client.get(f"/deals/{deal}")), "on the timeline"
+        assert "TT-7 · €7" in plain(client.get(f"/deals/{deal}"))
+        assert said[2] in plain(client.get("/search?q=installed"))
+    with store.transaction() as transaction:
+        for kind, field in (("payment", "amount"), ("line", "product_id")):
+            transaction.session.add(
+                FieldRight(role="rep", record_type=kind, field=field, read=False, write=False)
+            )
+    page = plain(ana.get(f"/records/order/{order.id}"))
+    assert "Part 2 · due on May 1, 2026" in page
+    assert ("320" in page, "Pump × 3" in page, "Pump, installed × 3" in page) == (False, False, True)
