@@ -460,6 +460,7 @@ def _of_selling() -> dict[str, Rule]:
         ),
         "GET /deals/{id}/money": read("deal"),
         "GET /accounts/{id}/money": read("account"),
+        "GET /accounts/{id}/profile": read("account"),
     }
 
 
