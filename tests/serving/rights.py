@@ -70,6 +70,7 @@ SEEN: Final[Mapping[str, Mapping[str, frozenset[str]]]] = {
     "key": KEYS,
     **dict.fromkeys(("webhook", "job", "mail sequence"), ONE),
     **dict.fromkeys(("report", "spare report", "segment", "spare segment", "spare view"), REPORTS),
+    "mail template": {**REPORTS, "Adam": frozenset({"own"})},
     "intake item": {**WORK, "Mara": frozenset(WHOSE), "Adam": frozenset(WHOSE)},
 }
 """By what an operation is about, whose of it each person sees."""
@@ -101,6 +102,9 @@ _READ = Rule(scope=Scope.READ)
 _BESIDE = {"If-Match": '"999-none"'}
 """Who may delete is told that the record has changed since, so that it stays there for the next one."""
 
+
+_HELLO = {"name": "Hello", "subject": "Hello", "body": "Hello"}
+"""A template of mails."""
 
 _A_FORM = {"name": "Contact us", "fields": [{"field": "email", "required": True}]}
 """A web form to be made."""
@@ -316,7 +320,8 @@ def _of_mail() -> dict[str, Rule]:
     def write(
         *statuses: int, about: tuple[str, ...] = (), body: Any = None, who: frozenset[str] = WRITERS
     ) -> Rule:
-        return Rule(scope=Scope.WRITE, who=who, about=about, given=_of(*statuses), body=body)
+        given = _of(*(statuses or (200,)))
+        return Rule(scope=Scope.WRITE, who=who, about=about, given=given, body=body)
 
     sequence = {"name": "Warm up", "record_type": "lead", "steps": [{"template_id": 2**60}]}
     call = {"id": "1", "from_number": "1", "to_number": "2", "started_at": "2026-03-02T08:00:00Z"}
@@ -334,8 +339,20 @@ def _of_mail() -> dict[str, Rule]:
         "POST /intake/items/{id}/drop": write(204, 412, about=("intake item",)),
         "POST /mails": write(201, about=("lead",), body=letter),
         "GET /mail-templates": _READ,
-        "POST /mail-templates": write(201, body={"name": "Hello", "subject": "Hello", "body": "Hello"}),
+        "POST /mail-templates": write(201, body=_HELLO),
+        "GET /mail-templates/places": _READ,
+        "GET /mail-templates/{id}": Rule(scope=Scope.READ, about=("mail template",)),
+        "GET /mail-templates/{id}/filled": Rule(
+            scope=Scope.READ, about=("mail template",), given=_of(404), query=f"type=lead&record_id={2**60}"
+        ),
+        "PUT /mail-templates/{id}": write(about=("mail template",), body=_HELLO),
+        "DELETE /mail-templates/{id}": Rule(
+            scope=Scope.WRITE, about=("mail template",), who=WRITERS, given=_of(412), headers=_BESIDE
+        ),
         "GET /mail-sequences": _READ,
+        "GET /mail-sequences/{id}": Rule(scope=Scope.READ, about=("mail sequence",)),
+        "GET /mail-sequences/{id}/runs": Rule(scope=Scope.READ, about=("mail sequence",)),
+        "POST /mail-sequences/{id}/runs/{run_id}/stop": write(404, who=EVERYBODY),
         "POST /mail-sequences": write(404, body=sequence, who=LEADERS),  # there is no such template
         "PUT /mail-sequences/{id}": write(404, 412, body={**sequence, "version": 9}, who=LEADERS),
         "POST /mail-sequences/{id}/start": write(404, body={"record_id": 1}),

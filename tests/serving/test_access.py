@@ -94,6 +94,7 @@ class World:
             "key": "help",
             "day": "2026-05-01",
             "absence_id": str(2**60),
+            "run_id": str(2**60),
             "id": str(self.ids[about][whose] if about else 2**60),
         }
         of_people = any(path.endswith(end) for end in ("/merge", "/distinct", "/scoring-opt-out"))
@@ -225,7 +226,7 @@ def keep_mail(store: Store, world: World) -> None:
         world.ids["intake item"] = kept
         draft = Draft(name="Hello", subject="Hello", body="Hello")
         template = save_template(transaction, world.cast["Ana"], draft)
-        world.ids["mail template"] = {"own": template.id}
+        world.ids["mail template"] = dict.fromkeys(WHOSE, 2**60) | {"own": template.id}
         shared = save_template(transaction, world.cast["Adam"], draft)
         wanted = Wanted(name="Warm up", record_type="lead", steps=(Step(template_id=shared.id),))
         world.ids["mail sequence"] = {"own": save_sequence(transaction, world.cast["Adam"], wanted).id}

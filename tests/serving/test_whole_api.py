@@ -9,8 +9,8 @@ from flask.testing import FlaskClient
 
 from crm_core.records import Activity, ActivityKind, Contract, Order
 from crm_core.store import Store
-from tests.factories import make_account
-from tests.serving.api import Api
+from tests.factories import make_account, make_lead
+from tests.serving.api import Api, turn
 from tests.serving.conftest import Cast
 
 
@@ -22,7 +22,9 @@ def test_a_customer_is_told_at_a_glance(client: FlaskClient, store: Store, cast:
         for each, amount in ((account, "250"), (account, "50"), (other, "10")):
             transaction.create(Order(account_id=each, amount=Decimal(amount), currency="EUR"))
         ends = {"starts_on": date(2025, 1, 1), "ends_on": today + timedelta(days=9)}
-        transaction.create(Contract(account_id=account, number="C-1", value=Decimal(9), currency="EUR", **ends))
+        transaction.create(
+            Contract(account_id=account, number="C-1", value=Decimal(9), currency="EUR", **ends)
+        )
         transaction.create(Activity(account_id=account, kind=ActivityKind.TASK, subject="Call"))
     told = Api(client, cast, "Ana")("GET", f"accounts/{account}/profile").json
     assert told["worth"]["orders"] == {"value": 2.0, "better_than": 1.0}
@@ -30,3 +32,56 @@ def test_a_customer_is_told_at_a_glance(client: FlaskClient, store: Store, cast:
     assert [each["title"] for each in told["contracts"]] == ["C-1"]
     assert [each["subject"] for each in told["next_steps"]] == ["Call"]
     assert Api(client, cast, "Otto")("GET", f"accounts/{account}/profile").status_code == 404
+
+
+def test_a_template_is_changed_on_the_version_that_was_read_and_retired(
+    client: FlaskClient, store: Store, cast: Cast
+) -> None:
+    ana, ben = Api(client, cast, "Ana"), Api(client, cast, "Ben")
+    hello = {"name": "Hello", "subject": "Hello", "body": "Dear {{ lead.name }}", "shared": "all"}
+    made = ana("POST", "mail-templates", hello)
+    path = f"mail-templates/{made.json['id']}"
+    assert ana("GET", path, If_None_Match=made.headers["ETag"]).status_code == 304
+    again = ana("PUT", path, {**hello, "subject": "Hi"}, If_Match=made.headers["ETag"])
+    assert (again.json["subject"], again.json["version"]) == ("Hi", 2)
+    assert ana("PUT", path, hello, If_Match=made.headers["ETag"]).status_code == 412
+    assert ben("PUT", path, hello).status_code == 403
+    with store.transaction() as transaction:
+        lead = make_lead(transaction, owner_id=cast["Ana"].id, name="Wang").id
+    filled = f"{path}/filled?type=lead&record_id={lead}"
+    assert ana("GET", filled).json == {"subject": "Hi", "text": "Dear Wang", "html": "<p>Dear Wang</p>"}
+    assert ben("GET", filled).status_code == 404
+    assert ana("DELETE", path, If_Match=made.headers["ETag"]).status_code == 412
+    assert ana("DELETE", path, If_Match=again.headers["ETag"]).status_code == 204
+    assert ana("GET", path).json["retired_at"] is not None
+    assert path.rpartition("/")[2] not in {
+        str(each["id"]) for each in ana("GET", "mail-templates").json["items"]
+    }
+    places = {each["root"]: each["fields"] for each in ana("GET", "mail-templates/places").json["items"]}
+    assert "first_name" in places["lead"]
+
+
+def test_who_goes_through_a_sequence_is_listed_in_pages_and_stopped(
+    client: FlaskClient, store: Store, cast: Cast
+) -> None:
+    ana, mara, otto = (Api(client, cast, name) for name in ("Ana", "Mara", "Otto"))
+    hello = {"name": "Hello", "subject": "Hello", "body": "Hello", "shared": "all"}
+    steps = [{"template_id": mara("POST", "mail-templates", hello).json["id"], "wait_days": 2}]
+    made = mara("POST", "mail-sequences", {"name": "Warm up", "record_type": "lead", "steps": steps}).json
+    at = f"mail-sequences/{made['id']}"
+    with store.transaction() as transaction:
+        leads = [
+            make_lead(transaction, owner_id=cast["Ana"].id, email=f"a{each}@x.example", consent="granted").id
+            for each in range(3)
+        ]
+    for lead in leads:
+        assert ana("POST", f"{at}/start", {"record_id": lead}).json["started"]
+    runs = turn(ana, f"{at}/runs?limit=2")
+    assert [each["record_id"] for each in runs] == leads[::-1]
+    assert otto("GET", f"{at}/runs").json["items"] == []
+    stop = f"{at}/runs/{runs[0]['id']}/stop"
+    assert otto("POST", stop).status_code == 404
+    assert ana("POST", f"mail-sequences/{2**50}/runs/{runs[0]['id']}/stop").status_code == 404
+    assert ana("POST", stop).json["state"] == "stopped"
+    assert [each["record_id"] for each in turn(ana, f"{at}/runs?state=active")] == leads[1::-1]
+    assert ana("GET", at).json["standing"]["active"] == 2
