@@ -359,6 +359,21 @@ def _of_mail() -> dict[str, Rule]:
     }
 
 
+def _of_settings() -> dict[str, Rule]:
+    stage, sales = "/pipelines/{pipeline}/stages/{stage}", {"limits": {"rep": "0.1"}}
+    named = {"name_en": "Needs", "name_zh": "需求沟通", "rotting_days": 21}
+
+    def setting(body: Any = None) -> Rule:
+        return Rule(scope=Scope.ADMIN, who=ADMIN, body=body)
+
+    return {
+        **dict.fromkeys(("GET /pipelines", f"GET {stage}", "GET /sales-settings"), _READ),
+        f"PUT {stage}": setting(named),
+        f"POST {stage}/reset": setting(),
+        "PUT /sales-settings": setting(sales),
+    }
+
+
 def _of_all_types() -> dict[str, Rule]:
     return {
         "POST /batch": Rule(
@@ -486,7 +501,7 @@ def _all() -> dict[str, Rule]:
     for record_type in PATHS:
         found |= _of_records(record_type)
     found |= _of_selling() | _of_scored() | _of_verbs() | _of_models() | _of_alerts()
-    return found | _of_the_house() | _of_all_types() | _of_service() | _of_mail()
+    return found | _of_the_house() | _of_all_types() | _of_service() | _of_mail() | _of_settings()
 
 
 RULES: Final = _all()

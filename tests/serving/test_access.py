@@ -95,6 +95,8 @@ class World:
             "day": "2026-05-01",
             "absence_id": str(2**60),
             "run_id": str(2**60),
+            "pipeline": "default",
+            "stage": "needs",
             "id": str(self.ids[about][whose] if about else 2**60),
         }
         of_people = any(path.endswith(end) for end in ("/merge", "/distinct", "/scoring-opt-out"))

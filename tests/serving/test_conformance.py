@@ -239,6 +239,8 @@ def _filled_in(path: str) -> str:
         "task": "churn",
         "version": "churn-1",
         "external_id": "somewhere-1",
+        "pipeline": "default",
+        "stage": "proposal",
     }
     parts = [part.strip("{}") if part.startswith("{") else part for part in path.split("/")]
     return "/".join(

@@ -85,3 +85,48 @@ def test_who_goes_through_a_sequence_is_listed_in_pages_and_stopped(
     assert ana("POST", stop).json["state"] == "stopped"
     assert [each["record_id"] for each in turn(ana, f"{at}/runs?state=active")] == leads[1::-1]
     assert ana("GET", at).json["standing"]["active"] == 2
+
+
+def test_a_stage_is_set_on_the_version_that_was_read(client: FlaskClient, cast: Cast) -> None:
+    adam, ana = Api(client, cast, "Adam"), Api(client, cast, "Ana")
+    path = "pipelines/default/stages/needs"
+    (pipeline,) = ana("GET", "pipelines").json["items"]
+    assert [each["key"] for each in pipeline["stages"]][:2] == ["first_contact", "needs"]
+    read = adam("GET", path)
+    wanted = {
+        "name_en": "Wishes",
+        "name_zh": "需求",
+        "rotting_days": 9,
+        "required": ["amount"],
+        "checklist": [{"text": "Ask who decides", "required": True}],
+        "playbook": [{"text": "Send the brochure", "due_days": 2}],
+    }
+    assert ana("PUT", path, wanted).status_code == 403
+    made = adam("PUT", path, wanted, If_Match=read.headers["ETag"])
+    assert {name: made.json[name] for name in ("name_en", "rotting_days", "required", "playbook")} == {
+        name: wanted[name] for name in ("name_en", "rotting_days", "required", "playbook")
+    }
+    assert (made.json["version"], made.json["is_set"]) == (1, True)
+    assert adam("PUT", path, wanted, If_Match=read.headers["ETag"]).status_code == 412
+    wrong = adam("PUT", path, {**wanted, "required": ["probability"]})
+    assert (wrong.status_code, wrong.json["field"]) == (422, "required")
+    assert adam("POST", f"{path}/reset", If_Match=made.headers["ETag"]).json["is_set"] is False
+    assert adam("GET", "pipelines/default/stages/none").status_code == 422
+    _reset, told = adam("GET", "operations?done=setting_set").json["items"]
+    assert told["detail"] == "default/needs: Wishes, 9 days, requires amount"
+
+
+def test_what_is_set_of_selling_is_read_by_all_and_set_by_administrators(
+    client: FlaskClient, cast: Cast
+) -> None:
+    adam, ana = Api(client, cast, "Adam"), Api(client, cast, "Ana")
+    read = ana("GET", "sales-settings")
+    assert (read.json["limits"], read.json["reminder_days"]) == (
+        *({"rep": "0.1", "manager": None, "admin": None}, [1, 14, 30]),
+    )
+    wanted = {"company": "Acme", "limits": {"rep": "0.05", "manager": "0.2"}, "reminder_days": [7, 3]}
+    assert ana("PUT", "sales-settings", wanted).status_code == 403
+    made = adam("PUT", "sales-settings", wanted, If_Match=read.headers["ETag"])
+    assert (made.json["limits"]["manager"], made.json["reminder_days"]) == ("0.2", [3, 7])
+    assert adam("PUT", "sales-settings", wanted, If_Match=read.headers["ETag"]).status_code == 412
+    assert adam("PUT", "sales-settings", {"limits": {"rep": "2"}}).status_code == 422
