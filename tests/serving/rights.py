@@ -363,14 +363,32 @@ def _of_settings() -> dict[str, Rule]:
     stage, sales = "/pipelines/{pipeline}/stages/{stage}", {"limits": {"rep": "0.1"}}
     named = {"name_en": "Needs", "name_zh": "需求沟通", "rotting_days": 21}
 
-    def setting(body: Any = None) -> Rule:
-        return Rule(scope=Scope.ADMIN, who=ADMIN, body=body)
+    def setting(body: Any = None, *statuses: int) -> Rule:
+        return Rule(scope=Scope.ADMIN, who=ADMIN, given=_of(*(statuses or (200,))), body=body)
 
     return {
         **dict.fromkeys(("GET /pipelines", f"GET {stage}", "GET /sales-settings"), _READ),
         f"PUT {stage}": setting(named),
         f"POST {stage}/reset": setting(),
         "PUT /sales-settings": setting(sales),
+        **_of_declared(setting),
+    }
+
+
+def _of_declared(setting: Callable[..., Rule]) -> dict[str, Rule]:
+    types, fields = "/record-types", "/record-types/{type}/fields"
+    named = {"name": "shop", "label_en": "Shop", "label_zh": "店"}
+    field: dict[str, Any] = {"name": "rank", "kind": "text", "known": "history"}
+    return {
+        **dict.fromkeys((f"GET {types}", f"GET {fields}"), _READ),
+        f"POST {types}": setting(named, 201),
+        f"PATCH {types}/{{type}}": setting({}, 422),  # a built-in type is no declared one
+        f"POST {types}/{{type}}/retire": setting(None, 422),
+        f"POST {types}/{{type}}/restore": setting(None, 422),
+        f"POST {fields}": setting(field, 201),
+        f"PATCH {fields}/{{name}}": setting({}, 422),
+        f"POST {fields}/{{name}}/retire": setting(None, 422),
+        f"POST {fields}/{{name}}/restore": setting(None, 422),
     }
 
 

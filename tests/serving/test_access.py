@@ -95,6 +95,7 @@ class World:
             "day": "2026-05-01",
             "absence_id": str(2**60),
             "run_id": str(2**60),
+            "name": "none",
             "pipeline": "default",
             "stage": "needs",
             "id": str(self.ids[about][whose] if about else 2**60),
@@ -102,6 +103,8 @@ class World:
         of_people = any(path.endswith(end) for end in ("/merge", "/distinct", "/scoring-opt-out"))
         plural = f"{about}s" if of_people else TYPES.get(about, "leads")
         named["type"] = "machine" if path.startswith("/custom/") else plural
+        if path.startswith("/record-types/"):
+            named["type"] = "lead"
         for name, value in named.items():
             path = path.replace(f"{{{name}}}", value)
         return path

@@ -7,7 +7,8 @@ from decimal import Decimal
 
 from flask.testing import FlaskClient
 
-from crm_core.records import Activity, ActivityKind, Contract, Order
+from crm_core.records import Activity, ActivityKind, Contract, Order, Role
+from crm_core.rights import set_field_right
 from crm_core.store import Store
 from tests.factories import make_account, make_lead
 from tests.serving.api import Api, turn
@@ -130,3 +131,35 @@ def test_what_is_set_of_selling_is_read_by_all_and_set_by_administrators(
     assert (made.json["limits"]["manager"], made.json["reminder_days"]) == ("0.2", [3, 7])
     assert adam("PUT", "sales-settings", wanted, If_Match=read.headers["ETag"]).status_code == 412
     assert adam("PUT", "sales-settings", {"limits": {"rep": "2"}}).status_code == 422
+
+
+def test_record_types_and_fields_are_declared_and_told_to_who_may_see_them(
+    client: FlaskClient, store: Store, cast: Cast
+) -> None:
+    adam, ana = Api(client, cast, "Adam"), Api(client, cast, "Ana")
+    shop = {"name": "shop", "label_en": "Shop", "label_zh": "门店", "links": ["account"]}
+    assert ana("POST", "record-types", shop).status_code == 403
+    for _twice in range(2):
+        made = adam("POST", "record-types", shop, Idempotency_Key="one")
+        assert (made.status_code, made.json["path"]) == (201, "/api/v1/custom/shop")
+    grade = {"name": "grade", "kind": "choice", "known": "history", "choices": [{"value": "a"}]}
+    at = "record-types/shop/fields"
+    assert adam("POST", at, grade).json["choices"] == [{"value": "a", "label_en": None, "label_zh": None}]
+    assert adam("POST", at, {**grade, "kind": "text", "choices": []}).status_code == 409
+    changed = adam("PATCH", f"{at}/grade", {"label_en": "Grade", "choices": [{"value": "b"}]}).json
+    assert (changed["label_en"], [each["value"] for each in changed["choices"]]) == ("Grade", ["a", "b"])
+    assert ana("POST", "custom/shop", {"name": "Mitte", "custom": {"grade": "b"}}).status_code == 201
+    assert adam("POST", f"{at}/grade/retire").json["retired_at"] is not None
+    assert ana("POST", "custom/shop", {"name": "Nord", "custom": {"grade": "b"}}).status_code == 422
+    assert adam("POST", f"{at}/grade/restore").json["retired_at"] is None
+    assert [each["name"] for each in ana("GET", at).json["items"]] == ["grade"]
+    with store.transaction() as transaction:
+        set_field_right(transaction.session, Role.REP, "shop", "custom.grade", read=False, write=False)
+    assert ana("GET", at).json["items"] == []
+    assert [each["name"] for each in adam("GET", at).json["items"]] == ["grade"]
+    assert adam("POST", "record-types/shop/retire").json["retired_at"] is not None
+    assert adam("PATCH", "record-types/shop", {"label_en": "Store"}).status_code == 422
+    assert adam("POST", "record-types/shop/restore").json["retired_at"] is None
+    paths = {each["name"]: each["path"] for each in ana("GET", "record-types").json["items"]}
+    assert (paths["lead"], paths["shop"]) == ("/api/v1/leads", "/api/v1/custom/shop")
+    assert adam("GET", "record-types/nothing/fields").status_code == 422
