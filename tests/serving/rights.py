@@ -375,6 +375,19 @@ def _of_settings() -> dict[str, Rule]:
     }
 
 
+def _of_oneself() -> dict[str, Rule]:
+    def own(*statuses: int, body: Any = None) -> Rule:
+        return Rule(scope=Scope.WRITE, given=_of(*(statuses or (200,))), body=body)
+
+    return {
+        **dict.fromkeys(("GET /notifications", "GET /me/settings", "GET /me/calendar-feed"), _READ),
+        "POST /notifications/read": own(body={"ids": [2**60]}),
+        "PATCH /me/settings": own(body={"records_a_day": 9}),
+        "POST /me/calendar-feed": own(201),
+        "DELETE /me/calendar-feed": own(204),
+    }
+
+
 def _of_declared(setting: Callable[..., Rule]) -> dict[str, Rule]:
     types, fields = "/record-types", "/record-types/{type}/fields"
     named = {"name": "shop", "label_en": "Shop", "label_zh": "店"}
@@ -519,7 +532,15 @@ def _all() -> dict[str, Rule]:
     for record_type in PATHS:
         found |= _of_records(record_type)
     found |= _of_selling() | _of_scored() | _of_verbs() | _of_models() | _of_alerts()
-    return found | _of_the_house() | _of_all_types() | _of_service() | _of_mail() | _of_settings()
+    return (
+        found
+        | _of_the_house()
+        | _of_all_types()
+        | _of_service()
+        | _of_mail()
+        | _of_settings()
+        | _of_oneself()
+    )
 
 
 RULES: Final = _all()

@@ -7,6 +7,7 @@ from decimal import Decimal
 
 from flask.testing import FlaskClient
 
+from crm_core.notifications import Occasion, notify
 from crm_core.records import Activity, ActivityKind, Contract, Order, Role
 from crm_core.rights import set_field_right
 from crm_core.store import Store
@@ -163,3 +164,38 @@ def test_record_types_and_fields_are_declared_and_told_to_who_may_see_them(
     paths = {each["name"]: each["path"] for each in ana("GET", "record-types").json["items"]}
     assert (paths["lead"], paths["shop"]) == ("/api/v1/leads", "/api/v1/custom/shop")
     assert adam("GET", "record-types/nothing/fields").status_code == 422
+
+
+def test_what_one_is_told_is_listed_in_pages_with_what_may_be_seen_now(
+    client: FlaskClient, store: Store, cast: Cast
+) -> None:
+    ana, ben = Api(client, cast, "Ana"), Api(client, cast, "Ben")
+    with store.transaction(actor_id=cast["Mara"].id) as transaction:
+        lead = make_lead(transaction, owner_id=cast["Ana"].id, name="Berg").id
+        for _ in range(3):
+            people = [cast["Ana"].id, cast["Ben"].id]
+            notify(transaction, people, kind=Occasion.ASSIGNED, about=("lead", lead), params={"days": 2})
+    told = turn(ana, "notifications?limit=2")
+    assert [(each["title"], each["record_id"], each["params"]) for each in told] == [
+        ("Berg", lead, {"days": 2})
+    ] * 3
+    hidden = turn(ben, "notifications")
+    assert [(each["title"], each["record_id"], each["params"]) for each in hidden] == [(None,) * 3] * 3
+    assert ana("POST", "notifications/read", {"ids": [told[0]["id"], hidden[0]["id"]]}).json == {"read": 1}
+    assert len(turn(ana, "notifications?unread=true")) == 2
+    assert ana("POST", "notifications/read", {}).json == {"read": 2}
+    assert ben("GET", "notifications").json["unread"] == 3
+
+
+def test_one_sets_ones_own_and_has_a_calendar_read(client: FlaskClient, cast: Cast) -> None:
+    ana = Api(client, cast, "Ana")
+    change = {"time_zone": "Asia/Shanghai", "records_a_day": 12, "alert_mails": "daily"}
+    made = ana("PATCH", "me/settings", change).json
+    assert {name: made[name] for name in (*change, "name")} == {**change, "name": "Ana"}
+    assert ana("PATCH", "me/settings", {"records_a_day": None}).json["records_a_day"] is None
+    assert ana("PATCH", "me/settings", {"time_zone": "Mars/Base"}).json["field"] == "time_zone"
+    feed = ana("POST", "me/calendar-feed").json
+    assert client.get(feed["url"]).status_code == 200
+    assert ana("GET", "me/calendar-feed").json["made_at"] == feed["made_at"]
+    assert ana("DELETE", "me/calendar-feed").status_code == 204
+    assert client.get(feed["url"]).status_code == 404
