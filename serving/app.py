@@ -26,8 +26,10 @@ from serving.api import (
     customers,
     deals,
     declared,
+    files,
     finding,
     forecast,
+    funnel,
     health,
     intake,
     job_queue,
@@ -98,11 +100,13 @@ _PARTS = (
     deals,
     records_verbs,
     records_batch,
+    files,
     declared,
     changes,
     customers,
     forecast,
     reports,
+    funnel,
     kept,
     marketing,
     alerts,
@@ -178,6 +182,7 @@ def create_app(
     with app.app_context():
         Service(settings=settings, store=store, champions=champions, rescoring=rescoring, jobs=jobs).install()
     app.before_request(_begin)
+    app.before_request(files.make_room)
     app.after_request(_finish)
     app.teardown_request(end_page_session)
     _handle_errors(app)

@@ -427,7 +427,22 @@ def _of_all_types() -> dict[str, Rule]:
             given=_of(412),
             body={"name": "Won", "measures": ["deals_won"], "version": 7},
         ),
+        "GET /reports/behind": Rule(scope=Scope.READ, query="measures=deals_won"),
+        "GET /reports/{id}/mails": Rule(scope=Scope.READ, about=("report",)),
+        "PUT /reports/{id}/mails": Rule(
+            scope=Scope.WRITE, about=("report",), body={"every": "day", "at": "08:30"}
+        ),
+        "DELETE /reports/{id}/mails/{user_id}": Rule(scope=Scope.WRITE, about=("report",), given=_of(404)),
         "DELETE /reports/{id}": Rule(scope=Scope.WRITE, about=("spare report",), given=_of(204, 404)),
+        "GET /funnel": _READ,
+        "POST /files": Rule(
+            scope=Scope.WRITE,
+            about=("lead",),
+            who=WRITERS,
+            given=_of(201),
+            body={"type": "lead", "id": ID, "name": "a.txt", "content": "aGk="},
+        ),
+        "GET /files/{id}": Rule(scope=Scope.READ, about=("attachment",), given=_of(422)),  # a reference
         "GET /segments": _READ,
         "POST /segments": Rule(
             scope=Scope.WRITE,
@@ -448,6 +463,10 @@ def _of_all_types() -> dict[str, Rule]:
         "GET /marketing/campaigns/{id}": Rule(scope=Scope.READ, about=("campaign",)),
         "POST /marketing/campaigns/{id}/members": Rule(
             scope=Scope.WRITE, about=("campaign",), who=LEADERS, body={"filter": ["id:eq:0"]}
+        ),
+        "GET /marketing/campaigns/{id}/audiences": Rule(scope=Scope.READ, about=("campaign",)),
+        "DELETE /marketing/campaigns/{id}/audiences/{segment_id}": Rule(
+            scope=Scope.WRITE, about=("campaign",), who=LEADERS, given=_of(204)
         ),
         "GET /forms": Rule(scope=Scope.READ, who=LEADERS),
         "POST /forms": Rule(scope=Scope.WRITE, who=LEADERS, given=_of(201), body=_A_FORM),
@@ -502,7 +521,7 @@ def _of_selling() -> dict[str, Rule]:
         "POST /deals/{id}/checklist": verb("deal", {"key": "none"}, 404),
         **{
             f"POST /{record_type}s/{{id}}/meetings": verb(record_type, {"steps": [{"text": "Call"}]}, 201)
-            for record_type in ("lead", "deal", "account")
+            for record_type in ("lead", "deal", "account", "contact")
         },
         "GET /targets": _READ,
         "GET /unusual-changes": _READ,

@@ -94,7 +94,7 @@ class World:
             "key": "help",
             "day": "2026-05-01",
             "absence_id": str(2**60),
-            "run_id": str(2**60),
+            **dict.fromkeys(("run_id", "user_id", "segment_id"), str(2**60)),
             "name": "none",
             "pipeline": "default",
             "stage": "needs",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from datetime import date, timedelta
 from decimal import Decimal
 
@@ -199,3 +200,82 @@ def test_one_sets_ones_own_and_has_a_calendar_read(client: FlaskClient, cast: Ca
     assert ana("GET", "me/calendar-feed").json["made_at"] == feed["made_at"]
     assert ana("DELETE", "me/calendar-feed").status_code == 204
     assert client.get(feed["url"]).status_code == 404
+
+
+def test_a_report_is_sent_to_others_by_who_keeps_it_and_stopped_by_who_gets_it(
+    client: FlaskClient, cast: Cast
+) -> None:
+    ana, ben = Api(client, cast, "Ana"), Api(client, cast, "Ben")
+    kept = {"name": "Won", "measures": ["deals_won"], "shared": "all"}
+    at = f"reports/{ana('POST', 'reports', kept).json['id']}/mails"
+    weekly = {"every": "week", "day": 4, "at": "08:30", "zone": "Asia/Shanghai"}
+    both = {**weekly, "user_ids": [cast["Ana"].id, cast["Ben"].id]}
+    assert ben("PUT", at, both).status_code == 403
+    sent = ana("PUT", at, both).json["items"]
+    assert [(each["user_id"], each["next_at"]) for each in sent] == [
+        (cast[name].id, "2026-03-06T00:30:00Z") for name in ("Ana", "Ben")
+    ]
+    assert ana("PUT", at, {**weekly, "day": 9}).json["field"] == "day"
+    assert [each["user_id"] for each in ben("GET", at).json["items"]] == [cast["Ben"].id]
+    assert ben("DELETE", f"{at}/{cast['Ana'].id}").status_code == 404
+    assert ben("DELETE", f"{at}/{cast['Ben'].id}").status_code == 204
+    assert [each["stopped"] for each in ana("PUT", at, both).json["items"]] == [False, True]
+
+
+def test_what_is_behind_a_figure_is_listed_in_pages(client: FlaskClient, store: Store, cast: Cast) -> None:
+    with store.transaction() as transaction:
+        ids = [make_lead(transaction, owner_id=cast["Ana"].id, source="fair").id for _ in range(3)]
+        make_lead(transaction, owner_id=cast["Ana"].id, source="web")
+    ana = Api(client, cast, "Ana")
+    asked = "measures=leads_created&rows=source"
+    (row,) = [each for each in ana("GET", f"reports/run?{asked}").json["rows"] if each["key"] == "fair"]
+    assert row["figures"][0]["count"] == 3
+    found = turn(ana, f"reports/behind?{asked}&row=fair&limit=2")
+    assert found == [{"record_type": "lead", "id": each} for each in ids]
+    assert ana("GET", "reports/behind?measures=leads_created,deals_won").json["field"] == "measures"
+
+
+def test_a_segment_that_feeds_a_campaign_is_listed_and_ended(client: FlaskClient, cast: Cast) -> None:
+    mara, ana = Api(client, cast, "Mara"), Api(client, cast, "Ana")
+    campaign = mara("POST", "campaigns", {"name": "Spring"}).json["id"]
+    north = {"type": "lead", "name": "North", "filter": ["region:eq:North"]}
+    segment = mara("POST", "segments", north).json["id"]
+    at = f"marketing/campaigns/{campaign}"
+    mara("POST", f"{at}/members", {"segment_id": segment})
+    (fed,) = mara("GET", f"{at}/audiences").json["items"]
+    assert (fed["segment_id"], fed["name"], fed["user_id"]) == (segment, "North", cast["Mara"].id)
+    assert ana("GET", f"{at}/audiences").json["items"][0]["name"] is None
+    assert ana("DELETE", f"{at}/audiences/{segment}").status_code == 403
+    assert mara("DELETE", f"{at}/audiences/{segment}").status_code == 204
+    assert mara("GET", f"{at}/audiences").json["items"] == []
+
+
+def test_a_file_is_put_on_a_record_and_saved_as_it_was(client: FlaskClient, store: Store, cast: Cast) -> None:
+    ana, otto = Api(client, cast, "Ana"), Api(client, cast, "Otto")
+    with store.transaction() as transaction:
+        lead = make_lead(transaction, owner_id=cast["Ana"].id).id
+    raw = b"%PDF-1\n\x00\xff"
+    body = {"type": "lead", "id": lead, "name": "a/offer.pdf", "content": b64encode(raw).decode()}
+    assert otto("POST", "files", body).status_code == 404
+    assert ana("POST", "files", {**body, "content": "\u00e9"}).json["field"] == "content"
+    made = ana("POST", "files", body, Idempotency_Key="one")
+    assert ana("POST", "files", body, Idempotency_Key="one").json == made.json
+    told = (made.json["name"], made.json["media_type"], made.json["size"], made.json["subject_id"])
+    assert told == ("offer.pdf", "application/pdf", len(raw), lead)
+    saved = ana("GET", f"files/{made.json['id']}")
+    assert (saved.data, saved.content_type) == (raw, "application/octet-stream")
+    saved.close()
+    assert otto("GET", f"files/{made.json['id']}").status_code == 404
+    big = b64encode(b"x" * 2_000_000).decode()
+    assert ana("POST", "files", {**body, "name": "big", "content": big}).json["size"] == 2_000_000
+    assert ana("POST", "leads", {"name": "x", "company": big}).status_code == 413
+
+
+def test_the_funnel_is_told_by_source(client: FlaskClient, store: Store, cast: Cast) -> None:
+    with store.transaction() as transaction:
+        for source in ("fair", "fair", "web"):
+            make_lead(transaction, owner_id=cast["Ana"].id, source=source)
+    told = Api(client, cast, "Ana")("GET", "funnel").json
+    assert [(each["key"], each["leads"]) for each in told["items"]] == [("fair", 2), ("web", 1)]
+    assert [each["name"] for each in told["whole"]["steps"]] == ["contacted", "converted", "deal", "won"]
+    assert Api(client, cast, "Ana")("GET", "funnel?within_days=7").json["field"] == "within_days"
