@@ -311,10 +311,12 @@ def stop_runs_of(transaction: Transaction, addresses: Collection[str], why: str)
     return len(runs)
 
 
-def stop_run(transaction: Transaction, user: User, run_id: int) -> SequenceRun:
-    """End somebody's run by hand, as a user who may write on their record."""
+def stop_run(
+    transaction: Transaction, user: User, run_id: int, *, sequence_id: int | None = None
+) -> SequenceRun:
+    """End somebody's run by hand, as who may write on their record; of one sequence, if it is named."""
     run = transaction.session.get(SequenceRun, run_id, with_for_update=True)
-    if run is None:
+    if run is None or sequence_id not in {None, run.sequence_id}:
         raise RecordNotFoundError("sequence run", run_id)
     Reader(transaction.session, user).get_to_write(_MODELS[run.record_type], run.record_id)
     if run.state == RunState.ACTIVE:
@@ -561,11 +563,25 @@ def standing_of(session: Session, sequence_ids: Collection[int]) -> dict[int, St
     }
 
 
-def list_runs(reader: Reader, sequence_id: int, *, limit: int = 100) -> list[SequenceRun]:
-    """Return who goes through a sequence, as far as the reader sees their records, newest first."""
+def list_runs(
+    reader: Reader,
+    sequence_id: int,
+    *,
+    limit: int = 100,
+    state: RunState | None = None,
+    before: int | None = None,
+) -> list[SequenceRun]:
+    """Return who goes through a sequence, as far as the reader sees their records, newest first.
+
+    With `before`, what is older than the run with this id.
+    """
     sequence = get_sequence(reader.session, sequence_id)
     seen = reader.select(_MODELS[sequence.record_type]).with_only_columns(_MODELS[sequence.record_type].id)
     query = select(SequenceRun).where(SequenceRun.sequence_id == sequence_id, SequenceRun.record_id.in_(seen))
+    if state is not None:
+        query = query.where(SequenceRun.state == state)
+    if before is not None:
+        query = query.where(SequenceRun.id < before)
     return list(reader.session.scalars(query.order_by(SequenceRun.id.desc()).limit(limit)))
 
 
