@@ -206,7 +206,12 @@ PAGES: Mapping[str, Page] = {
     "imports.show_progress": part("/import/{import}/progress", roles=ADMIN),
     "imports.download_refused": file("/import/{import}/refused.csv", roles=ADMIN),
     "intake_pages.show": page("/intake", "/intake?state=dropped"),
-    "mail_pages.show_letter": page("/records/lead/{lead}/mail", roles=SELLING),
+    "mail_pages.show_letter": page(
+        "/records/lead/{lead}/mail",
+        "/records/lead/{lead}/mail?template={template}",
+        "/records/deal/{deal}/mail",
+        roles=SELLING,
+    ),
     "mail_pages.show_templates": page("/intake/templates"),
     "mail_pages.show_template": page("/intake/templates/{template}"),
     "mail_pages.show_sequences": page("/intake/sequences"),
