@@ -27,7 +27,7 @@ from crm_core.forms import AskedField, Texts, WantedForm, make_form
 from crm_core.incoming.filing import take_mail
 from crm_core.incoming.parsing import read_mail
 from crm_core.mail_templates import Draft, save_template
-from crm_core.predictions import NewPrediction, Prediction, write_predictions
+from crm_core.predictions import NewPrediction, write_predictions
 from crm_core.promotions import Promotion, find_champion
 from crm_core.quotes import add_line, write_quote
 from crm_core.records import (
@@ -276,7 +276,7 @@ def find_cast(session: Session) -> dict[Role, User]:
 def find_places(app: Flask, store: Store, settings: Settings) -> Places:
     """Find records to show, and make what a simulated company has none of: an import, an export, a webhook.
 
-    A company too small for a model of churn is given warnings by hand.
+    A company that nobody is about to leave is given warnings by hand.
     """
     with store.reading() as session:
         cast = find_cast(session)
@@ -284,6 +284,7 @@ def find_places(app: Flask, store: Store, settings: Settings) -> Places:
     rep = cast[Role.REP].id
     admin = logged_in(app, cast[Role.ADMIN])
     _promote_again(store)
+    Alerting(store).run_until_done()
     _warn(store, cast[Role.REP].id)
     Alerting(store).run_until_done()
     made = {
@@ -360,7 +361,7 @@ def _best(session: Session, model: type[R], *conditions: Any) -> R:
 def _warn(store: Store, owner_id: int) -> None:
     with store.transaction() as transaction:
         session = transaction.session
-        if session.scalar(select(Prediction.id).where(Prediction.task == "churn").limit(1)) is not None:
+        if session.scalar(select(Alert.id).where(Alert.record_type == "account").limit(1)) is not None:
             return
         accounts = session.scalars(select(Account.id).where(Account.owner_id == owner_id)).all()
         made = [
