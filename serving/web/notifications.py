@@ -79,7 +79,8 @@ def _told(session: Session, user: User, found: Any) -> list[Told]:  # noqa: ANN4
     names: dict[int | None, str] = dict(session.execute(select(User.id, User.name)).all())
     called, said = names_of(reader, found), said_by_rules(session, found)
     for record_type in TOLD:  # which have no name of their own
-        titles = told_titles(reader, record_type, [number for kind, number in called if kind == record_type])
+        ids = [number for kind, number in called if kind == record_type and number is not None]
+        titles = told_titles(reader, record_type, ids)
         called |= {(record_type, number): title for number, title in titles.items()}
     return [
         Told(
