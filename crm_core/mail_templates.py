@@ -59,6 +59,10 @@ GIVEN: Final = ("link",)
 
 FIRST_NAME: Final = "first_name"
 
+_NOT_OFFERED: Final = frozenset(
+    {"id", "version", "deleted_at", "recorded_at", "external_id", "merged_into_id", "erased_at"}
+)
+
 _PLACE = re.compile(r"\{\{(.*?)\}\}", re.DOTALL)
 _INSIDE = re.compile(
     r"""\s*([a-z_]+(?:\.[a-z_][a-z0-9_]*){0,2})\s*(?:\|\s*default\(\s*(?:"([^"{}]*)"|'([^'{}]*)')\s*\)\s*)?""",
@@ -183,6 +187,11 @@ def fields_of(session: Session, root: str) -> list[str]:
     ]
     first = [FIRST_NAME] if root in ("lead", "contact") else []
     return [*plain, *first, *(f"custom.{name}" for name in declarations(session).fields(root))]
+
+
+def offered_fields(session: Session, root: str) -> list[str]:
+    """Return the fields that whoever writes a template is offered after a root: not those of the program."""
+    return [name for name in fields_of(session, root) if name not in _NOT_OFFERED]
 
 
 def fits(template: MailTemplate | Draft, record_type: str) -> bool:
@@ -425,9 +434,11 @@ def save_template(
     return saved
 
 
-def retire_template(transaction: Transaction, user: User, template_id: int) -> None:
+def retire_template(
+    transaction: Transaction, user: User, template_id: int, *, version: int | None = None
+) -> None:
     """Offer a template no more; mails that were written with it keep what they say."""
-    saved = _to_change(transaction.session, user, template_id, None)
+    saved = _to_change(transaction.session, user, template_id, version)
     saved.retired_at = saved.retired_at or transaction.now
     transaction.session.flush()
 

@@ -209,8 +209,9 @@ def _stalls(
     """Yield whose deal came to a standstill, and when: so long after the last thing that happened."""
     wait = timedelta(days=STALLED_DAYS)
     for deal in deals:
-        happened = [deal.came, *(at for at in touches.get(deal.id, ()) if at > deal.came)]
-        for at, following in zip(happened, [*happened[1:], deal.ended or now], strict=True):
+        end = deal.ended or now  # what happens with a deal that is over stands still no more
+        happened = [deal.came, *(at for at in touches.get(deal.id, ()) if deal.came < at < end)]
+        for at, following in zip(happened, [*happened[1:], end], strict=True):
             if at + wait < following:
                 yield deal.owner_id, at + wait
 

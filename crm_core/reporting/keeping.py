@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any, Final
 from zoneinfo import ZoneInfo, available_timezones
@@ -340,8 +340,3 @@ def take_due(transaction: Transaction, *, most: int = 100) -> list[tuple[ReportM
         mail.sent_at, mail.next_at = mail.next_at, rhythm_of(mail).after(now)
     session.flush()
     return taken
-
-
-def with_period(asked: Asked, since: date, until: date) -> Asked:
-    """Return a question with two days in place of its period."""
-    return replace(asked, period="dates", since=since, until=until)

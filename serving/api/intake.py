@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 from typing import Annotated, Literal
 from zoneinfo import ZoneInfo
 
@@ -154,7 +153,7 @@ def take_in_mail(body: MailIn) -> Response:
     check_may_operate(caller())
     try:
         raw = base64.b64decode(body.raw, validate=True)
-    except binascii.Error as error:
+    except ValueError as error:  # also of letters that no base64 has
         raise InvalidValueError("raw", body.raw[:40], "a mail in base64") from error
     mail = read_mail(raw)
     with writing(caller(), Source.AUTOMATION) as transaction:

@@ -387,6 +387,12 @@ def log_meeting_on_account(path: RecordPath, body: MeetingIn) -> Response:
     return _meet("account", path.id, body)
 
 
+@api.post("/contacts/<int:id>/meetings", responses={"201": MeetingOut, **_WRITTEN})
+def log_meeting_on_contact(path: RecordPath, body: MeetingIn) -> Response:
+    """Log a meeting with a contact; its next steps become tasks."""
+    return _meet("contact", path.id, body)
+
+
 def _meet(record_type: str, record_id: int, body: MeetingIn) -> Response:
     steps = [NextStep(text=step.text, owner_id=step.owner_id, due_at=step.due_at) for step in body.steps]
     names = ("subject", "body", "occurred_at", "duration_seconds")

@@ -185,7 +185,7 @@ def add(campaign_id: int) -> ResponseReturnValue:
                 Reader(transaction.session, user).get_to_write(Campaign, campaign_id)
                 if segment is None:
                     raise InvalidValueError("segment", form.get("segment", ""), "a segment")
-                count = add_audience(transaction, user, campaign_id, segment).added
+                count = add_audience(transaction, user, campaign_id, segment)
     except _REFUSALS as error:
         if isinstance(error, RecordNotFoundError) and error.record_type == "campaign":
             raise

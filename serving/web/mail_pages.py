@@ -30,11 +30,11 @@ from crm_core.mail_templates import (
     ROOTS,
     Draft,
     MailTemplate,
-    fields_of,
     fits,
     get_template,
     list_templates,
     may_change,
+    offered_fields,
     retire_template,
     save_template,
 )
@@ -141,7 +141,7 @@ def send(record_type: str, record_id: int) -> ResponseReturnValue:
 
 def _answer_to(reader: Reader, activity_id: int) -> dict[str, str]:
     """Return what a form holds for the answer to a mail."""
-    activity = reader.get(Activity, activity_id)
+    activity = reader.masked(reader.get(Activity, activity_id))
     subject = activity.subject or ""
     begun = subject if subject.lower().startswith(("re:", "回复")) else f"Re: {subject}"
     quoted = "\n".join(f"> {line}" for line in (activity.body or "").splitlines()[:200])
@@ -275,14 +275,11 @@ def _templates(
         mine=found is None or may_change(found, user),
         languages_of_mail=LANGUAGES,
         shares=tuple(Shared),
-        places={root: _names(session, root) for root in (*ROOTS, *PEOPLE)},
+        places={
+            root: [f"{root}.{name}" for name in offered_fields(session, root)] for root in (*ROOTS, *PEOPLE)
+        },
     )
     return make_response(text, status)
-
-
-def _names(session: Any, root: str) -> list[str]:  # noqa: ANN401  a session
-    hidden = {"id", "version", "deleted_at", "recorded_at", "external_id", "merged_into_id", "erased_at"}
-    return [f"{root}.{name}" for name in fields_of(session, root) if name not in hidden]
 
 
 # ------------------------------------------------------------------------------------------------ sequences

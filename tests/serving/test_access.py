@@ -94,11 +94,17 @@ class World:
             "key": "help",
             "day": "2026-05-01",
             "absence_id": str(2**60),
+            **dict.fromkeys(("run_id", "user_id", "segment_id"), str(2**60)),
+            "name": "none",
+            "pipeline": "default",
+            "stage": "needs",
             "id": str(self.ids[about][whose] if about else 2**60),
         }
         of_people = any(path.endswith(end) for end in ("/merge", "/distinct", "/scoring-opt-out"))
         plural = f"{about}s" if of_people else TYPES.get(about, "leads")
         named["type"] = "machine" if path.startswith("/custom/") else plural
+        if path.startswith("/record-types/"):
+            named["type"] = "lead"
         for name, value in named.items():
             path = path.replace(f"{{{name}}}", value)
         return path
@@ -225,7 +231,7 @@ def keep_mail(store: Store, world: World) -> None:
         world.ids["intake item"] = kept
         draft = Draft(name="Hello", subject="Hello", body="Hello")
         template = save_template(transaction, world.cast["Ana"], draft)
-        world.ids["mail template"] = {"own": template.id}
+        world.ids["mail template"] = dict.fromkeys(WHOSE, 2**60) | {"own": template.id}
         shared = save_template(transaction, world.cast["Adam"], draft)
         wanted = Wanted(name="Warm up", record_type="lead", steps=(Step(template_id=shared.id),))
         world.ids["mail sequence"] = {"own": save_sequence(transaction, world.cast["Adam"], wanted).id}
