@@ -133,7 +133,9 @@ def send(record_type: str, record_id: int) -> ResponseReturnValue:
             send_letter(transaction, current_user.user, letter)
     except (CRMError, ValueError) as error:
         return _refused(about, form, str(error))
-    flash(gettext("The mail is on its way."))
+    on_its_way = gettext("The mail is on its way.")
+    kept = gettext("The mail waits: it goes out once an administrator has turned mail on.")
+    flash(on_its_way if mail_is_on(service().settings) else kept)
     return redirect(path_of(*about) or url_for("web.start"))
 
 
