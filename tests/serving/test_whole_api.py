@@ -337,3 +337,12 @@ def test_a_field_that_there_is_none_of_is_told_with_those_there_are(client: Flas
         )
     typed = ana("POST", "leads", {"nmae": "Li"}).json
     assert typed["detail"].startswith("nmae: there is no such field; expected one of external_id, name, ")
+
+
+def test_who_left_works_here_again(client: FlaskClient, cast: Cast) -> None:
+    adam = Api(client, cast, "Adam")
+    ben = f"users/{cast['Ben'].id}"
+    assert adam("POST", f"{ben}/leave", {"heir_ids": [cast["Ana"].id]}).status_code == 200
+    assert Api(client, cast, "Ben")("GET", "me").status_code == 401
+    back = adam("PATCH", ben, {"active": True, "left_at": None}).json
+    assert (back["active"], back["left_at"]) == (True, None)
