@@ -60,7 +60,9 @@ class TypePath(Asked):
 class CustomFieldPath(TypePath):
     """Which custom field of which record type."""
 
-    name: _Name = Field(description="Without `custom.`.")
+    name: Annotated[str, Field(min_length=1, max_length=101)] = Field(
+        description="Without `custom.`.", examples=["grade"]
+    )
 
 
 class ChoiceBody(Taken):

@@ -88,7 +88,7 @@ class FeedbackQuery(Asked):
     task: Literal["lead_scoring", "win_probability", "churn"] | None = Field(
         default=None, description="Only about answers of this task."
     )
-    model_version: Annotated[str, Field(max_length=80)] | None = Field(
+    model_version: Annotated[str, Field(min_length=1, max_length=80)] | None = Field(
         default=None, description="Only about answers of this model."
     )
     verdict: Literal["right", "wrong"] | None = Field(default=None, description="Only with this verdict.")

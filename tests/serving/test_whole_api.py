@@ -327,3 +327,22 @@ def test_what_lies_in_the_tray_becomes_a_lead_or_a_ticket(
     made = mara("POST", f"intake/items/{items[1]}/ticket", {"account_id": account}).json
     assert mara("GET", f"tickets/{made['id']}").json["account_id"] == account
     assert ana("POST", f"intake/items/{items[1]}/lead").status_code == 404
+
+
+def test_a_field_that_there_is_none_of_is_told_with_those_there_are(client: FlaskClient, cast: Cast) -> None:
+    ana = Api(client, cast, "Ana")
+    for answer in (ana("GET", "segments?tpye=lead"), ana("POST", "notifications/read", {"id": 7})):
+        assert answer.json["detail"].endswith(
+            "expected one of " + ("type" if "tpye" in answer.text else "ids")
+        )
+    typed = ana("POST", "leads", {"nmae": "Li"}).json
+    assert typed["detail"].startswith("nmae: there is no such field; expected one of external_id, name, ")
+
+
+def test_who_left_works_here_again(client: FlaskClient, cast: Cast) -> None:
+    adam = Api(client, cast, "Adam")
+    ben = f"users/{cast['Ben'].id}"
+    assert adam("POST", f"{ben}/leave", {"heir_ids": [cast["Ana"].id]}).status_code == 200
+    assert Api(client, cast, "Ben")("GET", "me").status_code == 401
+    back = adam("PATCH", ben, {"active": True, "left_at": None}).json
+    assert (back["active"], back["left_at"]) == (True, None)
