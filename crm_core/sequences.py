@@ -5,9 +5,9 @@ once, ever, told by their mail address; they must have agreed to be written to, 
 out. Their run ends when they answer, when a mail comes back, when they unsubscribe, when the lead is
 converted or closed, or after the last step. Mails go out in working time only.
 
-The mail is written with the rights of whoever it comes from: the owner of the record, or else whoever made
-the sequence. A step that cannot be written (a field is empty, the template is gone) ends the run and says
-why.
+The mail is written with the rights of whoever it comes from: the owner of the record, or else whoever saved
+the sequence last. A step that cannot be written (a field is empty, the template is gone) ends the run and
+says why.
 """
 
 from __future__ import annotations
@@ -190,7 +190,7 @@ def save_sequence(
         raise AccessDeniedError("only managers and administrators may change sequences")
     _check(transaction.session, user, wanted)
     if sequence_id is None:
-        saved = MailSequence(user_id=user.id, version=0, record_type=wanted.record_type)
+        saved = MailSequence(version=0, record_type=wanted.record_type)
         transaction.session.add(saved)
     else:
         saved = get_sequence(transaction.session, sequence_id)
@@ -203,7 +203,8 @@ def save_sequence(
             )
     saved.name, saved.segment_id, saved.active = wanted.name.strip(), wanted.segment_id, wanted.active
     saved.steps = [dict(vars(step)) for step in wanted.steps]
-    saved.version, saved.saved_at = saved.version + 1, transaction.now
+    # Whoever changes it answers for it: it reaches nobody from now on whom they do not see.
+    saved.user_id, saved.version, saved.saved_at = user.id, saved.version + 1, transaction.now
     transaction.session.flush()
     return saved
 
@@ -304,7 +305,7 @@ def stop_runs_of(transaction: Transaction, addresses: Collection[str], why: str)
     if not keys:
         return 0
     query = select(SequenceRun).where(SequenceRun.address.in_(keys), SequenceRun.state == RunState.ACTIVE)
-    runs = transaction.session.scalars(query.with_for_update()).all()
+    runs = transaction.session.scalars(query.order_by(SequenceRun.id).with_for_update()).all()
     for run in runs:
         _end(run, RunState.STOPPED, why, transaction.now)
     transaction.session.flush()
@@ -444,7 +445,7 @@ def _sender(session: Session, record: Lead | Contact, sequence: MailSequence) ->
 def start_from_segments(store: Store, *, zone: str, limit: int = 200) -> int:
     """Begin, for each active sequence with a segment, with whoever is in it and never was; return how many.
 
-    Who is in it, is asked with the rights of whoever made the sequence.
+    Who is in it, is asked with the rights of whoever saved the sequence last.
     """
     with store.reading() as session:
         with_segment = and_(MailSequence.segment_id.is_not(None), MailSequence.active.is_(True))

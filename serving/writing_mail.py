@@ -131,12 +131,19 @@ def _answered(reader: Reader, letter: Letter) -> Message:
     return found
 
 
-def list_mails_on(reader: Reader, about: tuple[str, int]) -> list[tuple[Message, str | None]]:
-    """Return the newest mails on a record that the user sees, each with its subject if they see that."""
+def list_mails_on(
+    reader: Reader, about: tuple[str, int], *, limit: int = _SHOWN, before: int | None = None
+) -> list[tuple[Message, str | None]]:
+    """Return the newest mails on a record that the user sees, each with its subject if they see that.
+
+    With `before`, what is older than the mail with this id.
+    """
     seen = reader.select(Activity).with_only_columns(Activity.id).order_by(None)
     query = select(Message).where(
         Message.about_type == about[0], Message.about_id == about[1], Message.activity_id.in_(seen)
     )
-    found = reader.session.scalars(query.order_by(Message.id.desc()).limit(_SHOWN)).all()
+    if before is not None:
+        query = query.where(Message.id < before)
+    found = reader.session.scalars(query.order_by(Message.id.desc()).limit(limit)).all()
     told = reader.may_read_field("activity", "subject")
     return [(each, each.subject if told else None) for each in found]

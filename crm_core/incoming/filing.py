@@ -254,6 +254,7 @@ def _take_bounce(transaction: Transaction, mail: Parsed, source: str) -> Taken:
     query = select(Message).where(
         Message.message_id.in_(bounce.message_ids), Message.direction == Direction.OUTBOUND
     )
+    query = query.order_by(Message.id)  # of two at once neither waits for the other
     found = session.scalars(query.with_for_update()).all() if bounce.message_ids else []
     for message in found:
         if mark_bounced(transaction, message, bounce.said, dead=False):

@@ -27,6 +27,7 @@ from crm_core.errors import (
     RecordNotFoundError,
     StaleRecordError,
 )
+from crm_core.external_ids import hold_keys
 from crm_core.records import Role, User
 from crm_core.reporting.asking import FIRST_YEAR, Question, check_rights, end_of_day
 from crm_core.reporting.periods import first_day, next_first
@@ -270,6 +271,7 @@ def send_to(
     found = get_report(session, user, report_id)
     if set(receivers) != {user.id} and found.user_id != user.id and user.role != Role.ADMIN:
         raise AccessDeniedError("only whoever keeps a report sends it to others")
+    hold_keys(session, [f"report mails:{report_id}"])
     wanted = sorted(set(receivers))
     if not 1 <= len(wanted) <= MOST_RECEIVERS:
         raise InvalidValueError("to", len(wanted), f"1 to {MOST_RECEIVERS} people")

@@ -99,7 +99,11 @@ class ProfileOut(Given):
     next_steps: list[ActivityOut] = Field(description="Up to ten open tasks, the first due first.")
 
 
-@api.get("/accounts/<int:id>/profile", responses={"200": ProfileOut, **documented(404)})
+@api.get(
+    "/accounts/<int:id>/profile",
+    operation_id="get_account_profile",
+    responses={"200": ProfileOut, **documented(404)},
+)
 def get_profile(path: RecordPath) -> Response:
     """Read a customer at a glance: worth, service, what is open, what was done, and what comes next."""
     running = service()

@@ -176,7 +176,7 @@ class RecordTypesOut(Given):
     items: list[RecordTypeOut]
 
 
-@api.get("/record-types", responses={"200": RecordTypesOut, **documented()})
+@api.get("/record-types", operation_id="list_record_types", responses={"200": RecordTypesOut, **documented()})
 def list_types() -> Response:
     """List the record types of which you may see records, and where those are."""
     with service().store.reading() as session:
@@ -187,7 +187,7 @@ def list_types() -> Response:
     return answer(RecordTypesOut(items=items))
 
 
-@api.post("/record-types", responses={"201": RecordTypeOut, **_WRITTEN})
+@api.post("/record-types", operation_id="declare_record_type", responses={"201": RecordTypeOut, **_WRITTEN})
 @requires(Scope.ADMIN)
 def declare_type(body: NewRecordType) -> Response:
     """Declare a record type; for administrators."""
@@ -197,21 +197,33 @@ def declare_type(body: NewRecordType) -> Response:
         return answer(_declared(made), 201)
 
 
-@api.patch("/record-types/<string:type>", responses={"200": RecordTypeOut, **_WRITTEN})
+@api.patch(
+    "/record-types/<string:type>",
+    operation_id="change_record_type",
+    responses={"200": RecordTypeOut, **_WRITTEN},
+)
 @requires(Scope.ADMIN)
 def change_type(path: TypePath, body: RecordTypeChange) -> Response:
     """Give a declared record type other labels and further links; for administrators."""
     return _on_type(path, lambda session: change_record_type(session, path.type, **body.model_dump()))
 
 
-@api.post("/record-types/<string:type>/retire", responses={"200": RecordTypeOut, **documented(403)})
+@api.post(
+    "/record-types/<string:type>/retire",
+    operation_id="retire_record_type",
+    responses={"200": RecordTypeOut, **documented(403)},
+)
 @requires(Scope.ADMIN)
 def retire_type(path: TypePath) -> Response:
     """Let a declared record type take no more records; those that there are stay. For administrators."""
     return _on_type(path, lambda session: retire_record_type(session, path.type))
 
 
-@api.post("/record-types/<string:type>/restore", responses={"200": RecordTypeOut, **documented(403)})
+@api.post(
+    "/record-types/<string:type>/restore",
+    operation_id="restore_record_type",
+    responses={"200": RecordTypeOut, **documented(403)},
+)
 @requires(Scope.ADMIN)
 def restore_type(path: TypePath) -> Response:
     """Let a retired record type take records again; for administrators."""

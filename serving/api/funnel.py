@@ -26,7 +26,9 @@ class FunnelQuery(Asked):
 
     since: date | None = Field(default=None, description="Created on this day or later; default a year ago.")
     until: date | None = Field(default=None, description="Created before this day; default tomorrow.")
-    by: Literal["source", "campaign", "region", "industry", "owner", "month"] = "source"
+    by: Literal["source", "campaign", "region", "industry", "owner", "month"] = Field(
+        default="source", description="What leads are told apart by; `month` is that of their creation."
+    )
     within_days: int = Field(
         default=90, description=f"Days that each lead is followed: {', '.join(map(str, WINDOWS))}."
     )

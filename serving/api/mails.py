@@ -22,6 +22,7 @@ from crm_core.mail_templates import (
     retire_template,
     save_template,
 )
+from crm_core.messages import Message, MessageKind, MessageState
 from crm_core.saved import Shared
 from crm_core.sequences import (
     LONGEST_WAIT,
@@ -44,7 +45,7 @@ from serving.api.blueprint import answer, caller, documented, new_blueprint
 from serving.api.conditional import ReadHeaders, WriteHeaders, tagged
 from serving.payloads import Asked, Given, Id, RecordPath, Taken, Utc, whole
 from serving.service import service, writing
-from serving.writing_mail import Letter, fill_in, get_written_on, send_letter
+from serving.writing_mail import Letter, fill_in, get_written_on, list_mails_on, send_letter
 
 api: APIBlueprint = new_blueprint(
     "mails", "Mails on records, templates of mails, and mail sequences (docs/mail.md)."
@@ -80,6 +81,47 @@ class MailQueued(Given):
     agreement: Literal["granted", "withdrawn", "never_asked"] = Field(
         description="What its receiver said to being written to; a mail to one person needs no consent."
     )
+
+
+class AboutQuery(Asked):
+    """Which record."""
+
+    type: _About = Field(description="Of the record.")
+    record_id: Id = Field(description="The record's id.")
+
+
+class MailsQuery(AboutQuery):
+    """Mails on which record."""
+
+    limit: int = Field(default=50, ge=1, le=200, description="Mails on a page, newest first.")
+    cursor: Id | None = Field(default=None, description="`next_cursor` of the page before.")
+
+
+class MailOut(Given):
+    """A mail on a record, and what became of it; its text is in its activity."""
+
+    id: int
+    activity_id: int
+    direction: Literal["inbound", "outbound"]
+    kind: MessageKind
+    state: MessageState
+    problem: str | None = Field(description="Why it did not arrive.")
+    subject: str | None = Field(description="Null where you may not see it.")
+    sender_id: int | None = Field(description="The colleague who sent it.")
+    template_id: int | None
+    run_id: int | None = Field(description="Of somebody's way through a sequence.")
+    recorded_at: Utc
+    sent_at: Utc | None
+    replied_at: Utc | None
+    bounced_at: Utc | None
+    unsubscribed_at: Utc | None
+
+
+class MailsPage(Given):
+    """Mails on a record, newest first."""
+
+    items: list[MailOut]
+    next_cursor: int | None = Field(description="Ask with it for the next page; null on the last.")
 
 
 class NewTemplate(Taken):
@@ -118,13 +160,6 @@ class AllPlacesOut(Given):
     """What may stand in a template."""
 
     items: list[PlacesOut]
-
-
-class FilledQuery(Asked):
-    """For which record."""
-
-    type: _About = Field(description="Of the record.")
-    record_id: Id = Field(description="The record's id.")
 
 
 class FilledOut(Given):
@@ -272,6 +307,19 @@ def send_mail(body: NewMail) -> Response:
     return answer(given, 201)
 
 
+@api.get("/mails", responses={"200": MailsPage, **documented(403, 404)})
+def list_mails(query: MailsQuery) -> Response:
+    """List the mails on a record, newest first, and what became of each."""
+    about = (query.type, query.record_id)
+    with service().store.reading() as session:
+        reader = Reader(session, caller())
+        get_written_on(reader, about, to_write=False)
+        found = list_mails_on(reader, about, limit=query.limit + 1, before=query.cursor)
+        items = [_mail(mail, subject) for mail, subject in found[: query.limit]]
+    more = len(found) > query.limit
+    return answer(MailsPage(items=items, next_cursor=items[-1].id if more else None))
+
+
 @api.get("/mail-templates", responses={"200": TemplatesOut, **documented(403)})
 def list_mail_templates() -> Response:
     """List the templates of mails that you may use."""
@@ -287,7 +335,11 @@ def create_mail_template(body: NewTemplate) -> Response:
         return _saved(save_template(transaction, caller(), _draft(body)), 201)
 
 
-@api.get("/mail-templates/places", responses={"200": AllPlacesOut, **documented(403)})
+@api.get(
+    "/mail-templates/places",
+    operation_id="list_template_places",
+    responses={"200": AllPlacesOut, **documented(403)},
+)
 def list_places() -> Response:
     """List what may stand in a template, by the record or person that it is of."""
     with service().store.reading() as session:
@@ -324,7 +376,7 @@ def retire_mail_template(path: RecordPath, header: WriteHeaders) -> Response:
 
 
 @api.get("/mail-templates/<int:id>/filled", responses={"200": FilledOut, **documented(403, 404)})
-def fill_mail_template(path: RecordPath, query: FilledQuery) -> Response:
+def fill_mail_template(path: RecordPath, query: AboutQuery) -> Response:
     """Read a template filled in for a record, as it would go out if you sent it; nothing is sent."""
     about = (query.type, query.record_id)
     with service().store.reading() as session:
@@ -412,6 +464,11 @@ def _wanted(body: NewSequence) -> Wanted:
         segment_id=body.segment_id,
         active=body.active,
     )
+
+
+def _mail(mail: Message, subject: str | None) -> MailOut:
+    plain = {name: getattr(mail, name) for name in MailOut.model_fields}
+    return MailOut.model_validate({**plain, "subject": subject})
 
 
 def _draft(body: NewTemplate) -> Draft:

@@ -230,7 +230,7 @@ class AttributionQuery(Asked):
 
     since: date | None = Field(default=None, description="Won on this day or later; default a year ago.")
     until: date | None = Field(default=None, description="Won before this day; default tomorrow.")
-    by: Literal["source", "campaign", "channel"] = "source"
+    by: Literal["source", "campaign", "channel"] = Field(default="source", description="What the rows are.")
     model: Literal["first", "last", "linear", "decay", "position"] = Field(
         default="position", description="The model whose shares have intervals, and that rows are ordered by."
     )
@@ -341,7 +341,7 @@ class QualityQuery(Asked):
 
     since: date | None = Field(default=None, description="Came on this day or later; default a year ago.")
     until: date | None = Field(default=None, description="Came before this day; default tomorrow.")
-    by: Literal["source", "campaign", "form"] = "source"
+    by: Literal["source", "campaign", "form"] = Field(default="source", description="What the rows are.")
 
 
 class QualityRowOut(Given):
@@ -495,8 +495,10 @@ class SubmissionOut(Given):
 class SubmissionsQuery(Asked):
     """Which submissions."""
 
-    standing: Literal["taken", "held", "discarded"] | None = None
-    form_id: Id | None = None
+    standing: Literal["taken", "held", "discarded"] | None = Field(
+        default=None, description="Only those that stand so; `held` ones wait for a decision."
+    )
+    form_id: Id | None = Field(default=None, description="Only of this form.")
     limit: int = Field(default=50, ge=1, le=200, description="Submissions on a page.")
     cursor: Id | None = Field(default=None, description="`next_cursor` of the page before.")
 

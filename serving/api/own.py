@@ -121,7 +121,9 @@ class MadeFeed(FeedOut):
     url: str = Field(description="Where your calendar program reads it (iCalendar). It is not told again.")
 
 
-@api.get("/notifications", responses={"200": NotificationsPage, **documented()})
+@api.get(
+    "/notifications", operation_id="list_notifications", responses={"200": NotificationsPage, **documented()}
+)
 def list_own_notifications(query: NotificationsQuery) -> Response:
     """List what you were told of, newest first."""
     user = caller()

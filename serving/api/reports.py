@@ -140,7 +140,9 @@ class RunQuery(Asked):
     filter: list[Condition] = Field(
         default=[], max_length=20, description="Conditions, as lists take them, on the records counted."
     )
-    period: Period = "last_365"
+    period: Period = Field(
+        default="last_365", description="When it happened; `dates`: from `since` to `until`."
+    )
     since: date | None = Field(default=None, description="First day of the period `dates`.")
     until: date | None = Field(default=None, description="Last day of the period `dates`.")
     as_of: Past | None = Field(default=None, description="What was known then; without it, now.")
@@ -179,7 +181,9 @@ class SavedQuery(Asked):
     """How a kept report is asked."""
 
     as_of: Past | None = Field(default=None, description="What was known then; without it, now.")
-    zone: Annotated[str, Field(max_length=64)] = "UTC"
+    zone: Annotated[str, Field(max_length=64)] = Field(
+        default="UTC", description="The zone of days and months.", examples=["Asia/Shanghai"]
+    )
 
 
 class RetentionQuery(SavedQuery):
@@ -291,7 +295,7 @@ class ReportMailsOut(Given):
     items: list[ReportMailOut]
 
 
-@api.get("/reports", responses={"200": ReportsOut, **documented()})
+@api.get("/reports", operation_id="list_reports", responses={"200": ReportsOut, **documented()})
 def list_what_can_be_asked() -> Response:
     """List the measures and ready reports that you may ask, and the reports that you may use."""
     with service().store.reading() as session:
@@ -316,13 +320,15 @@ def list_what_can_be_asked() -> Response:
     return answer(found)
 
 
-@api.get("/reports/run", responses={"200": RunOut, **documented(403)})
+@api.get("/reports/run", operation_id="run_report", responses={"200": RunOut, **documented(403)})
 def run_question(query: RunQuery) -> Response:
     """Answer a question within your rights, as of now or any instant before."""
     return _run(_asked_now(query), query.as_of, query.zone)
 
 
-@api.get("/reports/behind", responses={"200": BehindOut, **documented(403)})
+@api.get(
+    "/reports/behind", operation_id="list_records_behind", responses={"200": BehindOut, **documented(403)}
+)
 def list_what_is_behind(query: BehindQuery) -> Response:
     """List the records behind a figure, as far as you see them now."""
     now, asked = service().store.clock.now(), _asked_now(query)
@@ -366,7 +372,9 @@ def get_retention(query: RetentionQuery) -> Response:
     )
 
 
-@api.post("/reports", responses={"201": ReportOut, **documented(400, 403, 413, 415)})
+@api.post(
+    "/reports", operation_id="create_report", responses={"201": ReportOut, **documented(400, 403, 413, 415)}
+)
 def keep_new_report(body: ReportIn) -> Response:
     """Keep a report; share it with your team or with everybody."""
     with writing(caller(), Source.API) as transaction:
@@ -418,7 +426,11 @@ def list_report_mails(path: ReportPath) -> Response:
         return _mails(mails)
 
 
-@api.put("/reports/<int:id>/mails", responses={"200": ReportMailsOut, **documented(400, 403, 404, 413, 415)})
+@api.put(
+    "/reports/<int:id>/mails",
+    operation_id="mail_report",
+    responses={"200": ReportMailsOut, **documented(400, 403, 404, 413, 415)},
+)
 def send_report(path: ReportPath, body: ReportMailsIn) -> Response:
     """Have a kept report sent again and again; who is not named goes on as before."""
     rhythm = Rhythm(every=body.every, at=body.at, zone=body.zone, day=body.day)

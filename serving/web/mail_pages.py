@@ -22,7 +22,7 @@ from flask_login import current_user
 from crm_core.access import Reader, check_may_write
 from crm_core.calendar_feeds import end_feed, find_feed, find_reader_of_feed, make_feed
 from crm_core.changes import Source
-from crm_core.errors import AccessDeniedError, CRMError, InvalidValueError, StaleRecordError
+from crm_core.errors import AccessDeniedError, CRMError, StaleRecordError
 from crm_core.incoming.filing import unsubscribe
 from crm_core.mail_templates import (
     LANGUAGES,
@@ -349,16 +349,14 @@ def _wanted(form: Mapping[str, str]) -> Wanted:
         template = form.get(f"template-{number}", "")
         if template:
             wait = form.get(f"wait-{number}", "0").strip() or "0"
-            if not (template.isdigit() and wait.isdigit() and len(template) < 18 and len(wait) < 5):
-                raise InvalidValueError(f"steps.{number + 1}", wait, "a template and a number of days")
             working = form.get(f"days-{number}", "working") == "working"
-            steps.append(Step(template_id=int(template), wait_days=int(wait), working=working))
+            steps.append(Step(template_id=whole(template), wait_days=whole(wait), working=working))
     segment = form.get("segment", "")
     return Wanted(
         name=form.get("name", ""),
         record_type=form.get("record_type", "lead"),
         steps=tuple(steps),
-        segment_id=int(segment) if segment.isdigit() and len(segment) < 18 else None,
+        segment_id=whole(segment) if segment else None,
         active=form.get("active", "no") == "yes",
     )
 

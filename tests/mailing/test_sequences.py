@@ -230,6 +230,24 @@ def test_whoever_is_in_the_segment_begins_by_themselves_once(store: Store) -> No
     assert run_of(store).record_id == made.lead
 
 
+def test_whoever_changes_a_sequence_reaches_only_whom_they_see(store: Store) -> None:
+    with store.transaction() as transaction:
+        chief = make_user(transaction, "Zoe", role="admin")
+        segment = keep_segment(transaction, chief, "lead", "All", ["source:eq:web_form"], shared="all")
+    made = Made(store)
+    wanted = Wanted(
+        name="Mine",
+        record_type="lead",
+        steps=(Step(template_id=made.template.id),),
+        segment_id=segment.id,
+    )
+    with store.transaction() as transaction:  # Mara leads nobody, and the lead is Ana's
+        kept = transaction.session.get_one(MailSequence, made.sequence)
+        kept.user_id = chief.id
+        save_sequence(transaction, made.mara, wanted, sequence_id=made.sequence)
+    assert start_from_segments(store, zone="UTC") == 0
+
+
 def test_who_cannot_begin_stands_in_nobodys_way(store: Store) -> None:
     with store.transaction() as transaction:
         chief = make_user(transaction, "Zoe", role="admin")

@@ -250,6 +250,7 @@ def _of_alerts() -> dict[str, Rule]:
 
     return {
         "GET /alerts": _READ,
+        "GET /alerts/past": _READ,
         "GET /alerts/{id}": Rule(scope=Scope.READ, about=about),
         "POST /alerts/{id}/acknowledge": act({}),
         "POST /alerts/{id}/snooze": act({"until": "2026-03-09T09:00:00Z"}),
@@ -336,8 +337,12 @@ def _of_mail() -> dict[str, Rule]:
         "POST /intake/items/{id}/assign": write(
             404, about=("intake item",), body={"type": "lead", "id": 2**60}
         ),
+        # What was settled for one person is no more to be settled by the next one.
+        "POST /intake/items/{id}/ticket": write(422, 412, about=("intake item",), body={}),
+        "POST /intake/items/{id}/lead": write(201, 412, about=("intake item",)),
         "POST /intake/items/{id}/drop": write(204, 412, about=("intake item",)),
         "POST /mails": write(201, about=("lead",), body=letter),
+        "GET /mails": Rule(scope=Scope.READ, given=_of(404), query=f"type=lead&record_id={2**60}"),
         "GET /mail-templates": _READ,
         "POST /mail-templates": write(201, body=_HELLO),
         "GET /mail-templates/places": _READ,

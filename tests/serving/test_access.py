@@ -32,7 +32,7 @@ from serving.champions import RECORD_TYPE_OF, TASK_OF, Champions
 from serving.settings import Settings
 from tests.conftest import MONDAY
 from tests.factories import make_account, make_contact, make_deal, make_lead
-from tests.serving.api import Api, follow
+from tests.serving.api import Api, follow, turn
 from tests.serving.conftest import Cast, logged_in, make_cast
 from tests.serving.hand_made import HandMadeModel
 from tests.serving.record_bodies import Sample, make_samples, path_of
@@ -400,6 +400,8 @@ def test_alerts_and_feedback_are_listed_of_what_may_be_seen(world: World, name: 
     }
     seen = {(kind, each) for kind in ("deal", "account") for each in seen_ids(world, name, kind)}
     assert alerts == seen
+    past = {(each["record_type"], each["record_id"]) for each in turn(api, "alerts/past?limit=2")}
+    assert past == seen
     said = {each["prediction_id"] for each in api("GET", "feedback?limit=200").json["items"]}
     kinds = [about for about in SEEN if about.endswith("prediction")]
     assert said <= {each for kind in kinds for each in seen_ids(world, name, kind)}
@@ -451,7 +453,7 @@ def test_hits_and_duplicates_are_what_may_be_seen(world: World, name: str) -> No
     seen = {world.ids["lead"][whose] for whose in WORK[name]}
     assert {hit["id"] for hit in hits} & set(world.ids["lead"].values()) == seen
     found = world.client.get("/api/v1/duplicates?record_type=lead&limit=200", headers=headers).get_json()
-    paired = {pair[side]["id"] for pair in found["pairs"] for side in ("first", "second")}
+    paired = {pair[side]["id"] for pair in found["items"] for side in ("first", "second")}
     assert paired & set(world.ids["lead"].values()) <= seen
     assert len(seen) < 2 or seen <= paired
 

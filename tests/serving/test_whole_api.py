@@ -8,6 +8,7 @@ from decimal import Decimal
 
 from flask.testing import FlaskClient
 
+from crm_core.incoming.tray import Entry, ItemKind, put_in_tray
 from crm_core.notifications import Occasion, notify
 from crm_core.records import Activity, ActivityKind, Contract, Order, Role
 from crm_core.rights import set_field_right
@@ -279,3 +280,50 @@ def test_the_funnel_is_told_by_source(client: FlaskClient, store: Store, cast: C
     assert [(each["key"], each["leads"]) for each in told["items"]] == [("fair", 2), ("web", 1)]
     assert [each["name"] for each in told["whole"]["steps"]] == ["contacted", "converted", "deal", "won"]
     assert Api(client, cast, "Ana")("GET", "funnel?within_days=7").json["field"] == "within_days"
+
+
+def test_what_became_of_mails_on_a_record_is_listed(client: FlaskClient, store: Store, cast: Cast) -> None:
+    ana, otto = Api(client, cast, "Ana"), Api(client, cast, "Otto")
+    with store.transaction() as transaction:
+        lead = make_lead(transaction, owner_id=cast["Ana"].id, email="li@x.example").id
+    letter = {"type": "lead", "id": lead, "text": "Hello"}
+    sent = [ana("POST", "mails", {**letter, "subject": each}).json["activity_id"] for each in "abc"]
+    asked = f"mails?type=lead&record_id={lead}"
+    told = [(each["activity_id"], each["subject"], each["state"]) for each in turn(ana, f"{asked}&limit=2")]
+    assert told == [(each, name, "queued") for each, name in zip(sent[::-1], "cba", strict=True)]
+    assert otto("GET", asked).status_code == 404
+
+
+def test_what_lies_in_the_tray_becomes_a_lead_or_a_ticket(
+    client: FlaskClient, store: Store, cast: Cast
+) -> None:
+    mara, ana = Api(client, cast, "Mara"), Api(client, cast, "Ana")
+    with store.transaction() as transaction:
+        account = make_account(transaction, owner_id=cast["Mara"].id).id
+        said = {"messages": [], "direction": "inbound", "from_name": "Li"}
+        about = [("account", account)]
+        items = [
+            put_in_tray(
+                transaction,
+                Entry(
+                    kind=ItemKind.CHAT,
+                    key=key,
+                    who="li@x.example",
+                    title="Hello",
+                    said=said,
+                    happened_at=transaction.now,
+                    candidates=about,
+                ),
+            ).id
+            for key in "ab"
+        ]
+    listed = mara("GET", "intake/items").json["items"][0]
+    assert listed["candidates"] == [{"type": "account", "id": account}]
+    made = mara("POST", f"intake/items/{items[0]}/lead")
+    assert (made.status_code, made.json["type"]) == (201, "lead")
+    assert mara("GET", f"leads/{made.json['id']}").json["name"] == "Li"
+    assert mara("POST", f"intake/items/{items[0]}/lead").status_code == 412
+    assert mara("POST", f"intake/items/{items[1]}/ticket", {}).json["field"] == "account_id"
+    made = mara("POST", f"intake/items/{items[1]}/ticket", {"account_id": account}).json
+    assert mara("GET", f"tickets/{made['id']}").json["account_id"] == account
+    assert ana("POST", f"intake/items/{items[1]}/lead").status_code == 404

@@ -336,7 +336,7 @@ def read_form(session: Session, form: MultiDict[str, str]) -> dict[str, Any]:
 def actions_in(form: Form) -> int:
     """Return how many actions a form has room for."""
     numbers = [name.split("-")[1] for name in form if name.startswith("action-") and name.endswith("-kind")]
-    return max((int(each) + 1 for each in numbers if each.isdigit() and len(each) < 3), default=0)
+    return max((int(each) + 1 for each in numbers if each.isdecimal() and len(each) < 3), default=0)
 
 
 def _words(form: MultiDict[str, str], prefix: str) -> dict[str, str]:
