@@ -381,8 +381,8 @@ def fill_mail_template(path: RecordPath, query: AboutQuery) -> Response:
     about = (query.type, query.record_id)
     with service().store.reading() as session:
         reader = Reader(session, caller())
-        get_written_on(reader, about, to_write=False)
-        return answer(FilledOut.model_validate(fill_in(reader, path.id, about)))
+        record = get_written_on(reader, about, to_write=False)
+        return answer(FilledOut.model_validate(fill_in(reader, path.id, record)))
 
 
 @api.get("/mail-sequences", responses={"200": SequencesOut, **documented(403)})

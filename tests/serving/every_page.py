@@ -27,7 +27,7 @@ from crm_core.forms import AskedField, Texts, WantedForm, make_form
 from crm_core.incoming.filing import take_mail
 from crm_core.incoming.parsing import read_mail
 from crm_core.mail_templates import Draft, save_template
-from crm_core.predictions import NewPrediction, write_predictions
+from crm_core.predictions import NewPrediction, Prediction, write_predictions
 from crm_core.promotions import Promotion, find_champion
 from crm_core.quotes import add_line, write_quote
 from crm_core.records import (
