@@ -281,7 +281,7 @@ def find_cast(session: Session) -> dict[Role, User]:
 def find_places(app: Flask, store: Store, settings: Settings) -> Places:
     """Find records to show, and make what a simulated company has none of: an import, an export, a webhook.
 
-    A company that nobody is about to leave is given warnings by hand.
+    A company too small for a model of churn, or that nobody is about to leave, is warned by hand.
     """
     with store.reading() as session:
         cast = find_cast(session)
@@ -368,6 +368,10 @@ def _warn(store: Store, owner_id: int) -> None:
         session = transaction.session
         if session.scalar(select(Alert.id).where(Alert.record_type == "account").limit(1)) is not None:
             return
+        said = (
+            select(Prediction.model_version).where(Prediction.task == "churn").order_by(Prediction.id.desc())
+        )
+        version = session.scalar(said.limit(1))
         accounts = session.scalars(select(Account.id).where(Account.owner_id == owner_id)).all()
         made = [
             NewPrediction(
@@ -378,14 +382,14 @@ def _warn(store: Store, owner_id: int) -> None:
                 reasons=[],
                 yearly_value=_WORTH,
             )
-            for account in accounts
+            for account in (accounts if version is None else accounts[:1])
         ]
         write_predictions(
             transaction,
             task="churn",
             record_type="account",
             as_of=transaction.now,
-            model_version="churn-1",
+            model_version=version or "churn-1",
             horizon_days=90,
             predictions=made,
         )
