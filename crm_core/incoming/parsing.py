@@ -10,6 +10,7 @@ into each header while it parses, and a header can be written so that this takes
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import quopri
 import re
@@ -41,6 +42,9 @@ _MOST_BOUNDARIES: Final = 300
 _MOST_LOOKS: Final = 5_000_000
 _MOST_ADDRESSES: Final = 100
 _MOST_ATTACHMENTS: Final = 20
+
+_NO_CHARSETS: Final = frozenset({"punycode", "idna", "unicode-escape", "raw-unicode-escape"})
+"""What calls itself an encoding and is of names or programs: the first takes an hour to read a large mail."""
 
 _SURROGATES = re.compile(r"[\ud800-\udfff]")
 _ODD = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
@@ -217,7 +221,8 @@ def decode_text(raw: bytes, charset: str | None) -> str:
     tried = {"gb2312": "gb18030", "gbk": "gb18030", "us-ascii": "utf-8", "ascii": "utf-8"}.get(named, named)
     for each in (tried, "utf-8", "gb18030"):
         try:
-            return raw.decode(each)
+            if codecs.lookup(each).name not in _NO_CHARSETS:
+                return raw.decode(each)
         except (LookupError, ValueError, TypeError):  # LookupError: no such charset, or one that is no text
             continue
     return raw.decode("latin-1")

@@ -82,6 +82,13 @@ def test_chinese_is_read_by_whatever_charset_it_says_it_has() -> None:
         assert read_mail(raw).text == said
 
 
+@pytest.mark.parametrize(
+    ("named", "text"), [("punycode", "Kln-sna"), ("-Punycode", "Kln-sna"), ("raw_unicode_escape", "\\u4e2d")]
+)
+def test_an_encoding_of_names_or_programs_is_none_of_a_mail(named: str, text: str) -> None:
+    assert read_mail(f"Content-Type: text/plain; charset={named}\n\n{text}".encode()).text == text
+
+
 def test_a_page_is_read_as_its_text_without_scripts_and_marks_what_it_quotes() -> None:
     page = (
         "<html><head><title>t</title><style>p{}</style></head><body><p>We&nbsp;take <b>them</b>.</p>"
