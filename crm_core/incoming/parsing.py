@@ -36,6 +36,8 @@ LARGEST: Final = 25 * 2**20
 
 _LARGEST_HEAD: Final = 128 * 2**10
 _LONGEST_HEADER: Final = 8_000
+_LONGEST_PARAMETERS: Final = 2_000
+_CONTENT_HEADER = re.compile(rb"(?im)^(content-[a-z-]{1,40}:)((?:[^\n]*\n[ \t])*[^\n\r]*)")
 _MOST_PARTS: Final = 200
 _DEEPEST: Final = 20
 _MOST_BOUNDARIES: Final = 300
@@ -129,6 +131,7 @@ def _with_short_head(raw: bytes) -> bytes:
 
 def _parse(raw: bytes) -> Message:
     """Return the parts of a mail; only its head where the parts are nested beyond reason."""
+    raw = _CONTENT_HEADER.sub(_shortened, raw)
     boundaries = len(re.findall(rb"(?i)boundary\s*=|message/rfc822", raw))
     # Each line is looked at once for each boundary around it.
     if boundaries <= _MOST_BOUNDARIES and boundaries * raw.count(b"\n") <= _MOST_LOOKS:
@@ -143,6 +146,13 @@ def _parse(raw: bytes) -> Message:
         if not name.lower().startswith(("content-", "mime-")):
             bare.set_raw(name, value)
     return bare
+
+
+def _shortened(found: re.Match[bytes]) -> bytes:
+    """Return a header of a part without what is beyond reason: parameters are looked at again and again."""
+    if len(found[2]) <= _LONGEST_PARAMETERS:
+        return found[0]
+    return found[1] + b" ".join(found[2].split())[:_LONGEST_PARAMETERS]
 
 
 class _Head:
