@@ -48,6 +48,14 @@ def day_asked(name: str, usual: date) -> date:
     return day
 
 
+def currency_typed(text: str) -> str | None:
+    """Return the currency that was typed, in capital letters; None for nothing."""
+    plain = text.strip().upper()
+    if plain and not (len(plain) == 3 and plain.isascii() and plain.isalpha()):
+        raise InvalidValueError("currency", text[:80], "three letters, such as EUR")
+    return plain or None
+
+
 def is_own_path(target: str) -> bool:
     """Tell whether an address that came with a request is a path of our own, and never another site."""
     if not target.startswith("/") or target.startswith(("//", "/\\")):
