@@ -19,19 +19,23 @@ _YEARS: Final = range(1900, 2201)
 """Years of which days are asked for: beyond, computing with days and zones would fail."""
 
 
-class NotWholeError(InvalidValueError, ValueError):
-    """Something else where a form or an address should have a whole number."""
-
-
 def whole(text: str) -> int:
-    """Return a whole number that a database can be asked for; raise NotWholeError for any other text."""
+    """Return a whole number that a database can be asked for; raise ValueError for any other text."""
     plain = text.strip()
     if not (plain.isascii() and plain.removeprefix("-").isdigit() and len(plain) < 20):
-        raise NotWholeError("number", text[:80], "a whole number")
+        raise ValueError(text[:80])
     number = int(plain)
     if abs(number) > LARGEST:
-        raise NotWholeError("number", plain, "a smaller number")
+        raise ValueError(plain)
     return number
+
+
+def whole_typed(name: str, text: str) -> int:
+    """Return the whole number that was typed into a field; raise InvalidValueError for any other text."""
+    try:
+        return whole(text)
+    except ValueError as error:
+        raise InvalidValueError(name, text[:80], "a whole number") from error
 
 
 def day_asked(name: str, usual: date) -> date:
@@ -46,6 +50,14 @@ def day_asked(name: str, usual: date) -> date:
     if day.year not in _YEARS:
         raise InvalidValueError(name, text, f"a day from {_YEARS[0]} to {_YEARS[-1]}")
     return day
+
+
+def currency_typed(text: str) -> str | None:
+    """Return the currency that was typed, in capital letters; None for nothing."""
+    plain = text.strip().upper()
+    if plain and not (len(plain) == 3 and plain.isascii() and plain.isalpha()):
+        raise InvalidValueError("currency", text[:80], "three letters, such as EUR")
+    return plain or None
 
 
 def is_own_path(target: str) -> bool:

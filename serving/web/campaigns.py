@@ -37,7 +37,7 @@ from serving.campaigns import CampaignFigures, list_figures
 from serving.lead_quality import DIMENSIONS as TOLD_APART
 from serving.lead_quality import GRADES, Quality, QualityQuestion, build_quality
 from serving.service import end_page_session, page_session, service, writing
-from serving.web.asked import day_asked, whole
+from serving.web.asked import currency_typed, day_asked, whole
 from serving.web.charts import Axis, Bars, Chart, Dots, draw
 from serving.web.language import gettext, ngettext
 from serving.web.shown_as import choice, percent
@@ -113,7 +113,7 @@ def _read(name: str, form: Mapping[str, str]) -> object:
             return amount
     except (ValueError, InvalidOperation) as error:
         raise InvalidValueError(name, text, "a day" if name.endswith("_on") else "an amount") from error
-    return text.upper() if name == "currency" else text
+    return currency_typed(text) if name == "currency" else text
 
 
 def _list(form: Mapping[str, str], why: str, status: int) -> ResponseReturnValue:
@@ -338,7 +338,7 @@ def _attribution_question() -> tuple[AttributionQuestion, str]:
             by=args.get("by", usual.by),
             half_life_days=args.get("half_life", usual.half_life_days, type=whole),
             window_days=args.get("window", usual.window_days, type=whole),
-            currency=_currency(args.get("currency")),
+            currency=currency_typed(args.get("currency", "")),
         )
         asked.check()
     except InvalidValueError as error:
@@ -350,12 +350,6 @@ def _model(text: str) -> Model:
     if text not in set(Model):
         raise InvalidValueError("model", text, f"one of {', '.join(Model)}")
     return Model(text)
-
-
-def _currency(text: str | None) -> str | None:
-    if text is None or (len(text) == 3 and text.isascii() and text.isalpha()):
-        return text or None
-    raise InvalidValueError("currency", text, "three letters, such as EUR")
 
 
 def _attribution_asked(question: AttributionQuestion) -> dict[str, Any]:

@@ -61,7 +61,7 @@ from serving.calendar_out import calendar_of
 from serving.mail import mail_is_on
 from serving.service import end_page_session, page_session, service, writing
 from serving.shares import Share
-from serving.web.asked import whole
+from serving.web.asked import whole, whole_typed
 from serving.web.language import gettext
 from serving.web.places import path_of, shown_records, title_in
 from serving.writing_mail import (
@@ -350,13 +350,19 @@ def _wanted(form: Mapping[str, str]) -> Wanted:
         if template:
             wait = form.get(f"wait-{number}", "0").strip() or "0"
             working = form.get(f"days-{number}", "working") == "working"
-            steps.append(Step(template_id=whole(template), wait_days=whole(wait), working=working))
+            steps.append(
+                Step(
+                    template_id=whole_typed(f"steps.{number + 1}", template),
+                    wait_days=whole_typed(f"steps.{number + 1}.wait_days", wait),
+                    working=working,
+                )
+            )
     segment = form.get("segment", "")
     return Wanted(
         name=form.get("name", ""),
         record_type=form.get("record_type", "lead"),
         steps=tuple(steps),
-        segment_id=whole(segment) if segment else None,
+        segment_id=whole_typed("segment_id", segment) if segment else None,
         active=form.get("active", "no") == "yes",
     )
 

@@ -61,6 +61,8 @@ def test_no_page_breaks_of_what_it_is_sent(opened: tuple[World, Flask, Store], m
         ("/admin/log?until=9999-12-31", None),
         ("/records/deal/1/meeting", {"step": "Call", "step_owner": "her", "step_due": ""}),
         ("/intake/sequences", {"name": "x", "template-0": "\N{SUPERSCRIPT TWO}"}),
+        ("/records/deal/1/quotes", {"currency": "\N{EURO SIGN}" * 3}),
+        ("/campaigns", {"name": "x", "currency": "\N{EURO SIGN}" * 3}),
         ("/intake/sequences", {"name": "x", "template-0": "1", "segment": "\N{SUPERSCRIPT TWO}"}),
     ],
 )

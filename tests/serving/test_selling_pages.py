@@ -329,7 +329,7 @@ def test_a_quote_that_is_sent_by_mail_says_what_it_is_once(
         quote = transaction.get(Quote, int(number))
         subject, text = letter_of(transaction, cast["Ana"], quote, "en")
         assert not mail_quote(transaction, cast["Ana"], quote, "wang@fangda.example").fresh
-        line = transaction.session.scalars(select(Line).where(Line.quote_id == quote.id)).first()
+        line = transaction.session.scalars(select(Line).where(Line.quote_id == quote.id)).one()
         line.unit_price = Decimal("0.0125")
         fine = letter_of(transaction, cast["Ana"], quote, "en")[1]
         transaction.session.refresh(line)

@@ -250,7 +250,7 @@ def test_what_is_far_off_is_called_unusual_though_the_past_had_an_odd_week() -> 
 
 def test_a_deal_that_is_over_comes_to_no_standstill() -> None:
     now = datetime(2026, 3, 2, tzinfo=UTC)
-    seen = {"owner_id": 1, "lost": False, "amount": None, "currency": None}
+    seen: dict[str, Any] = {"owner_id": 1, "lost": False, "amount": None, "currency": None}
     came, ended = now - 100 * DAY, now - 95 * DAY
     calls = {1: [now - 80 * DAY, now - 40 * DAY], 2: [now - 50 * DAY]}
     over = _Seen(id=1, came=came, ended=ended, **seen)
