@@ -375,4 +375,4 @@ def expire_quotes(transaction: Transaction) -> int:
 
 def today(transaction: Transaction) -> date:
     """Return the day that it is where we work."""
-    return working_time(transaction.session, "UTC").local_day(transaction.now)
+    return working_time(transaction.session, transaction.zone).local_day(transaction.now)

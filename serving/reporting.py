@@ -14,7 +14,7 @@ from crm_core.access import Reader
 from crm_core.exporting.tables import ExportColumn, ExportTable
 from crm_core.importing.values import Kind
 from crm_core.reporting.asking import Question, Report, make_report, may_ask, names_of
-from crm_core.reporting.catalogue import DIMENSIONS, MEASURES, PERIODS, SUBJECTS, Unit, shared_dimensions
+from crm_core.reporting.catalogue import DIMENSIONS, MEASURES, SUBJECTS, Unit, shared_dimensions
 from crm_core.reporting.counting import Figure, Key, Series
 from crm_core.stage_settings import stages_of
 from serving.report_words import DIMENSION, IN_SEVERAL, MEASURE, READY, Ready, Speaker, pick
@@ -53,6 +53,10 @@ class Told:
     def figure(self, row: Key, series: Series) -> Figure | None:
         """Return a figure of the table."""
         return self.report.cells.get((row, series))
+
+    def is_money(self, series: Series) -> bool:
+        """Say whether figures are amounts of a currency."""
+        return MEASURES[series.measure].unit is Unit.MONEY
 
     def total(self, series: Series) -> Figure | None:
         """Return the figure of all rows together."""
@@ -175,8 +179,3 @@ def _cells(series: Series, figure: Figure | None) -> list[Any]:
     if not _has_interval(series):
         return [value]
     return [value, *((None, None, None) if figure is None else (figure.low, figure.high, figure.count))]
-
-
-def is_period(name: str | None) -> bool:
-    """Say whether a dimension is a part of time."""
-    return name in PERIODS

@@ -208,9 +208,11 @@ def _stalls(deals: Iterable[_Seen], touches: Arrays, now: datetime) -> list[tupl
     came = np.array([micros(deal.came) for deal in known])
     ended = np.array([micros(deal.ended or now) for deal in known])
     place = np.minimum(np.searchsorted(ids, touches["deal_id"]), ids.size - 1)
-    counts = (ids[place] == touches["deal_id"]) & (touches["occurred_at"] > came[place])
+    touched = touches["occurred_at"]
+    counts = (ids[place] == touches["deal_id"]) & (touched > came[place])
+    counts &= touched < ended[place]  # what happens with a deal that is over stands still no more
     of = np.concatenate([np.arange(ids.size), place[counts]])
-    at = np.concatenate([came, touches["occurred_at"][counts]])
+    at = np.concatenate([came, touched[counts]])
     order = np.lexsort((at, of))
     of, at = of[order], at[order]
     is_last = np.append(of[1:] != of[:-1], True)

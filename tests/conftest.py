@@ -10,8 +10,11 @@ import tempfile
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
+from sqlalchemy import Dialect, Engine, create_engine, event
+from sqlalchemy.util import LRUCache
 
 from crm_core import database, migrations
 from crm_core.clock import FixedClock
@@ -71,6 +74,31 @@ def pragmas() -> Iterator[tuple[str, ...]]:
         quick = (each.replace("synchronous = FULL", "synchronous = OFF") for each in told)
         patch.setattr(database, "_PRAGMAS", tuple(quick))
         yield told
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quick_statements() -> Iterator[None]:
+    """Write every statement as SQL once: all engines of a database share what was written.
+
+    An engine keeps it by its dialect, so that they share the first one that was connected as well.
+    """
+    written: LRUCache[Any, Any] = LRUCache(2_000)
+    dialects: dict[str, Dialect] = {}
+
+    def make_alike(url: str, **given: Any) -> Engine:
+        engine = create_engine(url, **given)
+        engine._compiled_cache = written
+        name = engine.url.drivername
+        if name in dialects:
+            engine.dialect = dialects[name]
+        else:
+            own = engine.dialect
+            event.listen(engine, "connect", lambda *_: dialects.setdefault(name, own), once=True)
+        return engine
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(database, "create_engine", make_alike)
+        yield
 
 
 @pytest.fixture

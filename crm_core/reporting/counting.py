@@ -28,7 +28,7 @@ from crm_core.reporting.catalogue import (
 )
 from crm_core.reporting.facts import DERIVED, Facts, is_missing
 from crm_core.reporting.intervals import of_mean, of_median, of_share
-from crm_core.reporting.periods import Parts, starts_of_days
+from crm_core.reporting.periods import Parts, ends_of_days, starts_of_days
 from crm_core.validation import columns_of
 
 Ints = npt.NDArray[np.int64]
@@ -116,7 +116,7 @@ def count_measure(facts: Facts, measure: Measure, layout: Layout) -> Counted:
         figure = values.figure(placed, members)
         if figure.count:  # what was counted and taken back is not there
             cells[series][placed.row_keys[row]] = figure
-    summed = _summed_up(facts, placed, measure, layout)
+    summed = summed_up(facts, placed, measure, layout)
     totals = {
         Series(measure=measure.name, currency=currency, column=summed.column_keys[column]): values.figure(
             summed, part
@@ -126,7 +126,7 @@ def count_measure(facts: Facts, measure: Measure, layout: Layout) -> Counted:
     return Counted(cells=cells, totals=totals)
 
 
-def _summed_up(facts: Facts, placed: Placed, measure: Measure, layout: Layout) -> Placed:
+def summed_up(facts: Facts, placed: Placed, measure: Measure, layout: Layout) -> Placed:
     """Return what all rows together are of: each record once, a stock as of the last of several instants."""
     if stands_in_several(measure.subject, layout.rows):
         return place(facts, measure, replace(layout, rows=None))
@@ -219,9 +219,10 @@ def _once_a_cell(placed: Placed) -> Placed:
 
 def _life(facts: Facts, measure: Measure, layout: Layout) -> tuple[Ints, Ints]:
     """Return since when and until when each row is there."""
-    began = instants_along(facts, measure.at, layout)
     if _is_day(measure):  # over the day itself it is not late yet
-        began = np.where(began == NO_INSTANT, NO_INSTANT, began + DAY)
+        began = ends_of_days(facts.along(measure.at), layout.parts.zone)
+    else:
+        began = instants_along(facts, measure.at, layout)
     began = np.where(began == NO_INSTANT, np.iinfo(np.int64).max, began)
     over = facts.columns[measure.ends]
     never = np.iinfo(np.int64).max

@@ -29,6 +29,7 @@ from crm_core.records import (
 )
 from crm_core.validation import columns_of
 from serving.editing import Kind
+from serving.steps import open_steps
 from serving.web.facts import choice_word
 from serving.web.places import nameless, path_of, title_column, type_word
 from serving.web.titles import TOLD, told_titles
@@ -165,12 +166,6 @@ def _item(reader: Reader, name: str, row: Any, title: str | None) -> Item:  # no
     )
 
 
-def list_steps(reader: Reader, record: Record, *, limit: int = 10) -> Sequence[Activity]:
-    """Return the next steps of a record that are not done, the one that is due first before the others."""
-    query = _steps_of(reader, record).limit(limit)
-    return [reader.masked(each) for each in reader.session.scalars(query).all()]
-
-
 def list_steps_and_feedback(
     reader: Reader, record: Record, *, limit: int = 10, most_said: int = 3
 ) -> tuple[Sequence[Activity], Sequence[Activity]]:
@@ -179,7 +174,7 @@ def list_steps_and_feedback(
     newest = told.order_by(Activity.occurred_at.desc()).limit(most_said)
     both = [
         select(each.with_only_columns(Activity.id, maintain_column_froms=True).subquery().c.id)
-        for each in (_steps_of(reader, record).limit(limit), newest)
+        for each in (open_steps(reader, record).limit(limit), newest)
     ]
     found = reader.session.scalars(select(Activity).where(or_(*(Activity.id.in_(ids) for ids in both)))).all()
     said = [each for each in found if each.kind == ActivityKind.FEEDBACK]
@@ -187,13 +182,6 @@ def list_steps_and_feedback(
     steps = [each for each in found if each.kind == ActivityKind.TASK]
     steps.sort(key=lambda each: (each.due_at is None, each.due_at or each.occurred_at, each.id))
     return [reader.masked(each) for each in steps], [reader.masked(each) for each in said]
-
-
-def _steps_of(reader: Reader, record: Record) -> Select[Activity]:
-    query = reader.select_about(Activity, record).where(
-        Activity.kind == ActivityKind.TASK, Activity.outcome.is_(None)
-    )
-    return query.order_by(Activity.due_at.is_(None), Activity.due_at, Activity.id)
 
 
 def list_files(reader: Reader, record: Record, *, limit: int = 50) -> Sequence[Attachment]:

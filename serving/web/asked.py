@@ -2,25 +2,50 @@
 
 from __future__ import annotations
 
+from datetime import date
 from typing import Any, Final
 
-from flask import Flask, Response
+from flask import Flask, Response, request
 from werkzeug.routing import IntegerConverter
 from werkzeug.routing.map import Map
+
+from crm_core.errors import InvalidValueError
 
 LARGEST: Final = 2**63 - 1
 """The largest number that a database keeps."""
 
 
+_YEARS: Final = range(1900, 2201)
+"""Years of which days are asked for: beyond, computing with days and zones would fail."""
+
+
+class NotWholeError(InvalidValueError, ValueError):
+    """Something else where a form or an address should have a whole number."""
+
+
 def whole(text: str) -> int:
-    """Return a whole number that a database can be asked for; raise ValueError for any other text."""
+    """Return a whole number that a database can be asked for; raise NotWholeError for any other text."""
     plain = text.strip()
     if not (plain.isascii() and plain.removeprefix("-").isdigit() and len(plain) < 20):
-        raise ValueError(text[:80])
+        raise NotWholeError("number", text[:80], "a whole number")
     number = int(plain)
     if abs(number) > LARGEST:
-        raise ValueError(plain)
+        raise NotWholeError("number", plain, "a smaller number")
     return number
+
+
+def day_asked(name: str, usual: date) -> date:
+    """Return the day that the address asks for, or the usual one; raise InvalidValueError for no day."""
+    text = request.args.get(name, "")
+    if not text:
+        return usual
+    try:
+        day = date.fromisoformat(text)
+    except ValueError as error:
+        raise InvalidValueError(name, text, "a day such as 2026-01-31") from error
+    if day.year not in _YEARS:
+        raise InvalidValueError(name, text, f"a day from {_YEARS[0]} to {_YEARS[-1]}")
+    return day
 
 
 def is_own_path(target: str) -> bool:

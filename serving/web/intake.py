@@ -135,7 +135,7 @@ def _about(reader: Reader) -> tuple[str, int]:
     offered = form.get("offered", "")
     record_type, _colon, number = offered.partition(":")
     if offered:
-        return _known_type(record_type), whole(number) if number.isdigit() and len(number) < 18 else 0
+        return _known_type(record_type), whole(number)
     record_type, text = _known_type(form.get("type", "")), form.get("text", "").strip()[:200]
     if not text:
         raise InvalidValueError("record", text, gettext("the name or number of a record"))

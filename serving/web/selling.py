@@ -85,6 +85,8 @@ def _refused(record_type: str, record_id: int, error: CRMError) -> ResponseRetur
 
 def _why(error: CRMError) -> str:
     if isinstance(error, InvalidValueError):
+        if error.field == "note":
+            return gettext("Say in the note why it is refused.")
         return gettext("Expected: %(expected)s", expected=error.expected)
     return str(error)
 
@@ -480,7 +482,8 @@ def log_meeting(record_type: str, record_id: int) -> ResponseReturnValue:
         raise
     except CRMError as error:
         return _meeting(record_type, record_id, _why(error), problems.kind_of(error).status)
-    flash(ngettext("Logged, with %(num)d next step.", "Logged, with %(num)d next steps.", count))
+    with_steps = ngettext("Logged, with %(num)d next step.", "Logged, with %(num)d next steps.", count)
+    flash(with_steps if count else gettext("Logged."))
     return redirect(path_of(record_type, record_id) or "/")
 
 

@@ -205,9 +205,15 @@ def champions(store: Store, models: dict[str, HandMadeModel]) -> Champions:
     return Champions(store, lambda task, promotion: models[promotion.model_version], look_seconds=0)
 
 
+@pytest.fixture(scope="session")
+def settings_read() -> Settings:
+    """What the environment says, which takes longer to read than most requests do to answer."""
+    return Settings()
+
+
 @pytest.fixture
-def settings(home: Path) -> Settings:
-    return Settings(home=home)
+def settings(home: Path, settings_read: Settings) -> Settings:
+    return settings_read.model_copy(update={"home": home})
 
 
 @pytest.fixture

@@ -193,7 +193,7 @@ PICTURED: Mapping[str, tuple[str, str]] = {
     "api": ("analyst", "/api/docs"),
     "missing": ("rep", "/leads/999999999"),
     "forbidden": ("rep", "/models"),
-    "attribution-time-decay": ("manager", "/campaigns/attribution?model=time_decay"),
+    "attribution-time-decay": ("manager", "/campaigns/attribution?model=decay"),
     "contact-edit": ("rep", "/records/contact/{contact}/edit"),
     "contract-plan": ("manager", "/records/contract/{planned}"),
     "order": ("rep", "/records/order/{order}"),

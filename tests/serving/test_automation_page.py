@@ -189,7 +189,14 @@ def fields_of(page: str) -> list[tuple[str, str]]:
 def test_a_form_that_cannot_mean_anything_says_why_and_keeps_what_was_typed(admin: FlaskClient) -> None:
     refused = send(admin, NEW, "save", **rule_form(**{"name-en": "", "name-zh": ""}))
     assert refused.status_code == 422
-    assert "rule.name" in refused.text
+    assert "Name (English): fill this in." in refused.text
+    empty = send(
+        admin,
+        NEW,
+        "save",
+        **rule_form(**{"action-0-kind": "notice", "action-0-text-en": "", "action-0-text-zh": ""}),
+    )
+    assert "Action 1: Text (English): fill this in." in empty.text
     assert 'value="致电"' in refused.text
     loop = rule_form(
         **{

@@ -168,6 +168,10 @@ def test_what_is_behind_a_figure_is_listed_as_far_as_the_reader_sees_it(
         .text
     )
     assert "Deal yuan" not in listed
+    assert adam.get("/reports/behind?measure=deals_won&period=this_moon").status_code == 422
+    amounts = adam.get("/reports/show?measure=won_amount&rows=month").text
+    link = next(each for each in re.findall(r'href="(/reports/behind[^"]*)"', amounts) if "CNY" in each)
+    assert "<h1>1 " in adam.get(link.replace("&amp;", "&")).text
     behind = adam.get(
         f"/reports/behind?measure=follow_ups&rows=owner&columns=kind&row={cast['Ben'].id}&column=call"
     )

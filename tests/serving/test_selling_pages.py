@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -307,6 +307,18 @@ def test_the_day_lets_quotes_expire_reminds_and_makes_the_next_day(
     assert do_day(store) == {"expired": 0, "reminded": 0}
 
 
+def test_a_day_is_over_where_we_work(store: Store, cast: Cast, clock: FixedClock) -> None:
+    with store.transaction() as transaction:
+        last = date(2026, 3, 2)
+        transaction.create(Quote(number="Q9", status="sent", valid_until=last, owner_id=cast["Ana"].id))
+        account = make_account(transaction, owner_id=cast["Ana"].id).id
+        transaction.create(Payment(account_id=account, amount=Decimal(5), currency="EUR", due_on=last))
+    clock.set(datetime(2026, 3, 2, 22, 30, tzinfo=UTC))
+    assert do_day(store) == {"expired": 0, "reminded": 0}
+    store.zone = "Asia/Shanghai"  # as the settings say, where no week was set
+    assert do_day(store) == {"expired": 1, "reminded": 1}
+
+
 def test_a_quote_that_is_sent_by_mail_says_what_it_is_once(
     store: Store, log_in: LogIn, deal: int, cast: Cast
 ) -> None:
@@ -317,6 +329,11 @@ def test_a_quote_that_is_sent_by_mail_says_what_it_is_once(
         quote = transaction.get(Quote, int(number))
         subject, text = letter_of(transaction, cast["Ana"], quote, "en")
         assert not mail_quote(transaction, cast["Ana"], quote, "wang@fangda.example").fresh
+        line = transaction.session.scalars(select(Line).where(Line.quote_id == quote.id)).first()
+        line.unit_price = Decimal("0.0125")
+        fine = letter_of(transaction, cast["Ana"], quote, "en")[1]
+        transaction.session.refresh(line)
+    assert "10 x Pump: 0.0125 EUR" in fine
     assert subject == "Quote Q-2026-0001"
     assert "10 x Pump: 100.00 EUR (-5 %) = 950.00 EUR" in text
     assert "Amount: 950.00 EUR" in text

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ from crm_core.store import Store
 from models.missing_field import MissingField
 from models.next_step import Step
 from models.unusual import clumping_of, compare_means, compare_shares, compare_weeks, unusual
+from serving.unusual import _Seen, _stalls
 from tests.factories import make_account, make_activity, make_contact, make_deal
 from tests.serving.conftest import *  # noqa: F403  its fixtures
 from tests.serving.conftest import Cast, logged_in
@@ -245,6 +246,16 @@ def test_what_is_far_off_is_called_unusual_though_the_past_had_an_odd_week() -> 
     ]
     few = compare_weeks(22.0, before[:7])
     assert few is None
+
+
+def test_a_deal_that_is_over_comes_to_no_standstill() -> None:
+    now = datetime(2026, 3, 2, tzinfo=UTC)
+    seen = {"owner_id": 1, "lost": False, "amount": None, "currency": None}
+    came, ended = now - 100 * DAY, now - 95 * DAY
+    calls = {1: [now - 80 * DAY, now - 40 * DAY], 2: [now - 50 * DAY]}
+    over = _Seen(id=1, came=came, ended=ended, **seen)
+    runs = _Seen(id=2, came=now - 60 * DAY, ended=None, **seen)
+    assert list(_stalls([over, runs], calls, now)) == [(1, now - 36 * DAY)]
 
 
 @pytest.fixture

@@ -50,6 +50,7 @@ from serving.web.admin.automation_form import (
     known_type,
     offered,
     read_form,
+    refusal,
     shown,
 )
 from serving.web.admin.shelf import ROWS, page, pages, to, try_to
@@ -178,7 +179,7 @@ def _try(found: Listed | None, declared: Mapping[str, Any]) -> ResponseReturnVal
     try:
         tried = try_on_past(store, zone, page_session(), current_user.user, declared, days=DAYS)
     except CRMError as error:
-        return make_response(_form(found, declared, refused=str(error)), 422)
+        return make_response(_form(found, declared, refused=refusal(error, declared)), 422)
     return make_response(_form(found, declared, tried=tried))
 
 
@@ -194,7 +195,7 @@ def _save(found: Listed | None, declared: Mapping[str, Any]) -> ResponseReturnVa
         )
         kept.append(rule.id)
 
-    refused = try_to(act)
+    refused = try_to(act, lambda error: refusal(error, declared))
     if refused is not None:
         found = None if rule_id is None else get_rule(page_session(), rule_id)
         return make_response(_form(found, declared, refused=refused), 422)

@@ -21,7 +21,7 @@ from crm_core.access import Reader
 from crm_core.alert_rules import Kind as AlertKind
 from crm_core.automation import actions, triggers
 from crm_core.automation.keeping import PEOPLE, TASKS
-from crm_core.errors import UnknownRecordTypeError
+from crm_core.errors import CRMError, InvalidValueError, UnknownRecordTypeError
 from crm_core.fields import CUSTOM, model_of
 from crm_core.filters import Askable, Op, list_askable, parse_condition
 from crm_core.mail_templates import list_templates
@@ -336,7 +336,7 @@ def read_form(session: Session, form: MultiDict[str, str]) -> dict[str, Any]:
 def actions_in(form: Form) -> int:
     """Return how many actions a form has room for."""
     numbers = [name.split("-")[1] for name in form if name.startswith("action-") and name.endswith("-kind")]
-    return max((int(each) + 1 for each in numbers if each.isdigit() and len(each) < 3), default=0)
+    return max((int(each) + 1 for each in numbers if each.isdecimal() and len(each) < 3), default=0)
 
 
 def _words(form: MultiDict[str, str], prefix: str) -> dict[str, str]:
@@ -569,3 +569,45 @@ def _filled(part: Part, value: Any, held: Choices) -> Any:  # noqa: ANN401  as d
 
 def _both(said: object) -> dict[str, str]:
     return dict(said) if isinstance(said, Mapping) else {"en": str(said), "zh": str(said)}
+
+
+# ---------------------------------------------------------------- what is refused
+
+
+_EMPTY: Final = frozenset({repr(None), repr(""), repr([]), repr({})})
+
+
+def refusal(error: CRMError, declared: Mapping[str, Any]) -> str:
+    """Say why a rule is refused, by the names that its inputs have on the page."""
+    if not isinstance(error, InvalidValueError) or not error.field.startswith("rule."):
+        return str(error)
+    where = _input_at(error.field.removeprefix("rule.").split("."), declared)
+    if error.value in _EMPTY:
+        return str(_("%(where)s: fill this in.", where=where))
+    return str(_("%(where)s: %(value)s does not fit.", where=where, value=error.value)) + (
+        f" {_('Expected: %(expected)s', expected=error.expected)}"
+    )
+
+
+def _input_at(place: Sequence[str], declared: Mapping[str, Any]) -> str:
+    match place:
+        case ["actions", number, *rest] if number.isdigit() and int(number) < len(declared["actions"]):
+            block = str(_("Action %(number)s", number=int(number) + 1))
+            return _label(block, ACTIONS, declared["actions"][int(number)], rest)
+        case ["trigger", *rest]:
+            return _label(str(_("What sets it off")), TRIGGERS, declared["trigger"], rest)
+        case ["name", *rest]:
+            return str(_("Name")) + _language(rest)
+    return ".".join(place)
+
+
+def _label(
+    block: str, parts: Mapping[str, Sequence[Part]], given: Mapping[str, Any], rest: Sequence[str]
+) -> str:
+    labels = {part.name: part.label for part in parts.get(str(given.get("kind")), ())}
+    return f"{block}: {labels[rest[0]]}{_language(rest[1:])}" if rest and rest[0] in labels else block
+
+
+def _language(rest: Sequence[str]) -> str:
+    names = {"en": _("English"), "zh": _("Chinese")}
+    return f" ({names[rest[0]]})" if rest and rest[0] in names else ""
