@@ -150,7 +150,7 @@ _VALUES: Final[Mapping[str, Said]] = {
 }
 IN_SEVERAL: Final[Said] = (
     "What has several products stands in the row of each, its amount divided over them; “All” has it once.",
-    "含多个产品的记录在每个产品下各计一次，金额按明细价值分摊；合计中每条记录只计一次。",
+    "含多个产品的记录在每个产品下各计一次，金额按明细价值分摊；最后一行中每条记录只计一次。",
 )
 """Below a report in which the rows are not parts of the total."""
 

@@ -166,6 +166,7 @@ PICTURED: Mapping[str, tuple[str, str]] = {
     "duplicates-customers": ("analyst", "/duplicates?type=account"),
     "reports": ("manager", "/reports"),
     "report-people": ("manager", "/reports/show?ready=people"),
+    "report-products": ("manager", "/reports/show?ready=deals_by_product"),
     "report-follow-ups": ("manager", "/reports/show?ready=follow_ups"),
     "report-won": ("analyst", "/reports/show?ready=won_over_time"),
     "report-stages": ("analyst", "/reports/show?ready=stages"),

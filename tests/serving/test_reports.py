@@ -449,7 +449,7 @@ def test_a_report_by_product_says_that_its_rows_are_not_parts_of_the_total(
     assert "“All” has it once" in page
     assert page.count("€1,500") == 4, "won and average, of both products"
     assert (
-        "合计中每条记录只计一次"
+        "最后一行中每条记录只计一次"
         in logged_in(app, cast["Adam"], language="zh").get("/reports/show?ready=deals_by_product").text
     )
     assert "“All” has it once" not in client.get("/reports/show?ready=people").text

@@ -13,7 +13,7 @@ from flask.testing import FlaskClient
 
 from crm_core.access import FieldRight
 from crm_core.changes import Source
-from crm_core.clock import FixedClock
+from crm_core.clock import FixedClock, micros
 from crm_core.deals import close_deal
 from crm_core.opting_out import set_scoring_opt_out
 from crm_core.predictions import Prediction
@@ -252,10 +252,11 @@ def test_a_deal_that_is_over_comes_to_no_standstill() -> None:
     now = datetime(2026, 3, 2, tzinfo=UTC)
     seen: dict[str, Any] = {"owner_id": 1, "lost": False, "amount": None, "currency": None}
     came, ended = now - 100 * DAY, now - 95 * DAY
-    calls = {1: [now - 80 * DAY, now - 40 * DAY], 2: [now - 50 * DAY]}
+    at = [micros(now - days * DAY) for days in (80, 50, 40)]
+    calls = {"deal_id": np.array([1, 2, 1]), "occurred_at": np.array(at)}
     over = _Seen(id=1, came=came, ended=ended, **seen)
     runs = _Seen(id=2, came=now - 60 * DAY, ended=None, **seen)
-    assert list(_stalls([over, runs], calls, now)) == [(1, now - 36 * DAY)]
+    assert _stalls([over, runs], calls, now) == [(1, now - 36 * DAY)]
 
 
 @pytest.fixture
