@@ -26,12 +26,14 @@ from crm_core.records import (
     Lead,
     Order,
     Payment,
+    Product,
     Quote,
     Ticket,
     User,
 )
 from crm_core.reporting.asking import Question, list_behind
 from crm_core.reporting.catalogue import DIMENSIONS, MEASURES, PERIODS, SUBJECTS
+from crm_core.reporting.counting import Figure
 from crm_core.store import Store
 from tests.crm_core.test_reporting import WHOLE, admin, ask, happen, naive_stays, told
 from tests.factories import (
@@ -199,7 +201,7 @@ class Walk:
         if by not in {"product", "family"} or kind == "line":
             return [self.key(kind, by, row)]
         deal = row.id if kind == "deal" else row.deal_id
-        products = self.products(deal) or [None]
+        products: Sequence[int | None] = self.products(deal) or [None]
         return (
             products
             if by == "product"
@@ -294,6 +296,12 @@ class Walk:
         return self.held("lead", row.lead_id, name) if own is None and kind == "activity" else own
 
 
+def money(figure: Figure) -> Decimal:
+    """Return the value of a figure in money."""
+    assert isinstance(figure.value, Decimal)
+    return figure.value
+
+
 def counted(world: World, subject: str, by: str) -> dict[Any, Any]:
     """Return how many rows a report says stand behind each key."""
     report = ask(world.store, world.user, world.clock.now(), FIRST[subject], rows=by)
@@ -342,14 +350,17 @@ def test_amounts_are_divided_over_the_products_of_a_deal_and_the_total_has_each_
     for (row, series), figure in report.cells.items():
         some = parts[series.currency, row]
         if series.measure == "won_amount":
-            assert abs(figure.value - sum(some)) < tiny
+            assert abs(money(figure) - sum(some, Decimal())) < tiny
         if series.measure == "average_deal":
-            assert (abs(figure.value - sum(some) / len(some)) < tiny, figure.count) == (True, len(some))
+            assert (abs(money(figure) - sum(some, Decimal()) / len(some)) < tiny, figure.count) == (
+                True,
+                len(some),
+            )
     for series, total in report.totals.items():
         column = [figure for (_, each), figure in report.cells.items() if each == series]
         if series.measure == "won_amount":  # to the last ten-thousandth: nothing is lost between products
             alike = [each.amount for each in won if each.currency == series.currency]
-            assert total.value == sum(figure.value for figure in column) == sum(alike)
+            assert money(total) == sum(map(money, column)) == sum(alike)
         assert total.count <= sum(figure.count for figure in column)
     whole = told(ask(world.store, world.user, world.clock.now(), *asked))
     assert report.totals == whole[3]
@@ -358,10 +369,10 @@ def test_amounts_are_divided_over_the_products_of_a_deal_and_the_total_has_each_
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 def test_what_is_behind_a_bar_of_a_product_are_its_deals(world: World) -> None:
     walk, rows = Walk(world.rows()), world.rows()["deal"]
-    question = Question(
-        measures=("deals_created",), rows="product", columns="family", as_of=world.clock.now(), **WHOLE
-    )
+    by: dict[str, Any] = {"measures": ("deals_created",), "rows": "product", "columns": "family", **WHOLE}
+    question = Question(as_of=world.clock.now(), **by)
     product = world.products[0]
+    assert isinstance(product, Product)
     with world.store.reading() as session:
         reader = Reader(session, session.get_one(User, world.user.id))
         _, ids = list_behind(reader, question, world.clock.now(), row=str(product.id), column=product.family)
