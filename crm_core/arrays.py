@@ -36,6 +36,7 @@ from sqlalchemy import (
     type_coerce,
 )
 from sqlalchemy import cast as as_type
+from sqlalchemy.dialects.postgresql.base import PGDialect
 from sqlalchemy.orm import Session
 from sqlalchemy.sql import visitors
 from sqlalchemy.types import TypeEngine
@@ -43,7 +44,7 @@ from sqlalchemy.types import TypeEngine
 from crm_core.clock import DAY
 from crm_core.columns import Day, Instant, Json, Money, PackedJson
 from crm_core.copying import NO_INTEGER, CopiedColumns, decoder_of, is_integer
-from crm_core.database import COPY_OUT, fetch_together
+from crm_core.database import COPY_OUT, fetch_together, paramstyle
 from crm_core.packing import unpack_json
 
 NO_INSTANT = NO_INTEGER
@@ -67,6 +68,7 @@ class ArrayQuery:
     """A query that is asked again and again, put together once; what differs is given as parameters.
 
     With `keyed` in it, its text for so many keys is kept too: SQLAlchemy would else put it together anew.
+    So is that of a query which names its only key with `the_key`, or takes no notice of it.
     """
 
     def __init__(self, query: Select[*tuple[Any, ...]]) -> None:
@@ -93,9 +95,9 @@ class ArrayQuery:
     def text_for(self, keys: Sequence[Any], dialect: Dialect) -> tuple[str, Any]:
         """Return the text of the query for these keys, and its parameters."""
         size = 1 << (len(keys) - 1).bit_length()
-        text = self._texts.get((dialect.name, size))
+        text = self._texts.get((dialect.paramstyle, size))
         if text is None:
-            text = self._texts[dialect.name, size] = _Text.of(self.stored, size, dialect)
+            text = self._texts[dialect.paramstyle, size] = _Text.of(self.stored, size, dialect)
         return text.sql, text.filled([*keys, *[keys[-1]] * (size - len(keys))])
 
     def empty(self) -> Arrays:
@@ -110,6 +112,9 @@ class ArrayQuery:
             if name is not None
         }
 
+
+_NUMBERED: Dialect = PGDialect(paramstyle="numeric_dollar")  # type: ignore[no-untyped-call]
+"""How a statement is written that goes to PostgreSQL past its driver's own reading of it."""
 
 _STAND_IN = -(2**40)
 """Stands for the first key in a text that is made for later; those after it are one greater each."""
@@ -128,7 +133,7 @@ class _Text:
     def of(cls, query: Select[*tuple[Any, ...]], size: int, dialect: Dialect) -> _Text:
         """Put a query together."""
         stand_ins = [_STAND_IN + number for number in range(size)]
-        compiled = query.params(keys=stand_ins).compile(dialect=dialect)
+        compiled = query.params(keys=stand_ins, the_key=stand_ins[0]).compile(dialect=dialect)
         state = compiled.construct_expanded_state(escape_names=False)
         positional = bool(compiled.positional)
         parameters = dict(enumerate(state.positional_parameters)) if positional else dict(state.parameters)
@@ -202,7 +207,8 @@ def read_ahead(session: Session, asked: Sequence[Keyed]) -> list[Arrays]:
     connection = session.connection()
     named = dict.fromkeys((query, tuple(keys)) for query, keys in asked)
     plain = [(query, keys) for query, keys in named if query.is_plain and keys]
-    texts = [query.text_for(keys, connection.dialect) for query, keys in plain]
+    dialect = connection.dialect if paramstyle(connection) != _NUMBERED.paramstyle else _NUMBERED
+    texts = [query.text_for(keys, dialect) for query, keys in plain]
     rows = fetch_together(connection, texts)
     read = {each: _arrays_of(each[0], found) for each, found in zip(plain, rows, strict=True)}
     for query, keys in named:
@@ -245,6 +251,11 @@ def keyed(column: Any, *, few: bool) -> ColumnElement[bool]:  # noqa: ANN401  an
     return between(column, bindparam("first_key"), bindparam("last_key"))
 
 
+def the_key() -> BindParameter[int]:
+    """Return what stands for the only key that a query is asked with."""
+    return bindparam("the_key", type_=BigInteger)
+
+
 def are_few(ids: npt.NDArray[np.int64]) -> bool:
     """Tell whether ids are listed in a query, and not asked for as a range."""
     return ids.size <= _FEW
@@ -271,7 +282,8 @@ def as_array(kind: TypeEngine[Any], cells: Sequence[Any]) -> npt.NDArray[Any]:
 def _copied(connection: Connection, asked: ArrayQuery, parameters: Mapping[str, Any]) -> list[_Parts]:
     """Return the columns of a query on PostgreSQL, in parts."""
     query, columns = asked.query, asked.columns
-    decoders = [] if _asks_for_few(query) else [decoder_of(column.type) for column in columns]
+    few = "keys" in parameters or _asks_for_few(query)
+    decoders = [] if few else [decoder_of(column.type) for column in columns]
     if not decoders or not all(decoders):
         return _fetched(connection, asked, parameters)
     taken = CopiedColumns([decode for decode in decoders if decode])

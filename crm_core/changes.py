@@ -43,6 +43,7 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
+    Select,
     String,
     and_,
     delete,
@@ -298,15 +299,27 @@ class LogEnd:
 
 def see_log_end(session: Session) -> LogEnd:
     """Return how far a session sees the log, by one statement."""
-    newest = select(func.max(Change.sequence)).scalar_subquery()
-    settled = select(func.max(Change.sequence)).where(_settled(session)).scalar_subquery()
     if session.get_bind().dialect.name != "postgresql":  # there transactions commit in their numbers' order
-        last = session.scalar(select(newest)) or 0
+        last = session.scalar(select(func.max(Change.sequence))) or 0
         return LogEnd(newest=last, settled=last, limit=last + 1)
-    seen = literal_column("pg_current_snapshot()::text", String), literal_column(_ADDED, BigInteger)
-    last, sure, snapshot, added = session.execute(select(newest, settled, *seen)).one()
+    return log_end_of(*session.execute(log_end()).one())
+
+
+def log_end() -> Select[*tuple[Any, ...]]:
+    """Return what is asked of PostgreSQL to see how far the log is seen."""
+    return select(
+        select(func.max(Change.sequence)).scalar_subquery().label("newest"),
+        select(func.max(Change.sequence)).where(_BEFORE_ALL_RUNNING).scalar_subquery().label("settled"),
+        literal_column("pg_current_snapshot()::text", String).label("snapshot"),
+        literal_column(_ADDED, BigInteger).label("added"),
+    )
+
+
+def log_end_of(newest: int | None, settled: int | None, snapshot: str, added: int) -> LogEnd:
+    """Return what the answer to that says."""
     limit, running = _transactions_of(snapshot, added)
-    return LogEnd(newest=last or 0, settled=min(last or 0, sure or 0), limit=limit, running=running)
+    last = max(newest or 0, 0)  # of an empty log arrays say less than nothing
+    return LogEnd(newest=last, settled=max(min(last, settled or 0), 0), limit=limit, running=running)
 
 
 def is_settled(session: Session, before: int | None) -> bool:
@@ -340,9 +353,9 @@ def next_sequence(session: Session) -> int:
 
 def _settled(session: Session) -> ColumnElement[bool]:
     """Return the condition that no transaction still running began before the one that wrote a row."""
-    if session.get_bind().dialect.name == "postgresql":
-        horizon = literal_column(
-            f"pg_snapshot_xmin(pg_current_snapshot())::text::bigint + {_ADDED}", BigInteger
-        )
-        return Change.sequence < horizon
-    return true()
+    return _BEFORE_ALL_RUNNING if session.get_bind().dialect.name == "postgresql" else true()
+
+
+_BEFORE_ALL_RUNNING = Change.sequence < literal_column(
+    f"pg_snapshot_xmin(pg_current_snapshot())::text::bigint + {_ADDED}", BigInteger
+)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import Session
+
+from crm_core.round_trips import fetch_at_once
 
 if TYPE_CHECKING:
     import psycopg
@@ -93,19 +96,42 @@ def fetch_together(
     try:
         if connection.dialect.name == "sqlite":
             return [driver.execute(*each).fetchall() for each in asked]
-        begin, end = (_BEGIN, "COMMIT") if driver.autocommit else (None, None)
+        if driver.autocommit:
+            return fetch_at_once(driver, connection.info, asked)
         with driver.pipeline():
-            if begin:
-                driver.execute(begin)
             cursors = [driver.execute(*each) for each in asked]
-            if end:
-                driver.execute(end)
         return [cursor.fetchall() for cursor in cursors]
     except errors.Error as error:
         _raise_as_sqlalchemy(connection, error)
 
 
-_BEGIN = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+def paramstyle(connection: Connection) -> str:
+    """Return how parameters have to be written in a statement that is given to `fetch_together`."""
+    driver: Any = connection.connection.driver_connection
+    if connection.dialect.name == "postgresql" and driver.autocommit:
+        return "numeric_dollar"
+    return connection.dialect.paramstyle
+
+
+def end_reading(session: Session) -> None:
+    """Undo a transaction that wrote nothing, and let PostgreSQL's driver keep the statements it has prepared.
+
+    By itself the driver forgets all of them with whatever is undone, and tells the server so in a message of
+    its own: what they name might have been made there. A request that only read would so take from all others
+    what they are quick by.
+    """
+    if session.get_bind().dialect.name == "sqlite" or not (session.in_transaction() and session.is_active):
+        return
+    connection = session.connection()
+    if connection.invalidated:
+        return
+    pgconn = connection.connection.driver_connection.pgconn  # type: ignore[union-attr]
+    if pgconn.transaction_status == _IN_TRANSACTION:
+        pgconn.exec_(b"ROLLBACK")
+
+
+_IN_TRANSACTION: Final = 2
+"""How PostgreSQL's library calls a connection that waits for the next statement of a transaction."""
 
 
 def _raise_as_sqlalchemy(connection: Connection, error: Any) -> NoReturn:  # noqa: ANN401  each driver has its own

@@ -89,7 +89,7 @@ def read_histories(
 @lru_cache(maxsize=200)
 def changes_of(model: type[Record], fields: tuple[str, ...], *, few: bool | None) -> ArrayQuery:
     """Return the query that `read_histories` asks: of all records, of those listed, or of a range."""
-    query = _changes_in(model, fields)
+    query = changes_in(model, fields)
     if few is not None:
         query = query.where(keyed(Change.record_id, few=few))
     return ArrayQuery(query)
@@ -99,10 +99,11 @@ def changes_of(model: type[Record], fields: tuple[str, ...], *, few: bool | None
 def changes_through(model: type[Record], fields: tuple[str, ...], link: str) -> ArrayQuery:
     """Return the query of the same changes of the records whose `link` names one of few keys."""
     named = select(model.id).where(keyed(columns_of(model)[link], few=True))
-    return ArrayQuery(_changes_in(model, fields).where(Change.record_id.in_(named)))
+    return ArrayQuery(changes_in(model, fields).where(Change.record_id.in_(named)))
 
 
-def _changes_in(model: type[Record], fields: tuple[str, ...]) -> Select[*tuple[Any, ...]]:
+def changes_in(model: type[Record], fields: tuple[str, ...]) -> Select[*tuple[Any, ...]]:
+    """Return the query of all changes of fields of a record type."""
     for field in fields:
         _check_field(model, field)
     query = select(

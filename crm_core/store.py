@@ -40,7 +40,7 @@ from crm_core.creating import (
     turned,
     write_new,
 )
-from crm_core.database import BUSY_SECONDS, alone, one_state, open_engine
+from crm_core.database import BUSY_SECONDS, alone, end_reading, one_state, open_engine
 from crm_core.declared import Written, check_written, declarations, type_of
 from crm_core.errors import (
     DuplicateExternalIdError,
@@ -102,6 +102,7 @@ class Store:
         with Session(self._read_engine, expire_on_commit=False, autoflush=False) as session:
             let_recall(session, self.recall)
             yield session
+            end_reading(session)
 
     @contextmanager
     def glancing(self) -> Iterator[Session]:

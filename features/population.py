@@ -7,8 +7,8 @@ outcome counts from when it was known. So everything here has an instant from wh
 question may see is told by that instant alone.
 
 One online record would otherwise cost reading every record of its type. What was read is therefore kept
-beside the engine it came from, and brought up to date by the change log: only records that changed since are
-read again. A session that sees an older state than what is kept, or that writes, reads for itself.
+beside the database it came from, and brought up to date by the change log: only records that changed since
+are read again. A session that sees an older state than what is kept, or that writes, reads for itself.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
-from sqlalchemy import Engine, select
+from sqlalchemy import Dialect, Engine, Select, select
 from sqlalchemy.orm import Session
 
-from crm_core.arrays import NO_INSTANT, Arrays, among, read_arrays
-from crm_core.changes import Action, Change, LogEnd, see_log_end
+from crm_core.arrays import NO_INSTANT, ArrayQuery, Arrays, Keyed, among, read_arrays, the_key
+from crm_core.changes import Action, Change, LogEnd, log_end, log_end_of, see_log_end
 from crm_core.clock import DAY
 from crm_core.history import FieldHistory
 from crm_core.records import Deal, DealStatus, Lead, LeadStatus
@@ -250,7 +250,8 @@ class _Kept:
     population: Population
 
 
-_KEPT: WeakKeyDictionary[Engine, dict[PopulationKey, _Kept]] = WeakKeyDictionary()
+_KEPT: WeakKeyDictionary[Dialect, dict[PopulationKey, _Kept]] = WeakKeyDictionary()
+"""What was read, by what all engines of a store have in common."""
 
 
 def read_all(session: Session, plan: Plan, ids: Ints, supposed: Supposed | None = None) -> Tables:
@@ -269,21 +270,55 @@ def population_of(session: Session, record: str, by: str, each: str) -> Populati
     if not isinstance(engine, Engine) or engine.get_execution_options().get("writes"):
         return _read(session, key).coded()
     log = _log_end(session)
-    kept = _KEPT.setdefault(engine, {}).get(key)
+    kept = _kept_for(session).get(key)
     if kept is not None and not _covers(log, kept.log):
         return _read(session, key).coded()
     # What is kept is never changed, only replaced: others may be reading it.
     fresh = _begin(session, key, log) if kept is None else _brought_up_to(session, key, kept, log)
-    _KEPT[engine][key] = fresh
+    _KEPT[engine.dialect][key] = fresh
     return fresh.population
+
+
+def populations_ahead(session: Session, plan: Plan) -> list[Keyed]:
+    """Return what `population_of` will ask of PostgreSQL to bring up to date what is kept.
+
+    Which records changed is not yet known: they have to be read afterwards.
+    """
+    if not plan.populations or session.get_bind().dialect.name != "postgresql":
+        return []
+    kept = _kept_for(session)
+    since = {kept[key].log.settled for key in plan.populations if key in kept}
+    return [(_LOG_END, _ANY), *((_CHANGED_FIRST, [each]) for each in sorted(since))]
+
+
+def _kept_for(session: Session) -> Mapping[PopulationKey, _Kept]:
+    """Return what is kept; to one session it stays the same, so that it can be asked about beforehand."""
+    if _Kept not in session.info:
+        session.info[_Kept] = dict(_KEPT.setdefault(session.get_bind().dialect, {}))
+    found: Mapping[PopulationKey, _Kept] = session.info[_Kept]
+    return found
+
+
+_LOG_END = ArrayQuery(log_end())
+_ANY = (0,)
+"""What a query is asked with that takes no notice of it."""
 
 
 def _log_end(session: Session) -> LogEnd:
     """Return it; a session that only reads sees one state, so that it is asked for once."""
     if LogEnd not in session.info:
-        session.info[LogEnd] = see_log_end(session)
+        session.info[LogEnd] = _see_log_end(session)
     found: LogEnd = session.info[LogEnd]
     return found
+
+
+def _see_log_end(session: Session) -> LogEnd:
+    if session.get_bind().dialect.name != "postgresql":
+        return see_log_end(session)
+    (newest,), (settled,), (snapshot,), (added,) = (
+        column.tolist() for column in read_arrays(session, _LOG_END, {"keys": _ANY}).values()
+    )
+    return log_end_of(newest, settled, snapshot, added)
 
 
 def _begin(session: Session, key: PopulationKey, log: LogEnd) -> _Kept:
@@ -306,11 +341,22 @@ def _brought_up_to(session: Session, key: PopulationKey, kept: _Kept, log: LogEn
 def _changed_since(session: Session, key: PopulationKey, sequence: int) -> Ints:
     """Return the records of whose population rows something was written, settled or not."""
     record, by, _ = key
-    # Told apart here: with more conditions SQLite takes an index by record type and walks all of it.
-    query = select(Change.record_type, Change.record_id, Change.action, Change.field)
-    rows = read_arrays(session, query.where(Change.sequence > sequence))
+    rows = read_arrays(session, _CHANGED_FIRST, {"keys": [sequence]})
+    if rows["record_id"].size == _READ_FIRST:
+        rows = read_arrays(session, _CHANGED, {"keys": [sequence]})
     matters = (rows["action"] != Action.UPDATED.value) | np.isin(rows["field"].astype(str), (by, "status"))
     return np.unique(rows["record_id"][(rows["record_type"] == record) & matters])
+
+
+_READ_FIRST = 1_000
+"""Changes that are read before it is known whether there are more."""
+
+# Told apart afterwards: with more conditions SQLite takes an index by record type and walks all of it.
+_SINCE: Select[*tuple[Any, ...]] = select(
+    Change.record_type, Change.record_id, Change.action, Change.field
+).where(Change.sequence > the_key())
+_CHANGED = ArrayQuery(_SINCE)
+_CHANGED_FIRST = ArrayQuery(_SINCE.order_by(Change.sequence, Change.id).limit(_READ_FIRST))
 
 
 def _read(session: Session, key: PopulationKey, ids: Ints | None = None) -> _Rows:

@@ -9,7 +9,21 @@ from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
-from sqlalchemy import BindParameter, ColumnElement, Text, bindparam, select, type_coerce
+from sqlalchemy import (
+    BigInteger,
+    BindParameter,
+    ColumnElement,
+    ScalarSelect,
+    Select,
+    Text,
+    any_,
+    bindparam,
+    cast,
+    func,
+    select,
+    type_coerce,
+    union_all,
+)
 from sqlalchemy.orm import Session
 
 from crm_core.arrays import (
@@ -26,7 +40,7 @@ from crm_core.arrays import (
     read_arrays,
 )
 from crm_core.changes import Change
-from crm_core.history import FieldHistory, changes_of, changes_through, read_histories
+from crm_core.history import FieldHistory, changes_in, changes_of, changes_through, read_histories
 from crm_core.recall import only_reads
 from crm_core.record_types import get_record_type
 from crm_core.records import RECORD_TYPES, CustomRecord, Record
@@ -59,7 +73,7 @@ def read_tables(
             before, field = steps_to(via)[-1]
             asked[via] = _ever_held(reader.tables[reached(plan.record_type, before)], field)
         if ahead:
-            _read_level_ahead(session, plan, [(via, asked[via]) for via in level])
+            _have_ahead(session, plan, asked[None], [(via, asked[via]) for via in level])
         for via in level:
             reader.read(reached(plan.record_type, via), plan.fields[via], {"id": asked[via]})
     for event in sorted({event for _, event in plan.events}):
@@ -91,17 +105,23 @@ def read_tables_ahead(
     """Read what `read_tables` will ask of a few records, as far as it is known by now, in one go.
 
     `session` must be one that only reads. `events` are read besides those of the plan; returned are the
-    answers to what is asked `also`.
+    answers to what is asked `also`. PostgreSQL is also asked what the records lead to, which it finds by
+    itself; of SQLite, where going twice costs nothing, that is asked once it is known.
     """
     done: set[tuple[Plan, tuple[int, ...]]] = session.info.setdefault(_DONE, set())
     key = plan, tuple(ids.tolist())
     if key in done and not also:
         return []
     done.add(key)
-    return _read_level_ahead(session, plan, [(None, ids)], also, events)
+    through = [via for level in _levels(plan) for via in level] if _finds_by_itself(session) else []
+    return _read_level_ahead(session, plan, [(None, ids)], also, events, through)
 
 
 _DONE = "tables read ahead"
+
+
+def _finds_by_itself(session: Session) -> bool:
+    return session.get_bind().dialect.name == "postgresql"
 
 
 def _read_level_ahead(
@@ -110,8 +130,12 @@ def _read_level_ahead(
     ids: Iterable[tuple[str | None, Ints]],
     also: Sequence[Keyed] = (),
     events: Sequence[EventAhead] = (),
+    through: Sequence[str] = (),
 ) -> list[Arrays]:
-    """Read the records that are `ids` by the way to them, and the events that are linked to these alone."""
+    """Read the records that are `ids` by the way to them, and the events that are linked to these alone.
+
+    And those at the end of the ways `through`, as far as they are found from the first of them.
+    """
     asked, linked = list(also), []
     for via, few in ids:
         keys = few.tolist()
@@ -119,6 +143,7 @@ def _read_level_ahead(
             record = _record_ahead(reached(plan.record_type, via), plan.fields[via])
             asked += [(record.rows, keys), (record.changes, keys)]
             linked += [(event, keys) for event in (*_events_ahead(plan, via), *events)]
+            asked += [(query, keys) for way in through for query in _queries_through(plan, way)]
     at = len(asked)
     for event, keys in linked:
         asked += [(event.rows, keys), (event.moved, [*map(str, keys)]), (event.changes, keys)]
@@ -130,10 +155,43 @@ def _read_level_ahead(
     return found[: len(also)]
 
 
+def _have_ahead(session: Session, plan: Plan, ids: Ints, level: Sequence[tuple[str, Ints]]) -> None:
+    """See that what a level's ways lead to is read ahead, now that it is known: `ids` by the way to them."""
+    if not _finds_by_itself(session) or ids.size > _ALONE:
+        _read_level_ahead(session, plan, level)
+        return
+    for via, led_to in level:
+        _keep_through(session, plan, via, ids.tolist(), led_to.tolist())
+
+
+def _keep_through(session: Session, plan: Plan, via: str, ids: list[int], led_to: list[int]) -> None:
+    """Have what was found from records given to whoever asks for it by its own keys."""
+    record = _record_ahead(reached(plan.record_type, via), plan.fields[via])
+    through = _record_ahead(reached(plan.record_type, via), plan.fields[via], (plan.record_type, via))
+    for own, found in zip(record, through, strict=True):
+        keep_ahead(session, own, led_to, read_arrays(session, found, {"keys": ids}))
+    for event, linked in zip(_events_ahead(plan, via), _events_ahead(plan, via, through=True), strict=True):
+        rows, moved, changes = (
+            read_arrays(session, query, {"keys": ids})
+            for query in (linked.rows, linked.moved, linked.changes)
+        )
+        keep_ahead(session, event.rows, led_to, rows)
+        keep_ahead(session, event.moved, [*map(str, led_to)], moved)
+        if are_few(rows["id"]):
+            keep_ahead(session, event.changes_by_id, rows["id"].tolist(), changes)
+
+
+def _queries_through(plan: Plan, via: str) -> list[ArrayQuery]:
+    """Return what is asked of the end of a way, by the records that it begins at."""
+    record = _record_ahead(reached(plan.record_type, via), plan.fields[via], (plan.record_type, via))
+    events = _events_ahead(plan, via, through=True)
+    return [*record, *(query for event in events for query in (event.rows, event.moved, event.changes))]
+
+
 def is_read_at_once(plan: Plan) -> bool:
-    """Tell whether `read_tables_ahead` nearly always reads all that a plan names."""
-    apart = set(plan.fields) | {via for via, _ in plan.events} | set(plan.populations)
-    return apart == {None} and all(event in RECORD_TYPES for _, event in plan.events)
+    """Tell whether `read_tables_ahead` nearly always reads all that a plan names, on PostgreSQL."""
+    types = [reached(plan.record_type, via) for via in plan.fields] + [event for _, event in plan.events]
+    return len(set(types)) == len(types) and all(each in RECORD_TYPES for each in types)
 
 
 class _RecordAhead(NamedTuple):
@@ -152,35 +210,87 @@ class EventAhead(NamedTuple):
     changes_by_id: ArrayQuery
 
 
+Way = tuple[str, str]
+"""A record type, and fields by which its records lead to others."""
+
+
 @cache
-def _record_ahead(record_type: str, fields: Fields) -> _RecordAhead:
+def _record_ahead(record_type: str, fields: Fields, way: Way | None = None) -> _RecordAhead:
+    """Return what is asked of records by their ids; or by those that lead to them by a way."""
     model, names = RECORD_TYPES[record_type], tuple(sorted(fields))
-    return _RecordAhead(
-        rows=_rows_of(model, "id", names, few=True), changes=changes_of(model, names, few=True)
-    )
+    if way is None:
+        return _RecordAhead(
+            rows=_rows_of(model, "id", names, few=True), changes=changes_of(model, names, few=True)
+        )
+    rows = _rows_where(model, names, _is_led_to(model.id, way))
+    changes = changes_in(model, names).where(_is_led_to(Change.record_id, way))
+    return _RecordAhead(rows=ArrayQuery(rows), changes=ArrayQuery(changes))
 
 
 @cache
-def event_ahead(event: str, fields: Fields, link: str) -> EventAhead:
-    """Return what `read_versions` asks of events, to be read ahead."""
+def event_ahead(event: str, fields: Fields, link: str, way: Way | None = None) -> EventAhead:
+    """Return what `read_versions` asks of events, to be read ahead: by their link, or by a way to it."""
     model, names = RECORD_TYPES[event], tuple(sorted({*fields, link}))
+    by_id = changes_of(model, names, few=True)
+    if way is None:
+        return EventAhead(
+            rows=_rows_of(model, link, names, few=True),
+            moved=_moved(model, link, few=True),
+            changes=changes_through(model, names, link),
+            changes_by_id=by_id,
+        )
+    linked = _is_led_to(columns_of(model)[link], way)
+    old, new = (_is_led_to(type_coerce(column, Text), way) for column in (Change.old, Change.new))
+    changes = changes_in(model, names).where(Change.record_id.in_(select(model.id).where(linked)))
     return EventAhead(
-        rows=_rows_of(model, link, names, few=True),
-        moved=_moved(model, link, few=True),
-        changes=changes_through(model, names, link),
-        changes_by_id=changes_of(model, names, few=True),
+        rows=ArrayQuery(_rows_where(model, names, linked)),
+        moved=ArrayQuery(_all_moved(model, link).where(old | new)),
+        changes=ArrayQuery(changes),
+        changes_by_id=by_id,
     )
 
 
-def _events_ahead(plan: Plan, via: str | None) -> list[EventAhead]:
+def _events_ahead(plan: Plan, via: str | None, *, through: bool = False) -> list[EventAhead]:
     """Return the events that are linked to the records at the end of a way, and in no other way."""
     alone = Counter(event for _, event in plan.events)
     link = f"{reached(plan.record_type, via)}_id"
+    way = (plan.record_type, via) if through and via is not None else None
     return [
-        event_ahead(event, fields, link)
-        for (way, event), fields in plan.events.items()
-        if way == via and alone[event] == 1 and event in RECORD_TYPES
+        event_ahead(event, fields, link, way)
+        for (before, event), fields in plan.events.items()
+        if before == via and alone[event] == 1 and event in RECORD_TYPES
     ]
+
+
+def _is_led_to(column: Any, way: Way) -> ColumnElement[bool]:  # noqa: ANN401  any column of ids
+    """Return PostgreSQL's condition that a column names one of those that records lead to by a way.
+
+    They are looked up first and then known: a table that is joined would be read whole where the planner
+    takes them for many. In JSON ids are written as in a text.
+    """
+    ids = _led_to(way)
+    found = ids if not isinstance(column.type, Text) else _as_texts(ids)
+    return column == any_(func.array(found))  # type: ignore[no-any-return]
+
+
+def _as_texts(ids: ScalarSelect[int]) -> ScalarSelect[str]:
+    return select(cast(func.unnest(func.array(ids)), Text)).scalar_subquery()
+
+
+@cache
+def _led_to(way: Way) -> ScalarSelect[int]:
+    """Return every id that the last field of a way ever held, or came to hold, known or not."""
+    before, field = steps_to(way[1])[-1]
+    model = RECORD_TYPES[reached(way[0], before)]
+
+    def asked(column: Any) -> ColumnElement[bool]:  # noqa: ANN401  any column of ids
+        return keyed(column, few=True) if before is None else _is_led_to(column, (way[0], before))
+
+    changed = (Change.record_type == model.record_type, Change.field == field, asked(Change.record_id))
+    texts = (type_coerce(column, Text) for column in (Change.old, Change.new))
+    held = [select(columns_of(model)[field]).where(asked(model.id))]
+    held += [select(cast(text, BigInteger)).where(*changed) for text in texts]
+    return union_all(*held).scalar_subquery()
 
 
 def read_versions(
@@ -297,11 +407,17 @@ def _read_rows(
 @lru_cache(maxsize=200)
 def _rows_of(model: type[Record], by: str, fields: tuple[str, ...], *, few: bool) -> ArrayQuery:
     """Return the query of the records whose `by` is among keys; custom fields all together."""
+    return ArrayQuery(_rows_where(model, fields, keyed(columns_of(model)[by], few=few)))
+
+
+def _rows_where(
+    model: type[Record], fields: Sequence[str], which: ColumnElement[bool]
+) -> Select[*tuple[Any, ...]]:
     plain = [field for field in fields if not field.startswith("custom.")]
     wanted = dict.fromkeys((*_BASE, *plain, *(("custom",) if len(plain) < len(fields) else ())))
     entity: Any = model
     attributes = [getattr(entity, name) for name in wanted]
-    return ArrayQuery(select(*attributes).where(keyed(columns_of(model)[by], few=few)).order_by(model.id))
+    return select(*attributes).where(which).order_by(model.id)
 
 
 def _ever_linked(session: Session, model: type[Record], link: str, keys: Ints) -> Ints:
@@ -316,12 +432,16 @@ def _ever_linked(session: Session, model: type[Record], link: str, keys: Ints) -
 @lru_cache(maxsize=200)
 def _moved(model: type[Record], link: str, *, few: bool) -> ArrayQuery:
     """Return the query of the records whose `link` changed: from or to few keys, or at all."""
-    query = select(Change.record_id).where(Change.record_type == model.record_type, Change.field == link)
+    query = _all_moved(model, link)
     if few:
         old, new = (type_coerce(column, Text) for column in (Change.old, Change.new))
         keys: BindParameter[str] = bindparam("keys", expanding=True)  # as JSON has them
         query = query.where(old.in_(keys) | new.in_(keys))
     return ArrayQuery(query)
+
+
+def _all_moved(model: type[Record], link: str) -> Select[int]:
+    return select(Change.record_id).where(Change.record_type == model.record_type, Change.field == link)
 
 
 def _read_typed_histories(

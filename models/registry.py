@@ -13,11 +13,11 @@ import logging
 import os
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cached_property
+from functools import cached_property, partial
 from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,7 +36,7 @@ from crm_core.promotions import (
     standing,
 )
 from crm_core.records import User
-from crm_core.store import Store
+from crm_core.store import Store, Transaction
 from models.bundle import ModelBundle, load_bundle
 from models.kept import keep_bytes
 from models.served import probability_name
@@ -241,7 +241,11 @@ class Registry:
         return {name: int(number) for name, number in found.aliases.items()}
 
 
-def promote(
+Writing = Callable[[], AbstractContextManager[Transaction]]
+"""Opens the transaction in which a model is put in charge."""
+
+
+def promote(  # noqa: PLR0913  all that a decision consists of
     store: Store,
     registry: Registry,
     task: str,
@@ -251,18 +255,21 @@ def promote(
     reason: str,
     gate: dict[str, Any] | None = None,
     instead_of: int | None = None,
+    writing: Writing | None = None,
 ) -> Promotion:
     """Put a version in charge of its task and return the row that says so.
 
     Its bytes are verified and laid beside the records first. The alias is moved inside the transaction that
     writes the row: if either fails, the row is not there and what served before serves on.
     `instead_of` is the promotion that was in force when it was decided (0: none); where another one is by
-    now, nothing is done. Raises ChampionChangedError then.
+    now, nothing is done. Raises ChampionChangedError then. `writing` gives the transaction, where others are
+    to write in it too.
     """
     chosen = version if isinstance(version, Version) else registry.get_version(task, version)
     _keep(registry, chosen, task)
     put_aliases_right(store, registry, task)
-    with store.transaction(source=Source.API, actor_id=actor_id) as transaction:
+    own = partial(store.transaction, source=Source.API, actor_id=actor_id)
+    with (writing or own)() as transaction:
         session = transaction.session
         if actor_id is not None:
             check_may_promote(session.get_one(User, actor_id))
@@ -360,6 +367,7 @@ def rollback(
     actor_id: int | None,
     reason: str,
     instead_of: int | None = None,
+    writing: Writing | None = None,
 ) -> Promotion:
     """Put the version in charge that served before the present one; a second call goes one further back.
 
@@ -375,7 +383,15 @@ def rollback(
         raise ModelNotFoundError(f"{task}: {wanted.model_version} is not in MLflow any more")
     gate = {"rollback_of": leaving.model_version}
     return promote(
-        store, registry, task, version, actor_id=actor_id, reason=reason, gate=gate, instead_of=instead_of
+        store,
+        registry,
+        task,
+        version,
+        actor_id=actor_id,
+        reason=reason,
+        gate=gate,
+        instead_of=instead_of,
+        writing=writing,
     )
 
 

@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import click
 from sqlalchemy.orm import Session
 
 from crm_core.access import check_may_promote
+from crm_core.changes import Source
 from crm_core.errors import GateNotPassedError, ModelNotFoundError
 from crm_core.operations import Done, Operation, Origin, Via, write_operations
-from crm_core.promotions import Promotion, find_served, list_promotions
+from crm_core.promotions import Promotion, find_champion, find_served, list_promotions
 from crm_core.records import User
-from crm_core.store import Store
+from crm_core.store import Store, Transaction
 from serving.console import table
 from serving.home import Home
 from serving.modelling import open_registry
 from serving.reports import save_report
 from serving.training_runs import ladder_lines, show_judgement
+
+if TYPE_CHECKING:
+    from models.registry import Writing
 
 
 def list_versions(home: Home, tasks: Sequence[str]) -> list[dict[str, Any]]:
@@ -93,7 +99,7 @@ def show_version(found: Mapping[str, Any]) -> None:
             show_gate(gate)
 
 
-def promote_version(
+def promote_version(  # noqa: PLR0913  all that a decision consists of
     home: Home,
     store: Store,
     user: User,
@@ -103,10 +109,12 @@ def promote_version(
     overrule: bool = False,
     instead_of: int | None = None,
     origin: Origin | None = None,
+    writing: Writing | None = None,
 ) -> dict[str, Any]:
     """Put a version in charge of its task, if the gate lets it pass or `user` overrules it by name.
 
-    `instead_of` is the promotion in force when it was decided (0: none), `origin` which way `user` came.
+    `instead_of` is the promotion in force when it was decided (0: none), `origin` which way `user` came,
+    and `writing` opens the transaction, where the caller has more to write in it.
     Raises GateNotPassedError, saying why, for one that does not pass, and ChampionChangedError where another
     model was put in charge meanwhile.
     """
@@ -129,8 +137,8 @@ def promote_version(
         reason=reason,
         gate=gate,
         instead_of=instead_of,
+        writing=_noting(store, version.task, Done.MODEL_PROMOTED, origin or _at_the_console(user), writing),
     )
-    _write_down(store, Done.MODEL_PROMOTED, row, origin or _at_the_console(user))
     _keep_report(home, store, row.model_version)
     return {"task": row.task, "version": row.model_version, "reason": row.reason, "gate": gate}
 
@@ -144,13 +152,21 @@ def roll_back(
     *,
     instead_of: int | None = None,
     origin: Origin | None = None,
+    writing: Writing | None = None,
 ) -> dict[str, Any]:
     """Put the version that served before in charge again; the rest is as for `promote_version`."""
     from models.registry import rollback
 
     check_may_promote(user)
-    row = rollback(store, open_registry(home), task, actor_id=user.id, reason=reason, instead_of=instead_of)
-    _write_down(store, Done.MODEL_ROLLED_BACK, row, origin or _at_the_console(user))
+    row = rollback(
+        store,
+        open_registry(home),
+        task,
+        actor_id=user.id,
+        reason=reason,
+        instead_of=instead_of,
+        writing=_noting(store, task, Done.MODEL_ROLLED_BACK, origin or _at_the_console(user), writing),
+    )
     _keep_report(home, store, row.model_version)
     return {"task": row.task, "version": row.model_version, "reason": row.reason}
 
@@ -159,11 +175,23 @@ def _at_the_console(user: User) -> Origin:
     return Origin(via=Via.COMMAND, user_id=user.id)
 
 
-def _write_down(store: Store, done: Done, row: Promotion, origin: Origin) -> None:
-    """Note in the operation log who put which promotion in force; why stands in the promotion."""
-    with store.transaction() as transaction:
-        note = Operation(at=transaction.now, done=done, origin=origin, record_type="promotion", ids=(row.id,))
-        write_operations(transaction.session, [note])
+def _noting(store: Store, task: str, done: Done, origin: Origin, writing: Writing | None) -> Writing:
+    """Return what opens a transaction, at whose end the operation log is told who put whom in charge.
+
+    Why stands in the promotion.
+    """
+    own = partial(store.transaction, source=Source.API, actor_id=origin.user_id)
+
+    @contextmanager
+    def noting() -> Iterator[Transaction]:
+        with (writing or own)() as transaction:
+            yield transaction
+            row = find_champion(transaction.session, task)
+            ids = () if row is None else (row.id,)
+            note = Operation(at=transaction.now, done=done, origin=origin, record_type="promotion", ids=ids)
+            write_operations(transaction.session, [note])
+
+    return noting
 
 
 def read_history(store: Store, task: str, at: datetime | None = None) -> dict[str, Any]:

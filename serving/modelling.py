@@ -68,13 +68,16 @@ class BundleScorer:
         """Read what scoring a record will read; return the answers to what is asked `also` in the same go."""
         import numpy as np
 
+        from features.population import populations_ahead
         from features.reading import read_tables_ahead
         from features.worth import yearly_values_ahead
         from models.scoring import features_of
 
         plan = features_of(store, self.bundle).plan
         worth = yearly_values_ahead() if self.bundle.record_type == "account" else ()
-        return read_tables_ahead(session, plan, np.array([record_id], dtype=np.int64), also, worth)
+        ids = np.array([record_id], dtype=np.int64)
+        also = [*also, *populations_ahead(session, plan)]
+        return read_tables_ahead(session, plan, ids, also, worth)
 
     def score_many(self, store: Store, ids: Sequence[int], as_of: datetime) -> PredictionColumns:
         """Return the same by record, as columns in stored form."""

@@ -3,6 +3,9 @@
 While such a request is answered, the first write opens a transaction that stays open until the answer is
 made; each further write is a part of it. An answer of success is stored in that transaction, then all of it
 is committed. Anything else undoes everything, and the key is free again.
+
+Where others must see what was written before it can be told what came of it, the view settles: what was done
+is committed with what can be told by then, and the answer takes the place of that once it is made.
 """
 
 from __future__ import annotations
@@ -53,6 +56,7 @@ class Once:
         self._fingerprint = fingerprint[:_HALF] + hashlib.sha256(rights.encode()).hexdigest()[:_HALF]
         self._context: AbstractContextManager[Transaction] | None = None
         self._session: Session | None = None
+        self._settled = False
         self.keeps_body = True
         self.wrote = False
 
@@ -82,7 +86,16 @@ class Once:
             yield part
             part.index.flush()
 
+    def settle(self, told: Response) -> None:
+        """Commit what was written, with `told` for whoever asks again; nothing is written after it."""
+        if self._session is not None:
+            self._keep(self._session, told)
+            self._commit()
+            self._settled = True
+
     def _open(self) -> Session:
+        if self._settled:
+            raise RuntimeError("the request is settled: what it writes belongs before that")
         if self._session is None:
             self._context = self._store.transaction(source=Source.API, actor_id=self._user_id)
             transaction = self._context.__enter__()
@@ -94,19 +107,25 @@ class Once:
         return self._session
 
     def _end(self, given: Response) -> None:
-        if self._session is None or self._context is None:
-            return
         if given.status_code >= 300:
             self._undo()
-            return
+        elif self._settled:
+            with self._store.transaction(source=Source.API, actor_id=self._user_id) as transaction:
+                self._keep(transaction.session, given)
+        elif self._session is not None:
+            self._keep(self._session, given)
+            self._commit()
+
+    def _keep(self, session: Session, given: Response) -> None:
         body = given.get_data(as_text=True) if self.keeps_body else None
         headers = {name: given.headers[name] for name in _KEPT_HEADERS if name in given.headers}
-        keep_answer(
-            self._session, self._user_id, self._key, status=given.status_code, headers=headers, body=body
-        )
+        keep_answer(session, self._user_id, self._key, status=given.status_code, headers=headers, body=body)
+
+    def _commit(self) -> None:
         context, self._context, self._session = self._context, None, None
-        context.__exit__(None, None, None)
-        self.wrote = True
+        if context is not None:
+            context.__exit__(None, None, None)
+            self.wrote = True
 
     def _undo(self) -> None:
         context, self._context, self._session = self._context, None, None

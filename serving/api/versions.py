@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
+from functools import partial
 from typing import Annotated, Any, Literal
 
 from flask import Response
@@ -11,13 +14,15 @@ from pydantic import Field
 
 from crm_core.access import check_may_promote
 from crm_core.changes import Source
+from crm_core.promotions import find_champion
+from crm_core.store import Transaction
 from crm_core.tokens import Scope
 from serving.api.blueprint import answer, caller, documented, new_blueprint, requires
 from serving.journal import origin_of_request
 from serving.model_list import check_of_task, list_task_versions, list_tasks, read_card
 from serving.model_versions import promote_version, read_history, read_shadow, roll_back
 from serving.payloads import Asked, Given, Past, Taken, Utc
-from serving.service import service, writing
+from serving.service import current_once, service, writing
 
 api: APIBlueprint = new_blueprint("models", "Which models serve, served, and may serve next.")
 
@@ -273,6 +278,7 @@ def promote_model(path: TaskPath, body: Promote) -> Response:
         body.reason,
         overrule=body.overrule,
         origin=origin_of_request(caller()),
+        writing=partial(_deciding, path.task),
     )
     return _put_in_charge(done)
 
@@ -288,23 +294,50 @@ def roll_model_back(path: TaskPath, body: RollBack) -> Response:
     running = service()
     origin = origin_of_request(caller())
     home = running.settings.home_folder
-    done = roll_back(home, running.store, caller(), path.task, body.reason, origin=origin)
+    done = roll_back(
+        home,
+        running.store,
+        caller(),
+        path.task,
+        body.reason,
+        origin=origin,
+        writing=partial(_deciding, path.task),
+    )
     return _put_in_charge(done)
+
+
+@contextmanager
+def _deciding(task: str) -> Iterator[Transaction]:
+    """Give the transaction in which a model is put in charge, with the Idempotency-Key if there is one.
+
+    Only then can it be taken up, and told. Should this process die on the way, whoever sends the same again
+    is told what was done.
+    """
+    with writing(caller(), Source.API) as transaction:
+        yield transaction
+        row = find_champion(transaction.session, task)
+    once = current_once()
+    if once is not None and row is not None:
+        gate = None if "rollback_of" in (row.gate or {}) else row.gate
+        done = {"task": task, "version": row.model_version, "reason": row.reason, "gate": gate}
+        once.settle(_told(done))
 
 
 def _put_in_charge(done: dict[str, Any]) -> Response:
     """Return what was done, and what serves now; take it up in this process at once."""
+    service().champions.refresh()
+    return _told({"gate": None, **done})
+
+
+def _told(done: dict[str, Any]) -> Response:
     champions = service().champions
-    champions.refresh()
     serving = champions.find(done["task"])
     told = {
-        "gate": None,
         **done,
         "serving": None if serving is None else serving.scorer.model_version,
         "trouble": champions.troubles.get(done["task"]),
     }
-    with writing(caller(), Source.API):  # an Idempotency-Key is kept with what is written here
-        return answer(PutInChargeOut.model_validate(told))
+    return answer(PutInChargeOut.model_validate(told))
 
 
 @api.get("/models/<string:task>/history", responses={"200": HistoryOut, **documented(403, 404)})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -30,9 +31,11 @@ from tests.models.conftest import NOW, tracking_template
 from tests.models.test_lineage import WORLD, make_model
 from tests.serving.conftest import Cast, make_cast
 from tests.serving.hand_made import HandMadeModel
+from tests.serving.killed_decision import BODY, MOMENTS
 
 __all__ = ["tracking_template"]
 
+ROOT = Path(__file__).resolve().parents[2]
 TASK = "lead_scoring"
 AUC = {"auc": {"value": 0.74, "low": 0.69, "high": 0.79}}
 REPORT = {
@@ -65,6 +68,7 @@ class Office:
 
     def __init__(self, home: Home, store: Store, cast: Cast, models: list[ModelBundle]) -> None:
         self.cast = cast
+        self.home = home
         registry = open_registry(home)
         self.versions = []
         for model in models:
@@ -136,6 +140,36 @@ def test_a_model_is_promoted_refused_overruled_and_rolled_back(office: Office) -
         ("I know better", "dana@example.com")
     ]
     assert card["metrics"][0]["figures"]["model"] == AUC
+
+
+@pytest.mark.parametrize(("moment", "replayed"), [*zip(MOMENTS, (None, "true"), strict=True)], ids=[*MOMENTS])
+def test_a_rollback_that_was_cut_short_is_done_once_when_sent_again(
+    office: Office, moment: str, replayed: str | None
+) -> None:
+    """Without its key, it would go back one further: what served before the first has nothing before it."""
+    first, second = office.versions
+    if office.get("").get_json()["items"][0]["serving"] is None:
+        office.post(f"/{TASK}/promote", {"version": first, "reason": "the first"})
+    office.post(f"/{TASK}/promote", {"version": second, "reason": "newer", "overrule": True})
+    before = office.get(f"/{TASK}/history").get_json()["served"]
+    key, mine = f"cut-short-{len(before)}", office.cast.keys["Dana"]
+    command = [
+        sys.executable,
+        "-m",
+        "tests.serving.killed_decision",
+        str(office.home.folder),
+        mine,
+        key,
+        moment,
+    ]
+    ended = subprocess.run(command, cwd=ROOT, timeout=120, check=False)
+    assert ended.returncode == -signal.SIGKILL
+    again = office.post(f"/{TASK}/rollback", BODY, key=key)
+    assert (again.status_code, again.headers.get("Idempotency-Replayed")) == (200, replayed)
+    assert (again.get_json()["version"], again.get_json()["gate"]) == (first, None)
+    served = office.get(f"/{TASK}/history").get_json()["served"]
+    assert [each["version"] for each in served] == [first, *(each["version"] for each in before)]
+    assert office.get("").get_json()["items"][0]["serving"] == first
 
 
 @pytest.mark.parametrize("who", ["Ana", "Mara"])
