@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import gc
 import itertools
 import os
+import pickle
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,11 +20,21 @@ from sqlalchemy.util import LRUCache
 
 from crm_core import database, migrations
 from crm_core.clock import FixedClock
+from crm_core.importing import ImportReport, load_mapping, run_import
 from crm_core.store import Store
 from tests import postgres
 
 MONDAY = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 _numbers = itertools.count(1)
+
+
+THOROUGH = bool(os.environ.get("CRM_THOROUGH"))
+"""Whether tests that try much at random, or for long, are to try all of it."""
+
+
+def so_many(full: int, usual: int) -> int:
+    """Return how much to try: `full` where CRM_THOROUGH is set, else `usual`."""
+    return full if THOROUGH else usual
 
 
 LONGEST = (
@@ -107,12 +119,55 @@ def clock() -> FixedClock:
     return FixedClock(MONDAY)
 
 
+def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
+    """Return a folder that is filled once for all processes of a run."""
+    own = factory.getbasetemp()
+    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / name
+    folder.mkdir(exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "made").exists():
+            make(folder)
+            (folder / "made").touch()
+    return folder
+
+
 @pytest.fixture(scope="session")
 def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A migrated database without records, to be copied."""
-    path = tmp_path_factory.mktemp("template") / "crm.db"
-    migrations.upgrade(f"sqlite:///{path}")
-    return path
+
+    def make(folder: Path) -> None:
+        migrations.upgrade(f"sqlite:///{folder / 'crm.db'}")
+
+    return made_once(tmp_path_factory, "template", make) / "crm.db"
+
+
+@pytest.fixture(scope="session")
+def olist_imported(
+    real_data: Path, empty_database: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, ImportReport]:
+    """A database with the whole of Olist, which takes long, to be copied, and the report on its import."""
+
+    def make(folder: Path) -> None:
+        shutil.copy(empty_database, folder / "crm.db")
+        store = Store(f"sqlite:///{folder / 'crm.db'}", clock=FixedClock(MONDAY))
+        report = run_import(store, load_mapping("olist"), real_data / "olist")
+        store.close()
+        (folder / "report").write_bytes(pickle.dumps(report))
+
+    folder = made_once(tmp_path_factory, "olist", make)
+    return folder / "crm.db", pickle.loads((folder / "report").read_bytes())  # noqa: S301  our own
+
+
+@pytest.fixture(scope="session")
+def tracking_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty MLflow database, which takes seconds to make, to be copied."""
+    from models.registry import Registry
+
+    def make(folder: Path) -> None:
+        Registry(f"sqlite:///{folder / 'mlflow.db'}", folder / "mlartifacts").prepare()
+
+    return made_once(tmp_path_factory, "tracking", make) / "mlflow.db"
 
 
 @pytest.fixture

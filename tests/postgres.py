@@ -17,7 +17,6 @@ from typing import Any, Final
 
 import psycopg
 import pytest
-from sqlalchemy import create_engine, text
 
 from crm_core.recall import recall_of
 
@@ -28,6 +27,8 @@ QUICK: Final = {
     "max_wal_senders": "0",
     "checkpoint_timeout": "1h",
     "autovacuum": "off",
+    "synchronous_commit": "off",
+    "jit": "off",
     "max_connections": "300",
 }
 """What would be lost with the machine's power is lost with the tests' folder anyway. No database gets so old
@@ -72,10 +73,9 @@ def find_binaries() -> Path | None:
 
 def execute(url: str, statement: str) -> None:
     """Run one statement outside of any transaction, as creating databases asks for."""
-    engine = create_engine(f"{url}/postgres", isolation_level="AUTOCOMMIT")
-    with engine.connect() as connection:
-        connection.execute(text(statement))
-    engine.dispose()
+    # The driver itself: an engine asks the server four questions before its first statement.
+    with psycopg.connect(f"{url}/postgres".replace("+psycopg", ""), autocommit=True) as connection:
+        connection.execute(statement.encode())
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -50,6 +51,7 @@ from serving.modelling import load_bundle_of, scorer_loader
 from serving.rescoring import CURSOR, Rescorer, RescoringThread
 from serving.settings import Settings
 from serving.training_runs import score_task
+from tests.models.conftest import choose_nothing
 from tests.serving.browser import serving
 from tests.serving.conftest import csrf_of
 from tests.serving.http import Http
@@ -97,7 +99,7 @@ class Walk:
 
 
 @pytest.fixture
-def walk(tmp_path: Path) -> Iterator[Walk]:
+def walk(tmp_path: Path, tracking_template: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Walk]:
     """A simulated company on a Monday morning, scored by a champion that learned from it, and served."""
     home = Home.at(tmp_path / "home")
     home.create()
@@ -105,7 +107,9 @@ def walk(tmp_path: Path) -> Iterator[Walk]:
     clock = FixedClock(NOW)
     store = Store(home.database_url, clock=clock)
     simulate_company(store, size="small", seed=1)
+    shutil.copy(tracking_template, home.folder / "mlflow.db")
     registry = Registry(home.tracking_uri, home.artifacts, home.models)
+    choose_nothing(monkeypatch)
     assert train(store, get_task(TASK), registry=registry, promote=True).promoted
     score_task(home, store, TASK)
     clock.advance(timedelta(minutes=10))

@@ -52,10 +52,13 @@ def load(name: str, folder: Path, database: Path, template: Path) -> Iterator[Im
 
 @pytest.fixture(scope="module")
 def olist(
-    real_data: Path, tmp_path_factory: pytest.TempPathFactory, empty_database: Path
+    real_data: Path, tmp_path_factory: pytest.TempPathFactory, olist_imported: tuple[Path, ImportReport]
 ) -> Iterator[Imported]:
-    database = tmp_path_factory.mktemp("olist") / "crm.db"
-    yield from load("olist", real_data / "olist", database, empty_database)
+    imported, report = olist_imported
+    database = shutil.copy(imported, tmp_path_factory.mktemp("olist") / "crm.db")
+    store = Store(f"sqlite:///{database}", clock=FixedClock(MONDAY))
+    yield Imported(store=store, folder=real_data / "olist", report=report)
+    store.close()
 
 
 @pytest.fixture(scope="module")

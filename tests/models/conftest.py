@@ -24,15 +24,25 @@ from crm_core.writing_back import PredictionColumns
 from features.feature_set import feature_set_for
 from models.building import build_bundle, gather
 from models.bundle import ModelBundle, load_bundle
+from models.fitting import Recipe, Rung
 from models.lead_scoring import TASK
 from models.questions import ask, first_instant
 from models.registry import Registry
+from models.selection import Choice, choose_recipe
+from tests.conftest import tracking_template
+
+__all__ = ["tracking_template"]
+"""It is every test's; some have it from here."""
 
 NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 DAYS = 400
 
 CHANCES = {"referral": 0.45, "web": 0.15, "list": 0.03}
 """True chance of a lead's conversion within 60 days, by its source; afterwards nothing happens."""
+
+
+PLAIN = Recipe(rung=Rung.LOGISTIC, penalty=30.0)
+"""A recipe of a model that comes out in no time."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +99,15 @@ def convert(transaction: Transaction, ids: Sequence[int], converted: Sequence[da
     transaction.update_many(Lead, updates)
 
 
+def choose_nothing(patch: pytest.MonkeyPatch) -> None:
+    """Have every model made by one recipe: choosing is most of a training, and other tests look at it."""
+
+    def chosen(*given: Any, only: Recipe | None = None, **options: Any) -> Choice:
+        return choose_recipe(*given, only=only or PLAIN, **options)
+
+    patch.setattr("models.building.choose_recipe", chosen)
+
+
 def copy_store(store: Store, path: Path) -> Store:
     """Return a store on a copy of a SQLite database, with the clock at NOW."""
     with (
@@ -97,14 +116,6 @@ def copy_store(store: Store, path: Path) -> Store:
     ):
         source.backup(copy)
     return Store(f"sqlite:///{path}", clock=FixedClock(NOW))
-
-
-@pytest.fixture(scope="session")
-def tracking_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An empty MLflow database, which takes seconds to make, to be copied."""
-    folder = tmp_path_factory.mktemp("tracking")
-    Registry(f"sqlite:///{folder / 'mlflow.db'}", folder / "mlartifacts").prepare()
-    return folder / "mlflow.db"
 
 
 def open_registry(home: Path, template: Path) -> Registry:

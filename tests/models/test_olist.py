@@ -14,7 +14,7 @@ from sqlalchemy import text
 
 from crm_core.clock import FixedClock
 from crm_core.errors import LeakageError
-from crm_core.importing import load_mapping, run_import
+from crm_core.importing import ImportReport, load_mapping, run_import
 from crm_core.store import Store
 from models.registry import Registry
 from models.report import TrainingReport
@@ -27,7 +27,7 @@ APRIL = datetime(2018, 4, 1, tzinfo=UTC)
 END_OF_MAY = datetime(2018, 5, 31, tzinfo=UTC)
 
 
-def _import(real_data: Path, empty: Path, folder: Path, *, without: str = "") -> Store:
+def _import(real_data: Path, empty: Path, folder: Path, *, without: str) -> Store:
     shutil.copy(empty, folder / "crm.db")
     store = Store(f"sqlite:///{folder / 'crm.db'}", clock=LATER)
     mapping = load_mapping("olist")
@@ -102,13 +102,12 @@ def test_a_column_of_closed_deals_declared_as_known_at_creation_is_refused_by_na
 
 
 def test_sellers_who_stop_selling(
-    real_data: Path,
-    empty_database: Path,
+    olist_imported: tuple[Path, ImportReport],
     tmp_path: Path,
     tmp_path_factory: pytest.TempPathFactory,
     tracking_template: Path,
 ) -> None:
-    store = _import(real_data, empty_database, tmp_path)
+    store = Store(f"sqlite:///{shutil.copy(olist_imported[0], tmp_path / 'crm.db')}", clock=LATER)
     registry = open_registry(tmp_path_factory.mktemp("home"), tracking_template)
     report = train(store, get_task("churn").of_variant("orders"), as_of=END_OF_MAY, registry=registry)
     store.close()

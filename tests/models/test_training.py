@@ -18,13 +18,20 @@ from crm_core.records import Lead
 from crm_core.store import Store
 from features.feature_set import feature_set_for
 from models.building import FEWEST_FOLLOWED, build_bundle, gather
-from models.fitting import Recipe, Rung
 from models.lead_scoring import TASK, ask_new_leads
 from models.questions import ask, first_instant
 from models.registry import Registry
 from models.report import TrainingReport
 from models.training import train
-from tests.models.conftest import CHANCES, NOW, Business, open_registry, start_business
+from tests.models.conftest import (
+    CHANCES,
+    NOW,
+    PLAIN,
+    Business,
+    choose_nothing,
+    open_registry,
+    start_business,
+)
 
 Registered = tuple[Registry, TrainingReport]
 
@@ -154,7 +161,10 @@ def test_an_empty_store_has_not_enough_data(store: Store, registry: Registry) ->
         train(store, TASK, registry=registry)
 
 
-def test_a_column_that_only_winners_have_stops_the_training_by_name(store: Store, registry: Registry) -> None:
+def test_a_column_that_only_winners_have_stops_the_training_by_name(
+    store: Store, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    choose_nothing(monkeypatch)
     with store.transaction(source=Source.IMPORT) as transaction:
         declare_field(
             transaction.session,
@@ -200,8 +210,9 @@ def test_now_a_model_of_some_months_ago_is_judged_and_one_of_today_registered(
 
 
 def test_the_first_model_is_promoted_and_the_next_only_if_something_tells_them_apart(
-    copied: Store, registry: Registry
+    copied: Store, registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    choose_nothing(monkeypatch)
     first = train(copied, TASK, as_of=AS_OF, registry=registry, promote=True)
     assert (first.promoted, first.gate.reason) == (True, "first model of the task")
     kept = registry.models_folder / f"{first.bundle.sha256}.json"
@@ -237,9 +248,6 @@ def _horizons_as_of(store: Store, days: int) -> tuple[int, tuple[int, ...], dict
     made = build_bundle(gather(questions, store, features, micros(until)), recipe=PLAIN).bundle
     assert set(made.horizons_days) | set(made.not_reported) == {30, 60, 90, 180}
     return made.horizon_days, made.horizons_days, made.not_reported
-
-
-PLAIN = Recipe(rung=Rung.LOGISTIC, penalty=30.0)
 
 
 def test_a_horizon_that_nobody_was_followed_to_is_not_reported(business: Business) -> None:
