@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Dialect, Engine, event
+from sqlalchemy import Dialect, Engine, create_engine, event
 from sqlalchemy.util import LRUCache
 
 from crm_core import database, migrations
@@ -82,11 +82,11 @@ def quick_statements() -> Iterator[None]:
 
     An engine keeps it by its dialect, so that they share the first one that was connected as well.
     """
-    make, written = database.create_engine, LRUCache[Any, Any](2_000)
+    written = LRUCache[Any, Any](2_000)
     dialects: dict[str, Dialect] = {}
 
     def make_alike(url: str, **given: Any) -> Engine:
-        engine = make(url, **given)
+        engine = create_engine(url, **given)
         engine._compiled_cache = written
         name = engine.url.drivername
         if name in dialects:
