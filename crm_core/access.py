@@ -40,15 +40,11 @@ from crm_core.recall import recalled, recalled_by_readers
 from crm_core.records import (
     RECORD_TYPES,
     SCORE_COLUMNS,
-    Account,
     Activity,
     Base,
-    Contact,
     CustomRecord,
     CustomRecordType,
-    Deal,
     Id,
-    Lead,
     Owned,
     Record,
     Role,
@@ -61,9 +57,6 @@ from crm_core.validation import columns_of
 
 R = TypeVar("R", bound=Record)
 T = TypeVar("T")
-
-OwnedRecord = Lead | Deal | Account | Contact
-"""The records that people work through, one by one."""
 
 
 class Scope(StrEnum):

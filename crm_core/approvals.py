@@ -372,6 +372,7 @@ def readdress(transaction: Transaction, leaver: User) -> int:
     """Let what waits for somebody who leaves wait for who else may decide it; return how many moved."""
     session = transaction.session
     query = select(Approval).where(Approval.state == ApprovalState.WAITING, Approval.approver_id == leaver.id)
+    query = query.order_by(Approval.id)
     moved = 0
     for approval in session.scalars(query.with_for_update()):
         quote = session.get_one(Quote, approval.quote_id)

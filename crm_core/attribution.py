@@ -85,6 +85,8 @@ def divide(whole: int, weights: Sequence[int]) -> list[int]:
         return [-part for part in divide(-whole, weights)]
     parts = [whole * weight // total for weight in weights]
     left = whole - sum(parts)
+    if not left:
+        return parts
     # Sorting is stable: of equal remainders, the earlier touch comes first.
     by_remainder = sorted(range(len(weights)), key=lambda at: -(whole * weights[at] % total))
     for at in by_remainder[:left]:

@@ -80,14 +80,17 @@ def add_members(
     return _add(transaction, reader, campaign.id, record_type, fits)
 
 
-def add_audience(transaction: Transaction, user: User, campaign_id: int, segment_id: int) -> Audience:
-    """Have a segment feed a campaign from now on; one that does so already is looked at again.
+def add_audience(transaction: Transaction, user: User, campaign_id: int, segment_id: int) -> int:
+    """Have a segment feed a campaign from now on; return how many members that added.
+
+    One that does so already is looked at again.
 
     Raises as `add_members` does, and RecordNotFoundError for a segment that the user may not use.
     """
     session = transaction.session
     reader = Reader(session, user)
     campaign = _writable(reader, campaign_id)
+    hold_keys(session, [f"audiences:{campaign_id}"])  # of two at once the second finds it there
     segment = get_segment(session, user, segment_id)
     if segment.record_type not in AUDIENCE_TYPES:
         raise InvalidValueError("segment", segment.name, f"one of {' or '.join(AUDIENCE_TYPES)}s")
@@ -97,10 +100,10 @@ def add_audience(transaction: Transaction, user: User, campaign_id: int, segment
         if len(found) >= MOST_AUDIENCES:
             raise InvalidValueError("segment", segment.name, f"at most {MOST_AUDIENCES} segments")
         audience = Audience(campaign_id=campaign.id, segment_id=segment_id, user_id=user.id, added=0)
-    _look(transaction, reader, audience, segment)
+    added = _look(transaction, reader, audience, segment)
     session.add(audience)
     session.flush()
-    return audience
+    return added
 
 
 def end_audience(transaction: Transaction, user: User, campaign_id: int, segment_id: int) -> None:

@@ -14,6 +14,7 @@ from sqlalchemy import ForeignKey, String, delete, select
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from crm_core.columns import Instant
+from crm_core.external_ids import hold_keys
 from crm_core.records import Base, User
 from crm_core.store import Transaction
 from crm_core.tokens import works_here
@@ -31,6 +32,7 @@ class CalendarFeed(Base):
 
 def make_feed(transaction: Transaction, user: User) -> str:
     """Return the secret of a new feed; the one before reads nothing any more."""
+    hold_keys(transaction.session, [f"calendar feed:{user.id}"])  # of two at once the later one stays
     end_feed(transaction, user)
     secret = secrets.token_urlsafe(32)
     transaction.session.add(CalendarFeed(user_id=user.id, hash=_hash(secret), made_at=transaction.now))

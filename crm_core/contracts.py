@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 
-from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from crm_core.approvals import check_value_approved
@@ -175,12 +174,6 @@ def find_renewal_deal(session: Session, contract: Contract) -> Deal | None:
 
 def _renewal_key(contract: Contract) -> str:
     return f"renewal:contract:{contract.id}"
-
-
-def find_renewed(session: Session, contract: Contract) -> Contract | None:
-    """Return the contract that one came after."""
-    query = select(Contract).where(Contract.renewed_by_id == contract.id, Contract.deleted_at.is_(None))
-    return session.scalars(query.limit(1)).first()
 
 
 # ----------------------------------------------------------------------------------------------- ending

@@ -389,7 +389,8 @@ def _check_choices(place: str, choices: Sequence[Choice]) -> None:
     for each in choices:
         if not each.value.strip() or len(each.value) > 200:
             raise DeclarationError(f"{place}: expected a value of 1 to 200 characters, got {each.value!r}")
-        check_text(place, each.value)
+        for word in (each.value, each.label_en, each.label_zh):
+            check_text(place, word or "", longest=200)
     for said in ("value", "label_en", "label_zh"):
         words = [word for each in choices if (word := getattr(each, said)) is not None]
         twice = {word for word in words if words.count(word) > 1}

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -397,9 +397,3 @@ def _text(name: str, value: str, longest: int, *, needed: bool = False) -> str:
     if needed and not text:
         raise InvalidValueError(name, value, "a text")
     return text
-
-
-def consent_of(session: Session, form_id: int, number: int) -> Mapping[str, str] | None:
-    """Return a wording of a form's consent by language, or None."""
-    found = session.get(FormWording, (form_id, number))
-    return None if found is None else found.text

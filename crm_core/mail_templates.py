@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
@@ -58,6 +58,10 @@ GIVEN: Final = ("link",)
 """What the program itself gives."""
 
 FIRST_NAME: Final = "first_name"
+
+_NOT_OFFERED: Final = frozenset(
+    {"id", "version", "deleted_at", "recorded_at", "external_id", "merged_into_id", "erased_at"}
+)
 
 _PLACE = re.compile(r"\{\{(.*?)\}\}", re.DOTALL)
 _INSIDE = re.compile(
@@ -185,6 +189,11 @@ def fields_of(session: Session, root: str) -> list[str]:
     return [*plain, *first, *(f"custom.{name}" for name in declarations(session).fields(root))]
 
 
+def offered_fields(session: Session, root: str) -> list[str]:
+    """Return the fields that whoever writes a template is offered after a root: not those of the program."""
+    return [name for name in fields_of(session, root) if name not in _NOT_OFFERED]
+
+
 def fits(template: MailTemplate | Draft, record_type: str) -> bool:
     """Tell whether all places of a template can be reached from a record of a type."""
     reached = {record_type, *_linked_types(record_type), *PEOPLE, *GIVEN}
@@ -209,8 +218,11 @@ def render(
     about: tuple[str, int],
     *,
     given: Mapping[str, str] | None = None,
+    seen: Iterable[Record] = (),
 ) -> Rendered:
     """Return a template filled in for the record that a mail is about, by the rights of whoever sends it.
+
+    `seen` are records that the very same reader has given already: they are not read again.
 
     Raises
     ------
@@ -222,7 +234,7 @@ def render(
         For a field that is empty, where the template gives no default.
     """
     check_draft(session, _as_draft(template))
-    values = _Values(session, reader, about, template.language, given or {})
+    values = _Values(session, reader, about, template.language, given or {}, (*seen, reader.user))
     line = "".join(each if each.isprintable() else " " for each in _filled(template.subject, values))
     subject = " ".join(line.split())[:LONGEST_SUBJECT]
     text = _filled(template.body, values)
@@ -250,6 +262,7 @@ class _Values:
         about: tuple[str, int],
         language: str,
         given: Mapping[str, str],
+        seen: Iterable[Record],
     ) -> None:
         self._session = session
         self._reader = reader
@@ -257,6 +270,7 @@ class _Values:
         self._given = given
         self._about = about
         self._records: dict[str, Record | None] = {}
+        self._seen = {(type(each), each.id): each for each in seen}
 
     def value(self, place: Place) -> str:
         """Return what stands at a place."""
@@ -297,7 +311,7 @@ class _Values:
         record_type, record_id = self._about
         if record_type not in RECORD_TYPES:
             raise TemplateError(root, f"a template about one of {', '.join(ROOTS)}")
-        main = self._reader.get(RECORD_TYPES[record_type], record_id)
+        main = self._get(RECORD_TYPES[record_type], record_id)
         if root == record_type:
             return main
         if root == "owner":
@@ -306,11 +320,15 @@ class _Values:
             raise TemplateError(root, f"what a {record_type} leads to: {self._reached(record_type)}")
         return self._linked(RECORD_TYPES[root], getattr(main, f"{root}_id"), root)
 
+    def _get(self, model: type[Record], record_id: int) -> Record:
+        found = self._seen.get((model, record_id))
+        return self._reader.get(model, record_id) if found is None else found
+
     def _linked(self, model: type[Record], record_id: int | None, root: str) -> Record | None:
         if record_id is None:
             return None
         try:
-            return self._reader.get(model, record_id)
+            return self._get(model, record_id)
         except RecordNotFoundError:
             raise AccessDeniedError(
                 f"the template speaks of the {root}, which the sender may not see"
@@ -416,9 +434,11 @@ def save_template(
     return saved
 
 
-def retire_template(transaction: Transaction, user: User, template_id: int) -> None:
+def retire_template(
+    transaction: Transaction, user: User, template_id: int, *, version: int | None = None
+) -> None:
     """Offer a template no more; mails that were written with it keep what they say."""
-    saved = _to_change(transaction.session, user, template_id, None)
+    saved = _to_change(transaction.session, user, template_id, version)
     saved.retired_at = saved.retired_at or transaction.now
     transaction.session.flush()
 

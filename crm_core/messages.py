@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable
 from datetime import datetime
 from enum import StrEnum
 from typing import Final
@@ -156,14 +156,6 @@ def find_answered(session: Session, ids: Iterable[str]) -> Message | None:
     return next((found[each] for each in reversed(wanted) if each in found), None)
 
 
-def list_messages_about(session: Session, activity_ids: Collection[int]) -> dict[int, Message]:
-    """Return the mails that stand behind activities, by the activity."""
-    if not activity_ids:
-        return {}
-    query = select(Message).where(Message.activity_id.in_(activity_ids)).order_by(Message.id)
-    return {each.activity_id: each for each in session.scalars(query) if each.activity_id is not None}
-
-
 def people_with(session: Session, address: str) -> list[Lead | Contact]:
     """Return the leads and contacts that have a mail address, however it is spelt, and are not deleted."""
     key = mail_key(address)
@@ -197,14 +189,6 @@ def find_dead(session: Session, address: str) -> DeadAddress | None:
     """Return what is known of an address that mails do not reach."""
     key = mail_key(address)
     return None if key is None else session.get(DeadAddress, key)
-
-
-def list_dead(session: Session, addresses: Collection[str]) -> Sequence[DeadAddress]:
-    """Return those of some addresses that mails do not reach."""
-    keys = {key for each in addresses if (key := mail_key(each)) is not None}
-    if not keys:
-        return []
-    return session.scalars(select(DeadAddress).where(DeadAddress.address.in_(keys))).all()
 
 
 def is_outbound(message: Message) -> bool:

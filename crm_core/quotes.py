@@ -15,19 +15,21 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date
+from decimal import Decimal
 from typing import Any, Final
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from crm_core.access import Reader
 from crm_core.approvals import check_approved, lapse_approval
 from crm_core.bulk import Update
 from crm_core.contracts import Terms, account_of, sign_contract
-from crm_core.errors import InvalidValueError, QuoteStateError, RecordNotFoundError
+from crm_core.errors import AccessDeniedError, InvalidValueError, QuoteStateError, RecordNotFoundError
 from crm_core.external_ids import hold_keys
 from crm_core.numbering import next_number
 from crm_core.offers import lines_of, read_offer
-from crm_core.records import Contract, Deal, Line, Order, Product, Quote, QuoteStatus, User
+from crm_core.records import Contract, Deal, DealStatus, Line, Order, Product, Quote, QuoteStatus, User
 from crm_core.store import Transaction
 from crm_core.working_time import working_time
 
@@ -86,7 +88,7 @@ def _set_status(transaction: Transaction, quote: Quote, status: str, user: User)
         case QuoteStatus.SENT:
             send_quote(transaction, quote, user)
         case QuoteStatus.ACCEPTED:
-            _decide(transaction, quote, QuoteStatus.ACCEPTED)
+            _accept(transaction, quote, user)
         case QuoteStatus.REJECTED:
             reject_quote(transaction, quote)
         case _:
@@ -277,15 +279,50 @@ def accept_quote(
 ) -> Accepted:
     """Note that the customer accepted; make the order, with the lines, and the contract that `contract` says.
 
-    A quote without any customer can become neither. Accepted again, it gives what there is.
+    A quote without any customer can become neither. Accepted again, it gives what there is. An open
+    deal comes to what was accepted.
     """
     session = transaction.session
     if quote.status == QuoteStatus.ACCEPTED:
         return _found(session, quote)
-    _decide(transaction, quote, QuoteStatus.ACCEPTED)
+    _accept(transaction, quote, user)
     made = _make_order(transaction, quote) if order else None
     signed = None if contract is None else sign_contract(transaction, quote, user, contract)
     return Accepted(order=made, contract=signed)
+
+
+def _accept(transaction: Transaction, quote: Quote, user: User) -> None:
+    """Note that a quote was accepted; its open deal comes to that, where `user` may say so."""
+    _decide(transaction, quote, QuoteStatus.ACCEPTED)
+    deal = _open_deal(transaction, quote, user)
+    if deal is None:
+        return
+    transaction.session.flush()
+    accepted = transaction.session.execute(
+        select(Quote.amount, Quote.currency).where(
+            Quote.deal_id == deal.id, Quote.status == QuoteStatus.ACCEPTED, Quote.deleted_at.is_(None)
+        )
+    ).all()
+    amounts = [amount for amount, currency in accepted if currency == quote.currency and amount is not None]
+    if quote.amount is None or len(amounts) < len(accepted):
+        return  # what is in two currencies, or has no amount, has no sum
+    said = {"amount": sum(amounts, Decimal(0)), "currency": quote.currency or deal.currency}
+    changed = {name: value for name, value in said.items() if getattr(deal, name) != value}
+    reader = Reader(transaction.session, user)
+    if all(reader.may_write_field("deal", name) for name in changed):
+        transaction.update(deal, changed)
+
+
+def _open_deal(transaction: Transaction, quote: Quote, user: User) -> Deal | None:
+    """Return the deal of a quote, locked, if it is open and the user may change it."""
+    if quote.deal_id is None:
+        return None
+    try:
+        Reader(transaction.session, user).get_to_write(Deal, quote.deal_id)
+    except (AccessDeniedError, RecordNotFoundError):
+        return None
+    deal = transaction.get(Deal, quote.deal_id)
+    return deal if deal.status == DealStatus.OPEN else None
 
 
 def _found(session: Session, quote: Quote) -> Accepted:
@@ -338,4 +375,4 @@ def expire_quotes(transaction: Transaction) -> int:
 
 def today(transaction: Transaction) -> date:
     """Return the day that it is where we work."""
-    return working_time(transaction.session, "UTC").local_day(transaction.now)
+    return working_time(transaction.session, transaction.zone).local_day(transaction.now)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Select, bindparam, cast, inspect, literal, null, select, union_all
+from sqlalchemy import bindparam, cast, inspect, literal, null, select, union_all
 from sqlalchemy.orm import Session
 
 Model = type[Any]
@@ -33,21 +33,6 @@ def read_together(session: Session, wanted: Mapping[Model, Sequence[int]]) -> di
         model = models[place]
         row = model(**{name: values[at] for name, at in names[place].items()})
         rows[model][row.id] = row
-    return rows
-
-
-def read_chosen(session: Session, chosen: Mapping[Model, Select[int]]) -> dict[Model, list[Any]]:
-    """Return the rows of mapped classes whose ids queries give, by one statement, in no order.
-
-    They belong to no session: they are to be shown, not changed.
-    """
-    models = tuple(chosen)
-    names, shown = _columns_together(models)
-    parts = [select(*shown[place]).where(model.id.in_(chosen[model])) for place, model in enumerate(models)]
-    rows: dict[Model, list[Any]] = {model: [] for model in models}
-    for place, *values in session.execute(union_all(*parts)):
-        model = models[place]
-        rows[model].append(model(**{name: values[at] for name, at in names[place].items()}))
     return rows
 
 

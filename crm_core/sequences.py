@@ -5,14 +5,15 @@ once, ever, told by their mail address; they must have agreed to be written to, 
 out. Their run ends when they answer, when a mail comes back, when they unsubscribe, when the lead is
 converted or closed, or after the last step. Mails go out in working time only.
 
-The mail is written with the rights of whoever it comes from: the owner of the record, or else whoever made
-the sequence. A step that cannot be written (a field is empty, the template is gone) ends the run and says
-why.
+The mail is written with the rights of whoever it comes from: the owner of the record, or else whoever saved
+the sequence last. A step that cannot be written (a field is empty, the template is gone) ends the run and
+says why.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -28,13 +29,13 @@ from sqlalchemy import (
     and_,
     case,
     func,
-    or_,
     select,
 )
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from crm_core.access import Reader, check_may_write
 from crm_core.addresses import mail_key
+from crm_core.apart import each_apart
 from crm_core.columns import Instant, Json, check_text
 from crm_core.errors import (
     AccessDeniedError,
@@ -46,7 +47,7 @@ from crm_core.errors import (
 )
 from crm_core.external_ids import hold_keys
 from crm_core.mail_templates import MailTemplate, fits, get_template, render
-from crm_core.messages import Message, MessageKind
+from crm_core.messages import DeadAddress, Message, MessageKind
 from crm_core.outgoing import check_may_market, queue_mail
 from crm_core.records import Base, Contact, Id, Lead, LeadStatus, Role, User
 from crm_core.saved import get_segment
@@ -189,7 +190,7 @@ def save_sequence(
         raise AccessDeniedError("only managers and administrators may change sequences")
     _check(transaction.session, user, wanted)
     if sequence_id is None:
-        saved = MailSequence(user_id=user.id, version=0, record_type=wanted.record_type)
+        saved = MailSequence(version=0, record_type=wanted.record_type)
         transaction.session.add(saved)
     else:
         saved = get_sequence(transaction.session, sequence_id)
@@ -202,7 +203,8 @@ def save_sequence(
             )
     saved.name, saved.segment_id, saved.active = wanted.name.strip(), wanted.segment_id, wanted.active
     saved.steps = [dict(vars(step)) for step in wanted.steps]
-    saved.version, saved.saved_at = saved.version + 1, transaction.now
+    # Whoever changes it answers for it: it reaches nobody from now on whom they do not see.
+    saved.user_id, saved.version, saved.saved_at = user.id, saved.version + 1, transaction.now
     transaction.session.flush()
     return saved
 
@@ -303,17 +305,19 @@ def stop_runs_of(transaction: Transaction, addresses: Collection[str], why: str)
     if not keys:
         return 0
     query = select(SequenceRun).where(SequenceRun.address.in_(keys), SequenceRun.state == RunState.ACTIVE)
-    runs = transaction.session.scalars(query.with_for_update()).all()
+    runs = transaction.session.scalars(query.order_by(SequenceRun.id).with_for_update()).all()
     for run in runs:
         _end(run, RunState.STOPPED, why, transaction.now)
     transaction.session.flush()
     return len(runs)
 
 
-def stop_run(transaction: Transaction, user: User, run_id: int) -> SequenceRun:
-    """End somebody's run by hand, as a user who may write on their record."""
+def stop_run(
+    transaction: Transaction, user: User, run_id: int, *, sequence_id: int | None = None
+) -> SequenceRun:
+    """End somebody's run by hand, as who may write on their record; of one sequence, if it is named."""
     run = transaction.session.get(SequenceRun, run_id, with_for_update=True)
-    if run is None:
+    if run is None or sequence_id not in {None, run.sequence_id}:
         raise RecordNotFoundError("sequence run", run_id)
     Reader(transaction.session, user).get_to_write(_MODELS[run.record_type], run.record_id)
     if run.state == RunState.ACTIVE:
@@ -344,12 +348,14 @@ def _is_over(record: Lead | Contact) -> str | None:
 def send_due(store: Store, *, zone: str) -> int:
     """Queue what is due, each step in a transaction of its own; return how many runs went on or ended."""
     with store.reading() as session:
-        ids = session.scalars(select(SequenceRun.id).where(_is_due(store.clock.now())).limit(_AT_ONCE)).all()
-    done = 0
-    for run_id in ids:
+        due = select(SequenceRun.id).where(_is_due(store.clock.now()))
+        ids = session.scalars(due.order_by(SequenceRun.next_at, SequenceRun.id).limit(_AT_ONCE)).all()
+
+    def go_on(run_id: int) -> int:
         with store.transaction() as transaction:
-            done += _go_on(transaction, run_id, zone)
-    return done
+            return _go_on(transaction, run_id, zone)
+
+    return each_apart(ids, go_on)
 
 
 def _is_due(now: datetime) -> ColumnElement[bool]:
@@ -403,7 +409,7 @@ def _send(transaction: Transaction, run: SequenceRun, sequence: MailSequence, st
     mail = render(session, Reader(session, sender), template, about)
     queue_mail(
         transaction,
-        to=run.address,
+        to=(record.email or "").strip().strip("<>"),  # as they write it, not as it is compared
         subject=mail.subject,
         text=mail.text,
         html=mail.html,
@@ -439,36 +445,60 @@ def _sender(session: Session, record: Lead | Contact, sequence: MailSequence) ->
 def start_from_segments(store: Store, *, zone: str, limit: int = 200) -> int:
     """Begin, for each active sequence with a segment, with whoever is in it and never was; return how many.
 
-    Who is in it, is asked with the rights of whoever made the sequence.
+    Who is in it, is asked with the rights of whoever saved the sequence last.
     """
     with store.reading() as session:
         with_segment = and_(MailSequence.segment_id.is_not(None), MailSequence.active.is_(True))
         ids = session.scalars(select(MailSequence.id).where(with_segment)).all()
-    return sum(_start_from(store, each, zone, limit) for each in ids)
+    return each_apart(ids, lambda each: _start_from(store, each, zone, limit))
 
 
 def _start_from(store: Store, sequence_id: int, zone: str, limit: int) -> int:
-    with store.transaction() as transaction:
-        session = transaction.session
-        sequence = get_sequence(session, sequence_id)
-        maker = session.get(User, sequence.user_id)
-        if maker is None or not works_here(maker) or sequence.segment_id is None:
-            return 0
-        model = _MODELS[sequence.record_type]
-        reader = Reader(session, maker)
-        try:
-            inside = _in_segment(reader, sequence)
-        except CRMError:
-            return 0  # a segment that is gone, or asks what its maker may not see any more
-        never = select(SequenceRun.record_id).where(SequenceRun.sequence_id == sequence_id)
-        query = reader.select(model).where(inside, _may_begin(model), model.id.not_in(never))
-        started = 0
-        for record in session.scalars(query.order_by(model.id).limit(limit)).all():
-            try:
-                started += start_sequence(transaction, sequence_id, record, zone=zone) is not None
-            except CRMError:  # who took their consent back elsewhere, for example: the others go on
-                continue
-        return started
+    started, after = 0, 0
+    while started < limit:
+        with store.transaction() as transaction:
+            people = _next_people(transaction.session, sequence_id, after, limit)
+            started += _start_all(transaction, sequence_id, people, zone)
+            after = people[-1].id if people else 0
+        if len(people) < limit:
+            break
+    return started
+
+
+def _next_people(session: Session, sequence_id: int, after: int, limit: int) -> Sequence[Lead | Contact]:
+    """Return who may begin, in their order after an id: who cannot must not stand in the others' way."""
+    sequence = get_sequence(session, sequence_id)
+    maker = session.get(User, sequence.user_id)
+    if maker is None or not works_here(maker) or sequence.segment_id is None:
+        return ()
+    model = _MODELS[sequence.record_type]
+    reader = Reader(session, maker)
+    try:
+        inside = _in_segment(reader, sequence)
+    except CRMError:
+        return ()  # a segment that is gone, or asks what its maker may not see any more
+    never = select(SequenceRun.record_id).where(SequenceRun.sequence_id == sequence_id)
+    query = reader.select(model).where(inside, _may_begin(model), model.id.not_in(never), model.id > after)
+    return session.scalars(query.order_by(model.id).limit(limit)).all()
+
+
+def _start_all(
+    transaction: Transaction, sequence_id: int, people: Sequence[Lead | Contact], zone: str
+) -> int:
+    """Begin with those of some people who may; return how many these were."""
+    keys = {mail_key(person.email) for person in people} - {None}
+    gone = select(DeadAddress.address).where(DeadAddress.address.in_(keys))
+    known = select(SequenceRun.address).where(
+        SequenceRun.sequence_id == sequence_id, SequenceRun.address.in_(keys)
+    )
+    never = {*transaction.session.scalars(gone), *transaction.session.scalars(known)}
+    started = 0
+    for person in people:
+        if mail_key(person.email) not in never:
+            # Who took their consent back elsewhere, for example: the others go on.
+            with suppress(CRMError):
+                started += start_sequence(transaction, sequence_id, person, zone=zone) is not None
+    return started
 
 
 def _in_segment(reader: Reader, sequence: MailSequence) -> ColumnElement[bool]:
@@ -534,11 +564,25 @@ def standing_of(session: Session, sequence_ids: Collection[int]) -> dict[int, St
     }
 
 
-def list_runs(reader: Reader, sequence_id: int, *, limit: int = 100) -> list[SequenceRun]:
-    """Return who goes through a sequence, as far as the reader sees their records, newest first."""
+def list_runs(
+    reader: Reader,
+    sequence_id: int,
+    *,
+    limit: int = 100,
+    state: RunState | None = None,
+    before: int | None = None,
+) -> list[SequenceRun]:
+    """Return who goes through a sequence, as far as the reader sees their records, newest first.
+
+    With `before`, what is older than the run with this id.
+    """
     sequence = get_sequence(reader.session, sequence_id)
     seen = reader.select(_MODELS[sequence.record_type]).with_only_columns(_MODELS[sequence.record_type].id)
     query = select(SequenceRun).where(SequenceRun.sequence_id == sequence_id, SequenceRun.record_id.in_(seen))
+    if state is not None:
+        query = query.where(SequenceRun.state == state)
+    if before is not None:
+        query = query.where(SequenceRun.id < before)
     return list(reader.session.scalars(query.order_by(SequenceRun.id.desc()).limit(limit)))
 
 
@@ -559,9 +603,3 @@ def list_with_runs(
     found: list[SequenceRun | None] = [run for _, run in rows]
     runs = sorted((each for each in found if each is not None), key=lambda each: each.id)
     return list(dict.fromkeys(sequence for sequence, _ in rows)), runs
-
-
-def list_runs_about(session: Session, record_type: str, record_id: int) -> Sequence[SequenceRun]:
-    """Return the runs of one record."""
-    about = or_(and_(SequenceRun.record_type == record_type, SequenceRun.record_id == record_id))
-    return session.scalars(select(SequenceRun).where(about).order_by(SequenceRun.id)).all()

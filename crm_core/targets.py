@@ -27,6 +27,7 @@ from crm_core.errors import (
     RecordNotFoundError,
     StaleRecordError,
 )
+from crm_core.external_ids import hold_keys
 from crm_core.records import Base, Id, Role, Team, User
 from crm_core.store import Transaction
 from crm_core.totals import minor_digits, parts_of
@@ -157,6 +158,7 @@ def set_target(
     """
     wanted.check()
     _check_may_set(transaction.session, user, wanted)
+    hold_keys(transaction.session, [f"target:{wanted.whose}:{wanted.whose_id}:{wanted.period}"])
     found = _find(transaction.session, wanted)
     if version is not None and version != (known := found.version if found is not None else 0):
         raise StaleRecordError("target", found.id if found is not None else 0, version, known)

@@ -50,6 +50,9 @@ WINDOW_DAYS: Final = 365
 KINDS: Final = ("origin", "form", "response", "visit", "mail", "call", "unknown")
 """Kinds of touches; of two at one instant the one that comes first here counts."""
 
+_LISTED: Final = 500
+"""Up to so many people are named in a statement; more are found anew by each."""
+
 _RANK: Final = {kind: rank for rank, kind in enumerate(KINDS)}
 
 CHANNELS: Final[Mapping[str, str]] = {
@@ -159,7 +162,7 @@ def read_touches(
 ) -> dict[int, list[Touch]]:
     """Return the touches of each deal, in their order; each has at least one.
 
-    `chosen` is the condition by which the deals were chosen: so their people are found without a list of ids.
+    `chosen` is the condition by which the deals were chosen: so many people are found without a list of ids.
     """
     return _Reading(reader, deals, chosen, campaigns, window_days).touches()
 
@@ -261,7 +264,10 @@ class _Reading:
         return self._reader.readable(Lead), Lead.deleted_at.is_(None), or_(became, met)
 
     @cached_property
-    def _contacts(self) -> Select[Any]:
+    def _contacts(self) -> Select[Any] | list[int]:
+        known = {deal.contact_id for deal in self._deals if deal.contact_id is not None}
+        if len(known) <= _LISTED:
+            return sorted(known)
         return select(Deal.contact_id).where(self._chosen, Deal.contact_id.is_not(None))
 
     def _read_steps(self) -> None:
@@ -311,7 +317,8 @@ class _Reading:
         """Yield how records of a type lead to leads (0) and contacts (1): the column, and the condition."""
         sees = self._reader.readable_about
         if self._by_lead:
-            leads = select(Lead.id).where(*self._of_leads)
+            few = len(self._by_lead) <= _LISTED
+            leads = sorted(self._by_lead) if few else select(Lead.id).where(*self._of_leads)
             yield 0, model.lead_id, and_(model.lead_id.in_(leads), sees(model, Lead))
         if self._reader.right("contact").read is not Scope.NONE:
             seen = self._reader.select(Contact).with_only_columns(Contact.id)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from sqlalchemy import Select
 
 from crm_core.access import Reader, check_may_write
@@ -41,10 +39,3 @@ def get_to_move(transaction: Transaction, user: User, deal_id: int) -> Deal:
 def select_activities(reader: Reader, record: Record) -> Select[Activity]:
     """Return the query of the activities of a record that the reader sees."""
     return reader.select_about(Activity, record)
-
-
-def list_activities(reader: Reader, record: Record, *, limit: int) -> Sequence[Activity]:
-    """Return the activities of a record that the reader sees, newest first."""
-    order = (Activity.occurred_at.desc(), Activity.id.desc())
-    query = select_activities(reader, record).order_by(*order)
-    return reader.session.scalars(query.limit(limit)).all()

@@ -27,7 +27,6 @@ from crm_core.records import Account, Deal, DealStatus
 from crm_core.store import Store
 from serving.shares import Share
 
-CHURN_KINDS: Final = (Kind.CHURN_LEVEL, Kind.CHURN_JUMP, Kind.CONTRACT_END)
 MOST: Final = 5_000
 """Warnings that are followed at most, the newest."""
 

@@ -25,8 +25,11 @@ from serving.api import (
     changes,
     customers,
     deals,
+    declared,
+    files,
     finding,
     forecast,
+    funnel,
     health,
     intake,
     job_queue,
@@ -35,6 +38,7 @@ from serving.api import (
     mails,
     marketing,
     operations,
+    own,
     people,
     predictions,
     records,
@@ -44,6 +48,7 @@ from serving.api import (
     scores,
     selling,
     specification,
+    stages,
     suggestions,
     targets,
     tickets,
@@ -95,10 +100,13 @@ _PARTS = (
     deals,
     records_verbs,
     records_batch,
+    files,
+    declared,
     changes,
     customers,
     forecast,
     reports,
+    funnel,
     kept,
     marketing,
     alerts,
@@ -109,6 +117,7 @@ _PARTS = (
     suggestions,
     scores,
     selling,
+    stages,
     targets,
     finding,
     people,
@@ -116,6 +125,7 @@ _PARTS = (
     versions,
     rescoring_api,
     tokens,
+    own,
     operations,
     job_queue,
     webhooks,
@@ -172,6 +182,7 @@ def create_app(
     with app.app_context():
         Service(settings=settings, store=store, champions=champions, rescoring=rescoring, jobs=jobs).install()
     app.before_request(_begin)
+    app.before_request(files.make_room)
     app.after_request(_finish)
     app.teardown_request(end_page_session)
     _handle_errors(app)

@@ -184,7 +184,9 @@ class _Given:
     question: AttributionQuestion
     deals: Sequence[_Won]
     touches: Mapping[int, Sequence[Touch]]
-    heaps: dict[str, dict[Model, _Heap]] = field(default_factory=dict)
+    heaps: dict[str, dict[Model, _Heap]] = field(
+        default_factory=lambda: defaultdict(lambda: {each: _Heap() for each in Model})
+    )
     touched: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     money: list[tuple[int, str, int]] = field(default_factory=list)
     """By the model that was asked for: the deal's place, the key, and what it gets."""
@@ -202,11 +204,11 @@ class _Given:
             weights = weigh(model, at, half_life_days=self.question.half_life_days)
             deals, won = divide(WHOLE, weights), _divide_money(deal.amount, weights)
             paid = _divide_money(deal.paid, weights) if deal.paid else [0] * len(keys)
-            for key, *parts in zip(keys, deals, won, paid, strict=True):
-                heap = self.heaps.setdefault(key, {each: _Heap() for each in Model})[model]
-                heap.deals, heap.won, heap.paid = (
-                    held + part for held, part in zip((heap.deals, heap.won, heap.paid), parts, strict=True)
-                )
+            for key, of_deal, of_won, of_paid in zip(keys, deals, won, paid, strict=True):
+                heap = self.heaps[key][model]
+                heap.deals += of_deal
+                heap.won += of_won
+                heap.paid += of_paid
             if model is self.question.model:
                 self.money += [(place, key, part) for key, part in zip(keys, won, strict=True)]
 

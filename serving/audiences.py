@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from crm_core.apart import each_apart
 from crm_core.audiences import list_due, refresh
 from crm_core.changes import Source
 from crm_core.store import Store
@@ -23,8 +24,9 @@ def refresh_audiences(store: Store) -> int:
     """
     with store.reading() as session:
         due = list_due(session, store.clock.now())
-    added = 0
-    for audience_id in due:
+
+    def look(audience_id: int) -> int:
         with store.transaction(source=Source.AUTOMATION) as transaction:
-            added += refresh(transaction, audience_id)
-    return added
+            return refresh(transaction, audience_id)
+
+    return each_apart(due, look)

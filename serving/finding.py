@@ -47,6 +47,11 @@ class Found:
     page_type: str | None
     page_id: int | None
 
+    @property
+    def is_nameless(self) -> bool:
+        """Say whether the title is but a number."""
+        return self.title == _numbered(self.record_type, self.id)
+
 
 @dataclass(frozen=True, kw_only=True)
 class FoundPage:
@@ -179,4 +184,8 @@ def title_of(record: Record) -> str:
 
 
 def _title(record_type: str, said: Said) -> str:
-    return next((str(said[name]) for name in _NAMES if said.get(name)), f"{record_type} {said['id']}")
+    return next((str(said[name]) for name in _NAMES if said.get(name)), _numbered(record_type, said["id"]))
+
+
+def _numbered(record_type: str, record_id: int) -> str:
+    return f"{record_type} {record_id}"

@@ -14,6 +14,7 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Final, Generic, TypeVar
 
 from sqlalchemy import (
@@ -42,7 +43,7 @@ from crm_core.errors import AccessDeniedError, InvalidValueError, UnknownFieldEr
 from crm_core.fields import CUSTOM, FieldKind
 from crm_core.filters import compile_filter
 from crm_core.members import member
-from crm_core.records import Record, Scored, User
+from crm_core.records import Record, Scored, User, likeliest_first
 from crm_core.search_index import SEARCHED
 from crm_core.validation import columns_of
 
@@ -93,10 +94,12 @@ class _Key:
             return held if fits else None  # as SQL reads a value of another kind
         return stored_form(type(record), self.field, getattr(record, self.field))
 
-    def sorted(self) -> ColumnElement[Any]:
+    def sorted(self) -> tuple[ColumnElement[Any], ...]:
         """Return how SQL sorts by it."""
+        if self.falling and self.field == "probability":
+            return likeliest_first(self.column)
         ordered = self.column.desc() if self.falling else self.column.asc()
-        return ordered.nulls_last() if self.may_be_empty else ordered
+        return (ordered.nulls_last() if self.may_be_empty else ordered,)
 
     def same(self, value: Any) -> ColumnElement[bool]:  # noqa: ANN401  as above
         """Return the condition that a record has just this value."""
@@ -138,7 +141,7 @@ def _page(
 ) -> Page[R]:
     if asked.cursor is not None:
         query = query.where(_after(model, keys, order, asked.cursor))
-    query = query.order_by(*(key.sorted() for key in keys), model.id)
+    query = query.order_by(*chain.from_iterable(key.sorted() for key in keys), model.id)
     found: Sequence[R] = session.scalars(query.limit(asked.limit + 1)).all()
     items = found[: asked.limit]
     more = len(found) > asked.limit

@@ -120,12 +120,6 @@ class RecordPath(Asked):
     id: Id = Field(description="The record's id.")
 
 
-class HistoryQuery(Asked):
-    """How much history."""
-
-    limit: int = Field(default=50, ge=1, le=200, description="Entries to return, newest first.")
-
-
 class NewLead(Taken):
     """A lead to be created; it needs a name, a company or an email."""
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from flask import Response, g, json
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 from werkzeug.exceptions import HTTPException
 
 from crm_core import errors
@@ -153,13 +156,34 @@ def of_validation(error: ValidationError) -> Response:
     if faults[0]["type"] == "json_invalid":
         return problem(REQUEST_KINDS["invalid-json"], faults[0]["msg"])
     listed = [
-        {"field": ".".join(map(str, fault["loc"])), "detail": fault["msg"].removeprefix("Value error, ")}
+        {"field": ".".join(map(str, fault["loc"])), "detail": _detail_of(fault, error.title)}
         for fault in faults[:20]
     ]
     # What is wrong with the body as a whole is wrong with no field of it.
     told = (f"{fault['field']}: {fault['detail']}".removeprefix(": ") for fault in listed[:3])
     detail = "; ".join(told)
     return problem(REQUEST_KINDS["invalid-request"], detail, errors=listed)
+
+
+def _detail_of(fault: ErrorDetails, model: str) -> str:
+    """Return what is wrong with a field; of one that there is none of, which there are."""
+    if fault["type"] == "extra_forbidden" and len(fault["loc"]) == 1 and (known := _fields_of(model)):
+        return f"there is no such field; expected one of {', '.join(known)}"
+    return fault["msg"].removeprefix("Value error, ")
+
+
+@cache
+def _fields_of(model: str) -> Sequence[str]:
+    """Return what a model of requests is called for to be given, by the model's name."""
+    asked = (each for each in _below(BaseModel) if each.__name__ == model)
+    ours = next((each for each in asked if each.__module__.startswith("serving.")), None)
+    return [] if ours is None else [field.alias or name for name, field in ours.model_fields.items()]
+
+
+def _below(model: type[BaseModel]) -> Iterator[type[BaseModel]]:
+    for child in model.__subclasses__():
+        yield child
+        yield from _below(child)
 
 
 def of_http(error: HTTPException) -> Response:

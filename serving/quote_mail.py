@@ -194,5 +194,7 @@ def _names(transaction: Transaction, offer: Offer) -> dict[int, str]:
 
 
 def _money(amount: Decimal, currency: str | None) -> str:
-    digits = max(minor_digits(currency), 0 if amount == amount.to_integral_value() else 2)
+    """Return an amount with all of its decimals: a price may be finer than what is paid."""
+    finest = amount.normalize().as_tuple().exponent
+    digits = max(minor_digits(currency), -finest if isinstance(finest, int) else 0)
     return f"{amount:,.{digits}f} {currency or ''}".strip()

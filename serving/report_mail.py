@@ -169,7 +169,9 @@ class Letter:
     def _why(self) -> list[str]:
         if self.refused:
             return [self._words["refused"].format(why=self.refused)]
-        return [] if self._table() else [self._words["empty"]]
+        if not self._table():
+            return [self._words["empty"]]
+        return [self.told.note] if self.told is not None and self.told.note else []
 
     def _end(self) -> str:
         return self._words["open"].format(link=self._link) if self._link else self._words["stop"]

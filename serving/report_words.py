@@ -148,6 +148,12 @@ _VALUES: Final[Mapping[str, Said]] = {
     "duplicate": ("Duplicate", "重复"),
     "timing": ("Timing", "时机不合适"),
 }
+IN_SEVERAL: Final[Said] = (
+    "What has several products stands in the row of each, its amount divided over them; “All” has it once.",
+    "含多个产品的记录在每个产品下各计一次，金额按明细价值分摊；最后一行中每条记录只计一次。",
+)
+"""Below a report in which the rows are not parts of the total."""
+
 _NONE: Final[Said] = ("none", "无")
 _NOBODY: Final[Said] = ("nobody", "无人负责")
 
@@ -266,6 +272,14 @@ READY: Final[tuple[Ready, ...]] = (
         told=("The same by the customer's region.", "按客户区域统计。"),
         measures=("deals_won", "win_rate", "won_amount", "average_deal"),
         rows="region",
+    ),
+    Ready(
+        key="deals_by_product",
+        group="sales",
+        title=("Sales by product", "各产品业绩"),
+        told=("What deals are about, and how they end.", "商机涉及的产品及其结果。"),
+        measures=("deals_won", "win_rate", "won_amount", "average_deal", "cycle_days"),
+        rows="product",
     ),
     Ready(
         key="sources",

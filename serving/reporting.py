@@ -14,10 +14,10 @@ from crm_core.access import Reader
 from crm_core.exporting.tables import ExportColumn, ExportTable
 from crm_core.importing.values import Kind
 from crm_core.reporting.asking import Question, Report, make_report, may_ask, names_of
-from crm_core.reporting.catalogue import DIMENSIONS, MEASURES, PERIODS, SUBJECTS, Unit, shared_dimensions
+from crm_core.reporting.catalogue import DIMENSIONS, MEASURES, SUBJECTS, Unit, shared_dimensions
 from crm_core.reporting.counting import Figure, Key, Series
 from crm_core.stage_settings import stages_of
-from serving.report_words import DIMENSION, MEASURE, READY, Ready, Speaker, pick
+from serving.report_words import DIMENSION, IN_SEVERAL, MEASURE, READY, Ready, Speaker, pick
 
 ROWS_SHOWN = 200
 """Rows on a page and in a mail; a file has all."""
@@ -41,6 +41,11 @@ class Told:
         by = pick(DIMENSION[self.question.rows], self.says.language) if self.question.rows else ""
         return [by, *(self.says.series(self.question.columns, one) for one in self.report.series)]
 
+    @property
+    def note(self) -> str:
+        """Return what a reader of the table must know of its rows, if anything."""
+        return pick(IN_SEVERAL, self.says.language) if self.question.in_several else ""
+
     def row_name(self, row: Key) -> str:
         """Return what a row is called."""
         return self.says.key(self.question.rows, row)
@@ -48,6 +53,10 @@ class Told:
     def figure(self, row: Key, series: Series) -> Figure | None:
         """Return a figure of the table."""
         return self.report.cells.get((row, series))
+
+    def is_money(self, series: Series) -> bool:
+        """Say whether figures are amounts of a currency."""
+        return MEASURES[series.measure].unit is Unit.MONEY
 
     def total(self, series: Series) -> Figure | None:
         """Return the figure of all rows together."""
@@ -170,8 +179,3 @@ def _cells(series: Series, figure: Figure | None) -> list[Any]:
     if not _has_interval(series):
         return [value]
     return [value, *((None, None, None) if figure is None else (figure.low, figure.high, figure.count))]
-
-
-def is_period(name: str | None) -> bool:
-    """Say whether a dimension is a part of time."""
-    return name in PERIODS

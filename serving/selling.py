@@ -22,6 +22,7 @@ from crm_core.working_time import working_time
 from serving.editing import Editor, kind_of
 from serving.owners import choose_owner
 from serving.quote_mail import mail_quote
+from serving.service import service
 
 R = TypeVar("R", bound=Record)
 
@@ -205,4 +206,4 @@ def sees_overdue(reader: Reader) -> bool:
 
 def today_of(reader: Reader, now: datetime) -> date:
     """Return the day that it is where we work."""
-    return working_time(reader.session, "UTC").local_day(now)
+    return working_time(reader.session, service().settings.time_zone).local_day(now)

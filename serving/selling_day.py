@@ -12,7 +12,7 @@ from typing import Final
 from crm_core.changes import Source
 from crm_core.jobs import Job, enqueue
 from crm_core.payments import remind_of_payments
-from crm_core.quotes import expire_quotes
+from crm_core.quotes import expire_quotes, today
 from crm_core.store import Store
 from crm_core.working_time import working_time
 from serving.logs import get_log
@@ -48,8 +48,7 @@ def do_day(store: Store) -> dict[str, int]:
     reminded = 0
     while True:
         with store.transaction(source=Source.AUTOMATION) as transaction:
-            today = working_time(transaction.session, "UTC").local_day(transaction.now)
-            some = remind_of_payments(transaction, today)
+            some = remind_of_payments(transaction, today(transaction))
         reminded += some
         if not some:
             return {"expired": expired, "reminded": reminded}

@@ -17,6 +17,7 @@ from typing import Final
 
 from sqlalchemy import select
 
+from crm_core.apart import each_apart
 from crm_core.changes import Source
 from crm_core.errors import InvalidValueError
 from crm_core.mail_templates import as_html
@@ -74,13 +75,15 @@ class TicketWork:
         due = select(TicketClock.ticket_id).where(TicketClock.next_at <= now)
         with self._store.reading() as session:
             ids = session.scalars(due.order_by(TicketClock.next_at).limit(_AT_ONCE)).all()
-        for ticket_id in ids:
-            with self._store.transaction(source=Source.AUTOMATION) as transaction:
-                steps = do_due_steps(transaction, ticket_id)
-                if Step.ASK in steps:
-                    self._ask(transaction, transaction.get(Ticket, ticket_id))
-            _log.info("done", ticket=ticket_id, steps=[str(step) for step in steps])
-        return len(ids)
+        return each_apart(ids, self._do_one)
+
+    def _do_one(self, ticket_id: int) -> int:
+        with self._store.transaction(source=Source.AUTOMATION) as transaction:
+            steps = do_due_steps(transaction, ticket_id)
+            if Step.ASK in steps:
+                self._ask(transaction, transaction.get(Ticket, ticket_id))
+        _log.info("done", ticket=ticket_id, steps=[str(step) for step in steps])
+        return 1
 
     def run_until_done(self) -> None:
         """Do everything that is due now."""

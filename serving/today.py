@@ -45,7 +45,7 @@ from crm_core.clock import DAY, instant
 from crm_core.columns import MONEY_SCALE
 from crm_core.errors import AccessDeniedError, InvalidValueError
 from crm_core.predictions import Prediction, is_shown_on
-from crm_core.records import Account, Activity, ActivityKind, Deal, Direction, Lead, User
+from crm_core.records import Account, Activity, ActivityKind, Deal, Direction, Lead, User, likeliest_first
 from crm_core.store import Store
 from crm_core.won_deals import WonDeals
 from crm_core.workday import Place, Standing, plan_day, rhythm_of, rhythm_of_others, usual_a_day
@@ -346,7 +346,8 @@ def _leads(reader: Reader, asked: AskedDay, due: Sequence[int]) -> Select[*tuple
     query = select(
         *columns, _NO_TEXT.label("currency"), industry.label("industry"), _NO_TEXT.label("yearly")
     ).where(*_among(reader, Lead, asked, due))
-    return query.order_by(*_first(Lead, due), Lead.probability.desc().nulls_last(), Lead.id).limit(LOOKED_AT)
+    order = (*_first(Lead, due), *likeliest_first(Lead.probability), Lead.id)
+    return query.order_by(*order).limit(LOOKED_AT)
 
 
 def _deals(reader: Reader, asked: AskedDay, due: Sequence[int]) -> Select[*tuple[Any, ...]]:

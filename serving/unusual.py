@@ -12,7 +12,7 @@ Every number belongs to the owner that its deal has now. Only records that the r
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final, Literal
@@ -22,7 +22,9 @@ import numpy.typing as npt
 from sqlalchemy import BigInteger, or_, select, type_coerce
 
 from crm_core.access import Reader
+from crm_core.arrays import NO_INSTANT, Arrays, read_arrays
 from crm_core.changes import Change
+from crm_core.clock import DAY, instant, micros
 from crm_core.predictions import Prediction
 from crm_core.records import Activity, Deal, DealStatus, Lead, LeadStatus
 from crm_core.tokens import works_here
@@ -115,7 +117,7 @@ def find_unusual(reader: Reader, now: datetime) -> Looked:
 
 @dataclass(frozen=True, kw_only=True)
 class _Seen:
-    """A deal as the reader sees it; `touched` are the instants at which something happened with it."""
+    """A deal as the reader sees it."""
 
     id: int
     owner_id: int
@@ -143,7 +145,7 @@ def _of_people(reader: Reader, now: datetime) -> Iterator[_Told]:
         "lost", ((d.owner_id, d.ended) for d in deals if d.lost and d.ended), people, since, now
     )
     if reader.may_be_told_of(["activity.deal_id"]):
-        stalls = _stalls(deals, _read_touches(reader, now), now)
+        stalls = _stalls(deals, _read_touches(reader, people, now), now)
         yield from _counted("stalled", stalls, people, since, now)
     if reader.may_read_field("deal", "expected_close_on"):
         owners = {deal.id: deal.owner_id for deal in deals}
@@ -182,37 +184,42 @@ def _first(now: datetime) -> datetime:
     return now - (WEEKS + 1) * WEEK
 
 
-def _read_touches(reader: Reader, now: datetime) -> dict[int, list[datetime]]:
-    """Return by deal when something happened with it, as far back as a standstill may begin."""
+def _read_touches(reader: Reader, owners: Iterable[int], now: datetime) -> Arrays:
+    """Return when something happened with which deal of somebody, as far back as a standstill may begin."""
     since = _first(now) - timedelta(days=STALLED_DAYS)
-    running = select(Deal.id).where(or_(Deal.status == DealStatus.OPEN, Deal.closed_at >= _first(now)))
-    query = (
-        select(Activity.deal_id, Activity.occurred_at)
-        .where(
-            Activity.deal_id.in_(running),
-            Activity.deleted_at.is_(None),
-            Activity.occurred_at.between(since, now),
-            reader.readable(Activity),
-        )
-        .order_by(Activity.occurred_at)
+    running = select(Deal.id).where(
+        Deal.owner_id.in_(owners), or_(Deal.status == DealStatus.OPEN, Deal.closed_at >= _first(now))
     )
-    found: dict[int, list[datetime]] = {}
-    for deal_id, at in reader.session.execute(query):
-        if deal_id is not None:
-            found.setdefault(deal_id, []).append(at)
-    return found
+    query = select(Activity.deal_id, Activity.occurred_at).where(
+        Activity.deal_id.in_(running),
+        Activity.deleted_at.is_(None),
+        Activity.occurred_at.between(since, now),
+        reader.readable(Activity),
+    )
+    return read_arrays(reader.session, query)
 
 
-def _stalls(
-    deals: Iterable[_Seen], touches: Mapping[int, Sequence[datetime]], now: datetime
-) -> Iterator[tuple[int, datetime]]:
-    """Yield whose deal came to a standstill, and when: so long after the last thing that happened."""
-    wait = timedelta(days=STALLED_DAYS)
-    for deal in deals:
-        happened = [deal.came, *(at for at in touches.get(deal.id, ()) if at > deal.came)]
-        for at, following in zip(happened, [*happened[1:], deal.ended or now], strict=True):
-            if at + wait < following:
-                yield deal.owner_id, at + wait
+def _stalls(deals: Iterable[_Seen], touches: Arrays, now: datetime) -> list[tuple[int, datetime]]:
+    """Return whose deal came to a standstill, and when: so long after the last thing that happened."""
+    known = sorted(deals, key=lambda deal: deal.id)
+    if not known:
+        return []
+    ids = np.array([deal.id for deal in known])
+    came = np.array([micros(deal.came) for deal in known])
+    ended = np.array([micros(deal.ended or now) for deal in known])
+    place = np.minimum(np.searchsorted(ids, touches["deal_id"]), ids.size - 1)
+    touched = touches["occurred_at"]
+    counts = (ids[place] == touches["deal_id"]) & (touched > came[place])
+    counts &= touched < ended[place]  # what happens with a deal that is over stands still no more
+    of = np.concatenate([np.arange(ids.size), place[counts]])
+    at = np.concatenate([came, touched[counts]])
+    order = np.lexsort((at, of))
+    of, at = of[order], at[order]
+    is_last = np.append(of[1:] != of[:-1], True)
+    following = np.where(is_last, ended[of], np.append(at[1:], 0))
+    stalled = at + STALLED_DAYS * DAY
+    found = np.flatnonzero(stalled < following)
+    return [(known[of[each]].owner_id, instant(int(stalled[each]))) for each in found.tolist()]
 
 
 def _read_put_off(reader: Reader, now: datetime) -> Iterator[tuple[int, datetime]]:
@@ -322,30 +329,19 @@ def _of_sources(reader: Reader, now: datetime) -> Iterator[_Told]:
         Lead.occurred_at.between(first, now),
         reader.readable(Lead),
     )
-    leads = reader.session.execute(query).all()
+    leads = read_arrays(reader.session, query)
     if reader.may_read_field("lead", "probability"):
-        said = _first_said(reader, {row.id for row in leads}, now)
-        scores = [(row.source, row.occurred_at, said[row.id]) for row in leads if row.id in said]
-        yield from _compared("score", scores, now)
+        said = _first_said(reader, now)
+        scores = np.array([said.get(key, np.nan) for key in leads["id"].tolist()], dtype=np.float64)
+        yield from _compared("score", leads, scores, now)
     if reader.may_be_told_of(["lead.status", "lead.converted_at"]):
-        ripe = now - timedelta(days=CONVERTED_DAYS)
-        ends = [
-            (
-                row.source,
-                row.occurred_at,
-                float(_was_converted(row.status, row.occurred_at, row.converted_at)),
-            )
-            for row in leads
-        ]
-        yield from _compared("converted", ends, ripe)
+        took = leads["converted_at"] - leads["occurred_at"]
+        soon = (leads["converted_at"] != NO_INSTANT) & (took <= CONVERTED_DAYS * DAY)
+        ends = ((leads["status"] == LeadStatus.CONVERTED) & soon).astype(np.float64)
+        yield from _compared("converted", leads, ends, now - timedelta(days=CONVERTED_DAYS))
 
 
-def _was_converted(status: str, came: datetime, at: datetime | None) -> bool:
-    soon = at is not None and at <= came + timedelta(days=CONVERTED_DAYS)
-    return status == LeadStatus.CONVERTED and soon
-
-
-def _first_said(reader: Reader, came: Collection[int], now: datetime) -> dict[int, float]:
+def _first_said(reader: Reader, now: datetime) -> dict[int, float]:
     """Return by lead the first answer of the model that answered last: others' answers mean other things."""
     after = type_coerce(Prediction.as_of, BigInteger) - type_coerce(Lead.recorded_at, BigInteger)
     query = (
@@ -361,27 +357,27 @@ def _first_said(reader: Reader, came: Collection[int], now: datetime) -> dict[in
         )
         .order_by(Prediction.as_of.desc(), Prediction.id.desc())
     )
-    rows = reader.session.execute(query).all()
-    return {  # the newest row comes first, so that of each lead the earliest stays
-        key: probability
-        for key, probability, version in rows
-        if key in came and probability is not None and version == rows[0].model_version
-    }
+    rows = read_arrays(reader.session, query)
+    versions = rows["model_version"]
+    same = versions == versions[0] if versions.size else np.empty(0, dtype=np.bool_)
+    # The newest row comes first, so that of each lead the earliest stays.
+    return dict(zip(rows["record_id"][same].tolist(), rows["probability"][same].tolist(), strict=True))
 
 
-def _compared(
-    measure: Measure, values: Iterable[tuple[str, datetime, float]], until: datetime
-) -> Iterator[_Told]:
-    """Compare each source's leads of the last weeks before `until` with those of the weeks before these."""
-    by_source: dict[str, list[tuple[datetime, float]]] = {}
-    for source, at, value in values:
-        if at <= until:
-            by_source.setdefault(source, []).append((at, value))
-    for source, told in sorted(by_source.items()):
+def _compared(measure: Measure, leads: Arrays, values: Floats, until: datetime) -> Iterator[_Told]:
+    """Compare each source's leads of the last weeks before `until` with those of the weeks before these.
+
+    A value that is NaN is not known.
+    """
+    known = ~np.isnan(values) & (leads["occurred_at"] <= micros(until))
+    sources, came, values = leads["source"][known], leads["occurred_at"][known], values[known]
+    for source in sorted(set(sources.tolist())):
+        own = sources == source
+        at, told = came[own], values[own]
         for weeks in LENGTHS:
             start = until - weeks * WEEK
-            here = np.array([value for at, value in told if at > start])
-            past = np.array([value for at, value in told if start - WEEKS * WEEK < at <= start])
+            here = told[at > micros(start)]
+            past = told[(at > micros(start - WEEKS * WEEK)) & (at <= micros(start))]
             compared = _compare(measure, here, past)
             if compared is not None:
                 yield _of_source(measure, source, weeks, here.size, compared), compared.chance

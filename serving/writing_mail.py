@@ -50,19 +50,23 @@ def get_written_on(reader: Reader, about: tuple[str, int], *, to_write: bool = T
     return reader.get_to_write(model, about[1]) if to_write else reader.get(model, about[1])
 
 
-def usual_receiver(reader: Reader, record: Record) -> str | None:
-    """Return the mail address of the person whom a record stands for or is of, if the user sees it."""
-    person: Record | None = record
+def usual_reader_of(reader: Reader, record: Record) -> Record | None:
+    """Return whom a mail about a record goes to: whom it stands for or is of, if the user sees them."""
     contact_id = getattr(record, "contact_id", None)
-    if not hasattr(record, "email") and contact_id is not None:
-        try:
-            person = reader.get(Contact, contact_id)
-        except RecordNotFoundError:
-            return None
-    if person is None or not hasattr(person, "email"):
+    if hasattr(record, "email") or contact_id is None:
+        return record if hasattr(record, "email") else None
+    try:
+        return reader.get(Contact, contact_id)
+    except RecordNotFoundError:
         return None
-    seen = reader.may_read_field(person.record_type, "email")
-    return person.email if seen else None
+
+
+def address_of(reader: Reader, person: Record | None) -> str | None:
+    """Return somebody's mail address, if the user sees it."""
+    if person is None or not reader.may_read_field(person.record_type, "email"):
+        return None
+    found: str | None = getattr(person, "email", None)
+    return found
 
 
 def fitting_templates(session: Session, user: User, record_type: str) -> list[MailTemplate]:
@@ -70,10 +74,12 @@ def fitting_templates(session: Session, user: User, record_type: str) -> list[Ma
     return [each for each in list_templates(session, user) if fits(each, record_type)]
 
 
-def fill_in(reader: Reader, template_id: int, about: tuple[str, int]) -> Rendered:
-    """Return a template filled in with the user's rights."""
-    template = get_template(reader.session, reader.user, template_id)
-    return render(reader.session, reader, template, about)
+def fill_in(reader: Reader, template: int | MailTemplate, record: Record, *others: Record | None) -> Rendered:
+    """Return a template filled in with the user's rights, of which `record` and `others` were read."""
+    if isinstance(template, int):
+        template = get_template(reader.session, reader.user, template)
+    seen = [record, *(each for each in others if each is not None)]
+    return render(reader.session, reader, template, (record.record_type, record.id), seen=seen)
 
 
 def send_letter(transaction: Transaction, user: User, letter: Letter) -> Queued:
@@ -91,10 +97,11 @@ def send_letter(transaction: Transaction, user: User, letter: Letter) -> Queued:
     reader = Reader(session, user)
     reader.check_may_create(Activity)
     record = get_written_on(reader, letter.about)
-    filled = fill_in(reader, letter.template_id, letter.about) if letter.template_id is not None else None
+    person = usual_reader_of(reader, record)
+    filled = fill_in(reader, letter.template_id, record, person) if letter.template_id is not None else None
     subject = letter.subject or (filled.subject if filled is not None else "")
     text = letter.text or (filled.text if filled is not None else "")
-    to = (letter.to or usual_receiver(reader, record) or "").strip()
+    to = (letter.to or address_of(reader, person) or "").strip()
     for name, value in (("to", to), ("subject", subject.strip()), ("text", text.strip())):
         if not value:
             raise InvalidValueError(name, value, "something")
@@ -124,12 +131,19 @@ def _answered(reader: Reader, letter: Letter) -> Message:
     return found
 
 
-def list_mails_on(reader: Reader, about: tuple[str, int]) -> list[tuple[Message, str | None]]:
-    """Return the newest mails on a record that the user sees, each with its subject if they see that."""
+def list_mails_on(
+    reader: Reader, about: tuple[str, int], *, limit: int = _SHOWN, before: int | None = None
+) -> list[tuple[Message, str | None]]:
+    """Return the newest mails on a record that the user sees, each with its subject if they see that.
+
+    With `before`, what is older than the mail with this id.
+    """
     seen = reader.select(Activity).with_only_columns(Activity.id).order_by(None)
     query = select(Message).where(
         Message.about_type == about[0], Message.about_id == about[1], Message.activity_id.in_(seen)
     )
-    found = reader.session.scalars(query.order_by(Message.id.desc()).limit(_SHOWN)).all()
+    if before is not None:
+        query = query.where(Message.id < before)
+    found = reader.session.scalars(query.order_by(Message.id.desc()).limit(limit)).all()
     told = reader.may_read_field("activity", "subject")
     return [(each, each.subject if told else None) for each in found]

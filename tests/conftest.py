@@ -82,7 +82,7 @@ def quick_statements() -> Iterator[None]:
 
     An engine keeps it by its dialect, so that they share the first one that was connected as well.
     """
-    written = LRUCache[Any, Any](2_000)
+    written: LRUCache[Any, Any] = LRUCache(2_000)
     dialects: dict[str, Dialect] = {}
 
     def make_alike(url: str, **given: Any) -> Engine:

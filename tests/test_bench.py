@@ -35,6 +35,12 @@ def benchmark_of(contest: Contest, *, name: str = "reading", asked: float | None
     return Benchmark(name=name, peer_name="other", prepare=lambda _: contest, asked=asked, rounds=3)
 
 
+@pytest.fixture(autouse=True)
+def no_look_for_garbage(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave what other tests of this process have left: each look for it takes seconds."""
+    monkeypatch.setattr("tests.bench.harness.gc.collect", lambda: 0)
+
+
 def test_ours_in_half_the_time_is_a_ratio_of_two(tmp_path: Path) -> None:
     assert run(benchmark_of(contest_of(0.5, 1.0)), tmp_path)[0].ratio == 2
 

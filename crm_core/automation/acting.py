@@ -42,6 +42,7 @@ from crm_core.automation.kept import Active, AutomationRun, Outcome
 from crm_core.automation.people import People, away_next
 from crm_core.automation.triggers import Unit
 from crm_core.bulk import loaded_form
+from crm_core.changes import Change
 from crm_core.contracts import start_renewal
 from crm_core.deals import move_deal
 from crm_core.errors import CRMError, NotWrittenToError, RecordNotFoundError
@@ -163,17 +164,22 @@ class Actor:
             self._try_all(run, active, cause)
         except NobodyFreeError:
             run.outcome = Outcome.NOBODY
-            self._transaction.newest_change = before
+            self._take_back(before)
             self._tell_nobody(active, cause)
         except _REFUSED as error:
             run.outcome, run.error = Outcome.FAILED, type(error).__name__
-            self._transaction.newest_change = before
+            self._take_back(before)
         last = self._transaction.newest_change
         if last is not before and last is not None:
             run.sequence, run.last_change = self._transaction.sequence, last.id
             run.after_change = 0 if before is None else before.id
         self._session.add(run)
         return run
+
+    def _take_back(self, before: Change | None) -> None:
+        """Have nothing that was remembered say what the database undid."""
+        self._transaction.newest_change = before
+        self._people.forget_loads()
 
     def _try_all(self, run: AutomationRun, active: Active, cause: Cause) -> None:
         if cause.depth >= MOST_DEPTH:

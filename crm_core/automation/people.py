@@ -112,6 +112,10 @@ class People:
 
     # ---------------------------------------------------------------- whose turn it is
 
+    def forget_loads(self) -> None:
+        """Count anew what people have to do: what was given to somebody was taken back."""
+        self._loads.clear()
+
     def next_of(
         self,
         rule_id: int,

@@ -256,10 +256,9 @@ def _dates(session: Session, active: Active, trigger: DateReached, look: Look) -
     yield from _set_late(session, active, trigger, look, as_day)
     recorded = type_coerce(columns_of(model)["recorded_at"], BigInteger)
     known = {record_id: instant(at) for record_id, at in session.execute(select(model.id, recorded))}
-    for day, ids, held in _held_on(session, model, trigger, days, list(known), look):
-        for record_id, stored in zip(ids, held, strict=True):
-            said = as_day(stored)
-            if said is None or due_day(trigger, said, [day]) is None:
+    for day, held in _held_on(session, model, trigger, days, list(known), look, as_day):
+        for record_id, said in held:
+            if due_day(trigger, said, [day]) is None:
                 continue
             cause = date_cause(record_id, day, at_of(trigger, day, look.working))
             if known[record_id] <= cause.at:
@@ -300,8 +299,12 @@ def _held_on(
     days: Sequence[date],
     ids: Sequence[int],
     look: Look,
-) -> Iterator[tuple[date, Sequence[int], Sequence[int | None]]]:
-    """Yield for each day what a field held then; it is read once for all that did not change meanwhile."""
+    as_day: Callable[[int | None], date | None],
+) -> Iterator[tuple[date, Sequence[tuple[int, date]]]]:
+    """Yield for each day the records of which a field may have held a date then that falls due on it.
+
+    It is read once for all that did not change meanwhile, and looked up by its place in the year.
+    """
     changed = select(Change.record_id).where(
         Change.record_type == model.record_type,
         Change.field == trigger.field,
@@ -310,12 +313,27 @@ def _held_on(
     moving = set(session.scalars(changed))
     still = np.array(sorted(set(ids) - moving), dtype=np.int64)
     now = np.full(still.size, micros(look.now), dtype=np.int64)
-    held = values_as_of(session, model, trigger.field, still, now).tolist()
+    by_place: dict[tuple[int, int], list[tuple[int, date]]] = defaultdict(list)
+    for record_id, said in _said(still, values_as_of(session, model, trigger.field, still, now), as_day):
+        by_place[said.month, said.day].append((record_id, said))
     moved = np.array(sorted(moving & set(ids)), dtype=np.int64)
     for day in days:
-        yield day, still.tolist(), held
+        of = day - timedelta(days=trigger.days)
+        places = [(of.month, of.day), *([(2, 29)] if (of.month, of.day) == (2, 28) else [])]
+        yield day, [each for place in places for each in by_place.get(place, ())]
         at = np.full(moved.size, micros(at_of(trigger, day, look.working)), dtype=np.int64)
-        yield day, moved.tolist(), values_as_of(session, model, trigger.field, moved, at).tolist()
+        yield day, list(_said(moved, values_as_of(session, model, trigger.field, moved, at), as_day))
+
+
+def _said(
+    ids: Any,  # noqa: ANN401  int64[n]
+    held: Any,  # noqa: ANN401  an array of stored values
+    as_day: Callable[[int | None], date | None],
+) -> Iterator[tuple[int, date]]:
+    """Yield records with the days that they hold."""
+    for record_id, stored in zip(ids.tolist(), held.tolist(), strict=True):
+        if (said := as_day(stored)) is not None:
+            yield record_id, said
 
 
 # ---------------------------------------------------------------- nothing happened

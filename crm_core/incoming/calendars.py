@@ -18,7 +18,8 @@ from sqlalchemy.orm import Session
 from crm_core.addresses import mail_key
 from crm_core.clock import micros
 from crm_core.errors import InvalidValueError
-from crm_core.incoming.events import Heard, take
+from crm_core.external_ids import hold_keys
+from crm_core.incoming.events import Heard, key_to_hold, take
 from crm_core.incoming.matching import Match, colleagues_with, match_people
 from crm_core.incoming.tray import Entry, ItemKind, find_item
 from crm_core.messages import people_with
@@ -148,6 +149,8 @@ def take_calendar(
 ) -> Calendar:
     """Write down entries; `whose` is the colleague whose calendar it is, where it says nobody else."""
     counts = {"filed": 0, "tray": 0, "known": 0, "ignored": 0}
+    # Before what is known is read: of two files at once the newer entry stays.
+    hold_keys(transaction.session, [key_to_hold(ItemKind.EVENT, entry.uid) for entry in entries])
     for entry in entries:
         counts[_take_one(transaction, entry, whose)] += 1
     return Calendar(**counts)

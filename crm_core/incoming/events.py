@@ -44,6 +44,9 @@ from crm_core.ticket_clocks import AUTO_REPLY
 CHAT: Final = "chat"
 """The outcome of an activity that is a conversation."""
 
+CANCELLED: Final = "cancelled"
+"""The outcome of a meeting that was called off."""
+
 _MOST_MESSAGES: Final = 1_000
 _LONGEST_BODY: Final = 100_000
 
@@ -120,7 +123,7 @@ def take_call(transaction: Transaction, call: Call) -> Heard:
 def take_chat(transaction: Transaction, chat: Chat) -> Heard:
     """Write down a conversation, or add what was said in it since."""
     key = _key(chat.id)
-    hold_keys(transaction.session, [f"{ItemKind.CHAT}:{key}"])
+    hold_keys(transaction.session, [key_to_hold(ItemKind.CHAT, key)])
     known = find_item(transaction.session, ItemKind.CHAT, key)
     messages = _merged(known.said["messages"] if known is not None else [], chat.messages)
     if not messages:
@@ -148,7 +151,7 @@ def take(transaction: Transaction, entry: Entry, match: Any) -> Heard:  # noqa: 
     `match` is only asked for what was never seen, or still waits in the tray.
     """
     session = transaction.session
-    hold_keys(session, [f"{entry.kind}:{entry.key}"])
+    hold_keys(session, [key_to_hold(entry.kind, entry.key)])
     transaction.index.flush()
     known = find_item(session, entry.kind, entry.key)
     if known is not None and known.state != ItemState.OPEN:
@@ -159,6 +162,11 @@ def take(transaction: Transaction, entry: Entry, match: Any) -> Heard:  # noqa: 
     if found.about is not None:
         _file(transaction, item, found.about)
     return Heard(item=item, about=found.about, is_new=known is None)
+
+
+def key_to_hold(kind: ItemKind, key: str) -> str:
+    """Return what is held while something is read that other systems tell of, and written."""
+    return f"{kind}:{key}"
 
 
 def _with_candidates(entry: Entry, candidates: tuple[About, ...]) -> Entry:
@@ -187,6 +195,8 @@ def _renewed(transaction: Transaction, item: IntakeItem, entry: Entry) -> Intake
             transaction.update(activity, {each: new for each, new in changed.items() if new is not None})
             if item.kind == ItemKind.EVENT and changed["due_at"] is None:
                 transaction.update(activity, {"due_at": None})
+            elif item.kind == ItemKind.EVENT and activity.outcome == CANCELLED:
+                transaction.update(activity, {"outcome": None})  # it takes place after all
         transaction.session.flush()
     return item
 
@@ -238,7 +248,7 @@ def _of_event(item: IntakeItem, said: Mapping[str, Any]) -> Activity:
         body=said.get("text") or None,
         duration_seconds=said.get("duration_seconds"),
         due_at=None if cancelled else instant(said["starts_at"]),
-        outcome="cancelled" if cancelled else None,
+        outcome=CANCELLED if cancelled else None,
     )
 
 

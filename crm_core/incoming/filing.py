@@ -30,7 +30,7 @@ from crm_core.incoming.tray import (
 )
 from crm_core.messages import Message, MessageKind, MessageState, people_with
 from crm_core.notifications import Occasion, notify
-from crm_core.outgoing import mark_bounced, mark_dead, put_on, withdraw_consent
+from crm_core.outgoing import forget_dead, mark_bounced, mark_dead, put_on, withdraw_consent
 from crm_core.records import (
     RECORD_TYPES,
     Activity,
@@ -216,6 +216,8 @@ def _follow_up(transaction: Transaction, mail: Parsed, match: Match) -> None:
     if not mail.is_automatic:
         if match.answered is not None:
             _mark_answered(transaction, match.answered)
+        for address in match.others:  # who writes from it reads it, too
+            forget_dead(transaction.session, address)
         stop_runs_of(transaction, match.others, "replied")
     owner = _owner_of(transaction, match.about)
     if owner is not None and not mail.is_automatic:
@@ -252,6 +254,7 @@ def _take_bounce(transaction: Transaction, mail: Parsed, source: str) -> Taken:
     query = select(Message).where(
         Message.message_id.in_(bounce.message_ids), Message.direction == Direction.OUTBOUND
     )
+    query = query.order_by(Message.id)  # of two at once neither waits for the other
     found = session.scalars(query.with_for_update()).all() if bounce.message_ids else []
     for message in found:
         if mark_bounced(transaction, message, bounce.said, dead=False):
@@ -331,7 +334,9 @@ def assign_item(transaction: Transaction, user: User, item_id: int, about: About
     model = RECORD_TYPES.get(about[0])
     if model is None or about[0] not in {"lead", "contact", "deal", "account", "ticket"}:
         raise UnknownRecordTypeError(about[0])
-    Reader(transaction.session, user).get_to_write(model, about[1])
+    reader = Reader(transaction.session, user)
+    reader.check_may_create(Activity)
+    reader.get_to_write(model, about[1])
     activity = _activity_of(transaction, item, about, user)
     settle(transaction, item, user, ItemState.ASSIGNED, activity.id)
     return activity

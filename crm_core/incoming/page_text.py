@@ -1,10 +1,15 @@
-"""The text of a mail that is a page only: what a reader would see, and nothing that a page could do."""
+"""The text of a mail that is a page only: what a reader would see, and nothing that a page could do.
+
+Every page is read in time that its length bounds, however broken it is. The standard library's parser looks
+again and again for the ends of tags that nobody closed: a page of 50,000 characters can keep it for minutes.
+"""
 
 from __future__ import annotations
 
+import html
 import re
-from html.parser import HTMLParser
-from typing import Final
+from collections.abc import Iterator
+from typing import Final, NamedTuple
 
 _LARGEST: Final = 1_000_000
 _UNSEEN: Final = frozenset({"script", "style", "head", "title", "template", "noscript", "svg"})
@@ -12,52 +17,71 @@ _BLOCKS: Final = frozenset(
     {"p", "div", "br", "tr", "li", "ul", "ol", "table", "h1", "h2", "h3", "h4", "h5", "h6", "hr", "pre"}
 )
 
+# Nothing outside of quotes holds another "<": who reads on from there reads no sign many times.
+_TAG: Final = re.compile(r"""<(/?)([a-z][a-z0-9:-]*)((?:[^"'<>]|"[^"]*"|'[^']*')*)>""", re.IGNORECASE)
+_RAW_ENDS: Final = {name: re.compile(f"</{name}", re.IGNORECASE) for name in ("script", "style", "title")}
 
-class _Reader(HTMLParser):
-    """Gathers the text of a page; what is quoted gets a mark before each line."""
 
-    def __init__(self) -> None:
-        super().__init__(convert_charrefs=True)
-        self.lines: list[str] = [""]
-        self._unseen = 0
-        self._quoted = 0
+class _Token(NamedTuple):
+    """What begins or ends (`name`), or what is said between."""
 
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Begin a line, or leave out what nobody sees."""
-        if tag in _UNSEEN:
-            self._unseen += 1
-        elif tag == "blockquote":
-            self._quoted += 1
-            self._break()
-        elif tag in _BLOCKS:
-            self._break()
-
-    def handle_endtag(self, tag: str) -> None:
-        """End what was begun."""
-        if tag in _UNSEEN:
-            self._unseen = max(self._unseen - 1, 0)
-        elif tag == "blockquote":
-            self._quoted = max(self._quoted - 1, 0)
-            self._break()
-        elif tag in _BLOCKS:
-            self._break()
-
-    def handle_data(self, data: str) -> None:
-        """Add what is seen."""
-        if not self._unseen:
-            self.lines[-1] += re.sub(r"\s+", " ", data)
-
-    def _break(self) -> None:
-        self.lines.append("> " if self._quoted else "")
+    text: str = ""
+    name: str = ""
+    begins: bool = False
+    ends: bool = False
 
 
 def text_of_page(page: str) -> str:
     """Return the text of a page."""
-    reader = _Reader()
-    try:
-        reader.feed(page[:_LARGEST])
-        reader.close()
-    except (AssertionError, ValueError, RecursionError):  # what was read until then is better than nothing
-        pass
-    lines = [line.rstrip() if line.startswith(">") else line.strip() for line in reader.lines]
+    lines = [line.rstrip() if line.startswith(">") else line.strip() for line in _lines(page[:_LARGEST])]
     return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip()
+
+
+def _lines(page: str) -> list[str]:
+    """Return the lines of a page; what is quoted gets a mark before each line."""
+    lines: list[list[str]] = [[]]
+    unseen = quoted = 0
+    for token in _tokens(page):
+        if token.text and not unseen:
+            lines[-1].append(re.sub(r"\s+", " ", html.unescape(token.text)))
+        if token.name in _UNSEEN:
+            unseen = max(unseen + token.begins - token.ends, 0)
+        elif token.name == "blockquote":
+            quoted = max(quoted + token.begins - token.ends, 0)
+        if token.name == "blockquote" or token.name in _BLOCKS:
+            lines.append(["> " if quoted else ""])
+    return ["".join(parts) for parts in lines]
+
+
+def _tokens(page: str) -> Iterator[_Token]:
+    """Yield texts and tags in their order; comments and declarations are left out."""
+    at = 0
+    while at < len(page):
+        begins = page.find("<", at)
+        if begins < 0:
+            begins = len(page)
+        if begins > at:
+            yield _Token(text=page[at:begins])
+        at = begins
+        if (tag := _TAG.match(page, at)) is not None:
+            name, ends = tag[2].lower(), bool(tag[1])
+            yield _Token(name=name, begins=not ends, ends=ends or tag[3].endswith("/"))
+            at = tag.end() if ends or name not in _RAW_ENDS else _after_raw(page, tag.end(), name)
+        elif page.startswith(("<!", "<?"), at):
+            at = _after_declaration(page, at)
+        elif at < len(page):
+            yield _Token(text="<")
+            at += 1
+
+
+def _after_raw(page: str, at: int, name: str) -> int:
+    """Return where the end of a script or the like begins; the end of the page where it has none."""
+    found = _RAW_ENDS[name].search(page, at)
+    return len(page) if found is None else found.start()
+
+
+def _after_declaration(page: str, at: int) -> int:
+    """Return where a page goes on after a comment or declaration; at its end where that has none."""
+    is_comment = page.startswith("<!--", at)
+    end = page.find("-->" if is_comment else ">", at + 2)
+    return len(page) if end < 0 else end + (3 if is_comment else 1)

@@ -10,6 +10,7 @@ into each header while it parses, and a header can be written so that this takes
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import quopri
 import re
@@ -35,12 +36,17 @@ LARGEST: Final = 25 * 2**20
 
 _LARGEST_HEAD: Final = 128 * 2**10
 _LONGEST_HEADER: Final = 8_000
+_LONGEST_PARAMETERS: Final = 2_000
+_CONTENT_HEADER = re.compile(rb"(?im)^(content-[a-z-]{1,40}:)((?:[^\n]*\n[ \t])*[^\n\r]*)")
 _MOST_PARTS: Final = 200
 _DEEPEST: Final = 20
 _MOST_BOUNDARIES: Final = 300
 _MOST_LOOKS: Final = 5_000_000
 _MOST_ADDRESSES: Final = 100
 _MOST_ATTACHMENTS: Final = 20
+
+_NO_CHARSETS: Final = frozenset({"punycode", "idna", "unicode-escape", "raw-unicode-escape"})
+"""What calls itself an encoding and is of names or programs: the first takes an hour to read a large mail."""
 
 _SURROGATES = re.compile(r"[\ud800-\udfff]")
 _ODD = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
@@ -125,6 +131,7 @@ def _with_short_head(raw: bytes) -> bytes:
 
 def _parse(raw: bytes) -> Message:
     """Return the parts of a mail; only its head where the parts are nested beyond reason."""
+    raw = _CONTENT_HEADER.sub(_shortened, raw)
     boundaries = len(re.findall(rb"(?i)boundary\s*=|message/rfc822", raw))
     # Each line is looked at once for each boundary around it.
     if boundaries <= _MOST_BOUNDARIES and boundaries * raw.count(b"\n") <= _MOST_LOOKS:
@@ -139,6 +146,13 @@ def _parse(raw: bytes) -> Message:
         if not name.lower().startswith(("content-", "mime-")):
             bare.set_raw(name, value)
     return bare
+
+
+def _shortened(found: re.Match[bytes]) -> bytes:
+    """Return a header of a part without what is beyond reason: parameters are looked at again and again."""
+    if len(found[2]) <= _LONGEST_PARAMETERS:
+        return found[0]
+    return found[1] + b" ".join(found[2].split())[:_LONGEST_PARAMETERS]
 
 
 class _Head:
@@ -217,7 +231,8 @@ def decode_text(raw: bytes, charset: str | None) -> str:
     tried = {"gb2312": "gb18030", "gbk": "gb18030", "us-ascii": "utf-8", "ascii": "utf-8"}.get(named, named)
     for each in (tried, "utf-8", "gb18030"):
         try:
-            return raw.decode(each)
+            if codecs.lookup(each).name not in _NO_CHARSETS:
+                return raw.decode(each)
         except (LookupError, ValueError, TypeError):  # LookupError: no such charset, or one that is no text
             continue
     return raw.decode("latin-1")

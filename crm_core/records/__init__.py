@@ -7,7 +7,7 @@ of it). `Scored` columns are written by models only; every other column by peopl
 from __future__ import annotations
 
 from crm_core.records.activities import Activity, Attachment, Comment, Subject, Tag
-from crm_core.records.base import Base, Id, Owned, Record, Scored
+from crm_core.records.base import Base, Id, Owned, Record, Scored, likeliest_first
 from crm_core.records.custom import LINKABLE, CustomRecord, CustomRecordType
 from crm_core.records.customers import Account, Contact, Lead, Mergeable, Person
 from crm_core.records.marketing import Campaign, CampaignMember
@@ -118,4 +118,5 @@ __all__ = [
     "TicketPriority",
     "TicketStatus",
     "User",
+    "likeliest_first",
 ]

@@ -8,7 +8,7 @@ from sqlalchemy import ForeignKey, Index, String, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from crm_core.columns import Day, Instant
-from crm_core.records.base import FALLING, Id, Owned, Record, Scored
+from crm_core.records.base import Id, Owned, Record, Scored, index_of_steps
 from crm_core.records.words import LeadStatus
 
 
@@ -83,7 +83,7 @@ class Lead(Owned, Scored, Person, Mergeable, Record):
     deal_id: Mapped[int | None] = mapped_column(ForeignKey("deals.id"))
 
     __table_args__ = (
-        Index("ix_leads_status_probability", "status", "probability", postgresql_ops=FALLING),
+        index_of_steps("leads"),
         # Few open leads have any of these: an index of all would be kept up with every score for nothing.
         *(
             Index(

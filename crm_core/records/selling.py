@@ -5,11 +5,11 @@ from __future__ import annotations
 from datetime import date, datetime
 from decimal import Decimal
 
-from sqlalchemy import ForeignKey, Index, String, Text
+from sqlalchemy import ForeignKey, String, Text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from crm_core.columns import Day, Instant, Json, Money
-from crm_core.records.base import FALLING, Owned, Record, Scored
+from crm_core.records.base import Owned, Record, Scored, index_of_steps
 from crm_core.records.words import ContractStatus, DealStatus, QuoteStatus
 
 
@@ -35,7 +35,7 @@ class Deal(Owned, Scored, Record):
     lost_reason: Mapped[str | None] = mapped_column(String(200))
     rep_probability: Mapped[float | None] = mapped_column(comment="what the rep believes, in [0, 1]")
 
-    __table_args__ = (Index("ix_deals_status_probability", "status", "probability", postgresql_ops=FALLING),)
+    __table_args__ = (index_of_steps("deals"),)
 
 
 class Order(Record):

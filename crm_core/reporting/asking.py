@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from functools import cached_property
 from itertools import pairwise
@@ -20,14 +20,27 @@ from crm_core.reporting.catalogue import (
     LINKS,
     MEASURES,
     PERIODS,
+    SOLD,
     SUBJECTS,
     Measure,
     Path,
     Subject,
+    Unit,
     shared_dimensions,
+    stands_in_several,
 )
 from crm_core.reporting.conditions import ALWAYS, Conditions, read_conditions
-from crm_core.reporting.counting import Counted, Figure, Key, Layout, Placed, Series, count_measure, place
+from crm_core.reporting.counting import (
+    Counted,
+    Figure,
+    Key,
+    Layout,
+    Placed,
+    Series,
+    count_measure,
+    place,
+    summed_up,
+)
 from crm_core.reporting.facts import Counted as CountedActivities
 from crm_core.reporting.facts import (
     Facts,
@@ -39,6 +52,7 @@ from crm_core.reporting.facts import (
     with_line_totals,
 )
 from crm_core.reporting.periods import Parts
+from crm_core.reporting.sold import TOLD_BY
 from crm_core.validation import columns_of
 
 MOST_MEASURES: Final = 8
@@ -136,6 +150,12 @@ class Question:
         return [MEASURES[name] for name in self.measures]
 
     @property
+    def in_several(self) -> bool:
+        """Say whether a record may stand in several rows or columns, of which the total has it once."""
+        by = (self.rows, self.columns)
+        return any(stands_in_several(one.subject, name) for one in self.asked for name in by)
+
+    @property
     def place(self) -> ZoneInfo:
         """Return the zone."""
         return ZoneInfo(self.zone)
@@ -219,15 +239,18 @@ def may_ask(reader: Reader, measure: str, dimensions: Iterable[str] = ()) -> boo
 
 def _named(subject: Subject, path: Path) -> list[str]:
     """Return the fields that a path goes through, as `deal.amount`."""
-    first = _NEEDED.get(path[0], (path[0],))
+    first = () if path[0] == SOLD else _NEEDED.get(path[0], (path[0],))
     found = [f"{subject.model.record_type}.{name}" for name in first]
     if path[0] == "first_response_at":
         found += ["activity.kind", "activity.direction"]
     model: type[Record] = subject.model
     for link, name in pairwise(path):
-        model = LINKS[link]
-        found.append(f"{model.record_type}.{name}")
-    return found
+        if link == SOLD:
+            found.append(f"product.{name}")
+        elif name != SOLD:
+            model = LINKS[link]
+            found.append(f"{model.record_type}.{name}")
+    return [*found, *TOLD_BY] if SOLD in path else found
 
 
 def check_rights(reader: Reader, question: Question) -> None:
@@ -326,7 +349,8 @@ def _linked(paths: Iterable[Path]) -> dict[type[Record], set[str]]:
     found: dict[type[Record], set[str]] = {}
     for path in paths:
         for link, name in pairwise(path):
-            found.setdefault(LINKS[link], set()).add(name)
+            if SOLD not in {link, name}:
+                found.setdefault(LINKS[link], set()).add(name)
     return found
 
 
@@ -394,15 +418,29 @@ ANY: Final = object()
 
 
 def list_behind(
-    reader: Reader, question: Question, now: datetime, *, row: object = ANY, column: object = ANY
+    reader: Reader,
+    question: Question,
+    now: datetime,
+    *,
+    row: object = ANY,
+    column: object = ANY,
+    currency: object = ANY,
 ) -> tuple[type[Record], list[int]]:
-    """Return the type and the ids of the records behind a figure of the question's only measure."""
+    """Return the type and the ids of the records behind a figure of the question's only measure.
+
+    Behind any row stands what the figure of all rows is of, behind an amount what has its `currency`.
+    """
     question.check(now)
     check_rights(reader, question)
     measure = question.asked[0]
     facts = Source(reader, question, now).facts(measure, singly=True)
     placed = place(facts, measure, question.layout)
+    if row is ANY:
+        placed = summed_up(facts, placed, measure, question.layout)
     rows = _members(placed, row, column)
+    if currency is not ANY and measure.unit is Unit.MONEY:
+        held = facts.along(measure.currency)[placed.index[rows]]
+        rows = rows[np.array([_said(each) == currency for each in held.tolist()], dtype=np.bool_)]
     ids = np.unique(facts.columns["id"][placed.index[rows]])
     return SUBJECTS[measure.subject].model, [int(each) for each in ids[:MOST_BEHIND].tolist()]
 
@@ -446,15 +484,6 @@ _NAMED: Final[Mapping[str, type[Record]]] = {
     "campaign": LINKS["campaign_id"],
     "product": LINKS["product_id"],
 }
-
-
-def usual_question(measures: Sequence[str], now: datetime, zone: str, **more: Any) -> Question:
-    """Return a question of the last year up to today, as of now."""
-    today = now.astimezone(ZoneInfo(zone)).date()
-    usual = Question(
-        measures=tuple(measures), since=today - timedelta(days=364), until=today, as_of=now, zone=zone
-    )
-    return replace(usual, **more)
 
 
 def end_of_day(day: date, zone: str, now: datetime) -> datetime:

@@ -80,6 +80,14 @@ LINKS: Final[Mapping[str, type[Record]]] = {
 }
 """What the links of paths point at."""
 
+SOLD: Final = "sold"
+"""A step from a deal to the products that it is about, of which there may be several (`.sold`)."""
+
+_OF_DEAL: Final[Mapping[str, tuple[Path, ...]]] = {
+    "product": (("deal_id", SOLD),),
+    "family": (("deal_id", SOLD, "family"),),
+}
+_OWN_PRODUCTS: Final[Mapping[str, tuple[Path, ...]]] = {"product": ((SOLD,),), "family": ((SOLD, "family"),)}
 _OWN_PEOPLE: Final[Mapping[str, tuple[Path, ...]]] = {
     "owner": (("owner_id",),),
     "team": (("owner_id", "team_id"),),
@@ -119,6 +127,7 @@ SUBJECTS: Final[Mapping[str, Subject]] = {
                 **{name: ((name,),) for name in ("source", "industry", "region", "territory", "status")},
                 "campaign": (("campaign_id",),),
                 "disqualified_reason": (("disqualified_reason",),),
+                **_OF_DEAL,  # that it was converted to
             },
         ),
         Subject(
@@ -133,6 +142,7 @@ SUBJECTS: Final[Mapping[str, Subject]] = {
                 "region": (("account_id", "region"), ("lead_id", "region")),
                 "source": (("deal_id", "source"), ("lead_id", "source")),
                 "campaign": (("deal_id", "campaign_id"), ("lead_id", "campaign_id")),
+                **_OF_DEAL,
             },
         ),
         Subject(
@@ -143,6 +153,7 @@ SUBJECTS: Final[Mapping[str, Subject]] = {
                 **_OF_ACCOUNT,
                 **{name: ((name,),) for name in ("source", "stage", "pipeline", "status", "lost_reason")},
                 "campaign": (("campaign_id",),),
+                **_OWN_PRODUCTS,
             },
         ),
         Subject(
@@ -155,14 +166,19 @@ SUBJECTS: Final[Mapping[str, Subject]] = {
                 "pipeline": (("pipeline",),),
                 "campaign": (("campaign_id",),),
                 "stage": (("stay_stage",),),
+                **_OWN_PRODUCTS,
             },
         ),
         Subject(
             name="quote", model=Quote, dimensions={**_OWN_PEOPLE, **_OF_ACCOUNT, "status": (("status",),)}
         ),
         Subject(name="order", model=Order, dimensions=_THROUGH_DEAL),
-        Subject(name="contract", model=Contract, dimensions={**_THROUGH_DEAL, "status": (("status",),)}),
-        Subject(name="payment", model=Payment, dimensions=_THROUGH_DEAL),
+        Subject(
+            name="contract",
+            model=Contract,
+            dimensions={**_THROUGH_DEAL, **_OF_DEAL, "status": (("status",),)},
+        ),
+        Subject(name="payment", model=Payment, dimensions={**_THROUGH_DEAL, **_OF_DEAL}),
         Subject(
             name="line",
             model=Line,
@@ -404,6 +420,12 @@ MEASURES: Final[Mapping[str, Measure]] = {
     )
 }
 """Every measure by its name."""
+
+
+def stands_in_several(subject: str, dimension: str | None) -> bool:
+    """Say whether a record of a subject can have several keys of a dimension at once."""
+    paths = SUBJECTS[subject].dimensions.get(dimension or "", ())
+    return any(SOLD in path for path in paths)
 
 
 def shared_dimensions(measures: Sequence[str]) -> tuple[str, ...]:

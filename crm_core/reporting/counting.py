@@ -15,10 +15,20 @@ from crm_core.arrays import NO_INSTANT
 from crm_core.clock import DAY
 from crm_core.columns import MONEY_SCALE, Day
 from crm_core.records import Direction
-from crm_core.reporting.catalogue import LINKS, PERIODS, SUBJECTS, Kind, Measure, Path, Unit, Where
+from crm_core.reporting.catalogue import (
+    LINKS,
+    PERIODS,
+    SUBJECTS,
+    Kind,
+    Measure,
+    Path,
+    Unit,
+    Where,
+    stands_in_several,
+)
 from crm_core.reporting.facts import DERIVED, Facts, is_missing
 from crm_core.reporting.intervals import of_mean, of_median, of_share
-from crm_core.reporting.periods import Parts, starts_of_days
+from crm_core.reporting.periods import Parts, ends_of_days, starts_of_days
 from crm_core.validation import columns_of
 
 Ints = npt.NDArray[np.int64]
@@ -77,13 +87,23 @@ class Layout:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Placed:
-    """Rows that count for a measure, each in a cell: row numbers of the facts and their keys."""
+    """Rows that count for a measure, each in a cell: row numbers of the facts and their keys.
+
+    `amounts` says what of each one's amount is in the cell, where a row stands in several.
+    """
 
     index: Ints
     row: Ints
     column: Ints
     row_keys: Sequence[Key]
     column_keys: Sequence[Key]
+    amounts: Ints | None = None
+
+    def take(self, places: Ints | Bools) -> Placed:
+        """Return some of them."""
+        amounts = None if self.amounts is None else self.amounts[places]
+        parts = {name: getattr(self, name)[places] for name in ("index", "row", "column")}
+        return replace(self, **parts, amounts=amounts)
 
 
 def count_measure(facts: Facts, measure: Measure, layout: Layout) -> Counted:
@@ -93,26 +113,27 @@ def count_measure(facts: Facts, measure: Measure, layout: Layout) -> Counted:
     cells: dict[Series, dict[Key, Figure]] = defaultdict(dict)
     for (row, column, currency), members in _grouped(placed, values, by_row=True):
         series = Series(measure=measure.name, currency=currency, column=placed.column_keys[column])
-        figure = values.figure(members)
+        figure = values.figure(placed, members)
         if figure.count:  # what was counted and taken back is not there
             cells[series][placed.row_keys[row]] = figure
-    summed = _summed_up(placed, measure, layout, facts.view.at)
+    summed = summed_up(facts, placed, measure, layout)
     totals = {
-        Series(measure=measure.name, currency=currency, column=placed.column_keys[column]): values.figure(
-            part
+        Series(measure=measure.name, currency=currency, column=summed.column_keys[column]): values.figure(
+            summed, part
         )
         for (_, column, currency), part in _grouped(summed, values, by_row=False)
     }
     return Counted(cells=cells, totals=totals)
 
 
-def _summed_up(placed: Placed, measure: Measure, layout: Layout, at: int) -> Placed:
-    """Return what all rows together are of: a stock at several instants is that of the last one."""
+def summed_up(facts: Facts, placed: Placed, measure: Measure, layout: Layout) -> Placed:
+    """Return what all rows together are of: each record once, a stock as of the last of several instants."""
+    if stands_in_several(measure.subject, layout.rows):
+        return place(facts, measure, replace(layout, rows=None))
     if not measure.stock or layout.rows not in PERIODS or not placed.row.size:
         return placed
     parts = layout.parts_by(layout.rows) or layout.parts
-    last = placed.row == np.searchsorted(parts.starts[:-1], at, side="right") - 1
-    return replace(placed, index=placed.index[last], row=placed.row[last], column=placed.column[last])
+    return placed.take(placed.row == np.searchsorted(parts.starts[:-1], facts.view.at, side="right") - 1)
 
 
 def place(facts: Facts, measure: Measure, layout: Layout) -> Placed:
@@ -124,9 +145,12 @@ def place(facts: Facts, measure: Measure, layout: Layout) -> Placed:
     if not _is_day(measure):
         counts &= at <= facts.view.at
     index = np.flatnonzero(counts)
-    row, row_keys = _keys(facts, measure, layout, layout.rows, index, at)
-    column, column_keys = _keys(facts, measure, layout, layout.columns, index, at)
-    return Placed(index=index, row=row, column=column, row_keys=row_keys, column_keys=column_keys)
+    bucket = {
+        name: parts.place(at[index])
+        for name in (layout.rows, layout.columns)
+        if (parts := layout.parts_by(name)) is not None
+    }
+    return _in_cells(facts, measure, layout, index, bucket)
 
 
 def _place_stock(facts: Facts, measure: Measure, layout: Layout) -> Placed:
@@ -146,18 +170,59 @@ def _place_stock(facts: Facts, measure: Measure, layout: Layout) -> Placed:
     ]
     index = np.concatenate(found) if found else np.empty(0, dtype=np.int64)
     bucket = np.repeat(np.arange(len(found)), [each.size for each in found])
+    return _in_cells(facts, measure, layout, index, {} if dated is None else {dated: bucket})
+
+
+def _in_cells(
+    facts: Facts, measure: Measure, layout: Layout, index: Ints, bucket: Mapping[str | None, Ints]
+) -> Placed:
+    """Put rows that count into their cells; `bucket` has the part of time of each, by the dimension."""
+    by = (layout.rows, layout.columns)
+    several = next((name for name in by if stands_in_several(measure.subject, name)), None)
+    if several is None:
+        (row, row_keys), (column, column_keys) = (
+            _keys(facts, measure, layout, name, index, bucket) for name in by
+        )
+        return Placed(index=index, row=row, column=column, row_keys=row_keys, column_keys=column_keys)
+    path = SUBJECTS[measure.subject].dimensions[several][0]
+    spread = facts.spread(path, index)
+    more = {name: each[spread.index] for name, each in bucket.items()}
+    spread_index = index[spread.index]
     (row, row_keys), (column, column_keys) = (
-        (bucket, parts.keys) if name in PERIODS else _plain_keys(facts, measure, name, index)
-        for name in (layout.rows, layout.columns)
+        _keys(facts, measure, layout, name, spread_index, more)
+        if not stands_in_several(measure.subject, name)
+        else codes_of(spread.product if name == "product" else facts.of_products(spread.product, str(name)))
+        for name in by
     )
-    return Placed(index=index, row=row, column=column, row_keys=row_keys, column_keys=column_keys)
+    amounts = spread.divide(facts.columns[measure.value][index]) if measure.unit is Unit.MONEY else None
+    placed = Placed(
+        index=spread_index,
+        row=row,
+        column=column,
+        row_keys=row_keys,
+        column_keys=column_keys,
+        amounts=amounts,
+    )
+    return _once_a_cell(placed)
+
+
+def _once_a_cell(placed: Placed) -> Placed:
+    """Join what is of one record in one cell: two products of a family."""
+    order = np.lexsort((placed.column, placed.row, placed.index))
+    keys = np.stack([placed.index[order], placed.row[order], placed.column[order]])
+    first = np.flatnonzero(np.any(np.diff(keys, prepend=-1) != 0, axis=0))
+    joined = placed.take(order[first])
+    if placed.amounts is None or not first.size:
+        return joined
+    return replace(joined, amounts=np.add.reduceat(placed.amounts[order], first))
 
 
 def _life(facts: Facts, measure: Measure, layout: Layout) -> tuple[Ints, Ints]:
     """Return since when and until when each row is there."""
-    began = instants_along(facts, measure.at, layout)
     if _is_day(measure):  # over the day itself it is not late yet
-        began = np.where(began == NO_INSTANT, NO_INSTANT, began + DAY)
+        began = ends_of_days(facts.along(measure.at), layout.parts.zone)
+    else:
+        began = instants_along(facts, measure.at, layout)
     began = np.where(began == NO_INSTANT, np.iinfo(np.int64).max, began)
     over = facts.columns[measure.ends]
     never = np.iinfo(np.int64).max
@@ -212,13 +277,16 @@ def _is_day_field(facts: Facts, path: Path) -> bool:
 
 
 def _keys(
-    facts: Facts, measure: Measure, layout: Layout, name: str | None, index: Ints, at: Ints
+    facts: Facts,
+    measure: Measure,
+    layout: Layout,
+    name: str | None,
+    index: Ints,
+    bucket: Mapping[str | None, Ints],
 ) -> tuple[Ints, Sequence[Key]]:
     """Return for each row that counts the number of its key, and the keys."""
     parts = layout.parts_by(name)
-    if parts is None:
-        return _plain_keys(facts, measure, name, index)
-    return parts.place(at[index]), parts.keys
+    return _plain_keys(facts, measure, name, index) if parts is None else (bucket[name], parts.keys)
 
 
 def _plain_keys(facts: Facts, measure: Measure, name: str | None, index: Ints) -> tuple[Ints, Sequence[Key]]:
@@ -272,17 +340,19 @@ class _Values:
         took = np.maximum(facts.columns[measure.until] - facts.columns[measure.since], 0)
         return np.asarray(took / (_HOUR if measure.unit is Unit.HOURS else DAY))
 
-    def figure(self, members: Ints) -> Figure:
-        """Return the figure of some rows of the facts."""
-        count = int(self.weights[members].sum())
+    def figure(self, placed: Placed, members: Ints) -> Figure:
+        """Return the figure of some of the rows that were placed."""
+        rows = placed.index[members]
+        count = int(self.weights[rows].sum())
         match self.measure.kind:
             case Kind.COUNT:
                 return Figure(value=count, count=count)
             case Kind.SHARE:
-                return self._share(members)
-            case Kind.SUM:
-                return Figure(value=_amount(self._of(members).sum()), count=count)
-        values = self._of(members).astype(np.float64)
+                return self._share(rows)
+        some = self._of(rows) if placed.amounts is None else placed.amounts[members]
+        if self.measure.kind is Kind.SUM:
+            return Figure(value=_amount(some.sum()), count=count)
+        values = some.astype(np.float64)
         if self.measure.unit is Unit.MONEY:
             values = values / MONEY_SCALE
         mean = self.measure.kind is Kind.MEAN
@@ -293,13 +363,13 @@ class _Values:
         )
         return Figure(value=value, count=count, low=span[0], high=span[1])
 
-    def _share(self, members: Ints) -> Figure:
-        hits = 0 if self.hits is None else int(self.hits[members].sum())
-        low, high = of_share(hits, members.size)
-        return Figure(value=hits / members.size, count=members.size, low=low, high=high)
+    def _share(self, rows: Ints) -> Figure:
+        hits = 0 if self.hits is None else int(self.hits[rows].sum())
+        low, high = of_share(hits, rows.size)
+        return Figure(value=hits / rows.size, count=rows.size, low=low, high=high)
 
-    def _of(self, members: Ints) -> npt.NDArray[Any]:
-        return np.empty(0) if self.values is None else self.values[members]
+    def _of(self, rows: Ints) -> npt.NDArray[Any]:
+        return np.empty(0) if self.values is None else self.values[rows]
 
 
 def _amount(units: Any) -> Decimal:  # noqa: ANN401  a number of numpy
@@ -309,7 +379,7 @@ def _amount(units: Any) -> Decimal:  # noqa: ANN401  a number of numpy
 def _grouped(
     placed: Placed, values: _Values, *, by_row: bool
 ) -> Iterator[tuple[tuple[int, int, str | None], Ints]]:
-    """Yield the rows of the facts in each cell, or in each column of cells."""
+    """Yield which of the rows that were placed are in each cell, or in each column of cells."""
     if not placed.index.size:
         return
     row = placed.row if by_row else np.zeros_like(placed.row)
@@ -323,4 +393,4 @@ def _grouped(
     for members in np.split(order, starts[1:]):
         number = int(cell[members[0]])
         key = (number // depth // width, number // depth % width, currencies[number % depth])
-        yield key, placed.index[members]
+        yield key, members

@@ -23,9 +23,10 @@ from crm_core.changes import Change
 from crm_core.clock import micros
 from crm_core.columns import Day
 from crm_core.history import current_values, read_histories, resolve_as_of
-from crm_core.records import Activity, Deal, DealStatus, Direction, Record, Ticket
-from crm_core.reporting.catalogue import LINKS, Path
-from crm_core.reporting.conditions import Conditions
+from crm_core.records import Activity, Deal, DealStatus, Direction, Line, Product, Record, Ticket
+from crm_core.reporting.catalogue import LINKS, SOLD, Path
+from crm_core.reporting.conditions import ALWAYS, Conditions
+from crm_core.reporting.sold import LINE_FIELDS, LINKED, Sold, Spread, sold_on
 from crm_core.stage_settings import stages_of
 from crm_core.validation import columns_of
 
@@ -58,6 +59,13 @@ class View:
         gone = or_(model.deleted_at.is_(None), model.deleted_at > self.as_of)
         return and_(model.occurred_at <= self.as_of, model.recorded_at <= self.as_of, gone)
 
+    @cached_property
+    def sold(self) -> Sold:
+        """Return which products deals are about, as the lines said that were known."""
+        lines = with_line_totals(read_facts(self, Line, LINE_FIELDS, ALWAYS))
+        lines.linked = LINKED
+        return sold_on(lines)
+
     def moved(self, model: type[Record], fields: Iterable[str], *also: ColumnElement[bool]) -> Ints:
         """Return the records of which some field got a value that was not known yet, sorted."""
         logged = [name for name in fields if name not in _FIXED]
@@ -88,7 +96,7 @@ class Facts:
     model: type[Record]
     columns: dict[str, Values]
     weight: Ints | None = None
-    linked: dict[type[Record], set[str]] = field(default_factory=dict)
+    linked: Mapping[type[Record], set[str]] = field(default_factory=dict)
     _read: dict[tuple[Path, str], tuple[Ints, Values]] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -119,6 +127,16 @@ class Facts:
             missing = is_missing(values)
             values[missing] = self.along(path)[missing]
         return values
+
+    def spread(self, to: Path, rows: Ints) -> Spread:
+        """Return some rows once for each product of the deal that a path to `SOLD` leads to."""
+        deals = self.columns["id"] if to[0] == SOLD else self.along(to[: to.index(SOLD)])
+        return self.view.sold.of(deals[rows])
+
+    def of_products(self, products: Ints, name: str) -> Values:
+        """Return a field of products, which may be NO_INSTANT."""
+        self._linked_values((SOLD,), Product, name, self.view.sold.product)  # of all, to be read once
+        return self._of_linked((SOLD,), Product, name, products)
 
     def _of_linked(self, to: Path, model: type[Record], name: str, ids: Values) -> Values:
         keys, values = self._linked_values(to, model, name, ids)

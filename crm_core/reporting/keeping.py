@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any, Final
 from zoneinfo import ZoneInfo, available_timezones
@@ -27,6 +27,7 @@ from crm_core.errors import (
     RecordNotFoundError,
     StaleRecordError,
 )
+from crm_core.external_ids import hold_keys
 from crm_core.records import Role, User
 from crm_core.reporting.asking import FIRST_YEAR, Question, check_rights, end_of_day
 from crm_core.reporting.periods import first_day, next_first
@@ -270,6 +271,7 @@ def send_to(
     found = get_report(session, user, report_id)
     if set(receivers) != {user.id} and found.user_id != user.id and user.role != Role.ADMIN:
         raise AccessDeniedError("only whoever keeps a report sends it to others")
+    hold_keys(session, [f"report mails:{report_id}"])
     wanted = sorted(set(receivers))
     if not 1 <= len(wanted) <= MOST_RECEIVERS:
         raise InvalidValueError("to", len(wanted), f"1 to {MOST_RECEIVERS} people")
@@ -340,8 +342,3 @@ def take_due(transaction: Transaction, *, most: int = 100) -> list[tuple[ReportM
         mail.sent_at, mail.next_at = mail.next_at, rhythm_of(mail).after(now)
     session.flush()
     return taken
-
-
-def with_period(asked: Asked, since: date, until: date) -> Asked:
-    """Return a question with two days in place of its period."""
-    return replace(asked, period="dates", since=since, until=until)

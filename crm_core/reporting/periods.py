@@ -33,6 +33,11 @@ def starts_of_days(days: Ints, zone: ZoneInfo) -> Ints:
     return np.array([known.get(each, NO_INSTANT) for each in days.tolist()], dtype=np.int64)
 
 
+def ends_of_days(days: Ints, zone: ZoneInfo) -> Ints:
+    """Return when such days are over: on those on which clocks change, not 24 hours after they begin."""
+    return starts_of_days(np.where(days == NO_INSTANT, NO_INSTANT, days + DAY), zone)
+
+
 def first_day(span: str, day: date) -> date:
     """Return the first day of the part of time that a day is in."""
     match span:

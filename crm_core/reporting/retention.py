@@ -21,14 +21,14 @@ import numpy.typing as npt
 
 from crm_core.access import Reader
 from crm_core.arrays import NO_INSTANT
-from crm_core.clock import DAY, instant
+from crm_core.clock import instant
 from crm_core.errors import AccessDeniedError, InvalidValueError
 from crm_core.records import Account, Contract, Order
 from crm_core.reporting.conditions import ALWAYS
 from crm_core.reporting.counting import Figure
 from crm_core.reporting.facts import Facts, View, read_facts, read_linked
 from crm_core.reporting.intervals import of_share
-from crm_core.reporting.periods import Parts, first_day, next_first, starts_of_days
+from crm_core.reporting.periods import Parts, ends_of_days, first_day, next_first, starts_of_days
 
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
@@ -110,7 +110,7 @@ class _Bought:
     def contracts(cls, view: View, zone: ZoneInfo) -> _Bought:
         facts = read_facts(view, Contract, ["account_id", "starts_on", "ends_on", "ended_at"], ALWAYS)
         columns = facts.columns
-        ends = starts_of_days(columns["ends_on"], zone) + DAY
+        ends = ends_of_days(columns["ends_on"], zone)
         ended = columns["ended_at"]
         until = np.where((ended != NO_INSTANT) & (ended < ends), ended, ends)
         return cls.of_known(view, facts, starts_of_days(columns["starts_on"], zone), until)

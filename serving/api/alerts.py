@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import date
 from decimal import Decimal
 from typing import Annotated, Literal
@@ -14,6 +14,8 @@ from pydantic import Field
 from crm_core.access import Reader
 from crm_core.alerts import LONGEST_NOTE, Acting, Alert, AlertAction, State, get_alert, list_actions
 from crm_core.changes import Source
+from crm_core.errors import InvalidValueError
+from serving.alert_outcomes import Followed, Outcome, Tally, follow_alerts, tally
 from serving.alerts import AlertListing, list_alerts, plain_alert, tell_alert
 from serving.api.blueprint import answer, caller, documented, new_blueprint
 from serving.payloads import Asked, Given, Id, Past, Reason, Taken, Utc
@@ -125,6 +127,50 @@ class AlertsOut(Given):
     next_cursor: str | None = Field(description="Ask with it for the next page; null on the last.")
 
 
+class PastAlertsQuery(Asked):
+    """Which warnings of the past."""
+
+    kind: AlertKind | None = Field(default=None, description="Only alerts of this kind.")
+    outcome: Outcome | None = Field(default=None, description="Only those of which this came.")
+    limit: int = Field(default=50, ge=1, le=200, description="Warnings on a page, newest first.")
+    cursor: Id | None = Field(default=None, description="`next_cursor` of the page before.")
+
+
+class AlertTallyOut(Given):
+    """What came of the warnings of one kind whose time is over."""
+
+    kind: AlertKind
+    by_outcome: dict[str, int]
+    happened: int = Field(description="Those that came as was warned: left, or won.")
+    of: int
+    low: float = Field(description="Bound of that share, with Wilson's 95 % interval.")
+    high: float
+    said: float | None = Field(description="Mean probability told with them, in [0, 1].")
+    not_over: int = Field(description="Warnings whose time is not over; they are counted nowhere else.")
+
+
+class PastAlertOut(Given):
+    """A warning, and what came of it."""
+
+    id: int
+    kind: AlertKind
+    record_type: Literal["account", "deal"]
+    record_id: int
+    record_name: str | None
+    raised_at: Utc
+    probability: float = Field(description="When it was raised.")
+    outcome: Outcome
+    ends_at: Utc = Field(description="End of the time that it was about.")
+
+
+class PastAlertsOut(Given):
+    """What came of warnings."""
+
+    tallies: list[AlertTallyOut]
+    items: list[PastAlertOut]
+    next_cursor: int | None = Field(description="Ask with it for the next page; null on the last.")
+
+
 class NoteIn(Taken):
     """Why, in a few words."""
 
@@ -146,7 +192,7 @@ class AssignIn(NoteIn):
 _ACTED = {"200": AlertDetailOut, **documented(400, 404, 409, 413, 415)}
 
 
-@api.get("/alerts", responses={"200": AlertsOut, **documented()})
+@api.get("/alerts", operation_id="list_alerts", responses={"200": AlertsOut, **documented()})
 def list_all_alerts(query: AlertsQuery) -> Response:
     """List the alerts about records whose scores you may see, most money at risk first."""
     asked = query.model_dump(exclude={"state"})
@@ -158,7 +204,31 @@ def list_all_alerts(query: AlertsQuery) -> Response:
     return answer(AlertsOut(items=items, next_cursor=page.next_cursor))
 
 
-@api.get("/alerts/<int:id>", responses={"200": AlertDetailOut, **documented(404)})
+@api.get("/alerts/past", responses={"200": PastAlertsOut, **documented()})
+def list_past_alerts(query: PastAlertsQuery) -> Response:
+    """Say what came of the warnings about records whose scores you may see: counted, and one by one."""
+    running = service()
+    with running.store.reading() as session:
+        followed = follow_alerts(running.store, Reader(session, caller()), running.store.clock.now())
+        asked = [
+            one
+            for one in followed
+            if query.kind in {None, one.alert.kind} and query.outcome in {None, one.outcome}
+        ]
+        start = _after([one.alert.id for one in asked], query.cursor)
+        page = asked[start : start + query.limit]
+        items = [_past(one) for one in page]
+    more = start + query.limit < len(asked)
+    return answer(
+        PastAlertsOut(
+            tallies=[_tally(each) for each in tally(followed)],
+            items=items,
+            next_cursor=items[-1].id if more else None,
+        )
+    )
+
+
+@api.get("/alerts/<int:id>", operation_id="get_alert", responses={"200": AlertDetailOut, **documented(404)})
 def get_one_alert(path: AlertPath) -> Response:
     """Read one alert, with everything that was done about it."""
     with service().store.reading() as session:
@@ -206,3 +276,35 @@ def _detail(reader: Reader, alert: Alert) -> AlertDetailOut:
 
 def _action(row: AlertAction) -> dict[str, object]:
     return {name: getattr(row, name) for name in AlertActionOut.model_fields}
+
+
+def _after(ids: Sequence[int], cursor: int | None) -> int:
+    if cursor is None:
+        return 0
+    if cursor not in ids:
+        raise InvalidValueError("cursor", cursor, "the `next_cursor` of a page of the same question")
+    return ids.index(cursor) + 1
+
+
+def _past(one: Followed) -> PastAlertOut:
+    names = PastAlertOut.model_fields.keys() - {"record_name", "outcome", "ends_at"}
+    plain = {name: getattr(one.alert, name) for name in names}
+    return PastAlertOut.model_validate(
+        {**plain, "record_name": one.name, "outcome": one.outcome, "ends_at": one.ends_at}
+    )
+
+
+def _tally(each: Tally) -> AlertTallyOut:
+    share = each.happened
+    return AlertTallyOut.model_validate(
+        {
+            "kind": each.kind,
+            "by_outcome": {str(name): count for name, count in each.by_outcome.items()},
+            "happened": share.count,
+            "of": share.of,
+            "low": share.low,
+            "high": share.high,
+            "said": each.said,
+            "not_over": each.not_over,
+        }
+    )

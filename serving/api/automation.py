@@ -24,7 +24,7 @@ from crm_core.tokens import Scope
 from serving.api.blueprint import answer, caller, documented, new_blueprint, requires
 from serving.automation import try_on_past
 from serving.journal import origin_of_request
-from serving.payloads import Asked, Given, Id, RecordPath, Taken, Utc
+from serving.payloads import Asked, Given, Id, RecordPath, Taken, Utc, whole
 from serving.service import service, writing
 
 api: APIBlueprint = new_blueprint("automation", "Rules that act by themselves (docs/automation.md).")
@@ -47,11 +47,19 @@ class RuleGiven(Taken):
 
     name: _Text | BothLanguages
     record_type: _Text = Field(description="A record type, built in or declared.")
-    trigger: _Part = Field(description="What sets it off: a `kind` and what belongs to that.")
+    trigger: _Part = Field(
+        description="What sets it off: a `kind` and what belongs to that.",
+        examples=[{"kind": "stage_entered", "stage": "proposal"}],
+    )
     condition: list[Annotated[str, Field(max_length=2_000)]] = Field(
         default_factory=list, max_length=20, description="As lists and segments are filtered."
     )
-    actions: list[_Part] = Field(min_length=1, max_length=10, description="What it does, in this order.")
+    actions: list[_Part] = Field(
+        min_length=1,
+        max_length=10,
+        description="What it does, in this order: each a `kind` and what belongs to that.",
+        examples=[[{"kind": "notice", "to": ["owner"], "text": "Ask presales"}]],
+    )
 
     def declared(self) -> dict[str, Any]:
         """Return it as rules are kept."""
@@ -61,13 +69,13 @@ class RuleGiven(Taken):
 class RuleChange(RuleGiven):
     """What a rule is to say from now on."""
 
-    version: Annotated[int, Field(ge=1, le=2**31)] = Field(description="The version that was changed.")
+    version: whole(1, 2**31) = Field(description="The version that was read.")  # type: ignore[valid-type]  # made at run time
 
 
 class RuleToTry(RuleGiven):
     """A rule that is tried on the past; it need not be kept."""
 
-    days: Annotated[int, Field(ge=1, le=MOST_DAYS)] = Field(default=30, description="How far back.")
+    days: whole(1, MOST_DAYS) = Field(default=30, description="How far back.")  # type: ignore[valid-type]  # made at run time
 
 
 class RuleOut(Given):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 
 from flask import Response, request
-from pydantic import ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from serving.payloads import Parameters
 
@@ -27,6 +27,10 @@ class ReadHeaders(Parameters):
         description="`ETag`s of answers that you have: 304 if one of them would come again.",
     )
 
+    def answer(self, given: BaseModel, version: int) -> Response:
+        """Return what is read with its tag, or 304 where its reader has it already."""
+        return tagged(given.model_dump_json(), version)
+
 
 class WriteHeaders(Parameters):
     """Which version an edit was made on."""
@@ -42,6 +46,11 @@ class WriteHeaders(Parameters):
             "it is compared, so scores that models write do not count."
         ),
     )
+
+    def version(self, present: int) -> int | None:
+        """Return the version that an edit of what has a present one was made on; None: any."""
+        asked = versions_asked()
+        return None if asked is None else present if present in asked else max(asked, default=0)
 
 
 def tag_of(version: int, body: str) -> str:

@@ -68,7 +68,7 @@ class DuplicatesQuery(Asked):
         default=LIKELY, ge=0, le=1, description="Only pairs at least as likely to be the same."
     )
     limit: int = Field(default=50, ge=1, le=200, description="Pairs on a page.")
-    offset: int = Field(default=0, ge=0, le=10_000_000, description="`next_offset` of the page before.")
+    cursor: int = Field(default=0, ge=0, le=10_000_000, description="`next_cursor` of the page before.")
 
 
 class EvidenceOut(Given):
@@ -93,9 +93,9 @@ class PairOut(Given):
 class PairsPage(Given):
     """Pairs of records of which you may see both, likeliest first."""
 
-    pairs: list[PairOut]
+    items: list[PairOut]
     total: int
-    next_offset: int | None = Field(description="Ask with it for the next page; null on the last.")
+    next_cursor: int | None = Field(description="Ask with it for the next page; null on the last.")
 
 
 class TypedPath(RecordPath):
@@ -161,9 +161,11 @@ def list_duplicates(query: DuplicatesQuery) -> Response:
             query.record_type,
             at_least=query.at_least,
             limit=query.limit,
-            offset=query.offset,
+            offset=query.cursor,
         )
-    return answer(PairsPage.model_validate(found.to_json()))
+    told = found.to_json()
+    page = {"items": told["pairs"], "total": told["total"], "next_cursor": told["next_offset"]}
+    return answer(PairsPage.model_validate(page))
 
 
 @api.post("/<type>/<int:id>/merge", responses={"200": MergedOut, **documented(400, 403, 404, 409, 413, 415)})

@@ -12,14 +12,19 @@ from crm_core.errors import AccessDeniedError
 from crm_core.records import Role
 from crm_core.tokens import Scope
 from serving import metrics, problems
-from serving.api.blueprint import answer, documented
+from serving.api.blueprint import answer, documented, named
 from serving.auth import find_caller
 from serving.job_handlers import readiness
 from serving.payloads import Health, Part, Readiness
 from serving.rescoring_state import read_state, sweep_in_words
 from serving.service import service
 
-api = APIBlueprint("health", __name__, abp_tags=[Tag(name="health", description="Is it alive, is it ready.")])
+api = APIBlueprint(
+    "health",
+    __name__,
+    abp_tags=[Tag(name="health", description="Is it alive, is it ready.")],
+    operation_id_callback=named,
+)
 
 LATE_SECONDS = 60.0
 """A change that no score takes into account for longer asks for a person: scores follow within seconds."""

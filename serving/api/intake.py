@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import base64
-import binascii
+from collections import defaultdict
+from collections.abc import Sequence
 from typing import Annotated, Literal
 from zoneinfo import ZoneInfo
 
@@ -16,13 +17,14 @@ from crm_core.changes import Source
 from crm_core.errors import InvalidValueError
 from crm_core.incoming.calendars import read_calendar, take_calendar
 from crm_core.incoming.events import Call, Chat, ChatMessage, Heard, take_call, take_chat
-from crm_core.incoming.filing import assign_item, drop_item
+from crm_core.incoming.filing import assign_item, drop_item, lead_from_item, ticket_from_item
 from crm_core.incoming.parsing import read_mail
 from crm_core.incoming.tray import IntakeItem, ItemState, get_item, list_items
+from crm_core.records import RECORD_TYPES
 from crm_core.tokens import Scope
 from serving.api.blueprint import answer, caller, documented, new_blueprint, requires
 from serving.mailbox import take_one
-from serving.payloads import Asked, Given, Id, RecordPath, Taken, Utc
+from serving.payloads import Asked, Given, Id, RecordPath, Taken, Utc, whole
 from serving.service import service, writing
 
 api: APIBlueprint = new_blueprint(
@@ -47,7 +49,7 @@ class CallIn(Taken):
     to_number: _Who = Field(description="Who was called.")
     started_at: Utc
     direction: Literal["inbound", "outbound"] = Field(description="Inbound: the customer called.")
-    duration_seconds: int | None = Field(default=None, ge=0, le=30 * 86_400)
+    duration_seconds: whole(0, 30 * 86_400) | None = None  # type: ignore[valid-type]  # made at run time
     outcome: str | None = Field(default=None, max_length=120, description="Such as `missed`.")
     recording_url: str | None = Field(default=None, max_length=2_000)
 
@@ -99,7 +101,7 @@ class CalendarTaken(Given):
 
 
 class IntakeCandidate(Given):
-    """A record that something may be about."""
+    """A record that something may be about, and that you see."""
 
     type: str
     id: int
@@ -141,6 +143,20 @@ class IntakeTarget(Taken):
     id: Id
 
 
+class IntakeTicket(Taken):
+    """For whom a ticket is: one of the two is needed."""
+
+    account_id: Id | None = Field(default=None, description="Default: the contact's.")
+    contact_id: Id | None = None
+
+
+class IntakeMade(Given):
+    """The record that was made of something in the tray."""
+
+    type: Literal["lead", "ticket"]
+    id: int
+
+
 class IntakeAssigned(Given):
     """The activity that it became."""
 
@@ -154,7 +170,7 @@ def take_in_mail(body: MailIn) -> Response:
     check_may_operate(caller())
     try:
         raw = base64.b64decode(body.raw, validate=True)
-    except binascii.Error as error:
+    except ValueError as error:  # also of letters that no base64 has
         raise InvalidValueError("raw", body.raw[:40], "a mail in base64") from error
     mail = read_mail(raw)
     with writing(caller(), Source.AUTOMATION) as transaction:
@@ -215,7 +231,8 @@ def list_intake_items(query: IntakeItemsQuery) -> Response:
         reader = Reader(session, caller())
         state = ItemState(query.state)
         found = list_items(reader, state=state, before=query.cursor, limit=query.limit + 1)
-        items = [_item(each) for each in found[: query.limit]]
+        seen = _seen(reader, found)
+        items = [_item(each, seen) for each in found[: query.limit]]
     more = len(found) > query.limit
     return answer(IntakeItemsPage(items=items, next_cursor=items[-1].id if more else None))
 
@@ -226,12 +243,35 @@ def list_intake_items(query: IntakeItemsQuery) -> Response:
 def assign_intake_item(path: RecordPath, body: IntakeTarget) -> Response:
     """Put something from the tray on a record that you may write on."""
     check_may_write(caller())
-    with service().store.reading() as session:
-        get_item(Reader(session, caller()), path.id)
+    _check_sees(path.id)
     with writing(caller(), Source.API) as transaction:
         activity = assign_item(transaction, caller(), path.id, (body.type, body.id))
         given = IntakeAssigned(activity_id=activity.id)
     return answer(given)
+
+
+@api.post("/intake/items/<int:id>/lead", responses={"201": IntakeMade, **documented(403, 404, 412)})
+def make_lead_of_intake_item(path: RecordPath) -> Response:
+    """Make a lead of whoever wrote or called, with what they said on it."""
+    check_may_write(caller())
+    _check_sees(path.id)
+    with writing(caller(), Source.API) as transaction:
+        made = lead_from_item(transaction, caller(), path.id)
+        return answer(IntakeMade(type="lead", id=made.id), 201)
+
+
+@api.post(
+    "/intake/items/<int:id>/ticket", responses={"201": IntakeMade, **documented(400, 403, 404, 412, 413, 415)}
+)
+def make_ticket_of_intake_item(path: RecordPath, body: IntakeTicket) -> Response:
+    """Make a ticket of what came in, for a customer or a contact of theirs."""
+    check_may_write(caller())
+    _check_sees(path.id)
+    with writing(caller(), Source.API) as transaction:
+        made = ticket_from_item(
+            transaction, caller(), path.id, account_id=body.account_id, contact_id=body.contact_id
+        )
+        return answer(IntakeMade(type="ticket", id=made.id), 201)
 
 
 @api.post("/intake/items/<int:id>/drop", responses={"204": None, **documented(403, 404, 412)})
@@ -242,13 +282,34 @@ def drop_intake_item(path: RecordPath) -> Response:
     return Response(status=204)
 
 
+def _check_sees(item_id: int) -> None:
+    with service().store.reading() as session:
+        get_item(Reader(session, caller()), item_id)
+
+
 def _heard(heard: Heard) -> EventTaken:
     if not heard.is_new and heard.about is None:
         return EventTaken(outcome="renewed")
     return EventTaken(outcome="filed" if heard.about is not None else "tray")
 
 
-def _item(item: IntakeItem) -> IntakeItemOut:
+def _seen(reader: Reader, found: Sequence[IntakeItem]) -> set[tuple[str, int]]:
+    """Return which of the records that some items may be about the reader sees."""
+    by_type: dict[str, set[int]] = defaultdict(set)
+    for item in found:
+        for kind, record_id in item.candidates:
+            by_type[kind].add(record_id)
+    return {
+        (kind, record_id)
+        for kind, ids in by_type.items()
+        for model in [RECORD_TYPES[kind]]
+        for record_id in reader.session.scalars(
+            reader.select(model).with_only_columns(model.id).where(model.id.in_(ids))
+        )
+    }
+
+
+def _item(item: IntakeItem, seen: set[tuple[str, int]]) -> IntakeItemOut:
     text = item.said.get("text")
     return IntakeItemOut(
         id=item.id,
@@ -259,5 +320,7 @@ def _item(item: IntakeItem) -> IntakeItemOut:
         text=str(text)[:10_000] if text else None,
         happened_at=item.happened_at,
         received_at=item.received_at,
-        candidates=[IntakeCandidate(type=kind, id=each) for kind, each in item.candidates],
+        candidates=[
+            IntakeCandidate(type=kind, id=each) for kind, each in item.candidates if (kind, each) in seen
+        ],
     )

@@ -28,7 +28,7 @@ class JobsQuery(Asked):
         default=None, description="Only jobs in this state."
     )
     limit: int = Field(default=50, ge=1, le=200, description="Jobs on a page.")
-    before: Id | None = Field(default=None, description="Only jobs with a smaller id: `next_before`.")
+    cursor: Id | None = Field(default=None, description="`next_cursor` of the page before.")
 
 
 class JobPath(Asked):
@@ -65,10 +65,10 @@ class JobsPage(Given):
 
     items: list[JobOut]
     queue: list[DepthOut]
-    next_before: int | None
+    next_cursor: int | None = Field(description="Ask with it for the next page; null on the last.")
 
 
-@api.get("/jobs", responses={"200": JobsPage, **documented(403)})
+@api.get("/jobs", operation_id="list_jobs", responses={"200": JobsPage, **documented(403)})
 @requires(Scope.ADMIN)
 def list_all_jobs(query: JobsQuery) -> Response:
     """List jobs, newest first, and how long the queues are; for administrators."""
@@ -76,15 +76,15 @@ def list_all_jobs(query: JobsQuery) -> Response:
     check_text("kind", query.kind or "")
     with service().store.reading() as session:
         found = list_jobs(
-            session, kind=query.kind, state=query.state, before=query.before, limit=query.limit + 1
+            session, kind=query.kind, state=query.state, before=query.cursor, limit=query.limit + 1
         )
         queue = [DepthOut.model_validate(each) for each in measure_queue(session)]
     items = [JobOut.model_validate(job) for job in found[: query.limit]]
     more = len(found) > query.limit
-    return answer(JobsPage(items=items, queue=queue, next_before=items[-1].id if more else None))
+    return answer(JobsPage(items=items, queue=queue, next_cursor=items[-1].id if more else None))
 
 
-@api.get("/jobs/<int:id>", responses={"200": JobOut, **documented(403, 404)})
+@api.get("/jobs/<int:id>", operation_id="get_job", responses={"200": JobOut, **documented(403, 404)})
 @requires(Scope.ADMIN)
 def get_one_job(path: JobPath) -> Response:
     """Read one job; for administrators."""
@@ -93,7 +93,9 @@ def get_one_job(path: JobPath) -> Response:
         return answer(JobOut.model_validate(get_job(session, path.id)))
 
 
-@api.post("/jobs/<int:id>/revive", responses={"200": JobOut, **documented(403, 404)})
+@api.post(
+    "/jobs/<int:id>/revive", operation_id="revive_job", responses={"200": JobOut, **documented(403, 404)}
+)
 @requires(Scope.ADMIN)
 def revive_one_job(path: JobPath) -> Response:
     """Have a dead job tried again; for administrators."""

@@ -152,7 +152,7 @@ class ViewsOut(Given):
 # ---------------------------------------------------------------------------------------------- segments
 
 
-@api.get("/segments", responses={"200": SegmentsOut, **documented()})
+@api.get("/segments", operation_id="list_segments", responses={"200": SegmentsOut, **documented()})
 def list_kept_segments(query: SegmentsQuery) -> Response:
     """List the segments that you may use: your own, and those shared with you."""
     with service().store.reading() as session:
@@ -162,7 +162,11 @@ def list_kept_segments(query: SegmentsQuery) -> Response:
     return answer(SegmentsOut(items=items))
 
 
-@api.post("/segments", responses={"201": SegmentOut, **documented(400, 403, 404, 413, 415)})
+@api.post(
+    "/segments",
+    operation_id="create_segment",
+    responses={"201": SegmentOut, **documented(400, 403, 404, 413, 415)},
+)
 def keep_new_segment(body: SegmentIn) -> Response:
     """Keep a filter as a segment; whoever uses it gets what fits of the records that they see."""
     with writing(caller(), Source.API) as transaction:
@@ -172,7 +176,9 @@ def keep_new_segment(body: SegmentIn) -> Response:
         return answer(_segment(made), 201)
 
 
-@api.get("/segments/<int:id>", responses={"200": SegmentCounted, **documented(404)})
+@api.get(
+    "/segments/<int:id>", operation_id="get_segment", responses={"200": SegmentCounted, **documented(404)}
+)
 def read_segment(path: KeptPath) -> Response:
     """Read a segment that you may use, and how many are in it now."""
     with service().store.reading() as session:
@@ -181,7 +187,11 @@ def read_segment(path: KeptPath) -> Response:
         return answer(SegmentCounted(**_segment(found).model_dump(), count=count))
 
 
-@api.get("/segments/<int:id>/members", responses={"200": MembersOut, **documented(403, 404)})
+@api.get(
+    "/segments/<int:id>/members",
+    operation_id="list_segment_members",
+    responses={"200": MembersOut, **documented(403, 404)},
+)
 def list_members(path: KeptPath, query: MembersQuery) -> Response:
     """List the records that are in a segment now, as far as you see them."""
     with service().store.reading() as session:
@@ -206,7 +216,7 @@ def delete_segment(path: KeptPath) -> Response:
 # ------------------------------------------------------------------------------------------------- views
 
 
-@api.get("/views", responses={"200": ViewsOut, **documented()})
+@api.get("/views", operation_id="list_views", responses={"200": ViewsOut, **documented()})
 def list_kept_views(query: ViewsQuery) -> Response:
     """List the views of a list that you may use."""
     with service().store.reading() as session:
@@ -215,7 +225,9 @@ def list_kept_views(query: ViewsQuery) -> Response:
     return answer(ViewsOut(items=items))
 
 
-@api.post("/views", responses={"201": ViewOut, **documented(400, 403, 404, 413, 415)})
+@api.post(
+    "/views", operation_id="create_view", responses={"201": ViewOut, **documented(400, 403, 404, 413, 415)}
+)
 def keep_new_view(body: ViewIn) -> Response:
     """Keep how a list is asked for."""
     asked = {name: value for name, value in body.asked.model_dump().items() if name != "columns" or value}

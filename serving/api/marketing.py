@@ -14,7 +14,7 @@ from pydantic import Field
 
 from crm_core.access import Reader
 from crm_core.attribution import HALF_LIFE_DAYS, LONGEST_HALF_LIFE, Model
-from crm_core.audiences import add_audience, add_members
+from crm_core.audiences import add_audience, add_members, end_audience, list_audiences
 from crm_core.changes import Source
 from crm_core.form_taking import let_through, throw_away
 from crm_core.forms import (
@@ -32,6 +32,8 @@ from crm_core.forms import (
     make_form,
     wanted_of,
 )
+from crm_core.records import Campaign
+from crm_core.saved import list_segments
 from crm_core.touches import WINDOW_DAYS
 from serving.api.blueprint import answer, caller, documented, new_blueprint
 from serving.attribution import LONGEST_WINDOW, Attribution, AttributionQuestion, build_attribution
@@ -142,10 +144,63 @@ def add_campaign_members(path: RecordPath, body: NewMembers) -> Response:
     user = caller()
     with writing(user, Source.API) as transaction:
         if body.segment_id is not None:
-            added = add_audience(transaction, user, path.id, body.segment_id).added
+            added = add_audience(transaction, user, path.id, body.segment_id)
         else:
             added = add_members(transaction, user, path.id, body.record_type, body.filter)
         return answer(AddedMembers(added=added))
+
+
+class AudienceOut(Given):
+    """A segment that feeds a campaign."""
+
+    segment_id: int
+    name: str | None = Field(description="Of the segment; null where you may not use it, or it is gone.")
+    user_id: int = Field(description="With whose rights it is asked.")
+    added: int = Field(description="Members that it added.")
+    refreshed_at: Utc
+
+
+class AudiencesOut(Given):
+    """The segments that feed a campaign."""
+
+    items: list[AudienceOut]
+
+
+class AudiencePath(RecordPath):
+    """Which segment of which campaign."""
+
+    segment_id: Id = Field(description="The segment's id.")
+
+
+@api.get("/marketing/campaigns/<int:id>/audiences", responses={"200": AudiencesOut, **documented(404)})
+def list_campaign_audiences(path: RecordPath) -> Response:
+    """List the segments that feed a campaign; one is added with `POST .../members` and its `segment_id`."""
+    user = caller()
+    with service().store.reading() as session:
+        Reader(session, user).get(Campaign, path.id)
+        names = {each.id: each.name for each in list_segments(session, user)}
+        items = [
+            AudienceOut(
+                segment_id=each.segment_id,
+                name=names.get(each.segment_id),
+                user_id=each.user_id,
+                added=each.added,
+                refreshed_at=each.refreshed_at,
+            )
+            for each, _segment in list_audiences(session, path.id)
+        ]
+    return answer(AudiencesOut(items=items))
+
+
+@api.delete(
+    "/marketing/campaigns/<int:id>/audiences/<int:segment_id>",
+    responses={"204": None, **documented(403, 404)},
+)
+def end_campaign_audience(path: AudiencePath) -> Response:
+    """Have a segment feed a campaign no more; its members stay. One that does not is left alone."""
+    with writing(caller(), Source.API) as transaction:
+        end_audience(transaction, caller(), path.id, path.segment_id)
+    return Response(status=204)
 
 
 def _figures(one: CampaignFigures) -> CampaignFiguresOut:
@@ -175,7 +230,7 @@ class AttributionQuery(Asked):
 
     since: date | None = Field(default=None, description="Won on this day or later; default a year ago.")
     until: date | None = Field(default=None, description="Won before this day; default tomorrow.")
-    by: Literal["source", "campaign", "channel"] = "source"
+    by: Literal["source", "campaign", "channel"] = Field(default="source", description="What the rows are.")
     model: Literal["first", "last", "linear", "decay", "position"] = Field(
         default="position", description="The model whose shares have intervals, and that rows are ordered by."
     )
@@ -286,7 +341,7 @@ class QualityQuery(Asked):
 
     since: date | None = Field(default=None, description="Came on this day or later; default a year ago.")
     until: date | None = Field(default=None, description="Came before this day; default tomorrow.")
-    by: Literal["source", "campaign", "form"] = "source"
+    by: Literal["source", "campaign", "form"] = Field(default="source", description="What the rows are.")
 
 
 class QualityRowOut(Given):
@@ -440,8 +495,10 @@ class SubmissionOut(Given):
 class SubmissionsQuery(Asked):
     """Which submissions."""
 
-    standing: Literal["taken", "held", "discarded"] | None = None
-    form_id: Id | None = None
+    standing: Literal["taken", "held", "discarded"] | None = Field(
+        default=None, description="Only those that stand so; `held` ones wait for a decision."
+    )
+    form_id: Id | None = Field(default=None, description="Only of this form.")
     limit: int = Field(default=50, ge=1, le=200, description="Submissions on a page.")
     cursor: Id | None = Field(default=None, description="`next_cursor` of the page before.")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
 from flask import Response
 from flask_openapi.blueprint import APIBlueprint
@@ -28,8 +28,8 @@ class OperationsQuery(Asked):
         default=None, description="Only what was done to a record, with record_id."
     )
     record_id: Id | None = Field(default=None, description="Which record of that type.")
-    since: Annotated[Past, Field(description="From this instant on.")] | None = None
-    until: Annotated[Past, Field(description="Before this instant.")] | None = None
+    since: Past | None = Field(default=None, description="From this instant on.")
+    until: Past | None = Field(default=None, description="Before this instant.")
     limit: int = Field(default=50, ge=1, le=200, description="Operations on a page.")
     cursor: Id | None = Field(default=None, description="`next_cursor` of the page before.")
 
@@ -64,7 +64,7 @@ class OperationsPage(Given):
     next_cursor: int | None = Field(description="Ask with it for the next page; null on the last.")
 
 
-@api.get("/operations", responses={"200": OperationsPage, **documented()})
+@api.get("/operations", operation_id="list_operations", responses={"200": OperationsPage, **documented()})
 @requires(Scope.ADMIN)
 def list_what_was_done(query: OperationsQuery) -> Response:
     """List logins, keys, and reads of leads and contacts, newest first; for administrators."""

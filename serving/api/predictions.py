@@ -85,12 +85,16 @@ class NewFeedback(Taken):
 class FeedbackQuery(Asked):
     """Which feedback."""
 
-    task: Literal["lead_scoring", "win_probability", "churn"] | None = None
-    model_version: Annotated[str, Field(max_length=80)] | None = None
-    verdict: Literal["right", "wrong"] | None = None
-    reason: WhyWrongWord | None = None
+    task: Literal["lead_scoring", "win_probability", "churn"] | None = Field(
+        default=None, description="Only about answers of this task."
+    )
+    model_version: Annotated[str, Field(min_length=1, max_length=80)] | None = Field(
+        default=None, description="Only about answers of this model."
+    )
+    verdict: Literal["right", "wrong"] | None = Field(default=None, description="Only with this verdict.")
+    reason: WhyWrongWord | None = Field(default=None, description="Only what is wrong in this way.")
     user_id: Id | None = Field(default=None, description="Only that of this person.")
-    prediction_id: Id | None = None
+    prediction_id: Id | None = Field(default=None, description="Only about this answer.")
     limit: int = Field(default=50, ge=1, le=200, description="Entries on a page.")
     cursor: Id | None = Field(default=None, description="`next_cursor` of the page before.")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Annotated, Any, Literal
@@ -14,13 +15,21 @@ from pydantic import Field
 from crm_core.access import Reader
 from crm_core.changes import Source
 from crm_core.errors import InvalidValueError
-from crm_core.reporting.asking import Question, Report, make_report, names_of
+from crm_core.reporting.asking import ANY, MOST_BEHIND, Question, Report, list_behind, make_report, names_of
 from crm_core.reporting.catalogue import MEASURES, SUBJECTS, shared_dimensions
 from crm_core.reporting.counting import Figure, Key
+from crm_core.reporting.keeping import (
+    MOST_RECEIVERS,
+    Rhythm,
+    end_report,
+    keep_report,
+    mails_of,
+    send_to,
+    stop_mail,
+)
 from crm_core.reporting.keeping import Asked as Kept
-from crm_core.reporting.keeping import end_report, keep_report
 from crm_core.reporting.retention import retain
-from crm_core.saved import SavedReport, get_report, list_reports
+from crm_core.saved import ReportMail, SavedReport, get_report, list_reports, may_end
 from serving.api.blueprint import answer, caller, documented, new_blueprint
 from serving.payloads import Asked, Given, Id, Past, Taken, Utc, whole
 from serving.report_words import READY
@@ -131,7 +140,9 @@ class RunQuery(Asked):
     filter: list[Condition] = Field(
         default=[], max_length=20, description="Conditions, as lists take them, on the records counted."
     )
-    period: Period = "last_365"
+    period: Period = Field(
+        default="last_365", description="When it happened; `dates`: from `since` to `until`."
+    )
     since: date | None = Field(default=None, description="First day of the period `dates`.")
     until: date | None = Field(default=None, description="Last day of the period `dates`.")
     as_of: Past | None = Field(default=None, description="What was known then; without it, now.")
@@ -140,11 +151,39 @@ class RunQuery(Asked):
     )
 
 
+class BehindQuery(RunQuery):
+    """A figure of a question with one measure, and which page of what is behind it."""
+
+    row: str | None = Field(
+        default=None, max_length=300, description="`key` of its row, empty for the row without one; all rows."
+    )
+    column: str | None = Field(default=None, max_length=300, description="The same of its column.")
+    limit: int = Field(default=50, ge=1, le=200, description="Records on a page.")
+    cursor: Id | None = Field(default=None, description="`next_cursor` of the page before.")
+
+
+class BehindRow(Given):
+    """A record behind a figure."""
+
+    record_type: str
+    id: int
+
+
+class BehindOut(Given):
+    """The records behind a figure that you still see, by id."""
+
+    items: list[BehindRow]
+    count: int = Field(description=f"How many were counted, up to {MOST_BEHIND:,}; some may be gone by now.")
+    next_cursor: int | None = Field(description="Ask with it for the next page; null on the last.")
+
+
 class SavedQuery(Asked):
     """How a kept report is asked."""
 
     as_of: Past | None = Field(default=None, description="What was known then; without it, now.")
-    zone: Annotated[str, Field(max_length=64)] = "UTC"
+    zone: Annotated[str, Field(max_length=64)] = Field(
+        default="UTC", description="The zone of days and months.", examples=["Asia/Shanghai"]
+    )
 
 
 class RetentionQuery(SavedQuery):
@@ -167,7 +206,9 @@ class SeriesOut(Given):
     currency: str | None = Field(description="Of money; amounts of several currencies are never added.")
     column: str | int | None
     column_name: str | None
-    total: FigureOut | None
+    total: FigureOut | None = Field(
+        description="Of all rows; a record that stands in the rows of several products counts once."
+    )
 
 
 class RowOut(Given):
@@ -214,7 +255,47 @@ class ReportPath(Asked):
     id: Id = Field(description="The report's id.")
 
 
-@api.get("/reports", responses={"200": ReportsOut, **documented()})
+class ReceiverPath(ReportPath):
+    """Whose mails of which kept report."""
+
+    user_id: Id = Field(description="Who receives them.")
+
+
+class ReportMailsIn(Taken):
+    """To whom a kept report is sent, and when."""
+
+    user_ids: Annotated[list[Id], Field(min_length=1, max_length=MOST_RECEIVERS)] | None = Field(
+        default=None, description="Null: to you. Only whoever keeps the report sends it to others."
+    )
+    every: Literal["day", "week", "month"]
+    day: whole(0, 28) = Field(  # type: ignore[valid-type]  # made at run time
+        default=0, description="Of a week, from 0, Monday, to 6; of a month, from 1 to 28; of every day, 0."
+    )
+    at: Annotated[str, Field(pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]$", examples=["08:30"])]
+    zone: Annotated[str, Field(max_length=64)] = Field(default="UTC", examples=["Asia/Shanghai"])
+
+
+class ReportMailOut(Given):
+    """That somebody is sent a report."""
+
+    user_id: int
+    set_by_id: int
+    every: str
+    day: int
+    at: str
+    zone: str
+    stopped: bool = Field(description="By whoever receives it; nobody else begins it anew.")
+    next_at: Utc
+    sent_at: Utc | None = Field(description="The newest that was sent.")
+
+
+class ReportMailsOut(Given):
+    """To whom a report is sent."""
+
+    items: list[ReportMailOut]
+
+
+@api.get("/reports", operation_id="list_reports", responses={"200": ReportsOut, **documented()})
 def list_what_can_be_asked() -> Response:
     """List the measures and ready reports that you may ask, and the reports that you may use."""
     with service().store.reading() as session:
@@ -239,21 +320,38 @@ def list_what_can_be_asked() -> Response:
     return answer(found)
 
 
-@api.get("/reports/run", responses={"200": RunOut, **documented(403)})
+@api.get("/reports/run", operation_id="run_report", responses={"200": RunOut, **documented(403)})
 def run_question(query: RunQuery) -> Response:
     """Answer a question within your rights, as of now or any instant before."""
-    asked = Kept.from_json(
-        {
-            "measures": [each.strip() for each in query.measures.split(",")],
-            "rows": query.rows,
-            "columns": query.columns,
-            "filters": query.filter,
-            "period": query.period,
-            "since": query.since,
-            "until": query.until,
-        }
+    return _run(_asked_now(query), query.as_of, query.zone)
+
+
+@api.get(
+    "/reports/behind", operation_id="list_records_behind", responses={"200": BehindOut, **documented(403)}
+)
+def list_what_is_behind(query: BehindQuery) -> Response:
+    """List the records behind a figure, as far as you see them now."""
+    now, asked = service().store.clock.now(), _asked_now(query)
+    if len(asked.measures) != 1:
+        raise InvalidValueError("measures", query.measures, "one measure")
+    question = _question(asked, query.as_of, _zone(query.zone), now)
+    row, column = (ANY if said is None else said for said in (query.row, query.column))
+    with service().store.reading() as session:
+        reader = Reader(session, caller())
+        model, ids = list_behind(reader, question, now, row=row, column=column)
+        left = [each for each in ids if each > (query.cursor or 0)]
+        page = left[: query.limit]
+        seen = set(
+            session.scalars(reader.select(model).with_only_columns(model.id).where(model.id.in_(page)))
+        )
+    more = len(left) > query.limit
+    return answer(
+        BehindOut(
+            items=[BehindRow(record_type=model.record_type, id=each) for each in page if each in seen],
+            count=len(ids),
+            next_cursor=page[-1] if more else None,
+        )
     )
-    return _run(asked, query.as_of, query.zone)
 
 
 @api.get("/reports/retention", responses={"200": RetentionOut, **documented(403)})
@@ -274,7 +372,9 @@ def get_retention(query: RetentionQuery) -> Response:
     )
 
 
-@api.post("/reports", responses={"201": ReportOut, **documented(400, 403, 413, 415)})
+@api.post(
+    "/reports", operation_id="create_report", responses={"201": ReportOut, **documented(400, 403, 413, 415)}
+)
 def keep_new_report(body: ReportIn) -> Response:
     """Keep a report; share it with your team or with everybody."""
     with writing(caller(), Source.API) as transaction:
@@ -312,6 +412,57 @@ def delete_report(path: ReportPath) -> Response:
     with writing(caller(), Source.API) as transaction:
         end_report(transaction, caller(), path.id)
     return Response(status=204)
+
+
+@api.get("/reports/<int:id>/mails", responses={"200": ReportMailsOut, **documented(404)})
+def list_report_mails(path: ReportPath) -> Response:
+    """List to whom a kept report is sent: of one that others keep, whether to you."""
+    user = caller()
+    with service().store.reading() as session:
+        found = get_report(session, user, path.id)
+        mails = [
+            each for each in mails_of(session, path.id) if may_end(found, user) or each.user_id == user.id
+        ]
+        return _mails(mails)
+
+
+@api.put(
+    "/reports/<int:id>/mails",
+    operation_id="mail_report",
+    responses={"200": ReportMailsOut, **documented(400, 403, 404, 413, 415)},
+)
+def send_report(path: ReportPath, body: ReportMailsIn) -> Response:
+    """Have a kept report sent again and again; who is not named goes on as before."""
+    rhythm = Rhythm(every=body.every, at=body.at, zone=body.zone, day=body.day)
+    with writing(caller(), Source.API) as transaction:
+        receivers = [caller().id] if body.user_ids is None else body.user_ids
+        return _mails(send_to(transaction, caller(), path.id, receivers, rhythm))
+
+
+@api.delete("/reports/<int:id>/mails/<int:user_id>", responses={"204": None, **documented(404)})
+def stop_report_mail(path: ReceiverPath) -> Response:
+    """Stop sending a report: to you, or, if you keep it, to somebody."""
+    with writing(caller(), Source.API) as transaction:
+        stop_mail(transaction, caller(), path.id, path.user_id)
+    return Response(status=204)
+
+
+def _mails(found: Sequence[ReportMail]) -> Response:
+    return answer(ReportMailsOut(items=[ReportMailOut.model_validate(each) for each in found]))
+
+
+def _asked_now(query: RunQuery) -> Kept:
+    return Kept.from_json(
+        {
+            "measures": [each.strip() for each in query.measures.split(",")],
+            "rows": query.rows,
+            "columns": query.columns,
+            "filters": query.filter,
+            "period": query.period,
+            "since": query.since,
+            "until": query.until,
+        }
+    )
 
 
 def _asked(body: ReportIn) -> Kept:

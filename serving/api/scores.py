@@ -282,7 +282,11 @@ def list_score_history(path: ScoredPath, query: ScoreHistoryQuery) -> Response:
     return answer(ScoreHistory(items=items, next_cursor=page.next_cursor))
 
 
-@api.get("/<type>/<int:id>/score-now", responses={"200": SupposedScore, **documented(403, 404, 409, 503)})
+@api.get(
+    "/<type>/<int:id>/score-now",
+    operation_id="get_score_now",
+    responses={"200": SupposedScore, **documented(403, 404, 409, 503)},
+)
 @requires(Scope.SCORE)
 def tell_score(path: ScoredPath) -> Response:
     """Say what scoring a record now would say; nothing of it is stored, and the record shows what it did."""

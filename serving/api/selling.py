@@ -257,8 +257,9 @@ class OverdueSumOut(Given):
 class OverduesOut(Given):
     """What is late, the longest first."""
 
-    sums: list[OverdueSumOut]
+    sums: list[OverdueSumOut] = Field(description="Of all of it, on every page.")
     items: list[OverdueOut]
+    next_cursor: int | None = Field(description="Ask with it for the next page; null on the last.")
 
 
 class OverdueQuery(Asked):
@@ -266,7 +267,7 @@ class OverdueQuery(Asked):
 
     owner_id: Id | None = Field(default=None, description="Only of this owner.")
     limit: int = Field(default=50, ge=1, le=200, description="Payments on a page.")
-    offset: int = Field(default=0, ge=0, le=1_000_000, description="Payments to pass over.")
+    cursor: int = Field(default=0, ge=0, le=1_000_000, description="`next_cursor` of the page before.")
 
 
 class MoneyOut(Given):
@@ -385,6 +386,12 @@ def log_meeting_on_deal(path: RecordPath, body: MeetingIn) -> Response:
 def log_meeting_on_account(path: RecordPath, body: MeetingIn) -> Response:
     """Log a meeting with a customer; its next steps become tasks."""
     return _meet("account", path.id, body)
+
+
+@api.post("/contacts/<int:id>/meetings", responses={"201": MeetingOut, **_WRITTEN})
+def log_meeting_on_contact(path: RecordPath, body: MeetingIn) -> Response:
+    """Log a meeting with a contact; its next steps become tasks."""
+    return _meet("contact", path.id, body)
 
 
 def _meet(record_type: str, record_id: int, body: MeetingIn) -> Response:
@@ -598,7 +605,10 @@ def list_overdue_payments(query: OverdueQuery) -> Response:
             raise AccessDeniedError(f"the role {reader.user.role} may not see what payments are late")
         today = today_of(reader, service().store.clock.now())
         sums = sum_overdue(reader, today, owner_id=query.owner_id)
-        rows = list_overdue(reader, today, limit=query.limit, offset=query.offset, owner_id=query.owner_id)
+        found = list_overdue(
+            reader, today, limit=query.limit + 1, offset=query.cursor, owner_id=query.owner_id
+        )
+        rows = found[: query.limit]
     kept = ("account_id", "contract_id", "order_id", "amount", "currency", "due_on")
     items = [
         OverdueOut.model_validate(
@@ -622,7 +632,8 @@ def list_overdue_payments(query: OverdueQuery) -> Response:
         )
         for each in sums
     ]
-    return answer(OverduesOut(sums=told, items=items))
+    more = query.cursor + query.limit if len(found) > query.limit else None
+    return answer(OverduesOut(sums=told, items=items, next_cursor=more))
 
 
 @api.get("/deals/<int:id>/money", responses={"200": MoniesOut, **documented(404)})

@@ -94,7 +94,11 @@ class SuggestionsOut(Given):
     note_zh: str
 
 
-@api.get("/<type>/<int:id>/suggestions", responses={"200": SuggestionsOut, **documented(403, 404)})
+@api.get(
+    "/<type>/<int:id>/suggestions",
+    operation_id="get_suggestions",
+    responses={"200": SuggestionsOut, **documented(403, 404)},
+)
 def show_suggestions(path: SuggestedPath) -> Response:
     """Give what may be suggested: the next step, empty fields worth asking for, when to try to reach."""
     from models.next_step import STEP_DAYS
@@ -144,7 +148,9 @@ class UnusualList(Given):
     items: list[UnusualOut]
 
 
-@api.get("/unusual-changes", responses={"200": UnusualList, **documented()})
+@api.get(
+    "/unusual-changes", operation_id="list_unusual_changes", responses={"200": UnusualList, **documented()}
+)
 def list_unusual() -> Response:
     """List what is unusual with your people's deals, or your own, and with the leads of sources."""
     running = service()

@@ -100,7 +100,7 @@ class TargetsOut(Given):
     items: list[TargetOut]
 
 
-@api.get("/targets", responses={"200": AttainedsOut, **documented()})
+@api.get("/targets", operation_id="list_targets", responses={"200": AttainedsOut, **documented()})
 def list_all_targets() -> Response:
     """List the targets that you may see of this month and quarter and the next ones, and what is reached."""
     running = service()
@@ -127,7 +127,7 @@ def put_target(body: TargetIn) -> Response:
         return answer(TargetsOut(items=[] if found is None else [_target(found)]))
 
 
-@api.post("/targets/<int:id>/split", responses={"200": TargetsOut, **_WRITTEN})
+@api.post("/targets/<int:id>/split", operation_id="split_target", responses={"200": TargetsOut, **_WRITTEN})
 def split_one_target(path: RecordPath, body: SplitIn) -> Response:
     """Break a target down evenly over the people of a team or the months of a quarter, exactly."""
     user = caller()

@@ -386,7 +386,11 @@ def get_service_desk() -> Response:
     return answer(given)
 
 
-@api.put("/service/queues/<string:key>", responses={"200": TicketQueueOut, **documented(*_BODY, 403, 412)})
+@api.put(
+    "/service/queues/<string:key>",
+    operation_id="put_service_queue",
+    responses={"200": TicketQueueOut, **documented(*_BODY, 403, 412)},
+)
 def put_queue(path: TicketQueuePath, body: TicketQueueIn) -> Response:
     """Set a queue up or change it."""
     check_may_administer(caller())
@@ -403,7 +407,11 @@ def put_queue(path: TicketQueuePath, body: TicketQueueIn) -> Response:
         return answer(TicketQueueOut.model_validate(made, from_attributes=True))
 
 
-@api.put("/service/targets", responses={"200": ServiceTargetOut, **documented(*_BODY, 403, 404)})
+@api.put(
+    "/service/targets",
+    operation_id="put_service_target",
+    responses={"200": ServiceTargetOut, **documented(*_BODY, 403, 404)},
+)
 def put_target(body: ServiceTargetIn) -> Response:
     """Set how soon tickets of a priority are to be answered and solved."""
     check_may_administer(caller())

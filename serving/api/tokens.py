@@ -114,7 +114,7 @@ def get_me() -> Response:
     return answer(own)
 
 
-@api.get("/tokens", responses={"200": TokensPage, **documented()})
+@api.get("/tokens", operation_id="list_tokens", responses={"200": TokensPage, **documented()})
 @requires(Scope.ADMIN)
 def list_own_tokens(query: TokensQuery) -> Response:
     """List your keys, newest first; administrators may list everybody's."""
@@ -128,7 +128,9 @@ def list_own_tokens(query: TokensQuery) -> Response:
     return answer(TokensPage(items=items, next_cursor=items[-1].id if more else None))
 
 
-@api.post("/tokens", responses={"201": MadeToken, **documented(400, 403, 413, 415)})
+@api.post(
+    "/tokens", operation_id="create_token", responses={"201": MadeToken, **documented(400, 403, 413, 415)}
+)
 @requires(Scope.ADMIN)
 def create_own_token(body: NewToken) -> Response:
     """Make a key for yourself, which may do no more and lasts no longer than the one it is made with."""
@@ -149,7 +151,7 @@ def create_own_token(body: NewToken) -> Response:
     return answer(told, 201)
 
 
-@api.delete("/tokens/<int:id>", responses={"200": TokenOut, **documented(404)})
+@api.delete("/tokens/<int:id>", operation_id="revoke_token", responses={"200": TokenOut, **documented(404)})
 @requires(Scope.ADMIN)
 def revoke_a_token(path: RecordPath) -> Response:
     """End one of your keys for good; administrators may end anybody's. Again, it changes nothing."""

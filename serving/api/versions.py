@@ -31,7 +31,7 @@ class TaskPath(Asked):
 class AtQuery(Asked):
     """At which instant."""
 
-    at: Annotated[Past, Field(description="Only what served then.")] | None = None
+    at: Past | None = Field(default=None, description="Only what served then.")
 
 
 class ServedOut(Given):

@@ -285,6 +285,7 @@ def list_webhook_deliveries(path: RecordPath, query: DeliveriesQuery) -> Respons
 
 @api.post(
     "/webhooks/<int:id>/deliveries/<int:delivery_id>/redeliver",
+    operation_id="redeliver_webhook",
     responses={"202": DeliveryOut, **documented(403, 404, 409)},
 )
 @requires(Scope.ADMIN)

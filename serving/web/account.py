@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
-from functools import cache
-from zoneinfo import available_timezones
 
 from flask import Blueprint, current_app, flash, redirect, render_template, request, session, url_for
 from flask.typing import ResponseReturnValue
@@ -33,6 +31,7 @@ from serving.auth import SHORTEST_PASSWORD, let_in, set_password
 from serving.journal import origin_of_request
 from serving.logins import try_password
 from serving.mail import mail_is_on
+from serving.own_settings import set_own, time_zones
 from serving.service import page_session, service, writing
 from serving.web.absences import change_absence
 from serving.web.asked import whole
@@ -97,8 +96,7 @@ def save_profile() -> ResponseReturnValue:
         return _show(refused=gettext("A name, a language and a time zone of the list are needed.")), 422
     try:
         with writing(user, Source.REP) as transaction:
-            values = {"name": name, "language": language, "time_zone": zone}
-            transaction.update(transaction.get(User, user.id), values)
+            set_own(transaction, user, {"name": name, "language": language, "time_zone": zone})
     except CRMError as error:
         return _show(refused=str(error)), 422
     session["language"] = language
@@ -159,16 +157,6 @@ def end_login(login_id: int) -> ResponseReturnValue:
         end_session_of(transaction.session, user.id, login_id)
     flash(gettext("The login has ended."))
     return redirect(url_for("account.show_account", _anchor="logins"))
-
-
-@cache
-def time_zones() -> tuple[str, ...]:
-    """Return the time zones that somebody may choose: those of a place, and UTC."""
-    known = (zone for zone in available_timezones() if "/" in zone and not zone.startswith(_NOT_PLACES))
-    return ("UTC", *sorted(known))
-
-
-_NOT_PLACES = ("Etc/", "SystemV/", "US/", "posix/", "right/")
 
 
 def _note(transaction: Transaction, done: Done, token: Token) -> None:

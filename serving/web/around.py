@@ -29,8 +29,10 @@ from crm_core.records import (
 )
 from crm_core.validation import columns_of
 from serving.editing import Kind
+from serving.steps import open_steps
 from serving.web.facts import choice_word
 from serving.web.places import nameless, path_of, title_column, type_word
+from serving.web.titles import TOLD, told_titles
 from serving.web.words import word
 
 SHOWN: Final = 6
@@ -77,7 +79,7 @@ def read_related(reader: Reader, kind: Kind, record: Record) -> list[Group]:
             record_type=name,
             label=_label(reader, name),
             total=some[0].total,
-            items=[_item(reader, name, row) for row in sorted(some, key=lambda row: row.place)],
+            items=_items(reader, name, sorted(some, key=lambda row: row.place)),
         )
         for name, some in found.items()
     ]
@@ -148,21 +150,20 @@ def _label(reader: Reader, name: str) -> str:
     return word("related", name) if name in RECORD_TYPES else type_word(reader, name)
 
 
-def _item(reader: Reader, name: str, row: Any) -> Item:  # noqa: ANN401  a row
+def _items(reader: Reader, name: str, rows: Sequence[Any]) -> list[Item]:
+    told = told_titles(reader, name, [row.record_id for row in rows])
+    return [_item(reader, name, row, row.title or told.get(row.record_id)) for row in rows]
+
+
+def _item(reader: Reader, name: str, row: Any, title: str | None) -> Item:  # noqa: ANN401  a row
     return Item(
-        title=row.title or nameless(reader, name, row.record_id),
+        title=title or nameless(reader, name, row.record_id),
         path=path_of(name, row.record_id),
         status=None if row.status is None else choice_word(name, "status", row.status),
-        amount=row.amount,
+        amount=None if name in TOLD else row.amount,  # which is in the title
         currency=row.currency,
         at=row.at,
     )
-
-
-def list_steps(reader: Reader, record: Record, *, limit: int = 10) -> Sequence[Activity]:
-    """Return the next steps of a record that are not done, the one that is due first before the others."""
-    query = _steps_of(reader, record).limit(limit)
-    return [reader.masked(each) for each in reader.session.scalars(query).all()]
 
 
 def list_steps_and_feedback(
@@ -173,7 +174,7 @@ def list_steps_and_feedback(
     newest = told.order_by(Activity.occurred_at.desc()).limit(most_said)
     both = [
         select(each.with_only_columns(Activity.id, maintain_column_froms=True).subquery().c.id)
-        for each in (_steps_of(reader, record).limit(limit), newest)
+        for each in (open_steps(reader, record).limit(limit), newest)
     ]
     found = reader.session.scalars(select(Activity).where(or_(*(Activity.id.in_(ids) for ids in both)))).all()
     said = [each for each in found if each.kind == ActivityKind.FEEDBACK]
@@ -181,13 +182,6 @@ def list_steps_and_feedback(
     steps = [each for each in found if each.kind == ActivityKind.TASK]
     steps.sort(key=lambda each: (each.due_at is None, each.due_at or each.occurred_at, each.id))
     return [reader.masked(each) for each in steps], [reader.masked(each) for each in said]
-
-
-def _steps_of(reader: Reader, record: Record) -> Select[Activity]:
-    query = reader.select_about(Activity, record).where(
-        Activity.kind == ActivityKind.TASK, Activity.outcome.is_(None)
-    )
-    return query.order_by(Activity.due_at.is_(None), Activity.due_at, Activity.id)
 
 
 def list_files(reader: Reader, record: Record, *, limit: int = 50) -> Sequence[Attachment]:

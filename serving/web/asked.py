@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from datetime import date
 from typing import Any, Final
 
-from flask import Flask, Response
+from flask import Flask, Response, request
 from werkzeug.routing import IntegerConverter
 from werkzeug.routing.map import Map
 
+from crm_core.errors import InvalidValueError
+
 LARGEST: Final = 2**63 - 1
 """The largest number that a database keeps."""
+
+
+_YEARS: Final = range(1900, 2201)
+"""Years of which days are asked for: beyond, computing with days and zones would fail."""
 
 
 def whole(text: str) -> int:
@@ -21,6 +28,36 @@ def whole(text: str) -> int:
     if abs(number) > LARGEST:
         raise ValueError(plain)
     return number
+
+
+def whole_typed(name: str, text: str) -> int:
+    """Return the whole number that was typed into a field; raise InvalidValueError for any other text."""
+    try:
+        return whole(text)
+    except ValueError as error:
+        raise InvalidValueError(name, text[:80], "a whole number") from error
+
+
+def day_asked(name: str, usual: date) -> date:
+    """Return the day that the address asks for, or the usual one; raise InvalidValueError for no day."""
+    text = request.args.get(name, "")
+    if not text:
+        return usual
+    try:
+        day = date.fromisoformat(text)
+    except ValueError as error:
+        raise InvalidValueError(name, text, "a day such as 2026-01-31") from error
+    if day.year not in _YEARS:
+        raise InvalidValueError(name, text, f"a day from {_YEARS[0]} to {_YEARS[-1]}")
+    return day
+
+
+def currency_typed(text: str) -> str | None:
+    """Return the currency that was typed, in capital letters; None for nothing."""
+    plain = text.strip().upper()
+    if plain and not (len(plain) == 3 and plain.isascii() and plain.isalpha()):
+        raise InvalidValueError("currency", text[:80], "three letters, such as EUR")
+    return plain or None
 
 
 def is_own_path(target: str) -> bool:

@@ -37,7 +37,7 @@ from serving.campaigns import CampaignFigures, list_figures
 from serving.lead_quality import DIMENSIONS as TOLD_APART
 from serving.lead_quality import GRADES, Quality, QualityQuestion, build_quality
 from serving.service import end_page_session, page_session, service, writing
-from serving.web.asked import whole
+from serving.web.asked import currency_typed, day_asked, whole
 from serving.web.charts import Axis, Bars, Chart, Dots, draw
 from serving.web.language import gettext, ngettext
 from serving.web.shown_as import choice, percent
@@ -113,7 +113,7 @@ def _read(name: str, form: Mapping[str, str]) -> object:
             return amount
     except (ValueError, InvalidOperation) as error:
         raise InvalidValueError(name, text, "a day" if name.endswith("_on") else "an amount") from error
-    return text.upper() if name == "currency" else text
+    return currency_typed(text) if name == "currency" else text
 
 
 def _list(form: Mapping[str, str], why: str, status: int) -> ResponseReturnValue:
@@ -185,7 +185,7 @@ def add(campaign_id: int) -> ResponseReturnValue:
                 Reader(transaction.session, user).get_to_write(Campaign, campaign_id)
                 if segment is None:
                     raise InvalidValueError("segment", form.get("segment", ""), "a segment")
-                count = add_audience(transaction, user, campaign_id, segment).added
+                count = add_audience(transaction, user, campaign_id, segment)
     except _REFUSALS as error:
         if isinstance(error, RecordNotFoundError) and error.record_type == "campaign":
             raise
@@ -332,16 +332,16 @@ def _attribution_question() -> tuple[AttributionQuestion, str]:
     usual = AttributionQuestion(since=today - timedelta(days=USUAL_DAYS), until=today + timedelta(days=1))
     try:
         asked = AttributionQuestion(
-            since=_day("since", usual.since),
-            until=_day("until", today) + timedelta(days=1),
+            since=day_asked("since", usual.since),
+            until=day_asked("until", today) + timedelta(days=1),
             model=_model(args.get("model", usual.model)),
             by=args.get("by", usual.by),
             half_life_days=args.get("half_life", usual.half_life_days, type=whole),
             window_days=args.get("window", usual.window_days, type=whole),
-            currency=_currency(args.get("currency")),
+            currency=currency_typed(args.get("currency", "")),
         )
         asked.check()
-    except (InvalidValueError, OverflowError) as error:
+    except InvalidValueError as error:
         return usual, str(error)
     return asked, ""
 
@@ -350,12 +350,6 @@ def _model(text: str) -> Model:
     if text not in set(Model):
         raise InvalidValueError("model", text, f"one of {', '.join(Model)}")
     return Model(text)
-
-
-def _currency(text: str | None) -> str | None:
-    if text is None or (len(text) == 3 and text.isascii() and text.isalpha()):
-        return text or None
-    raise InvalidValueError("currency", text, "three letters, such as EUR")
 
 
 def _attribution_asked(question: AttributionQuestion) -> dict[str, Any]:
@@ -438,12 +432,12 @@ def _quality_question() -> tuple[QualityQuestion, str]:
     usual = QualityQuestion(since=today - timedelta(days=USUAL_DAYS), until=today + timedelta(days=1))
     try:
         asked = QualityQuestion(
-            since=_day("since", usual.since),
-            until=_day("until", today) + timedelta(days=1),
+            since=day_asked("since", usual.since),
+            until=day_asked("until", today) + timedelta(days=1),
             by=request.args.get("by", usual.by),
         )
         asked.check()
-    except (InvalidValueError, OverflowError) as error:
+    except InvalidValueError as error:
         return usual, str(error)
     return asked, ""
 
@@ -479,16 +473,6 @@ def _reader() -> Reader:
 
 def _now() -> datetime:
     return service().store.clock.now()
-
-
-def _day(name: str, usual: date) -> date:
-    text = request.args.get(name, "")
-    if not text:
-        return usual
-    try:
-        return date.fromisoformat(text)
-    except ValueError as error:
-        raise InvalidValueError(name, text, "a day such as 2026-01-31") from error
 
 
 def said(name: str, by: str) -> str:

@@ -278,13 +278,18 @@ def draw(
     )
 
 
-def nice_steps(low: float, high: float, about: int = _TICKS) -> list[float]:
-    """Return round numbers, evenly apart, the first at most `low` and the last at least `high`."""
+def nice_steps(low: float, high: float, about: int = _TICKS, *, whole: bool = False) -> list[float]:
+    """Return round numbers, evenly apart, the first at most `low` and the last at least `high`.
+
+    Of what is counted they are `whole`: there are no two and a half deals.
+    """
     if high <= low:
         high = low + (abs(low) or 1.0)
     rough = (high - low) / about
     power = 10.0 ** math.floor(math.log10(rough))
-    step = next(times * power for times in (1, 2, 2.5, 5, 10) if times * power >= rough * 0.999)
+    times = (1, 2, 5, 10) if whole else (1, 2, 2.5, 5, 10)
+    step = next(each * power for each in times if each * power >= rough * 0.999)
+    step = max(step, 1.0) if whole else step
     first = math.floor(low / step + 1e-9)
     last = math.ceil(high / step - 1e-9)
     return [round(number * step, 12) for number in range(first, last + 1)]
@@ -442,7 +447,8 @@ def _values_of(marks: Sequence[Mark], stacked: bool) -> list[float]:  # noqa: FB
 def _steps(y: Axis, values: Sequence[float]) -> list[float]:
     low = float(y.low) if y.low is not None else min(0.0, *values)
     high = float(y.high) if y.high is not None else max(values)
-    steps = nice_steps(low, high)
+    counted = high > 1 and all(float(value).is_integer() for value in values)
+    steps = nice_steps(low, high, whole=counted)
     first = bisect_right(steps, min(low, *values)) - 1
     return steps[max(0, first) :]
 

@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from pathlib import Path
-from urllib.parse import quote
 
-from flask import Blueprint, Response, flash, make_response, redirect, request, send_file
+from flask import Blueprint, flash, make_response, redirect, request
 from flask.typing import ResponseReturnValue
 from flask_login import current_user
 
 from crm_core.access import Reader, check_may_write
 from crm_core.changes import Source
-from crm_core.errors import InvalidValueError, RecordNotFoundError
-from crm_core.records import Attachment
-from serving.editing import Editor, get_as, kind_of
-from serving.files import find_file, is_ours, media_type_of, put_in_place, safe_name, take_in
+from crm_core.errors import InvalidValueError
+from serving.editing import get_as, kind_of
+from serving.files import find_file, media_type_of, take_in
+from serving.files_kept import find_to_save, keep_file, to_be_saved
 from serving.service import SentAlreadyError, page_session, service, writing
 from serving.web.any_record import _around, by_script
 from serving.web.language import gettext
 
 pages = Blueprint("file_pages", __name__)
-
-SAVED_ONLY = "sandbox; default-src 'none'"
-"""What a file may do if a browser shows it after all: nothing."""
 
 _MIB = 2**20
 
@@ -54,19 +49,8 @@ def put_file(record_type: str, record_id: int) -> ResponseReturnValue:
         return _around(record_type, record_id, refused=why, status=422)
     try:
         with suppress(SentAlreadyError), writing(user, Source.REP) as transaction:
-            Editor(transaction, user).create(
-                kind_of(transaction.session, "attachment"),
-                {
-                    "subject_type": kind.model.record_type,
-                    "subject_id": record_id,
-                    "name": safe_name(sent.filename),
-                    "uri": put_in_place(transaction, folder, kept),
-                    "media_type": kept.media_type,
-                    "size": kept.size,
-                    "sha256": kept.sha256,
-                    "owner_id": user.id,
-                },
-            )
+            kind = kind_of(transaction.session, record_type)
+            keep_file(transaction, user, kind, record_id, sent.filename, folder, kept)
     finally:
         kept.path.unlink(missing_ok=True)
     if by_script():
@@ -78,24 +62,6 @@ def put_file(record_type: str, record_id: int) -> ResponseReturnValue:
 @pages.get("/files/<int:attachment_id>")
 def save_file(attachment_id: int) -> ResponseReturnValue:
     """Give a file to be saved; of a reference, go to where it leads if that is a page."""
-    reader = Reader(page_session(), current_user.user)
-    found = reader.get(Attachment, attachment_id)
-    if not reader.may_read_field("attachment", "uri"):
-        raise RecordNotFoundError("file", attachment_id)
-    if not is_ours(found.uri):
-        raise InvalidValueError("attachment.uri", found.uri, "a file that is kept here")
+    found = find_to_save(Reader(page_session(), current_user.user), attachment_id)
     path = find_file(service().settings.home_folder.files, found)
-    return _to_be_saved(path, found)
-
-
-def _to_be_saved(path: Path, found: Attachment) -> Response:
-    answer = send_file(path, mimetype=media_type_of(path), conditional=False)
-    name = safe_name(found.name)
-    plain = "".join(letter if letter.isascii() and letter not in '"%;' else "_" for letter in name)
-    answer.headers["Content-Disposition"] = (
-        f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(name)}"
-    )
-    answer.headers["Content-Security-Policy"] = SAVED_ONLY
-    answer.headers["X-Content-Type-Options"] = "nosniff"
-    answer.headers["Cache-Control"] = "private, no-store"
-    return answer
+    return to_be_saved(path, found.name, media_type_of(path))

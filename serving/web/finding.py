@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 from flask import Blueprint, flash, redirect, render_template, request, url_for
@@ -25,7 +26,8 @@ from serving.service import page_session, writing
 from serving.web.any_record import by_script
 from serving.web.facts import names_of_people
 from serving.web.language import choose_language, gettext
-from serving.web.places import Shown, shown_records
+from serving.web.places import Shown, nameless, shown_records
+from serving.web.titles import TOLD, told_titles
 
 pages = Blueprint("finding_pages", __name__)
 
@@ -87,10 +89,29 @@ def _read_labels(chinese: bool) -> dict[tuple[str, str], str]:  # noqa: FBT001  
 def _found(text: str, after: str | None) -> FoundPage:
     asked = Asked(text=text, limit=HITS, after=after, examined=_examined(text))
     try:
-        return find_page(page_session(), current_user.user, asked)
+        return _named(find_page(page_session(), current_user.user, asked))
     except InvalidValueError:  # a cursor that somebody mistyped: from the beginning then
         asked = Asked(text=text, limit=HITS, examined=_examined(text))
-        return find_page(page_session(), current_user.user, asked)
+        return _named(find_page(page_session(), current_user.user, asked))
+
+
+def _named(found: FoundPage) -> FoundPage:
+    """Return hits with what they are called in the reader's words where they have no name of their own."""
+    reader = Reader(page_session(), current_user.user)
+    told = {
+        (kind, record_id): title
+        for kind in {hit.record_type for hit in found.hits} & TOLD.keys()
+        for record_id, title in told_titles(
+            reader, kind, [h.id for h in found.hits if h.record_type == kind]
+        ).items()
+    }
+    hits = [
+        replace(hit, title=told.get((hit.record_type, hit.id)) or nameless(reader, hit.record_type, hit.id))
+        if hit.is_nameless or hit.record_type in TOLD
+        else hit
+        for hit in found.hits
+    ]
+    return replace(found, hits=hits)
 
 
 @pages.get("/duplicates")

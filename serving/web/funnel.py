@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, datetime, time, timedelta
 
 from flask import Blueprint, render_template, request
 from flask.typing import ResponseReturnValue
@@ -23,7 +23,7 @@ from serving.funnel import (
 )
 from serving.owners import Staff
 from serving.service import page_session, service
-from serving.web.asked import whole
+from serving.web.asked import day_asked, whole
 from serving.web.charts import Axis, Chart, Dots, draw
 from serving.web.language import gettext
 from serving.web.shown_as import choice, percent
@@ -131,8 +131,8 @@ def _question() -> tuple[FunnelQuestion, str]:
     args = request.args
     try:
         asked = FunnelQuestion(
-            since=_day("since", usual.since),
-            until=_day("until", now.date()) + timedelta(days=1),
+            since=day_asked("since", usual.since),
+            until=day_asked("until", now.date()) + timedelta(days=1),
             as_of=_as_of(now),
             by=args.get("by", usual.by),
             within_days=args.get("within", usual.within_days, type=whole),
@@ -143,19 +143,9 @@ def _question() -> tuple[FunnelQuestion, str]:
     return asked, ""
 
 
-def _day(name: str, usual: date) -> date:
-    text = request.args.get(name, "")
-    if not text:
-        return usual
-    try:
-        return date.fromisoformat(text)
-    except ValueError as error:
-        raise InvalidValueError(name, text, "a day such as 2026-01-31") from error
-
-
 def _as_of(now: datetime) -> datetime:
     """Return the end of the day asked for, or now."""
-    day = _day("as_of", now.date())
+    day = day_asked("as_of", now.date())
     return now if day == now.date() else datetime.combine(day, time.max, UTC)
 
 

@@ -55,6 +55,7 @@ from serving.web.facts import (
 from serving.web.language import gettext
 from serving.web.places import Key, path_of, shown_records, title_in, type_word
 from serving.web.records import DIFFERENT
+from serving.web.titles import line_title, payment_title
 from serving.web.words import word
 
 ROWS: Final = 20
@@ -350,9 +351,17 @@ class _Teller:
         called = type_word(self._reader, name)
         if isinstance(row, CampaignMember):
             return self._member(row, called) or f"{called}: {title_in(self._reader, row)}"
-        seen = self._reader.shown(row) if isinstance(row, Payment | Line) else {}
-        told = _claim(seen) if isinstance(row, Payment) else self._line(row, seen)
-        return f"{called}: {told or title_in(self._reader, row)}"
+        return f"{called}: {self._told(row) or title_in(self._reader, row)}"
+
+    def _told(self, row: Record) -> str | None:
+        """Return what a payment or a line is called, of what was read already."""
+        if isinstance(row, Payment):
+            return payment_title(self._reader.shown(row))
+        if not isinstance(row, Line):
+            return None
+        seen = self._reader.shown(row)
+        product = self._links.get(("product", seen.get("product_id") or 0))
+        return line_title({**seen, "product": product.title if product else None})
 
     def _member(self, row: CampaignMember, called: str) -> str | None:
         """Return which campaign somebody is in, and whether they answered."""
@@ -360,27 +369,6 @@ class _Teller:
         answered = gettext("has answered") if self._reader.shown(row).get("responded_at") else None
         said = [] if shown is None else [f"{called}: {shown.title}", answered]
         return " · ".join(filter(None, said)) or None
-
-    def _line(self, row: Record, seen: Mapping[str, Any]) -> str | None:
-        """Return what a line of a quote or an order is known by; None for whatever else."""
-        if not isinstance(row, Line):
-            return None
-        product = self._links.get(("product", row.product_id)) if row.product_id is not None else None
-        parts = [seen.get("text") or (product.title if product else None)]
-        if seen.get("quantity") is not None and seen.get("unit_price") is not None:
-            price = shown_as.number(seen["unit_price"])
-            parts.append(f"{shown_as.number(seen['quantity'])} × {price}")  # noqa: RUF001  times
-        return ", ".join(filter(None, parts)) or None
-
-
-def _claim(seen: Mapping[str, Any]) -> str | None:
-    """Return what a payment, which has no name, is known by."""
-    if seen.get("amount") is None:
-        return None
-    amount = shown_as.money(seen["amount"], seen.get("currency"))
-    if seen.get("due_on") is None:
-        return amount
-    return gettext("%(amount)s, due on %(day)s", amount=amount, day=shown_as.day(seen["due_on"]))
 
 
 def _type_of(reader: Reader, row: Record) -> str:

@@ -21,7 +21,7 @@ from crm_core.incoming.tray import IntakeItem, ItemState, get_item, list_items
 from crm_core.store import Transaction
 from serving.mailbox import reads_mail, take_one
 from serving.service import end_page_session, page_session, service, writing
-from serving.web.asked import whole
+from serving.web.asked import whole, whole_typed
 from serving.web.language import choose_time_zone, gettext
 from serving.web.places import find_titled, path_of, shown_records
 
@@ -135,7 +135,7 @@ def _about(reader: Reader) -> tuple[str, int]:
     offered = form.get("offered", "")
     record_type, _colon, number = offered.partition(":")
     if offered:
-        return _known_type(record_type), whole(number) if number.isdigit() and len(number) < 18 else 0
+        return _known_type(record_type), whole_typed("record", number)
     record_type, text = _known_type(form.get("type", "")), form.get("text", "").strip()[:200]
     if not text:
         raise InvalidValueError("record", text, gettext("the name or number of a record"))

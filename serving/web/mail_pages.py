@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from flask import (
@@ -22,7 +22,7 @@ from flask_login import current_user
 from crm_core.access import Reader, check_may_write
 from crm_core.calendar_feeds import end_feed, find_feed, find_reader_of_feed, make_feed
 from crm_core.changes import Source
-from crm_core.errors import AccessDeniedError, CRMError, InvalidValueError, StaleRecordError
+from crm_core.errors import AccessDeniedError, CRMError, StaleRecordError
 from crm_core.incoming.filing import unsubscribe
 from crm_core.mail_templates import (
     LANGUAGES,
@@ -30,17 +30,17 @@ from crm_core.mail_templates import (
     ROOTS,
     Draft,
     MailTemplate,
-    fields_of,
     fits,
     get_template,
     list_templates,
     may_change,
+    offered_fields,
     retire_template,
     save_template,
 )
 from crm_core.messages import find_dead
 from crm_core.outgoing import Agreement, agreement_of
-from crm_core.records import Activity, Record
+from crm_core.records import Activity, Contact, Lead, Record
 from crm_core.saved import Shared, list_segments
 from crm_core.sequences import (
     MailSequence,
@@ -61,17 +61,18 @@ from serving.calendar_out import calendar_of
 from serving.mail import mail_is_on
 from serving.service import end_page_session, page_session, service, writing
 from serving.shares import Share
-from serving.web.asked import whole
+from serving.web.asked import whole, whole_typed
 from serving.web.language import gettext
 from serving.web.places import path_of, shown_records, title_in
 from serving.writing_mail import (
     Letter,
+    address_of,
     fill_in,
     fitting_templates,
     get_written_on,
     list_mails_on,
     send_letter,
-    usual_receiver,
+    usual_reader_of,
 )
 
 pages = Blueprint("mail_pages", __name__)
@@ -95,18 +96,22 @@ def show_letter(record_type: str, record_id: int) -> ResponseReturnValue:
     check_may_write(current_user.user)
     reader, about = _reader(), (record_type, record_id)
     record = get_written_on(reader, about)
-    values, why = {"to": usual_receiver(reader, record) or ""}, ""
+    person = usual_reader_of(reader, record)
+    values, why = {"to": address_of(reader, person) or ""}, ""
+    templates = fitting_templates(reader.session, reader.user, record_type)
     template_id = request.args.get("template", type=whole)
     if template_id is not None:
         try:
-            filled = fill_in(reader, template_id, about)
+            offered = next((each for each in templates if each.id == template_id), template_id)
+            filled = fill_in(reader, offered, record, person)
             values |= {"subject": filled.subject, "text": filled.text}
         except CRMError as error:
             why = str(error)
     answers = request.args.get("answers", type=whole)
     if answers is not None:
         values |= _answer_to(reader, answers)
-    return _letter(reader, record, {**values, "template": str(template_id or "")}, why, 422 if why else 200)
+    values |= {"template": str(template_id or "")}
+    return _letter(reader, record, templates, values, why)
 
 
 @pages.post("/records/<string:record_type>/<int:record_id>/mail")
@@ -128,13 +133,15 @@ def send(record_type: str, record_id: int) -> ResponseReturnValue:
             send_letter(transaction, current_user.user, letter)
     except (CRMError, ValueError) as error:
         return _refused(about, form, str(error))
-    flash(gettext("The mail is on its way."))
+    on_its_way = gettext("The mail is on its way.")
+    kept = gettext("The mail waits: it goes out once an administrator has turned mail on.")
+    flash(on_its_way if mail_is_on(service().settings) else kept)
     return redirect(path_of(*about) or url_for("web.start"))
 
 
 def _answer_to(reader: Reader, activity_id: int) -> dict[str, str]:
     """Return what a form holds for the answer to a mail."""
-    activity = reader.get(Activity, activity_id)
+    activity = reader.masked(reader.get(Activity, activity_id))
     subject = activity.subject or ""
     begun = subject if subject.lower().startswith(("re:", "回复")) else f"Re: {subject}"
     quoted = "\n".join(f"> {line}" for line in (activity.body or "").splitlines()[:200])
@@ -144,16 +151,17 @@ def _answer_to(reader: Reader, activity_id: int) -> dict[str, str]:
 def _refused(about: tuple[str, int], values: Mapping[str, str], why: str) -> ResponseReturnValue:
     end_page_session()
     reader = _reader()
-    return _letter(reader, get_written_on(reader, about), values, why, 422)
+    templates = fitting_templates(reader.session, reader.user, about[0])
+    return _letter(reader, get_written_on(reader, about), templates, values, why)
 
 
 def _letter(
-    reader: Reader, record: Record, values: Mapping[str, str], why: str, status: int
+    reader: Reader, record: Record, templates: Sequence[MailTemplate], values: Mapping[str, str], why: str
 ) -> ResponseReturnValue:
     about = (record.record_type, record.id)
     to = values.get("to", "")
-    every, runs = list_with_runs(reader.session, *about)
-    sequences = [each for each in every if each.active]
+    with_sequences = isinstance(record, Lead | Contact)
+    every, runs = list_with_runs(reader.session, *about) if with_sequences else ((), ())
     text = render_template(
         "mail_letter.html",
         about=about,
@@ -161,15 +169,16 @@ def _letter(
         title=title_in(reader, record),
         values=values,
         why=why,
-        templates=fitting_templates(reader.session, reader.user, about[0]),
+        templates=templates,
         agreement=agreement_of(reader.session, to, about) if to else Agreement.NEVER_ASKED,
         dead=find_dead(reader.session, to) if to else None,
         is_on=mail_is_on(service().settings),
         mails=list_mails_on(reader, about),
-        sequences=[each for each in sequences if each.record_type == about[0]],
+        with_sequences=with_sequences,
+        sequences=[each for each in every if each.active and each.record_type == about[0]],
         runs=[(each, get_sequence(reader.session, each.sequence_id)) for each in runs],
     )
-    return make_response(text, status)
+    return make_response(text, 422 if why else 200)
 
 
 @pages.post("/records/<string:record_type>/<int:record_id>/sequence")
@@ -266,14 +275,11 @@ def _templates(
         mine=found is None or may_change(found, user),
         languages_of_mail=LANGUAGES,
         shares=tuple(Shared),
-        places={root: _names(session, root) for root in (*ROOTS, *PEOPLE)},
+        places={
+            root: [f"{root}.{name}" for name in offered_fields(session, root)] for root in (*ROOTS, *PEOPLE)
+        },
     )
     return make_response(text, status)
-
-
-def _names(session: Any, root: str) -> list[str]:  # noqa: ANN401  a session
-    hidden = {"id", "version", "deleted_at", "recorded_at", "external_id", "merged_into_id", "erased_at"}
-    return [f"{root}.{name}" for name in fields_of(session, root) if name not in hidden]
 
 
 # ------------------------------------------------------------------------------------------------ sequences
@@ -343,16 +349,20 @@ def _wanted(form: Mapping[str, str]) -> Wanted:
         template = form.get(f"template-{number}", "")
         if template:
             wait = form.get(f"wait-{number}", "0").strip() or "0"
-            if not (template.isdigit() and wait.isdigit() and len(template) < 18 and len(wait) < 5):
-                raise InvalidValueError(f"steps.{number + 1}", wait, "a template and a number of days")
             working = form.get(f"days-{number}", "working") == "working"
-            steps.append(Step(template_id=int(template), wait_days=int(wait), working=working))
+            steps.append(
+                Step(
+                    template_id=whole_typed(f"steps.{number + 1}", template),
+                    wait_days=whole_typed(f"steps.{number + 1}.wait_days", wait),
+                    working=working,
+                )
+            )
     segment = form.get("segment", "")
     return Wanted(
         name=form.get("name", ""),
         record_type=form.get("record_type", "lead"),
         steps=tuple(steps),
-        segment_id=int(segment) if segment.isdigit() and len(segment) < 18 else None,
+        segment_id=whole_typed("segment_id", segment) if segment else None,
         active=form.get("active", "no") == "yes",
     )
 

@@ -9,19 +9,19 @@ from typing import Any
 from flask import Blueprint, flash, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 from flask_login import current_user
-from sqlalchemy import select, tuple_
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from crm_core.access import Reader
-from crm_core.automation.kept import AutomationVersion
 from crm_core.changes import Source
-from crm_core.notifications import Notification, Occasion, list_notifications, mark_read
-from crm_core.records import RECORD_TYPES, User
-from serving.finding import title_of
+from crm_core.notifications import Notification, list_notifications, mark_read
+from crm_core.records import User
 from serving.service import page_session, writing
+from serving.told import names_of, said_by_rules
 from serving.web.asked import whole
 from serving.web.language import gettext, in_language
 from serving.web.places import path_of
+from serving.web.titles import TOLD, told_titles
 
 pages = Blueprint("notifications", __name__, url_prefix="/notifications")
 
@@ -77,7 +77,11 @@ def read() -> ResponseReturnValue:
 def _told(session: Session, user: User, found: Any) -> list[Told]:  # noqa: ANN401  a sequence
     reader = Reader(session, user)
     names: dict[int | None, str] = dict(session.execute(select(User.id, User.name)).all())
-    called, said = _names(reader, found), _said_by_rules(session, found)
+    called, said = names_of(reader, found), said_by_rules(session, found)
+    for record_type in TOLD:  # which have no name of their own
+        ids = [number for kind, number in called if kind == record_type and number is not None]
+        titles = told_titles(reader, record_type, ids)
+        called |= {(record_type, number): title for number, title in titles.items()}
     return [
         Told(
             id=each.id,
@@ -88,37 +92,10 @@ def _told(session: Session, user: User, found: Any) -> list[Told]:  # noqa: ANN4
             link=_link(each, called),
             at=each.created_at,
             unread=each.read_at is None,
-            said=said.get(each.id),
+            said=in_language(said[each.id]) if each.id in said else None,
         )
         for each in found
     ]
-
-
-def _said_by_rules(session: Session, found: Any) -> dict[int, str]:  # noqa: ANN401  as below
-    """Return by notification what rules of automation say in the reader's language."""
-    told = {each.id: each.params for each in found if each.text == Occasion.AUTOMATION and each.params}
-    rules = {(params["rule"], params["version"]) for params in told.values()}
-    key = tuple_(AutomationVersion.rule_id, AutomationVersion.version)
-    query = select(AutomationVersion).where(key.in_(rules))
-    versions = (
-        {(each.rule_id, each.version): each.declared for each in session.scalars(query)} if rules else {}
-    )
-    return {
-        each: in_language(declared["actions"][params["action"]].get("text", ""))
-        for each, params in told.items()
-        if (declared := versions.get((params["rule"], params["version"])))
-    }
-
-
-def _names(reader: Reader, found: Any) -> dict[tuple[str | None, int | None], str]:  # noqa: ANN401  as above
-    """Return what the records are called that are told of, as far as the reader sees them now."""
-    called: dict[tuple[str | None, int | None], str] = {}
-    for record_type in {each.about_type for each in found} & RECORD_TYPES.keys():
-        model = RECORD_TYPES[str(record_type)]
-        ids = [each.about_id for each in found if each.about_type == record_type]
-        for record in reader.session.scalars(reader.select(model).where(model.id.in_(ids))):
-            called[record_type, record.id] = title_of(reader.masked(record))
-    return called
 
 
 def _link(each: Notification, called: Any) -> str | None:  # noqa: ANN401  as above

@@ -14,6 +14,7 @@ from crm_core.declared import declarations, logical_type
 from crm_core.records import RECORD_TYPES, CustomRecord, CustomRecordType, Record
 from crm_core.validation import columns_of
 from serving.web.language import choose_language
+from serving.web.titles import TOLD, told_titles
 from serving.web.words import word
 
 Key = tuple[str, int]
@@ -34,7 +35,7 @@ PLAIN_TYPES = ("quote", "contract", "order", "payment", "campaign", "product")
 
 NAMES: Mapping[str, tuple[str, ...]] = {
     "lead": ("company", "name", "email"),
-    "line": ("text",),
+    "line": (),
     "quote": ("number",),
     "order": ("number",),
     "contract": ("number",),
@@ -93,6 +94,10 @@ def title_column(reader: Reader, model: type[Record], record_type: str | None = 
 
 def title_in(reader: Reader, record: Record) -> str:
     """Return what a record is called, of what the reader may see."""
+    if record.record_type in TOLD:
+        return told_titles(reader, record.record_type, [record.id]).get(record.id) or nameless(
+            reader, record.record_type, record.id
+        )
     kind = logical_type(reader.session, record)
     for name in NAMES.get(record.record_type, ("name",)):
         if reader.may_read_field(kind, name) and (text := getattr(record, name, None)):
@@ -114,10 +119,13 @@ def shown_records(reader: Reader, keys: Iterable[Key]) -> dict[Key, Shown]:
         return {}
     parts = [_titles(reader, each).where(_model(each).id.in_(ids)) for each, ids in wanted.items()]
     rows = reader.session.execute(union_all(*parts) if len(parts) > 1 else parts[0]).all()
+    told = {each: told_titles(reader, each, wanted[each]) for each in wanted.keys() & TOLD.keys()}
     return {
         (record_type, record_id): Shown(
             key=(record_type, record_id),
-            title=title or nameless(reader, record_type, record_id),
+            title=title
+            or told.get(record_type, {}).get(record_id)
+            or nameless(reader, record_type, record_id),
             path=path_of(record_type, record_id),
         )
         for record_type, record_id, title in rows

@@ -11,7 +11,7 @@ from crm_core.records import Account
 from serving.customer_profile import read_profile
 from serving.editing import kind_of
 from serving.service import page_session, service
-from serving.web import around
+from serving.steps import list_steps
 from serving.web.facts import names_of_people, read_facts
 from serving.web.places import path_of
 from serving.web.records import CUSTOMERS, read_sheet
@@ -31,7 +31,7 @@ def show(record_id: int) -> ResponseReturnValue:
         sheet=read_sheet(reader, CUSTOMERS, account),
         facts=read_facts(reader, kind_of(reader.session, "account"), account, people),
         profile=read_profile(reader, account, now),
-        steps=around.list_steps(reader, account),
+        steps=list_steps(reader, account),
         people=people,
         path=path_of("account", record_id),
         path_of=path_of,

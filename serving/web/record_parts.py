@@ -10,7 +10,8 @@ from crm_core.access import Reader
 from crm_core.records import Activity, Role, User
 from crm_core.records import Record as AnyRecord
 from serving.editing import Kind
-from serving.web import around, happened
+from serving.steps import list_steps
+from serving.web import happened
 from serving.web.facts import Fact, may_write, names_of_people, read_facts
 from serving.web.places import list_path, path_of, title_in, type_word
 
@@ -71,7 +72,7 @@ def read_about(
         facts=read_facts(reader, kind, record, people),
         may_write=may_write(reader, kind, record),
         may_talk=may_talk(reader.user),
-        steps=around.list_steps(reader, record) if steps is None else steps,
+        steps=list_steps(reader, record) if steps is None else steps,
         timeline=happened.read_page(reader, kind, record, group=group, cursor=cursor, silent=silent),
         people=people,
     )

@@ -32,7 +32,7 @@ from crm_core.errors import AccessDeniedError, CRMError, InvalidValueError, Stal
 from crm_core.exporting.files import write_csv, write_parquet, write_xlsx
 from crm_core.exporting.tables import ExportTable
 from crm_core.records import User
-from crm_core.reporting.asking import ANY, end_of_day, list_behind
+from crm_core.reporting.asking import Question, end_of_day, list_behind
 from crm_core.reporting.catalogue import MEASURES, PERIODS, Kind, Unit
 from crm_core.reporting.counting import Figure, Key, Series
 from crm_core.reporting.keeping import (
@@ -203,10 +203,13 @@ def _show(
 
 
 def _tell(asked: Asked, **more: Any) -> Told:
+    return tell(_reader(), _question(asked), _now(), choose_language(), **more)
+
+
+def _question(asked: Asked) -> Question:
     if asked.period not in SPANS:
         raise InvalidValueError("period", asked.period, f"one of {', '.join(SPANS)}")
-    question = asked.question(_now(), choose_time_zone())
-    return tell(_reader(), question, _now(), choose_language(), **more)
+    return asked.question(_now(), choose_time_zone())
 
 
 def _render(
@@ -378,14 +381,12 @@ _TYPES: Final = {
 def behind() -> ResponseReturnValue:
     """List the records behind a figure, as far as the reader may see them now."""
     asked, args, reader = _asked(), request.args, _reader()
-    asked = replace(asked, measures=asked.measures[:1])
-    question = asked.question(_now(), choose_time_zone())
-    row, column = (args.get(name, ANY) for name in ("row", "column"))
-    model, ids = list_behind(reader, question, _now(), row=row, column=column)
+    question = _question(replace(asked, measures=asked.measures[:1]))
+    chosen: dict[str, Any] = {name: args[name] for name in ("row", "column", "currency") if name in args}
+    model, ids = list_behind(reader, question, _now(), **chosen)
     page = max(args.get("page", 1, type=whole), 1)
     shown = [(model.record_type, each) for each in ids[(page - 1) * ROWS_BEHIND : page * ROWS_BEHIND]]
     found = shown_records(reader, shown)
-    chosen = {name: args[name] for name in ("row", "column") if name in args}
     return render_template(
         "report_behind.html",
         rows=[found[key] for key in shown if key in found],
@@ -393,7 +394,7 @@ def behind() -> ResponseReturnValue:
         all=len(ids),
         page=page,
         pages=-(-len(ids) // ROWS_BEHIND),
-        args=args_of(asked) | chosen,
+        args=args_of(replace(asked, measures=asked.measures[:1])) | chosen,
         back=args_of(asked),
         title=_title(asked, None, None),
         what=type_word(reader, model.record_type, many=True),

@@ -43,7 +43,7 @@ from serving.owners import list_owners
 from serving.selling import Seller, sees_overdue, sees_prices, today_of
 from serving.service import end_page_session, page_session, service, writing
 from serving.web.any_record import by_script, show_plain
-from serving.web.asked import whole
+from serving.web.asked import currency_typed, whole, whole_typed
 from serving.web.facts import names_of_people
 from serving.web.language import choose_time_zone, gettext, ngettext
 from serving.web.places import path_of, shown_records, title_in
@@ -85,6 +85,8 @@ def _refused(record_type: str, record_id: int, error: CRMError) -> ResponseRetur
 
 def _why(error: CRMError) -> str:
     if isinstance(error, InvalidValueError):
+        if error.field == "note":
+            return gettext("Say in the note why it is refused.")
         return gettext("Expected: %(expected)s", expected=error.expected)
     return str(error)
 
@@ -153,10 +155,9 @@ def begin_quote(record_type: str, record_id: int) -> ResponseReturnValue:
     with writing(user, Source.REP) as transaction:
         editor = Editor(transaction, user)
         about: Any = editor.reader.get(Deal if record_type == "deal" else Account, record_id)
-        currency = request.form.get("currency", "").strip().upper() or None
         values = {
             f"{record_type}_id": record_id,
-            "currency": currency or getattr(about, "currency", None),
+            "currency": currency_typed(request.form.get("currency", "")) or getattr(about, "currency", None),
             "owner_id": user.id if user.role == Role.REP else about.owner_id,
         }
         quote = editor.create(kind_of(transaction.session, "quote"), values)
@@ -172,7 +173,7 @@ def add_line(quote_id: int) -> ResponseReturnValue:
         values = {"quote_id": quote_id, **_line_values()}
         product = request.form.get("product_id", "").strip()
         if product:
-            values["product_id"] = whole(product)
+            values["product_id"] = whole_typed("product_id", product)
         seller.editor.create(kind_of(seller.transaction.session, "line"), values)
 
     return _do(act, "quote", quote_id, gettext("Saved."))
@@ -480,7 +481,8 @@ def log_meeting(record_type: str, record_id: int) -> ResponseReturnValue:
         raise
     except CRMError as error:
         return _meeting(record_type, record_id, _why(error), problems.kind_of(error).status)
-    flash(ngettext("Logged, with %(num)d next step.", "Logged, with %(num)d next steps.", count))
+    with_steps = ngettext("Logged, with %(num)d next step.", "Logged, with %(num)d next steps.", count)
+    flash(with_steps if count else gettext("Logged."))
     return redirect(path_of(record_type, record_id) or "/")
 
 
@@ -503,7 +505,7 @@ def _next_steps() -> list[NextStep]:
     return [
         NextStep(
             text=text.strip()[:300],
-            owner_id=whole(owner) if owner.strip() else None,
+            owner_id=whole_typed("step_owner", owner) if owner.strip() else None,
             due_at=_moment("step_due", due),
         )
         for text, owner, due in rows

@@ -38,9 +38,6 @@ from serving.web.places import Shown, shown_records
 OFFERED: Final = 300
 """Products of the price list that the form of a line offers."""
 
-PLAN_ROWS: Final = 6
-"""Parts that the form of a plan has room for."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Row:

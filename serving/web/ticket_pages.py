@@ -351,13 +351,14 @@ def _canned(reader: Reader) -> list[Any]:
 
 
 def _told(reader: Reader, found: Sequence[Suggestion]) -> list[Mapping[str, Any]]:
+    articles = [reader.masked(each.article) for each in found]
     return [
         {
-            "article": reader.masked(each.article),
+            "article": article,
             "likeness": each.likeness,
-            "excerpt": plain_text(each.article.body)[:200],
+            "excerpt": plain_text(article.body or "")[:200],
         }
-        for each in found
+        for article, each in zip(articles, found, strict=True)
     ]
 
 

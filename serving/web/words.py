@@ -43,7 +43,7 @@ WORDS: dict[str, dict[str, object]] = {
         "deal_fall": _("Chance to be won has fallen"),
     },
     "alert_state": {
-        "open": _("Open"),
+        "open": _("To act on"),
         "acknowledged": _("In hand"),
         "snoozed": _("Put aside"),
         "closed": _("Over"),

@@ -70,7 +70,7 @@ def test_the_list_in_chinese(app: Flask, cast: Cast, told: int) -> None:
         "流失风险超过警戒线",
         "赢单概率下降",
         "合同到期日",
-        "已处理",
+        "处理中",
         "按风险金额从高到低排列",
     ):
         assert said in text

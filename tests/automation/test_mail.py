@@ -48,6 +48,18 @@ def test_a_mail_goes_to_who_agreed_and_once(
         assert session.scalar(select(func.count(Job.id)).where(Job.kind == "mail")) == 1
 
 
+def test_what_was_given_and_taken_back_fills_nobodys_hands(
+    automation: Automation, write: Write, cast: Cast, template: int
+) -> None:
+    give = {"kind": "assign", "to": [f"user:{cast.ana}"], "most": 1}
+    automation.rule("lead", CREATED, give, {"kind": "mail", "template": template})
+    write(make_lead, email="li@example.com")  # nobody is written to who did not agree
+    willing = write(make_lead, email="wang@example.com", consent="granted")
+    full = write(make_lead, email="wu@example.com", consent="granted")
+    runs = {run.record_id: run.outcome for run in automation.run()}
+    assert (runs[willing], runs[full]) == ("done", "nobody")
+
+
 def test_a_template_that_is_not_there_is_refused_when_saved(automation: Automation) -> None:
     with pytest.raises(CRMError, match="mail template"):
         automation.save("lead", CREATED, {"kind": "mail", "template": 7})

@@ -306,6 +306,7 @@ def scored_leads(made: Databases, size: int, first: PredictionColumns) -> str:
     write_ours(store, first, NOW - timedelta(days=1))
     with store.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(text("VACUUM ANALYZE" if store.engine.dialect.name == "postgresql" else "ANALYZE"))
+        connection.commit()  # on SQLite there is a transaction all the same
     store.close()
     return url
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
+from decimal import Decimal
 from typing import Any
 
 import pytest
 
+from crm_core import targets
+from crm_core.calendar_feeds import make_feed
 from crm_core.errors import StaleRecordError
 from crm_core.mail_templates import Draft, get_template, save_template
 from crm_core.records import User
-from crm_core.reporting.keeping import Asked, keep_report
+from crm_core.reporting.keeping import Asked, Rhythm, keep_report, send_to
 from crm_core.saved import get_report
 from crm_core.sequences import Step, Wanted, get_sequence, save_sequence
 from crm_core.store import Store, Transaction
@@ -36,6 +40,49 @@ def sequence(transaction: Transaction, user: User, **which: Any) -> Any:
     return save_sequence(
         transaction, user, wanted, sequence_id=which.get("key"), version=which.get("version")
     )
+
+
+def target(transaction: Transaction, user: User, _key: int) -> None:
+    wanted = targets.Wanted(
+        whose=targets.Whose.USER,
+        whose_id=user.id,
+        period="2026-03",
+        measure=targets.Measure.DEALS_WON,
+        value=Decimal(3),
+    )
+    targets.set_target(transaction, user, wanted)
+
+
+def feed(transaction: Transaction, user: User, _key: int) -> None:
+    make_feed(transaction, user)
+
+
+def mail(transaction: Transaction, user: User, key: int) -> None:
+    send_to(transaction, user, key, [user.id], Rhythm(every="day", at="08:00", zone="UTC"))
+
+
+@pytest.mark.parametrize("database", ["postgresql"], indirect=True)
+@pytest.mark.parametrize("write", [target, feed, mail])
+def test_what_two_make_at_once_is_there_once(store: Store, write: Change) -> None:
+    with store.transaction() as transaction:
+        user = make_user(transaction, "Adam", role="admin")
+        key = report(transaction, user).id
+    failed: list[Exception] = []
+
+    def theirs() -> None:
+        try:
+            with store.transaction() as transaction:
+                write(transaction, user, key)
+        except Exception as error:  # noqa: BLE001  told below
+            failed.append(error)
+
+    with store.transaction() as mine:
+        write(mine, user, key)
+        other = threading.Thread(target=theirs)
+        other.start()
+        other.join(0.3)
+    other.join()
+    assert failed == []
 
 
 # SQLite has one writer at a time: the second one reads only after the first has ended.

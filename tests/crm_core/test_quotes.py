@@ -11,9 +11,9 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import delete, select
 
-from crm_core.access import Reader
+from crm_core.access import FieldRight, Reader
 from crm_core.approvals import (
     Approval,
     ask_for_approval,
@@ -26,6 +26,7 @@ from crm_core.approvals import (
 from crm_core.changes import Change
 from crm_core.clock import FixedClock
 from crm_core.contracts import Terms, sign_contract
+from crm_core.deals import close_deal
 from crm_core.errors import (
     AccessDeniedError,
     ApprovalDecidedError,
@@ -48,7 +49,7 @@ from crm_core.quotes import (
     send_quote,
     write_quote,
 )
-from crm_core.records import Comment, Contract, Line, Order, Product, Quote, User
+from crm_core.records import Comment, Contract, Deal, Line, Order, Product, Quote, User
 from crm_core.sales_settings import SalesSettings, sales_settings, set_sales
 from crm_core.store import Store, Transaction
 from tests.factories import make_account, make_contract, make_deal, make_team, make_user
@@ -213,6 +214,68 @@ def test_an_accepted_quote_becomes_an_order_with_its_lines_and_a_contract(store:
         assert accept_quote(transaction, quote, house.ana) == made
         with pytest.raises(QuoteStateError):
             reject_quote(transaction, quote, "too late")
+
+
+def accepted(store: Store, house: House, user: User, count: int, **given: Any) -> Quote:
+    with store.transaction(actor_id=user.id) as transaction:
+        quote = with_pumps(transaction, house, count=count, **given)
+        send_quote(transaction, quote, house.ana)
+        accept_quote(transaction, quote, user)
+    return quote
+
+
+def comes_to(store: Store, house: House, **typed: Any) -> tuple[Decimal | None, str | None]:
+    with store.transaction() as transaction:
+        deal = transaction.get(Deal, house.deal)
+        transaction.update(deal, typed)
+        return deal.amount, deal.currency
+
+
+def test_an_open_deal_comes_to_what_was_accepted_and_the_log_says_who_and_with_what(
+    store: Store, house: House
+) -> None:
+    first = accepted(store, house, house.ana, 9)
+    assert comes_to(store, house) == (Decimal(900), "EUR")
+    with store.reading() as session:
+        log = session.scalars(select(Change).where(Change.actor_id == house.ana.id).order_by(Change.id)).all()
+        amount = next(each for each in log if (each.record_type, each.field) == ("deal", "amount"))
+        cause = next(each for each in log if (each.record_type, each.new) == ("quote", "accepted"))
+    assert (amount.old, amount.new, amount.sequence) == (5_000_000, 9_000_000, cause.sequence)
+    assert cause.record_id == first.id
+    accepted(store, house, house.ana, 1)
+    assert comes_to(store, house) == (Decimal(1000), "EUR"), "both are sold"
+    assert comes_to(store, house, amount=Decimal(7)) == (Decimal(7), "EUR")
+    with store.transaction() as transaction:
+        accept_quote(transaction, transaction.get(Quote, first.id), house.ana)
+    assert comes_to(store, house) == (Decimal(7), "EUR"), "accepted again, it says nothing new"
+
+
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+def test_a_deal_stays_as_it_was_where_an_accepted_quote_has_no_say(store: Store, house: House) -> None:
+    comes_to(store, house, currency="USD")
+    with store.transaction() as transaction:
+        quote = write_quote(
+            transaction, Quote(deal_id=house.deal, owner_id=house.ana.id, status="draft", amount=Decimal(3))
+        )
+        send_quote(transaction, quote, house.ana)
+        edit_quote(transaction, quote, {"status": "accepted"}, house.ana)
+    assert comes_to(store, house, currency="EUR") == (Decimal(3), "EUR"), "by either way of accepting"
+    accepted(store, house, house.ana, 2)
+    assert comes_to(store, house) == (Decimal(3), "EUR"), "dollars and euros have no sum"
+    with store.transaction() as transaction:
+        transaction.update(transaction.get(Quote, quote.id), {"status": "rejected"})
+    accepted(store, house, house.otto, 3)
+    assert comes_to(store, house) == (Decimal(3), "EUR"), "of another team"
+    with store.transaction() as transaction:
+        right = FieldRight(role="rep", record_type="deal", field="amount", read=True, write=False)
+        transaction.session.add(right)
+    accepted(store, house, house.ana, 4)
+    assert comes_to(store, house) == (Decimal(3), "EUR"), "may not write it"
+    with store.transaction() as transaction:
+        transaction.session.execute(delete(FieldRight))
+        close_deal(transaction, transaction.get(Deal, house.deal), won=True)
+    accepted(store, house, house.ana, 5)
+    assert comes_to(store, house) == (Decimal(3), "EUR"), "closed"
 
 
 def test_a_rejected_quote_says_why_and_may_be_revised(store: Store, house: House) -> None:

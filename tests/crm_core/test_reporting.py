@@ -26,7 +26,7 @@ from crm_core.deals import close_deal, move_deal
 from crm_core.errors import AccessDeniedError, FilterError, InvalidValueError, UnknownFieldError
 from crm_core.leads import convert_lead
 from crm_core.pipelines import DEFAULT_PIPELINE
-from crm_core.records import RECORD_TYPES, Activity, Lead, Line, Payment, Product, Quote, Tag, User
+from crm_core.records import RECORD_TYPES, Activity, Deal, Lead, Line, Payment, Product, Quote, Tag, User
 from crm_core.reporting.asking import Question, Report, list_behind, make_report, names_of
 from crm_core.reporting.catalogue import DIMENSIONS, MEASURES, PERIODS, shared_dimensions
 from crm_core.reporting.intervals import of_mean, of_median, of_share
@@ -670,6 +670,42 @@ def test_parts_of_time_begin_at_local_midnight_through_both_changes_of_the_clock
     assert weeks.keys == ["2026-W01", "2026-W02"]
     quarters = Parts(span="quarter", since=date(2025, 11, 5), until=date(2026, 4, 1), zone=zone)
     assert quarters.keys == ["2025-Q4", "2026-Q1", "2026-Q2"]
+
+
+def test_a_payment_is_late_from_the_midnight_after_though_its_day_had_25_hours(
+    store: Store, clock: FixedClock
+) -> None:
+    long_day = date(2025, 10, 26)
+    with store.transaction() as transaction:
+        account = make_account(transaction)
+        transaction.create(Payment(account_id=account.id, amount=Decimal(5), currency="EUR", due_on=long_day))
+    report = ask(
+        store,
+        admin(store),
+        clock.now(),
+        "payments_overdue",
+        rows="day",
+        since=long_day,
+        until=date(2025, 10, 27),
+        zone="Europe/Berlin",
+    )
+    assert [row for row, _ in report.cells] == ["2025-10-27"]
+
+
+def test_behind_a_total_stand_the_records_that_it_is_of(store: Store, clock: FixedClock) -> None:
+    """Of a stock by months those at its end, of an amount those in its currency."""
+    with store.transaction() as transaction:
+        for number in range(3):
+            deal = make_deal(transaction, amount=Decimal(1), currency="EUR" if number else "CNY")
+    clock.advance(timedelta(days=40))
+    with store.transaction() as transaction:
+        close_deal(transaction, transaction.get(Deal, deal.id), won=False)
+    report = ask(store, admin(store), clock.now(), "open_pipeline", rows="month")
+    with store.reading() as session:
+        reader = Reader(session, session.scalars(select(User).where(User.role == "admin")).one())
+        for series, figure in report.totals.items():
+            _, ids = list_behind(reader, report.question, clock.now(), currency=series.currency)
+            assert len(ids) == figure.count == 1, series
 
 
 def test_intervals_hold_the_truth_as_often_as_they_say() -> None:

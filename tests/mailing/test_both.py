@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from datetime import UTC, datetime
 
 from sqlalchemy import func, select
 
+from crm_core.incoming.calendars import read_calendar, take_calendar
 from crm_core.incoming.filing import Outcome, take_mail
 from crm_core.incoming.parsing import read_mail
 from crm_core.messages import Message
@@ -14,7 +16,8 @@ from crm_core.outgoing import queue_mail
 from crm_core.records import Activity
 from crm_core.sequences import SequenceRun, send_due, start_sequence
 from crm_core.store import Store
-from tests.factories import make_lead
+from tests.factories import make_contact, make_lead, make_user
+from tests.mailing.test_events import ZONE, calendar
 from tests.mailing.test_sequences import Made
 from tests.serving.both_databases import *  # noqa: F403  the fixtures on both
 
@@ -46,6 +49,27 @@ def test_one_mail_that_comes_in_four_ways_at_once_is_filed_once(store: Store) ->
     assert sorted(outcomes) == [Outcome.FILED, *[Outcome.KNOWN] * 3]
     with store.reading() as session:
         assert session.scalar(select(func.count(Activity.id))) == 2
+
+
+def test_of_two_calendars_at_once_the_newer_entry_stays(store: Store) -> None:
+    def take(sequence: int, start: str) -> None:
+        entries = read_calendar(calendar(sequence=sequence, start=start), ZONE)
+        with store.transaction() as transaction:
+            take_calendar(transaction, entries)
+
+    with store.transaction() as transaction:
+        make_user(transaction)
+        make_contact(transaction)
+    take(0, "20260310T100000")
+    with store.transaction() as transaction:
+        newer = read_calendar(calendar(sequence=2, start="20260312T100000"), ZONE)
+        take_calendar(transaction, newer)
+        older = threading.Thread(target=lambda: take(1, "20260311T100000"))
+        older.start()
+        older.join(0.3)
+    older.join()
+    with store.reading() as session:
+        assert session.scalars(select(Activity)).one().due_at == datetime(2026, 3, 12, 2, tzinfo=UTC)
 
 
 def test_several_processes_send_each_step_once_and_lose_none(store: Store) -> None:

@@ -132,6 +132,8 @@ def test_a_meeting_is_with_whoever_is_invited_moves_and_is_called_off(store: Sto
     assert meeting().due_at == datetime(2026, 3, 12, 2, tzinfo=UTC)
     take(calendar(sequence=3, method="CANCEL"))
     assert (meeting().due_at, meeting().outcome) == (None, "cancelled")
+    take(calendar(sequence=4))
+    assert (meeting().due_at, meeting().outcome) == (datetime(2026, 3, 10, 2, tzinfo=UTC), None)
 
 
 def test_an_entry_without_anybody_from_outside_is_nobodys_business(store: Store) -> None:

@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import select
 
-from crm_core.access import Reader
+from crm_core.access import Reader, RoleRight
 from crm_core.errors import AccessDeniedError, RecordNotFoundError, StaleRecordError
 from crm_core.incoming.filing import (
     Desk,
@@ -198,6 +198,11 @@ def test_what_waits_is_put_on_a_record_by_who_may_write_there(store: Store) -> N
             assign_item(transaction, cast["manager"], item, ("lead", foreign.id))
         with pytest.raises(AccessDeniedError):
             assign_item(transaction, cast["analyst"], item, ("lead", own.id))
+        nothing = RoleRight(role="manager", record_type="activity", read="all", write="none")
+        transaction.session.add(nothing)
+        with pytest.raises(AccessDeniedError):
+            assign_item(transaction, cast["manager"], item, ("lead", own.id))
+        transaction.session.delete(nothing)
         activity = assign_item(transaction, cast["manager"], item, ("lead", own.id))
         assert (activity.lead_id, activity.body, activity.direction) == (own.id, "Hello there.", "inbound")
         with pytest.raises(StaleRecordError):

@@ -32,6 +32,9 @@ HOSTILE = {
     "bytes only": bytes(range(256)) * 40,
     "endless tags": b"Content-Type: text/html\n\n" + b"<div>" * 200_000,
     "tags that never end": b"Content-Type: text/html\n\n<a " + b"x='" * 100_000,
+    "a tag begun again and again": b"Content-Type: text/html\n\n" + b"<a " * 300_000,
+    "comments that never end": b"Content-Type: text/html\n\n" + b"<!--" * 200_000,
+    "parameters without end": b'Content-Type: multipart/mixed; x="' + b";" * 300_000 + b"\n\nhello",
     "a date that is none": b"Date: 99 Foo 99999 99:99:99 +99999\n\nhello",
     "an id of two lines": b"Message-ID: <a\n b@c>\n\nhello",
     "base64 that is none": b"Content-Type: text/plain\nContent-Transfer-Encoding: base64\n\n!!!!====",
@@ -82,6 +85,13 @@ def test_chinese_is_read_by_whatever_charset_it_says_it_has() -> None:
         assert read_mail(raw).text == said
 
 
+@pytest.mark.parametrize(
+    ("named", "text"), [("punycode", "Kln-sna"), ("-Punycode", "Kln-sna"), ("raw_unicode_escape", "\\u4e2d")]
+)
+def test_an_encoding_of_names_or_programs_is_none_of_a_mail(named: str, text: str) -> None:
+    assert read_mail(f"Content-Type: text/plain; charset={named}\n\n{text}".encode()).text == text
+
+
 def test_a_page_is_read_as_its_text_without_scripts_and_marks_what_it_quotes() -> None:
     page = (
         "<html><head><title>t</title><style>p{}</style></head><body><p>We&nbsp;take <b>them</b>.</p>"
@@ -89,7 +99,9 @@ def test_a_page_is_read_as_its_text_without_scripts_and_marks_what_it_quotes() -
     )
     mail = read_mail(f"Content-Type: text/html; charset=utf-8\n\n{page}".encode())
     assert mail.shown == "We take them."
-    assert "the offer" in mail.text
+    assert mail.text == "We take them.\n\n> the offer"
+    broken = b"Content-Type: text/html\n\n1 < 2 <b title='>'>&lt;3</b><br/>4 <!-- 5 > 6 --> 7<script>8 </p>"
+    assert read_mail(broken).text == "1 < 2 <3\n4  7"
     assert "alert" not in mail.text
 
 

@@ -15,11 +15,13 @@ from crm_core.incoming.filing import take_mail, unsubscribe
 from crm_core.incoming.parsing import read_mail
 from crm_core.mail_templates import Draft, retire_template, save_template
 from crm_core.messages import Message
-from crm_core.outgoing import mark_sent
+from crm_core.outgoing import mark_dead, mark_sent
 from crm_core.records import Activity, Lead, User
 from crm_core.rights import set_field_right
 from crm_core.saved import Segment, Shared
+from crm_core.saving import keep_segment
 from crm_core.sequences import (
+    MailSequence,
     SequenceRun,
     Step,
     Wanted,
@@ -160,6 +162,18 @@ def test_a_reply_in_somebodys_absence_ends_nothing(store: Store, clock: FixedClo
     assert (run_of(store).state, len(mails(store))) == ("finished", 3)
 
 
+def test_whoever_writes_from_an_address_is_reached_by_it_again(store: Store) -> None:
+    made = Made(store)
+    raw = f"From: {FANG}\nMessage-ID: <a@b>\nSubject: We have moved\n\nHello.".encode()
+    with store.transaction() as transaction:
+        mark_dead(transaction.session, FANG, "550", transaction.now)
+    with pytest.raises(NotWrittenToError):
+        made.start(store)
+    with store.transaction() as transaction:
+        take_mail(transaction, read_mail(raw), source="imap")
+    assert made.start(store) is not None
+
+
 def test_a_field_that_the_sender_may_not_see_ends_the_run_and_says_so(store: Store) -> None:
     made = Made(store)
     made.start(store)
@@ -214,6 +228,61 @@ def test_whoever_is_in_the_segment_begins_by_themselves_once(store: Store) -> No
     assert start_from_segments(store, zone="UTC") == 1
     assert start_from_segments(store, zone="UTC") == 0
     assert run_of(store).record_id == made.lead
+
+
+def test_whoever_changes_a_sequence_reaches_only_whom_they_see(store: Store) -> None:
+    with store.transaction() as transaction:
+        chief = make_user(transaction, "Zoe", role="admin")
+        segment = keep_segment(transaction, chief, "lead", "All", ["source:eq:web_form"], shared="all")
+    made = Made(store)
+    wanted = Wanted(
+        name="Mine",
+        record_type="lead",
+        steps=(Step(template_id=made.template.id),),
+        segment_id=segment.id,
+    )
+    with store.transaction() as transaction:  # Mara leads nobody, and the lead is Ana's
+        kept = transaction.session.get_one(MailSequence, made.sequence)
+        kept.user_id = chief.id
+        save_sequence(transaction, made.mara, wanted, sequence_id=made.sequence)
+    assert start_from_segments(store, zone="UTC") == 0
+
+
+def test_who_cannot_begin_stands_in_nobodys_way(store: Store) -> None:
+    with store.transaction() as transaction:
+        chief = make_user(transaction, "Zoe", role="admin")
+        segment = keep_segment(transaction, chief, "lead", "All", ["source:eq:web_form"], shared="all")
+        for number in range(3):
+            make_lead(transaction, email=f"dead{number}@x.example", consent="granted")
+            mark_dead(transaction.session, f"dead{number}@x.example", "550", transaction.now)
+    made = Made(store, segment_id=segment.id)
+    with store.transaction() as transaction:
+        transaction.update(transaction.get(User, made.mara.id), {"role": "admin"})
+    assert start_from_segments(store, zone="UTC", limit=2) == 1
+    assert run_of(store).record_id == made.lead
+
+
+def test_one_sequence_that_cannot_be_read_holds_up_no_other(store: Store) -> None:
+    made = Made(store)
+    made.start(store)
+    with store.transaction() as transaction:
+        steps = (Step(template_id=made.template.id),)
+        whole = save_sequence(transaction, made.mara, Wanted(name="Whole", record_type="lead", steps=steps))
+        other = make_lead(transaction, email="b@x.example", consent="granted", owner_id=made.ana.id)
+        start_sequence(transaction, whole.id, other)
+        transaction.session.get_one(MailSequence, made.sequence).steps = [{"of another program": 1}]
+    with pytest.raises(TypeError):  # it is told
+        send_due(store, zone="UTC")
+    assert [each.to_addresses for each in mails(store)] == [["b@x.example"]]
+
+
+def test_a_mail_goes_to_the_address_as_it_is_written(store: Store) -> None:
+    made = Made(store)
+    with store.transaction() as transaction:
+        transaction.update(transaction.get(Lead, made.lead), {"email": "Wang.Fang@Fangda.example"})
+    made.start(store)
+    send_due(store, zone="UTC")
+    assert [each.to_addresses for each in mails(store)] == [["Wang.Fang@Fangda.example"]]
 
 
 def test_who_may_write_on_the_record_begins_and_ends_by_hand(store: Store) -> None:

@@ -27,7 +27,7 @@ from crm_core.forms import AskedField, Texts, WantedForm, make_form
 from crm_core.incoming.filing import take_mail
 from crm_core.incoming.parsing import read_mail
 from crm_core.mail_templates import Draft, save_template
-from crm_core.predictions import NewPrediction, write_predictions
+from crm_core.predictions import NewPrediction, Prediction, write_predictions
 from crm_core.promotions import Promotion, find_champion
 from crm_core.quotes import add_line, write_quote
 from crm_core.records import (
@@ -206,7 +206,12 @@ PAGES: Mapping[str, Page] = {
     "imports.show_progress": part("/import/{import}/progress", roles=ADMIN),
     "imports.download_refused": file("/import/{import}/refused.csv", roles=ADMIN),
     "intake_pages.show": page("/intake", "/intake?state=dropped"),
-    "mail_pages.show_letter": page("/records/lead/{lead}/mail", roles=SELLING),
+    "mail_pages.show_letter": page(
+        "/records/lead/{lead}/mail",
+        "/records/lead/{lead}/mail?template={template}",
+        "/records/deal/{deal}/mail",
+        roles=SELLING,
+    ),
     "mail_pages.show_templates": page("/intake/templates"),
     "mail_pages.show_template": page("/intake/templates/{template}"),
     "mail_pages.show_sequences": page("/intake/sequences"),
@@ -276,7 +281,7 @@ def find_cast(session: Session) -> dict[Role, User]:
 def find_places(app: Flask, store: Store, settings: Settings) -> Places:
     """Find records to show, and make what a simulated company has none of: an import, an export, a webhook.
 
-    A company that nobody is about to leave is given warnings by hand.
+    A company too small for a model of churn, or that nobody is about to leave, is warned by hand.
     """
     with store.reading() as session:
         cast = find_cast(session)
@@ -363,6 +368,10 @@ def _warn(store: Store, owner_id: int) -> None:
         session = transaction.session
         if session.scalar(select(Alert.id).where(Alert.record_type == "account").limit(1)) is not None:
             return
+        said = (
+            select(Prediction.model_version).where(Prediction.task == "churn").order_by(Prediction.id.desc())
+        )
+        version = session.scalar(said.limit(1))
         accounts = session.scalars(select(Account.id).where(Account.owner_id == owner_id)).all()
         made = [
             NewPrediction(
@@ -373,14 +382,14 @@ def _warn(store: Store, owner_id: int) -> None:
                 reasons=[],
                 yearly_value=_WORTH,
             )
-            for account in accounts
+            for account in (accounts if version is None else accounts[:1])
         ]
         write_predictions(
             transaction,
             task="churn",
             record_type="account",
             as_of=transaction.now,
-            model_version="churn-1",
+            model_version=version or "churn-1",
             horizon_days=90,
             predictions=made,
         )

@@ -70,6 +70,7 @@ SEEN: Final[Mapping[str, Mapping[str, frozenset[str]]]] = {
     "key": KEYS,
     **dict.fromkeys(("webhook", "job", "mail sequence"), ONE),
     **dict.fromkeys(("report", "spare report", "segment", "spare segment", "spare view"), REPORTS),
+    "mail template": {**REPORTS, "Adam": frozenset({"own"})},
     "intake item": {**WORK, "Mara": frozenset(WHOSE), "Adam": frozenset(WHOSE)},
 }
 """By what an operation is about, whose of it each person sees."""
@@ -101,6 +102,9 @@ _READ = Rule(scope=Scope.READ)
 _BESIDE = {"If-Match": '"999-none"'}
 """Who may delete is told that the record has changed since, so that it stays there for the next one."""
 
+
+_HELLO = {"name": "Hello", "subject": "Hello", "body": "Hello"}
+"""A template of mails."""
 
 _A_FORM = {"name": "Contact us", "fields": [{"field": "email", "required": True}]}
 """A web form to be made."""
@@ -246,6 +250,7 @@ def _of_alerts() -> dict[str, Rule]:
 
     return {
         "GET /alerts": _READ,
+        "GET /alerts/past": _READ,
         "GET /alerts/{id}": Rule(scope=Scope.READ, about=about),
         "POST /alerts/{id}/acknowledge": act({}),
         "POST /alerts/{id}/snooze": act({"until": "2026-03-09T09:00:00Z"}),
@@ -316,7 +321,8 @@ def _of_mail() -> dict[str, Rule]:
     def write(
         *statuses: int, about: tuple[str, ...] = (), body: Any = None, who: frozenset[str] = WRITERS
     ) -> Rule:
-        return Rule(scope=Scope.WRITE, who=who, about=about, given=_of(*statuses), body=body)
+        given = _of(*(statuses or (200,)))
+        return Rule(scope=Scope.WRITE, who=who, about=about, given=given, body=body)
 
     sequence = {"name": "Warm up", "record_type": "lead", "steps": [{"template_id": 2**60}]}
     call = {"id": "1", "from_number": "1", "to_number": "2", "started_at": "2026-03-02T08:00:00Z"}
@@ -331,14 +337,76 @@ def _of_mail() -> dict[str, Rule]:
         "POST /intake/items/{id}/assign": write(
             404, about=("intake item",), body={"type": "lead", "id": 2**60}
         ),
+        # What was settled for one person is no more to be settled by the next one.
+        "POST /intake/items/{id}/ticket": write(422, 412, about=("intake item",), body={}),
+        "POST /intake/items/{id}/lead": write(201, 412, about=("intake item",)),
         "POST /intake/items/{id}/drop": write(204, 412, about=("intake item",)),
         "POST /mails": write(201, about=("lead",), body=letter),
+        "GET /mails": Rule(scope=Scope.READ, given=_of(404), query=f"type=lead&record_id={2**60}"),
         "GET /mail-templates": _READ,
-        "POST /mail-templates": write(201, body={"name": "Hello", "subject": "Hello", "body": "Hello"}),
+        "POST /mail-templates": write(201, body=_HELLO),
+        "GET /mail-templates/places": _READ,
+        "GET /mail-templates/{id}": Rule(scope=Scope.READ, about=("mail template",)),
+        "GET /mail-templates/{id}/filled": Rule(
+            scope=Scope.READ, about=("mail template",), given=_of(404), query=f"type=lead&record_id={2**60}"
+        ),
+        "PUT /mail-templates/{id}": write(about=("mail template",), body=_HELLO),
+        "DELETE /mail-templates/{id}": Rule(
+            scope=Scope.WRITE, about=("mail template",), who=WRITERS, given=_of(412), headers=_BESIDE
+        ),
         "GET /mail-sequences": _READ,
+        "GET /mail-sequences/{id}": Rule(scope=Scope.READ, about=("mail sequence",)),
+        "GET /mail-sequences/{id}/runs": Rule(scope=Scope.READ, about=("mail sequence",)),
+        "POST /mail-sequences/{id}/runs/{run_id}/stop": write(404, who=EVERYBODY),
         "POST /mail-sequences": write(404, body=sequence, who=LEADERS),  # there is no such template
         "PUT /mail-sequences/{id}": write(404, 412, body={**sequence, "version": 9}, who=LEADERS),
         "POST /mail-sequences/{id}/start": write(404, body={"record_id": 1}),
+    }
+
+
+def _of_settings() -> dict[str, Rule]:
+    stage, sales = "/pipelines/{pipeline}/stages/{stage}", {"limits": {"rep": "0.1"}}
+    named = {"name_en": "Needs", "name_zh": "需求沟通", "rotting_days": 21}
+
+    def setting(body: Any = None, *statuses: int) -> Rule:
+        return Rule(scope=Scope.ADMIN, who=ADMIN, given=_of(*(statuses or (200,))), body=body)
+
+    return {
+        **dict.fromkeys(("GET /pipelines", f"GET {stage}", "GET /sales-settings"), _READ),
+        f"PUT {stage}": setting(named),
+        f"POST {stage}/reset": setting(),
+        "PUT /sales-settings": setting(sales),
+        **_of_declared(setting),
+    }
+
+
+def _of_oneself() -> dict[str, Rule]:
+    def own(*statuses: int, body: Any = None) -> Rule:
+        return Rule(scope=Scope.WRITE, given=_of(*(statuses or (200,))), body=body)
+
+    return {
+        **dict.fromkeys(("GET /notifications", "GET /me/settings", "GET /me/calendar-feed"), _READ),
+        "POST /notifications/read": own(body={"ids": [2**60]}),
+        "PATCH /me/settings": own(body={"records_a_day": 9}),
+        "POST /me/calendar-feed": own(201),
+        "DELETE /me/calendar-feed": own(204),
+    }
+
+
+def _of_declared(setting: Callable[..., Rule]) -> dict[str, Rule]:
+    types, fields = "/record-types", "/record-types/{type}/fields"
+    named = {"name": "shop", "label_en": "Shop", "label_zh": "店"}
+    field: dict[str, Any] = {"name": "rank", "kind": "text", "known": "history"}
+    return {
+        **dict.fromkeys((f"GET {types}", f"GET {fields}"), _READ),
+        f"POST {types}": setting(named, 201),
+        f"PATCH {types}/{{type}}": setting({}, 422),  # a built-in type is no declared one
+        f"POST {types}/{{type}}/retire": setting(None, 422),
+        f"POST {types}/{{type}}/restore": setting(None, 422),
+        f"POST {fields}": setting(field, 201),
+        f"PATCH {fields}/{{name}}": setting({}, 422),
+        f"POST {fields}/{{name}}/retire": setting(None, 422),
+        f"POST {fields}/{{name}}/restore": setting(None, 422),
     }
 
 
@@ -364,7 +432,22 @@ def _of_all_types() -> dict[str, Rule]:
             given=_of(412),
             body={"name": "Won", "measures": ["deals_won"], "version": 7},
         ),
+        "GET /reports/behind": Rule(scope=Scope.READ, query="measures=deals_won"),
+        "GET /reports/{id}/mails": Rule(scope=Scope.READ, about=("report",)),
+        "PUT /reports/{id}/mails": Rule(
+            scope=Scope.WRITE, about=("report",), body={"every": "day", "at": "08:30"}
+        ),
+        "DELETE /reports/{id}/mails/{user_id}": Rule(scope=Scope.WRITE, about=("report",), given=_of(404)),
         "DELETE /reports/{id}": Rule(scope=Scope.WRITE, about=("spare report",), given=_of(204, 404)),
+        "GET /funnel": _READ,
+        "POST /files": Rule(
+            scope=Scope.WRITE,
+            about=("lead",),
+            who=WRITERS,
+            given=_of(201),
+            body={"type": "lead", "id": ID, "name": "a.txt", "content": "aGk="},
+        ),
+        "GET /files/{id}": Rule(scope=Scope.READ, about=("attachment",), given=_of(422)),  # a reference
         "GET /segments": _READ,
         "POST /segments": Rule(
             scope=Scope.WRITE,
@@ -385,6 +468,10 @@ def _of_all_types() -> dict[str, Rule]:
         "GET /marketing/campaigns/{id}": Rule(scope=Scope.READ, about=("campaign",)),
         "POST /marketing/campaigns/{id}/members": Rule(
             scope=Scope.WRITE, about=("campaign",), who=LEADERS, body={"filter": ["id:eq:0"]}
+        ),
+        "GET /marketing/campaigns/{id}/audiences": Rule(scope=Scope.READ, about=("campaign",)),
+        "DELETE /marketing/campaigns/{id}/audiences/{segment_id}": Rule(
+            scope=Scope.WRITE, about=("campaign",), who=LEADERS, given=_of(204)
         ),
         "GET /forms": Rule(scope=Scope.READ, who=LEADERS),
         "POST /forms": Rule(scope=Scope.WRITE, who=LEADERS, given=_of(201), body=_A_FORM),
@@ -439,7 +526,7 @@ def _of_selling() -> dict[str, Rule]:
         "POST /deals/{id}/checklist": verb("deal", {"key": "none"}, 404),
         **{
             f"POST /{record_type}s/{{id}}/meetings": verb(record_type, {"steps": [{"text": "Call"}]}, 201)
-            for record_type in ("lead", "deal", "account")
+            for record_type in ("lead", "deal", "account", "contact")
         },
         "GET /targets": _READ,
         "GET /unusual-changes": _READ,
@@ -460,6 +547,7 @@ def _of_selling() -> dict[str, Rule]:
         ),
         "GET /deals/{id}/money": read("deal"),
         "GET /accounts/{id}/money": read("account"),
+        "GET /accounts/{id}/profile": read("account"),
     }
 
 
@@ -468,7 +556,15 @@ def _all() -> dict[str, Rule]:
     for record_type in PATHS:
         found |= _of_records(record_type)
     found |= _of_selling() | _of_scored() | _of_verbs() | _of_models() | _of_alerts()
-    return found | _of_the_house() | _of_all_types() | _of_service() | _of_mail()
+    return (
+        found
+        | _of_the_house()
+        | _of_all_types()
+        | _of_service()
+        | _of_mail()
+        | _of_settings()
+        | _of_oneself()
+    )
 
 
 RULES: Final = _all()

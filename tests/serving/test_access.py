@@ -32,7 +32,7 @@ from serving.champions import RECORD_TYPE_OF, TASK_OF, Champions
 from serving.settings import Settings
 from tests.conftest import MONDAY
 from tests.factories import make_account, make_contact, make_deal, make_lead
-from tests.serving.api import Api, follow
+from tests.serving.api import Api, follow, turn
 from tests.serving.conftest import Cast, logged_in, make_cast
 from tests.serving.hand_made import HandMadeModel
 from tests.serving.record_bodies import Sample, make_samples, path_of
@@ -94,11 +94,17 @@ class World:
             "key": "help",
             "day": "2026-05-01",
             "absence_id": str(2**60),
+            **dict.fromkeys(("run_id", "user_id", "segment_id"), str(2**60)),
+            "name": "none",
+            "pipeline": "default",
+            "stage": "needs",
             "id": str(self.ids[about][whose] if about else 2**60),
         }
         of_people = any(path.endswith(end) for end in ("/merge", "/distinct", "/scoring-opt-out"))
         plural = f"{about}s" if of_people else TYPES.get(about, "leads")
         named["type"] = "machine" if path.startswith("/custom/") else plural
+        if path.startswith("/record-types/"):
+            named["type"] = "lead"
         for name, value in named.items():
             path = path.replace(f"{{{name}}}", value)
         return path
@@ -225,7 +231,7 @@ def keep_mail(store: Store, world: World) -> None:
         world.ids["intake item"] = kept
         draft = Draft(name="Hello", subject="Hello", body="Hello")
         template = save_template(transaction, world.cast["Ana"], draft)
-        world.ids["mail template"] = {"own": template.id}
+        world.ids["mail template"] = dict.fromkeys(WHOSE, 2**60) | {"own": template.id}
         shared = save_template(transaction, world.cast["Adam"], draft)
         wanted = Wanted(name="Warm up", record_type="lead", steps=(Step(template_id=shared.id),))
         world.ids["mail sequence"] = {"own": save_sequence(transaction, world.cast["Adam"], wanted).id}
@@ -394,6 +400,8 @@ def test_alerts_and_feedback_are_listed_of_what_may_be_seen(world: World, name: 
     }
     seen = {(kind, each) for kind in ("deal", "account") for each in seen_ids(world, name, kind)}
     assert alerts == seen
+    past = {(each["record_type"], each["record_id"]) for each in turn(api, "alerts/past?limit=2")}
+    assert past == seen
     said = {each["prediction_id"] for each in api("GET", "feedback?limit=200").json["items"]}
     kinds = [about for about in SEEN if about.endswith("prediction")]
     assert said <= {each for kind in kinds for each in seen_ids(world, name, kind)}
@@ -445,7 +453,7 @@ def test_hits_and_duplicates_are_what_may_be_seen(world: World, name: str) -> No
     seen = {world.ids["lead"][whose] for whose in WORK[name]}
     assert {hit["id"] for hit in hits} & set(world.ids["lead"].values()) == seen
     found = world.client.get("/api/v1/duplicates?record_type=lead&limit=200", headers=headers).get_json()
-    paired = {pair[side]["id"] for pair in found["pairs"] for side in ("first", "second")}
+    paired = {pair[side]["id"] for pair in found["items"] for side in ("first", "second")}
     assert paired & set(world.ids["lead"].values()) <= seen
     assert len(seen) < 2 or seen <= paired
 

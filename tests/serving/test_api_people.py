@@ -111,7 +111,7 @@ def test_a_field_that_is_hidden_is_in_no_answer(
     assert call("Ana", "GET", f"/leads?search={MAIL}")["items"] == []
     assert {hit["field"] for hit in call("Adam", "GET", f"/search?q={MAIL}")["items"]} == {"email"}
     assert "email" not in {hit["field"] for hit in call("Ana", "GET", f"/search?q={MAIL}")["items"]}
-    (pair,) = call("Ana", "GET", "/duplicates?record_type=lead")["pairs"]
+    (pair,) = call("Ana", "GET", "/duplicates?record_type=lead")["items"]
     assert MAIL not in str(pair)
     assert not [each for each in pair["evidence"] if each["fact"].startswith("mail")]
     assert call("Mara", "GET", f"/leads/{leads[0]}")["email"] == MAIL
@@ -176,8 +176,8 @@ def test_duplicates_come_in_pages(call: Callable[..., Any], store: Store, cast: 
             for _ in range(2):
                 make_contact(transaction, name=f"N{number}", email=f"n{number}@x{number}.example")
     first = call("Adam", "GET", "/duplicates?record_type=contact&limit=2")
-    rest = call("Adam", "GET", f"/duplicates?record_type=contact&limit=2&offset={first['next_offset']}")
-    assert (first["total"], len(first["pairs"]), len(rest["pairs"]), rest["next_offset"]) == (3, 2, 1, None)
+    rest = call("Adam", "GET", f"/duplicates?record_type=contact&limit=2&cursor={first['next_cursor']}")
+    assert (first["total"], len(first["items"]), len(rest["items"]), rest["next_cursor"]) == (3, 2, 1, None)
 
 
 def test_an_opt_out_shows_no_score_and_is_not_scored(

@@ -106,14 +106,56 @@ def test_every_kind_has_its_inputs_and_keeps_what_was_typed(store: Store, admin:
             assert f'name="action-0-{part.name}' in shown.text, (kind, part.name)
 
 
-def test_the_rules_that_come_along_are_shown_and_saved_as_they_were(store: Store, admin: FlaskClient) -> None:
+def test_values_are_shown_and_typed_by_their_words(
+    store: Store, app: Flask, cast: Cast, admin: FlaskClient
+) -> None:
+    chinese = logged_in(app, cast["Adam"], "zh")
+    typed = rule_form(
+        **{
+            "trigger-kind": "field_changed",
+            "trigger-field": "status",
+            "trigger-to": "进行中, converted",
+            "condition-field": ["status", "scoring_opt_out", "source", "region"],
+            "condition-op": ["in", "eq", "eq", "eq"],
+            "condition-value": ["进行中\uff0c已排除", "否", "web_form", "进行中"],
+        }
+    )
+    assert send(chinese, NEW, "save", **typed).status_code == 302
+    with store.reading() as session:
+        (rule,) = list_rules(session)
+        declared = rule.version.declared
+    assert declared["trigger"]["to"] == ["open", "converted"]
+    assert declared["condition"] == [
+        "status:in:open,disqualified",
+        "scoring_opt_out:eq:false",
+        "source:eq:web_form",
+        "region:eq:进行中",
+    ], "a free text is what was typed"
+    listed = chinese.get("/admin/automation").text
+    assert "状态 → 进行中, 已转化" in listed
+    assert "状态 属于 进行中, 已排除" in listed
+    assert "open" not in re.findall(r"状态 属于 ([^<]*)", listed)[0]
+    form = chinese.get(f"/admin/automation/{rule.kept.id}").text
+    for shown in ("进行中, 已排除", "进行中, 已转化", "否"):
+        assert f'value="{shown}"' in form
+    assert '<option value="已转化"></option>' in form
+    assert 'value="Open, Converted"' in admin.get(f"/admin/automation/{rule.kept.id}").text
+
+
+def test_the_rules_that_come_along_are_shown_and_saved_as_they_were(
+    store: Store, app: Flask, cast: Cast, admin: FlaskClient
+) -> None:
     ship_rules(store)
+    browsers = (admin, logged_in(app, cast["Adam"], "zh"))
     assert len(re.findall(r'href="/admin/automation/\d+"', admin.get("/admin/automation").text)) == len(
         SHIPPED
     )
     for rule_id in range(1, len(SHIPPED) + 1):
-        page = admin.get(f"/admin/automation/{rule_id}").text
-        saved = admin.post(f"/admin/automation/{rule_id}", data=MultiDict([*fields_of(page), ("do", "save")]))
+        client = browsers[rule_id % 2]
+        page = client.get(f"/admin/automation/{rule_id}").text
+        saved = client.post(
+            f"/admin/automation/{rule_id}", data=MultiDict([*fields_of(page), ("do", "save")])
+        )
         assert saved.status_code == 302, saved.text
         with store.reading() as session:
             found = get_rule(session, rule_id)
@@ -147,7 +189,14 @@ def fields_of(page: str) -> list[tuple[str, str]]:
 def test_a_form_that_cannot_mean_anything_says_why_and_keeps_what_was_typed(admin: FlaskClient) -> None:
     refused = send(admin, NEW, "save", **rule_form(**{"name-en": "", "name-zh": ""}))
     assert refused.status_code == 422
-    assert "rule.name" in refused.text
+    assert "Name (English): fill this in." in refused.text
+    empty = send(
+        admin,
+        NEW,
+        "save",
+        **rule_form(**{"action-0-kind": "notice", "action-0-text-en": "", "action-0-text-zh": ""}),
+    )
+    assert "Action 1: Text (English): fill this in." in empty.text
     assert 'value="致电"' in refused.text
     loop = rule_form(
         **{

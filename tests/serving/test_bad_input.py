@@ -229,6 +229,10 @@ def check_problem(answer: Any, status: int, slug: str) -> None:
     assert answer.json["request_id"] == answer.headers["X-Request-ID"]
 
 
+ROOMY = {"/api/v1/files", "/api/v1/intake/mail"}
+"""What takes a file in its body, and more than others may send."""
+
+
 def read_at_the_door(app: OpenAPI) -> list[tuple[str, str]]:
     """Return the method and the path of every operation of the specification that reads a body of JSON."""
     named = {"{task}": "lead_scoring", "{type}": "leads", "{day}": "2026-05-01"}
@@ -255,6 +259,8 @@ def test_no_operation_lets_in_what_is_no_body(
     assert isinstance(app, OpenAPI)
     before, differs = dump(store), []
     for method, path in read_at_the_door(app):
+        if bad.name == "huge" and path in ROOMY:
+            continue
         body = b"{}" if bad.body is None else bad.body
         answer = client.open(
             path, method=method, data=body, headers=cast.header("Adam"), content_type=bad.content_type

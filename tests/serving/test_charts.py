@@ -35,6 +35,18 @@ def test_steps_are_even_and_hold_both_ends(low: float, span: float) -> None:
     assert steps[-1] >= low + span - slack
 
 
+def test_what_is_counted_has_no_halves_at_its_axis() -> None:
+    shown = Axis(label="y", show=lambda value: f"{value:g}")
+    few, more = (
+        draw("x", x=Axis(label="x"), y=shown, marks=[Bars(name="won", points=[("Ana", 1), ("Ben", most)])])
+        for most in (2, 11)
+    )
+    assert few is not None
+    assert more is not None
+    assert [tick.text for tick in few.y_ticks] == ["0", "1", "2"]
+    assert [tick.text for tick in more.y_ticks] == ["0", "5", "10", "15"]
+
+
 def test_a_probability_fills_its_axis_from_floor_to_top() -> None:
     chart = drawn(Line(name="said", points=[(DAYS[0], 0.0), (DAYS[1], 1.0)]))
     first, last = [shape for shape in chart.shapes if shape.kind == "dot"]

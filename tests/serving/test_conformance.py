@@ -239,7 +239,12 @@ def _filled_in(path: str) -> str:
         "task": "churn",
         "version": "churn-1",
         "external_id": "somewhere-1",
+        "name": "grade",
+        "pipeline": "default",
+        "stage": "proposal",
     }
+    if path.startswith("/api/v1/record-types/"):
+        named["type"] = "lead"
     parts = [part.strip("{}") if part.startswith("{") else part for part in path.split("/")]
     return "/".join(
         named.get(name, "1") if part.startswith("{") else name

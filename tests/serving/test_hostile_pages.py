@@ -12,7 +12,7 @@ from flask import Flask
 from crm_core.store import Store
 from serving.web.asked import LARGEST, whole
 from tests.serving import hostile
-from tests.serving.conftest import logged_in
+from tests.serving.conftest import csrf_of, logged_in
 from tests.serving.page_world import filled, open_world, page_rules
 from tests.serving.test_access import World
 from tests.serving.test_page_access import page_of
@@ -52,6 +52,30 @@ def test_no_page_breaks_of_what_it_is_sent(opened: tuple[World, Flask, Store], m
                 if answer.status_code >= 500:
                     broken.append((path, answer.status_code, str(sent)[:600]))
     assert not broken, "\n".join(map(str, broken))
+
+
+@pytest.mark.parametrize(
+    ("path", "form"),
+    [
+        ("/funnel?until=9999-12-31", None),
+        ("/admin/log?until=9999-12-31", None),
+        ("/records/deal/1/meeting", {"step": "Call", "step_owner": "her", "step_due": ""}),
+        ("/intake/sequences", {"name": "x", "template-0": "\N{SUPERSCRIPT TWO}"}),
+        ("/records/deal/1/quotes", {"currency": "\N{EURO SIGN}" * 3}),
+        ("/campaigns", {"name": "x", "currency": "\N{EURO SIGN}" * 3}),
+        ("/intake/sequences", {"name": "x", "template-0": "1", "segment": "\N{SUPERSCRIPT TWO}"}),
+    ],
+)
+def test_days_and_numbers_beyond_reason_break_nothing(
+    opened: tuple[World, Flask, Store], path: str, form: dict[str, str] | None
+) -> None:
+    world, app, _ = opened
+    client = logged_in(app, world.cast["Adam"])
+    if form is None:
+        assert client.get(path).status_code == 200
+        return
+    token = csrf_of(client.get("/account").text)
+    assert client.post(path, data={"csrf_token": token, **form}).status_code in {404, 422}
 
 
 def test_an_address_of_what_cannot_be_leads_nowhere(opened: tuple[World, Flask, Store]) -> None:

@@ -239,9 +239,9 @@ def test_what_a_job_holds_is_not_told(client: FlaskClient, cast: Cast, dead: int
 def test_a_long_list_comes_in_pages(client: FlaskClient, cast: Cast, store: Store) -> None:
     ids = add(store, count=3)
     first = client.get("/api/v1/jobs?limit=2", headers=cast.header("Adam")).get_json()
-    rest = client.get(f"/api/v1/jobs?before={first['next_before']}", headers=cast.header("Adam")).get_json()
+    rest = client.get(f"/api/v1/jobs?cursor={first['next_cursor']}", headers=cast.header("Adam")).get_json()
     assert [job["id"] for job in first["items"] + rest["items"]] == ids[::-1]
-    assert rest["next_before"] is None
+    assert rest["next_cursor"] is None
 
 
 @pytest.mark.parametrize("name", ["Ana", "Mara", "Dana"])

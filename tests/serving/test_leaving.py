@@ -43,7 +43,7 @@ def test_a_sequence_is_made_and_changed_by_managers_on_the_version_they_read(
     assert ana("POST", "mail-sequences", wanted).status_code == 403
     made = mara("POST", "mail-sequences", wanted)
     assert (made.status_code, made.json["name"], made.json["steps"], made.json["version"]) == (
-        *(201, "暖场", 1, 1),
+        *(201, "暖场", [{"template_id": template, "wait_days": 2, "working": True}], 1),
     )
     path = f"mail-sequences/{made.json['id']}"
     changed = mara("PUT", path, {**wanted, "active": False, "version": 1})

@@ -186,6 +186,20 @@ def test_a_template_with_what_its_sender_may_not_see_is_refused_with_the_place(
     assert "Fangda" not in answer.text
 
 
+def test_an_answer_quotes_nothing_that_is_hidden(store: Store, ana: FlaskClient, lead: int) -> None:
+    with store.transaction() as transaction:
+        said = {"kind": "mail", "direction": "inbound", "subject": "Our budget", "body": "is 9 million"}
+        mail = make_activity(transaction, lead_id=lead, **said).id
+    path = f"/records/lead/{lead}/mail?answers={mail}"
+    assert "&gt; is 9 million" in ana.get(path).text
+    with store.transaction() as transaction:
+        for field in ("subject", "body"):
+            set_field_right(transaction.session, "rep", "activity", field, read=False, write=False)
+    page = ana.get(path).text
+    assert "9 million" not in page
+    assert "Our budget" not in page
+
+
 def test_nobody_writes_on_what_they_do_not_see_or_as_an_analyst(app: Flask, cast: Cast, lead: int) -> None:
     assert logged_in(app, cast["Otto"]).get(f"/records/lead/{lead}/mail").status_code == 404
     assert logged_in(app, cast["Dana"]).get(f"/records/lead/{lead}/mail").status_code == 403

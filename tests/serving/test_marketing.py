@@ -20,7 +20,7 @@ from sqlalchemy import func, select
 
 from crm_core.access import FieldRight, Reader
 from crm_core.attribution import Model
-from crm_core.audiences import Audience, add_audience, add_members, list_due
+from crm_core.audiences import Audience, add_audience, add_members, end_audience, list_due
 from crm_core.changes import Change
 from crm_core.clock import FixedClock
 from crm_core.deals import close_deal
@@ -393,6 +393,11 @@ def test_a_segment_feeds_a_campaign_as_the_log_goes_on(store: Store, cast: Cast,
         conditions = ["tag:eq:warm"]
         segment = keep_segment(transaction, adam, "lead", "Warm", conditions, shared="all").id
         add_audience(transaction, adam, campaign, segment)
+        later = keep_segment(transaction, adam, "lead", "Food", ["industry:eq:food"], shared="all").id
+        assert [add_audience(transaction, adam, campaign, later) for _ in range(2)] == [1, 0]
+        end_audience(transaction, adam, campaign, later)
+        transaction.delete(transaction.session.scalars(select(CampaignMember)).one())
+        food = make_lead(transaction, industry="food").id
     clock.advance(timedelta(minutes=2))
     assert refresh_audiences(store) == 0
     with store.transaction() as transaction:
@@ -404,7 +409,8 @@ def test_a_segment_feeds_a_campaign_as_the_log_goes_on(store: Store, cast: Cast,
         assert list_due(transaction.session, clock.now()) == []  # looked at a moment ago
         assert list_due(transaction.session, clock.now() + timedelta(minutes=2)) == [1]
     with store.transaction() as transaction:
-        member = transaction.session.scalars(select(CampaignMember)).one()
+        there = CampaignMember.deleted_at.is_(None)
+        member = transaction.session.scalars(select(CampaignMember).where(there)).one()
         assert member.lead_id == food
         transaction.delete(member)
     clock.advance(timedelta(hours=2))

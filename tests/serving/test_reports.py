@@ -21,7 +21,7 @@ from crm_core.access import FieldRight
 from crm_core.clock import FixedClock
 from crm_core.deals import close_deal
 from crm_core.jobs import Job
-from crm_core.records import Payment
+from crm_core.records import Line, Payment, Product
 from crm_core.reporting.catalogue import DIMENSIONS, MEASURES
 from crm_core.reporting.keeping import Asked, Rhythm, keep_report, send_to, stop_mail
 from crm_core.saved import SavedReport
@@ -168,6 +168,10 @@ def test_what_is_behind_a_figure_is_listed_as_far_as_the_reader_sees_it(
         .text
     )
     assert "Deal yuan" not in listed
+    assert adam.get("/reports/behind?measure=deals_won&period=this_moon").status_code == 422
+    amounts = adam.get("/reports/show?measure=won_amount&rows=month").text
+    link = next(each for each in re.findall(r'href="(/reports/behind[^"]*)"', amounts) if "CNY" in each)
+    assert "<h1>1 " in adam.get(link.replace("&amp;", "&")).text
     behind = adam.get(
         f"/reports/behind?measure=follow_ups&rows=owner&columns=kind&row={cast['Ben'].id}&column=call"
     )
@@ -430,3 +434,32 @@ def test_every_query_of_the_documentation_runs_on_the_views(store: Store, sold: 
         found = [session.execute(text(each.replace(":", "\\:"))).all() for each in queries]
     assert len(queries) > 12
     assert any(row[0] == "Ana" and row[4] == 2 for row in found[3])
+
+
+def test_a_report_by_product_says_that_its_rows_are_not_parts_of_the_total(
+    app: Flask, store: Store, cast: Cast, sold: dict[str, int]
+) -> None:
+    with store.transaction() as transaction:
+        for name in ("Pump", "Valve"):
+            product = transaction.create(Product(name=name))
+            order = make_order(transaction, account_id=make_account(transaction).id, deal_id=sold["large"])
+            transaction.create(Line(order_id=order.id, product_id=product.id, unit_price=Decimal(5)))
+    client = logged_in(app, cast["Adam"])
+    page = client.get("/reports/show?ready=deals_by_product").text
+    assert "“All” has it once" in page
+    assert page.count("€1,500") == 4, "won and average, of both products"
+    assert (
+        "最后一行中每条记录只计一次"
+        in logged_in(app, cast["Adam"], language="zh").get("/reports/show?ready=deals_by_product").text
+    )
+    assert "“All” has it once" not in client.get("/reports/show?ready=people").text
+    rows = list(csv.reader(io.StringIO(client.get("/reports/file/csv?measure=deals_won&rows=product").text)))
+    assert [row[1:] for row in rows[1:]] == [["Pump", "1"], ["Valve", "1"], ["none", "2"]]
+    behind = client.get("/reports/behind?measure=deals_won&rows=product&row=").text
+    assert ("Deal small" in behind, "Deal large" in behind) == (True, False)
+    with store.transaction() as transaction:
+        hidden = {"record_type": "line", "field": "product_id", "read": False, "write": False}
+        transaction.session.add(FieldRight(role="rep", **hidden))
+    asked = "/reports/show?measure=win_rate&rows="
+    client = logged_in(app, cast["Ana"])
+    assert [client.get(asked + by).status_code for by in ("product", "family", "source")] == [422, 422, 200]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -307,6 +307,18 @@ def test_the_day_lets_quotes_expire_reminds_and_makes_the_next_day(
     assert do_day(store) == {"expired": 0, "reminded": 0}
 
 
+def test_a_day_is_over_where_we_work(store: Store, cast: Cast, clock: FixedClock) -> None:
+    with store.transaction() as transaction:
+        last = date(2026, 3, 2)
+        transaction.create(Quote(number="Q9", status="sent", valid_until=last, owner_id=cast["Ana"].id))
+        account = make_account(transaction, owner_id=cast["Ana"].id).id
+        transaction.create(Payment(account_id=account, amount=Decimal(5), currency="EUR", due_on=last))
+    clock.set(datetime(2026, 3, 2, 22, 30, tzinfo=UTC))
+    assert do_day(store) == {"expired": 0, "reminded": 0}
+    store.zone = "Asia/Shanghai"  # as the settings say, where no week was set
+    assert do_day(store) == {"expired": 1, "reminded": 1}
+
+
 def test_a_quote_that_is_sent_by_mail_says_what_it_is_once(
     store: Store, log_in: LogIn, deal: int, cast: Cast
 ) -> None:
@@ -317,6 +329,11 @@ def test_a_quote_that_is_sent_by_mail_says_what_it_is_once(
         quote = transaction.get(Quote, int(number))
         subject, text = letter_of(transaction, cast["Ana"], quote, "en")
         assert not mail_quote(transaction, cast["Ana"], quote, "wang@fangda.example").fresh
+        line = transaction.session.scalars(select(Line).where(Line.quote_id == quote.id)).one()
+        line.unit_price = Decimal("0.0125")
+        fine = letter_of(transaction, cast["Ana"], quote, "en")[1]
+        transaction.session.refresh(line)
+    assert "10 x Pump: 0.0125 EUR" in fine
     assert subject == "Quote Q-2026-0001"
     assert "10 x Pump: 100.00 EUR (-5 %) = 950.00 EUR" in text
     assert "Amount: 950.00 EUR" in text
@@ -378,3 +395,45 @@ def test_who_approves_is_told_and_sees_on_today_what_waits(store: Store, log_in:
     for number in asked:
         send(mara, "/approvals", f"/approvals/{number}/decide", decision="approve")
     assert "waiting-title" not in mara.get("/today").text
+
+
+def test_payments_and_lines_are_called_by_what_they_are_of(
+    store: Store, app: Flask, log_in: LogIn, deal: int, cast: Cast
+) -> None:
+    with store.transaction() as transaction:
+        sold = transaction.get(Deal, deal)
+        about: dict[str, Any] = {"account_id": sold.account_id, "deal_id": deal}
+        order = transaction.create(Order(**about, number="O1", currency="EUR"))
+        due = {"due_on": date(2026, 5, 1), "currency": "EUR", "order_id": order.id}
+        part = transaction.create(Payment(**about, **due, amount=Decimal(320), part=2))
+        transaction.create(Payment(**about, amount=Decimal(7), currency="EUR", reference="TT-7"))
+        product = newest(store, Product).id
+        for text in (None, "Pump, installed"):
+            transaction.create(Line(order_id=order.id, product_id=product, quantity=3, text=text))
+    ana, chinese = log_in("Ana"), logged_in(app, cast["Ana"], "zh")
+    for client, said in (
+        (ana, ("Part 2 · €320 · due on May 1, 2026", "Pump × 3", "Pump, installed × 3", "Part 2 · €320")),
+        (
+            chinese,
+            ("第 2 期 · €320 · 2026年5月1日 到期", "Pump × 3", "Pump, installed × 3", "第 2 期 · €320"),
+        ),
+    ):
+        page = plain(client.get(f"/records/order/{order.id}"))
+        assert [each for each in said if each not in page] == []
+        assert (
+            said[0]
+            in re.findall(r"<h1[^>]*>(.*?)</h1>", client.get(f"/records/payment/{part.id}").text, re.DOTALL)[
+                0
+            ]
+        )
+        assert said[3] in plain(client.get(f"/deals/{deal}")), "on the timeline"
+        assert "TT-7 · €7" in plain(client.get(f"/deals/{deal}"))
+        assert said[2] in plain(client.get("/search?q=installed"))
+    with store.transaction() as transaction:
+        for kind, field in (("payment", "amount"), ("line", "product_id")):
+            transaction.session.add(
+                FieldRight(role="rep", record_type=kind, field=field, read=False, write=False)
+            )
+    page = plain(ana.get(f"/records/order/{order.id}"))
+    assert "Part 2 · due on May 1, 2026" in page
+    assert ("320" in page, "Pump × 3" in page, "Pump, installed × 3" in page) == (False, False, True)

@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 from flask import Flask
 from scipy import stats
-from sqlalchemy import event, select
+from sqlalchemy import event, select, update
 
 from crm_core.access import FieldRight, Reader
 from crm_core.articles import uses_of
@@ -17,6 +17,7 @@ from crm_core.jobs import Job
 from crm_core.messages import Message
 from crm_core.notifications import Notification
 from crm_core.records import Article, Ticket, User
+from crm_core.rights import set_field_right
 from crm_core.service_desk import list_queues, target_of
 from crm_core.store import Store
 from crm_core.ticket_clocks import TicketClock, change_ticket
@@ -53,13 +54,19 @@ def post(app: Flask, user: User, path: str, **data: object) -> tuple[int, str, s
     return answer.status_code, answer.text, after
 
 
-def test_a_ticket_shows_the_conversation_and_what_helps(app: Flask, cast: Cast, served: Served) -> None:
+def test_a_ticket_shows_the_conversation_and_what_helps(
+    app: Flask, store: Store, cast: Cast, served: Served
+) -> None:
     page = logged_in(app, cast["Ana"]).get(f"/tickets/{served.ticket}").text
     order = ["since Monday the seal", "do you see the leak", "Known from last year", "Answer the customer"]
     assert [page.index(each) for each in order[:2]] == sorted(page.index(each) for each in order[:2])
     for said in (*order, "note for colleagues", "A seal leaks", "Other tickets", "Thank you (English)"):
         assert said in page
     assert page.index("A seal leaks") < page.index("Other tickets")
+    assert "Seals dry out" in page
+    with store.transaction() as transaction:
+        set_field_right(transaction.session, "rep", "article", "body", read=False, write=False)
+    assert "Seals dry out" not in logged_in(app, cast["Ana"]).get(f"/tickets/{served.ticket}").text
 
 
 def test_an_answer_is_noted_and_sent_only_where_it_can_be(
@@ -188,6 +195,8 @@ def test_a_hidden_field_is_on_no_page_of_a_ticket(
         page = client.get(path).text
         assert "pump leaks" not in page
         assert "do you see" not in page
+    found = client.get("/tickets?view=all&q=pump").text  # nor is it told by what finds the ticket
+    assert f"/tickets/{served.ticket}" not in found
 
 
 # ---------------------------------------------------------------- satisfaction
@@ -221,6 +230,20 @@ def test_a_customer_is_asked_once_and_answers_once(
         assert (found.satisfaction, found.satisfaction_comment) == (2, "Slow")
     chinese = app.test_client().get(f"/satisfaction/{token}", headers={"Accept-Language": "zh-CN"}).text
     assert "已经评价过" in chinese
+
+
+def test_one_ticket_that_cannot_be_worked_on_holds_up_no_other(
+    store: Store, settings: Settings, clock: FixedClock
+) -> None:
+    with store.transaction() as transaction:
+        account = make_account(transaction).id
+        odd, whole = (open_ticket(transaction, Ticket(account_id=account, subject=text)).id for text in "ab")
+        transaction.session.execute(update(TicketClock).where(TicketClock.ticket_id == odd).values(done=5))
+    clock.advance(timedelta(days=30))
+    with pytest.raises(TypeError):  # it is told
+        TicketWork(settings, store).run_once()
+    with store.reading() as session:
+        assert session.get_one(Ticket, whole).first_breached_at is not None
 
 
 def test_a_link_that_we_did_not_sign_is_worth_nothing(app: Flask, served: Served, settings: Settings) -> None:

@@ -59,6 +59,14 @@ def _models(parent: type[BaseModel]) -> set[type[BaseModel]]:
     return children.union(*(_models(child) for child in children))
 
 
+def test_names_of_operations_are_words_and_all_that_is_asked_is_described(document: dict[str, Any]) -> None:
+    for path, item in document["paths"].items():
+        for operation in item.values():
+            assert re.fullmatch(r"[a-z]+(_[a-z]+)*", operation["operationId"]), path
+            for each in operation.get("parameters", ()):
+                assert each["in"] == "path" or each.get("description"), (path, each["name"])
+
+
 def test_every_operation_below_the_prefix_needs_a_key_made_for_one_thing(document: dict[str, Any]) -> None:
     for path, item in document["paths"].items():
         for operation in item.values():

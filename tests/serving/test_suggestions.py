@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from flask.testing import FlaskClient
 
 from crm_core.access import FieldRight
 from crm_core.changes import Source
-from crm_core.clock import FixedClock
+from crm_core.clock import FixedClock, micros
 from crm_core.deals import close_deal
 from crm_core.opting_out import set_scoring_opt_out
 from crm_core.predictions import Prediction
@@ -22,6 +22,7 @@ from crm_core.store import Store
 from models.missing_field import MissingField
 from models.next_step import Step
 from models.unusual import clumping_of, compare_means, compare_shares, compare_weeks, unusual
+from serving.unusual import _Seen, _stalls
 from tests.factories import make_account, make_activity, make_contact, make_deal
 from tests.serving.conftest import *  # noqa: F403  its fixtures
 from tests.serving.conftest import Cast, logged_in
@@ -245,6 +246,17 @@ def test_what_is_far_off_is_called_unusual_though_the_past_had_an_odd_week() -> 
     ]
     few = compare_weeks(22.0, before[:7])
     assert few is None
+
+
+def test_a_deal_that_is_over_comes_to_no_standstill() -> None:
+    now = datetime(2026, 3, 2, tzinfo=UTC)
+    seen: dict[str, Any] = {"owner_id": 1, "lost": False, "amount": None, "currency": None}
+    came, ended = now - 100 * DAY, now - 95 * DAY
+    at = [micros(now - days * DAY) for days in (80, 50, 40)]
+    calls = {"deal_id": np.array([1, 2, 1]), "occurred_at": np.array(at)}
+    over = _Seen(id=1, came=came, ended=ended, **seen)
+    runs = _Seen(id=2, came=now - 60 * DAY, ended=None, **seen)
+    assert _stalls([over, runs], calls, now) == [(1, now - 36 * DAY)]
 
 
 @pytest.fixture

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any, Final
 
 from flask import flash, make_response, redirect, request
 from flask.typing import ResponseReturnValue
+from flask_babel import LazyString
+from flask_babel import lazy_gettext as _
 from flask_login import current_user
 from sqlalchemy.orm import Session
 
@@ -23,7 +26,7 @@ from crm_core.automation.kept import (
     list_runs,
     list_versions,
 )
-from crm_core.automation.rehearsal import Rehearsed
+from crm_core.automation.rehearsal import CUSTOMERS, NORMS, Rehearsed
 from crm_core.automation.rules import Rule
 from crm_core.automation.triggers import (
     DateReached,
@@ -35,6 +38,7 @@ from crm_core.automation.triggers import (
 )
 from crm_core.errors import CRMError
 from crm_core.fields import model_of
+from crm_core.saved import list_segments
 from crm_core.store import Transaction
 from serving.automation import try_on_past
 from serving.finding import title_of
@@ -46,6 +50,7 @@ from serving.web.admin.automation_form import (
     known_type,
     offered,
     read_form,
+    refusal,
     shown,
 )
 from serving.web.admin.shelf import ROWS, page, pages, to, try_to
@@ -53,6 +58,8 @@ from serving.web.asked import whole
 from serving.web.facts import labels_of
 from serving.web.language import gettext, in_language
 from serving.web.places import path_of
+from serving.web.titles import told_titles
+from serving.web.value_words import choices_held, condition_said, value_said
 from serving.web.words import word
 
 DAYS: Final = 30
@@ -80,11 +87,11 @@ class Line:
 def list_automation() -> str:
     """List the rules."""
     session = page_session()
-    rules = [
-        (each, in_language(each.version.declared["name"]), summary(session, each.rule))
-        for each in list_rules(session)
-    ]
-    return page("automation.html", rules=rules, is_on=service().settings.automation)
+    found = list_rules(session)
+    names = [in_language(each.version.declared["name"]) for each in found]
+    when = [summary(session, each.rule) for each in found]
+    rules = zip(found, names, when, needs(session, [each.rule for each in found]), strict=True)
+    return page("automation.html", rules=list(rules), is_on=service().settings.automation)
 
 
 @pages.get("/automation/new")
@@ -172,7 +179,7 @@ def _try(found: Listed | None, declared: Mapping[str, Any]) -> ResponseReturnVal
     try:
         tried = try_on_past(store, zone, page_session(), current_user.user, declared, days=DAYS)
     except CRMError as error:
-        return make_response(_form(found, declared, refused=str(error)), 422)
+        return make_response(_form(found, declared, refused=refusal(error, declared)), 422)
     return make_response(_form(found, declared, tried=tried))
 
 
@@ -188,7 +195,7 @@ def _save(found: Listed | None, declared: Mapping[str, Any]) -> ResponseReturnVa
         )
         kept.append(rule.id)
 
-    refused = try_to(act)
+    refused = try_to(act, lambda error: refusal(error, declared))
     if refused is not None:
         found = None if rule_id is None else get_rule(page_session(), rule_id)
         return make_response(_form(found, declared, refused=refused), 422)
@@ -219,6 +226,8 @@ def _form(
         people=choices.names,
         lines=_lines_of_runs(session, runs),
         tried=tried,
+        said=partial(condition_said, session, record_type),
+        asked_now=_asked_now(session, record_type, tried),
         would=[] if tried is None else _lines(session, record_type, tried),
         days=DAYS,
         refused=refused,
@@ -234,6 +243,9 @@ def summary(session: Session, rule: Rule) -> str:
     match rule.trigger:
         case FieldChanged(field=name) | DateReached(field=name):
             detail = labels_of(session, rule.record_type, [name])[0]
+            if isinstance(rule.trigger, FieldChanged) and rule.trigger.becomes:
+                held = choices_held(session, rule.record_type, name)
+                detail += " → " + ", ".join(value_said(held, each) for each in rule.trigger.becomes)
         case StageEntered(stage=stage):
             detail = word("stage", stage)
         case ScoreCrossed(level=level):
@@ -243,6 +255,28 @@ def summary(session: Session, rule: Rule) -> str:
         case _:
             return said
     return f"{said}: {detail}"
+
+
+def needs(session: Session, rules: Sequence[Rule]) -> list[str]:
+    """Return what must hold for each rule to act, in words of the page."""
+    user, asked = current_user.user, {each.record_type for each in rules}
+    segments = {str(each.id): each.name for kind in asked for each in list_segments(session, user, kind)}
+    return [
+        "; ".join(condition_said(session, rule.record_type, each, segments) for each in rule.condition)
+        for rule in rules
+    ]
+
+
+_PRESENT: Final[dict[str, LazyString]] = {
+    NORMS: _("how long stages take as a rule"),
+    CUSTOMERS: _("who is a customer"),
+}
+
+
+def _asked_now(session: Session, record_type: str, tried: Rehearsed | None) -> list[str]:
+    """Return what could only be asked as of now, in words of the page."""
+    asked = () if tried is None else tried.present
+    return [str(_PRESENT.get(each) or condition_said(session, record_type, each)) for each in asked]
 
 
 def _lines(session: Session, record_type: str, tried: Rehearsed) -> list[Line]:
@@ -274,9 +308,10 @@ def _lines_of_runs(session: Session, runs: Sequence[AutomationRun]) -> list[Line
 def _names(session: Session, records: Sequence[tuple[str, int]]) -> dict[tuple[str, int], str]:
     """Return what records are called that the reader sees, by one query a type."""
     reader, found = Reader(session, current_user.user), dict[tuple[str, int], str]()
-    for record_type in {each for each, _ in records}:
+    for record_type in {each for each, _id in records}:
         model = model_of(session, record_type)
         ids = {record_id for each, record_id in records if each == record_type}
+        told = told_titles(reader, record_type, ids)
         for record in session.scalars(reader.select(model).where(model.id.in_(ids))):
-            found[record_type, record.id] = title_of(reader.masked(record))
+            found[record_type, record.id] = told.get(record.id) or title_of(reader.masked(record))
     return found

@@ -6,9 +6,10 @@ pressing "show its fields" asks for the form again, with everything that was typ
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import partial
 from typing import Any, Final
 
 from flask_babel import lazy_gettext as _
@@ -20,7 +21,7 @@ from crm_core.access import Reader
 from crm_core.alert_rules import Kind as AlertKind
 from crm_core.automation import actions, triggers
 from crm_core.automation.keeping import PEOPLE, TASKS
-from crm_core.errors import UnknownRecordTypeError
+from crm_core.errors import CRMError, InvalidValueError, UnknownRecordTypeError
 from crm_core.fields import CUSTOM, model_of
 from crm_core.filters import Askable, Op, list_askable, parse_condition
 from crm_core.mail_templates import list_templates
@@ -32,6 +33,7 @@ from crm_core.sequences import list_sequences
 from crm_core.tokens import works_here
 from crm_core.validation import columns_of
 from serving.web.facts import labels_of
+from serving.web.value_words import Choices, choices_held, value_read, value_said, values_read, values_said
 from serving.web.words import word
 
 Form = Mapping[str, Any]
@@ -222,6 +224,7 @@ class Offered:
     sequences: Sequence[tuple[str, str]]
     segments: Sequence[tuple[str, str]]
     names: Mapping[int | None, str]
+    held: Callable[[str], Choices]
     ops: Sequence[str] = field(default_factory=lambda: tuple(Op))
 
     def of(self, part: Part) -> list[tuple[str, str]]:
@@ -256,6 +259,7 @@ def offered(session: Session, user: User, record_type: str, kinds: Collection[st
         templates=_templates(session, user) if "mail" in kinds else [],
         sequences=_sequences(session, record_type) if "sequence" in kinds else [],
         names={each.id: each.name for each in users},
+        held=partial(choices_held, session, record_type),
         segments=[(str(each.id), each.name) for each in list_segments(session, user, record_type)],
     )
 
@@ -320,7 +324,7 @@ def read_form(session: Session, form: MultiDict[str, str]) -> dict[str, Any]:
         "name": _words(form, "name"),
         "record_type": record_type,
         "trigger": _read_parts(session, record_type, form, "trigger", TRIGGERS),
-        "condition": _conditions(form),
+        "condition": _conditions(form, partial(choices_held, session, record_type)),
         "actions": [
             _read_parts(session, record_type, form, f"action-{number}", ACTIONS)
             for number in range(actions_in(form))
@@ -332,7 +336,7 @@ def read_form(session: Session, form: MultiDict[str, str]) -> dict[str, Any]:
 def actions_in(form: Form) -> int:
     """Return how many actions a form has room for."""
     numbers = [name.split("-")[1] for name in form if name.startswith("action-") and name.endswith("-kind")]
-    return max((int(each) + 1 for each in numbers if each.isdigit() and len(each) < 3), default=0)
+    return max((int(each) + 1 for each in numbers if each.isdecimal() and len(each) < 3), default=0)
 
 
 def _words(form: MultiDict[str, str], prefix: str) -> dict[str, str]:
@@ -340,12 +344,13 @@ def _words(form: MultiDict[str, str], prefix: str) -> dict[str, str]:
     return {"en": en or zh, "zh": zh or en}
 
 
-def _conditions(form: MultiDict[str, str]) -> list[str]:
+def _conditions(form: MultiDict[str, str], held: Callable[[str], Choices]) -> list[str]:
     asked = zip(*(form.getlist(f"condition-{name}") for name in ("field", "op", "value")), strict=False)
     found = []
     for name, op, value in asked:
         if name:
-            found.append(f"{name}:{op}" if op in {Op.EMPTY, Op.NOT_EMPTY} else f"{name}:{op}:{value.strip()}")
+            meant = "" if op in {Op.EMPTY, Op.NOT_EMPTY} else f":{values_read(held(name), op, value.strip())}"
+            found.append(f"{name}:{op}{meant}")
     segments = [f"segment:{number}" for number in form.getlist("segment") if number]
     kept = [text for text in form.getlist("condition-text") if text]
     return [*found, *segments, *kept]
@@ -364,11 +369,20 @@ def _read_parts(
         value = _read(form, f"{prefix}-{part.name}", part)
         if value is not None:
             read[part.name] = value
+    choices = choices_held(session, record_type, str(told)) if (told := _told_by(read)) else []
+    if "table" in read:
+        read["table"] = {value_read(choices, value): who for value, who in read["table"].items()}
     if "field" in read:
         for name in ("from", "to", "value"):
             if name in read:
-                read[name] = _as_held(session, record_type, str(read["field"]), read[name])
+                values = [value_read(choices, each) for each in read[name]]
+                read[name] = _as_held(session, record_type, str(read["field"]), values)
     return read
+
+
+def _told_by(declared: Mapping[str, Any]) -> Any:  # noqa: ANN401  as declared
+    """Return the field that the values of a trigger or an action are of."""
+    return declared.get("field") or declared.get("by")
 
 
 def _read(form: MultiDict[str, str], name: str, part: Part) -> Any:  # noqa: ANN401, PLR0911  as it is declared
@@ -450,6 +464,7 @@ class Row:
     field: str = ""
     op: str = ""
     value: str = ""
+    words: Sequence[str] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -492,7 +507,10 @@ def _rows(condition: Sequence[str], choices: Offered) -> tuple[list[Row], list[s
         elif name in known:
             parsed = parse_condition(text) if text.count(":") else None
             op, _, value = rest.partition(":")
-            rows.append(Row(field=name, op=parsed.op if parsed else op, value=value))
+            held = choices.held(name)
+            said = values_said(held, op, value)
+            words = [each for _value, each in held]
+            rows.append(Row(field=name, op=parsed.op if parsed else op, value=said, words=words))
         else:
             kept.append(text)
     return rows, segments, kept
@@ -501,12 +519,13 @@ def _rows(condition: Sequence[str], choices: Offered) -> tuple[list[Row], list[s
 def _block(
     name: str, declared: Mapping[str, Any], parts: Mapping[str, Sequence[Part]], choices: Offered
 ) -> Block:
-    kind = str(declared.get("kind", ""))
+    kind, told = str(declared.get("kind", "")), _told_by(declared)
+    held = choices.held(str(told)) if told else []
     asked = [
         Asked(
             part=part,
             name=f"{name}-{part.name}",
-            value=_filled(part, declared.get(part.name)),
+            value=_filled(part, declared.get(part.name), held),
             choices=_offered_for(part, declared.get(part.name), choices),
         )
         for part in parts.get(kind, ())
@@ -528,14 +547,14 @@ def _called(who: str) -> str:
     )
 
 
-def _filled(part: Part, value: Any) -> Any:  # noqa: ANN401  as declared
+def _filled(part: Part, value: Any, held: Choices) -> Any:  # noqa: ANN401  as declared
     match part.input:
         case Input.WORDS:
             return _both(value or "")
         case Input.SOME | Input.PEOPLE:
             return [str(each) for each in value or ()]
         case Input.TABLE:
-            return "\n".join(f"{held} = {who}" for held, who in (value or {}).items())
+            return "\n".join(f"{value_said(held, each)} = {who}" for each, who in (value or {}).items())
         case Input.VALUES | Input.VALUE:
             values = (
                 value
@@ -544,9 +563,51 @@ def _filled(part: Part, value: Any) -> Any:  # noqa: ANN401  as declared
                 if value is None and part.input is Input.VALUES
                 else [value]
             )
-            return ", ".join(EMPTY if each is None else str(each) for each in values)
+            return ", ".join(EMPTY if each is None else value_said(held, each) for each in values)
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _both(said: object) -> dict[str, str]:
     return dict(said) if isinstance(said, Mapping) else {"en": str(said), "zh": str(said)}
+
+
+# ---------------------------------------------------------------- what is refused
+
+
+_EMPTY: Final = frozenset({repr(None), repr(""), repr([]), repr({})})
+
+
+def refusal(error: CRMError, declared: Mapping[str, Any]) -> str:
+    """Say why a rule is refused, by the names that its inputs have on the page."""
+    if not isinstance(error, InvalidValueError) or not error.field.startswith("rule."):
+        return str(error)
+    where = _input_at(error.field.removeprefix("rule.").split("."), declared)
+    if error.value in _EMPTY:
+        return str(_("%(where)s: fill this in.", where=where))
+    return str(_("%(where)s: %(value)s does not fit.", where=where, value=error.value)) + (
+        f" {_('Expected: %(expected)s', expected=error.expected)}"
+    )
+
+
+def _input_at(place: Sequence[str], declared: Mapping[str, Any]) -> str:
+    match place:
+        case ["actions", number, *rest] if number.isdigit() and int(number) < len(declared["actions"]):
+            block = str(_("Action %(number)s", number=int(number) + 1))
+            return _label(block, ACTIONS, declared["actions"][int(number)], rest)
+        case ["trigger", *rest]:
+            return _label(str(_("What sets it off")), TRIGGERS, declared["trigger"], rest)
+        case ["name", *rest]:
+            return str(_("Name")) + _language(rest)
+    return ".".join(place)
+
+
+def _label(
+    block: str, parts: Mapping[str, Sequence[Part]], given: Mapping[str, Any], rest: Sequence[str]
+) -> str:
+    labels = {part.name: part.label for part in parts.get(str(given.get("kind")), ())}
+    return f"{block}: {labels[rest[0]]}{_language(rest[1:])}" if rest and rest[0] in labels else block
+
+
+def _language(rest: Sequence[str]) -> str:
+    names = {"en": _("English"), "zh": _("Chinese")}
+    return f" ({names[rest[0]]})" if rest and rest[0] in names else ""

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from datetime import datetime, time, timedelta
+from datetime import date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
 from flask import request
 from sqlalchemy import select
 
+from crm_core.errors import InvalidValueError
 from crm_core.operations import Done, Which, list_operations
 from crm_core.records import User
 from serving.service import page_session, service
 from serving.web.admin.shelf import ROWS, page, pages
-from serving.web.asked import whole
+from serving.web.asked import day_asked, whole
 from serving.web.language import choose_time_zone
 
 
@@ -50,7 +51,7 @@ def _which() -> Which:
 def _day(name: str) -> datetime | None:
     """Return when a day that was asked for begins where the reader is."""
     try:
-        day = datetime.strptime(request.args.get(name, ""), "%Y-%m-%d").date()  # noqa: DTZ007  a day
-        return datetime.combine(day, time(), tzinfo=ZoneInfo(choose_time_zone()))
-    except ValueError:
+        day = day_asked(name, date.min)
+    except InvalidValueError:
         return None
+    return None if day == date.min else datetime.combine(day, time(), tzinfo=ZoneInfo(choose_time_zone()))

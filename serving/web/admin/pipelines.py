@@ -9,24 +9,22 @@ from flask import flash, make_response, redirect, request
 from flask.typing import ResponseReturnValue
 from flask_login import current_user
 
-from crm_core.operations import Done
 from crm_core.pipelines import PIPELINES, ChecklistItem, PlaybookTask, Stage, get_stage
+from crm_core.records import User
 from crm_core.stage_settings import (
     LONGEST_NAME,
     LONGEST_NOTE,
     MOST_DAYS,
     list_stages,
     requirable_fields,
-    reset_stage,
-    set_stage,
 )
 from crm_core.store import Transaction
+from serving.journal import origin_of_request
 from serving.service import page_session
-from serving.web.admin.shelf import note, page, pages, to, try_to
+from serving.set_by_admins import reset_stage_as, set_stage_as
+from serving.web.admin.shelf import page, pages, to, try_to
 from serving.web.facts import labels_of
 from serving.web.language import gettext
-
-_LONGEST_DETAIL = 200
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,9 +47,9 @@ def set_stage_of(pipeline: str, stage: str) -> ResponseReturnValue:
     """Set names, days, required fields and the note of a stage."""
 
     def act(transaction: Transaction) -> None:
-        wanted = _wanted(pipeline, stage)
-        if set_stage(transaction, current_user.user, pipeline, wanted, version=_seen_version()):
-            note(transaction, Done.SETTING_SET, record_type="deal", detail=_detail(pipeline, wanted))
+        user: User = current_user.user
+        wanted, origin = _wanted(pipeline, stage), origin_of_request(user)
+        set_stage_as(transaction, user, pipeline, wanted, _seen_version(), origin)
 
     return _done(pipeline, stage, act, _wrong(), gettext("Saved. It holds from now on."))
 
@@ -61,8 +59,8 @@ def reset_stage_of(pipeline: str, stage: str) -> ResponseReturnValue:
     """Take back what was set of a stage."""
 
     def act(transaction: Transaction) -> None:
-        if reset_stage(transaction, current_user.user, pipeline, stage, version=_seen_version()):
-            note(transaction, Done.SETTING_SET, record_type="deal", detail=f"{pipeline}/{stage}: as it was")
+        user: User = current_user.user
+        reset_stage_as(transaction, user, pipeline, stage, _seen_version(), origin_of_request(user))
 
     return _done(pipeline, stage, act, None, gettext("The stage is as it was at first."))
 
@@ -131,12 +129,6 @@ def _days() -> int | None:
 
 def _seen_version() -> int:
     return request.form.get("version", -1, type=int)
-
-
-def _detail(pipeline: str, stage: Stage) -> str:
-    needs = ", ".join(stage.required) or "nothing"
-    said = f"{pipeline}/{stage.key}: {stage.name_en}, {stage.rotting_days} days, requires {needs}"
-    return said[:_LONGEST_DETAIL]
 
 
 def _show(refused: Refused | None) -> str:

@@ -11,12 +11,13 @@ from flask.typing import ResponseReturnValue
 from flask_login import current_user
 
 from crm_core.errors import InvalidValueError
-from crm_core.operations import Done
-from crm_core.records import Role
-from crm_core.sales_settings import SalesSettings, sales_settings, set_sales
+from crm_core.records import Role, User
+from crm_core.sales_settings import SalesSettings, sales_settings
 from crm_core.store import Transaction
+from serving.journal import origin_of_request
 from serving.service import page_session
-from serving.web.admin.shelf import note, page, pages, to, try_to
+from serving.set_by_admins import set_sales_as
+from serving.web.admin.shelf import page, pages, to, try_to
 from serving.web.language import gettext
 
 _ROLES: Final = (Role.REP, Role.MANAGER, Role.ADMIN)
@@ -35,12 +36,8 @@ def set_sales_settings() -> ResponseReturnValue:
     """Set all of it."""
 
     def act(transaction: Transaction) -> None:
-        wanted = _wanted()
-        set_sales(transaction, current_user.user, wanted)
-        limits = ", ".join(f"{role} {share:%}" for role, share in sorted(wanted.limits.items())) or "none"
-        days = ", ".join(map(str, wanted.reminder_days)) or "never"
-        said = f"sales: limits {limits}; reminders after {days} days"
-        note(transaction, Done.SETTING_SET, record_type="quote", detail=said[:200])
+        user: User = current_user.user
+        set_sales_as(transaction, user, _wanted(), origin_of_request(user))
 
     refused = try_to(act)
     if refused is not None:

@@ -50,13 +50,13 @@ def _context() -> dict[str, object]:
     return {"sections": SECTIONS}
 
 
-def try_to(act: Callable[[Transaction], object]) -> str | None:
-    """Do something in one transaction; return why it was refused, or None."""
+def try_to(act: Callable[[Transaction], object], told: Callable[[CRMError], str] = str) -> str | None:
+    """Do something in one transaction; return why it was refused, as `told` says it, or None."""
     try:
         with writing(current_user.user, Source.REP) as transaction:
             act(transaction)
     except CRMError as error:
-        return str(error)
+        return told(error)
     end_page_session()  # the page that follows is to show what was written
     return None
 

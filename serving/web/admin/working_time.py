@@ -25,9 +25,9 @@ from crm_core.working_time import (
     set_week,
     working_time,
 )
+from serving.own_settings import time_zones
 from serving.service import page_session, service
 from serving.web.absences import change_absence, read_day
-from serving.web.account import time_zones
 from serving.web.admin.shelf import note, page, pages, to, try_to
 from serving.web.language import gettext
 
