@@ -58,7 +58,8 @@ def raising(error: Exception) -> Callable[[Store, Job], None]:
 
 @pytest.mark.timeout(300)
 def test_three_runners_that_fail_and_die_do_a_thousand_jobs(store: Store, tmp_path: Path) -> None:
-    add(store, "unreliable", MANY)
+    many = MANY if store.engine.dialect.name == "postgresql" else MANY // 4  # as many once are enough
+    add(store, "unreliable", many)
     seeds = itertools.count(1)
     killed = 0
 
@@ -84,9 +85,9 @@ def test_three_runners_that_fail_and_die_do_a_thousand_jobs(store: Store, tmp_pa
     by_state = select(Job.state, func.count()).group_by(Job.state)
     with store.reading() as session:
         states = {row[0]: row[1] for row in session.execute(by_state)}
-    assert states == {"done": MANY}
-    assert set(effects) == set(range(MANY))
-    assert len(effects) > MANY, "some effects happen twice: handlers must bear it"
+    assert states == {"done": many}
+    assert set(effects) == set(range(many))
+    assert len(effects) > many, "some effects happen twice: handlers must bear it"
     assert killed > 0
 
 

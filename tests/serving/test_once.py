@@ -121,7 +121,7 @@ def test_a_process_killed_between_effect_and_answer_leaves_neither(
 def test_many_keys_sent_three_times_at_once_have_one_effect_each(
     app: Flask, store: Store, cast: Cast
 ) -> None:
-    keys = 1_000
+    keys = 1_000 if store.engine.dialect.name == "sqlite" else 250  # as many of them once are enough
     sends = [number for number in range(keys) for _ in range(3)]
 
     def post(number: int) -> tuple[int, int, int]:

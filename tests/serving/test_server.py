@@ -91,33 +91,17 @@ def test_it_serves_logs_and_stops(served: Served, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_whatever_was_written_was_also_answered_before_it_stopped(
+def test_whatever_was_written_was_answered_and_no_kept_connection_lost_a_request_when_it_stopped(
     served: Served, tmp_path: Path, number: int
 ) -> None:
     lead = served.ask("/api/v1/leads", {"name": "Wang Fang"})
+    netloc, lost, closed = urlsplit(served.address).netloc, [], []
     answered: list[int] = []
 
     def keep_logging() -> None:
         with contextlib.suppress(OSError, HTTPException):  # nobody takes the next request
             while True:
                 answered.append(served.ask(f"/api/v1/leads/{lead['id']}/activities", {"kind": "call"})["id"])
-
-    threads = [threading.Thread(target=keep_logging) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    while len(answered) < 20:
-        time.sleep(0.01)
-    assert served.stop(number) == 0
-    for thread in threads:
-        thread.join(20)
-    store = Store(f"sqlite:///{tmp_path / 'crm.db'}")
-    with store.reading() as session:
-        assert sorted(session.scalars(select(Activity.id))) == sorted(answered)
-    store.close()
-
-
-def test_connections_that_are_kept_open_lose_no_request_when_it_stops(served: Served) -> None:
-    netloc, lost, closed = urlsplit(served.address).netloc, [], []
 
     def keep_asking() -> None:
         connection = HTTPConnection(netloc, timeout=20)
@@ -133,14 +117,19 @@ def test_connections_that_are_kept_open_lose_no_request_when_it_stops(served: Se
                 closed.append(answer.status)
                 return
 
-    threads = [threading.Thread(target=keep_asking) for _ in range(4)]
+    threads = [threading.Thread(target=each) for each in (keep_logging, keep_asking) for _ in range(4)]
     for thread in threads:
         thread.start()
-    time.sleep(0.5)
-    assert served.stop() == 0
+    while len(answered) < 20:
+        time.sleep(0.01)
+    assert served.stop(number) == 0
     for thread in threads:
         thread.join(20)
     assert (lost, closed) == ([], [200] * 4)
+    store = Store(f"sqlite:///{tmp_path / 'crm.db'}")
+    with store.reading() as session:
+        assert sorted(session.scalars(select(Activity.id))) == sorted(answered)
+    store.close()
 
 
 def test_a_port_that_is_taken_is_refused_in_one_line(tmp_path: Path) -> None:
