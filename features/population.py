@@ -19,7 +19,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
-from sqlalchemy import Dialect, Engine, Select, select
+from sqlalchemy import Engine, Pool, Select, select
 from sqlalchemy.orm import Session
 
 from crm_core.arrays import NO_INSTANT, ArrayQuery, Arrays, Keyed, among, read_arrays, the_key
@@ -250,8 +250,8 @@ class _Kept:
     population: Population
 
 
-_KEPT: WeakKeyDictionary[Dialect, dict[PopulationKey, _Kept]] = WeakKeyDictionary()
-"""What was read, by what all engines of a store have in common."""
+_KEPT: WeakKeyDictionary[Pool, dict[PopulationKey, _Kept]] = WeakKeyDictionary()
+"""What was read, by the connections that all engines of a store have in common."""
 
 
 def read_all(session: Session, plan: Plan, ids: Ints, supposed: Supposed | None = None) -> Tables:
@@ -275,7 +275,7 @@ def population_of(session: Session, record: str, by: str, each: str) -> Populati
         return _read(session, key).coded()
     # What is kept is never changed, only replaced: others may be reading it.
     fresh = _begin(session, key, log) if kept is None else _brought_up_to(session, key, kept, log)
-    _KEPT[engine.dialect][key] = fresh
+    _KEPT[engine.pool][key] = fresh
     return fresh.population
 
 
@@ -294,7 +294,7 @@ def populations_ahead(session: Session, plan: Plan) -> list[Keyed]:
 def _kept_for(session: Session) -> Mapping[PopulationKey, _Kept]:
     """Return what is kept; to one session it stays the same, so that it can be asked about beforehand."""
     if _Kept not in session.info:
-        session.info[_Kept] = dict(_KEPT.setdefault(session.get_bind().dialect, {}))
+        session.info[_Kept] = dict(_KEPT.setdefault(session.get_bind().engine.pool, {}))
     found: Mapping[PopulationKey, _Kept] = session.info[_Kept]
     return found
 

@@ -223,7 +223,7 @@ def dana_compares_promotes_and_rolls_back(story: Story, page: Page) -> None:
     story.go(page, f"/models/{COMPARED}/compare")
     one, other = (page.locator(f"#{key}").input_value() for key in "ab")
     story.press(page, "Compare on the same questions")
-    expect(page.locator("[data-work-reload]")).to_be_visible()
+    see_it_done(page)
     story.go(page, f"/models/{COMPARED}/compare?a={one}&b={other}")
     # of so few leads too few have had an outcome since: it says so, and shows what is known of each
     same = page.locator("section[aria-labelledby=same-title]")
@@ -233,14 +233,19 @@ def dana_compares_promotes_and_rolls_back(story: Story, page: Page) -> None:
     waiting = one if served == other else other
     story.go(page, f"/models/{COMPARED}/promote?version={waiting}")
     decide(story, page, "It ranks better")
-    expect(page.locator("[data-work-reload]")).to_be_visible()
+    see_it_done(page)
     assert serving_version(story) == waiting
     story.go(page, f"/models/{COMPARED}")
     expect(page.locator("[aria-labelledby=version-title]")).to_contain_text(waiting)
     page.get_by_role("link", name=story.said("Roll back")).click()
     decide(story, page, "It was worse after all")
-    expect(page.locator("[data-work-reload]")).to_be_visible()
+    see_it_done(page)
     assert serving_version(story) == served
+
+
+def see_it_done(page: Page) -> None:
+    """Wait for work on a model: it was over before the page came, or the page tells."""
+    expect(page.locator("#model-work:not([data-running]), [data-work-reload]:visible").first).to_be_visible()
 
 
 def decide(story: Story, page: Page, reason: str) -> None:
