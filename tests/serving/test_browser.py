@@ -83,7 +83,8 @@ def open_page(
     browser: Browser, watched: Watched, address: str, language: str, width: int, **more: Any
 ) -> Page:
     locale = {"en": "en-GB", "zh": "zh-CN"}[language]
-    page = browser.new_context(locale=locale, viewport={"width": width, "height": 844}, **more).new_page()
+    still = {"reduced_motion": "reduce", **more}  # no colour is looked at on its way
+    page = browser.new_context(locale=locale, viewport={"width": width, "height": 844}, **still).new_page()
     page.set_default_timeout(15_000)
     watched.watch(page, address)
     page.goto(address)

@@ -245,7 +245,7 @@ def dana_compares_promotes_and_rolls_back(story: Story, page: Page) -> None:
 
 def see_it_done(page: Page) -> None:
     """Wait for work on a model: it was over before the page came, or the page tells."""
-    expect(page.locator("#model-work:not([data-running]), [data-work-reload]:visible").first).to_be_visible()
+    expect(page.locator("#model-work[data-running=''], [data-work-reload]:visible").first).to_be_visible()
 
 
 def decide(story: Story, page: Page, reason: str) -> None:
