@@ -113,7 +113,7 @@ class ArrayQuery:
         }
 
 
-_NUMBERED: Dialect = PGDialect(paramstyle="numeric_dollar")  # type: ignore[no-untyped-call]  of SQLAlchemy
+_NUMBERED: Dialect = PGDialect(paramstyle="numeric_dollar")  # type: ignore[no-untyped-call]  # of SQLAlchemy
 """How a statement is written that goes to PostgreSQL past its driver's own reading of it."""
 
 _STAND_IN = -(2**40)

@@ -125,7 +125,7 @@ def end_reading(session: Session) -> None:
     connection = session.connection()
     if connection.invalidated:
         return
-    pgconn = connection.connection.driver_connection.pgconn  # type: ignore[union-attr]  of psycopg
+    pgconn = connection.connection.driver_connection.pgconn  # type: ignore[union-attr]  # of psycopg
     if pgconn.transaction_status == _IN_TRANSACTION:
         pgconn.exec_(b"ROLLBACK")
 

@@ -270,7 +270,7 @@ def _is_led_to(column: Any, way: Way) -> ColumnElement[bool]:  # noqa: ANN401  a
     """
     ids = _led_to(way)
     found = ids if not isinstance(column.type, Text) else _as_texts(ids)
-    return column == any_(func.array(found))  # type: ignore[no-any-return]  SQL
+    return column == any_(func.array(found))  # type: ignore[no-any-return]  # SQL
 
 
 def _as_texts(ids: ScalarSelect[int]) -> ScalarSelect[str]:
