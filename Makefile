@@ -25,9 +25,9 @@ demo: setup ## Make a simulated company, train on it and serve it (SIZE=small, m
 test: setup-dev ## Check style, types, architecture and documentation, and run every test
 	@$(MAKE) --jobs=2 lint pytest
 
-# Beside lint, most of which is one process: two cores have nothing better to do at first.
+# On two cores three: one works while the others wait for a browser, a database or another process.
 pytest:
-	@$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+	@$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 setup: ## Make .venv with what the program needs
 	$(INSTALL) requirements.lock
