@@ -308,7 +308,7 @@ def _tell(
 
 
 def list_waiting(
-    reader: Reader, *, addressed: bool = False, limit: int = 200
+    reader: Reader, *, addressed: bool = False, limit: int | None = 200
 ) -> list[tuple[Approval, Quote]]:
     """Return what waits for a decision that a reader may take, what waits for them by name first.
 
@@ -339,12 +339,27 @@ def list_waiting(
     return [(approval, quote) for approval, quote in reader.session.execute(query)]
 
 
-def list_asked(reader: Reader, *, limit: int = 50) -> list[tuple[Approval, Quote]]:
-    """Return what a reader asked for, newest first."""
+def get_approval(reader: Reader, approval_id: int) -> Approval:
+    """Return a request about a quote that a reader sees, for whoever made it and whoever may decide such."""
+    found = reader.session.get(Approval, approval_id)
+    if found is None or (found.asked_by_id != reader.user.id and reader.user.role not in LEADING):
+        raise RecordNotFoundError("approval", approval_id)
+    try:
+        reader.get(Quote, found.quote_id)
+    except RecordNotFoundError:
+        raise RecordNotFoundError("approval", approval_id) from None
+    return found
+
+
+def list_asked(reader: Reader, *, limit: int = 50, before: int | None = None) -> list[tuple[Approval, Quote]]:
+    """Return what a reader asked for, newest first; those before an id where one is given."""
+    older = () if before is None else (Approval.id < before,)
     query = (
         select(Approval, Quote)
         .join(Quote, Quote.id == Approval.quote_id)
-        .where(Approval.asked_by_id == reader.user.id, Quote.deleted_at.is_(None), reader.readable(Quote))
+        .where(
+            Approval.asked_by_id == reader.user.id, Quote.deleted_at.is_(None), reader.readable(Quote), *older
+        )
         .order_by(Approval.id.desc())
         .limit(limit)
     )

@@ -372,14 +372,24 @@ _OWNER = func.coalesce(Deal.owner_id, Account.owner_id)
 
 
 def list_overdue(
-    reader: Reader, today: date, *, limit: int, offset: int = 0, owner_id: int | None = None
+    reader: Reader,
+    today: date,
+    *,
+    limit: int,
+    offset: int = 0,
+    after: tuple[date, int] | None = None,
+    owner_id: int | None = None,
 ) -> list[Overdue]:
-    """Return the payments that a reader sees and that are late on a day, the latest first."""
+    """Return the payments that a reader sees and that are late on a day, the latest first.
+
+    They begin after so many, or after the one with a day and an id.
+    """
+    following = () if after is None else (_later(*after),)
     query = (
         select(Payment, _OWNER, Account.name)
         .join(Account, Account.id == Payment.account_id)
         .outerjoin(Deal, Deal.id == Payment.deal_id)
-        .where(is_overdue(today), reader.readable(Payment), *_of_owner(owner_id))
+        .where(is_overdue(today), reader.readable(Payment), *_of_owner(owner_id), *following)
         .order_by(Payment.due_on, Payment.id)
         .limit(limit)
         .offset(offset)
@@ -394,6 +404,10 @@ def list_overdue(
         )
         for payment, owner, name in reader.session.execute(query)
     ]
+
+
+def _later(day: date, payment_id: int) -> ColumnElement[bool]:
+    return or_(Payment.due_on > day, and_(Payment.due_on == day, Payment.id > payment_id))
 
 
 def sum_overdue(reader: Reader, today: date, *, owner_id: int | None = None) -> list[OverdueSum]:

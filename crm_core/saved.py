@@ -208,6 +208,16 @@ def find_view(session: Session, user: User, record_type: str, view_id: int) -> S
     return session.scalars(_usable(SavedView, user, record_type).where(SavedView.id == view_id)).one_or_none()
 
 
+def get_view(session: Session, user: User, view_id: int) -> SavedView:
+    """Return a view that somebody may use; raise RecordNotFoundError without one."""
+    found: SavedView | None = session.scalars(
+        _usable(SavedView, user, None).where(SavedView.id == view_id)
+    ).one_or_none()
+    if found is None:
+        raise RecordNotFoundError("view", view_id)
+    return found
+
+
 def get_segment(session: Session, user: User, segment_id: int) -> Segment:
     """Return a segment that somebody may use; for all others there is none."""
     query = _usable(Segment, user, None).where(Segment.id == segment_id)

@@ -175,8 +175,8 @@ def target_of(session: Session, queue: str | None, priority: str | None) -> Targ
 # ------------------------------------------------------------------------------------------------ setting
 
 
-def set_queue(session: Session, wanted: Queue, *, version: int) -> TicketQueue:
-    """Set a queue up or change it; `version` is that of what was seen, 0 for none.
+def set_queue(session: Session, wanted: Queue, *, version: int | None) -> TicketQueue:
+    """Set a queue up or change it; `version` is that of what was seen, 0 for none; None: any.
 
     Raises
     ------
@@ -189,7 +189,7 @@ def set_queue(session: Session, wanted: Queue, *, version: int) -> TicketQueue:
     hold_keys(session, [f"queue:{wanted.key}"])
     row = session.get(TicketQueue, wanted.key, populate_existing=True)
     known = 0 if row is None else row.version
-    if known != version:
+    if version is not None and known != version:
         raise StaleRecordError("ticket queue", 0, version, known)
     if row is None:
         row = TicketQueue(key=wanted.key)

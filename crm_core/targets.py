@@ -159,7 +159,7 @@ def set_target(
     wanted.check()
     _check_may_set(transaction.session, user, wanted)
     hold_keys(transaction.session, [f"target:{wanted.whose}:{wanted.whose_id}:{wanted.period}"])
-    found = _find(transaction.session, wanted)
+    found = find_target(transaction.session, wanted)
     if version is not None and version != (known := found.version if found is not None else 0):
         raise StaleRecordError("target", found.id if found is not None else 0, version, known)
     if wanted.value is None:
@@ -187,7 +187,8 @@ def _write(transaction: Transaction, user: User, wanted: Wanted, found: Target |
     return found
 
 
-def _find(session: Session, wanted: Wanted) -> Target | None:
+def find_target(session: Session, wanted: Wanted) -> Target | None:
+    """Return the target that there is of what is wanted, locked until the transaction ends."""
     query = select(Target).where(
         Target.whose == wanted.whose,
         Target.whose_id == wanted.whose_id,

@@ -218,8 +218,10 @@ def _hours(pairs: Sequence[Sequence[str]]) -> Hours:
 # ------------------------------------------------------------------------------------------------ setting
 
 
-def set_week(transaction: Transaction, user: User, wanted: WorkingTime, *, version: int) -> WorkingWeek:
-    """Set the usual week, its zone and its country; `version` is that of what was seen, 0 for none.
+def set_week(
+    transaction: Transaction, user: User, wanted: WorkingTime, *, version: int | None
+) -> WorkingWeek:
+    """Set the usual week, its zone and its country; `version` is what was seen, 0 for none; None: any.
 
     Raises
     ------
@@ -233,7 +235,7 @@ def set_week(transaction: Transaction, user: User, wanted: WorkingTime, *, versi
     hold_keys(session, ["working week"])
     row = session.get(WorkingWeek, _ONE_ROW, populate_existing=True)
     known = 0 if row is None else row.version
-    if version != known:
+    if version is not None and version != known:
         raise StaleRecordError("working week", 0, version, known)
     if row is None:
         row = WorkingWeek(id=_ONE_ROW)

@@ -210,7 +210,7 @@ def tree(error: type[CRMError]) -> Iterator[type[CRMError]]:
 
 def errors_part() -> Iterator[str]:
     """Yield the table of errors, then that of refused requests no error stands behind."""
-    from serving.problems import KINDS, PREFIX, REQUEST_KINDS
+    from serving.problems import KINDS, PREFIX, REFUSED_BY_FRAMEWORK, REQUEST_KINDS, kind_of_http
 
     known = ((error, KINDS[error]) for error in errors())
     rows = (
@@ -223,7 +223,8 @@ def errors_part() -> Iterator[str]:
         f"In answers of the API the `type` is written `{PREFIX}TYPE`. These have no error of ours:",
         "",
     )
-    requests = ((kind.status, code(kind.slug), kind.title) for kind in REQUEST_KINDS.values())
+    refused = (kind_of_http(error()) for error in REFUSED_BY_FRAMEWORK)
+    requests = ((kind.status, code(kind.slug), kind.title) for kind in (*REQUEST_KINDS.values(), *refused))
     yield from table(["HTTP status", "type", "meaning"], requests)
 
 

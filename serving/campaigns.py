@@ -11,7 +11,7 @@ lead and customer and returns those of `serving.ratios`.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
@@ -82,16 +82,26 @@ def list_figures(reader: Reader, campaign_id: int | None = None) -> list[Campaig
     Raises RecordNotFoundError for one that they may not see, AccessDeniedError for a role that may not see
     campaigns.
     """
-    if reader.right("campaign").read is Scope.NONE:
-        raise AccessDeniedError(f"the role {reader.user.role} may not see campaigns")
     if campaign_id is not None:
+        if reader.right("campaign").read is Scope.NONE:
+            raise AccessDeniedError(f"the role {reader.user.role} may not see campaigns")
         campaigns, only = Campaigns.read_with(reader, campaign_id)
         return [_Counted(reader, campaigns, only).figures(only)]
+    return figures_of(reader, list_campaigns(reader)[:MOST_LISTED])
+
+
+def list_campaigns(reader: Reader) -> Sequence[Campaign]:
+    """Return the campaigns that a reader may see; those that begin last come first."""
+    if reader.right("campaign").read is Scope.NONE:
+        raise AccessDeniedError(f"the role {reader.user.role} may not see campaigns")
     newest = Campaign.starts_on.desc().nulls_last()
-    query = reader.select(Campaign).order_by(newest, Campaign.id.desc()).limit(MOST_LISTED)
-    rows = reader.session.scalars(query).all()
+    return reader.session.scalars(reader.select(Campaign).order_by(newest, Campaign.id.desc())).all()
+
+
+def figures_of(reader: Reader, campaigns: Sequence[Campaign]) -> list[CampaignFigures]:
+    """Return the figures of some campaigns that a reader may see."""
     counted = _Counted(reader, Campaigns.read(reader), None)
-    return [counted.figures(row) for row in rows]
+    return [counted.figures(each) for each in campaigns]
 
 
 class _Counted:

@@ -60,6 +60,14 @@ class Copies:
         }
 
 
+Place = tuple[float, int, int]
+
+
+def place_of(pair: Pair) -> Place:
+    """Return what pairs are sorted by."""
+    return (-pair.likelihood, pair.first_id, pair.second_id)
+
+
 def read_copies(
     session: Session,
     user: User,
@@ -68,18 +76,21 @@ def read_copies(
     at_least: float = LIKELY,
     limit: int = 50,
     offset: int = 0,
+    after: Place | None = None,
 ) -> Copies:
-    """Return a page of the pairs of which `user` may see both records."""
+    """Return a page of the pairs of which `user` may see both records, after so many or after a place."""
     reader = Reader(session, user)
     pairs = list_duplicates(session, record_type, at_least=at_least, reader=reader)
+    if after is not None:
+        offset = sum(place_of(pair) <= after for pair in pairs)
     shown = pairs[offset : offset + limit]
     ids = {each for pair in shown for each in (pair.first_id, pair.second_id)}
-    after = offset + len(shown)
+    end = offset + len(shown)
     return Copies(
         pairs=shown,
         total=len(pairs),
         records=_records(reader, record_type, ids),
-        next_offset=after if after < len(pairs) else None,
+        next_offset=end if end < len(pairs) else None,
     )
 
 

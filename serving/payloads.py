@@ -347,7 +347,10 @@ class ScoreHistory(Given):
 class Problem(BaseModel):
     """What went wrong (RFC 9457)."""
 
-    type: str = Field(description="A stable name of the kind of problem.")
+    type: str = Field(
+        description="A stable name of the kind of problem, one of those in docs/errors.md.",
+        examples=["urn:crm:problem:stale-record"],
+    )
     title: str
     status: int
     detail: str

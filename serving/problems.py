@@ -5,12 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, Final
 
 from flask import Response, g, json
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import (
+    BadRequest,
+    HTTPException,
+    MethodNotAllowed,
+    NotFound,
+    RequestEntityTooLarge,
+    UnsupportedMediaType,
+)
 
 from crm_core import errors
 
@@ -112,6 +119,15 @@ REQUEST_KINDS: dict[str, Kind] = {
 }
 """Problems that no error of the program stands behind."""
 
+REFUSED_BY_FRAMEWORK: Final = (
+    BadRequest,
+    NotFound,
+    MethodNotAllowed,
+    RequestEntityTooLarge,
+    UnsupportedMediaType,
+)
+"""What the framework refuses before anything of ours is asked."""
+
 _INTERNAL = KINDS[errors.CRMError]
 
 
@@ -186,11 +202,14 @@ def _below(model: type[BaseModel]) -> Iterator[type[BaseModel]]:
         yield from _below(child)
 
 
+def kind_of_http(error: HTTPException) -> Kind:
+    """Return the kind of problem that something is which the framework refused."""
+    return Kind(slug=error.name.lower().replace(" ", "-"), status=error.code or 500, title=error.name)
+
+
 def of_http(error: HTTPException) -> Response:
     """Return the answer to what the framework refused: a wrong path, method, media type or size."""
-    status = error.code or 500
-    slug = error.name.lower().replace(" ", "-")
-    answer = problem(Kind(slug=slug, status=status, title=error.name), str(error.description or error.name))
+    answer = problem(kind_of_http(error), str(error.description or error.name))
     if allowed := getattr(error, "valid_methods", None):
         answer.headers["Allow"] = ", ".join(sorted(allowed))
     return answer

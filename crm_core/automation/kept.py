@@ -180,10 +180,14 @@ def get_rule(session: Session, rule_id: int) -> Listed:
     return Listed(kept=kept, version=version, rule=read_rule(version.declared), runs=runs, last_at=last)
 
 
-def list_versions(session: Session, rule_id: int) -> Sequence[AutomationVersion]:
-    """Return what a rule said and says, the newest first."""
+def list_versions(
+    session: Session, rule_id: int, *, before: int | None = None, limit: int | None = None
+) -> Sequence[AutomationVersion]:
+    """Return what a rule said and says, the newest first; with `before`, what it said before a version."""
     query = select(AutomationVersion).where(AutomationVersion.rule_id == rule_id)
-    return session.scalars(query.order_by(AutomationVersion.version.desc())).all()
+    if before is not None:
+        query = query.where(AutomationVersion.version < before)
+    return session.scalars(query.order_by(AutomationVersion.version.desc()).limit(limit)).all()
 
 
 def list_runs(

@@ -157,7 +157,7 @@ def keep_report(
     report_id: int | None = None,
     version: int | None = None,
 ) -> SavedReport:
-    """Keep a report, or change one's own that has `version`.
+    """Keep a report, or change one's own that has `version`; None: any.
 
     Raises what asking it raises: nobody keeps a report that they may not see. StaleRecordError where somebody
     changed it meanwhile.
@@ -189,8 +189,8 @@ def _to_change(session: Session, user: User, report_id: int, version: int | None
     found = session.get_one(SavedReport, report_id, with_for_update=True, populate_existing=True)
     if not may_end(found, user):
         raise AccessDeniedError(f"report {report_id} is another person's: keep it under a name of your own")
-    if version != found.version:
-        raise StaleRecordError("report", report_id, version or 0, found.version)
+    if version is not None and version != found.version:
+        raise StaleRecordError("report", report_id, version, found.version)
     found.version += 1
     return found
 
@@ -202,13 +202,15 @@ def _name(name: str) -> str:
     return name
 
 
-def end_report(transaction: Transaction, user: User, report_id: int) -> None:
+def end_report(transaction: Transaction, user: User, report_id: int, version: int | None = None) -> None:
     """Delete a report with its mails; only whoever made it may, and administrators what is shared."""
     session = transaction.session
     found = session.get(SavedReport, report_id, with_for_update=True)
     seen = found is not None and (found.user_id == user.id or found.shared != Shared.OWN)
     if found is None or not seen or not may_end(found, user):
         raise RecordNotFoundError("report", report_id)
+    if version is not None and version != found.version:
+        raise StaleRecordError("report", report_id, version, found.version)
     session.execute(delete(ReportMail).where(ReportMail.report_id == report_id))
     session.delete(found)
     session.flush()

@@ -22,6 +22,8 @@ from crm_core.automation.rehearsal import MOST_DAYS, Rehearsed
 from crm_core.changes import Source
 from crm_core.tokens import Scope
 from serving.api.blueprint import answer, caller, documented, new_blueprint, requires
+from serving.api.conditional import ReadHeaders, WriteHeaders, created, tagged
+from serving.api.pages import PageQuery, cursor_of
 from serving.automation import try_on_past
 from serving.journal import origin_of_request
 from serving.payloads import Asked, Given, Id, RecordPath, Taken, Utc, whole
@@ -66,12 +68,6 @@ class RuleGiven(Taken):
         return self.model_dump(include={"name", "record_type", "trigger", "condition", "actions"})
 
 
-class RuleChange(RuleGiven):
-    """What a rule is to say from now on."""
-
-    version: whole(1, 2**31) = Field(description="The version that was read.")  # type: ignore[valid-type]  # made at run time
-
-
 class RuleToTry(RuleGiven):
     """A rule that is tried on the past; it need not be kept."""
 
@@ -91,10 +87,11 @@ class RuleOut(Given):
     rule: dict[str, Any] = Field(description="What it says, as it is given.")
 
 
-class RulesOut(Given):
-    """All rules, in the order in which they were made."""
+class RulesPage(Given):
+    """Rules, in the order in which they were made."""
 
     items: list[RuleOut]
+    next_cursor: str | None = Field(description="Ask with it for the next page; null on the last.")
 
 
 class RuleVersionOut(Given):
@@ -106,10 +103,11 @@ class RuleVersionOut(Given):
     rule: dict[str, Any]
 
 
-class RuleWithVersions(RuleOut):
-    """A rule with all that it ever said, the newest first."""
+class RuleVersionsPage(Given):
+    """What a rule said and says, the newest first."""
 
-    versions: list[RuleVersionOut]
+    items: list[RuleVersionOut]
+    next_cursor: str | None = Field(description="Ask with it for the next page; null on the last.")
 
 
 class TriedCause(Given):
@@ -173,45 +171,59 @@ class RuleRunsPage(Given):
     next_cursor: int | None = Field(description="Ask with it for the next page; null on the last.")
 
 
-@api.get("/automation/rules", responses={"200": RulesOut, **documented(403)})
+@api.get("/automation/rules", responses={"200": RulesPage, **documented(403)})
 @requires(Scope.ADMIN)
-def list_automation_rules() -> Response:
+def list_automation_rules(query: PageQuery) -> Response:
     """List the rules of automation."""
     check_may_administer(caller())
     with service().store.reading() as session:
-        return answer(RulesOut(items=[RuleOut(**_told(each)) for each in list_rules(session)]))
+        found, more = query.part(list_rules(session), lambda each: (each.kept.id,))
+    return answer(RulesPage(items=[RuleOut(**_told(each)) for each in found], next_cursor=more))
 
 
 @api.post("/automation/rules", responses={"201": RuleOut, **documented(400, 403, 404, 409, 413, 415)})
 @requires(Scope.ADMIN)
 def create_automation_rule(body: RuleGiven) -> Response:
     """Keep a new rule, switched off; one that would set off itself is refused."""
-    return _save(body, None, None, 201)
+    kept, told = _save(body, None, None)
+    return created(told, f"automation/rules/{kept}", told.version)
 
 
-@api.get("/automation/rules/<int:id>", responses={"200": RuleWithVersions, **documented(403, 404)})
+@api.get("/automation/rules/<int:id>", responses={"200": RuleOut, **documented(403, 404)})
 @requires(Scope.ADMIN)
-def get_automation_rule(path: RecordPath) -> Response:
-    """Read a rule, with all of its versions."""
+def get_automation_rule(path: RecordPath, header: ReadHeaders) -> Response:
+    """Read a rule."""
     check_may_administer(caller())
     with service().store.reading() as session:
         found = get_rule(session, path.id)
-        versions = [
-            RuleVersionOut(
-                version=each.version, saved_at=each.saved_at, saved_by_id=each.saved_by_id, rule=each.declared
-            )
-            for each in list_versions(session, path.id)
-        ]
-        return answer(RuleWithVersions(**_told(found), versions=versions))
+    return header.answer(RuleOut(**_told(found)), found.kept.version)
 
 
-@api.put(
-    "/automation/rules/<int:id>", responses={"200": RuleOut, **documented(400, 403, 404, 409, 412, 413, 415)}
-)
+@api.get("/automation/rules/<int:id>/versions", responses={"200": RuleVersionsPage, **documented(403, 404)})
 @requires(Scope.ADMIN)
-def change_automation_rule(path: RecordPath, body: RuleChange) -> Response:
+def list_automation_rule_versions(path: RecordPath, query: PageQuery) -> Response:
+    """List what a rule said and says, the newest first."""
+    check_may_administer(caller())
+    with service().store.reading() as session:
+        get_rule(session, path.id)
+        found = list_versions(session, path.id, before=query.before(), limit=query.limit + 1)
+    page = found[: query.limit]
+    items = [
+        RuleVersionOut(
+            version=each.version, saved_at=each.saved_at, saved_by_id=each.saved_by_id, rule=each.declared
+        )
+        for each in page
+    ]
+    more = cursor_of((page[-1].version,)) if len(found) > query.limit else None
+    return answer(RuleVersionsPage(items=items, next_cursor=more))
+
+
+@api.put("/automation/rules/<int:id>", responses={"200": RuleOut, **documented(400, 403, 404, 409, 413, 415)})
+@requires(Scope.ADMIN)
+def change_automation_rule(path: RecordPath, header: WriteHeaders, body: RuleGiven) -> Response:
     """Have a rule say something else from now on: a new version of it."""
-    return _save(body, path.id, body.version, 200)
+    _, told = _save(body, path.id, header)
+    return tagged(told.model_dump_json(), told.version)
 
 
 @api.post("/automation/rules/<int:id>/on", responses={"200": RuleOut, **documented(403, 404, 409)})
@@ -269,9 +281,12 @@ def list_automation_runs(query: RuleRunsQuery) -> Response:
     return answer(RuleRunsPage(items=items, next_cursor=items[-1].id if more else None))
 
 
-def _save(body: RuleGiven, rule_id: int | None, version: int | None, status: int) -> Response:
+def _save(body: RuleGiven, rule_id: int | None, header: WriteHeaders | None) -> tuple[int, RuleOut]:
     check_may_administer(caller())
     with writing(caller(), Source.API) as transaction:
+        version = None
+        if rule_id is not None and header is not None:
+            version = header.version(get_rule(transaction.session, rule_id).kept.version)
         kept = save_rule(
             transaction,
             caller(),
@@ -281,8 +296,7 @@ def _save(body: RuleGiven, rule_id: int | None, version: int | None, status: int
             version=version,
         )
         transaction.session.flush()
-        told = RuleOut(**_told(get_rule(transaction.session, kept.id)))
-    return answer(told, status)
+        return kept.id, RuleOut(**_told(get_rule(transaction.session, kept.id)))
 
 
 def _switch(rule_id: int, *, active: bool) -> Response:
@@ -290,7 +304,7 @@ def _switch(rule_id: int, *, active: bool) -> Response:
     with writing(caller(), Source.API) as transaction:
         set_active(transaction, caller(), rule_id, active=active, origin=origin_of_request(caller()))
         told = RuleOut(**_told(get_rule(transaction.session, rule_id)))
-    return answer(told)
+    return tagged(told.model_dump_json(), told.version)
 
 
 def _told(found: Listed) -> dict[str, Any]:

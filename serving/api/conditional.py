@@ -3,6 +3,7 @@
 A tag is `"VERSION-DIGEST"`. The digest is of the answer itself, so that a new score, another right or another
 choice of fields makes another tag, and a 304 never hides any of them. An edit compares the version alone: it
 counts what people and programs wrote, so a score that a model writes meanwhile never fails somebody's edit.
+What counts no versions has a number made of what can be edited about it, which is another for anything else.
 """
 
 from __future__ import annotations
@@ -12,7 +13,12 @@ import hashlib
 from flask import Response, request
 from pydantic import BaseModel, ConfigDict, Field
 
+from crm_core.errors import StaleRecordError
+from serving.api.blueprint import PREFIX
 from serving.payloads import Parameters
+
+_MARK = 7
+"""Digits of a mark in base 16: below 10 decimal ones, as a version in a tag is."""
 
 
 class ReadHeaders(Parameters):
@@ -42,8 +48,8 @@ class WriteHeaders(Parameters):
         alias="If-Match",
         max_length=8_000,
         description=(
-            "`ETag` of the record as you know it: 412 if somebody has written it since. Only the version in "
-            "it is compared, so scores that models write do not count."
+            "`ETag` of what you edit, as you know it: 412 if somebody has written it since. Only the version "
+            "in it is compared, so scores that models write do not count."
         ),
     )
 
@@ -51,6 +57,17 @@ class WriteHeaders(Parameters):
         """Return the version that an edit of what has a present one was made on; None: any."""
         asked = versions_asked()
         return None if asked is None else present if present in asked else max(asked, default=0)
+
+    def check(self, what: str, which: int, present: int) -> None:
+        """Refuse an edit that was made on another version of something than the present one."""
+        made_on = self.version(present)
+        if made_on is not None and made_on != present:
+            raise StaleRecordError(what, which, made_on, present)
+
+
+def mark_of(said: BaseModel) -> int:
+    """Return the number that stands for what something says that counts no versions."""
+    return int(hashlib.sha256(said.model_dump_json().encode()).hexdigest()[:_MARK], 16)
 
 
 def tag_of(version: int, body: str) -> str:
@@ -67,6 +84,17 @@ def tagged(body: str, version: int, status: int = 200) -> Response:
     else:
         response = Response(body, status=status, content_type="application/json")
     response.set_etag(tag)
+    return response
+
+
+def created(made: BaseModel, location: str, version: int | None = None) -> Response:
+    """Return what was created, where it is below the API's prefix, and its tag if it can be edited."""
+    body = made.model_dump_json()
+    if version is None:
+        response = Response(body, status=201, content_type="application/json")
+    else:
+        response = tagged(body, version, 201)
+    response.headers["Location"] = f"{PREFIX}/{location}"
     return response
 
 

@@ -12,7 +12,7 @@ from crm_core.tokens import Scope
 from serving.activity_log import get_to_move, log_on
 from serving.api.blueprint import caller, documented, plain_answer, requires
 from serving.api.conditional import tagged
-from serving.api.records import blueprint_of, location_of
+from serving.api.records import blueprint_of, created_record
 from serving.api.records_given import written_json
 from serving.api.records_schemas import COLLECTIONS
 from serving.payloads import (
@@ -41,9 +41,7 @@ def log_deal_activity(path: RecordPath, body: NewDealActivity) -> Response:
             deal = get_to_move(transaction, caller(), path.id)
             move_deal(transaction, deal, body.stage, occurred_at=body.occurred_at)
         created = written_json(Reader(transaction.session, caller()), logged)
-    response = tagged(created, logged.version, 201)
-    response.headers["Location"] = location_of(logged)
-    return response
+    return created_record(created, logged)
 
 
 @api.post("/deals/<int:id>/stage", responses={"200": DealOut, **documented(400, 403, 404, 409, 413, 415)})

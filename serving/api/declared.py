@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 from crm_core.access import Reader, check_may_administer
 from crm_core.access import Scope as Reach
 from crm_core.changes import Source
+from crm_core.errors import UnknownFieldError, UnknownRecordTypeError
 from crm_core.fields import (
     CUSTOM,
     Choice,
@@ -21,6 +22,7 @@ from crm_core.fields import (
     Known,
     change_field,
     declare_field,
+    get_field,
     list_all_fields,
     model_of,
     restore_field,
@@ -29,6 +31,8 @@ from crm_core.fields import (
 from crm_core.record_types import (
     change_record_type,
     declare_record_type,
+    find_record_type,
+    get_record_type,
     list_record_types,
     restore_record_type,
     retire_record_type,
@@ -36,6 +40,8 @@ from crm_core.record_types import (
 from crm_core.records import RECORD_TYPES, CustomRecord, CustomRecordType, Role
 from crm_core.tokens import Scope
 from serving.api.blueprint import PREFIX, answer, caller, documented, new_blueprint, requires
+from serving.api.conditional import ReadHeaders, WriteHeaders, created, mark_of, tagged
+from serving.api.pages import Key, PageQuery
 from serving.api.records_schemas import COLLECTIONS
 from serving.payloads import Asked, Given, Taken, Utc
 from serving.service import service, writing
@@ -132,10 +138,11 @@ class CustomFieldOut(Given):
     retired_at: Utc | None = Field(description="Since when it takes no more values.")
 
 
-class CustomFieldsOut(Given):
+class CustomFieldsPage(Given):
     """The custom fields of a record type, by name."""
 
     items: list[CustomFieldOut]
+    next_cursor: str | None = Field(description="Ask with it for the next page; null on the last.")
 
 
 class NewRecordType(Taken):
@@ -172,21 +179,29 @@ class RecordTypeOut(Given):
     retired_at: Utc | None = Field(description="Since when it takes no more records.")
 
 
-class RecordTypesOut(Given):
-    """The record types of which you may see records; built-in ones first."""
+class RecordTypesPage(Given):
+    """The record types of which you may see records; built-in ones first, then by name."""
 
     items: list[RecordTypeOut]
+    next_cursor: str | None = Field(description="Ask with it for the next page; null on the last.")
 
 
-@api.get("/record-types", operation_id="list_record_types", responses={"200": RecordTypesOut, **documented()})
-def list_types() -> Response:
+@api.get(
+    "/record-types", operation_id="list_record_types", responses={"200": RecordTypesPage, **documented()}
+)
+def list_types(query: PageQuery) -> Response:
     """List the record types of which you may see records, and where those are."""
     with service().store.reading() as session:
         reader = Reader(session, caller())
         built_in = [_built_in(name) for name in RECORD_TYPES if name != CustomRecord.record_type]
         every = [*built_in, *(_declared(each) for each in list_record_types(session))]
-        items = [each for each in every if _may_know(reader, each.name)]
-    return answer(RecordTypesOut(items=items))
+        known = [each for each in every if _may_know(reader, each.name)]
+    items, more = query.part(known, _built_in_first)
+    return answer(RecordTypesPage(items=items, next_cursor=more))
+
+
+def _built_in_first(each: RecordTypeOut) -> Key:
+    return (0, list(RECORD_TYPES).index(each.name), "") if each.built_in else (1, 0, each.name)
 
 
 @api.post("/record-types", operation_id="declare_record_type", responses={"201": RecordTypeOut, **_WRITTEN})
@@ -195,8 +210,24 @@ def declare_type(body: NewRecordType) -> Response:
     """Declare a record type; for administrators."""
     check_may_administer(caller())
     with writing(caller(), Source.API) as transaction:
-        made = declare_record_type(transaction.session, **body.model_dump())
-        return answer(_declared(made), 201)
+        made = _declared(declare_record_type(transaction.session, **body.model_dump()))
+        return created(made, f"record-types/{made.name}", mark_of(made))
+
+
+@api.get(
+    "/record-types/<string:type>",
+    operation_id="get_record_type",
+    responses={"200": RecordTypeOut, **documented()},
+)
+def read_type(path: TypePath, header: ReadHeaders) -> Response:
+    """Read a record type of which you may see records."""
+    with service().store.reading() as session:
+        model_of(session, path.type)
+        if not _may_know(Reader(session, caller()), path.type):
+            raise UnknownRecordTypeError(path.type)
+        declared = find_record_type(session, path.type)
+        found = _built_in(path.type) if declared is None else _declared(declared)
+    return header.answer(found, mark_of(found))
 
 
 @api.patch(
@@ -205,9 +236,9 @@ def declare_type(body: NewRecordType) -> Response:
     responses={"200": RecordTypeOut, **_WRITTEN},
 )
 @requires(Scope.ADMIN)
-def change_type(path: TypePath, body: RecordTypeChange) -> Response:
+def change_type(path: TypePath, header: WriteHeaders, body: RecordTypeChange) -> Response:
     """Give a declared record type other labels and further links; for administrators."""
-    return _on_type(path, lambda session: change_record_type(session, path.type, **body.model_dump()))
+    return _on_type(path, lambda session: change_record_type(session, path.type, **body.model_dump()), header)
 
 
 @api.post(
@@ -232,18 +263,19 @@ def restore_type(path: TypePath) -> Response:
     return _on_type(path, lambda session: restore_record_type(session, path.type))
 
 
-@api.get("/record-types/<string:type>/fields", responses={"200": CustomFieldsOut, **documented(403)})
-def list_custom_fields(path: TypePath) -> Response:
+@api.get("/record-types/<string:type>/fields", responses={"200": CustomFieldsPage, **documented(403)})
+def list_custom_fields(path: TypePath, query: PageQuery) -> Response:
     """List the custom fields of a record type that you may see, retired ones too."""
     with service().store.reading() as session:
         reader = Reader(session, caller())
         found = list_all_fields(session, path.type)
-        items = [
+        known = [
             _field(each)
             for each in found
             if each.name.startswith(CUSTOM) and _may_know(reader, path.type, each.name)
         ]
-    return answer(CustomFieldsOut(items=items))
+    items, more = query.part(known, lambda each: (each.name,))
+    return answer(CustomFieldsPage(items=items, next_cursor=more))
 
 
 @api.post("/record-types/<string:type>/fields", responses={"201": CustomFieldOut, **_WRITTEN})
@@ -264,12 +296,26 @@ def declare_custom_field(path: TypePath, body: NewCustomField) -> Response:
             required=body.required,
             target=body.target,
         )
-        return answer(_field(made), 201)
+        told = _field(made)
+        return created(told, f"record-types/{path.type}/fields/{told.name}", mark_of(told))
+
+
+@api.get(
+    "/record-types/<string:type>/fields/<string:name>", responses={"200": CustomFieldOut, **documented()}
+)
+def get_custom_field(path: CustomFieldPath, header: ReadHeaders) -> Response:
+    """Read a custom field that you may see, retired or not."""
+    with service().store.reading() as session:
+        found = get_field(session, path.type, f"{CUSTOM}{path.name}")
+        if not _may_know(Reader(session, caller()), path.type, found.name):
+            raise UnknownFieldError(path.type, found.name)
+        told = _field(found)
+    return header.answer(told, mark_of(told))
 
 
 @api.patch("/record-types/<string:type>/fields/<string:name>", responses={"200": CustomFieldOut, **_WRITTEN})
 @requires(Scope.ADMIN)
-def change_custom_field(path: CustomFieldPath, body: CustomFieldChange) -> Response:
+def change_custom_field(path: CustomFieldPath, header: WriteHeaders, body: CustomFieldChange) -> Response:
     """Give a custom field other labels or further choices, or make it required; for administrators."""
     return _on_field(
         path,
@@ -282,6 +328,7 @@ def change_custom_field(path: CustomFieldPath, body: CustomFieldChange) -> Respo
             choices=_choices(body.choices),
             required=body.required,
         ),
+        header,
     )
 
 
@@ -305,17 +352,35 @@ def restore_custom_field(path: CustomFieldPath) -> Response:
     return _on_field(path, lambda session, name: restore_field(session, path.type, name))
 
 
-def _on_type(path: TypePath, verb: Callable[[Session], CustomRecordType]) -> Response:
+def _on_type(
+    path: TypePath, verb: Callable[[Session], CustomRecordType], header: WriteHeaders | None = None
+) -> Response:
     check_may_administer(caller())
     with writing(caller(), Source.API) as transaction:
-        model_of(transaction.session, path.type)
-        return answer(_declared(verb(transaction.session)))
+        session = transaction.session
+        model_of(session, path.type)
+        found = get_record_type(session, path.type)
+        session.refresh(found, with_for_update=True)
+        if header is not None:
+            header.check(f"record type {path.type}", found.id, mark_of(_declared(found)))
+        told = _declared(verb(session))
+        return tagged(told.model_dump_json(), mark_of(told))
 
 
-def _on_field(path: CustomFieldPath, verb: Callable[[Session, str], FieldDeclaration]) -> Response:
+def _on_field(
+    path: CustomFieldPath,
+    verb: Callable[[Session, str], FieldDeclaration],
+    header: WriteHeaders | None = None,
+) -> Response:
     check_may_administer(caller())
     with writing(caller(), Source.API) as transaction:
-        return answer(_field(verb(transaction.session, f"{CUSTOM}{path.name}")))
+        session, name = transaction.session, f"{CUSTOM}{path.name}"
+        found = get_field(session, path.type, name)
+        session.refresh(found, with_for_update=True)
+        if header is not None:
+            header.check(f"field {path.type}.{name}", found.id, mark_of(_field(found)))
+        told = _field(verb(session, name))
+        return tagged(told.model_dump_json(), mark_of(told))
 
 
 def _may_know(reader: Reader, record_type: str, field: str | None = None) -> bool:

@@ -15,8 +15,8 @@ from crm_core.changes import Source
 from crm_core.errors import AccessDeniedError, InvalidValueError
 from crm_core.incoming.parsing import LARGEST
 from serving.api.blueprint import caller, documented, new_blueprint
-from serving.api.conditional import tagged
 from serving.api.kept import TypeName
+from serving.api.records import created_record
 from serving.api.records_given import written_json
 from serving.api.records_schemas import COLLECTIONS
 from serving.editing import get_as, kind_of
@@ -62,7 +62,7 @@ def put_file(body: NewFile) -> Response:
         with writing(user, Source.API) as transaction:
             kind, folder = kind_of(transaction.session, body.type), service().settings.home_folder.files
             made = keep_file(transaction, user, kind, body.id, body.name, folder, kept)
-            return tagged(written_json(Reader(transaction.session, user), made), made.version, 201)
+            return created_record(written_json(Reader(transaction.session, user), made), made)
     finally:
         kept.path.unlink(missing_ok=True)
 

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 from flask import Response
 from flask_openapi.blueprint import APIBlueprint
 from pydantic import BaseModel, Field
 
+from crm_core.access import Reader
 from crm_core.changes import Source
 from crm_core.duplicates import declare_distinct_as, merge_as
 from crm_core.errors import InvalidValueError
 from crm_core.search_index import SEARCHED
 from serving.api.blueprint import answer, caller, documented, new_blueprint
-from serving.copies import LIKELY, read_copies
+from serving.api.pages import PageQuery, cursor_of
+from serving.copies import LIKELY, place_of, read_copies
 from serving.finding import Asked as Sought
 from serving.finding import find_page
 from serving.payloads import Asked, Given, Id, RecordPath, Taken
 from serving.service import service, writing
+from serving.web.titles import told_of
 
 api: APIBlueprint = new_blueprint("finding", "Searching everything, and records that may be the same.")
 
@@ -60,15 +64,13 @@ class HitsPage(Given):
     next_cursor: str | None = Field(description="Ask with it for the next page; null on the last.")
 
 
-class DuplicatesQuery(Asked):
+class DuplicatesQuery(PageQuery):
     """Which records to compare."""
 
     record_type: RecordType = Field(description="The type of records to compare.")
     at_least: float = Field(
         default=LIKELY, ge=0, le=1, description="Only pairs at least as likely to be the same."
     )
-    limit: int = Field(default=50, ge=1, le=200, description="Pairs on a page.")
-    cursor: int = Field(default=0, ge=0, le=10_000_000, description="`next_cursor` of the page before.")
 
 
 class EvidenceOut(Given):
@@ -95,7 +97,7 @@ class PairsPage(Given):
 
     items: list[PairOut]
     total: int
-    next_cursor: int | None = Field(description="Ask with it for the next page; null on the last.")
+    next_cursor: str | None = Field(description="Ask with it for the next page; null on the last.")
 
 
 class TypedPath(RecordPath):
@@ -144,10 +146,14 @@ def search_records(query: SearchQuery) -> Response:
     try:
         with service().store.reading() as session:
             page = find_page(session, caller(), asked)
+            told = told_of(Reader(session, caller()), ((hit.record_type, hit.id) for hit in page.hits))
     except InvalidValueError as error:
         field = ASKED_AS.get(error.field, error.field)
         raise InvalidValueError(field, error.value, error.expected) from error
-    items = [HitOut.model_validate(hit) for hit in page.hits]
+    items = [
+        HitOut.model_validate(replace(hit, title=told.get((hit.record_type, hit.id), hit.title)))
+        for hit in page.hits
+    ]
     return answer(HitsPage(items=items, next_cursor=page.next_cursor))
 
 
@@ -161,10 +167,11 @@ def list_duplicates(query: DuplicatesQuery) -> Response:
             query.record_type,
             at_least=query.at_least,
             limit=query.limit,
-            offset=query.cursor,
+            after=query.keyed(float, int, int),
         )
-    told = found.to_json()
-    page = {"items": told["pairs"], "total": told["total"], "next_cursor": told["next_offset"]}
+    told, more = found.to_json(), found.next_offset is not None
+    following = cursor_of(place_of(found.pairs[-1])) if more else None
+    page = {"items": told["pairs"], "total": told["total"], "next_cursor": following}
     return answer(PairsPage.model_validate(page))
 
 

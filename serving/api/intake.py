@@ -23,6 +23,7 @@ from crm_core.incoming.tray import IntakeItem, ItemState, get_item, list_items
 from crm_core.records import RECORD_TYPES
 from crm_core.tokens import Scope
 from serving.api.blueprint import answer, caller, documented, new_blueprint, requires
+from serving.api.conditional import created
 from serving.mailbox import take_one
 from serving.payloads import Asked, Given, Id, RecordPath, Taken, Utc, whole
 from serving.service import service, writing
@@ -257,7 +258,7 @@ def make_lead_of_intake_item(path: RecordPath) -> Response:
     _check_sees(path.id)
     with writing(caller(), Source.API) as transaction:
         made = lead_from_item(transaction, caller(), path.id)
-        return answer(IntakeMade(type="lead", id=made.id), 201)
+        return created(IntakeMade(type="lead", id=made.id), f"leads/{made.id}")
 
 
 @api.post(
@@ -271,7 +272,7 @@ def make_ticket_of_intake_item(path: RecordPath, body: IntakeTicket) -> Response
         made = ticket_from_item(
             transaction, caller(), path.id, account_id=body.account_id, contact_id=body.contact_id
         )
-        return answer(IntakeMade(type="ticket", id=made.id), 201)
+        return created(IntakeMade(type="ticket", id=made.id), f"tickets/{made.id}")
 
 
 @api.post("/intake/items/<int:id>/drop", responses={"204": None, **documented(403, 404, 412)})

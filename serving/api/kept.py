@@ -19,11 +19,14 @@ from crm_core.saved import (
     SavedView,
     Segment,
     get_segment,
+    get_view,
     list_segments,
     list_views,
 )
 from crm_core.saving import count_in, end_kept, keep_segment, keep_view
 from serving.api.blueprint import answer, caller, documented, link_next, new_blueprint, plain_answer
+from serving.api.conditional import created
+from serving.api.pages import Key, PageQuery
 from serving.api.records_given import Selection, plain_records
 from serving.api.records_schemas import COLLECTIONS, FieldsQuery
 from serving.paging import Listing, list_page
@@ -46,13 +49,13 @@ class KeptPath(Asked):
     id: Id = Field(description="Its id.")
 
 
-class SegmentsQuery(Asked):
+class SegmentsQuery(PageQuery):
     """Which segments."""
 
     type: TypeName | None = Field(default=None, description="Only of this record type.")
 
 
-class ViewsQuery(Asked):
+class ViewsQuery(PageQuery):
     """Which views."""
 
     type: TypeName = Field(description="Of the list of this record type.")
@@ -83,10 +86,11 @@ class SegmentOut(Given):
     saved_at: Utc
 
 
-class SegmentsOut(Given):
+class SegmentsPage(Given):
     """The segments that you may use, by name."""
 
     items: list[SegmentOut]
+    next_cursor: str | None = Field(description="Ask with it for the next page; null on the last.")
 
 
 class SegmentCounted(SegmentOut):
@@ -143,23 +147,24 @@ class ViewOut(Given):
     saved_at: Utc
 
 
-class ViewsOut(Given):
+class ViewsPage(Given):
     """The views that you may use, by name."""
 
     items: list[ViewOut]
+    next_cursor: str | None = Field(description="Ask with it for the next page; null on the last.")
 
 
 # ---------------------------------------------------------------------------------------------- segments
 
 
-@api.get("/segments", operation_id="list_segments", responses={"200": SegmentsOut, **documented()})
+@api.get("/segments", operation_id="list_segments", responses={"200": SegmentsPage, **documented()})
 def list_kept_segments(query: SegmentsQuery) -> Response:
     """List the segments that you may use: your own, and those shared with you."""
     with service().store.reading() as session:
         if query.type is not None:
             model_of(session, query.type)  # a type that there is none of is refused
-        items = [_segment(each) for each in list_segments(session, caller(), query.type)]
-    return answer(SegmentsOut(items=items))
+        found, more = query.part(list_segments(session, caller(), query.type), _by_name)
+        return answer(SegmentsPage(items=[_segment(each) for each in found], next_cursor=more))
 
 
 @api.post(
@@ -173,7 +178,7 @@ def keep_new_segment(body: SegmentIn) -> Response:
         made = keep_segment(
             transaction, caller(), body.type, body.name, body.filter, shared=body.shared, tag=body.tag
         )
-        return answer(_segment(made), 201)
+        return created(_segment(made), f"segments/{made.id}")
 
 
 @api.get(
@@ -216,13 +221,13 @@ def delete_segment(path: KeptPath) -> Response:
 # ------------------------------------------------------------------------------------------------- views
 
 
-@api.get("/views", operation_id="list_views", responses={"200": ViewsOut, **documented()})
+@api.get("/views", operation_id="list_views", responses={"200": ViewsPage, **documented()})
 def list_kept_views(query: ViewsQuery) -> Response:
     """List the views of a list that you may use."""
     with service().store.reading() as session:
         model_of(session, query.type)
-        items = [_view(each) for each in list_views(session, caller(), query.type)]
-    return answer(ViewsOut(items=items))
+        found, more = query.part(list_views(session, caller(), query.type), _by_name)
+        return answer(ViewsPage(items=[_view(each) for each in found], next_cursor=more))
 
 
 @api.post(
@@ -234,7 +239,15 @@ def keep_new_view(body: ViewIn) -> Response:
     with writing(caller(), Source.API) as transaction:
         model_of(transaction.session, body.type)
         compile_filter(Reader(transaction.session, caller()), body.type, body.asked.filter)
-        return answer(_view(keep_view(transaction, caller(), body.type, body.name, asked, body.shared)), 201)
+        made = keep_view(transaction, caller(), body.type, body.name, asked, body.shared)
+        return created(_view(made), f"views/{made.id}")
+
+
+@api.get("/views/<int:id>", operation_id="get_view", responses={"200": ViewOut, **documented(404)})
+def read_view(path: KeptPath) -> Response:
+    """Read a view that you may use."""
+    with service().store.reading() as session:
+        return answer(_view(get_view(session, caller(), path.id)))
 
 
 @api.delete("/views/<int:id>", responses={"204": None, **documented(404)})
@@ -243,6 +256,10 @@ def delete_view(path: KeptPath) -> Response:
     with writing(caller(), Source.API) as transaction:
         end_kept(transaction, caller(), SavedView, path.id)
     return Response(status=204)
+
+
+def _by_name(kept: Segment | SavedView) -> Key:
+    return (kept.name, kept.id)
 
 
 def _segment(kept: Segment) -> SegmentOut:

@@ -42,7 +42,8 @@ from crm_core.sequences import (
     stop_run,
 )
 from serving.api.blueprint import answer, caller, documented, new_blueprint
-from serving.api.conditional import ReadHeaders, WriteHeaders, tagged
+from serving.api.conditional import ReadHeaders, WriteHeaders, created, tagged
+from serving.api.pages import Key, PageQuery
 from serving.payloads import Asked, Given, Id, RecordPath, Taken, Utc, whole
 from serving.service import service, writing
 from serving.writing_mail import Letter, fill_in, get_written_on, list_mails_on, send_letter
@@ -170,10 +171,11 @@ class FilledOut(Given):
     html: str
 
 
-class TemplatesOut(Given):
+class TemplatesPage(Given):
     """The templates that you may use, by name."""
 
     items: list[TemplateOut]
+    next_cursor: str | None = Field(description="Ask with it for the next page; null on the last.")
 
 
 class SequenceStanding(Given):
@@ -230,16 +232,11 @@ class NewSequence(Taken):
     active: bool = Field(default=True, description="Whether mails of it go out.")
 
 
-class SequenceChange(NewSequence):
-    """A mail sequence that takes the place of one."""
-
-    version: whole(1, 2**31 - 1) = Field(description="The version that was read.")  # type: ignore[valid-type]  # made at run time
-
-
-class SequencesOut(Given):
+class SequencesPage(Given):
     """Mail sequences, by name."""
 
     items: list[SequenceOut]
+    next_cursor: str | None = Field(description="Ask with it for the next page; null on the last.")
 
 
 class SequenceStart(Taken):
@@ -304,7 +301,7 @@ def send_mail(body: NewMail) -> Response:
     with writing(caller(), Source.API) as transaction:
         queued = send_letter(transaction, caller(), letter)
         given = MailQueued(activity_id=queued.activity_id or 0, agreement=queued.agreement.value)
-    return answer(given, 201)
+    return created(given, f"activities/{given.activity_id}")
 
 
 @api.get("/mails", responses={"200": MailsPage, **documented(403, 404)})
@@ -320,19 +317,20 @@ def list_mails(query: MailsQuery) -> Response:
     return answer(MailsPage(items=items, next_cursor=items[-1].id if more else None))
 
 
-@api.get("/mail-templates", responses={"200": TemplatesOut, **documented(403)})
-def list_mail_templates() -> Response:
+@api.get("/mail-templates", responses={"200": TemplatesPage, **documented(403)})
+def list_mail_templates(query: PageQuery) -> Response:
     """List the templates of mails that you may use."""
     with service().store.reading() as session:
-        items = [_template(each) for each in list_templates(session, caller())]
-    return answer(TemplatesOut(items=items))
+        found, more = query.part(list_templates(session, caller()), _by_name)
+        return answer(TemplatesPage(items=[_template(each) for each in found], next_cursor=more))
 
 
 @api.post("/mail-templates", responses={"201": TemplateOut, **documented(400, 403, 413, 415)})
 def create_mail_template(body: NewTemplate) -> Response:
     """Save a template of mails; unknown places in it are refused."""
     with writing(caller(), Source.API) as transaction:
-        return _saved(save_template(transaction, caller(), _draft(body)), 201)
+        made = save_template(transaction, caller(), _draft(body))
+        return created(_template(made), f"mail-templates/{made.id}", made.version)
 
 
 @api.get(
@@ -347,7 +345,7 @@ def list_places() -> Response:
     return answer(AllPlacesOut(items=[*items, *(PlacesOut(root=root, fields=[]) for root in GIVEN)]))
 
 
-@api.get("/mail-templates/<int:id>", responses={"200": TemplateOut, "304": None, **documented(403, 404)})
+@api.get("/mail-templates/<int:id>", responses={"200": TemplateOut, **documented(403, 404)})
 def get_mail_template(path: RecordPath, header: ReadHeaders) -> Response:
     """Read a template that you may use, offered still or not."""
     with service().store.reading() as session:
@@ -355,18 +353,16 @@ def get_mail_template(path: RecordPath, header: ReadHeaders) -> Response:
         return header.answer(_template(found), found.version)
 
 
-@api.put(
-    "/mail-templates/<int:id>", responses={"200": TemplateOut, **documented(400, 403, 404, 412, 413, 415)}
-)
+@api.put("/mail-templates/<int:id>", responses={"200": TemplateOut, **documented(400, 403, 404, 413, 415)})
 def change_mail_template(path: RecordPath, header: WriteHeaders, body: NewTemplate) -> Response:
     """Change a template; mails that were written with it keep what they say."""
     with writing(caller(), Source.API) as transaction:
         version = header.version(get_template(transaction.session, caller(), path.id).version)
         saved = save_template(transaction, caller(), _draft(body), template_id=path.id, version=version)
-        return _saved(saved)
+        return tagged(_template(saved).model_dump_json(), saved.version)
 
 
-@api.delete("/mail-templates/<int:id>", responses={"204": None, **documented(403, 404, 412)})
+@api.delete("/mail-templates/<int:id>", responses={"204": None, **documented(403, 404)})
 def retire_mail_template(path: RecordPath, header: WriteHeaders) -> Response:
     """Offer a template no more; mails that were written with it keep what they say."""
     with writing(caller(), Source.API) as transaction:
@@ -385,14 +381,14 @@ def fill_mail_template(path: RecordPath, query: AboutQuery) -> Response:
         return answer(FilledOut.model_validate(fill_in(reader, path.id, record)))
 
 
-@api.get("/mail-sequences", responses={"200": SequencesOut, **documented(403)})
-def list_mail_sequences() -> Response:
+@api.get("/mail-sequences", responses={"200": SequencesPage, **documented(403)})
+def list_mail_sequences(query: PageQuery) -> Response:
     """List mail sequences, and how each does."""
     with service().store.reading() as session:
-        found = list_sequences(session)
+        found, more = query.part(list_sequences(session), _by_name)
         standing = standing_of(session, [each.id for each in found])
         items = [_sequence(each, standing.get(each.id, Standing())) for each in found]
-    return answer(SequencesOut(items=items))
+    return answer(SequencesPage(items=items, next_cursor=more))
 
 
 @api.post("/mail-sequences", responses={"201": SequenceOut, **documented(400, 403, 404, 413, 415)})
@@ -400,10 +396,10 @@ def create_mail_sequence(body: NewSequence) -> Response:
     """Make a mail sequence; managers and administrators do."""
     with writing(caller(), Source.API) as transaction:
         made = save_sequence(transaction, caller(), _wanted(body))
-        return answer(_sequence(made, Standing()), 201)
+        return created(_sequence(made, Standing()), f"mail-sequences/{made.id}", made.version)
 
 
-@api.get("/mail-sequences/<int:id>", responses={"200": SequenceOut, "304": None, **documented(403, 404)})
+@api.get("/mail-sequences/<int:id>", responses={"200": SequenceOut, **documented(403, 404)})
 def get_mail_sequence(path: RecordPath, header: ReadHeaders) -> Response:
     """Read a mail sequence, and how it does."""
     with service().store.reading() as session:
@@ -433,15 +429,15 @@ def stop_mail_sequence_run(path: RunPath) -> Response:
         return answer(_run(stop_run(transaction, caller(), path.run_id, sequence_id=path.id)))
 
 
-@api.put(
-    "/mail-sequences/<int:id>", responses={"200": SequenceOut, **documented(400, 403, 404, 412, 413, 415)}
-)
-def change_mail_sequence(path: RecordPath, body: SequenceChange) -> Response:
+@api.put("/mail-sequences/<int:id>", responses={"200": SequenceOut, **documented(400, 403, 404, 413, 415)})
+def change_mail_sequence(path: RecordPath, header: WriteHeaders, body: NewSequence) -> Response:
     """Change a mail sequence: whoever is on their way goes on with its new steps."""
     with writing(caller(), Source.API) as transaction:
-        saved = save_sequence(transaction, caller(), _wanted(body), sequence_id=path.id, version=body.version)
+        present = transaction.session.get(MailSequence, path.id)
+        version = header.version(0 if present is None else present.version)
+        saved = save_sequence(transaction, caller(), _wanted(body), sequence_id=path.id, version=version)
         standing = standing_of(transaction.session, [saved.id]).get(saved.id, Standing())
-        return answer(_sequence(saved, standing))
+        return tagged(_sequence(saved, standing).model_dump_json(), saved.version)
 
 
 @api.post(
@@ -485,8 +481,8 @@ def _template(template: MailTemplate) -> TemplateOut:
     return TemplateOut.model_validate(template)
 
 
-def _saved(template: MailTemplate, status: int = 200) -> Response:
-    return tagged(_template(template).model_dump_json(), template.version, status)
+def _by_name(kept: MailTemplate | MailSequence) -> Key:
+    return (kept.name, kept.id)
 
 
 def _run(run: SequenceRun) -> SequenceRunOut:

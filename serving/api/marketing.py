@@ -36,8 +36,10 @@ from crm_core.records import Campaign
 from crm_core.saved import list_segments
 from crm_core.touches import WINDOW_DAYS
 from serving.api.blueprint import answer, caller, documented, new_blueprint
+from serving.api.conditional import ReadHeaders, WriteHeaders, created, tagged
+from serving.api.pages import Key, PageQuery
 from serving.attribution import LONGEST_WINDOW, Attribution, AttributionQuestion, build_attribution
-from serving.campaigns import CampaignFigures, list_figures
+from serving.campaigns import CampaignFigures, figures_of, list_campaigns, list_figures
 from serving.lead_quality import QualityQuestion, build_quality
 from serving.payloads import Asked, Given, Id, RecordPath, Taken, Utc
 from serving.ratios import Ratio
@@ -98,10 +100,11 @@ class CampaignFiguresOut(Given):
     is_part: bool = Field(description="You see a part of its leads; compared is the cost that these bear.")
 
 
-class CampaignsOut(Given):
+class CampaignFiguresPage(Given):
     """Campaigns, those that begin last first."""
 
     items: list[CampaignFiguresOut]
+    next_cursor: str | None = Field(description="Ask with it for the next page; null on the last.")
 
 
 class NewMembers(Taken):
@@ -122,12 +125,18 @@ class AddedMembers(Given):
     added: int
 
 
-@api.get("/marketing/campaigns", responses={"200": CampaignsOut, **documented()})
-def list_campaign_figures() -> Response:
-    """Give the figures of all campaigns."""
+@api.get("/marketing/campaigns", responses={"200": CampaignFiguresPage, **documented()})
+def list_campaign_figures(query: PageQuery) -> Response:
+    """Give the figures of campaigns, those that begin last first."""
     with service().store.reading() as session:
-        found = list_figures(Reader(session, caller()))
-    return answer(CampaignsOut(items=[_figures(each) for each in found]))
+        every = list_campaigns(Reader(session, caller()))
+        page, more = query.part(every, _by_beginning, falling=True)
+        found = figures_of(Reader(session, caller()), page)
+    return answer(CampaignFiguresPage(items=[_figures(each) for each in found], next_cursor=more))
+
+
+def _by_beginning(campaign: Campaign) -> Key:
+    return ("" if campaign.starts_on is None else campaign.starts_on.isoformat(), campaign.id)
 
 
 @api.get("/marketing/campaigns/<int:id>", responses={"200": CampaignFiguresOut, **documented(404)})
@@ -160,10 +169,11 @@ class AudienceOut(Given):
     refreshed_at: Utc
 
 
-class AudiencesOut(Given):
+class AudiencesPage(Given):
     """The segments that feed a campaign."""
 
     items: list[AudienceOut]
+    next_cursor: str | None = Field(description="Ask with it for the next page; null on the last.")
 
 
 class AudiencePath(RecordPath):
@@ -172,13 +182,15 @@ class AudiencePath(RecordPath):
     segment_id: Id = Field(description="The segment's id.")
 
 
-@api.get("/marketing/campaigns/<int:id>/audiences", responses={"200": AudiencesOut, **documented(404)})
-def list_campaign_audiences(path: RecordPath) -> Response:
+@api.get("/marketing/campaigns/<int:id>/audiences", responses={"200": AudiencesPage, **documented(404)})
+def list_campaign_audiences(path: RecordPath, query: PageQuery) -> Response:
     """List the segments that feed a campaign; one is added with `POST .../members` and its `segment_id`."""
     user = caller()
     with service().store.reading() as session:
         Reader(session, user).get(Campaign, path.id)
         names = {each.id: each.name for each in list_segments(session, user)}
+        every = [each for each, _segment in list_audiences(session, path.id)]
+        found, more = query.part(every, lambda each: (each.segment_id,))
         items = [
             AudienceOut(
                 segment_id=each.segment_id,
@@ -187,9 +199,9 @@ def list_campaign_audiences(path: RecordPath) -> Response:
                 added=each.added,
                 refreshed_at=each.refreshed_at,
             )
-            for each, _segment in list_audiences(session, path.id)
+            for each in found
         ]
-    return answer(AudiencesOut(items=items))
+    return answer(AudiencesPage(items=items, next_cursor=more))
 
 
 @api.delete(
@@ -468,10 +480,11 @@ class FormOut(Given):
     version: int
 
 
-class FormsOut(Given):
-    """All web forms."""
+class FormsPage(Given):
+    """Web forms, by name."""
 
     items: list[FormOut]
+    next_cursor: str | None = Field(description="Ask with it for the next page; null on the last.")
 
 
 class SubmissionOut(Given):
@@ -516,12 +529,13 @@ class Decision(Taken):
     decision: Literal["take", "discard"]
 
 
-@api.get("/forms", responses={"200": FormsOut, **documented()})
-def list_web_forms() -> Response:
+@api.get("/forms", responses={"200": FormsPage, **documented()})
+def list_web_forms(query: PageQuery) -> Response:
     """List the web forms."""
     with service().store.reading() as session:
         check_may_look_after_forms(Reader(session, caller()))
-        return answer(FormsOut(items=[FormOut.model_validate(each) for each in list_forms(session)]))
+        found, more = query.part(list_forms(session), lambda each: (each.name, each.id))
+        return answer(FormsPage(items=[FormOut.model_validate(each) for each in found], next_cursor=more))
 
 
 @api.post("/forms", responses={"201": FormOut, **documented()})
@@ -530,19 +544,29 @@ def create_web_form(body: NewForm) -> Response:
     user = caller()
     with writing(user, Source.API) as transaction:
         made = make_form(transaction, user, _wanted(body.model_dump()))
-        return answer(FormOut.model_validate(made), 201)
+        return created(FormOut.model_validate(made), f"forms/{made.id}", made.version)
+
+
+@api.get("/forms/<int:id>", responses={"200": FormOut, **documented(404)})
+def get_web_form(path: RecordPath, header: ReadHeaders) -> Response:
+    """Read a web form."""
+    with service().store.reading() as session:
+        check_may_look_after_forms(Reader(session, caller()))
+        found = get_form(session, path.id)
+        return header.answer(FormOut.model_validate(found), found.version)
 
 
 @api.patch("/forms/<int:id>", responses={"200": FormOut, **documented(404)})
-def change_web_form(path: RecordPath, body: FormChange) -> Response:
+def change_web_form(path: RecordPath, header: WriteHeaders, body: FormChange) -> Response:
     """Change a web form, or switch it off."""
     user = caller()
     with writing(user, Source.API) as transaction:
         check_may_look_after_forms(Reader(transaction.session, user))
         form: WebForm = get_form(transaction.session, path.id)
         given = _parts(body.model_dump(exclude_unset=True))
-        changed = change_form(transaction, user, path.id, replace(wanted_of(form), **given))
-        return answer(FormOut.model_validate(changed))
+        wanted, version = replace(wanted_of(form), **given), header.version(form.version)
+        changed = change_form(transaction, user, path.id, wanted, version=version)
+        return tagged(FormOut.model_validate(changed).model_dump_json(), changed.version)
 
 
 @api.get("/forms/submissions", responses={"200": SubmissionsPage, **documented()})

@@ -18,10 +18,12 @@ from crm_core.notifications import Notification, count_unread, list_notification
 from crm_core.records import RECORD_TYPES, User
 from crm_core.workday import MOST_A_DAY
 from serving.api.blueprint import answer, caller, documented, keep_no_body, new_blueprint
+from serving.api.conditional import ReadHeaders, WriteHeaders, created, mark_of, tagged
 from serving.own_settings import set_own
 from serving.payloads import Asked, Given, Id, Taken, Utc, whole
 from serving.service import service, writing
 from serving.told import names_of, said_by_rules
+from serving.web.titles import told_of
 
 api: APIBlueprint = new_blueprint(
     "own", "What is yours: what you are told of, what you set of yourself, your calendar."
@@ -145,24 +147,29 @@ def read_notifications(body: ReadIn) -> Response:
 
 
 @api.get("/me/settings", responses={"200": OwnSettings, **documented()})
-def get_own_settings() -> Response:
+def get_own_settings(header: ReadHeaders) -> Response:
     """Read what you set of yourself."""
     with service().store.reading() as session:
-        return answer(_own(session, session.get_one(User, caller().id)))
+        found = _own(session, session.get_one(User, caller().id))
+    return header.answer(found, mark_of(found))
 
 
 @api.patch("/me/settings", responses={"200": OwnSettings, **documented(400, 413, 415)})
-def change_own_settings(body: OwnChange) -> Response:
+def change_own_settings(header: WriteHeaders, body: OwnChange) -> Response:
     """Change what you set of yourself."""
     said = {"name": body.name, "language": body.language, "time_zone": body.time_zone}
     named = {name: value for name, value in said.items() if value is not None}
     with writing(caller(), Source.API) as transaction:
+        session = transaction.session
+        seen = _own(session, session.get_one(User, caller().id, with_for_update=True))
+        header.check("settings of user", caller().id, mark_of(seen))
         user = set_own(transaction, caller(), named)
         if "records_a_day" in body.model_fields_set:
-            set_day_plan(transaction.session, user.id, body.records_a_day)
+            set_day_plan(session, user.id, body.records_a_day)
         if body.alert_mails is not None:
-            set_mail_wish(transaction.session, user.id, body.alert_mails)
-        return answer(_own(transaction.session, user))
+            set_mail_wish(session, user.id, body.alert_mails)
+        now = _own(session, user)
+        return tagged(now.model_dump_json(), mark_of(now))
 
 
 @api.get("/me/calendar-feed", responses={"200": FeedOut, **documented()})
@@ -180,7 +187,8 @@ def make_calendar_feed() -> Response:
     base = (service().settings.public_url or request.host_url).rstrip("/")
     with writing(caller(), Source.API) as transaction:
         secret = make_feed(transaction, caller())
-        return answer(MadeFeed(made_at=transaction.now, url=f"{base}/calendar/{secret}.ics"), 201)
+        made = MadeFeed(made_at=transaction.now, url=f"{base}/calendar/{secret}.ics")
+        return created(made, "me/calendar-feed")
 
 
 @api.delete("/me/calendar-feed", responses={"204": None, **documented()})
@@ -204,7 +212,9 @@ def _own(session: Session, user: User) -> OwnSettings:
 
 
 def _notifications(session: Session, user: User, found: Any) -> list[NotificationOut]:  # noqa: ANN401  a sequence
-    called, said = names_of(Reader(session, user), found), said_by_rules(session, found)
+    reader = Reader(session, user)
+    called, said = names_of(reader, found), said_by_rules(session, found)
+    called |= told_of(reader, called)
     return [_told(each, called, said.get(each.id)) for each in found]
 
 

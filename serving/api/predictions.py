@@ -21,6 +21,7 @@ from crm_core.feedback import (
 )
 from crm_core.tokens import Scope
 from serving.api.blueprint import answer, caller, documented, new_blueprint, requires
+from serving.api.conditional import created
 from serving.explaining import explain_prediction, feedback_seen, get_prediction, recompute_prediction
 from serving.payloads import Asked, Given, Id, RecordPath, Taken, Utc
 from serving.service import service, writing
@@ -148,8 +149,7 @@ def give_score_feedback(path: RecordPath, body: NewFeedback) -> Response:
             reason=None if body.reason is None else WhyWrong(body.reason),
             text=body.text,
         )
-        told = FeedbackOut.model_validate(given)
-    return answer(told, 201)
+        return created(FeedbackOut.model_validate(given), f"predictions/{path.id}")
 
 
 @api.get("/feedback", responses={"200": FeedbackPage, **documented()})

@@ -5,16 +5,12 @@ The operations are made from the table of collections, so that a record type tha
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Annotated, Any, Final
 
 from flask import Response
 from flask_openapi.blueprint import APIBlueprint
-from flask_openapi.models.data_type import DataType
-from flask_openapi.models.header import Header
-from flask_openapi.models.schema import Schema
 from flask_openapi.types import ResponseDict
 from pydantic import BaseModel, Field
 from sqlalchemy.orm import Session
@@ -130,12 +126,13 @@ def _create(collection: Collection, path: BaseModel | None, body: BaseModel) -> 
         editor = Editor(transaction, caller())
         record = editor.create(kind, sent(body))
         made = written_json(editor.reader, record)
-    return _created(made, record, kind)
+    return created_record(made, record, kind.name)
 
 
-def _created(body: str, record: Record, kind: Kind) -> Response:
+def created_record(body: str, record: Record, declared: str | None = None) -> Response:
+    """Return a record that was created, with where it is; of a declared type, by the name of that."""
     response = tagged(body, record.version, 201)
-    response.headers["Location"] = location_of(record, kind.name)
+    response.headers["Location"] = location_of(record, declared)
     return response
 
 
@@ -161,7 +158,7 @@ def _upsert(collection: Collection, path: Any, body: BaseModel) -> Response:  # 
         editor = Editor(transaction, caller())
         record, is_new = editor.upsert(kind, path.external_id, sent(body), versions=versions_asked())
         made = written_json(editor.reader, record)
-    return _created(made, record, kind) if is_new else tagged(made, record.version)
+    return created_record(made, record, kind.name) if is_new else tagged(made, record.version)
 
 
 def _log(collection: Collection, path: Any, body: NewActivity) -> Response:  # noqa: ANN401  as above
@@ -174,7 +171,7 @@ def _log(collection: Collection, path: Any, body: NewActivity) -> Response:  # n
         values = body.model_dump(exclude_none=True)
         logged = log_on(transaction, caller(), collection.model, path.id, Activity(**values))
         made = written_json(editor.reader, logged)
-    return _created(made, logged, Kind(model=Activity, name="activity"))
+    return created_record(made, logged)
 
 
 def _list_activities(collection: Collection, path: Any, query: LogQuery) -> Response:  # noqa: ANN401  as above
@@ -204,14 +201,6 @@ LOGGED_ON: Final = frozenset(
     | {"custom_record"}
 )
 """Record types on which activities are logged, besides deals, which a call may move."""
-
-_ETAG = (
-    'What the record is at: `"VERSION-DIGEST"`. Another score makes another one; edits compare the version.'
-)
-_HEADERS: dict[str, str] = {
-    "ETag": _ETAG,
-    "Location": "Where the new record is.",
-}
 
 
 def _makes(name: str, about: str, view: Callable[..., Response], **takes: type[BaseModel] | None) -> Any:  # noqa: ANN401  a view
@@ -272,7 +261,7 @@ class _Maker:
             f"get_{self.name}",
             f"Read {a}.",
             _get,
-            {"200": given, "304": None, **documented(403, 404)},
+            {"200": given, **documented(403, 404)},
             path=self.one_path,
             query=FieldsQuery,
             header=ReadHeaders,
@@ -283,7 +272,7 @@ class _Maker:
             f"update_{self.name}",
             f"Change fields of {a}: null empties one.",
             _update,
-            {"200": given, **documented(*_BODY, 403, 404, 409, 412)},
+            {"200": given, **documented(*_BODY, 403, 404, 409)},
             path=self.one_path,
             body=self.collection.patched,
             header=WriteHeaders,
@@ -294,7 +283,7 @@ class _Maker:
             f"delete_{self.name}",
             f"Delete {a}; its history stays.",
             _delete,
-            {"204": None, **documented(403, 404, 412)},
+            {"204": None, **documented(403, 404)},
             path=self.one_path,
             header=WriteHeaders,
         )
@@ -304,7 +293,7 @@ class _Maker:
             f"upsert_{self.name}",
             f"Create {a} with a key from elsewhere, or set the fields named of the one that has it.",
             _upsert,
-            {"200": given, "201": given, **documented(*_BODY, 403, 404, 409, 412)},
+            {"200": given, "201": given, **documented(*_BODY, 403, 404, 409)},
             path=self.external_path,
             body=self.collection.taken,
             header=WriteHeaders,
@@ -376,20 +365,6 @@ class _Maker:
 
         made = _makes(name, about, run, **takes)
         getattr(self.api, method)(rule, responses=responses, operation_id=name)(made)
-        self._document_headers(method, rule)
-
-    def _document_headers(self, method: str, rule: str) -> None:
-        uri = re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", f"{PREFIX}{rule}")
-        responses = getattr(self.api.paths[uri], method).responses
-        for status, response in responses.items():
-            names = {"200": ["ETag"], "304": ["ETag"], "201": ["ETag", "Location"]}.get(status, [])
-            if method == "get" and "{id}" not in uri.rsplit("/", 1)[-1]:
-                continue
-            if names:
-                response.headers = {
-                    name: Header(description=_HEADERS[name], schema=Schema(type=DataType.STRING))
-                    for name in names
-                }
 
 
 @cache

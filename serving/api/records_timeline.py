@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import BaseModel, Field
@@ -18,6 +19,7 @@ from serving.api.records_schemas import COLLECTIONS
 from serving.finding import title_of
 from serving.payloads import Asked, Given, PredictionOut, Utc, prediction_out
 from serving.timeline import KINDS, ORIGIN, SALE, SCORE, SERVED, Entry, Timeline
+from serving.web.titles import Key, told_of
 
 ActivityOut: Any = COLLECTIONS["activity"].given
 
@@ -82,14 +84,22 @@ def timeline_out(reader: Reader, record: Record, timeline: Timeline) -> Timeline
     found = [entry.row for entry in timeline.entries if isinstance(entry.row, Activity)]
     given = records_out(reader, COLLECTIONS["activity"], found)
     activities = {row.id: each for row, each in zip(found, given, strict=True)}
-    items = [_entry(reader, record, entry, activities) for entry in timeline.entries]
+    records = [entry.row for entry in timeline.entries if isinstance(entry.row, Record)]
+    told = told_of(reader, ((row.record_type, row.id) for row in records))
+    items = [_entry(reader, record, entry, activities, told) for entry in timeline.entries]
     return TimelinePage(items=items, next_cursor=timeline.next_cursor)
 
 
-def _entry(reader: Reader, record: Record, entry: Entry, activities: dict[int, BaseModel]) -> TimelineEntry:
+def _entry(
+    reader: Reader,
+    record: Record,
+    entry: Entry,
+    activities: dict[int, BaseModel],
+    told: Mapping[Key, str],
+) -> TimelineEntry:
     row = entry.row
     if isinstance(row, Record):
-        return _about(reader, entry, row, activities)
+        return _about(reader, entry, row, activities, told.get((row.record_type, row.id)))
     name, record_id = logical_type(reader.session, record), record.id
     if isinstance(row, Change | Prediction) and entry.kind in _OF_OTHERS:
         name, record_id = row.record_type, row.record_id
@@ -122,7 +132,9 @@ def _done(entry: Entry, row: AlertAction, about: tuple[str, int]) -> TimelineEnt
     )
 
 
-def _about(reader: Reader, entry: Entry, row: Record, activities: dict[int, BaseModel]) -> TimelineEntry:
+def _about(
+    reader: Reader, entry: Entry, row: Record, activities: dict[int, BaseModel], title: str | None
+) -> TimelineEntry:
     name = logical_type(reader.session, row)
     seen = reader.masked(row)
     return TimelineEntry(
@@ -132,6 +144,6 @@ def _about(reader: Reader, entry: Entry, row: Record, activities: dict[int, Base
         who=getattr(seen, "owner_id", None),
         record_type=name,
         record_id=row.id,
-        title=(seen.body or "")[:_LONGEST] if isinstance(seen, Comment) else title_of(seen),
+        title=(seen.body or "")[:_LONGEST] if isinstance(seen, Comment) else title or title_of(seen),
         activity=activities.get(row.id) if isinstance(row, Activity) else None,
     )

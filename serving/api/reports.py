@@ -31,6 +31,8 @@ from crm_core.reporting.keeping import Asked as Kept
 from crm_core.reporting.retention import retain
 from crm_core.saved import ReportMail, SavedReport, get_report, list_reports, may_end
 from serving.api.blueprint import answer, caller, documented, new_blueprint
+from serving.api.conditional import ReadHeaders, WriteHeaders, created, tagged
+from serving.api.pages import PageQuery
 from serving.payloads import Asked, Given, Id, Past, Taken, Utc, whole
 from serving.report_words import READY
 from serving.reporting import choices_for, measures_for, ready_for
@@ -83,12 +85,6 @@ class ReportIn(Taken):
     shared: Literal["own", "team", "all"] = "own"
 
 
-class ReportChange(ReportIn):
-    """A report that takes the place of a kept one."""
-
-    version: whole(1, 2**31 - 1) = Field(description="The version that was read.")  # type: ignore[valid-type]  # made at run time
-
-
 class ReportOut(Given):
     """A report that somebody keeps."""
 
@@ -122,11 +118,12 @@ class MeasureOut(Given):
 
 
 class ReportsOut(Given):
-    """What can be asked, and what is kept."""
+    """What can be asked, on every page, and what is kept."""
 
     measures: list[MeasureOut]
     ready: list[ReadyOut]
-    items: list[ReportOut]
+    items: list[ReportOut] = Field(description="By name.")
+    next_cursor: str | None = Field(description="Ask with it for the next page; null on the last.")
 
 
 class RunQuery(Asked):
@@ -290,18 +287,20 @@ class ReportMailOut(Given):
 
 
 class ReportMailsOut(Given):
-    """To whom a report is sent."""
+    """To whom a report is sent, by person."""
 
     items: list[ReportMailOut]
+    next_cursor: str | None = Field(description="Ask with it for the next page; null on the last.")
 
 
 @api.get("/reports", operation_id="list_reports", responses={"200": ReportsOut, **documented()})
-def list_what_can_be_asked() -> Response:
+def list_what_can_be_asked(query: PageQuery) -> Response:
     """List the measures and ready reports that you may ask, and the reports that you may use."""
     with service().store.reading() as session:
         reader = Reader(session, caller())
         may_ask = [name for names in choices_for(reader).values() for name in names]
         ready = {each.key for each in ready_for(reader)}
+        kept, more = query.part(list_reports(session, caller()), lambda each: (each.name, each.id))
         found = ReportsOut(
             measures=[_measure(name) for name in may_ask],
             ready=[
@@ -315,7 +314,8 @@ def list_what_can_be_asked() -> Response:
                 for each in READY
                 if each.key in ready
             ],
-            items=[_kept(each) for each in list_reports(session, caller())],
+            items=[_kept(each) for each in kept],
+            next_cursor=more,
         )
     return answer(found)
 
@@ -323,7 +323,7 @@ def list_what_can_be_asked() -> Response:
 @api.get("/reports/run", operation_id="run_report", responses={"200": RunOut, **documented(403)})
 def run_question(query: RunQuery) -> Response:
     """Answer a question within your rights, as of now or any instant before."""
-    return _run(_asked_now(query), query.as_of, query.zone)
+    return answer(_run(_asked_now(query), query.as_of, query.zone))
 
 
 @api.get(
@@ -379,21 +379,23 @@ def keep_new_report(body: ReportIn) -> Response:
     """Keep a report; share it with your team or with everybody."""
     with writing(caller(), Source.API) as transaction:
         made = keep_report(transaction, caller(), body.name, _asked(body), shared=body.shared)
-        return answer(_kept(made), 201)
+        return created(_kept(made), f"reports/{made.id}", made.version)
 
 
 @api.get("/reports/<int:id>", responses={"200": RunOut, **documented(403, 404)})
-def run_kept_report(path: ReportPath, query: SavedQuery) -> Response:
+def run_kept_report(path: ReportPath, query: SavedQuery, header: ReadHeaders) -> Response:
     """Answer a kept report within your rights."""
     with service().store.reading() as session:
-        asked = Kept.from_json(get_report(session, caller(), path.id).asked)
-    return _run(asked, query.as_of, query.zone)
+        kept = get_report(session, caller(), path.id)
+        asked, version = Kept.from_json(kept.asked), kept.version
+    return header.answer(_run(asked, query.as_of, query.zone), version)
 
 
-@api.put("/reports/<int:id>", responses={"200": ReportOut, **documented(400, 403, 404, 412, 413, 415)})
-def change_report(path: ReportPath, body: ReportChange) -> Response:
-    """Change a report that you keep; 412 if it was changed since you read it."""
+@api.put("/reports/<int:id>", responses={"200": ReportOut, **documented(400, 403, 404, 413, 415)})
+def change_report(path: ReportPath, header: WriteHeaders, body: ReportIn) -> Response:
+    """Change a report that you keep."""
     with writing(caller(), Source.API) as transaction:
+        version = header.version(get_report(transaction.session, caller(), path.id).version)
         made = keep_report(
             transaction,
             caller(),
@@ -401,21 +403,22 @@ def change_report(path: ReportPath, body: ReportChange) -> Response:
             _asked(body),
             shared=body.shared,
             report_id=path.id,
-            version=body.version,
+            version=version,
         )
-        return answer(_kept(made))
+        return tagged(_kept(made).model_dump_json(), made.version)
 
 
 @api.delete("/reports/<int:id>", responses={"204": None, **documented(404)})
-def delete_report(path: ReportPath) -> Response:
+def delete_report(path: ReportPath, header: WriteHeaders) -> Response:
     """Delete a report that you keep, and stop its mails."""
     with writing(caller(), Source.API) as transaction:
-        end_report(transaction, caller(), path.id)
+        version = header.version(get_report(transaction.session, caller(), path.id).version)
+        end_report(transaction, caller(), path.id, version)
     return Response(status=204)
 
 
 @api.get("/reports/<int:id>/mails", responses={"200": ReportMailsOut, **documented(404)})
-def list_report_mails(path: ReportPath) -> Response:
+def list_report_mails(path: ReportPath, query: PageQuery) -> Response:
     """List to whom a kept report is sent: of one that others keep, whether to you."""
     user = caller()
     with service().store.reading() as session:
@@ -423,7 +426,8 @@ def list_report_mails(path: ReportPath) -> Response:
         mails = [
             each for each in mails_of(session, path.id) if may_end(found, user) or each.user_id == user.id
         ]
-        return _mails(mails)
+        page, more = query.part(mails, lambda each: (each.user_id,))
+        return _mails(page, more)
 
 
 @api.put(
@@ -447,8 +451,9 @@ def stop_report_mail(path: ReceiverPath) -> Response:
     return Response(status=204)
 
 
-def _mails(found: Sequence[ReportMail]) -> Response:
-    return answer(ReportMailsOut(items=[ReportMailOut.model_validate(each) for each in found]))
+def _mails(found: Sequence[ReportMail], more: str | None = None) -> Response:
+    items = [ReportMailOut.model_validate(each) for each in found]
+    return answer(ReportMailsOut(items=items, next_cursor=more))
 
 
 def _asked_now(query: RunQuery) -> Kept:
@@ -500,7 +505,7 @@ def _zone(zone: str) -> str:
     return zone
 
 
-def _run(asked: Kept, as_of: datetime | None, zone: str) -> Response:
+def _run(asked: Kept, as_of: datetime | None, zone: str) -> RunOut:
     now = service().store.clock.now()
     question = _question(asked, as_of, _zone(zone), now)
     with service().store.reading() as session:
@@ -508,7 +513,7 @@ def _run(asked: Kept, as_of: datetime | None, zone: str) -> Response:
         report = make_report(reader, question, now)
         names = names_of(reader, question.rows, report.rows)
         columns = names_of(reader, question.columns, [each.column for each in report.series])
-    return answer(_told(report, names, columns))
+    return _told(report, names, columns)
 
 
 def _question(asked: Kept, as_of: datetime | None, zone: str, now: datetime) -> Question:

@@ -12,7 +12,7 @@ from flask_openapi.blueprint import APIBlueprint
 from pydantic import Field
 
 from crm_core.access import Reader
-from crm_core.approvals import LONGEST_NOTE, Approval, list_asked, list_waiting
+from crm_core.approvals import LONGEST_NOTE, Approval, get_approval, list_asked, list_waiting
 from crm_core.changes import Source
 from crm_core.checklists import Ticked, read_checklist
 from crm_core.contracts import Terms
@@ -32,11 +32,13 @@ from crm_core.payments import (
 from crm_core.records import Account, Contract, Deal, Order, Quote, Record
 from crm_core.store import Transaction
 from serving.api.blueprint import answer, caller, documented, new_blueprint
-from serving.api.conditional import tagged
+from serving.api.conditional import ReadHeaders, WriteHeaders, created, mark_of, tagged
+from serving.api.pages import Key, PageQuery, cursor_of
+from serving.api.records import created_record
 from serving.api.records_given import written_json
 from serving.api.records_schemas import COLLECTIONS, DayIn, MoneyIn
 from serving.mail import mail_is_on
-from serving.payloads import MAIL_PATTERN, Asked, Given, Id, Past, RecordPath, Taken, Utc, whole
+from serving.payloads import MAIL_PATTERN, Given, Id, Past, RecordPath, Taken, Utc, whole
 from serving.selling import Seller, check_sees_money, sees_overdue, today_of
 from serving.service import service, writing
 
@@ -198,11 +200,20 @@ class ApprovalOut(Given):
     decided_in_id: int | None = Field(description="The comment that says why.")
 
 
-class ApprovalsOut(Given):
-    """What waits for a decision of yours, and what you asked for."""
+class ApprovalsQuery(PageQuery):
+    """Which approvals."""
 
-    waiting: list[ApprovalOut] = Field(description="What waits for you by name first, then the oldest.")
-    asked: list[ApprovalOut] = Field(description="Newest first.")
+    which: Literal["waiting", "asked"] = Field(
+        default="waiting",
+        description="Those that wait for a decision of yours, or those that you asked for.",
+    )
+
+
+class ApprovalsPage(Given):
+    """What waits for you, for you by name first, then the oldest; or what you asked for, newest first."""
+
+    items: list[ApprovalOut]
+    next_cursor: str | None = Field(description="Ask with it for the next page; null on the last.")
 
 
 class PartOut(Given):
@@ -259,15 +270,13 @@ class OverduesOut(Given):
 
     sums: list[OverdueSumOut] = Field(description="Of all of it, on every page.")
     items: list[OverdueOut]
-    next_cursor: int | None = Field(description="Ask with it for the next page; null on the last.")
+    next_cursor: str | None = Field(description="Ask with it for the next page; null on the last.")
 
 
-class OverdueQuery(Asked):
+class OverdueQuery(PageQuery):
     """Whose, and how many."""
 
     owner_id: Id | None = Field(default=None, description="Only of this owner.")
-    limit: int = Field(default=50, ge=1, le=200, description="Payments on a page.")
-    cursor: int = Field(default=0, ge=0, le=1_000_000, description="`next_cursor` of the page before.")
 
 
 class MoneyOut(Given):
@@ -401,7 +410,8 @@ def _meet(record_type: str, record_id: int, body: MeetingIn) -> Response:
         held, tasks = _seller(transaction).meet(
             (record_type, record_id), {name: getattr(body, name) for name in names}, steps
         )
-        return answer(MeetingOut(activity_id=held.id, task_ids=[each.id for each in tasks]), 201)
+        made = MeetingOut(activity_id=held.id, task_ids=[each.id for each in tasks])
+        return created(made, f"activities/{held.id}")
 
 
 # ------------------------------------------------------------------------------------------------ quotes
@@ -482,17 +492,35 @@ def ask_for_approval(path: RecordPath, body: ApprovalIn) -> Response:
     """Ask that a quote be approved as it is; the owner's manager is told."""
     with writing(caller(), Source.API) as transaction:
         asked = _seller(transaction).ask(path.id, note=body.note, value=body.value)
-        return answer(_approval(asked), 201)
+        return created(_approval(asked), f"approvals/{asked.id}")
 
 
-@api.get("/approvals", responses={"200": ApprovalsOut, **documented()})
-def list_approvals() -> Response:
-    """List what waits for a decision that you may take, and what you asked for."""
+@api.get("/approvals", responses={"200": ApprovalsPage, **documented()})
+def list_approvals(query: ApprovalsQuery) -> Response:
+    """List what waits for a decision that you may take, or what you asked for."""
     with service().store.reading() as session:
         reader = Reader(session, caller())
-        waiting = [_approval(each) for each, _ in list_waiting(reader)]
-        asked = [_approval(each) for each, _ in list_asked(reader)]
-    return answer(ApprovalsOut(waiting=waiting, asked=asked))
+        if query.which == "asked":
+            found = [each for each, _ in list_asked(reader, limit=query.limit + 1, before=query.before())]
+            page = found[: query.limit]
+            more = cursor_of((page[-1].id,)) if len(found) > query.limit else None
+        else:
+            waiting = [each for each, _ in list_waiting(reader, limit=None)]
+            page, more = query.part(waiting, lambda each: _by_urgency(each, caller().id))
+        return answer(ApprovalsPage(items=[_approval(each) for each in page], next_cursor=more))
+
+
+def _by_urgency(approval: Approval, user_id: int) -> Key:
+    return (int(approval.approver_id != user_id), approval.asked_at.isoformat(), approval.id)
+
+
+@api.get(
+    "/approvals/<int:id>", operation_id="get_approval", responses={"200": ApprovalOut, **documented(404)}
+)
+def read_approval(path: RecordPath) -> Response:
+    """Read a request for an approval: one that you made, or, as a manager, one about a quote that you see."""
+    with service().store.reading() as session:
+        return answer(_approval(get_approval(Reader(session, caller()), path.id)))
 
 
 @api.post("/approvals/<int:id>/decide", responses={"200": ApprovalOut, **_WRITTEN})
@@ -551,27 +579,27 @@ def end_contract(path: RecordPath, body: EndIn) -> Response:
 
 
 @api.get("/contracts/<int:id>/payment-plan", responses={"200": PlanOut, **documented(404)})
-def get_plan_of_contract(path: RecordPath) -> Response:
+def get_plan_of_contract(path: RecordPath, header: ReadHeaders) -> Response:
     """Read the payments of a contract: what is planned, came in, and is late."""
-    return _plan_of(Contract, path.id)
+    return _plan_of(Contract, path.id, header)
 
 
 @api.get("/orders/<int:id>/payment-plan", responses={"200": PlanOut, **documented(404)})
-def get_plan_of_order(path: RecordPath) -> Response:
+def get_plan_of_order(path: RecordPath, header: ReadHeaders) -> Response:
     """Read the payments of an order: what is planned, came in, and is late."""
-    return _plan_of(Order, path.id)
+    return _plan_of(Order, path.id, header)
 
 
 @api.put("/contracts/<int:id>/payment-plan", responses={"200": PlanOut, **_WRITTEN})
-def plan_contract(path: RecordPath, body: PlanIn) -> Response:
+def plan_contract(path: RecordPath, header: WriteHeaders, body: PlanIn) -> Response:
     """Plan the payments of a contract that have not come in; the parts sum exactly to what is left."""
-    return _set_plan(Contract, path.id, body)
+    return _set_plan(Contract, path.id, header, body)
 
 
 @api.put("/orders/<int:id>/payment-plan", responses={"200": PlanOut, **_WRITTEN})
-def plan_order(path: RecordPath, body: PlanIn) -> Response:
+def plan_order(path: RecordPath, header: WriteHeaders, body: PlanIn) -> Response:
     """Plan the payments of an order that have not come in; the parts sum exactly to what is left."""
-    return _set_plan(Order, path.id, body)
+    return _set_plan(Order, path.id, header, body)
 
 
 @api.post("/contracts/<int:id>/receive", responses={"200": PlanOut, **_WRITTEN})
@@ -606,7 +634,7 @@ def list_overdue_payments(query: OverdueQuery) -> Response:
         today = today_of(reader, service().store.clock.now())
         sums = sum_overdue(reader, today, owner_id=query.owner_id)
         found = list_overdue(
-            reader, today, limit=query.limit + 1, offset=query.cursor, owner_id=query.owner_id
+            reader, today, limit=query.limit + 1, after=_late_after(query), owner_id=query.owner_id
         )
         rows = found[: query.limit]
     kept = ("account_id", "contract_id", "order_id", "amount", "currency", "due_on")
@@ -632,8 +660,19 @@ def list_overdue_payments(query: OverdueQuery) -> Response:
         )
         for each in sums
     ]
-    more = query.cursor + query.limit if len(found) > query.limit else None
+    last = items[-1] if len(found) > query.limit else None
+    more = None if last is None else cursor_of((last.due_on.isoformat(), last.payment_id))
     return answer(OverduesOut(sums=told, items=items, next_cursor=more))
+
+
+def _late_after(query: OverdueQuery) -> tuple[date, int] | None:
+    after = query.keyed(str, int)
+    if after is None:
+        return None
+    try:
+        return date.fromisoformat(after[0]), after[1]
+    except ValueError as error:
+        raise InvalidValueError("cursor", query.cursor, "next_cursor of the page before") from error
 
 
 @api.get("/deals/<int:id>/money", responses={"200": MoniesOut, **documented(404)})
@@ -658,18 +697,21 @@ def _money(model: type[Account | Deal], record_id: int) -> Response:
     return answer(MoniesOut(items=items))
 
 
-def _plan_of(model: type[Contract | Order], record_id: int) -> Response:
+def _plan_of(model: type[Contract | Order], record_id: int, header: ReadHeaders) -> Response:
     with service().store.reading() as session:
         reader = Reader(session, caller())
-        about = reader.get(model, record_id)
-        return answer(_plan_out(reader, about))
+        plan = _plan_out(reader, reader.get(model, record_id))
+    return header.answer(plan, _mark_of(plan))
 
 
-def _set_plan(model: type[Contract | Order], record_id: int, body: PlanIn) -> Response:
+def _set_plan(model: type[Contract | Order], record_id: int, header: WriteHeaders, body: PlanIn) -> Response:
     with writing(caller(), Source.API) as transaction:
         seller = _seller(transaction)
+        transaction.session.get(model, record_id, with_for_update=True)  # until it is written
+        seen = _plan_out(seller.reader, seller.reader.get(model, record_id))
+        header.check(f"payment plan of {model.record_type}", record_id, _mark_of(seen))
         about = seller.plan(model, record_id, [part.planned() for part in body.parts])
-        return answer(_plan_out(seller.reader, about))
+        return _tagged(_plan_out(seller.reader, about))
 
 
 def _receive(model: type[Contract | Order], record_id: int, body: ReceiptIn) -> Response:
@@ -678,7 +720,17 @@ def _receive(model: type[Contract | Order], record_id: int, body: ReceiptIn) -> 
         about = seller.receive(
             model, record_id, amount=body.amount, paid_at=body.paid_at, reference=body.reference
         )
-        return answer(_plan_out(seller.reader, about))
+        return _tagged(_plan_out(seller.reader, about))
+
+
+def _tagged(plan: PlanOut) -> Response:
+    return tagged(plan.model_dump_json(), _mark_of(plan))
+
+
+def _mark_of(plan: PlanOut) -> int:
+    """Return what stands for a plan, whatever day it is."""
+    parts = [part.model_copy(update={"overdue": False}) for part in plan.parts]
+    return mark_of(plan.model_copy(update={"parts": parts, "overdue": Decimal(0)}))
 
 
 def _plan_out(reader: Reader, about: Contract | Order) -> PlanOut:
@@ -713,4 +765,4 @@ def _seller(transaction: Transaction) -> Seller:
 
 def _given(transaction: Transaction, record: Record, status: int = 200) -> Response:
     body = written_json(Reader(transaction.session, caller()), record)
-    return tagged(body, record.version, status)
+    return created_record(body, record) if status == 201 else tagged(body, record.version)

@@ -29,6 +29,16 @@ _NEXT = {
     "description": 'The next page, as `<...>; rel="next"`; absent on the last.',
     "schema": {"type": "string"},
 }
+_LOCATION = {
+    "description": "Where the new one is.",
+    "required": True,
+    "schema": {"type": "string"},
+}
+_ETAG = {
+    "description": 'What it is at: `"VERSION-DIGEST"`. Edits compare the version.',
+    "required": True,
+    "schema": {"type": "string"},
+}
 _CONVERTED = re.compile(r"<(?:\w+:)?(\w+)>")
 _METHODS = ("get", "post", "put", "patch", "delete")
 
@@ -72,6 +82,9 @@ def complete(app: Flask, spec: dict[str, Any]) -> None:
                     _take_key(operation)
                 if method == "GET":
                     _tell_of_next(operation, spec["components"]["schemas"])
+                _tell_of_conditions(operation)
+    ours = (item for path, item in spec["paths"].items() if path.startswith(PREFIX))
+    _tell_of_headers([pair for item in ours for pair in item.items()])
 
 
 def _never_null(operation: dict[str, Any]) -> None:
@@ -93,11 +106,45 @@ def _take_key(operation: dict[str, Any]) -> None:
         operation["responses"].setdefault(status, operation["responses"]["401"])
 
 
+def _tell_of_conditions(operation: dict[str, Any]) -> None:
+    """Say of an operation that takes a condition what comes of one that does not hold."""
+    taken, given = parameters_of(operation), operation["responses"]
+    if "If-None-Match" in taken:
+        given["304"] = {"description": "It is as you know it.", "headers": {"ETag": _ETAG}}
+    if "If-Match" in taken:
+        given.setdefault("412", given["401"])
+
+
+def _tell_of_headers(operations: list[tuple[str, dict[str, Any]]]) -> None:
+    """Say of answers where something new is, and, of what can be edited, at which version it is."""
+    tagged = {_answered(each, "200") for _, each in operations if "If-None-Match" in parameters_of(each)}
+    for method, operation in operations:
+        for status in {"200", "201"} & operation["responses"].keys():
+            headers = dict(operation["responses"][status].get("headers", {}))
+            reads_alone = method == "get" and "If-None-Match" not in parameters_of(operation)
+            if _answered(operation, status) in tagged - {""} and not reads_alone:
+                headers["ETag"] = _ETAG
+            if status == "201":
+                headers["Location"] = _LOCATION
+            if headers:
+                operation["responses"][status]["headers"] = headers
+
+
+def _answered(operation: dict[str, Any], status: str) -> str:
+    """Return the schema of what an operation answers with, empty if it has no name."""
+    given = operation["responses"].get(status, {}).get("content", {}).get("application/json", {})
+    return str(given.get("schema", {}).get("$ref", ""))
+
+
+def parameters_of(operation: dict[str, Any]) -> set[str]:
+    """Return the names of what an operation takes beside its body."""
+    return {each["name"] for each in operation.get("parameters", ())}
+
+
 def _tell_of_next(operation: dict[str, Any], schemas: dict[str, Any]) -> None:
     """Say of an operation that answers with a page that a header names the next one."""
     given = operation["responses"].get("200", {})
-    schema = given.get("content", {}).get("application/json", {}).get("schema", {})
-    page = schemas.get(schema.get("$ref", "").rpartition("/")[2], {})
+    page = schemas.get(_answered(operation, "200").rpartition("/")[2], {})
     if "next_cursor" in page.get("properties", {}):
         given.setdefault("headers", {}).setdefault("Link", _NEXT)
 

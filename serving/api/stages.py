@@ -38,7 +38,7 @@ api: APIBlueprint = new_blueprint(
     "pipelines", "The stages of deals and what is set of selling: read by all, set by administrators."
 )
 
-_WRITTEN = documented(400, 403, 412, 413, 415)
+_WRITTEN = documented(400, 403, 413, 415)
 _Name = Annotated[str, Field(min_length=1, max_length=LONGEST_NAME, examples=["Proposal and quote"])]
 _Item = Annotated[str, Field(min_length=1, max_length=LONGEST_ITEM, examples=["Send the brochure"])]
 _Word = Annotated[str, Field(min_length=1, max_length=80)]
@@ -189,7 +189,7 @@ def list_pipelines() -> Response:
 
 @api.get(
     "/pipelines/<string:pipeline>/stages/<string:stage>",
-    responses={"200": StageOut, "304": None, **documented()},
+    responses={"200": StageOut, **documented()},
 )
 def get_stage_of_pipeline(path: StagePath, header: ReadHeaders) -> Response:
     """Read a stage as it was set."""
@@ -220,7 +220,7 @@ def set_stage_of_pipeline(path: StagePath, header: WriteHeaders, body: StageIn) 
 
 @api.post(
     "/pipelines/<string:pipeline>/stages/<string:stage>/reset",
-    responses={"200": StageOut, **documented(403, 412)},
+    responses={"200": StageOut, **documented(403)},
 )
 @requires(Scope.ADMIN)
 def reset_stage_of_pipeline(path: StagePath, header: WriteHeaders) -> Response:
@@ -231,7 +231,7 @@ def reset_stage_of_pipeline(path: StagePath, header: WriteHeaders) -> Response:
         return _set(transaction.session, path)
 
 
-@api.get("/sales-settings", responses={"200": SalesSettingsOut, "304": None, **documented()})
+@api.get("/sales-settings", responses={"200": SalesSettingsOut, **documented()})
 def get_sales_settings(header: ReadHeaders) -> Response:
     """Read who we are on quotes, what needs an approval, and when people are reminded of payments."""
     with service().store.reading() as session:

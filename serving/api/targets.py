@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from flask import Response
 from flask_openapi.blueprint import APIBlueprint
@@ -19,21 +19,23 @@ from crm_core.targets import (
     Target,
     Wanted,
     Whose,
+    find_target,
     set_target,
     settable_ids,
     split_target,
 )
 from serving.api.blueprint import answer, caller, documented, new_blueprint
+from serving.api.conditional import WriteHeaders
+from serving.api.pages import Key, PageQuery
 from serving.api.records_schemas import MoneyIn
 from serving.owners import Staff
-from serving.payloads import Given, Id, RecordPath, Taken, whole
+from serving.payloads import Given, Id, RecordPath, Taken
 from serving.service import service, writing
 from serving.team import Attained, TeamQuestion, read_team
 
 api: APIBlueprint = new_blueprint("targets", "What people and teams are to reach.")
 
 _WRITTEN = documented(400, 404, 409, 412, 413, 415)
-_Version: Any = whole(0, 2**31 - 1)
 
 
 class TargetIn(Taken):
@@ -46,9 +48,6 @@ class TargetIn(Taken):
     value: MoneyIn | None
     currency: Annotated[str, Field(pattern=r"^[A-Z]{3}$", examples=["EUR"])] | None = Field(
         default=None, description="Of amounts; counts have none."
-    )
-    version: _Version | None = Field(
-        default=None, description="The one that you saw, 0 for none; without it, whichever there is."
     )
 
 
@@ -88,10 +87,11 @@ class AttainedOut(TargetOut):
     gaps: list[GapOut]
 
 
-class AttainedsOut(Given):
+class AttainedsPage(Given):
     """The targets of this month and quarter and the next ones."""
 
     items: list[AttainedOut]
+    next_cursor: str | None = Field(description="Ask with it for the next page; null on the last.")
 
 
 class TargetsOut(Given):
@@ -100,19 +100,27 @@ class TargetsOut(Given):
     items: list[TargetOut]
 
 
-@api.get("/targets", operation_id="list_targets", responses={"200": AttainedsOut, **documented()})
-def list_all_targets() -> Response:
+@api.get("/targets", operation_id="list_targets", responses={"200": AttainedsPage, **documented()})
+def list_all_targets(query: PageQuery) -> Response:
     """List the targets that you may see of this month and quarter and the next ones, and what is reached."""
     running = service()
     with running.store.reading() as session:
         question = TeamQuestion(now=running.store.clock.now(), zone="UTC")
-        page = read_team(Reader(session, caller()), Staff.read(session), question)
-    return answer(AttainedsOut(items=[_attained(each) for each in page.targets]))
+        team = read_team(Reader(session, caller()), Staff.read(session), question)
+    found, more = query.part(team.targets, lambda each: _by_period(each.target))
+    return answer(AttainedsPage(items=[_attained(each) for each in found], next_cursor=more))
+
+
+def _by_period(target: Target) -> Key:
+    return (target.period, target.whose, target.whose_id, target.measure, target.currency)
 
 
 @api.put("/targets", responses={"200": TargetsOut, **_WRITTEN})
-def put_target(body: TargetIn) -> Response:
-    """Set a target of somebody whom you lead, or without a value take it away."""
+def put_target(header: WriteHeaders, body: TargetIn) -> Response:
+    """Set a target of somebody whom you lead, or without a value take it away.
+
+    There is none to be read alone: `If-Match` takes the `version` of the list in quotes, `"0"` for none.
+    """
     user = caller()
     wanted = Wanted(
         whose=Whose(body.whose),
@@ -123,7 +131,9 @@ def put_target(body: TargetIn) -> Response:
         currency=body.currency or "",
     )
     with writing(user, Source.API) as transaction:
-        found = set_target(transaction, user, wanted, version=body.version)
+        present = find_target(transaction.session, wanted)
+        version = header.version(0 if present is None else present.version)
+        found = set_target(transaction, user, wanted, version=version)
         return answer(TargetsOut(items=[] if found is None else [_target(found)]))
 
 

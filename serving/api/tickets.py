@@ -8,24 +8,30 @@ from typing import Annotated, Literal
 from flask import Response
 from flask_openapi.blueprint import APIBlueprint
 from pydantic import BeforeValidator, Field
+from sqlalchemy.orm import Session
 
 from crm_core.access import Reader, check_may_administer
 from crm_core.articles import list_versions, restore, suggest
 from crm_core.changes import Source
+from crm_core.errors import RecordNotFoundError
+from crm_core.external_ids import hold_keys
 from crm_core.records import Article, Feedback, Ticket
 from crm_core.service_desk import (
     MOST_MINUTES,
     USUAL,
     Queue,
     Target,
+    TicketQueue,
+    find_queue,
     list_queues,
     set_queue,
     set_target,
     target_of,
 )
 from serving.api.blueprint import answer, caller, documented, new_blueprint
-from serving.api.conditional import tagged
-from serving.api.records import blueprint_of
+from serving.api.conditional import ReadHeaders, WriteHeaders, created, mark_of, tagged
+from serving.api.pages import PageQuery
+from serving.api.records import blueprint_of, created_record
 from serving.api.records_given import written_json
 from serving.api.records_schemas import COLLECTIONS
 from serving.editing import Editor, kind_of
@@ -112,10 +118,11 @@ class ArticleVersionOut(Given):
     by_id: int | None
 
 
-class ArticleVersionsOut(Given):
+class ArticleVersionsPage(Given):
     """The versions of an article, the newest first."""
 
     items: list[ArticleVersionOut]
+    next_cursor: str | None = Field(description="Ask with it for the next page; null on the last.")
 
 
 class ArticleRestoreIn(Taken):
@@ -181,9 +188,6 @@ class TicketQueueIn(Taken):
     members: Annotated[list[Id], Field(max_length=500)] = Field(default_factory=list)
     round_robin: bool = False
     retired: bool = False
-    version: Annotated[int, Field(ge=0, le=2**31 - 1), BeforeValidator(as_whole)] = Field(
-        default=0, description="That of what was seen; 0 for a new one."
-    )
 
 
 class ServiceTargetIn(Taken):
@@ -240,7 +244,7 @@ def answer_ticket(path: RecordPath, body: TicketAnswerIn) -> Response:
             article_ids=body.article_ids,
         )
         given = TicketAnsweredOut(activity_id=said.activity.id, sent=said.unsent is None, unsent=said.unsent)
-        return answer(given, 201)
+        return created(given, f"activities/{said.activity.id}")
 
 
 @tickets.post(
@@ -298,14 +302,16 @@ def list_suggestions(path: RecordPath) -> Response:
 @articles.get(
     "/articles/<int:id>/versions",
     operation_id="list_article_versions",
-    responses={"200": ArticleVersionsOut, **documented(403, 404)},
+    responses={"200": ArticleVersionsPage, **documented(403, 404)},
 )
-def versions(path: RecordPath) -> Response:
+def versions(path: RecordPath, query: PageQuery) -> Response:
     """List what an article said, who wrote it and when."""
     with service().store.reading() as session:
         reader = Reader(session, caller())
         article = reader.get(Article, path.id)
         seen = {name: reader.may_read_field("article", name) for name in ("title", "body")}
+        every = list_versions(session, article)
+        found, more = query.part(every, lambda each: (each.number,), falling=True)
         items = [
             ArticleVersionOut(
                 number=each.number,
@@ -314,9 +320,9 @@ def versions(path: RecordPath) -> Response:
                 at=each.at,
                 by_id=each.by_id,
             )
-            for each in list_versions(session, article)
+            for each in found
         ]
-    return answer(ArticleVersionsOut(items=items))
+    return answer(ArticleVersionsPage(items=items, next_cursor=more))
 
 
 @articles.post(
@@ -361,37 +367,61 @@ def feedback(path: RecordPath, body: CustomerFeedbackIn) -> Response:
             transaction, caller(), path.id, Feedback(body.kind), body.text, contact_id=body.contact_id
         )
         given = written_json(Reader(transaction.session, caller()), said)
-    return tagged(given, said.version, 201)
+        return created_record(given, said)
 
 
 @api.get("/service", responses={"200": ServiceDeskOut, **documented(403)})
-def get_service_desk() -> Response:
+def get_service_desk(header: ReadHeaders) -> Response:
     """Say which queues there are, and how soon tickets are to be answered and solved."""
     with service().store.reading() as session:
-        queues = list_queues(session, retired=True)
-        targets = [
-            ServiceTargetOut(
-                queue=queue,
-                priority=priority,
-                first_minutes=target_of(session, queue, priority).first_minutes,
-                solve_minutes=target_of(session, queue, priority).solve_minutes,
-            )
-            for queue in ("", *(each.key for each in queues))
-            for priority in USUAL
-        ]
-        given = ServiceDeskOut(
-            queues=[TicketQueueOut.model_validate(each, from_attributes=True) for each in queues],
-            targets=targets,
+        given = _desk(session)
+    return header.answer(given, _mark_of(given))
+
+
+def _desk(session: Session) -> ServiceDeskOut:
+    queues = list_queues(session, retired=True)
+    targets = [
+        ServiceTargetOut(
+            queue=queue,
+            priority=priority,
+            first_minutes=target_of(session, queue, priority).first_minutes,
+            solve_minutes=target_of(session, queue, priority).solve_minutes,
         )
-    return answer(given)
+        for queue in ("", *(each.key for each in queues))
+        for priority in USUAL
+    ]
+    return ServiceDeskOut(queues=[_queue(each) for each in queues], targets=targets)
+
+
+def _mark_of(desk: ServiceDeskOut) -> int:
+    """Return what stands for the targets; queues have versions of their own."""
+    return mark_of(desk.model_copy(update={"queues": []}))
+
+
+def _queue(queue: TicketQueue) -> TicketQueueOut:
+    return TicketQueueOut.model_validate(queue, from_attributes=True)
+
+
+@api.get(
+    "/service/queues/<string:key>",
+    operation_id="get_service_queue",
+    responses={"200": TicketQueueOut, **documented(404)},
+)
+def get_queue(path: TicketQueuePath, header: ReadHeaders) -> Response:
+    """Read a queue, offered still or not."""
+    with service().store.reading() as session:
+        found = find_queue(session, path.key)
+        if found is None:
+            raise RecordNotFoundError("ticket queue", path.key)
+        return header.answer(_queue(found), found.version)
 
 
 @api.put(
     "/service/queues/<string:key>",
     operation_id="put_service_queue",
-    responses={"200": TicketQueueOut, **documented(*_BODY, 403, 412)},
+    responses={"200": TicketQueueOut, "201": TicketQueueOut, **documented(*_BODY, 403)},
 )
-def put_queue(path: TicketQueuePath, body: TicketQueueIn) -> Response:
+def put_queue(path: TicketQueuePath, header: WriteHeaders, body: TicketQueueIn) -> Response:
     """Set a queue up or change it."""
     check_may_administer(caller())
     with writing(caller(), Source.API) as transaction:
@@ -403,8 +433,12 @@ def put_queue(path: TicketQueuePath, body: TicketQueueIn) -> Response:
             round_robin=body.round_robin,
             retired=body.retired,
         )
-        made = set_queue(transaction.session, wanted, version=body.version)
-        return answer(TicketQueueOut.model_validate(made, from_attributes=True))
+        present = find_queue(transaction.session, path.key)
+        version = header.version(0 if present is None else present.version)
+        made = set_queue(transaction.session, wanted, version=version)
+        if made.version == 1:
+            return created(_queue(made), f"service/queues/{made.key}", made.version)
+        return tagged(_queue(made).model_dump_json(), made.version)
 
 
 @api.put(
@@ -412,10 +446,12 @@ def put_queue(path: TicketQueuePath, body: TicketQueueIn) -> Response:
     operation_id="put_service_target",
     responses={"200": ServiceTargetOut, **documented(*_BODY, 403, 404)},
 )
-def put_target(body: ServiceTargetIn) -> Response:
+def put_target(header: WriteHeaders, body: ServiceTargetIn) -> Response:
     """Set how soon tickets of a priority are to be answered and solved."""
     check_may_administer(caller())
     with writing(caller(), Source.API) as transaction:
+        hold_keys(transaction.session, ["service targets"])
+        header.check("service targets", 0, _mark_of(_desk(transaction.session)))
         wanted = Target(first_minutes=body.first_minutes, solve_minutes=body.solve_minutes)
         set_target(transaction.session, body.queue, body.priority, wanted)
         return answer(ServiceTargetOut(**body.model_dump()))

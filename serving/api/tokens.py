@@ -12,7 +12,7 @@ from pydantic import Field
 
 from crm_core.access import check_may_see_keys
 from crm_core.changes import Source
-from crm_core.errors import AccessDeniedError
+from crm_core.errors import AccessDeniedError, RecordNotFoundError
 from crm_core.operations import Done, Operation, write_operations
 from crm_core.records import Role
 from crm_core.store import Transaction
@@ -35,6 +35,7 @@ from serving.api.blueprint import (
     new_blueprint,
     requires,
 )
+from serving.api.conditional import created
 from serving.journal import origin_of_request
 from serving.payloads import Asked, Given, Id, Past, RecordPath, Taken, Utc
 from serving.service import service, writing
@@ -148,7 +149,19 @@ def create_own_token(body: NewToken) -> Response:
         )
         _note(transaction, Done.TOKEN_MADE, made.token)
         told = MadeToken(**_token_out(made.token).model_dump(), token=made.key)
-    return answer(told, 201)
+    return created(told, f"tokens/{told.id}")
+
+
+@api.get("/tokens/<int:id>", responses={"200": TokenOut, **documented(404)})
+@requires(Scope.ADMIN)
+def get_token(path: RecordPath) -> Response:
+    """Read one of your keys, without the key; administrators may read anybody's."""
+    user = caller()
+    with service().store.reading() as session:
+        found = session.get(Token, path.id)
+        if found is None or (user.role != Role.ADMIN and found.user_id != user.id):
+            raise RecordNotFoundError("token", path.id)
+        return answer(_token_out(found))
 
 
 @api.delete("/tokens/<int:id>", operation_id="revoke_token", responses={"200": TokenOut, **documented(404)})

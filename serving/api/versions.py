@@ -18,6 +18,7 @@ from crm_core.promotions import find_champion
 from crm_core.store import Transaction
 from crm_core.tokens import Scope
 from serving.api.blueprint import answer, caller, documented, new_blueprint, requires
+from serving.api.pages import PageQuery
 from serving.journal import origin_of_request
 from serving.model_list import check_of_task, list_task_versions, list_tasks, read_card
 from serving.model_versions import promote_version, read_history, read_shadow, roll_back
@@ -33,7 +34,7 @@ class TaskPath(Asked):
     task: Literal["lead_scoring", "win_probability", "churn"]
 
 
-class AtQuery(Asked):
+class AtQuery(PageQuery):
     """At which instant."""
 
     at: Past | None = Field(default=None, description="Only what served then.")
@@ -59,6 +60,7 @@ class HistoryOut(Given):
     task: str
     at: datetime | None
     served: list[ServedOut]
+    next_cursor: str | None = Field(description="Ask with it for the next page; null on the last.")
 
 
 class ShadowOut(Given):
@@ -345,7 +347,11 @@ def _told(done: dict[str, Any]) -> Response:
 def get_model_history(path: TaskPath, query: AtQuery) -> Response:
     """Tell what served a task when, who put it in charge, and why."""
     check_may_promote(caller())
-    return answer(HistoryOut.model_validate(read_history(service().store, path.task, query.at)))
+    found = read_history(service().store, path.task, query.at)
+    numbered = list(enumerate(reversed(found["served"]), 1))
+    served, more = query.part(numbered, lambda each: (each[0],), falling=True)
+    told = {**found, "served": [each for _, each in served], "next_cursor": more}
+    return answer(HistoryOut.model_validate(told))
 
 
 @api.get("/models/<string:task>/shadow", responses={"200": ShadowOut, **documented(403, 404)})

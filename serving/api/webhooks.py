@@ -27,6 +27,7 @@ from crm_core.webhooks import (
     topic_of,
 )
 from serving.api.blueprint import answer, caller, documented, keep_no_body, new_blueprint, requires
+from serving.api.conditional import ReadHeaders, WriteHeaders, created, mark_of, tagged
 from serving.outbound import OutboundClient
 from serving.payloads import Asked, Given, Id, RecordPath, Taken, Utc
 from serving.service import service, writing
@@ -191,21 +192,22 @@ def create_webhook(body: NewWebhook) -> Response:
             now=transaction.now,
         )
         made = _with_secret(endpoint, secret)
-    return answer(made, 201)
+    return created(made, f"webhooks/{made.id}", _mark_of(made))
 
 
 @api.get("/webhooks/<int:id>", responses={"200": WebhookOut, **documented(403, 404)})
 @requires(Scope.ADMIN)
-def get_webhook(path: RecordPath) -> Response:
+def get_webhook(path: RecordPath, header: ReadHeaders) -> Response:
     """Read one webhook."""
     check_may_operate(caller())
     with service().store.reading() as session:
-        return answer(WebhookOut.model_validate(get_endpoint(session, path.id)))
+        found = WebhookOut.model_validate(get_endpoint(session, path.id))
+    return header.answer(found, _mark_of(found))
 
 
 @api.patch("/webhooks/<int:id>", responses={"200": WebhookOut, **documented(400, 403, 404, 409, 413, 415)})
 @requires(Scope.ADMIN)
-def change_webhook(path: RecordPath, body: WebhookChange) -> Response:
+def change_webhook(path: RecordPath, header: WriteHeaders, body: WebhookChange) -> Response:
     """Change a webhook, or turn it on or off."""
     check_may_operate(caller())
     if body.url is not None:
@@ -213,6 +215,7 @@ def change_webhook(path: RecordPath, body: WebhookChange) -> Response:
     with writing(caller(), Source.API) as transaction:
         session = transaction.session
         endpoint = get_endpoint(session, path.id, lock=True)
+        header.check("webhook", path.id, _mark_of(WebhookOut.model_validate(endpoint)))
         check_owner(session, endpoint.owner_id if body.owner_id is None else body.owner_id)
         if body.event_types is not None:
             endpoint.event_types = check_event_types(session, body.event_types)
@@ -225,16 +228,18 @@ def change_webhook(path: RecordPath, body: WebhookChange) -> Response:
             disable(endpoint, None, now=transaction.now)
         session.flush()
         changed = WebhookOut.model_validate(endpoint)
-    return answer(changed)
+    return tagged(changed.model_dump_json(), _mark_of(changed))
 
 
 @api.delete("/webhooks/<int:id>", responses={"204": None, **documented(403, 404)})
 @requires(Scope.ADMIN)
-def delete_webhook(path: RecordPath) -> Response:
+def delete_webhook(path: RecordPath, header: WriteHeaders) -> Response:
     """Delete a webhook, and what was still to be sent to it."""
     check_may_operate(caller())
     with writing(caller(), Source.API) as transaction:
-        delete_endpoint(transaction.session, get_endpoint(transaction.session, path.id, lock=True))
+        endpoint = get_endpoint(transaction.session, path.id, lock=True)
+        header.check("webhook", path.id, _mark_of(WebhookOut.model_validate(endpoint)))
+        delete_endpoint(transaction.session, endpoint)
     return Response(status=204)
 
 
@@ -301,6 +306,11 @@ def redeliver(path: DeliveryPath) -> Response:
         job_id = send_again(session, endpoint, job, now=transaction.now)
         made = _delivery(session.get_one(Job, job_id))
     return answer(made, 202)
+
+
+def _mark_of(webhook: WebhookOut) -> int:
+    """Return what stands for what is set of a webhook, whatever became of what it was sent."""
+    return mark_of(WebhookChange.model_construct(**webhook.model_dump(include={*WebhookChange.model_fields})))
 
 
 def _client() -> OutboundClient:

@@ -10,12 +10,14 @@ from zoneinfo import ZoneInfo, available_timezones
 from flask import Response
 from flask_openapi.blueprint import APIBlueprint
 from pydantic import BeforeValidator, Field
+from sqlalchemy.orm import Session
 
 from crm_core.access import check_may_administer
 from crm_core.changes import Source
-from crm_core.errors import AccessDeniedError, InvalidValueError
+from crm_core.errors import AccessDeniedError, InvalidValueError, RecordNotFoundError
 from crm_core.records import Role, User
 from crm_core.working_time import (
+    Absence,
     WorkingTime,
     add_absence,
     find_week,
@@ -28,7 +30,9 @@ from crm_core.working_time import (
     working_time,
 )
 from serving.api.blueprint import answer, caller, documented, new_blueprint
-from serving.payloads import Asked, Given, Id, RecordPath, Taken, as_whole
+from serving.api.conditional import ReadHeaders, WriteHeaders, created, tagged
+from serving.api.pages import Key, PageQuery
+from serving.payloads import Asked, Given, Id, RecordPath, Taken
 from serving.service import service, writing
 
 api: APIBlueprint = new_blueprint("working-time", "When people work, and when somebody is away.")
@@ -83,9 +87,6 @@ class WorkingTimeIn(Taken):
     country: Annotated[str, Field(pattern=r"^[A-Z]{2}$")] | None = Field(
         default=None, description="Whose public holidays are kept."
     )
-    version: Annotated[int, Field(ge=0, le=2**31 - 1), BeforeValidator(as_whole)] = Field(
-        default=0, description="That of what was seen; 0 if nothing was set."
-    )
 
 
 class SpecialDayPath(Asked):
@@ -116,10 +117,11 @@ class AbsenceOut(Given):
     last_day: date
 
 
-class AbsencesOut(Given):
+class AbsencesPage(Given):
     """When somebody is away, the latest first."""
 
     items: list[AbsenceOut]
+    next_cursor: str | None = Field(description="Ask with it for the next page; null on the last.")
 
 
 class AbsencePath(RecordPath):
@@ -129,24 +131,15 @@ class AbsencePath(RecordPath):
 
 
 @api.get("/working-time", responses={"200": WorkingTimeOut, **documented(403)})
-def get_working_time() -> Response:
+def get_working_time(header: ReadHeaders) -> Response:
     """Say when people work."""
     with service().store.reading() as session:
-        found, row = working_time(session, service().settings.time_zone), find_week(session)
-        days = [
-            SpecialDayOut.model_validate(each, from_attributes=True) for each in list_special_days(session)
-        ]
-    week = [[[_said(first), _said(last, end=True)] for first, last in hours] for hours in found.week]
-    version = 0 if row is None else row.version
-    return answer(
-        WorkingTimeOut(
-            zone=found.zone.key, week=week, country=found.country, special_days=days, version=version
-        )
-    )
+        found = _working_time(session)
+    return header.answer(found, found.version)
 
 
-@api.put("/working-time", responses={"200": WorkingTimeIn, **documented(*_BODY, 403, 412)})
-def put_working_time(body: WorkingTimeIn) -> Response:
+@api.put("/working-time", responses={"200": WorkingTimeOut, **documented(*_BODY, 403)})
+def put_working_time(header: WriteHeaders, body: WorkingTimeIn) -> Response:
     """Set the week, its zone and whose public holidays are kept."""
     check_may_administer(caller())
     if body.zone not in available_timezones():
@@ -154,8 +147,28 @@ def put_working_time(body: WorkingTimeIn) -> Response:
     week = tuple(tuple((_time(a), _time(b)) for a, b in hours) for hours in body.week)
     wanted = WorkingTime(zone=ZoneInfo(body.zone), week=week, country=body.country)
     with writing(caller(), Source.API) as transaction:
-        row = set_week(transaction, caller(), wanted, version=body.version)
-        return answer(body.model_copy(update={"version": row.version}))
+        version = header.version(_version(transaction.session))
+        set_week(transaction, caller(), wanted, version=version)
+        now = _working_time(transaction.session)
+        return tagged(now.model_dump_json(), now.version)
+
+
+def _working_time(session: Session) -> WorkingTimeOut:
+    found = working_time(session, service().settings.time_zone)
+    days = [SpecialDayOut.model_validate(each, from_attributes=True) for each in list_special_days(session)]
+    week = [[[_said(first), _said(last, end=True)] for first, last in hours] for hours in found.week]
+    return WorkingTimeOut(
+        zone=found.zone.key,
+        week=week,
+        country=found.country,
+        special_days=days,
+        version=_version(session),
+    )
+
+
+def _version(session: Session) -> int:
+    row = find_week(session)
+    return 0 if row is None else row.version
 
 
 @api.put("/working-time/days/<string:day>", responses={"204": None, **documented(*_BODY, 403)})
@@ -170,13 +183,30 @@ def put_special_day(path: SpecialDayPath, body: SpecialDayIn) -> Response:
         return Response(status=204)
 
 
-@api.get("/users/<int:id>/absences", responses={"200": AbsencesOut, **documented(403, 404)})
-def get_absences(path: RecordPath) -> Response:
-    """List when somebody is away."""
+@api.get("/users/<int:id>/absences", responses={"200": AbsencesPage, **documented(403, 404)})
+def get_absences(path: RecordPath, query: PageQuery) -> Response:
+    """List when somebody is away, the latest first."""
     with service().store.reading() as session:
-        found = list_absences(session, path.id)
-        items = [AbsenceOut.model_validate(each, from_attributes=True) for each in found]
-    return answer(AbsencesOut(items=items))
+        found, more = query.part(list_absences(session, path.id), _by_day, falling=True)
+        return answer(AbsencesPage(items=[_absence(each) for each in found], next_cursor=more))
+
+
+def _by_day(absence: Absence) -> Key:
+    return (absence.last_day.isoformat(), absence.id)
+
+
+def _absence(absence: Absence) -> AbsenceOut:
+    return AbsenceOut.model_validate(absence, from_attributes=True)
+
+
+@api.get("/users/<int:id>/absences/<int:absence_id>", responses={"200": AbsenceOut, **documented(404)})
+def get_absence(path: AbsencePath) -> Response:
+    """Read an absence of somebody."""
+    with service().store.reading() as session:
+        for each in list_absences(session, path.id):
+            if each.id == path.absence_id:
+                return answer(_absence(each))
+    raise RecordNotFoundError("absence", path.absence_id)
 
 
 @api.post("/users/<int:id>/absences", responses={"201": AbsenceOut, **documented(*_BODY, 403, 404)})
@@ -186,7 +216,7 @@ def post_absence(path: RecordPath, body: AbsenceIn) -> Response:
     with writing(caller(), Source.API) as transaction:
         transaction.get(User, path.id)
         made = add_absence(transaction, path.id, body.first_day, body.last_day)
-        return answer(AbsenceOut.model_validate(made, from_attributes=True), 201)
+        return created(_absence(made), f"users/{path.id}/absences/{made.id}")
 
 
 @api.delete("/users/<int:id>/absences/<int:absence_id>", responses={"204": None, **documented(403, 404)})

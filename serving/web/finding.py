@@ -27,7 +27,7 @@ from serving.web.any_record import by_script
 from serving.web.facts import names_of_people
 from serving.web.language import choose_language, gettext
 from serving.web.places import Shown, nameless, shown_records
-from serving.web.titles import TOLD, told_titles
+from serving.web.titles import TOLD, told_of
 
 pages = Blueprint("finding_pages", __name__)
 
@@ -98,13 +98,7 @@ def _found(text: str, after: str | None) -> FoundPage:
 def _named(found: FoundPage) -> FoundPage:
     """Return hits with what they are called in the reader's words where they have no name of their own."""
     reader = Reader(page_session(), current_user.user)
-    told = {
-        (kind, record_id): title
-        for kind in {hit.record_type for hit in found.hits} & TOLD.keys()
-        for record_id, title in told_titles(
-            reader, kind, [h.id for h in found.hits if h.record_type == kind]
-        ).items()
-    }
+    told = told_of(reader, ((hit.record_type, hit.id) for hit in found.hits))
     hits = [
         replace(hit, title=told.get((hit.record_type, hit.id)) or nameless(reader, hit.record_type, hit.id))
         if hit.is_nameless or hit.record_type in TOLD

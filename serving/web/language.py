@@ -23,6 +23,9 @@ def choose_language() -> str:
         return "en"
     if "form_language" in g:  # a stranger's page: nothing is read from a cookie
         return cast("str", g.form_language)
+    if "caller" in g:  # a program's key, which is somebody's: nothing is read from a cookie here either
+        accepted = request.accept_languages.best_match(LANGUAGES)
+        return cast("str", g.caller.language or accepted or service().settings.language)
     chosen = current_user.user.language if current_user.is_authenticated else None
     for language in (chosen, session.get("language"), request.accept_languages.best_match(LANGUAGES)):
         if language in LANGUAGES:

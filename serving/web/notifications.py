@@ -21,7 +21,7 @@ from serving.told import names_of, said_by_rules
 from serving.web.asked import whole
 from serving.web.language import gettext, in_language
 from serving.web.places import path_of
-from serving.web.titles import TOLD, told_titles
+from serving.web.titles import told_of
 
 pages = Blueprint("notifications", __name__, url_prefix="/notifications")
 
@@ -78,10 +78,7 @@ def _told(session: Session, user: User, found: Any) -> list[Told]:  # noqa: ANN4
     reader = Reader(session, user)
     names: dict[int | None, str] = dict(session.execute(select(User.id, User.name)).all())
     called, said = names_of(reader, found), said_by_rules(session, found)
-    for record_type in TOLD:  # which have no name of their own
-        ids = [number for kind, number in called if kind == record_type and number is not None]
-        titles = told_titles(reader, record_type, ids)
-        called |= {(record_type, number): title for number, title in titles.items()}
+    called |= told_of(reader, called)
     return [
         Told(
             id=each.id,

@@ -471,7 +471,7 @@ def save() -> ResponseReturnValue:
                 asked,
                 shared=form.get("shared", "own"),
                 report_id=report_id,
-                version=version,
+                version=version or 0,
             )
             kept_id = kept.id
     except StaleRecordError:

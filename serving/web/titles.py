@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Final
 
 from sqlalchemy import ColumnElement, case, literal, null, select
@@ -13,11 +14,27 @@ from crm_core.validation import columns_of
 from serving.web import shown_as
 from serving.web.language import gettext
 
+Key = tuple[str | None, int | None]
+"""A record type and an id, or nothing."""
+
 TOLD: Final[Mapping[str, tuple[str, ...]]] = {
     "payment": ("part", "reference", "amount", "currency", "due_on"),
     "line": ("text", "product_id", "quantity"),
 }
 """The types that have no name, and the fields that they are told by."""
+
+
+def told_of(reader: Reader, keys: Iterable[Key]) -> dict[Key, str]:
+    """Return what the payments and lines among some records are called, by type and id."""
+    wanted: dict[str, set[int]] = defaultdict(set)
+    for record_type, record_id in keys:
+        if record_type in TOLD and record_id is not None:
+            wanted[str(record_type)].add(record_id)
+    return {
+        (record_type, record_id): title
+        for record_type, ids in wanted.items()
+        for record_id, title in told_titles(reader, record_type, ids).items()
+    }
 
 
 def told_titles(reader: Reader, record_type: str, ids: Collection[int]) -> dict[int, str]:

@@ -69,7 +69,7 @@ SEEN: Final[Mapping[str, Mapping[str, frozenset[str]]]] = {
     **dict.fromkeys(("deal alert", "account alert"), WORK),
     "key": KEYS,
     **dict.fromkeys(("webhook", "job", "mail sequence"), ONE),
-    **dict.fromkeys(("report", "spare report", "segment", "spare segment", "spare view"), REPORTS),
+    **dict.fromkeys(("report", "spare report", "segment", "spare segment", "view", "spare view"), REPORTS),
     "mail template": {**REPORTS, "Adam": frozenset({"own"})},
     "intake item": {**WORK, "Mara": frozenset(WHOSE), "Adam": frozenset(WHOSE)},
 }
@@ -188,7 +188,7 @@ def _of_service() -> dict[str, Rule]:
     def verb(about: str, body: Any, *statuses: int, who: frozenset[str] = WRITERS) -> Rule:
         return Rule(scope=Scope.WRITE, about=(about,), who=who, given=_of(*statuses), body=body)
 
-    queue = Rule(scope=Scope.WRITE, who=ADMIN, given=_of(200, 412), body={"name": "Help"})
+    queue = Rule(scope=Scope.WRITE, who=ADMIN, given=_of(200, 201), body={"name": "Help"})
     minutes = {"first_minutes": 60, "solve_minutes": 480}
     return {
         "POST /tickets/{id}/answer": verb("ticket", {"text": "Hello"}, 201),
@@ -202,8 +202,9 @@ def _of_service() -> dict[str, Rule]:
         "GET /service": _READ,
         "GET /service/figures": _READ,
         "PUT /service/queues/{key}": queue,
+        "GET /service/queues/{key}": Rule(scope=Scope.READ, given=_of(200, 404)),
         "GET /working-time": _READ,
-        "PUT /working-time": Rule(scope=Scope.WRITE, who=ADMIN, given=_of(200, 412), body=_WEEK),
+        "PUT /working-time": Rule(scope=Scope.WRITE, who=ADMIN, body=_WEEK),
         "PUT /working-time/days/{day}": Rule(
             scope=Scope.WRITE, who=ADMIN, given=_of(204), body={"worked": None}
         ),
@@ -211,6 +212,7 @@ def _of_service() -> dict[str, Rule]:
         "POST /users/{id}/absences": Rule(
             scope=Scope.WRITE, about=("user",), who=ADMIN, given=_of(201), body=_DAYS
         ),
+        "GET /users/{id}/absences/{absence_id}": Rule(scope=Scope.READ, about=("user",), given=_of(404)),
         "DELETE /users/{id}/absences/{absence_id}": verb("user", None, 404, who=ADMIN),
         "PUT /service/targets": Rule(scope=Scope.WRITE, who=ADMIN, body={"priority": "low", **minutes}),
     }
@@ -270,7 +272,8 @@ def _of_automation(run: Callable[..., Rule]) -> dict[str, Rule]:
         "GET /automation/rules": run(),
         "POST /automation/rules": run(201, body=rule),
         "GET /automation/rules/{id}": run(404),
-        "PUT /automation/rules/{id}": run(404, body={**rule, "version": 1}),
+        "GET /automation/rules/{id}/versions": run(404),
+        "PUT /automation/rules/{id}": run(404, body=rule),
         "POST /automation/rules/{id}/on": run(404),
         "POST /automation/rules/{id}/off": run(404),
         "POST /automation/rules/dry-run": run(body=rule),
@@ -305,6 +308,7 @@ def _of_the_house() -> dict[str, Rule]:
         "GET /operations": run(),
         "GET /tokens": Rule(scope=Scope.ADMIN),
         "POST /tokens": Rule(scope=Scope.ADMIN, given=_of(201), body=new_key),
+        "GET /tokens/{id}": Rule(scope=Scope.ADMIN, about=("key",)),
         "DELETE /tokens/{id}": Rule(scope=Scope.ADMIN, about=("key",)),
         **{
             f"POST /people/{verb}": Rule(scope=Scope.PEOPLE, who=ADMIN, body=person)
@@ -359,7 +363,7 @@ def _of_mail() -> dict[str, Rule]:
         "GET /mail-sequences/{id}/runs": Rule(scope=Scope.READ, about=("mail sequence",)),
         "POST /mail-sequences/{id}/runs/{run_id}/stop": write(404, who=EVERYBODY),
         "POST /mail-sequences": write(404, body=sequence, who=LEADERS),  # there is no such template
-        "PUT /mail-sequences/{id}": write(404, 412, body={**sequence, "version": 9}, who=LEADERS),
+        "PUT /mail-sequences/{id}": write(404, body=sequence, who=LEADERS),
         "POST /mail-sequences/{id}/start": write(404, body={"record_id": 1}),
     }
 
@@ -400,6 +404,8 @@ def _of_declared(setting: Callable[..., Rule]) -> dict[str, Rule]:
     return {
         **dict.fromkeys((f"GET {types}", f"GET {fields}"), _READ),
         f"POST {types}": setting(named, 201),
+        f"GET {types}/{{type}}": _READ,
+        f"GET {fields}/{{name}}": Rule(scope=Scope.READ, given=_of(422)),
         f"PATCH {types}/{{type}}": setting({}, 422),  # a built-in type is no declared one
         f"POST {types}/{{type}}/retire": setting(None, 422),
         f"POST {types}/{{type}}/restore": setting(None, 422),
@@ -430,7 +436,8 @@ def _of_all_types() -> dict[str, Rule]:
             scope=Scope.WRITE,
             about=("report",),
             given=_of(412),
-            body={"name": "Won", "measures": ["deals_won"], "version": 7},
+            body={"name": "Won", "measures": ["deals_won"]},
+            headers=_BESIDE,
         ),
         "GET /reports/behind": Rule(scope=Scope.READ, query="measures=deals_won"),
         "GET /reports/{id}/mails": Rule(scope=Scope.READ, about=("report",)),
@@ -461,6 +468,7 @@ def _of_all_types() -> dict[str, Rule]:
         "POST /views": Rule(
             scope=Scope.WRITE, given=_of(201), body={"type": "lead", "name": "North", "asked": {}}
         ),
+        "GET /views/{id}": Rule(scope=Scope.READ, about=("view",)),
         "DELETE /views/{id}": Rule(scope=Scope.WRITE, about=("spare view",), given=_of(204, 404)),
         "GET /today": _READ,
         **dict.fromkeys(("GET /marketing/campaigns", "GET /marketing/attribution"), _READ),
@@ -475,6 +483,7 @@ def _of_all_types() -> dict[str, Rule]:
         ),
         "GET /forms": Rule(scope=Scope.READ, who=LEADERS),
         "POST /forms": Rule(scope=Scope.WRITE, who=LEADERS, given=_of(201), body=_A_FORM),
+        "GET /forms/{id}": Rule(scope=Scope.READ, who=LEADERS, given=_of(404)),
         "PATCH /forms/{id}": Rule(scope=Scope.WRITE, who=LEADERS, given=_of(404), body={"name": "Ask us"}),
         "GET /forms/submissions": Rule(scope=Scope.READ, who=LEADERS),
         "POST /forms/submissions/{id}/decide": Rule(
@@ -513,6 +522,7 @@ def _of_selling() -> dict[str, Rule]:
         "POST /quotes/{id}/contract": verb("quote", terms, 201, 422),
         "GET /quotes/{id}/totals": read("quote"),
         "GET /approvals": _READ,
+        "GET /approvals/{id}": Rule(scope=Scope.READ, given=_of(404)),
         "POST /approvals/{id}/decide": Rule(
             scope=Scope.WRITE, who=EVERYBODY, given=_of(404), body={"approve": True}
         ),  # who may decide which is looked at where quotes are

@@ -71,6 +71,8 @@ class World:
     samples: dict[str, dict[str, Sample]]
     twins: dict[str, dict[str, int]]
     keys: dict[tuple[str, Scope], str] = field(default_factory=dict)
+    paths: dict[str, Any] = field(default_factory=dict)
+    """What the service says of its operations."""
     """Everybody's keys, each made for one thing."""
 
     def ask(
@@ -185,6 +187,7 @@ def make_world(store: Store, cast: Cast, client: FlaskClient) -> World:
         ids["job"] = {"own": enqueue(transaction.session, "none", {}, now=transaction.now) or 0}
     hook = Api(client, cast, "Adam")("POST", "webhooks", RULES["POST /webhooks"].body)
     ids["webhook"] = {"own": hook.json["id"]}
+    world.paths.update(client.get("/api/openapi.json").get_json()["paths"])
     keep_mail(store, world)
     return world
 
@@ -192,13 +195,13 @@ def make_world(store: Store, cast: Cast, client: FlaskClient) -> World:
 def _keep_reports(
     transaction: Transaction, ids: dict[str, dict[str, int]], owners: Mapping[str, int | None]
 ) -> None:
-    """Have Ana, Ben and Otto keep two reports and segments each, and a view."""
+    """Have Ana, Ben and Otto keep two reports, segments and views each."""
     report: dict[str, Any] = {"asked": {"measures": ["deals_won"], "rows": "owner"}}
     north: dict[str, Any] = {"record_type": "lead", "filter": ["region:eq:North"]}
     for name, model, said in (
         *((name, SavedReport, report) for name in ("report", "spare report")),
         *((name, Segment, north) for name in ("segment", "spare segment")),
-        ("spare view", SavedView, {"record_type": "lead", "asked": {}}),
+        *((name, SavedView, {"record_type": "lead", "asked": {}}) for name in ("view", "spare view")),
     ):
         made: dict[str, Any] = {
             whose: model(user_id=owners[whose], name=name, shared="own", saved_at=transaction.now, **said)
@@ -341,6 +344,22 @@ def test_everybody_gets_what_they_may_and_nothing_else(world: World, operation: 
                 answer = world.ask(operation, rule, key, about=about, whose=whose)
                 expected = _expected(rule, name, about, whose)
                 assert answer.status_code in expected, (name, about, whose, expected, answer.text[:300])
+                look_at_headers(world, operation, (world.keys[name, Scope.READ], key), answer)
+
+
+def look_at_headers(world: World, operation: str, keys: tuple[str, str], answer: TestResponse) -> None:
+    """Find that an answer has the headers that are promised, and that what was created can be read there."""
+    method, path = operation.split(" ")
+    described = world.paths.get(f"/api/v1{path}", {}).get(method.lower(), {}).get("responses", {})
+    headers = described.get(str(answer.status_code), {}).get("headers", {})
+    needed = {name for name, header in headers.items() if header.get("required")}
+    assert needed <= set(answer.headers.keys()), (operation, answer.status_code)
+    if answer.status_code == 201:
+        where = answer.headers["Location"]
+        read = [world.client.get(where, headers={"Authorization": f"Bearer {key}"}) for key in keys]
+        assert 200 in {each.status_code for each in read}, (operation, where, read[0].text[:300])
+        tags = {each.headers.get("ETag", "none").split("-")[0] for each in read}
+        assert "ETag" not in needed or answer.headers["ETag"].split("-")[0] in tags
 
 
 def _expected(rule: Rule, name: str, about: str, whose: str) -> frozenset[int]:

@@ -46,8 +46,8 @@ def test_a_sequence_is_made_and_changed_by_managers_on_the_version_they_read(
         *(201, "暖场", [{"template_id": template, "wait_days": 2, "working": True}], 1),
     )
     path = f"mail-sequences/{made.json['id']}"
-    changed = mara("PUT", path, {**wanted, "active": False, "version": 1})
+    changed = mara("PUT", path, {**wanted, "active": False}, If_Match=made.headers["ETag"])
     assert (changed.json["active"], changed.json["version"]) == (False, 2)
-    assert mara("PUT", path, {**wanted, "version": 1}).status_code == 412
-    assert mara("PUT", path, {**wanted, "record_type": "contact", "version": 2}).status_code == 422
+    assert mara("PUT", path, wanted, If_Match=made.headers["ETag"]).status_code == 412
+    assert mara("PUT", path, {**wanted, "record_type": "contact"}).status_code == 422
     assert mara("POST", "mail-sequences", {**wanted, "steps": []}).status_code == 422

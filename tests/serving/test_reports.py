@@ -235,7 +235,8 @@ def test_the_api_answers_keeps_and_refuses(
     client = app.test_client()
 
     def call(method: str, path: str, name: str = "Adam", **more: Any) -> Any:
-        return client.open(f"/api/v1/{path}", method=method, headers=cast.header(name), **more)
+        headers = {**cast.header(name), **more.pop("headers", {})}
+        return client.open(f"/api/v1/{path}", method=method, headers=headers, **more)
 
     asked = "reports/run?measures=won_amount,win_rate&rows=owner&filter=amount:ge:2000"
     answer = call("GET", asked).json
@@ -254,9 +255,11 @@ def test_the_api_answers_keeps_and_refuses(
     place = f"reports/{made.json['id']}"
     assert call("GET", place).json["rows_by"] == "team"
     assert call("GET", place, "Ana").status_code == 404
-    changed = {"name": "Won more", "measures": ["deals_won"], "version": 1, "shared": "all"}
-    assert call("PUT", place, json=changed).json["version"] == 2
-    assert call("PUT", place, json=changed).status_code == 412
+    changed = {"name": "Won more", "measures": ["deals_won"], "shared": "all"}
+    seen = {"If-Match": made.headers["ETag"]}
+    assert call("PUT", place, json=changed, headers=seen).json["version"] == 2
+    assert call("PUT", place, json=changed, headers=seen).status_code == 412
+    assert call("DELETE", place, headers=seen).status_code == 412
     assert "Won more" in [each["name"] for each in call("GET", "reports", "Ana").json["items"]]
     assert call("GET", "reports/retention").json["cohorts"][0]["customers"] == 3
     assert call("DELETE", place).status_code == 204

@@ -10,7 +10,7 @@ from flask.testing import FlaskClient
 from crm_core.records import Product
 from crm_core.store import Store
 from tests.factories import make_account, make_deal
-from tests.serving.api import Api
+from tests.serving.api import Api, turn
 from tests.serving.conftest import Cast
 
 
@@ -40,7 +40,9 @@ def test_a_quote_is_sold_over_http(client: FlaskClient, store: Store, cast: Cast
     assert (asked.status_code, asked.json["approver_id"]) == (201, cast["Mara"].id)
     decide = f"/api/v1/approvals/{asked.json['id']}/decide"
     assert problem(ana("POST", decide, {"approve": True})) == (403, "access-denied")
-    assert mara("GET", "/api/v1/approvals").json["waiting"][0]["id"] == asked.json["id"]
+    assert mara("GET", "/api/v1/approvals").json["items"][0]["id"] == asked.json["id"]
+    assert [each["id"] for each in turn(ana, "approvals?which=asked&limit=1")] == [asked.json["id"]]
+    assert mara("GET", asked.headers["Location"]).json == asked.json
     assert mara("POST", decide, {"approve": True}).json["state"] == "approved"
     assert problem(mara("POST", decide, {"approve": True})) == (409, "approval-decided")
     assert ana("POST", f"{at}/send", {}).json["status"] == "sent"

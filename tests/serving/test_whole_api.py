@@ -333,7 +333,7 @@ def test_a_field_that_there_is_none_of_is_told_with_those_there_are(client: Flas
     ana = Api(client, cast, "Ana")
     for answer in (ana("GET", "segments?tpye=lead"), ana("POST", "notifications/read", {"id": 7})):
         assert answer.json["detail"].endswith(
-            "expected one of " + ("type" if "tpye" in answer.text else "ids")
+            "expected one of " + ("limit, cursor, type" if "tpye" in answer.text else "ids")
         )
     typed = ana("POST", "leads", {"nmae": "Li"}).json
     assert typed["detail"].startswith("nmae: there is no such field; expected one of external_id, name, ")
