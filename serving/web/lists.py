@@ -37,6 +37,7 @@ from serving.paging import Listing
 from serving.service import page_session, service, writing
 from serving.web.language import choose_language, gettext
 from serving.web.records import CUSTOMERS, DEALS, LEADS, ROWS, Kind
+from serving.web.refusals import refusal
 from serving.web.words import word
 
 pages = Blueprint("lists", __name__, url_prefix="/lists")
@@ -278,7 +279,7 @@ def keep(record_type: str) -> ResponseReturnValue:
                     set_first_view(transaction.session, user.id, record_type, view.id)
                 target = _list_url(kind, view=view.id)
     except CRMError as error:
-        flash(str(error))
+        flash(refusal(error))
         return redirect(_list_url(kind, **chosen.args()))
     flash(gettext("Kept."))
     return redirect(target)
@@ -369,7 +370,7 @@ def do_with_many(record_type: str) -> ResponseReturnValue:
     try:
         ids = ids_of(page_session(), user, asking)
     except CRMError as error:
-        flash(str(error))
+        flash(refusal(error))
         return redirect(_list_url(kind, **chosen.args()))
     if not ids:
         flash(gettext("No row is chosen."))
@@ -380,7 +381,7 @@ def do_with_many(record_type: str) -> ResponseReturnValue:
         with writing(user, Source.REP) as transaction:
             job_id = begin_work(transaction, service().settings.home_folder, user, asking, ids)
     except CRMError as error:
-        flash(str(error))
+        flash(refusal(error))
         return redirect(_list_url(kind, **chosen.args()))
     jobs = service().jobs
     if jobs is not None:

@@ -50,7 +50,7 @@ from serving.web.admin.automation_form import (
     known_type,
     offered,
     read_form,
-    refusal,
+    rule_refusal,
     shown,
 )
 from serving.web.admin.shelf import ROWS, page, pages, to, try_to
@@ -58,6 +58,7 @@ from serving.web.asked import whole
 from serving.web.facts import labels_of
 from serving.web.language import gettext, in_language
 from serving.web.places import path_of
+from serving.web.refusals import refusal
 from serving.web.titles import told_titles
 from serving.web.value_words import choices_held, condition_said, value_said
 from serving.web.words import word
@@ -165,7 +166,7 @@ def _take(found: Listed | None) -> ResponseReturnValue:
     try:
         declared = read_form(session, request.form)
     except CRMError as error:
-        return make_response(_form(found, _NEW, refused=str(error)), 422)
+        return make_response(_form(found, _NEW, refused=refusal(error)), 422)
     do = request.form.get("do", "show")
     if do == "try":
         return _try(found, declared)
@@ -179,7 +180,7 @@ def _try(found: Listed | None, declared: Mapping[str, Any]) -> ResponseReturnVal
     try:
         tried = try_on_past(store, zone, page_session(), current_user.user, declared, days=DAYS)
     except CRMError as error:
-        return make_response(_form(found, declared, refused=refusal(error, declared)), 422)
+        return make_response(_form(found, declared, refused=rule_refusal(error, declared)), 422)
     return make_response(_form(found, declared, tried=tried))
 
 
@@ -195,7 +196,7 @@ def _save(found: Listed | None, declared: Mapping[str, Any]) -> ResponseReturnVa
         )
         kept.append(rule.id)
 
-    refused = try_to(act, lambda error: refusal(error, declared))
+    refused = try_to(act, lambda error: rule_refusal(error, declared))
     if refused is not None:
         found = None if rule_id is None else get_rule(page_session(), rule_id)
         return make_response(_form(found, declared, refused=refused), 422)
