@@ -271,7 +271,9 @@ def shown(handler: ast.ExceptHandler) -> Iterator[int]:
 def test_the_compiled_refusals_are_up_to_date() -> None:
     with (FOLDER / "refusals.po").open("rb") as file:
         text = {
-            (context_of(each), each.id): forms(each.string or "") for each in read_po(file, locale="zh") if each.id
+            (context_of(each), each.id): forms(each.string or "")
+            for each in read_po(file, locale="zh")
+            if each.id
         }
     with (FOLDER / "refusals.mo").open("rb") as file:
         found = {(context_of(each), each.id): forms(each.string or "") for each in read_mo(file) if each.id}
