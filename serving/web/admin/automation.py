@@ -47,12 +47,12 @@ from serving.service import page_session, service
 from serving.web.admin.automation_form import (
     ACTIONS,
     TRIGGERS,
-    known_type,
     offered,
     read_form,
     rule_refusal,
     shown,
 )
+from serving.web.admin.automation_versions import known_of, tell_versions
 from serving.web.admin.shelf import ROWS, page, pages, to, try_to
 from serving.web.asked import whole
 from serving.web.facts import labels_of
@@ -212,9 +212,9 @@ def _form(
     tried: Rehearsed | None = None,
 ) -> str:
     session = page_session()
-    record_type = known_type(str(declared.get("record_type", "lead")))
-    kinds = {str(each.get("kind")) for each in declared.get("actions", ())}
-    choices = offered(session, current_user.user, record_type, kinds)
+    known = known_of(declared)
+    record_type, user = known[0], current_user.user
+    choices = offered(session, user, *known)
     rule_id = None if found is None else found.kept.id
     runs = [] if rule_id is None else list_runs(session, rule_id=rule_id, limit=10)
     return page(
@@ -223,7 +223,9 @@ def _form(
         form=shown(declared, choices),
         choices=choices,
         kinds={"trigger": list(TRIGGERS), "action": list(ACTIONS)},
-        versions=[] if rule_id is None else list_versions(session, rule_id),
+        versions=[]
+        if rule_id is None
+        else tell_versions(session, user, list_versions(session, rule_id), {known: choices}),
         people=choices.names,
         lines=_lines_of_runs(session, runs),
         tried=tried,
