@@ -12,7 +12,7 @@ import io
 import json
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +26,7 @@ from crm_core.importing.mapping import list_shipped, load_mapping
 from crm_core.importing.planning import Plan, mapping_of
 from crm_core.importing.presets import look_at, recognise_export
 from crm_core.importing.readers import Fault, Source, open_source, read_rows
-from crm_core.importing.report import ImportProgress, ImportReport
+from crm_core.importing.report import ImportProgress, ImportReport, why_refused
 from crm_core.importing.run import run_import
 from crm_core.importing.sheets import check_workbook
 from crm_core.importing.specs import FileSpec, Mapping
@@ -310,16 +310,16 @@ def read_refusals(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines]
 
 
-def refused_rows(folder: Path) -> Iterator[str]:
+def refused_rows(folder: Path, say: Callable[[str], str] = str) -> Iterator[str]:
     """Yield a CSV file of the refused rows as they stood, with the line and the reason before them.
 
     Mended, without its first two columns or with them, it may be imported again. No cell is a formula.
+    `say` puts a reason into the language of whoever asked.
     """
     reasons: dict[int, str] = {}
     for each in read_refusals(folder):
-        column = f"{each['column']}: " if each["column"] else ""
-        got = f", got {each['value']!r}" if each["value"] is not None else ""
-        reasons.setdefault(int(each["line"]), f"{column}{each['reason']}{got}")
+        why = why_refused(each["column"], each["value"], each["reason"])
+        reasons.setdefault(int(each["line"]), say(why))
     source = look_at_upload(folder).source
     yield "\ufeff" + _line(["line", "refused because", *source.header])
     for row in read_rows(source):

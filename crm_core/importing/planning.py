@@ -28,7 +28,7 @@ from crm_core.importing.detecting import settle
 from crm_core.importing.expressions import Constant
 from crm_core.importing.mapping import is_mapped, parse_mapping
 from crm_core.importing.readers import open_source
-from crm_core.importing.report import ImportReport, Refusal, RefusalLog, StepReport
+from crm_core.importing.report import ImportReport, Refusal, RefusalLog, StepReport, why_refused
 from crm_core.importing.rows import StepRows
 from crm_core.importing.specs import FieldSpec, FileSpec, Mapping
 from crm_core.phrases import Phrase
@@ -275,9 +275,5 @@ def readable_value(kind: FieldKind | None, value: Any) -> Any:  # noqa: ANN401  
 
 
 def _refused(refusal: Refusal) -> Previewed:
-    why = refusal.reason
-    if refusal.column is not None:
-        why = Phrase("{column}: {why}", column=refusal.column, why=why)
-    if refusal.value is not None:
-        why = Phrase("{why}, got {value!r}", why=why, value=refusal.value)
+    why = why_refused(refusal.column, refusal.value, refusal.reason)
     return Previewed(line=refusal.line, values=None, refused=why)

@@ -49,7 +49,7 @@ from serving.importing import (
 )
 from serving.service import end_page_session, page_session, service, writing
 from serving.web.language import choose_language
-from serving.web.refusals import read_back, refusal
+from serving.web.refusals import read_back, refusal, worded
 from serving.web.words import word
 
 pages = Blueprint("imports", __name__, url_prefix="/import")
@@ -153,7 +153,7 @@ def run(import_id: int) -> ResponseReturnValue:
 def download_refused(import_id: int) -> ResponseReturnValue:
     """Give the refused rows with the reasons, to mend them and import them again."""
     found = get_import(page_session(), current_user.user, import_id)
-    rows = "".join(refused_rows(_folder(found)))
+    rows = "".join(refused_rows(_folder(found), worded))
     named = {"Content-Disposition": f'attachment; filename="refused-{import_id}.csv"'}
     return Response(rows, mimetype="text/csv", headers=named)
 

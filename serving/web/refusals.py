@@ -402,6 +402,9 @@ _SAID: Final[Mapping[str, Callable[[object, Parts, str], str]]] = {
     ),
     "approval_state": _of_words("approval"),
     **dict.fromkeys(("task", "one_task", "other_task", "bundle_task"), _of_words("task")),
+    "why": lambda value, _parts, _about: (
+        worded(value) if isinstance(value, Phrase) else read_back(str(value))
+    ),
     "closed_why": _in_context("closed_why"),
     "gate": lambda value, _parts, _about: gate_reason(str(value)),
     "measure": _reported(MEASURE),
