@@ -105,12 +105,28 @@ def fetch_together(
         _raise_as_sqlalchemy(connection, error)
 
 
+def write_at_once(connection: Connection, sql: str, values: Sequence[Any]) -> Sequence[tuple[Any, ...]]:
+    """Return the rows of one statement that writes, and is a transaction by itself; see `is_alone`.
+
+    It has $1, $2 and so on for its values. PostgreSQL plans it once for all values: planning a statement
+    that looks records up, adds rows and shows them takes longer than doing it for one.
+    """
+    driver: Any = connection.connection.driver_connection
+    try:
+        return fetch_at_once(driver, connection.info, [(sql, values)], writes=True)[0]
+    except connection.dialect.loaded_dbapi.Error as error:
+        _raise_as_sqlalchemy(connection, error)
+
+
+def is_alone(connection: Connection) -> bool:
+    """Tell whether every statement on this connection to PostgreSQL is a transaction by itself."""
+    driver: Any = connection.connection.driver_connection
+    return connection.dialect.name == "postgresql" and bool(driver.autocommit)
+
+
 def paramstyle(connection: Connection) -> str:
     """Return how parameters have to be written in a statement that is given to `fetch_together`."""
-    driver: Any = connection.connection.driver_connection
-    if connection.dialect.name == "postgresql" and driver.autocommit:
-        return "numeric_dollar"
-    return connection.dialect.paramstyle
+    return "numeric_dollar" if is_alone(connection) else connection.dialect.paramstyle
 
 
 def end_reading(session: Session) -> None:

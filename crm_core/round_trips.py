@@ -1,12 +1,12 @@
-"""Several statements that only read, sent to PostgreSQL in one piece and waited for once.
+"""Statements sent to PostgreSQL in one piece and waited for once: all that one question reads, or one write.
 
 The driver has pipelines too, and hands every statement of one to the network by itself: for a question that
 takes twenty of them, waking the server twenty times took longer than all that it then did. Its library can
 hold them back until the last, which is what is asked here.
 
 The statements are prepared once a connection, planned for whatever keys come: rows that are looked up by
-a few keys are found in the same way whichever these are. They are a transaction of their own, which sees one
-state.
+a few keys are found in the same way whichever these are. They are a transaction of their own: one that reads
+sees one state.
 """
 
 from __future__ import annotations
@@ -25,10 +25,9 @@ if TYPE_CHECKING:
 Numbered = tuple[str, Sequence[Any]]
 """A statement with $1, $2 and so on in it, and what these are: numbers, texts, or None."""
 
-_BEGIN: Final[tuple[Numbered, ...]] = (
-    ("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", ()),
-    ("SET LOCAL plan_cache_mode = force_generic_plan", ()),
-)
+_READS: Final[Numbered] = ("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", ())
+_WRITES: Final[Numbered] = ("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE", ())
+_PLANNED_ONCE: Final[Numbered] = ("SET LOCAL plan_cache_mode = force_generic_plan", ())
 _END: Final[tuple[Numbered, ...]] = (("COMMIT", ()),)
 
 _MOST: Final = 300
@@ -61,15 +60,16 @@ class _Prepared:
 
 
 def fetch_at_once(
-    driver: psycopg.Connection[Any], info: dict[Any, Any], asked: Sequence[Numbered]
+    driver: psycopg.Connection[Any], info: dict[Any, Any], asked: Sequence[Numbered], *, writes: bool = False
 ) -> list[Sequence[tuple[Any, ...]]]:
     """Return the rows of each statement; `driver` must be outside of any transaction.
 
-    `info` is what is kept with the connection. Raises the driver's errors; a connection that was lost, or
-    left in the middle, is closed.
+    What `writes` is committed before this returns, all of it or nothing. `info` is what is kept with the
+    connection. Raises the driver's errors; a connection that was lost, or left in the middle, is closed.
     """
     prepared: _Prepared = info.setdefault(_Prepared, _Prepared())
-    written = [(sql, [_written(value) for value in values]) for sql, values in (*_BEGIN, *asked, *_END)]
+    begin = (_WRITES if writes else _READS, _PLANNED_ONCE)
+    written = [(sql, [_written(value) for value in values]) for sql, values in (*begin, *asked, *_END)]
     try:
         results = _Exchange(driver.pgconn, prepared).answers(written)
         if _sqlstate_of(results) in _GONE:  # the driver forgets all when it undoes something
@@ -79,7 +79,7 @@ def fetch_at_once(
         driver.close()
         raise
     _check(results)
-    return _rows(driver, results[len(_BEGIN) : -len(_END)])
+    return _rows(driver, results[len(begin) : -len(_END)])
 
 
 class _Exchange:

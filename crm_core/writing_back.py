@@ -23,9 +23,10 @@ from struct import Struct
 from typing import Any, Final
 
 from sqlalchemy import Connection, Dialect, Row, Select, bindparam, select, text
+from sqlalchemy.dialects.postgresql.base import PGDialect
 
 from crm_core.columns import dump_json
-from crm_core.database import COPY_BEGINS, COPY_ENDS, COPY_IN
+from crm_core.database import COPY_BEGINS, COPY_ENDS, COPY_IN, is_alone, write_at_once
 from crm_core.opting_out import may_be_scored
 from crm_core.records import Account, Deal, Lead
 
@@ -159,7 +160,8 @@ def write_one(
     On PostgreSQL it is one statement, which need not be in a transaction with any other.
     """
     if connection.dialect.name == "postgresql":
-        newest: int | None = _run_few(connection, model, asked, columns)[1]
+        run = _run_alone if is_alone(connection) else _run_few
+        newest: int | None = run(connection, model, asked, columns)[1]
         return newest
     if _silent(connection, model, columns.record_id):
         return None
@@ -269,6 +271,22 @@ def _run_few(
     """Write a few rows in one statement; return how many were new, and the greatest id of these."""
     given = _bounds(asked, columns) | {"rows": _as_json(columns)}
     return connection.execute(text(_write_few(model, connection.dialect)), given).one()
+
+
+def _run_alone(
+    connection: Connection, model: type[Lead | Deal | Account], asked: Asked, columns: PredictionColumns
+) -> tuple[Any, ...]:
+    """Do the same as a transaction by itself; of one row the plan is the same whichever it is about."""
+    sql, names = _numbered(_write_few(model, connection.dialect))
+    given = _bounds(asked, columns) | {"rows": _as_json(columns)}
+    return write_at_once(connection, sql, [given[name] for name in names])[0]
+
+
+@cache
+def _numbered(sql: str) -> tuple[str, Sequence[str]]:
+    """Return a statement with $1, $2 and so on in the place of names, and the names in their order."""
+    compiled = text(sql).compile(dialect=PGDialect(paramstyle="numeric_dollar"))  # type: ignore[no-untyped-call]  # of SQLAlchemy
+    return compiled.string, compiled.positiontup or ()
 
 
 def _bounds(asked: Asked, columns: PredictionColumns) -> dict[str, Any]:

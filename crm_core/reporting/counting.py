@@ -29,7 +29,7 @@ from crm_core.reporting.catalogue import (
 from crm_core.reporting.facts import DERIVED, Facts, is_missing
 from crm_core.reporting.intervals import of_mean, of_median, of_share
 from crm_core.reporting.periods import Parts, ends_of_days, starts_of_days
-from crm_core.validation import columns_of
+from crm_core.validation import RANGES, columns_of
 
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
@@ -356,12 +356,18 @@ class _Values:
         if self.measure.unit is Unit.MONEY:
             values = values / MONEY_SCALE
         mean = self.measure.kind is Kind.MEAN
-        span = (of_mean(values) if mean else of_median(values)) or (None, None)
+        span = (of_mean(values, self._range(values)) if mean else of_median(values)) or (None, None)
         middle = float(values.mean() if mean else np.median(values))
         value = (
             Decimal(round(middle * MONEY_SCALE)) / MONEY_SCALE if self.measure.unit is Unit.MONEY else middle
         )
         return Figure(value=value, count=count, low=span[0], high=span[1])
+
+    def _range(self, values: npt.NDArray[np.float64]) -> tuple[float, float]:
+        """Return what a mean can be: a grade has two ends, and money without a credit none below zero."""
+        if self.measure.unit is Unit.GRADE:
+            return RANGES[self.measure.subject, self.measure.value]
+        return (-np.inf if values.min(initial=0.0) < 0 else 0.0), np.inf
 
     def _share(self, rows: Ints) -> Figure:
         hits = 0 if self.hits is None else int(self.hits[rows].sum())

@@ -18,6 +18,8 @@ _T: Final = (
 )
 """The 97.5 % quantile of Student's t, from one degree of freedom on."""
 
+_ANYWHERE: Final = (-math.inf, math.inf)
+
 
 def of_share(count: int, of: int) -> tuple[float, float]:
     """Return Wilson's interval of a share, in [0, 1]; all of it of nothing. Source: E. B. Wilson (1927)."""
@@ -29,15 +31,17 @@ def of_share(count: int, of: int) -> tuple[float, float]:
     return max(0.0, middle - half), min(1.0, middle + half)
 
 
-def of_mean(values: Floats) -> tuple[float, float] | None:
-    """Return Student's interval of a mean; None of fewer than two values."""
+def of_mean(
+    values: Floats, within: tuple[float, float] = (-math.inf, math.inf)
+) -> tuple[float, float] | None:
+    """Return Student's interval of a mean, as far as it lies `within`; None of fewer than two values."""
     if values.size < 2:
         return None
     freedom = values.size - 1
     times = _T[freedom - 1] if freedom <= len(_T) else _Z + 2.5 / freedom
     half = times * float(values.std(ddof=1)) / math.sqrt(values.size)
     middle = float(values.mean())
-    return middle - half, middle + half
+    return max(within[0], middle - half), min(within[1], middle + half)
 
 
 def of_median(values: Floats) -> tuple[float, float] | None:

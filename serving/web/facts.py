@@ -289,7 +289,7 @@ class _Facts:
             return read_as(str(value), choices_of(name), choose_language())
         return (
             word(name, value)
-            if name in {"source", "campaign", "lost_reason", "disqualified_reason", "pipeline"}
+            if name in {"source", "lost_reason", "disqualified_reason", "pipeline"}
             else text_of(way, value)
         )
 

@@ -29,6 +29,7 @@ from serving.web.language import gettext
 from serving.web.refusals import refusal
 from serving.web.shown_as import choice, percent
 from serving.web.tables import csv_answer
+from serving.web.words import word
 
 ROWS = 50
 USUAL_DAYS = 365
@@ -65,6 +66,7 @@ def show() -> ResponseReturnValue:
         asked=_asked(question),
         why=why,
         by=BY,
+        named=_named,
         steps=STEP_NAMES,
         windows=WINDOWS,
         today=_now().date(),
@@ -187,8 +189,15 @@ def _chart(funnel: Funnel) -> Chart | None:
     )
 
 
+def _named(group: Group, by: str) -> str:
+    """Return what a group is called: sources as everywhere, names that people gave as they are."""
+    if by == "source" and group.name:
+        return word(by, group.name)
+    return choice(group.name, by) or gettext("none")
+
+
 def _short(group: Group, by: str) -> str:
-    name = choice(group.name, by) or gettext("none")
+    name = _named(group, by)
     return name if len(name) <= 16 else f"{name[:15]}…"
 
 

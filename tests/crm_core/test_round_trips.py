@@ -75,6 +75,21 @@ def test_what_is_refused_is_raised_and_the_connection_goes_on(driver: psycopg.Co
     assert [list(rows) for rows in fetch_at_once(driver, info, ASKED)] == ANSWERS
 
 
+def test_what_is_written_is_kept_whole_or_not_at_all(driver: psycopg.Connection[Any]) -> None:
+    info: dict[Any, Any] = {}
+    driver.execute("CREATE TEMPORARY TABLE written (a int PRIMARY KEY DEFERRABLE INITIALLY DEFERRED)")
+    add = "INSERT INTO written SELECT $1 RETURNING a"
+    assert fetch_at_once(driver, info, [(add, [1])], writes=True) == [[(1,)]]
+    driver.execute("DEALLOCATE ALL")
+    assert fetch_at_once(driver, info, [(add, [2]), (add, [3])], writes=True) == [[(2,)], [(3,)]]
+    with pytest.raises(psycopg.errors.DataError):
+        fetch_at_once(driver, info, [(add, [4]), (add, ["x"])], writes=True)
+    with pytest.raises(psycopg.errors.UniqueViolation):  # found only when all is to be kept
+        fetch_at_once(driver, info, [(add, [4]), (add, [1])], writes=True)
+    assert driver.execute("SELECT a FROM written ORDER BY a").fetchall() == [(1,), (2,), (3,)]
+    assert driver.info.transaction_status == psycopg.pq.TransactionStatus.IDLE
+
+
 def test_a_lost_connection_is_the_drivers_error(store: Store, driver: psycopg.Connection[Any]) -> None:
     info: dict[Any, Any] = {}
     fetch_at_once(driver, info, ASKED)

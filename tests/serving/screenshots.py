@@ -249,6 +249,9 @@ def stand_ins(session: Session, cast: dict[str, User], home: Home) -> dict[str, 
     def first(query: Any) -> int:
         return int(session.scalars(query.limit(1)).first() or 1)
 
+    def of_mine(model: Any) -> Any:
+        return model.account_id.in_(select(Account.id).where(Account.owner_id == mine))
+
     lead = best(Lead, Lead.owner_id == mine, Lead.status == "open")
     talked = select(Activity.subject_id).where(Activity.subject_type == "ticket")
     tickets = select(Ticket.id).where(Ticket.id.in_(talked))
@@ -266,12 +269,16 @@ def stand_ins(session: Session, cast: dict[str, User], home: Home) -> dict[str, 
         "contact": first(select(Contact.id).where(Contact.owner_id == mine)),
         "ticket": first(tickets.order_by(Ticket.owner_id != mine, Ticket.id.desc())),
         "article": first(select(Article.id)),
-        "contract": first(select(Contract.id).where(Contract.deleted_at.is_(None))),
+        "contract": first(select(Contract.id).where(Contract.deleted_at.is_(None), of_mine(Contract))),
         "planned": first(
             select(Payment.contract_id).where(Payment.contract_id.is_not(None), Payment.paid_at.is_(None))
         ),
-        "paying": first(select(Payment.account_id).where(Payment.paid_at.is_(None)).order_by(Payment.due_on)),
-        "order": first(select(Order.id).where(Order.quote_id.is_not(None))),
+        "paying": first(
+            select(Payment.account_id)
+            .where(Payment.paid_at.is_(None), of_mine(Payment))
+            .order_by(Payment.due_on)
+        ),
+        "order": first(select(Order.id).where(of_mine(Order)).order_by(Order.quote_id.is_(None), Order.id)),
         "quote": first(quotes.where(Quote.status == QuoteStatus.DRAFT, Quote.approval.is_(None))),
         "asked": first(quotes.where(Quote.approval == ApprovalState.WAITING)),
         "sent": first(quotes.where(Quote.status == QuoteStatus.SENT)),
