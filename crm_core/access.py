@@ -36,6 +36,7 @@ from sqlalchemy.orm import Mapped, Session, load_only, mapped_column
 
 from crm_core.declared import declarations, logical_type
 from crm_core.errors import AccessDeniedError, RecordNotFoundError
+from crm_core.phrases import Phrase
 from crm_core.recall import recalled, recalled_by_readers
 from crm_core.records import (
     RECORD_TYPES,
@@ -334,7 +335,9 @@ class Reader:
         try:
             return self._one(self._query_of_one(model, self.writable(model)), model, record_id)
         except RecordNotFoundError:
-            raise _denied(self.user, f"change {model.record_type} {record.id}") from None
+            raise _denied(
+                self.user, Phrase("change {record_type} {id}", record_type=model.record_type, id=record.id)
+            ) from None
 
     def select_about(
         self, model: type[R], record: Record, *, also: tuple[type[Record], Collection[int]] | None = None
@@ -368,7 +371,7 @@ class Reader:
         """Raise AccessDeniedError unless the user may write records of `model`, or of a `declared` type."""
         record_type = declared or model.record_type
         if self.right(record_type).write is Scope.NONE:
-            raise _denied(self.user, f"create a {record_type}")
+            raise _denied(self.user, Phrase("create a {record_type}", record_type=record_type))
 
     def readable_fields(self, model: type[Record]) -> frozenset[str]:
         """Return the columns of `model` that the user may see."""
@@ -400,7 +403,9 @@ class Reader:
     def check_may_see_scores(self, model: type[Record]) -> None:
         """Raise AccessDeniedError unless the user may see what models say of records of `model`."""
         if not self.may_read_field(model.record_type, "probability"):
-            raise _denied(self.user, f"see the scores of a {model.record_type}")
+            raise _denied(
+                self.user, Phrase("see the scores of a {record_type}", record_type=model.record_type)
+            )
 
     def may_write_field(self, record_type: str, field: str) -> bool:
         """Return whether the user may change a field, where the record itself may be changed."""
@@ -420,7 +425,9 @@ class Reader:
         """Raise AccessDeniedError naming the first field that the user may not change."""
         for field in fields:
             if not self.may_write_field(record_type, field):
-                raise _denied(self.user, f"change {record_type}.{field}")
+                raise _denied(
+                    self.user, Phrase("change {record_type}.{field}", record_type=record_type, field=field)
+                )
 
     def shown(self, record: Record) -> dict[str, Any]:
         """Return the columns of a record that may be seen, custom fields included, by name."""
@@ -737,7 +744,7 @@ def check_may_merge_by_rule(user: User) -> None:
 
 
 def _denied(user: User, what: str) -> AccessDeniedError:
-    return AccessDeniedError(f"the role {user.role} may not {what}")
+    return AccessDeniedError(Phrase("the role {role} may not {what}", role=user.role, what=what))
 
 
 def _nobodys(model: type[Record]) -> ColumnElement[bool]:

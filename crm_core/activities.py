@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from crm_core.errors import InvalidValueError
+from crm_core.phrases import one_of
 from crm_core.records import (
     RECORD_TYPES,
     Account,
@@ -38,7 +39,7 @@ def log_activity(transaction: Transaction, activity: Activity) -> Activity:
     _follow_contact(transaction, activity)
     _follow_deal(transaction, activity)
     if activity.kind == ActivityKind.FEEDBACK and activity.outcome not in set(Feedback):
-        raise InvalidValueError("activity.outcome", activity.outcome, f"one of {', '.join(Feedback)}")
+        raise InvalidValueError("activity.outcome", activity.outcome, one_of(Feedback))
     written = transaction.create(activity)
     note_activity(transaction, written)
     return written

@@ -43,6 +43,7 @@ from crm_core.errors import (
     RecordNotFoundError,
 )
 from crm_core.opting_out import may_be_scored
+from crm_core.phrases import Phrase
 from crm_core.records import Account, Base, Deal, Id, Record, User
 from crm_core.store import Transaction
 from crm_core.tokens import works_here
@@ -316,7 +317,11 @@ class Acting:
         get_alert(Reader(session, self.user), alert_id)
         alert = session.get_one(Alert, alert_id, with_for_update=True, populate_existing=True)
         if not may_act(Reader(session, self.user), alert):
-            raise AccessDeniedError(f"the role {self.user.role} may not act on alert {alert_id}")
+            raise AccessDeniedError(
+                Phrase(
+                    "the role {role} may not act on alert {alert_id}", role=self.user.role, alert_id=alert_id
+                )
+            )
         if alert.state == State.CLOSED:
             raise AlertClosedError(alert_id, alert.closed_why or "")
         return alert
@@ -330,7 +335,13 @@ class Acting:
             get_alert(Reader(session, assignee), alert.id)
         except RecordNotFoundError:
             raise InvalidValueError(
-                "assignee_id", assignee_id, f"somebody who may see {alert.record_type} {alert.record_id}"
+                "assignee_id",
+                assignee_id,
+                Phrase(
+                    "somebody who may see {record_type} {record_id}",
+                    record_type=alert.record_type,
+                    record_id=alert.record_id,
+                ),
             ) from None
         return assignee
 

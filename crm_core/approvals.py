@@ -33,6 +33,7 @@ from crm_core.errors import (
 )
 from crm_core.notifications import Occasion, notify
 from crm_core.offers import Offer, fingerprint_of, given_away, read_offer
+from crm_core.phrases import Phrase
 from crm_core.recall import recalled_by_readers
 from crm_core.records import ApprovalState, Base, Comment, Id, Quote, QuoteStatus, Role, User
 from crm_core.sales_settings import sales_settings
@@ -164,7 +165,9 @@ def ask_for_approval(
     share = given_away(quote, offer) if value is None else offer.off_list(value)
     limit = limit_for(session, quote, user)
     if limit is None or share <= limit:
-        raise InvalidValueError("quote", f"{share:.2%} off the list", "one that gives more away than it may")
+        raise InvalidValueError(
+            "quote", Phrase("{share:.2%} off the list", share=share), "one that gives more away than it may"
+        )
     waiting = _waiting(session, quote)
     for each in waiting:
         if each.fingerprint == fingerprint:
@@ -242,7 +245,7 @@ def decide_approval(
         raise RecordNotFoundError("approval", approval_id)
     quote = _quote_of(transaction, user, approval)
     if not _may(session, user, quote, asked_by=approval.asked_by_id, share=Decimal(str(approval.given_away))):
-        raise AccessDeniedError(f"{user.name} may not decide approval {approval.id}")
+        raise AccessDeniedError(Phrase("{name} may not decide approval {id}", name=user.name, id=approval.id))
     if approval.state != ApprovalState.WAITING:
         raise ApprovalDecidedError(approval.id, approval.state)
     if not approve and not (note or "").strip():

@@ -21,6 +21,7 @@ from typing import Final
 
 from crm_core.clock import DAY
 from crm_core.errors import InvalidValueError
+from crm_core.phrases import Phrase
 
 WHOLE: Final = 1_000_000
 """The parts that one deal is divided into."""
@@ -97,5 +98,7 @@ def divide(whole: int, weights: Sequence[int]) -> list[int]:
 def check_half_life(days: int) -> int:
     """Return a half-life that makes sense, or raise InvalidValueError."""
     if not 1 <= days <= LONGEST_HALF_LIFE:
-        raise InvalidValueError("half_life_days", days, f"a number of days, 1 to {LONGEST_HALF_LIFE}")
+        raise InvalidValueError(
+            "half_life_days", days, Phrase("a number of days, 1 to {longest}", longest=LONGEST_HALF_LIFE)
+        )
     return days

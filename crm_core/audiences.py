@@ -30,6 +30,7 @@ from crm_core.errors import (
 )
 from crm_core.external_ids import hold_keys
 from crm_core.filters import compile_filter, compile_segment
+from crm_core.phrases import Phrase, one_of
 from crm_core.records import Account, Base, Campaign, CampaignMember, Contact, Id, Lead, User
 from crm_core.saved import Segment, get_segment
 from crm_core.store import Transaction
@@ -73,7 +74,7 @@ def add_members(
     reader = Reader(transaction.session, user)
     campaign = _writable(reader, campaign_id)
     if record_type not in REACHABLE:
-        raise InvalidValueError("record_type", record_type, f"one of {', '.join(REACHABLE)}")
+        raise InvalidValueError("record_type", record_type, one_of(REACHABLE))
     if not conditions:
         raise InvalidValueError("filter", [], "at least one condition")
     fits = compile_filter(reader, record_type, conditions)
@@ -93,12 +94,16 @@ def add_audience(transaction: Transaction, user: User, campaign_id: int, segment
     hold_keys(session, [f"audiences:{campaign_id}"])  # of two at once the second finds it there
     segment = get_segment(session, user, segment_id)
     if segment.record_type not in AUDIENCE_TYPES:
-        raise InvalidValueError("segment", segment.name, f"one of {' or '.join(AUDIENCE_TYPES)}s")
+        raise InvalidValueError(
+            "segment", segment.name, Phrase("one of {or_targets}s", or_targets=" or ".join(AUDIENCE_TYPES))
+        )
     found = _audiences(session, campaign.id)
     audience = next((each for each in found if each.segment_id == segment_id), None)
     if audience is None:
         if len(found) >= MOST_AUDIENCES:
-            raise InvalidValueError("segment", segment.name, f"at most {MOST_AUDIENCES} segments")
+            raise InvalidValueError(
+                "segment", segment.name, Phrase("at most {most} segments", most=MOST_AUDIENCES)
+            )
         audience = Audience(campaign_id=campaign.id, segment_id=segment_id, user_id=user.id, added=0)
     added = _look(transaction, reader, audience, segment)
     session.add(audience)

@@ -14,6 +14,7 @@ from sqlalchemy.types import TypeDecorator, TypeEngine
 from crm_core.clock import day_number, day_of, instant, micros
 from crm_core.errors import InvalidValueError, UnsafeTextError
 from crm_core.packing import pack_json, unpack_json
+from crm_core.phrases import Phrase
 
 MONEY_SCALE = 10_000
 """Stored units in one unit of a currency: four decimals, so that sums are exact integers."""
@@ -123,7 +124,7 @@ def money_units(value: Decimal | float | str, field: str = "amount") -> int:
     except (InvalidOperation, ValueError, OverflowError) as error:
         raise InvalidValueError(field, value, "a finite amount of money") from error
     if abs(units) >= _INT64:
-        raise InvalidValueError(field, value, f"an amount below {_INT64 // MONEY_SCALE}")
+        raise InvalidValueError(field, value, Phrase("an amount below {int64}", int64=_INT64 // MONEY_SCALE))
     return units
 
 
@@ -134,7 +135,11 @@ def check_text(field: str, value: str, *, longest: int = 100_000) -> str:
     if not value.isascii():
         _check_unicode(field, value)
     if len(value) > longest:
-        raise InvalidValueError(field, f"{len(value)} characters", f"at most {longest} characters")
+        raise InvalidValueError(
+            field,
+            Phrase("{count} characters", count=len(value)),
+            Phrase("at most {longest} characters", longest=longest),
+        )
     return value
 
 

@@ -17,6 +17,7 @@ from crm_core.approvals import check_value_approved
 from crm_core.errors import InvalidValueError
 from crm_core.external_ids import find_by_external_id, hold_keys, key_of
 from crm_core.numbering import next_number
+from crm_core.phrases import Phrase
 from crm_core.pipelines import open_stages
 from crm_core.records import Account, Contract, ContractStatus, Deal, Order, Quote, QuoteStatus, User
 from crm_core.store import Transaction
@@ -96,7 +97,7 @@ def renew_contract(transaction: Transaction, contract: Contract, terms: Terms | 
         raise InvalidValueError("contract.status", contract.status, "a contract that runs")
     terms = terms or next_terms(contract)
     if terms.starts_on <= contract.starts_on:
-        expected = f"a day after {contract.starts_on.isoformat()}"
+        expected = Phrase("a day after {starts_on}", starts_on=contract.starts_on)
         raise InvalidValueError("contract.starts_on", terms.starts_on.isoformat(), expected)
     deal = find_renewal_deal(session, contract)
     renewed = transaction.create(

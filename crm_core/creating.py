@@ -44,6 +44,7 @@ from crm_core.columns import MONEY_SCALE, Day, Instant, Json, Money, check_text
 from crm_core.copying import is_integer
 from crm_core.database import COPY_IN
 from crm_core.errors import CRMError, DuplicateExternalIdError, InvalidValueError
+from crm_core.phrases import Phrase
 from crm_core.records import Record
 from crm_core.validation import CHOICES, ORDERED, check_values, columns_of
 
@@ -77,7 +78,11 @@ def size_of(model: type[Record], columns: Mapping[str, Cells]) -> int:
     size = max(map(len, columns.values()), default=0)
     for name, cells in columns.items():
         if len(cells) != size:
-            raise InvalidValueError(f"{model.record_type}.{name}", f"{len(cells)} values", f"{size} values")
+            raise InvalidValueError(
+                f"{model.record_type}.{name}",
+                Phrase("{count} values", count=len(cells)),
+                Phrase("{size} values", size=size),
+            )
     return size
 
 

@@ -6,6 +6,7 @@ from sqlalchemy import ForeignKey, delete
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from crm_core.errors import InvalidValueError
+from crm_core.phrases import Phrase
 from crm_core.records import Base
 from crm_core.workday import MOST_A_DAY
 
@@ -31,6 +32,8 @@ def set_day_plan(session: Session, user_id: int, records_a_day: int | None) -> N
         session.execute(delete(DayPlan).where(DayPlan.user_id == user_id))
         return
     if not 1 <= records_a_day <= MOST_A_DAY:
-        raise InvalidValueError("records_a_day", records_a_day, f"a number from 1 to {MOST_A_DAY}")
+        raise InvalidValueError(
+            "records_a_day", records_a_day, Phrase("a number from 1 to {most}", most=MOST_A_DAY)
+        )
     session.merge(DayPlan(user_id=user_id, records_a_day=records_a_day))
     session.flush()

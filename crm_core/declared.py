@@ -22,6 +22,7 @@ from crm_core.clock import day_number, day_of, instant, micros
 from crm_core.columns import MONEY_SCALE, check_text, money_units
 from crm_core.errors import FieldRetiredError, InvalidValueError, UnknownFieldError, UnknownRecordTypeError
 from crm_core.fields import CUSTOM, FieldDeclaration, FieldKind, cached_declarations
+from crm_core.phrases import Phrase, one_of
 from crm_core.recall import recalled_by_readers
 from crm_core.records import LINKABLE, RECORD_TYPES, CustomRecord, CustomRecordType, Record
 
@@ -62,9 +63,9 @@ class CustomField:
         """Return what a value must be, in words."""
         match self.kind:
             case FieldKind.CHOICE:
-                return f"one of {', '.join(self.choices)}"
+                return one_of(self.choices)
             case FieldKind.REFERENCE:
-                return f"the id of a {self.target}"
+                return Phrase("the id of a {target}", target=self.target)
         return _EXPECTED[self.kind]
 
 
@@ -226,7 +227,10 @@ class DeclaredType:
         return self.links - set(LINKABLE)
 
     def _nothing(self) -> str:
-        return f"nothing: a {self.name} is linked to {', '.join(sorted(self.links)) or 'no other record'}"
+        if not self.links:
+            return Phrase("nothing: a {record_type} is linked to no other record", record_type=self.name)
+        links = tuple(sorted(self.links))
+        return Phrase("nothing: a {record_type} is linked to {targets}", record_type=self.name, targets=links)
 
 
 class Declarations:
@@ -279,13 +283,17 @@ class Declarations:
         ready = None if values is None else {n: self._stored(record_type, n, v) for n, v in values.items()}
         for field in self.required(record_type) if new else ():
             if ready is None or ready.get(field.name) is None:
-                raise InvalidValueError(field.place, None, f"{field.expected}: the field is required")
+                raise InvalidValueError(
+                    field.place, None, Phrase("{expected}: the field is required", expected=field.expected)
+                )
         return ready
 
     def _stored(self, record_type: str, name: str, value: object) -> Any:  # noqa: ANN401  any JSON value
         field = self.get_field(record_type, name)
         if value is None and field.required:
-            raise InvalidValueError(field.place, None, f"{field.expected}: the field is required")
+            raise InvalidValueError(
+                field.place, None, Phrase("{expected}: the field is required", expected=field.expected)
+            )
         return field.stored(value)
 
 
@@ -349,7 +357,7 @@ def type_of(session: Session, type_id: object) -> DeclaredType:
     if found is None and isinstance(type_id, int):
         found = cached_declarations(session, _read, afresh=True).types.get(type_id)
     if found is None:
-        raise UnknownRecordTypeError(f"type {type_id}")
+        raise UnknownRecordTypeError(Phrase("type {type_id}", type_id=type_id))
     return found
 
 
@@ -387,7 +395,9 @@ def check_written(session: Session, rows: Sequence[Written]) -> None:
         missing = places.keys() - _existing(session, target, places)
         if missing:
             record_id = min(missing)
-            raise InvalidValueError(places[record_id], record_id, f"the id of a {target} that exists")
+            raise InvalidValueError(
+                places[record_id], record_id, Phrase("the id of a {target} that exists", target=target)
+            )
     _check_parents(session, [row for row in rows if row.values.get("parent_id") is not None])
 
 
@@ -417,11 +427,18 @@ def _check_parents(session: Session, rows: Sequence[Written]) -> None:
     for row in custom:
         parent, wanted = row.values["parent_id"], declared.by_name[row.record_type].parents
         if types.get(parent) not in wanted:
-            words = " or ".join(sorted(wanted))
-            raise InvalidValueError(f"{row.record_type}.parent_id", parent, f"the id of a {words}")
+            raise InvalidValueError(f"{row.record_type}.parent_id", parent, _of_one(wanted))
         if row.record_id is not None and row.record_id in _above(session, parent):
-            expected = f"a record that does not belong to {row.record_type} {row.record_id} itself"
+            expected = Phrase(
+                "a record that does not belong to {record_type} {record_id} itself",
+                record_type=row.record_type,
+                record_id=row.record_id,
+            )
             raise InvalidValueError(f"{row.record_type}.parent_id", parent, expected)
+
+
+def _of_one(types: Iterable[str]) -> Phrase:
+    return Phrase("the id of a {or_targets}", or_targets=" or ".join(sorted(types)))
 
 
 def _above(session: Session, record_id: int | None) -> set[int]:

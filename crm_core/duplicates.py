@@ -34,6 +34,7 @@ from crm_core.likeness import (
     likeness_of_people,
 )
 from crm_core.merging import merge_records
+from crm_core.phrases import one_of
 from crm_core.recall import only_reads
 from crm_core.records import RECORD_TYPES, Account, Base, Contact, Id, Lead, LeadStatus, Record, User
 from crm_core.search import nearest_of_each
@@ -323,7 +324,7 @@ def _oldest_first(session: Session, record_type: str, pairs: Sequence[Pair]) -> 
 
 def _kind(record_type: str) -> _Kind:
     if record_type not in _KINDS:
-        raise InvalidValueError("record_type", record_type, f"one of {', '.join(_KINDS)}")
+        raise InvalidValueError("record_type", record_type, one_of(_KINDS))
     return _KINDS[record_type]
 
 

@@ -63,9 +63,20 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from crm_core.phrases import Phrase
+
 
 class CRMError(Exception):
-    """Root of all errors raised on purpose; the message is for the person who asked."""
+    """Root of all errors raised on purpose; the message is for the person who asked.
+
+    Where parts are put into a message, it is a `Phrase`, so that a page can say it in its own language.
+    """
+
+    @property
+    def phrase(self) -> str:
+        """Return the message with its parts."""
+        said = self.args[0] if self.args else ""
+        return said if isinstance(said, str) else str(said)
 
 
 class InvalidValueError(CRMError):
@@ -74,7 +85,9 @@ class InvalidValueError(CRMError):
     def __init__(self, field: str, value: object, expected: str) -> None:
         shown = repr(value)
         shown = shown if len(shown) <= 80 else f"{shown[:77]}..."
-        super().__init__(f"{field}: expected {expected}, got {shown}")
+        super().__init__(
+            Phrase("{field}: expected {expected}, got {shown}", field=field, expected=expected, shown=shown)
+        )
         self.field = field
         self.value = value
         self.expected = expected
@@ -88,7 +101,9 @@ class RecordNotFoundError(CRMError):
     """No such record, or not one that the reader may see."""
 
     def __init__(self, record_type: str, record_id: int | str) -> None:
-        super().__init__(f"no {record_type} with id {record_id}")
+        super().__init__(
+            Phrase("no {record_type} with id {record_id}", record_type=record_type, record_id=record_id)
+        )
         self.record_type = record_type
         self.record_id = record_id
 
@@ -97,7 +112,13 @@ class DuplicateExternalIdError(CRMError):
     """The external id belongs to another record of the same type."""
 
     def __init__(self, record_type: str, external_id: str) -> None:
-        super().__init__(f"a {record_type} with external id {external_id!r} exists already")
+        super().__init__(
+            Phrase(
+                "a {record_type} with external id {external_id!r} exists already",
+                record_type=record_type,
+                external_id=external_id,
+            )
+        )
         self.record_type = record_type
         self.external_id = external_id
 
@@ -107,7 +128,13 @@ class StaleRecordError(CRMError):
 
     def __init__(self, record_type: str, record_id: int, expected: int, found: int) -> None:
         super().__init__(
-            f"{record_type} {record_id} is at version {found}, the edit was made on version {expected}"
+            Phrase(
+                "{record_type} {record_id} is at version {found}, the edit was made on version {version}",
+                record_type=record_type,
+                record_id=record_id,
+                found=found,
+                version=expected,
+            )
         )
         self.record_type = record_type
         self.record_id = record_id
@@ -123,7 +150,7 @@ class UnknownFieldError(CRMError):
     """No such field on that record type."""
 
     def __init__(self, record_type: str, field: str) -> None:
-        super().__init__(f"{record_type} has no field {field!r}")
+        super().__init__(Phrase("{record_type} has no field {field!r}", record_type=record_type, field=field))
         self.record_type = record_type
         self.field = field
 
@@ -133,14 +160,25 @@ class FieldRetiredError(UnknownFieldError):
 
     def __init__(self, record_type: str, field: str) -> None:
         super().__init__(record_type, field)
-        self.args = (f"{record_type}.{field} is retired and takes no values; restore it to use it again",)
+        self.args = (
+            Phrase(
+                "{record_type}.{field} is retired and takes no values; restore it to use it again",
+                record_type=record_type,
+                field=field,
+            ),
+        )
 
 
 class UnknownRecordTypeError(CRMError):
     """No such record type, neither built in nor declared."""
 
     def __init__(self, record_type: str) -> None:
-        super().__init__(f"there is no record type {record_type!r}, neither built in nor declared")
+        super().__init__(
+            Phrase(
+                "there is no record type {record_type!r}, neither built in nor declared",
+                record_type=record_type,
+            )
+        )
         self.record_type = record_type
 
 
@@ -157,7 +195,9 @@ class TemplateError(CRMError):
 
     def __init__(self, place: str, expected: str) -> None:
         shown = place if len(place) <= 80 else f"{place[:77]}..."
-        super().__init__(f"the template says {shown!r}, expected {expected}")
+        super().__init__(
+            Phrase("the template says {shown!r}, expected {expected}", shown=shown, expected=expected)
+        )
         self.place = place
         self.expected = expected
 
@@ -167,14 +207,16 @@ class EmptyPlaceError(TemplateError):
 
     def __init__(self, place: str) -> None:
         super().__init__(place, "a value")
-        self.args = (f'{place} is empty: fill it in, or write {{{{ {place} | default("...") }}}}',)
+        self.args = (
+            Phrase('{place} is empty: fill it in, or write {{{{ {place} | default("...") }}}}', place=place),
+        )
 
 
 class NotWrittenToError(CRMError):
     """Somebody who did not agree to be written to, took it back, or whom mails do not reach."""
 
     def __init__(self, address: str, why: str) -> None:
-        super().__init__(f"no mail to {address}: {why}")
+        super().__init__(Phrase("no mail to {address}: {why}", address=address, why=why))
         self.address = address
         self.why = why
 
@@ -187,7 +229,11 @@ class LeadNotOpenError(CRMError):
     """The lead is converted or disqualified already."""
 
     def __init__(self, lead_id: int, status: str) -> None:
-        super().__init__(f"lead {lead_id} is {status}, expected an open lead")
+        super().__init__(
+            Phrase(
+                "lead {lead_id} is {lead_status}, expected an open lead", lead_id=lead_id, lead_status=status
+            )
+        )
         self.lead_id = lead_id
         self.status = status
 
@@ -204,7 +250,13 @@ class ScoringOptOutError(CRMError):
     """Somebody whom the record is about asked not to be scored."""
 
     def __init__(self, record_type: str, record_id: int) -> None:
-        super().__init__(f"{record_type} {record_id} is not scored: somebody it is about opted out")
+        super().__init__(
+            Phrase(
+                "{record_type} {record_id} is not scored: somebody it is about opted out",
+                record_type=record_type,
+                record_id=record_id,
+            )
+        )
         self.record_type = record_type
         self.record_id = record_id
 
@@ -213,7 +265,11 @@ class DealNotOpenError(CRMError):
     """The deal is won or lost already."""
 
     def __init__(self, deal_id: int, status: str) -> None:
-        super().__init__(f"deal {deal_id} is {status}, expected an open deal")
+        super().__init__(
+            Phrase(
+                "deal {deal_id} is {deal_status}, expected an open deal", deal_id=deal_id, deal_status=status
+            )
+        )
         self.deal_id = deal_id
         self.status = status
 
@@ -222,7 +278,11 @@ class StageNotInPipelineError(CRMError):
     """No such stage in the deal's pipeline."""
 
     def __init__(self, stage: str, known: tuple[str, ...]) -> None:
-        super().__init__(f"stage {stage!r} is not in the pipeline; its stages are {', '.join(known)}")
+        super().__init__(
+            Phrase(
+                "stage {stage!r} is not in the pipeline; its stages are {stages}", stage=stage, stages=known
+            )
+        )
         self.stage = stage
         self.known = known
 
@@ -231,7 +291,14 @@ class MissingFieldsError(CRMError):
     """The deal lacks fields that the stage requires."""
 
     def __init__(self, deal_id: int, stage: str, fields: tuple[str, ...]) -> None:
-        super().__init__(f"deal {deal_id} needs {', '.join(fields)} before it can enter the stage {stage!r}")
+        super().__init__(
+            Phrase(
+                "deal {deal_id} needs {deal_fields} before it can enter the stage {stage!r}",
+                deal_id=deal_id,
+                deal_fields=tuple(fields),
+                stage=stage,
+            )
+        )
         self.deal_id = deal_id
         self.stage = stage
         self.fields = fields
@@ -241,7 +308,14 @@ class ChecklistOpenError(CRMError):
     """The deal cannot leave its stage before something on the stage's checklist is done."""
 
     def __init__(self, deal_id: int, stage: str, items: tuple[str, ...]) -> None:
-        super().__init__(f"deal {deal_id} cannot leave the stage {stage!r} before: {'; '.join(items)}")
+        super().__init__(
+            Phrase(
+                "deal {deal_id} cannot leave the stage {stage!r} before: {items}",
+                deal_id=deal_id,
+                stage=stage,
+                items="; ".join(items),
+            )
+        )
         self.deal_id = deal_id
         self.stage = stage
         self.items = items
@@ -251,7 +325,14 @@ class QuoteStateError(CRMError):
     """The quote is not where it would have to be for that."""
 
     def __init__(self, quote_id: int, status: str, expected: str) -> None:
-        super().__init__(f"quote {quote_id} is {status}, expected {expected}")
+        super().__init__(
+            Phrase(
+                "quote {quote_id} is {quote_status}, expected {expected}",
+                quote_id=quote_id,
+                quote_status=status,
+                expected=expected,
+            )
+        )
         self.quote_id = quote_id
         self.status = status
         self.expected = expected
@@ -262,8 +343,14 @@ class ApprovalNeededError(CRMError):
 
     def __init__(self, quote_id: int, given_away: float, limit: float) -> None:
         super().__init__(
-            f"quote {quote_id} gives {given_away:.2%} of the list price away, above the limit of {limit:.2%}:"
-            " it needs an approval as it is now"
+            Phrase(
+                "quote {quote_id} gives {given_away:.2%} of the list price away, above the limit of"
+                " {limit:.2%}:"
+                " it needs an approval as it is now",
+                quote_id=quote_id,
+                given_away=given_away,
+                limit=limit,
+            )
         )
         self.quote_id = quote_id
         self.given_away = given_away
@@ -274,7 +361,13 @@ class ApprovalDecidedError(CRMError):
     """The request for an approval was decided already, or has lapsed because what it is about changed."""
 
     def __init__(self, approval_id: int, state: str) -> None:
-        super().__init__(f"approval {approval_id} is {state}, expected one that waits")
+        super().__init__(
+            Phrase(
+                "approval {approval_id} is {approval_state}, expected one that waits",
+                approval_id=approval_id,
+                approval_state=state,
+            )
+        )
         self.approval_id = approval_id
         self.state = state
 
@@ -283,7 +376,13 @@ class AlertClosedError(CRMError):
     """The cause of the alert is over already: nothing is left to be done about it."""
 
     def __init__(self, alert_id: int, why: str) -> None:
-        super().__init__(f"alert {alert_id} is closed ({why}), expected one whose cause is not over")
+        super().__init__(
+            Phrase(
+                "alert {alert_id} is closed ({closed_why}), expected one whose cause is not over",
+                alert_id=alert_id,
+                closed_why=why,
+            )
+        )
         self.alert_id = alert_id
         self.why = why
 
@@ -293,8 +392,13 @@ class RuleLoopError(CRMError):
 
     def __init__(self, name: str, through: tuple[str, ...]) -> None:
         super().__init__(
-            f"rule {name!r} would set off itself: {' -> '.join((name, *through))}; expected a trigger that "
-            "waits for another value, or an action that writes another field"
+            Phrase(
+                "rule {name!r} would set off itself: {chain}; expected a trigger that waits for"
+                " another value,"
+                " or an action that writes another field",
+                name=name,
+                chain=" -> ".join((name, *through)),
+            )
         )
         self.name = name
         self.through = through
@@ -412,7 +516,7 @@ class NoChampionError(ModelError):
     """No model has been promoted for the task."""
 
     def __init__(self, task: str) -> None:
-        super().__init__(f"no champion for {task}; train one with: crm train {task}")
+        super().__init__(Phrase("no champion for {task}; train one with: crm train {task}", task=task))
         self.task = task
 
 
@@ -420,7 +524,13 @@ class GateNotPassedError(ModelError):
     """A model that is worse than the one that serves, or that nothing tells apart from it yet."""
 
     def __init__(self, version: str, reason: str) -> None:
-        super().__init__(f"{version} was not promoted: {reason}; promote it all the same with --overrule")
+        super().__init__(
+            Phrase(
+                "{version} was not promoted: {gate}; promote it all the same with --overrule",
+                version=version,
+                gate=reason,
+            )
+        )
         self.version = version
         self.reason = reason
 
@@ -430,7 +540,12 @@ class ChampionChangedError(ModelError):
 
     def __init__(self, task: str, found: str | None, by: str | None) -> None:
         super().__init__(
-            f"{task}: {found or 'nothing'} was put in charge meanwhile by {by or 'the program'}; look again"
+            Phrase(
+                "{task}: {model} was put in charge meanwhile by {by}; look again",
+                task=task,
+                model=found or "nothing",
+                by=by or "the program",
+            )
         )
         self.task = task
         self.found = found

@@ -26,6 +26,7 @@ from crm_core.errors import (
     UnknownRecordTypeError,
 )
 from crm_core.members import is_present
+from crm_core.phrases import Phrase
 from crm_core.records import OUTCOME_FIELDS, RECORD_TYPES, Base, CustomRecord, CustomRecordType, Id, Record
 from crm_core.validation import columns_of
 
@@ -206,7 +207,11 @@ def retire_field(session: Session, record_type: str, name: str) -> FieldDeclarat
     """Let a custom field take no more values; those that it has stay, and so does its history."""
     found = get_field(session, record_type, name)
     if not name.startswith(CUSTOM):
-        raise DeclarationError(f"{record_type}.{name} is built in and cannot be retired")
+        raise DeclarationError(
+            Phrase(
+                "{record_type}.{field} is built in and cannot be retired", record_type=record_type, field=name
+            )
+        )
     if found.retired_at is None:
         _set(session, found, "retired_at", author_of(session).now)
     return found
@@ -308,7 +313,14 @@ def _change(
         _set(session, found, "label_zh", label_zh or found.label_zh)
     if choices:
         if found.kind != FieldKind.CHOICE:
-            raise DeclarationError(f"{found.record_type}.{found.name} is a {found.kind} and has no choices")
+            raise DeclarationError(
+                Phrase(
+                    "{record_type}.{field} is a {field_kind} and has no choices",
+                    record_type=found.record_type,
+                    field=found.name,
+                    field_kind=found.kind,
+                )
+            )
         _set(session, found, "choices", _extended(found, choices))
     if required is not None:
         _set(session, found, "required", required)
@@ -341,14 +353,26 @@ def _extended(found: FieldDeclaration, choices: Sequence[Choice]) -> list[dict[s
 
 def _check_same(found: FieldDeclaration, kind: FieldKind | None, known: Known, target: str | None) -> None:
     if (found.kind, found.known) != (kind, known):
-        msg = (
-            f"{found.record_type}.{found.name} is declared as {found.kind or 'built-in'}, known at "
-            f"{found.known}; this asks for {kind or 'built-in'}, known at {known}"
+        msg = Phrase(
+            "{record_type}.{field} is declared as {field_kind}, known at {found_known}; this asks"
+            " for {field_kind_too}, known at {known}",
+            record_type=found.record_type,
+            field=found.name,
+            field_kind=found.kind or "built-in",
+            found_known=found.known,
+            field_kind_too=kind or "built-in",
+            known=known,
         )
         raise FieldAlreadyDeclaredError(msg)
     if found.target != target:
         raise FieldAlreadyDeclaredError(
-            f"{found.record_type}.{found.name} names a {found.target}; this asks for a {target}"
+            Phrase(
+                "{record_type}.{field} names a {found_target}; this asks for a {target}",
+                record_type=found.record_type,
+                field=found.name,
+                found_target=found.target,
+                target=target,
+            )
         )
 
 
@@ -363,24 +387,45 @@ def _check_new(
     place = f"{record_type}.{name}"
     if not name.startswith(CUSTOM):
         if kind is not None or choices or target:
-            raise DeclarationError(f"{place} is built in: only when it is known can be declared")
+            raise DeclarationError(
+                Phrase("{place} is built in: only when it is known can be declared", place=place)
+            )
         return
     if record_type == CustomRecord.record_type:
-        raise DeclarationError(f"{place}: declare it under the name of the record type that has it")
+        raise DeclarationError(
+            Phrase("{place}: declare it under the name of the record type that has it", place=place)
+        )
     if not _NAME.fullmatch(name.removeprefix(CUSTOM)):
         raise DeclarationError(
-            f"{place}: expected a name of small letters, digits and _ after {CUSTOM}, beginning with a letter"
+            Phrase(
+                "{place}: expected a name of small letters, digits and _ after {custom}, beginning"
+                " with a letter",
+                place=place,
+                custom=CUSTOM,
+            )
         )
     if kind is None:
-        raise DeclarationError(f"{place}: expected one of the kinds {', '.join(FieldKind)}, got none")
+        raise DeclarationError(
+            Phrase(
+                "{place}: expected one of the kinds {choices}, got none",
+                place=place,
+                choices=tuple(FieldKind),
+            )
+        )
     if (target is not None) != (kind is FieldKind.REFERENCE):
         raise DeclarationError(
-            f"{place}: a reference, and only that, is declared with a target, got {target}"
+            Phrase(
+                "{place}: a reference, and only that, is declared with a target, got {target}",
+                place=place,
+                target=target,
+            )
         )
     if target is not None:
         model_of(session, target)
     if bool(choices) != (kind is FieldKind.CHOICE):
-        raise DeclarationError(f"{place}: a choice, and only that, is declared with its values")
+        raise DeclarationError(
+            Phrase("{place}: a choice, and only that, is declared with its values", place=place)
+        )
     _check_choices(place, choices)
 
 
@@ -388,14 +433,24 @@ def _check_choices(place: str, choices: Sequence[Choice]) -> None:
     """Refuse a value or a label that stands for two choices."""
     for each in choices:
         if not each.value.strip() or len(each.value) > 200:
-            raise DeclarationError(f"{place}: expected a value of 1 to 200 characters, got {each.value!r}")
+            raise DeclarationError(
+                Phrase(
+                    "{place}: expected a value of 1 to 200 characters, got {value!r}",
+                    place=place,
+                    value=each.value,
+                )
+            )
         for word in (each.value, each.label_en, each.label_zh):
             check_text(place, word or "", longest=200)
     for said in ("value", "label_en", "label_zh"):
         words = [word for each in choices if (word := getattr(each, said)) is not None]
         twice = {word for word in words if words.count(word) > 1}
         if twice:
-            raise DeclarationError(f"{place}: two choices have the {said} {min(twice)!r}")
+            raise DeclarationError(
+                Phrase(
+                    "{place}: two choices have the {said} {twice!r}", place=place, said=said, twice=min(twice)
+                )
+            )
 
 
 def _check_labels(
@@ -408,7 +463,15 @@ def _check_labels(
         check_text(f"{record_type}.{name}", label, longest=200)
         other = find_labelled(session, record_type, said, label)
         if other not in {None, name}:
-            raise DeclarationError(f"{record_type}.{name}: {other} is called {label!r} already")
+            raise DeclarationError(
+                Phrase(
+                    "{record_type}.{field}: {other} is called {label!r} already",
+                    record_type=record_type,
+                    field=name,
+                    other=other,
+                    label=label,
+                )
+            )
 
 
 def find_labelled(session: Session, record_type: str, said: str, label: str) -> str | None:
@@ -427,13 +490,26 @@ def _check_kind_may_change(
 ) -> None:
     place = f"{found.record_type}.{found.name}"
     if found.kind is None or FieldKind.REFERENCE in {found.kind, kind}:
-        raise DeclarationError(f"{place} is a {found.kind or 'built-in field'} and cannot become a {kind}")
+        raise DeclarationError(
+            Phrase(
+                "{place} is a {field_kind} and cannot become a {field_kind_too}",
+                place=place,
+                field_kind=found.kind or "built-in field",
+                field_kind_too=kind,
+            )
+        )
     if has_values(session, found.record_type, found.name):
         raise DeclarationError(
-            f"{place} is a {found.kind} and has values; declare another field as a {kind} and retire this one"
+            Phrase(
+                "{place} is a {found_field_kind} and has values; declare another field as a"
+                " {field_kind} and retire this one",
+                place=place,
+                found_field_kind=found.kind,
+                field_kind=kind,
+            )
         )
     if kind is FieldKind.CHOICE and not choices:
-        raise DeclarationError(f"{place}: a choice is declared with its values")
+        raise DeclarationError(Phrase("{place}: a choice is declared with its values", place=place))
 
 
 def known_at(session: Session, record_type: str, name: str) -> Known:

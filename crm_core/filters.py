@@ -44,6 +44,7 @@ from crm_core.declared import CustomField, declarations
 from crm_core.errors import AccessDeniedError, FilterError, InvalidValueError, UnknownFieldError
 from crm_core.fields import CUSTOM, FieldKind, model_of
 from crm_core.members import is_present, member
+from crm_core.phrases import Phrase, one_of
 from crm_core.records import RECORD_TYPES, SCORE_COLUMNS, CustomRecord, Record, Tag
 from crm_core.saved import Segment, get_segment, list_rules
 from crm_core.validation import CHOICES, columns_of
@@ -117,15 +118,30 @@ class Condition:
 def parse_condition(text: str) -> Condition:
     """Return the condition that a text says; raise FilterError with what was expected."""
     if len(text) > _LONGEST:
-        raise FilterError(f"filter: expected at most {_LONGEST} characters, got {len(text)}")
+        raise FilterError(
+            Phrase(
+                "filter: expected at most {longest} characters, got {count}",
+                longest=_LONGEST,
+                count=len(text),
+            )
+        )
     check_text("filter", text)
     field, *rest = text.split(":", 2)
     if not field or not rest:
         raise FilterError(
-            f"filter: expected FIELD:OP or FIELD:OP:VALUE, such as amount:ge:1000, got {text!r}"
+            Phrase(
+                "filter: expected FIELD:OP or FIELD:OP:VALUE, such as amount:ge:1000, got {text!r}", text=text
+            )
         )
     if rest[0] not in list(Op):
-        raise FilterError(f"filter {field}: expected one of {', '.join(Op)}, got {rest[0]!r}")
+        raise FilterError(
+            Phrase(
+                "filter {field}: expected one of {ops}, got {rest!r}",
+                field=field,
+                ops=tuple(Op),
+                rest=rest[0],
+            )
+        )
     op, given = Op(rest[0]), rest[1] if len(rest) > 1 else None
     return Condition(field=field, op=op, values=_values(field, op, given))
 
@@ -133,17 +149,40 @@ def parse_condition(text: str) -> Condition:
 def _values(field: str, op: Op, given: str | None) -> tuple[str, ...]:
     if op in _GIVEN:
         if given is not None:
-            raise FilterError(f"filter {field}:{op}: expected nothing after {op}, got {given!r}")
+            raise FilterError(
+                Phrase(
+                    "filter {field}:{op}: expected nothing after {op}, got {given!r}",
+                    field=field,
+                    op=op,
+                    given=given,
+                )
+            )
         return ()
     if given is None:
-        raise FilterError(f"filter {field}:{op}: expected {field}:{op}:VALUE, got no value")
+        raise FilterError(
+            Phrase("filter {field}:{op}: expected {field}:{op}:VALUE, got no value", field=field, op=op)
+        )
     if op not in {Op.IN, Op.NOT_IN, Op.BETWEEN}:
         return (_plain(given),)
     values = _split(given)
     if op is Op.BETWEEN and len(values) != 2:
-        raise FilterError(f"filter {field}:between: expected two values with a comma between, got {given!r}")
+        raise FilterError(
+            Phrase(
+                "filter {field}:between: expected two values with a comma between, got {given!r}",
+                field=field,
+                given=given,
+            )
+        )
     if not 1 <= len(values) <= _MOST_VALUES:
-        raise FilterError(f"filter {field}:{op}: expected 1 to {_MOST_VALUES} values, got {len(values)}")
+        raise FilterError(
+            Phrase(
+                "filter {field}:{op}: expected 1 to {most} values, got {count}",
+                field=field,
+                op=op,
+                most=_MOST_VALUES,
+                count=len(values),
+            )
+        )
     return values
 
 
@@ -183,7 +222,9 @@ def _conditions(
     reader: Reader, record_type: str, texts: Sequence[str], one: _One
 ) -> list[ColumnElement[bool]]:
     if len(texts) > MOST:
-        raise FilterError(f"filter: expected at most {MOST} conditions, got {len(texts)}")
+        raise FilterError(
+            Phrase("filter: expected at most {most} conditions, got {count}", most=MOST, count=len(texts))
+        )
     model = model_of(reader.session, record_type)
     return [one(reader, model, record_type, text) for text in texts]
 
@@ -214,10 +255,21 @@ def compile_segment(reader: Reader, record_type: str, texts: Sequence[str]) -> C
 
 def _in_segment(reader: Reader, record_type: str, rest: str) -> ColumnElement[bool]:
     if not (rest.isascii() and rest.isdigit() and len(rest) < 18):
-        raise FilterError(f"filter segment: expected segment:ID with the number of a segment, got {rest!r}")
+        raise FilterError(
+            Phrase(
+                "filter segment: expected segment:ID with the number of a segment, got {rest!r}", rest=rest
+            )
+        )
     found = get_segment(reader.session, reader.user, int(rest))
     if found.record_type != record_type:
-        raise FilterError(f"filter segment: {rest} is a segment of {found.record_type}s, not {record_type}s")
+        raise FilterError(
+            Phrase(
+                "filter segment: {rest} is a segment of {found_record_type}s, not {record_type}s",
+                rest=rest,
+                found_record_type=found.record_type,
+                record_type=record_type,
+            )
+        )
     return compile_segment(reader, record_type, found.filter)
 
 
@@ -226,9 +278,9 @@ def _tagged(
 ) -> ColumnElement[bool]:
     """Return the condition that a record carries a tag: whoever sees the record sees its tags."""
     if condition.op not in {Op.EQ, Op.NE}:
-        raise FilterError(f"filter tag: expected eq or ne, got {condition.op}")
+        raise FilterError(Phrase("filter tag: expected eq or ne, got {op}", op=condition.op))
     if reader.right(Tag.record_type).read is RightScope.NONE or not reader.may_read_field("tag", "word"):
-        raise AccessDeniedError(f"the role {reader.user.role} may not filter by tags")
+        raise AccessDeniedError(Phrase("the role {role} may not filter by tags", role=reader.user.role))
     word = condition.values[0]
     by_hand = select(Tag.subject_id).where(
         Tag.subject_type == record_type, Tag.word == word, Tag.deleted_at.is_(None)
@@ -360,7 +412,7 @@ def _asked(reader: Reader, model: type[Record], record_type: str, condition: Con
     words = tuple(sorted(CHOICES[record_type, name])) if (record_type, name) in CHOICES else ()
     kind = _Kind.CHOICE if words else _kind_of(column.type)
     if kind is None:
-        raise FilterError(f"filter {name}: holds a list and cannot be filtered by")
+        raise FilterError(Phrase("filter {name}: holds a list and cannot be filtered by", name=name))
     if kind is _Kind.WHOLE:
         column = type_coerce(column, BigInteger())  # numbers beyond 32 bits are just unequal
     return _Asked(condition=condition, kind=kind, column=column, present=column.is_not(None), words=words)
@@ -369,7 +421,14 @@ def _asked(reader: Reader, model: type[Record], record_type: str, condition: Con
 def _check_readable(reader: Reader, record_type: str, *fields: str) -> None:
     for field in fields:
         if not reader.may_read_field(record_type, field):
-            raise AccessDeniedError(f"the role {reader.user.role} may not filter by {record_type}.{field}")
+            raise AccessDeniedError(
+                Phrase(
+                    "the role {role} may not filter by {record_type}.{field}",
+                    role=reader.user.role,
+                    record_type=record_type,
+                    field=field,
+                )
+            )
 
 
 _CUSTOM_KINDS: dict[FieldKind, tuple[_Kind, TypeEngine[Any]]] = {
@@ -416,8 +475,16 @@ def _compile(asked: _Asked) -> ColumnElement[bool]:
     condition, column = asked.condition, asked.column
     place = f"filter {condition.field}"
     if condition.op not in OPS[asked.kind]:
-        words = ", ".join(OPS[asked.kind])
-        raise FilterError(f"{place}: a {asked.kind} can be asked for {words}, not for {condition.op}")
+        ops = tuple(OPS[asked.kind])
+        raise FilterError(
+            Phrase(
+                "{place}: a {asked_kind} can be asked for {ops}, not for {op}",
+                place=place,
+                asked_kind=asked.kind,
+                ops=ops,
+                op=condition.op,
+            )
+        )
     values = [_value(asked, text) for text in condition.values]
     return _SQL[condition.op](column, asked.present, values)
 
@@ -478,7 +545,7 @@ def _tested(asked: _Asked) -> Tested:
 def _value(asked: _Asked, text: str) -> Any:  # noqa: ANN401  of the column's type
     """Return the value that a text says, as the column takes it."""
     if asked.words and text not in asked.words:
-        raise _refused(asked, text, f"one of {', '.join(asked.words)}")
+        raise _refused(asked, text, one_of(asked.words))
     try:
         value = _READ[asked.kind](text)
     except (ValueError, InvalidOperation, InvalidValueError, OverflowError) as error:
@@ -487,7 +554,14 @@ def _value(asked: _Asked, text: str) -> Any:  # noqa: ANN401  of the column's ty
 
 
 def _refused(asked: _Asked, text: str, expected: str) -> FilterError:
-    return FilterError(f"filter {asked.condition.field}: expected {expected}, got {text!r}")
+    return FilterError(
+        Phrase(
+            "filter {field}: expected {expected}, got {text!r}",
+            field=asked.condition.field,
+            expected=expected,
+            text=text,
+        )
+    )
 
 
 def _stored(kind: _Kind, value: Any) -> Any:  # noqa: ANN401  as above

@@ -27,6 +27,7 @@ from crm_core.columns import Instant, Json, check_text
 from crm_core.declared import declarations
 from crm_core.errors import AccessDeniedError, InvalidValueError, RecordNotFoundError, StaleRecordError
 from crm_core.fields import CUSTOM, FieldKind
+from crm_core.phrases import Phrase
 from crm_core.records import Base, Campaign, Id, User
 from crm_core.store import Transaction
 from crm_core.tokens import works_here
@@ -170,7 +171,7 @@ class WantedForm:
 def check_may_look_after_forms(reader: Reader) -> None:
     """Raise AccessDeniedError for a role that may not write every campaign: forms are a part of these."""
     if not may_look_after_forms(reader):
-        raise AccessDeniedError(f"the role {reader.user.role} may not look after web forms")
+        raise AccessDeniedError(Phrase("the role {role} may not look after web forms", role=reader.user.role))
 
 
 def may_look_after_forms(reader: Reader) -> bool:
@@ -262,7 +263,7 @@ def make_form(transaction: Transaction, user: User, wanted: WantedForm) -> WebFo
     session = transaction.session
     check_may_look_after_forms(Reader(session, user))
     if (session.scalar(select(func.count(WebForm.id))) or 0) >= MOST_FORMS:
-        raise InvalidValueError("form", MOST_FORMS, f"at most {MOST_FORMS} forms")
+        raise InvalidValueError("form", MOST_FORMS, Phrase("at most {most} forms", most=MOST_FORMS))
     checked = _checked(session, wanted)
     form = WebForm(public_id=secrets.token_urlsafe(16), wording=0, version=0, texts={})
     _write(transaction, user, form, checked)
@@ -349,9 +350,9 @@ def _checked_fields(session: Session, fields: Sequence[AskedField]) -> tuple[Ask
     names = [each.field for each in fields]
     for name in names:
         if name not in known:
-            raise InvalidValueError("fields", name, f"of {', '.join(known)}")
+            raise InvalidValueError("fields", name, Phrase("of {choices}", choices=tuple(known)))
     if len(set(names)) != len(names) or len(names) > MOST_FIELDS:
-        raise InvalidValueError("fields", names, f"each once, at most {MOST_FIELDS}")
+        raise InvalidValueError("fields", names, Phrase("each once, at most {most}", most=MOST_FIELDS))
     if not any(each.required and each.field in {"email", "phone"} for each in fields):
         raise InvalidValueError("fields", names, "email or phone, and one of them required")
     return tuple(fields)

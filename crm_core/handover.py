@@ -11,6 +11,7 @@ from crm_core.approvals import readdress, waits_for
 from crm_core.bulk import Update
 from crm_core.errors import HandoverError
 from crm_core.forms import WebForm
+from crm_core.phrases import Phrase
 from crm_core.records import (
     RECORD_TYPES,
     Activity,
@@ -54,7 +55,9 @@ def hand_over(transaction: Transaction, leaver: User, heirs: Sequence[User]) -> 
     heirs; they are counted as "form".
     """
     if not heirs or any(not heir.active or heir.id == leaver.id for heir in heirs):
-        raise HandoverError(f"expected active people other than {leaver.name} to hand over to")
+        raise HandoverError(
+            Phrase("expected active people other than {name} to hand over to", name=leaver.name)
+        )
     moved = {model.record_type: _move(transaction, model, leaver, heirs) for model in _owned_types()}
     moved["approval"] = readdress(transaction, leaver)
     moved["form"] = _give_forms(transaction, leaver, heirs)

@@ -9,6 +9,7 @@ from sqlalchemy import Select, select
 from sqlalchemy.orm import Session
 
 from crm_core.errors import InvalidValueError
+from crm_core.phrases import Phrase
 from crm_core.records import RECORD_TYPES, Record
 from crm_core.validation import columns_of
 
@@ -71,6 +72,10 @@ def check_no_cycle(session: Session, model: type[Record], parents: Sequence[tupl
     above = read_chains(session, model, "parent_id", [parent for _, parent in parents])
     for record_id, parent in parents:
         if record_id in chain_of(above, parent):
-            expected = f"one that is neither {model.record_type} {record_id} itself nor below it"
+            expected = Phrase(
+                "one that is neither {record_type} {record_id} itself nor below it",
+                record_type=model.record_type,
+                record_id=record_id,
+            )
             raise InvalidValueError(f"{model.record_type}.parent_id", parent, expected)
         above[record_id] = parent

@@ -38,6 +38,7 @@ from crm_core.errors import (
     TemplateError,
 )
 from crm_core.grams import is_ideograph
+from crm_core.phrases import Phrase, one_of
 from crm_core.records import RECORD_TYPES, SCORE_COLUMNS, Base, Id, Record, Role, User
 from crm_core.saved import Shared
 from crm_core.store import Transaction
@@ -158,7 +159,7 @@ def check_draft(session: Session, draft: Draft) -> list[Place]:
     if not draft.body.strip():
         raise InvalidValueError("body", draft.body, "a text")
     if draft.language not in LANGUAGES:
-        raise InvalidValueError("language", draft.language, f"one of {', '.join(LANGUAGES)}")
+        raise InvalidValueError("language", draft.language, one_of(LANGUAGES))
     places = [*places_in(draft.subject), *places_in(draft.body)]
     for place in places:
         _check_known(session, place)
@@ -169,10 +170,14 @@ def _check_known(session: Session, place: Place) -> None:
     if place.root in GIVEN and not place.field:
         return
     if place.root not in (*ROOTS, *PEOPLE):
-        expected = f"one of {', '.join((*ROOTS, *PEOPLE))}, a dot and a field, or {', '.join(GIVEN)}"
+        expected = Phrase(
+            "one of {roots}, a dot and a field, or {given}",
+            roots=(*ROOTS, *PEOPLE),
+            given=tuple(GIVEN),
+        )
         raise TemplateError(place.name, expected)
     if place.field not in fields_of(session, place.root):
-        raise TemplateError(place.name, f"a field of {place.root}")
+        raise TemplateError(place.name, Phrase("a field of {root}", root=place.root))
 
 
 def fields_of(session: Session, root: str) -> list[str]:
@@ -289,7 +294,11 @@ class _Values:
         source = "name" if place.field == FIRST_NAME else place.field
         if not self._reader.may_read_field(record_type, source):
             raise AccessDeniedError(
-                f"the template says {place.name}, which the role {self._reader.user.role} may not see"
+                Phrase(
+                    "the template says {name}, which the role {role} may not see",
+                    name=place.name,
+                    role=self._reader.user.role,
+                )
             )
         record = self._record(place.root)
         if record is None:
@@ -310,14 +319,21 @@ class _Values:
             return self._reader.user
         record_type, record_id = self._about
         if record_type not in RECORD_TYPES:
-            raise TemplateError(root, f"a template about one of {', '.join(ROOTS)}")
+            raise TemplateError(root, Phrase("a template about one of {roots}", roots=tuple(ROOTS)))
         main = self._get(RECORD_TYPES[record_type], record_id)
         if root == record_type:
             return main
         if root == "owner":
             return self._linked(User, getattr(main, "owner_id", None), root)
         if root not in _linked_types(record_type):
-            raise TemplateError(root, f"what a {record_type} leads to: {self._reached(record_type)}")
+            raise TemplateError(
+                root,
+                Phrase(
+                    "what a {record_type} leads to: {roots}",
+                    record_type=record_type,
+                    roots=self._reached(record_type),
+                ),
+            )
         return self._linked(RECORD_TYPES[root], getattr(main, f"{root}_id"), root)
 
     def _get(self, model: type[Record], record_id: int) -> Record:
@@ -331,11 +347,11 @@ class _Values:
             return self._get(model, record_id)
         except RecordNotFoundError:
             raise AccessDeniedError(
-                f"the template speaks of the {root}, which the sender may not see"
+                Phrase("the template speaks of the {root}, which the sender may not see", root=root)
             ) from None
 
-    def _reached(self, record_type: str) -> str:
-        return ", ".join((record_type, *_linked_types(record_type), *PEOPLE))
+    def _reached(self, record_type: str) -> tuple[str, ...]:
+        return (record_type, *_linked_types(record_type), *PEOPLE)
 
 
 def first_name(name: str) -> str:

@@ -9,6 +9,7 @@ from typing import Final
 
 from crm_core.activities import log_activity
 from crm_core.errors import InvalidValueError
+from crm_core.phrases import Phrase
 from crm_core.records import Activity, ActivityKind
 from crm_core.store import Transaction
 
@@ -35,7 +36,7 @@ def log_meeting(
     step without words, or for too many.
     """
     if len(steps) > MOST_STEPS:
-        raise InvalidValueError("steps", len(steps), f"at most {MOST_STEPS} next steps")
+        raise InvalidValueError("steps", len(steps), Phrase("at most {most} next steps", most=MOST_STEPS))
     if any(not step.text.strip() for step in steps):
         raise InvalidValueError("steps.text", "", "what is to be done")
     meeting.kind = ActivityKind.MEETING

@@ -11,6 +11,7 @@ from crm_core.declared import declarations
 from crm_core.errors import MergeError
 from crm_core.links import chain_of, links_to, read_chains
 from crm_core.opting_out import hide_scores_about
+from crm_core.phrases import Phrase
 from crm_core.records import SCORE_COLUMNS, Account, Contact, Lead, LeadStatus, Record
 from crm_core.store import Transaction
 from crm_core.validation import columns_of
@@ -59,12 +60,28 @@ def find_survivor(session: Session, model: type[M], record_id: int) -> M | None:
 
 def _check_mergeable(keep: M, gone: M) -> None:
     if keep.id == gone.id:
-        raise MergeError(f"{keep.record_type} {keep.id} cannot be merged with itself")
+        raise MergeError(
+            Phrase(
+                "{record_type} {id} cannot be merged with itself", record_type=keep.record_type, id=keep.id
+            )
+        )
     for record in (keep, gone):
         if record.deleted_at is not None:
-            raise MergeError(f"{record.record_type} {record.id} is deleted, expected two that are not")
+            raise MergeError(
+                Phrase(
+                    "{record_type} {id} is deleted, expected two that are not",
+                    record_type=record.record_type,
+                    id=record.id,
+                )
+            )
     if getattr(gone, "status", None) == LeadStatus.CONVERTED:
-        raise MergeError(f"lead {gone.id} is converted; keep it and merge lead {keep.id} into it")
+        raise MergeError(
+            Phrase(
+                "lead {gone_id} is converted; keep it and merge lead {keep_id} into it",
+                gone_id=gone.id,
+                keep_id=keep.id,
+            )
+        )
 
 
 def _move_links(transaction: Transaction, keep: M, gone: M) -> None:

@@ -27,6 +27,7 @@ from crm_core.alerting import managers_of
 from crm_core.columns import Instant
 from crm_core.errors import FutureEventError, InvalidValueError
 from crm_core.notifications import Occasion, notify
+from crm_core.phrases import Phrase
 from crm_core.records import (
     Account,
     Base,
@@ -204,7 +205,7 @@ def _claim(about: Worth, amount: Decimal, due_on: date | None, number: int | Non
 def amounts_of(value: Decimal, parts: Sequence[Planned], *, currency: str | None) -> list[Decimal]:
     """Return the amounts of the parts of a plan, which sum exactly to `value`."""
     if len(parts) > MOST_PARTS:
-        raise InvalidValueError("parts", len(parts), f"at most {MOST_PARTS} parts")
+        raise InvalidValueError("parts", len(parts), Phrase("at most {most} parts", most=MOST_PARTS))
     days = [part.due_on for part in parts]
     if days != sorted(days):
         raise InvalidValueError("due_on", [day.isoformat() for day in days], "days in their order")
@@ -213,7 +214,7 @@ def amounts_of(value: Decimal, parts: Sequence[Planned], *, currency: str | None
     amounts = _amounts(value, parts, currency)
     total = sum(amounts, Decimal(0))
     if total != value:
-        raise InvalidValueError("parts", str(total), f"parts that sum to {value}")
+        raise InvalidValueError("parts", str(total), Phrase("parts that sum to {value}", value=value))
     if any(amount <= 0 for amount in amounts):
         raise InvalidValueError("parts", [str(amount) for amount in amounts], "amounts above zero")
     return amounts
@@ -292,13 +293,15 @@ def _receive(
 ) -> list[Payment]:
     if paid_at is not None and paid_at > transaction.now:
         raise FutureEventError(
-            "paid_at", paid_at.isoformat(), f"an instant up to {transaction.now.isoformat()}"
+            "paid_at", paid_at.isoformat(), Phrase("an instant up to {now}", now=transaction.now)
         )
     claims = [transaction.get(Payment, claim.id) for claim in claims]
     still_open = sum((claim.amount for claim in claims), Decimal(0))
     if not 0 < amount <= still_open:
         raise InvalidValueError(
-            "amount", str(amount), f"an amount above 0, up to the {still_open} that is open"
+            "amount",
+            str(amount),
+            Phrase("an amount above 0, up to the {still_open} that is open", still_open=still_open),
         )
     when = paid_at or transaction.now
     paid, left = [], amount

@@ -29,6 +29,7 @@ from crm_core.errors import AccessDeniedError, InvalidValueError, QuoteStateErro
 from crm_core.external_ids import hold_keys
 from crm_core.numbering import next_number
 from crm_core.offers import lines_of, read_offer
+from crm_core.phrases import Phrase
 from crm_core.records import Contract, Deal, DealStatus, Line, Order, Product, Quote, QuoteStatus, User
 from crm_core.store import Transaction
 from crm_core.working_time import working_time
@@ -163,7 +164,7 @@ def _fill(session: Session, line: Line, quote: Quote | None) -> None:
 def _take_price(line: Line, product: Product, quote: Quote) -> None:
     if line.list_price is None and _is_other(product.currency, quote.currency):
         if line.unit_price is None:
-            expected = f"a product priced in {quote.currency}, or a price"
+            expected = Phrase("a product priced in {currency}, or a price", currency=quote.currency)
             raise InvalidValueError("line.product_id", product.currency, expected)
         return  # its list price says nothing in another currency
     if line.list_price is None:
@@ -237,7 +238,11 @@ def revise_quote(transaction: Transaction, quote: Quote) -> Quote:
     )
     if quote.status not in wanted or quote.revision != last:
         expected = "the newest revision of one that was sent, rejected or has expired"
-        raise QuoteStateError(quote.id, f"{quote.status}, revision {quote.revision}", expected)
+        raise QuoteStateError(
+            quote.id,
+            Phrase("{quote_status}, revision {revision}", quote_status=quote.status, revision=quote.revision),
+            expected,
+        )
     kept = ("account_id", "deal_id", "owner_id", "number", "currency", "discount", "terms", "amount")
     made = transaction.create(
         Quote(

@@ -17,6 +17,7 @@ from crm_core.changes import Action, author_of
 from crm_core.columns import check_text
 from crm_core.errors import DeclarationError, UnknownRecordTypeError
 from crm_core.fields import forget_declarations
+from crm_core.phrases import Phrase
 from crm_core.records import LINKABLE, RECORD_TYPES, CustomRecordType
 
 DECLARED = "record_type"
@@ -65,7 +66,9 @@ def change_record_type(
     """Give a record type other labels and further links."""
     found = get_record_type(session, name)
     if found.retired_at is not None:
-        raise DeclarationError(f"the record type {name} is retired; restore it to change it")
+        raise DeclarationError(
+            Phrase("the record type {name} is retired; restore it to change it", name=name)
+        )
     _check_links(session, name, links)
     _check_labels(session, name, label_en or found.label_en, label_zh or found.label_zh)
     _set(session, found, "label_en", label_en or found.label_en)
@@ -120,16 +123,26 @@ def _set(session: Session, found: CustomRecordType, column: str, value: Any) -> 
 def _check_name(name: str) -> None:
     if not _NAME.fullmatch(name) or len(name) > 40:
         raise DeclarationError(
-            f"record type {name!r}: expected up to 40 small letters and digits, with single _ between them"
+            Phrase(
+                "record type {name!r}: expected up to 40 small letters and digits, with single _"
+                " between them",
+                name=name,
+            )
         )
     if name in _TAKEN:
-        raise DeclarationError(f"record type {name!r}: the name is taken by the program itself")
+        raise DeclarationError(
+            Phrase("record type {name!r}: the name is taken by the program itself", name=name)
+        )
 
 
 def _check_labels(session: Session, name: str, label_en: str, label_zh: str) -> None:
     for said, label in (("label_en", label_en), ("label_zh", label_zh)):
         if not label.strip():
-            raise DeclarationError(f"record type {name}: expected a {said}, got {label!r}")
+            raise DeclarationError(
+                Phrase(
+                    "record type {name}: expected a {said}, got {label!r}", name=name, said=said, label=label
+                )
+            )
         check_text(f"{name}.{said}", label, longest=200)
         column = getattr(CustomRecordType, said)
         query = select(CustomRecordType.name).where(
@@ -137,11 +150,25 @@ def _check_labels(session: Session, name: str, label_en: str, label_zh: str) -> 
         )
         other = session.scalars(query.limit(1)).first()
         if other is not None:
-            raise DeclarationError(f"record type {name}: {other} is called {label!r} already")
+            raise DeclarationError(
+                Phrase(
+                    "record type {name}: {other} is called {label!r} already",
+                    name=name,
+                    other=other,
+                    label=label,
+                )
+            )
 
 
 def _check_links(session: Session, name: str, links: Sequence[str]) -> None:
     for link in links:
         if link not in LINKABLE and link != name and find_record_type(session, link) is None:
             known = [*LINKABLE, *(each.name for each in list_record_types(session))]
-            raise DeclarationError(f"record type {name}: expected links to {', '.join(known)}, got {link!r}")
+            raise DeclarationError(
+                Phrase(
+                    "record type {name}: expected links to {targets}, got {link!r}",
+                    name=name,
+                    targets=tuple(known),
+                    link=link,
+                )
+            )

@@ -21,6 +21,7 @@ from crm_core.access import (
 from crm_core.declared import declarations
 from crm_core.errors import InvalidValueError
 from crm_core.external_ids import hold_keys
+from crm_core.phrases import Phrase, one_of
 from crm_core.records import RECORD_TYPES, CustomRecord, Role
 from crm_core.validation import columns_of
 
@@ -68,7 +69,9 @@ def set_right(session: Session, role: str, record_type: str, right: Right) -> No
     checked = _checked_role(role)
     _check_type(session, record_type)
     if not right.read.reaches(right.write):
-        raise InvalidValueError("write", right.write, f"no more than what is read ({right.read})")
+        raise InvalidValueError(
+            "write", right.write, Phrase("no more than what is read ({read})", read=right.read)
+        )
     _hold(session, checked)
     session.execute(delete(RoleRight).where(RoleRight.role == checked, RoleRight.record_type == record_type))
     if right != DEFAULT_RIGHTS.get((checked, record_type)):
@@ -108,7 +111,9 @@ def set_field_right(
     checked = _checked_role(role)
     _check_type(session, record_type)
     if field not in _fields(session, record_type):
-        raise InvalidValueError("field", field, f"a field of {record_type} that can be hidden")
+        raise InvalidValueError(
+            "field", field, Phrase("a field of {record_type} that can be hidden", record_type=record_type)
+        )
     if write and not read:
         raise InvalidValueError("write", "changed", "nothing: what is not seen cannot be changed")
     _hold(session, checked)
@@ -142,7 +147,7 @@ def _fields(session: Session, record_type: str) -> list[str]:
 
 def _checked_role(role: str) -> Role:
     if role not in SETTABLE:
-        raise InvalidValueError("role", role, f"one of {', '.join(SETTABLE)}")
+        raise InvalidValueError("role", role, one_of(SETTABLE))
     return Role(role)
 
 

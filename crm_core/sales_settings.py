@@ -19,6 +19,7 @@ from sqlalchemy.orm import Mapped, Session, mapped_column
 from crm_core.columns import Instant, Json, check_text
 from crm_core.errors import InvalidValueError, StaleRecordError
 from crm_core.external_ids import hold_keys
+from crm_core.phrases import Phrase
 from crm_core.recall import recalled_by_readers
 from crm_core.records import Base, Id, Role, User
 from crm_core.store import Transaction
@@ -119,7 +120,7 @@ def _checked(wanted: SalesSettings) -> SalesSettings:
             raise InvalidValueError("limits", str(share), "a share from 0 to 1")
     days = tuple(sorted(set(wanted.reminder_days)))
     if len(days) > _MOST_LEVELS or any(not 1 <= day <= 3650 for day in days):
-        expected = f"at most {_MOST_LEVELS} numbers of days, each from 1 to 3650"
+        expected = Phrase("at most {most} numbers of days, each from 1 to 3650", most=_MOST_LEVELS)
         raise InvalidValueError("reminder_days", list(days), expected)
     return SalesSettings(
         company=check_text("company", wanted.company.strip(), longest=LONGEST_NAME),

@@ -19,6 +19,7 @@ from crm_core.errors import (
 )
 from crm_core.fields import model_of
 from crm_core.filters import compile_segment
+from crm_core.phrases import Phrase, one_of
 from crm_core.records import Role, User
 from crm_core.saved import LONGEST_NAME, LONGEST_WORD, MOST_KEPT, SavedView, Segment, Shared, may_end
 from crm_core.store import Transaction
@@ -89,7 +90,9 @@ def _mine(session: Session, model: Any, user: User, record_type: str, name: str)
     found = session.scalars(select(model).where(*mine).with_for_update()).first()
     kept = session.scalar(select(func.count(model.id)).where(model.user_id == user.id)) or 0
     if found is None and kept >= MOST_KEPT:
-        raise InvalidValueError("name", name, f"at most {MOST_KEPT} of them; delete one first")
+        raise InvalidValueError(
+            "name", name, Phrase("at most {most} of them; delete one first", most=MOST_KEPT)
+        )
     return found
 
 
@@ -102,7 +105,7 @@ def _name(name: str) -> str:
 
 def _shared(shared: str) -> str:
     if shared not in list(Shared):
-        raise InvalidValueError("shared", shared, f"one of {', '.join(Shared)}")
+        raise InvalidValueError("shared", shared, one_of(Shared))
     return shared
 
 

@@ -21,6 +21,7 @@ from crm_core.access import Reader, Scope
 from crm_core.errors import InvalidValueError
 from crm_core.grams import fold_many, gram_range, grams_of
 from crm_core.matching import Query, whole_likeness, words_likeness
+from crm_core.phrases import Phrase, one_of
 from crm_core.records import RECORD_TYPES
 from crm_core.search_index import (
     SEARCHED,
@@ -95,7 +96,7 @@ def search(
     or a cursor that is none.
     """
     if not 1 <= limit <= MOST_HITS:
-        raise InvalidValueError("limit", limit, f"a number from 1 to {MOST_HITS}")
+        raise InvalidValueError("limit", limit, Phrase("a number from 1 to {most}", most=MOST_HITS))
     last = None if after is None else _parse_cursor(after)
     query = Query.of(text)
     if not query.words:
@@ -185,7 +186,7 @@ def _parse_cursor(cursor: str) -> _Place:
 def _searched_types(types: Collection[str] | None) -> list[str]:
     for record_type in types or ():
         if record_type not in SEARCHED:
-            raise InvalidValueError("types", record_type, f"one of {', '.join(sorted(SEARCHED))}")
+            raise InvalidValueError("types", record_type, one_of(sorted(SEARCHED)))
     return [record_type for record_type in SEARCHED if types is None or record_type in types]
 
 

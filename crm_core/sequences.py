@@ -49,6 +49,7 @@ from crm_core.external_ids import hold_keys
 from crm_core.mail_templates import MailTemplate, fits, get_template, render
 from crm_core.messages import DeadAddress, Message, MessageKind
 from crm_core.outgoing import check_may_market, queue_mail
+from crm_core.phrases import Phrase
 from crm_core.records import Base, Contact, Id, Lead, LeadStatus, Role, User
 from crm_core.saved import get_segment
 from crm_core.store import Store, Transaction
@@ -199,7 +200,9 @@ def save_sequence(
             raise StaleRecordError("mail sequence", sequence_id, version, saved.version)
         if saved.record_type != wanted.record_type:
             raise InvalidValueError(
-                "record_type", wanted.record_type, f"{saved.record_type}, as it was made for"
+                "record_type",
+                wanted.record_type,
+                Phrase("{record_type}, as it was made for", record_type=saved.record_type),
             )
     saved.name, saved.segment_id, saved.active = wanted.name.strip(), wanted.segment_id, wanted.active
     saved.steps = [dict(vars(step)) for step in wanted.steps]
@@ -216,21 +219,33 @@ def _check(session: Session, user: User, wanted: Wanted) -> None:
     if wanted.record_type not in {"lead", "contact"}:
         raise InvalidValueError("record_type", wanted.record_type, "lead or contact")
     if not 0 < len(wanted.steps) <= MOST_STEPS:
-        raise InvalidValueError("steps", f"{len(wanted.steps)}", f"1 to {MOST_STEPS} steps")
+        raise InvalidValueError(
+            "steps", Phrase("{count}", count=len(wanted.steps)), Phrase("1 to {most} steps", most=MOST_STEPS)
+        )
     for number, step in enumerate(wanted.steps, 1):
         if not 0 <= step.wait_days <= LONGEST_WAIT:
-            raise InvalidValueError(f"steps.{number}.wait_days", step.wait_days, f"0 to {LONGEST_WAIT} days")
+            raise InvalidValueError(
+                f"steps.{number}.wait_days",
+                step.wait_days,
+                Phrase("0 to {longest} days", longest=LONGEST_WAIT),
+            )
         template = get_template(session, user, step.template_id)
         if template.retired_at is not None or not fits(template, wanted.record_type):
             raise InvalidValueError(
                 f"steps.{number}",
                 template.name,
-                f"a template that can be filled in for a {wanted.record_type}",
+                Phrase(
+                    "a template that can be filled in for a {record_type}", record_type=wanted.record_type
+                ),
             )
     if wanted.segment_id is not None:
         segment = get_segment(session, user, wanted.segment_id)
         if segment.record_type != wanted.record_type:
-            raise InvalidValueError("segment_id", segment.name, f"a segment of {wanted.record_type}s")
+            raise InvalidValueError(
+                "segment_id",
+                segment.name,
+                Phrase("a segment of {record_type}s", record_type=wanted.record_type),
+            )
 
 
 def steps_of(sequence: MailSequence) -> list[Step]:
@@ -258,12 +273,21 @@ def start_sequence(
     session = transaction.session
     sequence = get_sequence(session, sequence_id)
     if record.record_type != sequence.record_type or not sequence.active:
-        raise InvalidValueError("sequence", sequence.name, f"an active one for a {record.record_type}")
+        raise InvalidValueError(
+            "sequence",
+            sequence.name,
+            Phrase("an active one for a {record_type}", record_type=record.record_type),
+        )
     key = mail_key(record.email)
     if key is None:
-        raise NotWrittenToError("nobody", f"{record.record_type} {record.id} has no mail address")
+        raise NotWrittenToError(
+            "nobody",
+            Phrase("{record_type} {id} has no mail address", record_type=record.record_type, id=record.id),
+        )
     if (over := _is_over(record)) is not None:
-        raise InvalidValueError("record", over, f"a {record.record_type} that is open")
+        raise InvalidValueError(
+            "record", over, Phrase("a {record_type} that is open", record_type=record.record_type)
+        )
     transaction.index.flush()
     check_may_market(session, key, (record.record_type, record.id))
     hold_keys(session, [f"sequence:{sequence_id}:{key}"])

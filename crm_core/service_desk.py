@@ -17,6 +17,7 @@ from sqlalchemy.orm import Mapped, Session, mapped_column
 from crm_core.columns import Json, check_text
 from crm_core.errors import InvalidValueError, RecordNotFoundError, StaleRecordError
 from crm_core.external_ids import hold_keys
+from crm_core.phrases import Phrase, one_of
 from crm_core.recall import recalled, recalled_by_readers
 from crm_core.records import Base, Id, Role, Team, TicketPriority, User
 from crm_core.tokens import works_here
@@ -108,7 +109,7 @@ def check_queue(session: Session, key: str) -> None:
     found = find_queue(session, key)
     if found is None or found.retired:
         offered = ", ".join(each.key for each in list_queues(session)) or "no queue: none was set up"
-        raise InvalidValueError("ticket.queue", key, f"one of {offered}")
+        raise InvalidValueError("ticket.queue", key, Phrase("one of {offered}", offered=offered))
 
 
 def list_members(session: Session, queue: TicketQueue) -> Sequence[User]:
@@ -219,7 +220,7 @@ def set_target(session: Session, queue: str, priority: str, wanted: Target | Non
     Tickets that there are keep what is due until their priority, queue or status changes.
     """
     if priority not in USUAL:
-        raise InvalidValueError("priority", priority, f"one of {', '.join(USUAL)}")
+        raise InvalidValueError("priority", priority, one_of(USUAL))
     if queue and find_queue(session, queue) is None:
         raise RecordNotFoundError("ticket queue", queue)
     hold_keys(session, [f"target:{queue}:{priority}"])
@@ -231,7 +232,9 @@ def set_target(session: Session, queue: str, priority: str, wanted: Target | Non
         return
     for name, minutes in (("first_minutes", wanted.first_minutes), ("solve_minutes", wanted.solve_minutes)):
         if not 1 <= minutes <= MOST_MINUTES:
-            raise InvalidValueError(name, minutes, f"minutes of working time, from 1 to {MOST_MINUTES:,}")
+            raise InvalidValueError(
+                name, minutes, Phrase("minutes of working time, from 1 to {most:,}", most=MOST_MINUTES)
+            )
     if row is None:
         row = ServiceTarget(queue=queue, priority=priority)
         session.add(row)

@@ -21,6 +21,7 @@ from crm_core.declared import declarations
 from crm_core.errors import InvalidValueError, StageNotInPipelineError, StaleRecordError
 from crm_core.external_ids import hold_keys
 from crm_core.fields import CUSTOM
+from crm_core.phrases import Phrase
 from crm_core.pipelines import PIPELINES, ChecklistItem, PlaybookTask, Stage, get_stage
 from crm_core.recall import recalled_by_readers
 from crm_core.records import OUTCOME_FIELDS, SCORE_COLUMNS, Base, Deal, User
@@ -218,7 +219,9 @@ def _write(row: StageSetting, wanted: Stage, default: Stage) -> None:
 
 def _checked(session: Session, wanted: Stage) -> Stage:
     if not 1 <= wanted.rotting_days <= MOST_DAYS:
-        raise InvalidValueError("rotting_days", wanted.rotting_days, f"a number of days, 1 to {MOST_DAYS:,}")
+        raise InvalidValueError(
+            "rotting_days", wanted.rotting_days, Phrase("a number of days, 1 to {most:,}", most=MOST_DAYS)
+        )
     note = check_text("note", (wanted.note or "").strip(), longest=LONGEST_NOTE)
     return replace(
         wanted,
@@ -239,7 +242,9 @@ def _checklist(wanted: Stage) -> tuple[ChecklistItem, ...]:
 def _playbook(wanted: Stage) -> tuple[PlaybookTask, ...]:
     for each in wanted.playbook:
         if not 0 <= each.due_days <= MOST_DAYS:
-            raise InvalidValueError("playbook", each.due_days, f"a number of days, 0 to {MOST_DAYS:,}")
+            raise InvalidValueError(
+                "playbook", each.due_days, Phrase("a number of days, 0 to {most:,}", most=MOST_DAYS)
+            )
     texts = _texts("playbook", [each.text for each in wanted.playbook])
     return tuple(replace(each, text=text) for each, text in zip(wanted.playbook, texts, strict=True))
 
@@ -249,7 +254,7 @@ def _texts(field: str, said: Sequence[str]) -> list[str]:
     texts = [check_text(field, text.strip(), longest=LONGEST_ITEM) for text in said]
     if len(texts) > MOST_ITEMS or not all(texts) or len(set(texts)) < len(texts):
         raise InvalidValueError(
-            field, len(texts), f"at most {MOST_ITEMS} different texts, none of them empty"
+            field, len(texts), Phrase("at most {most} different texts, none of them empty", most=MOST_ITEMS)
         )
     return texts
 

@@ -52,6 +52,7 @@ from crm_core.errors import (
 )
 from crm_core.fields import CUSTOM
 from crm_core.links import check_no_cycle
+from crm_core.phrases import Phrase
 from crm_core.recall import count_writes, let_recall, let_recall_while_writing, recall_of, watch_writes
 from crm_core.records import SCORE_COLUMNS, Account, CustomRecord, Record, Team
 from crm_core.search_index import Indexer, is_searched
@@ -515,7 +516,9 @@ class Transaction:
         if value is None:
             return None
         if value > self.now + _SKEW:
-            raise FutureEventError(field, value.isoformat(), f"an instant up to now ({self.now.isoformat()})")
+            raise FutureEventError(
+                field, value.isoformat(), Phrase("an instant up to now ({now})", now=self.now)
+            )
         return min(value, self.now)
 
     def _learned(self, value: datetime | None) -> datetime:

@@ -28,6 +28,7 @@ from crm_core.errors import (
     StaleRecordError,
 )
 from crm_core.external_ids import hold_keys
+from crm_core.phrases import Phrase
 from crm_core.records import Base, Id, Role, Team, User
 from crm_core.store import Transaction
 from crm_core.totals import minor_digits, parts_of
@@ -138,7 +139,9 @@ class Wanted:
         """Raise InvalidValueError for what makes no sense."""
         read_period(self.period)
         if self.value is not None and not 0 < self.value <= MOST:
-            raise InvalidValueError("value", str(self.value), f"a number above 0, up to {MOST:,}")
+            raise InvalidValueError(
+                "value", str(self.value), Phrase("a number above 0, up to {most:,}", most=MOST)
+            )
         if self.measure in AMOUNTS:
             if not re.fullmatch("[A-Z]{3}", self.currency):
                 raise InvalidValueError("currency", self.currency, "three capital letters, such as EUR")
@@ -202,7 +205,7 @@ def find_target(session: Session, wanted: Wanted) -> Target | None:
 def _check_may_set(session: Session, user: User, wanted: Wanted) -> None:
     """Raise AccessDeniedError for who leads nobody, RecordNotFoundError for people and teams elsewhere."""
     if user.role not in {Role.MANAGER, Role.ADMIN}:
-        raise AccessDeniedError(f"the role {user.role} may not set targets")
+        raise AccessDeniedError(Phrase("the role {role} may not set targets", role=user.role))
     if wanted.whose_id not in settable_ids(session, user, wanted.whose):
         raise RecordNotFoundError(wanted.whose, wanted.whose_id)
 

@@ -26,6 +26,7 @@ from crm_core.mail_templates import as_html
 from crm_core.messages import Message, MessageKind
 from crm_core.notifications import Occasion, notify
 from crm_core.outgoing import queue_mail
+from crm_core.phrases import Phrase
 from crm_core.records import (
     Activity,
     ActivityKind,
@@ -265,12 +266,20 @@ def merge_tickets(transaction: Transaction, keep: Ticket, gone: Ticket) -> Ticke
 
 def _check_mergeable(keep: Ticket, gone: Ticket) -> None:
     if keep.id == gone.id:
-        raise MergeError(f"ticket {keep.id} cannot be merged with itself")
+        raise MergeError(Phrase("ticket {id} cannot be merged with itself", id=keep.id))
     if keep.account_id != gone.account_id:
-        raise MergeError(f"tickets {keep.id} and {gone.id} are of two customers, expected one")
+        raise MergeError(
+            Phrase(
+                "tickets {keep_id} and {gone_id} are of two customers, expected one",
+                keep_id=keep.id,
+                gone_id=gone.id,
+            )
+        )
     for each in (keep, gone):
         if each.deleted_at is not None or each.merged_into_id is not None:
-            raise MergeError(f"ticket {each.id} is deleted or merged already, expected two that are neither")
+            raise MergeError(
+                Phrase("ticket {id} is deleted or merged already, expected two that are neither", id=each.id)
+            )
 
 
 # ------------------------------------------------------------------------------------------------ rating

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from crm_core.columns import Instant, check_text
 from crm_core.errors import AccessDeniedError, InvalidValueError, RecordNotFoundError
+from crm_core.phrases import Phrase
 from crm_core.records import Base, Id, User
 from crm_core.scopes import Scope as Scope  # noqa: PLC0414  offered here too
 
@@ -82,7 +83,9 @@ def issue_token(
     if expires_at is not None and expires_at <= now:
         raise InvalidValueError("expires_at", expires_at.isoformat(), "an instant that is yet to come")
     if scopes is not None and not scopes:
-        raise InvalidValueError("scopes", "nothing", f"at least one of {', '.join(Scope)}")
+        raise InvalidValueError(
+            "scopes", "nothing", Phrase("at least one of {choices}", choices=tuple(Scope))
+        )
     key = PREFIX + secrets.token_urlsafe(32)
     token = Token(
         user_id=user_id,

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from crm_core.errors import StoreBusyError
+from crm_core.phrases import Phrase
 
 
 class Turns:
@@ -63,7 +64,9 @@ class Turns:
     def _still_moving(self, given: int) -> int:
         """Return how many turns were handed on so far; raise if it is still `given`."""
         if self._given == given:
-            raise StoreBusyError(f"one write has kept all others waiting for {self._patience:g} s")
+            raise StoreBusyError(
+                Phrase("one write has kept all others waiting for {patience:g} s", patience=self._patience)
+            )
         return self._given
 
     def _leave(self, ticket: threading.Lock) -> None:

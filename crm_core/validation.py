@@ -13,6 +13,7 @@ from sqlalchemy.types import TypeEngine
 
 from crm_core.columns import Day, Instant, Json, Money, check_json, check_text
 from crm_core.errors import InvalidValueError, UnknownFieldError
+from crm_core.phrases import Phrase, one_of
 from crm_core.pipelines import get_stage
 from crm_core.records import (
     RECORD_TYPES,
@@ -121,9 +122,9 @@ def check_order(model: type[Record], values: Mapping[str, object], *, changed: C
             # The field that was set is the one to put right.
             wrong = second if not changed or second in changed else first
             expected = (
-                f"nothing before {first} ({_shown(start)})"
+                Phrase("nothing before {other_field} ({start})", other_field=first, start=start)
                 if wrong == second
-                else f"nothing after {second} ({_shown(end)})"
+                else Phrase("nothing after {other_field} ({end})", other_field=second, end=end)
             )
             shown = end if wrong == second else start
             raise InvalidValueError(f"{model.record_type}.{wrong}", _shown(shown), expected)
@@ -168,7 +169,7 @@ def _choice(name: str, choices: type[StrEnum]) -> Callable[[Any], None]:
 def _one_of(name: str, words: frozenset[str]) -> Callable[[Any], None]:
     def check(value: Any) -> None:  # noqa: ANN401  whatever came
         if not isinstance(value, str) or value not in words:
-            raise InvalidValueError(name, value, f"one of {', '.join(sorted(words))}")
+            raise InvalidValueError(name, value, one_of(sorted(words)))
 
     return check
 
@@ -176,7 +177,9 @@ def _one_of(name: str, words: frozenset[str]) -> Callable[[Any], None]:
 def _range(name: str, low: float, high: float) -> Callable[[Any], None]:
     def check(value: Any) -> None:  # noqa: ANN401  whatever came
         if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-            raise InvalidValueError(name, value, f"a number from {low:g} to {high:g}")
+            raise InvalidValueError(
+                name, value, Phrase("a number from {low:g} to {high:g}", low=low, high=high)
+            )
 
     return check
 
@@ -212,6 +215,6 @@ def _text(name: str, value: Any, longest: int) -> None:  # noqa: ANN401  whateve
 def _typed(name: str, value: Any, expected: type) -> None:  # noqa: ANN401  whatever came
     allowed = (int, float) if expected is float else expected
     if not isinstance(value, allowed) or (expected is not bool and isinstance(value, bool)):
-        raise InvalidValueError(name, value, f"a value of type {expected.__name__}")
+        raise InvalidValueError(name, value, Phrase("a value of type {name}", name=expected.__name__))
     if isinstance(value, int) and not -(2**63) <= value < 2**63:
         raise InvalidValueError(name, value, "an integer of 64 bits")

@@ -24,6 +24,7 @@ from sqlalchemy.orm import Mapped, Session, mapped_column
 from crm_core.columns import Day, Instant, Json, check_text
 from crm_core.errors import InvalidValueError, RecordNotFoundError, StaleRecordError
 from crm_core.external_ids import hold_keys
+from crm_core.phrases import Phrase
 from crm_core.recall import recalled_by_readers
 from crm_core.records import Base, Id, User
 from crm_core.store import Transaction
@@ -264,7 +265,9 @@ def remove_special_day(transaction: Transaction, day: date) -> bool:
 def add_absence(transaction: Transaction, user_id: int, first_day: date, last_day: date) -> Absence:
     """Note that somebody is away, both days included."""
     if last_day < first_day:
-        raise InvalidValueError("last_day", last_day.isoformat(), f"no day before {first_day.isoformat()}")
+        raise InvalidValueError(
+            "last_day", last_day.isoformat(), Phrase("no day before {first_day}", first_day=first_day)
+        )
     made = Absence(user_id=user_id, first_day=first_day, last_day=last_day)
     transaction.session.add(made)
     transaction.session.flush()

@@ -12,6 +12,7 @@ import numpy as np
 
 from crm_core.clock import instant
 from crm_core.errors import FeatureError, RecordNotFoundError
+from crm_core.phrases import Phrase
 from features.asks import Ask, Kind, Measure, Panel, panels_of, places_of
 from features.declaration import Need, reached, steps_to
 from features.events import AskedEvents, Floats, Versions, among
@@ -134,7 +135,13 @@ class Facts:
         """Return what became of all records of the type asked about, by what `field` held."""
         found = self._populations.get((self._record_type, field, each))
         if found is None:
-            raise FeatureError(f"what became of other {self._record_type}s by {field} was not read")
+            raise FeatureError(
+                Phrase(
+                    "what became of other {record_type}s by {field} was not read",
+                    record_type=self._record_type,
+                    field=field,
+                )
+            )
         return found
 
     def asked(self, via: str | None, versions: Versions) -> AskedEvents:
@@ -187,7 +194,11 @@ def _check_known(record_type: str, records: AskedRecords, cohort: Cohort) -> Non
     if not records.found.all():
         raise RecordNotFoundError(record_type, int(cohort.ids[~records.found][0]))
     first = int(np.argmin(records.known))
-    when = instant(int(cohort.as_of[first])).isoformat()
     raise FeatureError(
-        f"{record_type} {cohort.ids[first]} was not known at {when}: nothing can be asked of it"
+        Phrase(
+            "{record_type} {record_id} was not known at {when}: nothing can be asked of it",
+            record_type=record_type,
+            record_id=int(cohort.ids[first]),
+            when=instant(int(cohort.as_of[first])),
+        )
     )

@@ -17,6 +17,7 @@ import numpy as np
 
 from crm_core.clock import DAY, instant, micros
 from crm_core.errors import NotEnoughDataError
+from crm_core.phrases import Phrase
 from crm_core.store import Store
 from features.feature_set import FeatureSet, feature_set_for
 from models.building import build_bundle, check_enough, count_outcomes, gather
@@ -128,7 +129,9 @@ def backtest(
     """
     found = task.in_store(store)
     if found.no_time_order:
-        raise NotEnoughDataError(f"{task.name} cannot be replayed: {NO_TIME_ORDER}")
+        raise NotEnoughDataError(
+            Phrase("{name} cannot be replayed: {no_time_order}", name=task.name, no_time_order=NO_TIME_ORDER)
+        )
     history = _History.read(store, found, step_days=step_days)
     replays: list[Replay] = []
     said: list[_Said] = []
@@ -148,7 +151,7 @@ def backtest(
         weeks += [asked] if asked is not None else []
     if not replays:
         why = "; ".join(left_out) or "no answer is known"
-        raise NotEnoughDataError(f"{task.name}: nothing to replay; {why}")
+        raise NotEnoughDataError(Phrase("{name}: nothing to replay; {why}", name=task.name, why=why))
     together = _joined(said)
     bins = calibration_bins(together.probability, _judged(together))
     return BacktestReport(
@@ -211,7 +214,9 @@ class _History:
         if self.task.horizon_days not in built.bundle.horizons_days:
             days = self.task.horizon_days
             known = built.bundle.not_reported[days]
-            raise NotEnoughDataError(f"only {known} records had been followed for {days} days")
+            raise NotEnoughDataError(
+                Phrase("only {known} records had been followed for {days} days", known=known, days=days)
+            )
         rows = self.answer.over & (self.judged.as_of > cutoff) & (self.judged.as_of <= until)
         if not rows.any():
             raise NotEnoughDataError("nothing was asked up to the next cut-off")

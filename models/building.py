@@ -11,6 +11,7 @@ import numpy as np
 
 from crm_core.clock import DAY, instant
 from crm_core.errors import NotEnoughDataError
+from crm_core.phrases import Phrase
 from crm_core.store import Store
 from features.cohort import open_records
 from features.feature_set import FeatureSet
@@ -109,11 +110,17 @@ def check_enough(task: Task, yes: int, no: int) -> None:
         raise NotEnoughDataError(too_few(task, yes, no))
 
 
-def too_few(task: Task, yes: int, no: int) -> str:
+def too_few(task: Task, yes: int, no: int) -> Phrase:
     """Return how many outcomes there are, and how many are needed to say a probability."""
-    return (
-        f"{task.name}: {yes} {task.record_type}s are known to be {task.outcome_en} and {no} not to be; "
-        f"at least {FEWEST_OUTCOMES} of each are needed"
+    return Phrase(
+        "{task}: {yes} {record_type}s are known to be {outcome} and {no} not to be;"
+        " at least {most} of each are needed",
+        task=task.name,
+        yes=yes,
+        record_type=task.record_type,
+        outcome=task.outcome_en,
+        no=no,
+        most=FEWEST_OUTCOMES,
     )
 
 
@@ -134,7 +141,9 @@ def build_bundle(
 def _build(material: Material, recipe: Recipe | None, say: Callable[[str], None]) -> Built:
     questions = material.questions
     if len(questions) == 0:
-        raise NotEnoughDataError(f"{too_few(material.task, 0, 0)}, and there is nothing to ask about")
+        raise NotEnoughDataError(
+            Phrase("{task}, and there is nothing to ask about", task=too_few(material.task, 0, 0))
+        )
     seen = material.expose_at(material.until)
     scorecard = scorecard_for(material.task, _kinds_of(questions))
     encoder = fit_encoder(
@@ -263,11 +272,15 @@ def _fit_later(task: Task, last: Floats, after: Exposure) -> Later:
     return fit_later(last, after, start_days=start, end_days=end, last_days=start - before)
 
 
-def _too_short(task: Task, followed: dict[int, int]) -> str:
+def _too_short(task: Task, followed: dict[int, int]) -> Phrase:
     days = task.horizons_days[0]
-    return (
-        f"{task.name}: {followed[days]} {task.record_type}s have been followed for {days} days; "
-        f"at least {FEWEST_FOLLOWED} are needed"
+    return Phrase(
+        "{task}: {count} {record_type}s have been followed for {days} days; at least {most} are needed",
+        task=task.name,
+        count=followed[days],
+        record_type=task.record_type,
+        days=days,
+        most=FEWEST_FOLLOWED,
     )
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from crm_core.clock import instant
 from crm_core.errors import DamagedModelError, ModelNotFoundError, NoChampionError
+from crm_core.phrases import Phrase
 from crm_core.store import Store
 from features.feature_set import feature_set_for
 from models.bundle import ModelBundle
@@ -108,7 +109,15 @@ def compare_versions(
     progress("reading both models")
     one, other = (registry.load(registry.get_version_by_name(name)) for name in (first, second))
     if one.task != other.task:
-        raise ModelNotFoundError(f"{one.version} serves {one.task}, {other.version} serves {other.task}")
+        raise ModelNotFoundError(
+            Phrase(
+                "{one_version} serves {one_task}, {other_version} serves {other_task}",
+                one_version=one.version,
+                one_task=one.task,
+                other_version=other.version,
+                other_task=other.task,
+            )
+        )
     return compare_bundles(store, one, other, progress=progress)
 
 

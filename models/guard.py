@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from crm_core.errors import LeakageError
+from crm_core.phrases import Phrase
 from crm_core.store import Store
 from features.declaration import Feature
 from features.feature_set import FeatureSet
@@ -182,9 +183,10 @@ def check_no_leaks(suspicions: Sequence[Suspicion], *, overruled: Sequence[str] 
             f"{found.feature} (reads {', '.join(found.fields) or 'nothing declared'}): {found.evidence}"
             for found in left
         )
-        msg = (
-            f"an input seems to know the outcome: {told}. If it is known at the time all the same, "
-            "overrule by name; if not, declare its field as known at the outcome"
+        msg = Phrase(
+            "an input seems to know the outcome: {told}. If it is known at the time all the same,"
+            " overrule by name; if not, declare its field as known at the outcome",
+            told=told,
         )
         raise LeakageError(msg)
 

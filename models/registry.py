@@ -26,6 +26,7 @@ from crm_core.access import check_may_promote
 from crm_core.changes import Source
 from crm_core.clock import instant
 from crm_core.errors import ChampionChangedError, DamagedModelError, ModelNotFoundError
+from crm_core.phrases import Phrase
 from crm_core.promotions import (
     Challenger,
     Promotion,
@@ -138,17 +139,27 @@ class Registry:
         for version in self.list_versions(task):
             if version.number == number:
                 return version
-        raise ModelNotFoundError(f"{task} has no version {number}")
+        raise ModelNotFoundError(Phrase("{task} has no version {number}", task=task, number=number))
 
     def get_version_by_name(self, name: str) -> Version:
         """Return a version by its name, as `lead_scoring-3-1a2b3c4d`; the last part may be left out."""
         task, _, rest = name.replace("/", "-").partition("-")
         number = rest.partition("-")[0]
         if not (number.isdecimal() and task in TASKS):
-            raise ModelNotFoundError(f"expected a version such as lead_scoring-3, got {name!r}")
+            raise ModelNotFoundError(
+                Phrase("expected a version such as lead_scoring-3, got {name!r}", name=name)
+            )
         found = self.get_version(task, int(number))
         if name.count("-") > 1 and found.name != name:
-            raise ModelNotFoundError(f"{task} {number} is {found.name}, not {name}")
+            raise ModelNotFoundError(
+                Phrase(
+                    "{task} {number} is {found_name}, not {name}",
+                    task=task,
+                    number=number,
+                    found_name=found.name,
+                    name=name,
+                )
+            )
         return found
 
     def list_versions(self, task: str) -> list[Version]:
@@ -203,7 +214,9 @@ class Registry:
             try:
                 found = self._client.download_artifacts(run_id, path, folder)
             except (MlflowException, OSError) as error:
-                raise ModelNotFoundError(f"run {run_id} has no {path}: {error}") from error
+                raise ModelNotFoundError(
+                    Phrase("run {run_id} has no {path}: {error}", run_id=run_id, path=path, error=error)
+                ) from error
             return Path(found).read_bytes()
 
     def load(self, version: Version) -> ModelBundle:
@@ -326,7 +339,14 @@ def _keep(registry: Registry, version: Version, task: str) -> None:
     data = registry.fetch(version.run_id)
     bundle = load_bundle(data, version.sha256, version=version.name)
     if bundle.task != task:
-        raise DamagedModelError(f"{version.name} is to serve {task}, but its file is one of {bundle.task}")
+        raise DamagedModelError(
+            Phrase(
+                "{name} is to serve {task}, but its file is one of {bundle_task}",
+                name=version.name,
+                task=task,
+                bundle_task=bundle.task,
+            )
+        )
     keep_bytes(registry.models_folder, data, version.sha256)
 
 
@@ -376,11 +396,17 @@ def rollback(
     with store.reading() as session:
         served = standing(list_promotions(session, task))
     if len(served) < 2:
-        raise ModelNotFoundError(f"{task}: no model served before the present one")
+        raise ModelNotFoundError(Phrase("{task}: no model served before the present one", task=task))
     leaving, wanted = served[-1], served[-2]
     version = next((v for v in registry.list_versions(task) if v.run_id == wanted.run_id), None)
     if version is None:
-        raise ModelNotFoundError(f"{task}: {wanted.model_version} is not in MLflow any more")
+        raise ModelNotFoundError(
+            Phrase(
+                "{task}: {model_version} is not in MLflow any more",
+                task=task,
+                model_version=wanted.model_version,
+            )
+        )
     gate = {"rollback_of": leaving.model_version}
     return promote(
         store,

@@ -10,6 +10,7 @@ import numpy as np
 
 from crm_core.clock import micros
 from crm_core.errors import ModelNotFoundError
+from crm_core.phrases import Phrase
 from crm_core.promotions import find_challenger, find_champion
 from crm_core.shadows import ShadowPrediction, list_shadows
 from crm_core.store import Store
@@ -68,7 +69,13 @@ def compare_shadows(
         champion = champion or (other.model_version if other else None)
         if challenger is None or champion is None:
             missing = "champion" if champion is None else "challenger"
-            raise ModelNotFoundError(f"{task} has no {missing} at present: there is nothing to compare")
+            raise ModelNotFoundError(
+                Phrase(
+                    "{task} has no {missing} at present: there is nothing to compare",
+                    task=task,
+                    missing=missing,
+                )
+            )
         rows = list_shadows(session, task, challenger, champion)
         session.expunge_all()
     found = ShadowReport(task=task, challenger=challenger, champion=champion)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from crm_core.errors import NotEnoughDataError
+from crm_core.phrases import Phrase
 from crm_core.store import Store
 from features.blocks import columns_from
 from features.cohort import Cohort
@@ -122,13 +123,28 @@ def _check_answers(
     bundle: ModelBundle, task: Task, frame: DataFrame, record_id: int, *, unlike: bool
 ) -> None:
     """Raise NotEnoughDataError where scoring gives no probability either, and say why."""
-    what = f"{task.record_type} {record_id}"
     if task.asked_of is not None and not task.asked_of(frame)[0]:
-        raise NotEnoughDataError(f"{task.name} is not asked of {what} at present")
+        raise NotEnoughDataError(
+            Phrase(
+                "{task} is not asked of {record_type} {record_id} at present",
+                task=task.name,
+                record_type=task.record_type,
+                record_id=record_id,
+            )
+        )
     if not bundle.says_probability:
-        raise NotEnoughDataError(f"{bundle.version} knows too few outcomes to say how likely anything is")
+        raise NotEnoughDataError(
+            Phrase("{version} knows too few outcomes to say how likely anything is", version=bundle.version)
+        )
     if unlike:
-        raise NotEnoughDataError(f"{what} is unlike any record that {bundle.version} learned from")
+        raise NotEnoughDataError(
+            Phrase(
+                "{record_type} {record_id} is unlike any record that {version} learned from",
+                record_type=task.record_type,
+                record_id=record_id,
+                version=bundle.version,
+            )
+        )
 
 
 def _with_caution(hint: Hint) -> Hint:

@@ -27,6 +27,7 @@ from crm_core.alerts import (
 )
 from crm_core.clock import instant, micros
 from crm_core.errors import AccessDeniedError, InvalidValueError
+from crm_core.phrases import Phrase
 from crm_core.predictions import Prediction
 from crm_core.records import Account, Deal
 from serving.champions import TASK_OF
@@ -247,7 +248,13 @@ def _owned_by(reader: Reader, owner_id: int) -> ColumnElement[bool]:
     for record_type in ALERTED_TYPES:
         if not reader.may_read_field(record_type, "owner_id"):
             role = reader.user.role
-            raise AccessDeniedError(f"the role {role} may not ask for the owner_id of a {record_type}")
+            raise AccessDeniedError(
+                Phrase(
+                    "the role {role} may not ask for the owner_id of a {record_type}",
+                    role=role,
+                    record_type=record_type,
+                )
+            )
     return or_(
         *(
             and_(
@@ -381,4 +388,6 @@ def _bound(order: str, value: float | None) -> Any:  # noqa: ANN401  of any sort
 
 
 def _bad_cursor(order: str, cursor: str) -> InvalidValueError:
-    return InvalidValueError("cursor", cursor, f"a cursor that a page in the order {order} gave")
+    return InvalidValueError(
+        "cursor", cursor, Phrase("a cursor that a page in the order {order} gave", order=order)
+    )

@@ -72,6 +72,7 @@ from serving.payloads import Problem
 from serving.rescoring import RescoringThread
 from serving.service import Service, end_page_session, service
 from serving.settings import Settings
+from serving.web.refusals import refusal
 
 LONGEST_BODY = 2**20
 LONGEST_UPLOAD = LONGEST_FILE + LONGEST_BODY
@@ -270,7 +271,7 @@ def _on_error(error: CRMError) -> ResponseReturnValue:
     if kind.status >= 500:
         _log.error("refused", error=type(error).__name__, exc_info=error)
     if _wants_page():
-        return web.error_page(kind.status, str(error) if kind.status < 500 else None)
+        return web.error_page(kind.status, refusal(error) if kind.status < 500 else None)
     return problems.of_error(error)
 
 

@@ -27,6 +27,7 @@ from crm_core.arrays import NO_INSTANT, read_arrays
 from crm_core.attribution import HALF_LIFE_DAYS, WHOLE, Model, check_half_life, divide, weigh
 from crm_core.columns import MONEY_SCALE
 from crm_core.errors import AccessDeniedError, InvalidValueError
+from crm_core.phrases import Phrase, one_of
 from crm_core.records import Campaign, Contract, Deal, DealStatus, Order, Payment
 from crm_core.touches import WINDOW_DAYS, Campaigns, Touch, TouchedDeal, read_touches
 from serving.ratios import drawn_counts
@@ -55,11 +56,15 @@ class AttributionQuestion:
     def check(self) -> None:
         """Raise InvalidValueError for what makes no sense."""
         if self.by not in DIMENSIONS:
-            raise InvalidValueError("by", self.by, f"one of {', '.join(DIMENSIONS)}")
+            raise InvalidValueError("by", self.by, one_of(DIMENSIONS))
         if self.since >= self.until:
-            raise InvalidValueError("until", self.until.isoformat(), f"a day after {self.since.isoformat()}")
+            raise InvalidValueError(
+                "until", self.until.isoformat(), Phrase("a day after {since}", since=self.since)
+            )
         if not 1 <= self.window_days <= LONGEST_WINDOW:
-            raise InvalidValueError("window_days", self.window_days, f"1 to {LONGEST_WINDOW}")
+            raise InvalidValueError(
+                "window_days", self.window_days, Phrase("1 to {longest}", longest=LONGEST_WINDOW)
+            )
         check_half_life(self.half_life_days)
 
 
@@ -171,7 +176,9 @@ def _check_rights(reader: Reader) -> None:
         f"deal.{name}" for name in ("status", "closed_at", "amount", "currency", "source", "campaign_id")
     ]
     if not reader.may_be_told_of(wanted):
-        raise AccessDeniedError(f"the role {reader.user.role} may not see what deals brought")
+        raise AccessDeniedError(
+            Phrase("the role {role} may not see what deals brought", role=reader.user.role)
+        )
 
 
 # ---------------------------------------------------------------- giving

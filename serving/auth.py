@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 
 from crm_core.columns import check_text
 from crm_core.errors import InvalidValueError
+from crm_core.phrases import Phrase
 from crm_core.recall import recalled
 from crm_core.records import User
 from crm_core.sessions import begin_session, end_sessions, find_logged_in
@@ -95,8 +96,8 @@ def hash_password(password: str) -> str:
     """Return what is kept of a password; one that is too short is refused."""
     check_text("password", password, longest=1_000)
     if len(password) < SHORTEST_PASSWORD:
-        expected = f"at least {SHORTEST_PASSWORD} characters"
-        raise InvalidValueError("password", f"{len(password)} characters", expected)
+        expected = Phrase("at least {shortest_password} characters", shortest_password=SHORTEST_PASSWORD)
+        raise InvalidValueError("password", Phrase("{count} characters", count=len(password)), expected)
     return _hasher().hash(password)
 
 

@@ -20,6 +20,7 @@ from crm_core.access import Reader, Scope
 from crm_core.changes import Action, Change
 from crm_core.columns import MONEY_SCALE, check_text
 from crm_core.errors import AccessDeniedError, InvalidValueError
+from crm_core.phrases import Phrase, one_of
 from crm_core.pipelines import PIPELINES, Stage
 from crm_core.predictions import Prediction
 from crm_core.records import Account, Deal, DealStatus
@@ -151,12 +152,16 @@ def read_card(reader: Reader, deal_id: int, now: datetime, zone: ZoneInfo, usual
 
 def _check_may_see(reader: Reader, asked: AskedBoard) -> None:
     if asked.pipeline not in PIPELINES:
-        raise InvalidValueError("pipeline", asked.pipeline, f"one of {', '.join(PIPELINES)}")
+        raise InvalidValueError("pipeline", asked.pipeline, one_of(PIPELINES))
     seen = all(reader.may_read_field("deal", name) for name in ("stage", "status", "pipeline"))
     if reader.right("deal").read is Scope.NONE or not seen:
-        raise AccessDeniedError(f"the role {reader.user.role} may not see the stages of deals")
+        raise AccessDeniedError(
+            Phrase("the role {role} may not see the stages of deals", role=reader.user.role)
+        )
     if asked.owner_id is not None and not reader.may_read_field("deal", "owner_id"):
-        raise AccessDeniedError(f"the role {reader.user.role} may not ask for the owner_id of a deal")
+        raise AccessDeniedError(
+            Phrase("the role {role} may not ask for the owner_id of a deal", role=reader.user.role)
+        )
 
 
 def _may_see_money(reader: Reader) -> bool:

@@ -25,6 +25,7 @@ from crm_core.access import Reader, Scope
 from crm_core.arrays import NO_INSTANT, read_arrays
 from crm_core.columns import MONEY_SCALE
 from crm_core.errors import AccessDeniedError
+from crm_core.phrases import Phrase
 from crm_core.records import Campaign, CampaignMember, Deal, DealStatus, Lead, LeadStatus
 from crm_core.touches import Campaigns
 from serving.attribution import read_paid
@@ -84,7 +85,7 @@ def list_figures(reader: Reader, campaign_id: int | None = None) -> list[Campaig
     """
     if campaign_id is not None:
         if reader.right("campaign").read is Scope.NONE:
-            raise AccessDeniedError(f"the role {reader.user.role} may not see campaigns")
+            raise AccessDeniedError(Phrase("the role {role} may not see campaigns", role=reader.user.role))
         campaigns, only = Campaigns.read_with(reader, campaign_id)
         return [_Counted(reader, campaigns, only).figures(only)]
     return figures_of(reader, list_campaigns(reader)[:MOST_LISTED])
@@ -93,7 +94,7 @@ def list_figures(reader: Reader, campaign_id: int | None = None) -> list[Campaig
 def list_campaigns(reader: Reader) -> Sequence[Campaign]:
     """Return the campaigns that a reader may see; those that begin last come first."""
     if reader.right("campaign").read is Scope.NONE:
-        raise AccessDeniedError(f"the role {reader.user.role} may not see campaigns")
+        raise AccessDeniedError(Phrase("the role {role} may not see campaigns", role=reader.user.role))
     newest = Campaign.starts_on.desc().nulls_last()
     return reader.session.scalars(reader.select(Campaign).order_by(newest, Campaign.id.desc())).all()
 

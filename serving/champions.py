@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from crm_core.errors import CRMError, ModelError, NoChampionError
+from crm_core.phrases import Phrase
 from crm_core.predictions import NewPrediction
 from crm_core.promotions import Promotion, find_champion, find_newest_id
 from crm_core.store import Store
@@ -197,7 +198,14 @@ class Champions:
         if champion is not None:
             return champion
         if trouble := self._troubles.get(task):
-            raise ModelError(f"{task}: {trouble.model_version} cannot be loaded: {trouble.detail}")
+            raise ModelError(
+                Phrase(
+                    "{task}: {model_version} cannot be loaded: {detail}",
+                    task=task,
+                    model_version=trouble.model_version,
+                    detail=trouble.detail,
+                )
+            )
         raise NoChampionError(task)
 
     @property

@@ -35,6 +35,7 @@ from crm_core.errors import (
 from crm_core.external_ids import find_by_external_id, hold_keys, key_of
 from crm_core.fields import CUSTOM, FieldKind
 from crm_core.opting_out import set_scoring_opt_out
+from crm_core.phrases import Phrase
 from crm_core.pipelines import get_stage, open_stages
 from crm_core.quotes import add_line, change_line, edit_quote, remove_line, write_quote
 from crm_core.records import (
@@ -225,7 +226,13 @@ class Editor:
         check_may_write(self.user)
         if issubclass(kind.model, User | Team) and self.user.role != Role.ADMIN:
             # Whoever could write these could give themselves any right.
-            raise AccessDeniedError(f"the role {self.user.role} may not change a {kind.name}")
+            raise AccessDeniedError(
+                Phrase(
+                    "the role {role} may not change a {record_type}",
+                    role=self.user.role,
+                    record_type=kind.name,
+                )
+            )
 
     def _check_fields(self, kind: Kind, values: Mapping[str, Any]) -> None:
         self.reader.check_fields(kind.name, values.keys())
@@ -237,7 +244,11 @@ class Editor:
             self.reader.get_to_write(kind.model, record.id, only=("id",))
         except (RecordNotFoundError, AccessDeniedError):
             raise AccessDeniedError(
-                f"the role {self.user.role} may not create a {kind.name} that belongs to nobody of theirs"
+                Phrase(
+                    "the role {role} may not create a {record_type} that belongs to nobody of theirs",
+                    role=self.user.role,
+                    record_type=kind.name,
+                )
             ) from None
 
     def _check_stays_in(self, record: User, changed: Mapping[str, Any]) -> None:
@@ -254,7 +265,13 @@ class Editor:
 
     def _check_owner(self, kind: Kind, owner_id: int | None) -> int | None:
         if owner_id is None and self.user.role == Role.REP:
-            raise AccessDeniedError(f"the role {self.user.role} may not take the owner off a {kind.name}")
+            raise AccessDeniedError(
+                Phrase(
+                    "the role {role} may not take the owner off a {record_type}",
+                    role=self.user.role,
+                    record_type=kind.name,
+                )
+            )
         try:
             return owner_id and choose_owner(self.transaction.session, self.user, owner_id)
         except RecordNotFoundError:
@@ -349,7 +366,11 @@ class Editor:
     def _one_id(self, kind: Kind, external_id: str, values: Mapping[str, Any]) -> str:
         said = values.get("external_id") or external_id
         if said != external_id:
-            raise InvalidValueError(f"{kind.name}.external_id", said, f"that of the address, {external_id!r}")
+            raise InvalidValueError(
+                f"{kind.name}.external_id",
+                said,
+                Phrase("that of the address, {external_id!r}", external_id=external_id),
+            )
         return external_id
 
     def _check_not_taken(self, kind: Kind, found: Record, external_id: str) -> None:
@@ -366,7 +387,9 @@ class Editor:
             said = rest.pop(name, None)
             if said is not None and said != getattr(found, name):
                 raise InvalidValueError(
-                    f"{kind.name}.{name}", str(said), f"{getattr(found, name)}, as when it was made"
+                    f"{kind.name}.{name}",
+                    str(said),
+                    Phrase("{found}, as when it was made", found=getattr(found, name)),
                 )
         return rest
 
@@ -422,7 +445,7 @@ class Editor:
             seen = self.reader.select(model).with_only_columns(model.id).where(model.id.in_(ids))
             missing = set(ids) - set(self.transaction.session.scalars(seen))
             if missing:
-                expected = f"the id of a {target} that you may see"
+                expected = Phrase("the id of a {target} that you may see", target=target)
                 raise InvalidValueError(f"{kind.name}.{field}", min(missing), expected)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from crm_core.errors import FeatureError
+from crm_core.phrases import Phrase
 from crm_core.store import Store
 from serving.console import table
 
@@ -48,7 +49,7 @@ def explore_record(
     now = store.clock.now()
     if as_of is not None and as_of > now:
         raise FeatureError(
-            f"as-of: expected an instant up to now ({now.isoformat()}), got {as_of.isoformat()}"
+            Phrase("as-of: expected an instant up to now ({now}), got {as_of}", now=now, as_of=as_of)
         )
     found = feature_set_for(store, task)
     chosen = found if name is None else found.select([name])

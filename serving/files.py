@@ -23,6 +23,7 @@ from sqlalchemy.orm import Session
 
 from crm_core.errors import InvalidValueError, RecordNotFoundError
 from crm_core.external_ids import hold_keys
+from crm_core.phrases import Phrase
 from crm_core.records import Attachment
 from crm_core.store import Store, Transaction
 
@@ -97,7 +98,11 @@ def _copy(source: IO[bytes], target: IO[bytes], most: int) -> tuple[str, int]:
         digest.update(block)
         target.write(block)
     if not 0 < size <= most:
-        raise InvalidValueError("file", f"{size} bytes or more", f"a file of 1 to {most} bytes")
+        raise InvalidValueError(
+            "file",
+            Phrase("{size} bytes or more", size=size),
+            Phrase("a file of 1 to {most} bytes", most=most),
+        )
     return digest.hexdigest(), size
 
 

@@ -18,6 +18,7 @@ from sqlalchemy.orm import Session
 from crm_core.access import Reader, Scope, team_member_ids
 from crm_core.clock import micros
 from crm_core.errors import AccessDeniedError, InvalidValueError, NotEnoughDataError, RecordNotFoundError
+from crm_core.phrases import Phrase
 from crm_core.records import Deal, Team, User
 from crm_core.store import Store
 from serving.console import table
@@ -109,7 +110,7 @@ def owners_seen_by(session: Session, user: User, part: Part) -> tuple[Reader, Id
     reader = Reader(session, user)
     scope = reader.right("deal").read
     if scope is Scope.NONE or not reader.may_read_field("deal", "amount"):
-        raise AccessDeniedError(f"the role {user.role} may not see the amounts of deals")
+        raise AccessDeniedError(Phrase("the role {role} may not see the amounts of deals", role=user.role))
     reader.check_may_see_scores(Deal)
     owners = _owners_in(session, user, scope)
     for asked in (_named(session, part), owners):
@@ -208,7 +209,12 @@ def forecast_now(running: Service, question: Question) -> dict[str, Any]:
         seen_by(session, question.user, question.part)
     scorer = running.champions.get("win_probability").scorer
     if not isinstance(scorer, BundleScorer):
-        raise NotEnoughDataError(f"{scorer.model_version} gives no chances within other times than its own")
+        raise NotEnoughDataError(
+            Phrase(
+                "{model_version} gives no chances within other times than its own",
+                model_version=scorer.model_version,
+            )
+        )
     learned = get_lessons(running.settings.home_folder, question.as_of)
     return forecast_for(running.store, learned, scorer.bundle, question)
 

@@ -28,6 +28,7 @@ from crm_core.clock import DAY, instant, micros
 from crm_core.columns import MONEY_SCALE
 from crm_core.errors import AccessDeniedError, InvalidValueError
 from crm_core.history import read_histories, resolve_as_of
+from crm_core.phrases import Phrase, one_of
 from crm_core.records import (
     Activity,
     ActivityKind,
@@ -82,11 +83,15 @@ class FunnelQuestion:
     def check(self, now: datetime) -> None:
         """Raise InvalidValueError for what makes no sense."""
         if self.by not in DIMENSIONS:
-            raise InvalidValueError("by", self.by, f"one of {', '.join(DIMENSIONS)}")
+            raise InvalidValueError("by", self.by, one_of(DIMENSIONS))
         if self.since >= self.until:
-            raise InvalidValueError("until", self.until.isoformat(), f"a day after {self.since.isoformat()}")
+            raise InvalidValueError(
+                "until", self.until.isoformat(), Phrase("a day after {since}", since=self.since)
+            )
         if self.within_days not in WINDOWS:
-            raise InvalidValueError("within_days", self.within_days, f"one of {WINDOWS}")
+            raise InvalidValueError(
+                "within_days", self.within_days, Phrase("one of {windows}", windows=str(WINDOWS))
+            )
         if self.as_of > now:
             raise InvalidValueError("as_of", self.as_of.isoformat(), "an instant that is not in the future")
 
@@ -206,7 +211,7 @@ def list_behind(
     if step:
         taken = view.steps(step)
         if step not in taken:
-            raise InvalidValueError("step", step, f"one of {', '.join(view.told)}")
+            raise InvalidValueError("step", step, one_of(view.told))
         rows &= taken[step] != NO_INSTANT
     return [int(key) for key in view.leads["id"][rows].tolist()]
 
@@ -291,7 +296,9 @@ def _check_rights(reader: Reader, by: str) -> None:
     record_type, fields = _NEEDS[by]
     wanted = [record_type + "." + field for field in ("status", "converted_at", *fields)]
     if reader.right("lead").read is Scope.NONE or not reader.may_be_told_of(wanted):
-        raise AccessDeniedError(f"the role {reader.user.role} may not see leads by {by}")
+        raise AccessDeniedError(
+            Phrase("the role {role} may not see leads by {by}", role=reader.user.role, by=by)
+        )
 
 
 def _lead_rows(reader: Reader, question: FunnelQuestion) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import io
 import json
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,13 +26,14 @@ from crm_core.importing.mapping import list_shipped, load_mapping
 from crm_core.importing.planning import Plan, mapping_of
 from crm_core.importing.presets import look_at, recognise_export
 from crm_core.importing.readers import Fault, Source, open_source, read_rows
-from crm_core.importing.report import ImportProgress, ImportReport
+from crm_core.importing.report import ImportProgress, ImportReport, why_refused
 from crm_core.importing.run import run_import
 from crm_core.importing.sheets import check_workbook
 from crm_core.importing.specs import FileSpec, Mapping
 from crm_core.importing.values import as_text
 from crm_core.jobs import Job, enqueue
 from crm_core.notifications import Occasion, notify
+from crm_core.phrases import Phrase
 from crm_core.records import Role, User
 from crm_core.store import Store, Transaction
 from crm_core.tokens import check_works_here
@@ -86,11 +87,17 @@ def put_upload(home: Home, name: str, content: bytes) -> tuple[str, Uploaded]:
     """
     ending = Path(name).suffix.lower()
     if ending not in ENDINGS:
-        raise SourceFileError(f"expected a file that ends in {', '.join(ENDINGS)}, got {name[:80]!r}")
+        raise SourceFileError(
+            Phrase(
+                "expected a file that ends in {choices}, got {name!r}", choices=tuple(ENDINGS), name=name[:80]
+            )
+        )
     if not content:
-        raise SourceFileError(f"{name[:80]} is empty")
+        raise SourceFileError(Phrase("{name} is empty", name=name[:80]))
     if len(content) > LONGEST_FILE:
-        raise SourceFileError(f"{name[:80]} is larger than {LONGEST_FILE // 2**20} MiB")
+        raise SourceFileError(
+            Phrase("{name} is larger than {longest} MiB", name=name[:80], longest=LONGEST_FILE // 2**20)
+        )
     folder = secrets.token_hex(16)
     place = home.folder / "imports" / folder
     place.mkdir(mode=0o700, parents=True)
@@ -99,7 +106,14 @@ def put_upload(home: Home, name: str, content: bytes) -> tuple[str, Uploaded]:
         uploaded = look_at_upload(place)
         if uploaded.source.rows > MOST_ROWS:
             rows = f"{uploaded.source.rows:,}"
-            raise SourceFileError(f"{name[:80]} has {rows} rows; pages import up to {MOST_ROWS:,}")
+            raise SourceFileError(
+                Phrase(
+                    "{name} has {rows} rows; pages import up to {most:,}",
+                    name=name[:80],
+                    rows=rows,
+                    most=MOST_ROWS,
+                )
+            )
     except CRMError:
         shutil.rmtree(place, ignore_errors=True)
         raise
@@ -140,10 +154,17 @@ def look_at_upload(folder: Path) -> Uploaded:
         spec = look_at(path)
         source = open_source(spec, folder, {})
     except UnicodeError as error:
-        raise SourceFileError(f"{path.name} cannot be read as text: {error}") from error
+        raise SourceFileError(
+            Phrase("{name} cannot be read as text: {error}", name=path.name, error=error)
+        ) from error
     if len(source.header) > MOST_COLUMNS:
         raise SourceFileError(
-            f"{path.name} has {len(source.header):,} columns; pages import up to {MOST_COLUMNS}"
+            Phrase(
+                "{name} has {count:,} columns; pages import up to {most}",
+                name=path.name,
+                count=len(source.header),
+                most=MOST_COLUMNS,
+            )
         )
     return Uploaded(
         spec=spec, source=source, columns=look_at_columns(source), preset=_recognised(folder, source)
@@ -289,16 +310,16 @@ def read_refusals(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines]
 
 
-def refused_rows(folder: Path) -> Iterator[str]:
+def refused_rows(folder: Path, say: Callable[[str], str] = str) -> Iterator[str]:
     """Yield a CSV file of the refused rows as they stood, with the line and the reason before them.
 
     Mended, without its first two columns or with them, it may be imported again. No cell is a formula.
+    `say` puts a reason into the language of whoever asked.
     """
     reasons: dict[int, str] = {}
     for each in read_refusals(folder):
-        column = f"{each['column']}: " if each["column"] else ""
-        got = f", got {each['value']!r}" if each["value"] is not None else ""
-        reasons.setdefault(int(each["line"]), f"{column}{each['reason']}{got}")
+        why = why_refused(each["column"], each["value"], each["reason"])
+        reasons.setdefault(int(each["line"]), say(why))
     source = look_at_upload(folder).source
     yield "\ufeff" + _line(["line", "refused because", *source.header])
     for row in read_rows(source):

@@ -27,6 +27,7 @@ from crm_core.arrays import NO_INSTANT
 from crm_core.clock import DAY
 from crm_core.errors import AccessDeniedError, InvalidValueError
 from crm_core.forms import FormSubmission, WebForm
+from crm_core.phrases import Phrase, one_of
 from crm_core.predictions import Prediction
 from crm_core.records import Campaign, Lead
 from crm_core.touches import Campaigns
@@ -58,9 +59,11 @@ class QualityQuestion:
     def check(self) -> None:
         """Raise InvalidValueError for what makes no sense."""
         if self.by not in DIMENSIONS:
-            raise InvalidValueError("by", self.by, f"one of {', '.join(DIMENSIONS)}")
+            raise InvalidValueError("by", self.by, one_of(DIMENSIONS))
         if self.since >= self.until:
-            raise InvalidValueError("until", self.until.isoformat(), f"a day after {self.since.isoformat()}")
+            raise InvalidValueError(
+                "until", self.until.isoformat(), Phrase("a day after {since}", since=self.since)
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -252,7 +255,9 @@ def _check_rights(reader: Reader, by: str) -> None:
         *([f"lead.{by}"] if by != "form" else []),
     ]
     if not reader.may_be_told_of(fields):
-        raise AccessDeniedError(f"the role {reader.user.role} may not see the scores of leads by {by}")
+        raise AccessDeniedError(
+            Phrase("the role {role} may not see the scores of leads by {by}", role=reader.user.role, by=by)
+        )
 
 
 def _sees_cost(reader: Reader) -> bool:

@@ -10,6 +10,7 @@ from crm_core.access import check_may_administer
 from crm_core.errors import HandoverError, RecordNotFoundError
 from crm_core.handover import hand_over, has_open
 from crm_core.operations import Done, Operation, Origin, write_operations
+from crm_core.phrases import Phrase
 from crm_core.records import User
 from crm_core.sessions import end_sessions
 from crm_core.store import Transaction
@@ -32,7 +33,9 @@ def let_go(
     working = (User.deleted_at.is_(None), User.active, User.id != leaver.id, User.id.in_(set(heir_ids)))
     heirs = session.scalars(select(User).where(*working).order_by(User.name, User.id)).all()
     if len(heirs) < len(set(heir_ids)):
-        raise HandoverError(f"expected people who work here to take over from {leaver.name}")
+        raise HandoverError(
+            Phrase("expected people who work here to take over from {name}", name=leaver.name)
+        )
     moved: dict[str, int] = {}
     if heirs or has_open(session, leaver):
         moved = hand_over(transaction, leaver, heirs)

@@ -27,6 +27,7 @@ from crm_core.exporting.files import write_csv, write_parquet, write_xlsx
 from crm_core.exporting.tables import rows_of
 from crm_core.jobs import Job, JobState, enqueue
 from crm_core.notifications import Occasion, notify
+from crm_core.phrases import Phrase, one_of
 from crm_core.records import RECORD_TYPES, User
 from crm_core.store import Store, Transaction
 from crm_core.tokens import check_works_here
@@ -66,7 +67,11 @@ def ids_of(session: Session, user: User, asking: Asking) -> list[int]:
     reader, model = Reader(session, user), RECORD_TYPES[asking.record_type]
     most = MOST_EXPORTED if asking.action == "export" else MOST_CHANGED
     if asking.ids is not None and len(asking.ids) > MOST_CHANGED:  # a page has some dozens to choose from
-        raise InvalidValueError("rows", f"{len(asking.ids):,}", f"up to {MOST_CHANGED:,} chosen one by one")
+        raise InvalidValueError(
+            "rows",
+            Phrase("{count:,}", count=len(asking.ids)),
+            Phrase("up to {most:,} chosen one by one", most=MOST_CHANGED),
+        )
     query = select(model.id).order_by(model.id).limit(most + 1)
     if asking.ids is None:
         query = query.where(*conditions_of(reader, model, asking.record_type, asking.listing))
@@ -74,7 +79,11 @@ def ids_of(session: Session, user: User, asking: Asking) -> list[int]:
         query = query.where(model.id.in_(asking.ids), model.deleted_at.is_(None), reader.readable(model))
     found = list(session.scalars(query))
     if len(found) > most:
-        raise InvalidValueError("rows", f"more than {most:,}", f"up to {most:,} at once; narrow the filter")
+        raise InvalidValueError(
+            "rows",
+            Phrase("more than {most:,}", most=most),
+            Phrase("up to {most:,} at once; narrow the filter", most=most),
+        )
     return found
 
 
@@ -83,7 +92,7 @@ def begin_work(transaction: Transaction, home: Home, user: User, asking: Asking,
     if asking.action == "assign":
         choose_owner(transaction.session, user, _whole(asking.value))
     if asking.action == "export" and asking.value not in _WRITERS:
-        raise InvalidValueError("format", asking.value, f"one of {', '.join(_WRITERS)}")
+        raise InvalidValueError("format", asking.value, one_of(_WRITERS))
     folder = secrets.token_hex(16)
     place = home.folder / "exports" / folder
     _forget_old(transaction, home)

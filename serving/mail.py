@@ -36,6 +36,7 @@ from crm_core.outgoing import (
     mark_failed,
     mark_sent,
 )
+from crm_core.phrases import Phrase
 from crm_core.sequences import stop_runs_of
 from crm_core.store import Store
 from serving.settings import Settings
@@ -80,7 +81,7 @@ class Mailer:
         if not mail_is_on(self._settings):
             raise HopelessJobError("mail is off: CRM_SMTP_HOST is not set")
         if store.clock.now() - max(job.created_at, job.run_at - STALE) > STALE:
-            raise HopelessJobError(f"older than {STALE.days} days")
+            raise HopelessJobError(Phrase("older than {days} days", days=STALE.days))
         if told.get("leave_token"):
             _check_consent(store, job)
         message = self._message(job, told)

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from crm_core.errors import ModelNotFoundError
 from crm_core.feedback import count_verdicts
+from crm_core.phrases import Phrase
 from crm_core.promotions import Challenger, Promotion, find_challenger, find_champion, list_promotions
 from crm_core.store import Store
 from serving.champions import RECORD_TYPE_OF, Champions, Trouble
@@ -142,7 +143,11 @@ def read_card(home: Home, store: Store, task: str, version: str, *, registry: bo
         report = read_version(home, store, version)
     states = _states(store, task)
     if report is None and version not in states:
-        raise ModelNotFoundError(f"no version {version!r} of {task} here; registry=true asks MLflow")
+        raise ModelNotFoundError(
+            Phrase(
+                "no version {version!r} of {task} here; registry=true asks MLflow", version=version, task=task
+            )
+        )
     with store.reading() as session:
         verdicts = count_verdicts(session, task, version)
     served = [each for each in read_history(store, task)["served"] if each["version"] == version]
@@ -187,7 +192,7 @@ def _metrics(horizon: Mapping[str, Any]) -> dict[str, Any]:
 def check_of_task(version: str, task: str) -> None:
     """Raise ModelNotFoundError for a name that is none of the task's versions."""
     if not _is_of(version, task):
-        raise ModelNotFoundError(f"no version {version!r} of {task}")
+        raise ModelNotFoundError(Phrase("no version {version!r} of {task}", version=version, task=task))
 
 
 def _is_of(name: str, task: str) -> bool:

@@ -26,6 +26,7 @@ from crm_core.errors import (
 )
 from crm_core.jobs import Job, JobState, ask_to_stop, enqueue, get_job, list_jobs, note_on
 from crm_core.operations import Origin, Via
+from crm_core.phrases import Phrase
 from crm_core.records import User
 from crm_core.store import Store, Transaction
 from serving.champions import RECORD_TYPE_OF
@@ -154,7 +155,9 @@ class ModelWorker:
             raise
         except CRMError as error:
             note_on(store, job, **_refusal(error))
-            raise HopelessJobError(f"{type(error).__name__}: {error}") from error
+            raise HopelessJobError(
+                Phrase("{name}: {error}", name=type(error).__name__, error=error)
+            ) from error
         note_on(store, job, result=result)
 
 
@@ -198,7 +201,7 @@ class _Told:
 def _do(home: Home, store: Store, user: User, payload: Mapping[str, Any], told: _Told) -> dict[str, Any]:
     does, task, asked = payload["does"], payload["task"], payload.get("asked") or {}
     if task not in RECORD_TYPE_OF or does not in DOES:
-        raise HopelessJobError(f"nothing is known of {does!r} for {task!r}")
+        raise HopelessJobError(Phrase("nothing is known of {does!r} for {task!r}", does=does, task=task))
     told(does)
     if does in ("promote", "roll_back"):
         return _put_in_charge(home, store, user, payload)

@@ -31,6 +31,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from crm_core.errors import AddressRefusedError, NoAnswerError
+from crm_core.phrases import Phrase
 from serving.networks import Network, is_allowed, read_networks
 from serving.settings import Settings
 
@@ -73,7 +74,7 @@ class Answer:
     def json(self) -> Any:  # noqa: ANN401  any JSON value
         """Return the body's JSON value; NoAnswerError if it is none, or cut."""
         if self.cut:
-            raise NoAnswerError(f"the answer is longer than {len(self.body)} bytes")
+            raise NoAnswerError(Phrase("the answer is longer than {count} bytes", count=len(self.body)))
         try:
             return json.loads(self.body)
         except ValueError as error:
@@ -82,11 +83,14 @@ class Answer:
 
 def read_url(url: str, *, allow_http: bool = False) -> Target:
     """Read an address; AddressRefusedError says what is wrong with one that is refused."""
-    _refuse_if(len(url) > LONGEST_URL, f"is longer than {LONGEST_URL} characters")
+    _refuse_if(len(url) > LONGEST_URL, Phrase("is longer than {longest} characters", longest=LONGEST_URL))
     scheme, separator, rest = url.partition("://")
     scheme = scheme.lower()
     schemes = ("https", "http") if allow_http else ("https",)
-    _refuse_if(not separator or scheme not in schemes, f"does not begin with {' or '.join(schemes)}://")
+    _refuse_if(
+        not separator or scheme not in schemes,
+        Phrase("does not begin with {schemes}://", schemes=" or ".join(schemes)),
+    )
     authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
     _refuse_if("@" in authority, "has a name or password in it")
     host, port = _split(authority, scheme)
@@ -101,7 +105,7 @@ def read_url(url: str, *, allow_http: bool = False) -> Target:
 
 def _refuse_if(wrong: bool, what: str) -> None:  # noqa: FBT001  reads as a sentence
     if wrong:
-        raise AddressRefusedError(f"url: the address {what}")
+        raise AddressRefusedError(Phrase("url: the address {what}", what=what))
 
 
 def _split(authority: str, scheme: str) -> tuple[str, int]:

@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from crm_core.access import recall_team, team_member_ids
 from crm_core.errors import AccessDeniedError, RecordNotFoundError
+from crm_core.phrases import Phrase
 from crm_core.recall import recalled
 from crm_core.records import Role, Team, User
 from crm_core.tokens import works_here
@@ -23,7 +24,11 @@ def choose_owner(session: Session, user: User, owner_id: int | None) -> int | No
     if owner is None or owner.deleted_at is not None or not owner.active:
         raise RecordNotFoundError("user", owner_id)
     if not _may_assign(session, user, owner_id):
-        raise AccessDeniedError(f"the role {user.role} may not make user {owner_id} responsible")
+        raise AccessDeniedError(
+            Phrase(
+                "the role {role} may not make user {owner_id} responsible", role=user.role, owner_id=owner_id
+            )
+        )
     return owner_id
 
 

@@ -43,6 +43,7 @@ from crm_core.errors import AccessDeniedError, InvalidValueError, UnknownFieldEr
 from crm_core.fields import CUSTOM, FieldKind
 from crm_core.filters import compile_filter
 from crm_core.members import member
+from crm_core.phrases import Phrase
 from crm_core.records import Record, Scored, User, likeliest_first
 from crm_core.search_index import SEARCHED
 from crm_core.validation import columns_of
@@ -162,7 +163,13 @@ def conditions_of(reader: Reader, model: type[R], kind: str, asked: Listing) -> 
         conditions.append(columns["status"] == asked.status)
     if asked.owner_id is not None:
         if not reader.may_read_field(kind, "owner_id"):
-            raise AccessDeniedError(f"the role {reader.user.role} may not ask for the owner_id of a {kind}")
+            raise AccessDeniedError(
+                Phrase(
+                    "the role {role} may not ask for the owner_id of a {record_type}",
+                    role=reader.user.role,
+                    record_type=kind,
+                )
+            )
         conditions.append(columns["owner_id"] == asked.owner_id)
     if asked.search:
         conditions.append(_contains(reader, model, kind, check_text("search", asked.search)))
@@ -186,7 +193,9 @@ def _keys(reader: Reader, model: type[Record], kind: str, order: str) -> list[_K
     fields = order.split(",")
     names = [field.removeprefix("-") for field in fields]
     if len(fields) > MOST_KEYS or len(set(names)) < len(names):
-        raise InvalidValueError("order", order, f"up to {MOST_KEYS} different fields with commas between")
+        raise InvalidValueError(
+            "order", order, Phrase("up to {most} different fields with commas between", most=MOST_KEYS)
+        )
     return [
         _key(reader, model, kind, name, falling=field.startswith("-"))
         for field, name in zip(fields, names, strict=True)
@@ -201,7 +210,14 @@ def _key(reader: Reader, model: type[Record], kind: str, name: str, *, falling: 
     if (custom is None) if is_custom else (name not in columns):
         raise UnknownFieldError(kind, name)
     if not reader.may_read_field(kind, name):
-        raise AccessDeniedError(f"the role {reader.user.role} may not sort by {kind}.{name}")
+        raise AccessDeniedError(
+            Phrase(
+                "the role {role} may not sort by {record_type}.{field}",
+                role=reader.user.role,
+                record_type=kind,
+                field=name,
+            )
+        )
     if is_custom and custom is not None:
         return _custom_key(reader.session, columns["custom"], custom, falling=falling)
     return _plain_key(columns[name], name, falling=falling)
@@ -269,7 +285,7 @@ def _cursor_of(order: str, keys: Sequence[_Key], record: Record) -> str:
 
 
 def _read_cursor(keys: Sequence[_Key], order: str, cursor: str) -> tuple[list[Any], int]:
-    expected = f"a cursor that a page in the order {order} gave"
+    expected = Phrase("a cursor that a page in the order {order} gave", order=order)
     try:
         text = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
         made_for, values, last_id = json.loads(text)

@@ -20,6 +20,7 @@ from crm_core.errors import (
     ScoringOptOutError,
 )
 from crm_core.opting_out import list_opted_out
+from crm_core.phrases import Phrase
 from crm_core.predictions import NewPrediction, Prediction
 from crm_core.records import Account, Deal, Lead, User
 from crm_core.store import Store, Transaction
@@ -62,7 +63,12 @@ def ask_many(
     for record_id in willing:
         if record_id not in said and record_id not in refused:
             refused[record_id] = NotEnoughDataError(
-                f"{champion.task} is not asked of {model.record_type} {record_id} at present"
+                Phrase(
+                    "{task} is not asked of {record_type} {record_id} at present",
+                    task=champion.task,
+                    record_type=model.record_type,
+                    record_id=record_id,
+                )
             )
     return ManyAsked(ids=ids, champion=champion, as_of=as_of, predictions=predictions, refused=refused)
 

@@ -21,6 +21,7 @@ from crm_core.errors import (
     ScoringOptOutError,
 )
 from crm_core.opting_out import may_be_scored, note_willing
+from crm_core.phrases import Phrase
 from crm_core.predictions import NewPrediction, Prediction
 from crm_core.recall import recalled
 from crm_core.records import Account, Deal, DealStatus, Lead, LeadStatus, User
@@ -133,7 +134,14 @@ def _ask_in(
     champion = champions.get(task)
     predictions = champion.scorer.score(store, [record_id], as_of)
     if not predictions:
-        raise NotEnoughDataError(f"{task} is not asked of {record.record_type} {record.id} at present")
+        raise NotEnoughDataError(
+            Phrase(
+                "{task} is not asked of {record_type} {id} at present",
+                task=task,
+                record_type=record.record_type,
+                id=record.id,
+            )
+        )
     return champion, predictions[0]
 
 

@@ -14,6 +14,7 @@ from crm_core.contracts import Terms, end_contract, renew_contract, sign_contrac
 from crm_core.errors import AccessDeniedError
 from crm_core.meetings import NextStep, log_meeting
 from crm_core.payments import Planned, receive, receive_payment, set_plan
+from crm_core.phrases import Phrase
 from crm_core.quotes import accept_quote, reject_quote, revise_quote, send_quote
 from crm_core.records import Activity, Contract, Deal, Order, Payment, Quote, Record, User
 from crm_core.store import Transaction
@@ -90,7 +91,9 @@ class Seller:
         send_quote(self.transaction, quote, self.user)
         if mail_to is not None:
             if not sees_prices(self.reader, quote):
-                raise AccessDeniedError(f"the role {self.user.role} may not see what it would mail")
+                raise AccessDeniedError(
+                    Phrase("the role {role} may not see what it would mail", role=self.user.role)
+                )
             self.reader.check_may_create(Activity)
             mail_quote(self.transaction, self.user, quote, mail_to)
         return quote
@@ -189,7 +192,9 @@ def check_sees_money(reader: Reader, about: Contract | Order) -> None:
     value = "value" if isinstance(about, Contract) else "amount"
     fields = [f"{about.record_type}.{value}", f"{about.record_type}.currency"]
     if not reader.may_be_told_of([*fields, *(f"payment.{name}" for name in PAYMENT_FIELDS)]):
-        raise AccessDeniedError(f"the role {reader.user.role} may not see the payments of that")
+        raise AccessDeniedError(
+            Phrase("the role {role} may not see the payments of that", role=reader.user.role)
+        )
 
 
 def sees_prices(reader: Reader, record: Quote | Order) -> bool:

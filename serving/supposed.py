@@ -14,6 +14,7 @@ from crm_core.changes import Source
 from crm_core.declared import read_plain
 from crm_core.errors import NotEnoughDataError, ScoringOptOutError
 from crm_core.opting_out import list_opted_out
+from crm_core.phrases import Phrase
 from crm_core.predictions import NewPrediction, Prediction
 from crm_core.records import (
     Account,
@@ -72,7 +73,13 @@ def ask_supposed(store: Store, champions: Champions, user: User, draft: Draft) -
     said = champion.scorer.score_supposed(store, Supposed.of(record, linked), as_of)
     if said is None:
         what = draft.model.record_type
-        raise NotEnoughDataError(f"{champion.task} would not be asked of such a {what} at present")
+        raise NotEnoughDataError(
+            Phrase(
+                "{task} would not be asked of such a {record_type} at present",
+                task=champion.task,
+                record_type=what,
+            )
+        )
     return as_prediction(champion, said, as_of)
 
 

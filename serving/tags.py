@@ -12,6 +12,7 @@ from sqlalchemy import literal, select, union_all
 from crm_core.access import Reader, Scope
 from crm_core.errors import InvalidValueError
 from crm_core.filters import rules_met
+from crm_core.phrases import Phrase
 from crm_core.records import RECORD_TYPES, Tag, User
 from crm_core.saved import LONGEST_WORD, Segment, list_rules
 from crm_core.store import Transaction
@@ -98,5 +99,7 @@ def _by_hand(transaction: Transaction, record_type: str, record_id: int, word: s
 def _word(word: str) -> str:
     word = word.strip()
     if not 0 < len(word) <= LONGEST_WORD:
-        raise InvalidValueError("word", word, f"a word of up to {LONGEST_WORD} characters")
+        raise InvalidValueError(
+            "word", word, Phrase("a word of up to {longest} characters", longest=LONGEST_WORD)
+        )
     return word

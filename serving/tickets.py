@@ -20,6 +20,7 @@ from crm_core.errors import (
     MergeError,
     RecordNotFoundError,
 )
+from crm_core.phrases import Phrase
 from crm_core.records import (
     Account,
     Activity,
@@ -121,7 +122,7 @@ def give(transaction: Transaction, user: User, ticket_id: int, owner_id: int | N
     if owner_id is not None:
         _check_takes(transaction, user, ticket, owner_id)
     elif user.id != ticket.owner_id and not list_owners_but_self(transaction, user):
-        raise AccessDeniedError(f"the role {user.role} may not take the owner off a ticket")
+        raise AccessDeniedError(Phrase("the role {role} may not take the owner off a ticket", role=user.role))
     assign_ticket(transaction, ticket, owner_id)
     return ticket
 
@@ -132,7 +133,9 @@ def give_next(transaction: Transaction, user: User, ticket_id: int) -> Ticket:
     if ticket.queue is None:
         raise InvalidValueError("ticket.queue", None, "a queue, whose people take turns")
     if assign_next(transaction, ticket) is None:
-        raise InvalidValueError("owner_id", "next", f"somebody who serves {ticket.queue} and is there today")
+        raise InvalidValueError(
+            "owner_id", "next", Phrase("somebody who serves {queue} and is there today", queue=ticket.queue)
+        )
     return ticket
 
 
@@ -162,7 +165,13 @@ def merge(transaction: Transaction, user: User, keep_id: int, gone_id: int) -> T
 
 def _check_not_merged(ticket: Ticket) -> None:
     if ticket.merged_into_id is not None:
-        raise MergeError(f"ticket {ticket.id} was merged into ticket {ticket.merged_into_id}: answer there")
+        raise MergeError(
+            Phrase(
+                "ticket {id} was merged into ticket {merged_into_id}: answer there",
+                id=ticket.id,
+                merged_into_id=ticket.merged_into_id,
+            )
+        )
 
 
 def note_feedback(
@@ -180,7 +189,9 @@ def note_feedback(
     if contact_id is not None:
         contact = reader.get(Contact, contact_id)
         if contact.account_id != account_id:
-            raise InvalidValueError("contact_id", contact_id, f"a contact of account {account_id}")
+            raise InvalidValueError(
+                "contact_id", contact_id, Phrase("a contact of account {account_id}", account_id=account_id)
+            )
     check_text("body", text)
     return take_feedback(transaction, user, account_id, kind, text, contact_id=contact_id)
 

@@ -27,6 +27,7 @@ from crm_core.clock import instant, micros
 from crm_core.declared import logical_type
 from crm_core.errors import InvalidValueError
 from crm_core.opting_out import list_opted_out
+from crm_core.phrases import Phrase
 from crm_core.predictions import Prediction
 from crm_core.reading_together import read_together
 from crm_core.records import (
@@ -121,7 +122,7 @@ def read_timeline(
     """
     for kind in kinds:
         if kind not in KINDS:
-            raise InvalidValueError("kinds", kind, f"some of {', '.join(KINDS)}")
+            raise InvalidValueError("kinds", kind, Phrase("some of {choices}", choices=tuple(KINDS)))
     after = None if cursor is None else _read_cursor(cursor)
     sources = [each for each in _sources(reader, record, moved_by, silent) if not kinds or each.kind in kinds]
     found = _read(reader, sources, _places(reader, sources, after, limit + 1)) if sources else []

@@ -44,6 +44,7 @@ from crm_core.access import Reader, Scope
 from crm_core.clock import DAY, instant
 from crm_core.columns import MONEY_SCALE
 from crm_core.errors import AccessDeniedError, InvalidValueError
+from crm_core.phrases import Phrase
 from crm_core.predictions import Prediction, is_shown_on
 from crm_core.records import Account, Activity, ActivityKind, Deal, Direction, Lead, User, likeliest_first
 from crm_core.store import Store
@@ -230,7 +231,13 @@ def read_day(reader: Reader, asked: AskedDay, now: datetime, zone: ZoneInfo, usu
 def _check_may_ask_for_owners(reader: Reader, types: Iterable[str]) -> None:
     for name in types:
         if not reader.may_read_field(name, "owner_id"):
-            raise AccessDeniedError(f"the role {reader.user.role} may not ask for the owner_id of a {name}")
+            raise AccessDeniedError(
+                Phrase(
+                    "the role {role} may not ask for the owner_id of a {record_type}",
+                    role=reader.user.role,
+                    record_type=name,
+                )
+            )
 
 
 def _may_use_values(reader: Reader) -> bool:

@@ -12,6 +12,7 @@ import click
 
 from crm_core.changes import Source, newest_sequence
 from crm_core.errors import InvalidValueError
+from crm_core.phrases import Phrase
 from crm_core.store import Store
 from models.horizons import within as horizon_in_words
 from models.shown_horizon import shown_horizon
@@ -100,7 +101,7 @@ def score_task(home: Home, store: Store, task: str, *, as_of: datetime | None = 
 def _check_past(store: Store, as_of: datetime | None) -> None:
     now = store.clock.now()
     if as_of is not None and as_of > now:
-        raise InvalidValueError("as_of", as_of.isoformat(), f"an instant up to now ({now.isoformat()})")
+        raise InvalidValueError("as_of", as_of.isoformat(), Phrase("an instant up to now ({now})", now=now))
 
 
 def score_as_of(home: Home, store: Store, task: str, as_of: datetime, update: Update) -> tuple[str, int]:

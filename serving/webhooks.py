@@ -34,6 +34,7 @@ from crm_core.errors import (
 )
 from crm_core.jobs import Job, complete, enqueue
 from crm_core.outgoing import enqueue_mail
+from crm_core.phrases import Phrase
 from crm_core.records import User
 from crm_core.store import Store
 from crm_core.webhooks import (
@@ -201,7 +202,7 @@ class Deliverer:
             raise HopelessJobError("answered 410")
         self._note_failure(store, endpoint_id)
         wait = read_retry_after(answer.headers.get("retry-after"), store.clock.now())
-        raise JobError(f"answered {answer.status}", retry_after=wait)
+        raise JobError(Phrase("answered {status}", status=answer.status), retry_after=wait)
 
     def _note_failure(self, store: Store, endpoint_id: int) -> None:
         """Note that an endpoint did not take something; turn it off if it took nothing for days."""

@@ -30,6 +30,7 @@ from crm_core.automation.triggers import Unit
 from crm_core.columns import check_text
 from crm_core.errors import InvalidValueError
 from crm_core.messages import MessageKind
+from crm_core.phrases import Phrase, one_of
 from crm_core.records import Role
 from crm_core.saved import LONGEST_WORD
 
@@ -138,7 +139,7 @@ def read_action(given: Given) -> Action:
     kind = given.take("kind")
     read = _READ.get(kind) if isinstance(kind, str) else None
     if read is None:
-        raise given.refused("kind", kind, f"one of {', '.join(_READ)}")
+        raise given.refused("kind", kind, one_of(_READ))
     found = read(given)
     given.end()
     return found
@@ -179,7 +180,7 @@ def check_who(place: str, who: object) -> str:
 def _people(given: Given, name: str, default: tuple[str, ...]) -> tuple[str, ...]:
     people = given.some(name, default)
     if len(people) > MOST_PEOPLE:
-        raise given.refused(name, len(people), f"at most {MOST_PEOPLE}")
+        raise given.refused(name, len(people), Phrase("at most {most}", most=MOST_PEOPLE))
     return tuple(dict.fromkeys(check_who(f"{given.place}.{name}", each) for each in people))
 
 
@@ -217,7 +218,9 @@ def _assign(given: Given) -> Assign:
     by = given.name_of("by") if given.has("by") else None
     table = given.take("table", {})
     if not isinstance(table, Mapping) or len(table) > MOST_IN_TABLE:
-        raise given.refused("table", table, f"a mapping of at most {MOST_IN_TABLE} values to people")
+        raise given.refused(
+            "table", table, Phrase("a mapping of at most {most} values to people", most=MOST_IN_TABLE)
+        )
     rows = tuple((_key(given, key), check_who(f"{given.place}.table", who)) for key, who in table.items())
     found = Assign(
         to=_people(given, "to", ()),

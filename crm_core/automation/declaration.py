@@ -11,6 +11,7 @@ from typing import Any, Final, TypeVar
 
 from crm_core.columns import check_text
 from crm_core.errors import InvalidValueError
+from crm_core.phrases import Phrase, one_of
 
 E = TypeVar("E", bound=StrEnum)
 
@@ -84,14 +85,18 @@ class Given:
         if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
             raise self.refused(name, value, "a number")
         if not least <= value <= most:
-            raise self.refused(name, value, f"a number from {least:g} to {most:g}")
+            raise self.refused(
+                name, value, Phrase("a number from {least:g} to {most:g}", least=least, most=most)
+            )
         return float(value)
 
     def whole(self, name: str, *, least: int, most: int = 2**53) -> int:
         """Return a whole number that must be there."""
         value = self.take(name)
         if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-            raise self.refused(name, value, f"a whole number from {least} to {most}")
+            raise self.refused(
+                name, value, Phrase("a whole number from {least} to {most}", least=least, most=most)
+            )
         return value
 
     def flag(self, name: str) -> bool:
@@ -105,7 +110,7 @@ class Given:
         """Return one of some words."""
         value = self.take(name, default)
         if value not in list(kind):
-            raise self.refused(name, value, f"one of {', '.join(kind)}")
+            raise self.refused(name, value, one_of(kind))
         return kind(value)
 
     def choices(self, name: str, kind: type[E], default: Collection[E] = ()) -> tuple[E, ...]:
@@ -138,7 +143,7 @@ class Given:
 
     def _choice(self, name: str, kind: type[E], value: object) -> E:
         if value not in list(kind):
-            raise self.refused(name, value, f"some of {', '.join(kind)}")
+            raise self.refused(name, value, Phrase("some of {choices}", choices=tuple(kind)))
         return kind(str(value))
 
     def _at(self, name: str) -> str:

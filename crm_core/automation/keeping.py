@@ -32,6 +32,7 @@ from crm_core.fields import CUSTOM, FieldKind, model_of
 from crm_core.filters import compile_filter
 from crm_core.mail_templates import get_template
 from crm_core.operations import Done, Operation, Origin, write_operations
+from crm_core.phrases import Phrase
 from crm_core.pipelines import get_stage
 from crm_core.predictions import Prediction
 from crm_core.records import (
@@ -150,7 +151,7 @@ def start(transaction: Transaction, kept: AutomationRule) -> None:
 
 def _new(session: Session) -> AutomationRule:
     if (session.scalar(select(func.count(AutomationRule.id))) or 0) >= MOST_RULES:
-        raise InvalidValueError("rules", MOST_RULES + 1, f"at most {MOST_RULES} rules")
+        raise InvalidValueError("rules", MOST_RULES + 1, Phrase("at most {most} rules", most=MOST_RULES))
     made = AutomationRule(active=False, version=1, since_sequence=0, since_prediction=0, since_alert=0)
     session.add(made)
     session.flush()
@@ -240,13 +241,17 @@ def _check_action(
     if isinstance(action, Renewal) and rule.record_type != "contract":
         raise InvalidValueError(place, "renewal", "a rule about contracts")
     if isinstance(action, Mail | Sequence) and rule.record_type not in PEOPLE:
-        raise InvalidValueError(place, "mail", f"a rule about one of {', '.join(sorted(PEOPLE))}")
+        raise InvalidValueError(
+            place, "mail", Phrase("a rule about one of {targets}", targets=tuple(sorted(PEOPLE)))
+        )
     if isinstance(action, Mail):
         get_template(session, user, action.template)
     if isinstance(action, Sequence):
         kind = "lead" if rule.record_type == "lead" else "contact"
         if get_sequence(session, action.sequence).record_type != kind:
-            raise InvalidValueError(place, action.sequence, f"a sequence for a {kind}")
+            raise InvalidValueError(
+                place, action.sequence, Phrase("a sequence for a {record_type}", record_type=kind)
+            )
 
 
 def _named_by(action: Action) -> tuple[str, ...]:
@@ -281,4 +286,8 @@ def _check_there(session: Session, who: str, place: str) -> None:
         return
     found = session.get(Team if kind == "team" else User, int(number))
     if found is None or found.deleted_at is not None:
-        raise InvalidValueError(f"{place}.to", who, f"a {RECORD_TYPES[kind].record_type} that there is")
+        raise InvalidValueError(
+            f"{place}.to",
+            who,
+            Phrase("a {record_type} that there is", record_type=RECORD_TYPES[kind].record_type),
+        )

@@ -29,6 +29,7 @@ from crm_core.automation.triggers import (
 )
 from crm_core.errors import FilterError
 from crm_core.filters import MOST, SEGMENT, parse_condition
+from crm_core.phrases import Phrase
 
 MOST_ACTIONS: Final = 10
 LONGEST_NAME: Final = 120
@@ -64,10 +65,12 @@ def read_rule(declared: Mapping[str, Any]) -> Rule:
     _check_type(given, record_type, trigger)
     condition = tuple(_condition(each) for each in given.some("condition", []))
     if len(condition) > MOST:
-        raise given.refused("condition", len(condition), f"at most {MOST} conditions")
+        raise given.refused("condition", len(condition), Phrase("at most {most} conditions", most=MOST))
     declared_actions = given.some("actions", [])
     if not 1 <= len(declared_actions) <= MOST_ACTIONS:
-        raise given.refused("actions", len(declared_actions), f"1 to {MOST_ACTIONS} actions")
+        raise given.refused(
+            "actions", len(declared_actions), Phrase("1 to {most} actions", most=MOST_ACTIONS)
+        )
     actions = tuple(
         read_action(Given(f"rule.actions.{number}", each)) for number, each in enumerate(declared_actions)
     )

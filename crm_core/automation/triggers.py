@@ -26,6 +26,7 @@ from typing import Any, Final
 from crm_core.alert_rules import Kind as AlertKind
 from crm_core.automation.declaration import Given, Scalar
 from crm_core.errors import InvalidValueError
+from crm_core.phrases import one_of
 from crm_core.records import ActivityKind
 
 CONTACT: Final = (ActivityKind.CALL, ActivityKind.MAIL, ActivityKind.MEETING, ActivityKind.VISIT)
@@ -146,7 +147,7 @@ def read_trigger(given: Given) -> Trigger:
     kind = given.take("kind")
     read = _READ.get(kind) if isinstance(kind, str) else None
     if read is None:
-        raise given.refused("kind", kind, f"one of {', '.join(_READ)}")
+        raise given.refused("kind", kind, one_of(_READ))
     found = read(given)
     given.end()
     return found

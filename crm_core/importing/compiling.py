@@ -23,6 +23,7 @@ from crm_core.importing.expressions import (
 )
 from crm_core.importing.specs import Filter
 from crm_core.importing.values import as_text, converter
+from crm_core.phrases import Phrase
 
 Cells = Sequence[Any]
 Reader = Callable[[Any], Any]
@@ -159,7 +160,9 @@ def _reducer(cell: Cell) -> Callable[[list[Any]], Any]:
         present = [value for value in values if value is not None]
         if cell.take == "same" and len(set(present)) > 1:
             raise InvalidValueError(
-                name, present[1], f"the same value on every line of the group, {present[0]!r}"
+                name,
+                present[1],
+                Phrase("the same value on every line of the group, {present!r}", present=present[0]),
             )
         return take(present) if present or cell.take in {"count", "distinct"} else None
 

@@ -17,6 +17,7 @@ from crm_core.importing.readers import Fault, Source, read_rows
 from crm_core.importing.specs import FieldSpec, Step
 from crm_core.importing.specs import Mapping as ImportMapping
 from crm_core.importing.values import Kind, Reading, as_text, converter
+from crm_core.phrases import Phrase
 
 _TIMES = ("", " %H:%M", " %H:%M:%S", " %I:%M %p", " %I:%M:%S %p", ", %H:%M:%S", ", %I:%M:%S %p")
 _DAY_FIRST = ("%d/%m/%Y", "%d.%m.%Y", "%d-%m-%Y", "%d/%m/%y", "%d.%m.%y")
@@ -175,7 +176,11 @@ def _settle_dates(reading: Reading, values: Sequence[str], place: str) -> Settle
     if not readable:
         wrong = next(wrong for _, wrong in fits.values() if wrong is not None)
         raise MappingError(
-            f"{place}: no way to write dates fits the whole column, see {wrong!r}; say its format"
+            Phrase(
+                "{place}: no way to write dates fits the whole column, see {wrong!r}; say its format",
+                place=place,
+                wrong=wrong,
+            )
         )
     meanings = {
         order: [converter(replace(plain, formats=tuple(formats)))(value) for value in left]
@@ -183,8 +188,14 @@ def _settle_dates(reading: Reading, values: Sequence[str], place: str) -> Settle
     }
     if len(readable) > 1 and meanings["day first"] != meanings["month first"]:
         raise MappingError(
-            f"{place}: day and month cannot be told apart in {_some(left)}; "
-            f"say format = {readable['day first'][0]!r} or {readable['month first'][0]!r}"
+            Phrase(
+                "{place}: day and month cannot be told apart in {left}; say format = {readable!r} or"
+                " {readable_too!r}",
+                place=place,
+                left=_some(left),
+                readable=readable["day first"][0],
+                readable_too=readable["month first"][0],
+            )
         )
     order, formats = next(iter(readable.items()))
     evidence = None if len(readable) > 1 else next(wrong for _, wrong in fits.values() if wrong is not None)
@@ -239,16 +250,24 @@ def _settle_numbers(reading: Reading, values: Sequence[str], place: str) -> Sett
             wrong[written] = bad
     if not fits:
         raise MappingError(
-            f"{place}: no way to write numbers fits the whole column, see {next(iter(wrong.values()))!r}; "
-            "say its decimal and thousands"
+            Phrase(
+                "{place}: no way to write numbers fits the whole column, see {wrong!r}; say its"
+                " decimal and thousands",
+                place=place,
+                wrong=next(iter(wrong.values())),
+            )
         )
     first, *others = fits.items()
     for value in values:
         meant = {str(converter(each)(value)) for each in fits.values()}
         if len(meant) > 1:
             raise MappingError(
-                f"{place}: the signs in {_some([value])} can mean {' or '.join(sorted(meant))}; "
-                "say its decimal and thousands"
+                Phrase(
+                    "{place}: the signs in {what} can mean {choices}; say its decimal and thousands",
+                    place=place,
+                    what=_some([value]),
+                    choices=" or ".join(sorted(meant)),
+                )
             )
     if len(others) == len(SIGNS) - 1:
         return first[1], "without signs between digits", None

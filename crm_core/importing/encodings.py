@@ -6,6 +6,7 @@ import codecs
 from pathlib import Path
 
 from crm_core.errors import SourceFileError
+from crm_core.phrases import Phrase
 
 DETECT = "detect"
 """What a mapping writes in place of an encoding that it does not know."""
@@ -34,7 +35,9 @@ def detect_encoding(path: Path) -> str:
     likely = [] if _holds_nul(path) else _likely(path)
     found = next((name for name in likely if _reads(name, path)), None)
     if found is None:
-        raise SourceFileError(f"{path.name}: its encoding cannot be told; say which it has: encoding = ...")
+        raise SourceFileError(
+            Phrase("{name}: its encoding cannot be told; say which it has: encoding = ...", name=path.name)
+        )
     return found
 
 

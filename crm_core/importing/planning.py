@@ -28,9 +28,10 @@ from crm_core.importing.detecting import settle
 from crm_core.importing.expressions import Constant
 from crm_core.importing.mapping import is_mapped, parse_mapping
 from crm_core.importing.readers import open_source
-from crm_core.importing.report import ImportReport, Refusal, RefusalLog, StepReport
+from crm_core.importing.report import ImportReport, Refusal, RefusalLog, StepReport, why_refused
 from crm_core.importing.rows import StepRows
 from crm_core.importing.specs import FieldSpec, FileSpec, Mapping
+from crm_core.phrases import Phrase
 from crm_core.pipelines import open_stages
 from crm_core.records import OUTCOME_FIELDS, RECORD_TYPES
 from crm_core.validation import columns_of
@@ -75,7 +76,13 @@ class Plan:
 def check_may_import(reader: Reader, record_type: str) -> None:
     """Raise AccessDeniedError unless the reader may create records of a type that pages import."""
     if record_type not in IMPORTABLE:
-        raise MappingError(f"a page imports {', '.join(IMPORTABLE)}, not {record_type!r}")
+        raise MappingError(
+            Phrase(
+                "a page imports {targets}, not {record_type!r}",
+                targets=tuple(IMPORTABLE),
+                record_type=record_type,
+            )
+        )
     reader.check_may_create(RECORD_TYPES[record_type])
 
 
@@ -116,7 +123,14 @@ def mapping_of(reader: Reader, plan: Plan, spec: FileSpec) -> Mapping:
     offered = fields_offered(reader, plan.record_type)
     for name in plan.columns.values():
         if name not in offered:
-            raise AccessDeniedError(f"the role {reader.user.role} may not import {plan.record_type}.{name}")
+            raise AccessDeniedError(
+                Phrase(
+                    "the role {role} may not import {record_type}.{field}",
+                    role=reader.user.role,
+                    record_type=plan.record_type,
+                    field=name,
+                )
+            )
     if len(set(plan.columns.values())) < len(plan.columns):
         raise MappingError("two columns cannot become the same field")
     if not plan.columns:
@@ -161,7 +175,9 @@ def _document(plan: Plan, offered: Dictionary[str, FieldDeclaration | None]) -> 
 
 def _keyed(plan: Plan, column: str) -> dict[str, Any]:
     if set(column) & set("{}"):
-        raise MappingError(f"the column {column!r} cannot tell records apart: rename it without braces")
+        raise MappingError(
+            Phrase("the column {column!r} cannot tell records apart: rename it without braces", column=column)
+        )
     return {"template": f"{plan.origin}:{{{column}}}"}
 
 
@@ -259,6 +275,5 @@ def readable_value(kind: FieldKind | None, value: Any) -> Any:  # noqa: ANN401  
 
 
 def _refused(refusal: Refusal) -> Previewed:
-    what = "" if refusal.column is None else f"{refusal.column}: "
-    got = "" if refusal.value is None else f", got {refusal.value!r}"
-    return Previewed(line=refusal.line, values=None, refused=f"{what}{refusal.reason}{got}")
+    why = why_refused(refusal.column, refusal.value, refusal.reason)
+    return Previewed(line=refusal.line, values=None, refused=why)

@@ -22,6 +22,7 @@ from crm_core.importing.sheets import read_sheet
 from crm_core.importing.specs import FileSpec
 from crm_core.importing.tables import did_you_mean
 from crm_core.importing.values import as_text
+from crm_core.phrases import Phrase
 
 Row = tuple[int, Sequence[Any]]
 """The line where it begins (in Excel and Parquet: the number of the row) and its cells."""
@@ -54,14 +55,22 @@ def open_source(spec: FileSpec, folder: Path, wanted: Mapping[str, str]) -> Sour
     """
     path = folder / spec.path
     if not path.is_file():
-        raise SourceFileError(f"{spec.path} is missing in {folder}")
+        raise SourceFileError(Phrase("{path} is missing in {folder}", path=spec.path, folder=folder))
     if spec.encoding == DETECT:
         spec = replace(spec, encoding=detect_encoding(path) if spec.format == "csv" else "utf-8")
     header, rows = _LOOKS[spec.format](spec, path)
     header = _checked_header(spec, tuple(spec.rename.get(column, column) for column in header))
     for column, place in wanted.items():
         if column not in header:
-            raise MappingError(f"{place}: {spec.path} has no column {column!r}{did_you_mean(column, header)}")
+            raise MappingError(
+                Phrase(
+                    "{place}: {path} has no column {column!r}{column_too}",
+                    place=place,
+                    path=spec.path,
+                    column=column,
+                    column_too=did_you_mean(column, header),
+                )
+            )
     unused = tuple(column for column in header if column not in wanted)
     if spec.format == "parquet" and wanted:
         header = tuple(column for column in header if column in wanted)  # no other column is read
@@ -95,9 +104,15 @@ def _look_through_csv(spec: FileSpec, path: Path) -> tuple[tuple[str, ...], int]
     except UnicodeDecodeError as error:
         raise SourceFileError(_encoding_fault(spec, path, error)) from error
     except UnicodeError as error:
-        raise SourceFileError(f"{spec.path} is not in {spec.encoding}: {error}") from error
+        raise SourceFileError(
+            Phrase(
+                "{path} is not in {encoding}: {error}", path=spec.path, encoding=spec.encoding, error=error
+            )
+        ) from error
     except OSError as error:
-        raise SourceFileError(f"{spec.path} cannot be read: {error}") from error
+        raise SourceFileError(
+            Phrase("{path} cannot be read: {error}", path=spec.path, error=error)
+        ) from error
 
 
 def _csv_header(spec: FileSpec, path: Path) -> tuple[str, ...]:
@@ -105,16 +120,22 @@ def _csv_header(spec: FileSpec, path: Path) -> tuple[str, ...]:
         with path.open(encoding=_codec(spec), newline="") as file:
             header = tuple(next(_csv_reader(spec, file), ()))
     except csv.Error as error:
-        raise SourceFileError(f"{spec.path}: its first line cannot be read: {error}") from error
+        raise SourceFileError(
+            Phrase("{path}: its first line cannot be read: {error}", path=spec.path, error=error)
+        ) from error
     return _checked_header(spec, header)
 
 
 def _checked_header(spec: FileSpec, header: tuple[str, ...]) -> tuple[str, ...]:
     if not header:
-        raise SourceFileError(f"{spec.path} is empty, expected a first line with the names of its columns")
+        raise SourceFileError(
+            Phrase("{path} is empty, expected a first line with the names of its columns", path=spec.path)
+        )
     twice = sorted(column for column, count in Counter(header).items() if count > 1)
     if twice:
-        raise SourceFileError(f"{spec.path} has two columns called {twice[0]!r}")
+        raise SourceFileError(
+            Phrase("{path} has two columns called {twice!r}", path=spec.path, twice=twice[0])
+        )
     return header
 
 
@@ -137,9 +158,17 @@ def _read_csv(spec: FileSpec, path: Path, width: int) -> Iterator[Row | Fault]:
                 yield line, [unguard(cell) for cell in cells] if spec.apostrophes else cells
             elif cells:
                 shown = spec.delimiter.join(cells)[:80]
-                yield Fault(line=line, value=shown, reason=f"expected {width} cells, got {len(cells)}")
+                yield Fault(
+                    line=line,
+                    value=shown,
+                    reason=Phrase("expected {width} cells, got {count}", width=width, count=len(cells)),
+                )
     if short is not None and not _ends_with_a_line(spec, path):
-        raise SourceFileError(f"{spec.path} ends in the middle of line {short}; is the file cut off?")
+        raise SourceFileError(
+            Phrase(
+                "{path} ends in the middle of line {short}; is the file cut off?", path=spec.path, short=short
+            )
+        )
 
 
 def _ends_with_a_line(spec: FileSpec, path: Path) -> bool:
@@ -162,18 +191,26 @@ def _csv_fault(spec: FileSpec, line: int, reason: str) -> Fault:
     if "unexpected end of data" in reason or "field larger" in reason:
         # What follows the quote is swallowed, so no row after it can be told from text.
         raise SourceFileError(
-            f"{spec.path}: a quoted text begins in or after line {line} and never ends; is the file cut off?"
+            Phrase(
+                "{path}: a quoted text begins in or after line {line} and never ends; is the file cut off?",
+                path=spec.path,
+                line=line,
+            )
         )
-    return Fault(line=line, value="", reason=f"no row: {reason}")
+    return Fault(line=line, value="", reason=Phrase("no row: {why}", why=reason))
 
 
 def _encoding_fault(spec: FileSpec, path: Path, error: UnicodeDecodeError) -> str:
     found = error.object[error.start : error.start + 1]
     line = _line_that_fails(path, spec.encoding)
-    where = f"line {line}" if line else "it"
-    return (
-        f"{spec.path} is not in {spec.encoding}: {where} holds the byte 0x{found.hex()}; "
-        f"say which encoding it has: [files.{spec.name}] encoding = ..."
+    return Phrase(
+        "{path} is not in {encoding}: {where} holds the byte 0x{found};"
+        " say which encoding it has: [files.{name}] encoding = ...",
+        path=spec.path,
+        encoding=spec.encoding,
+        where=Phrase("line {line}", line=line) if line else "it",
+        found=found.hex(),
+        name=spec.name,
     )
 
 
@@ -196,7 +233,13 @@ def _look_through_xlsx(spec: FileSpec, path: Path) -> tuple[tuple[str, ...], int
     while cells and cells[-1] is None:
         cells.pop()
     if None in cells:
-        raise SourceFileError(f"{spec.path}: column {cells.index(None) + 1} has no name in the first row")
+        raise SourceFileError(
+            Phrase(
+                "{path}: column {cells} has no name in the first row",
+                path=spec.path,
+                cells=cells.index(None) + 1,
+            )
+        )
     header = _checked_header(spec, tuple(as_text(cell).strip() for cell in cells))
     return header, sum(1 for _ in rows)
 
@@ -207,7 +250,7 @@ def _read_xlsx(spec: FileSpec, path: Path, width: int) -> Iterator[Row | Fault]:
     for line, cells in rows:
         beyond = [cell for cell in cells[width:] if cell is not None]
         if beyond:
-            reason = f"expected {width} cells, got {len(cells)}"
+            reason = Phrase("expected {width} cells, got {count}", width=width, count=len(cells))
             yield Fault(line=line, value=as_text(beyond[0])[:80], reason=reason)
         else:
             yield line, (cells + [None] * width)[:width]
@@ -226,7 +269,9 @@ def _look_at_parquet(spec: FileSpec, path: Path) -> tuple[tuple[str, ...], int]:
         with pq.ParquetFile(path) as file:
             return tuple(file.schema_arrow.names), file.metadata.num_rows
     except (pa.ArrowException, OSError) as error:
-        raise SourceFileError(f"{spec.path} is no readable Parquet file: {error}") from error
+        raise SourceFileError(
+            Phrase("{path} is no readable Parquet file: {error}", path=spec.path, error=error)
+        ) from error
 
 
 def _read_parquet(source: Source) -> Iterator[Row | Fault]:
@@ -242,7 +287,11 @@ def _read_parquet(source: Source) -> Iterator[Row | Fault]:
                     line += 1
                     yield line, cells
     except (pa.ArrowException, OSError) as error:
-        raise SourceFileError(f"{source.spec.path} is damaged after row {line}: {error}") from error
+        raise SourceFileError(
+            Phrase(
+                "{path} is damaged after row {line}: {error}", path=source.spec.path, line=line, error=error
+            )
+        ) from error
 
 
 def _stored_names(source: Source) -> list[str]:

@@ -10,6 +10,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TextIO
 
+from crm_core.phrases import Phrase
+
 KEPT_REFUSALS = 10_000
 """How many refusals a report holds itself; the file of refusals holds all of them."""
 
@@ -46,6 +48,13 @@ class Refusal:
         what = "" if self.column is None else f"{self.column}: "
         got = "" if self.value is None else f", got {self.value!r}"
         return f"{self.file}, line {self.line}: {what}{self.reason}{got}"
+
+
+def why_refused(column: str | None, value: object, reason: str) -> str:
+    """Return why a row was refused, with the column and what stood there."""
+    if column:
+        reason = Phrase("{column}: {why}", column=column, why=reason)
+    return reason if value is None else Phrase("{why}, got {value!r}", why=reason, value=value)
 
 
 @dataclass(kw_only=True)

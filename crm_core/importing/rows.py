@@ -17,6 +17,7 @@ from crm_core.importing.readers import Fault, Row, Source, read_rows
 from crm_core.importing.report import Refusal, RefusalLog, StepReport
 from crm_core.importing.specs import Step
 from crm_core.importing.writing import Candidate
+from crm_core.phrases import Phrase
 from crm_core.validation import check_values, columns_of
 
 _LONGEST_SHOWN = 200
@@ -77,7 +78,7 @@ class StepRows:
             return candidates
         repeats = seen.repeats([(each.external_id, each.line) for each in candidates])
         for position, line in repeats.items():
-            reason = f"line {line} has the same external id"
+            reason = Phrase("line {line} has the same external id", line=line)
             self.refuse_candidate(
                 candidates[position], "external_id", candidates[position].external_id, reason
             )
@@ -127,7 +128,12 @@ class StepRows:
             candidate = self._read(line, cells)
             self._check(candidate)
         except InvalidValueError as error:
-            self._refuse(line, self._column_of(error.field), error.value, f"expected {error.expected}")
+            self._refuse(
+                line,
+                self._column_of(error.field),
+                error.value,
+                Phrase("expected {expected}", expected=error.expected),
+            )
         except CRMError as error:
             self._refuse(line, None, None, str(error))
         else:
@@ -160,7 +166,9 @@ class StepRows:
         for name in ("occurred_at", "recorded_at", "changed_at"):
             value = getattr(each, name)
             if value is not None and value > now:
-                raise InvalidValueError(name, value.isoformat(), f"an instant up to now ({now.isoformat()})")
+                raise InvalidValueError(
+                    name, value.isoformat(), Phrase("an instant up to now ({now})", now=now)
+                )
         for name in self._needed:
             _given(each.values[name], name, "a value")
         plain = {

@@ -40,6 +40,7 @@ from crm_core.importing.report import ImportProgress, ImportReport, Refusal, Ref
 from crm_core.importing.rows import StepRows, shown
 from crm_core.importing.specs import LookupSpec, Mapping, Step
 from crm_core.importing.writing import Candidate, writer_of
+from crm_core.phrases import Phrase
 from crm_core.record_types import declare_record_type, get_record_type
 from crm_core.records import LINKABLE, CustomRecord
 from crm_core.store import Rehearsal, Store, Transaction
@@ -103,7 +104,7 @@ def run_import(
 
 def _open_sources(mapping: Mapping, folder: Path) -> dict[str, Source]:
     if not folder.is_dir():
-        raise SourceFileError(f"there is no folder {folder}")
+        raise SourceFileError(Phrase("there is no folder {folder}", folder=folder))
     sources = {}
     for name, spec in mapping.files.items():
         wanted = mapping.columns_of_file(name)
@@ -215,7 +216,7 @@ class _Run:
                 line=line,
                 column=error.field,
                 value=shown(error.value),
-                reason=f"expected {error.expected}",
+                reason=Phrase("expected {expected}", expected=error.expected),
             )
             self._refusals.add(refusal)
 
@@ -295,4 +296,12 @@ def _check_step(step: Step, declared: Declarations) -> None:
             link = to or links.get(each.name)
             if link is not None and link not in kind.links:
                 words = ", ".join(sorted(kind.links)) or "nothing"
-                raise MappingError(f"{step.name}: a {kind.name} is linked to {words}, not to a {link}")
+                raise MappingError(
+                    Phrase(
+                        "{name}: a {record_type} is linked to {words}, not to a {target}",
+                        name=step.name,
+                        record_type=kind.name,
+                        words=words,
+                        target=link,
+                    )
+                )

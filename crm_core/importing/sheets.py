@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from crm_core.errors import SourceFileError
+from crm_core.phrases import Phrase
 
 _WHOLE = 2**53
 """Up to here a number of a sheet that has no fraction is a whole number for certain."""
@@ -42,7 +43,9 @@ def check_workbook(path: Path, *, most_cells: int = MOST_CELLS, most_unpacked: i
                 with archive.open(entry) as file:
                     left -= _look_through(path, file, left, most_cells)
     except (zipfile.BadZipFile, zlib.error, OSError, NotImplementedError, RuntimeError, EOFError) as error:
-        raise SourceFileError(f"{path.name} is no readable Excel workbook: {error}") from error
+        raise SourceFileError(
+            Phrase("{name} is no readable Excel workbook: {error}", name=path.name, error=error)
+        ) from error
 
 
 def _look_through(path: Path, file: Any, left: int, most_cells: int) -> int:  # noqa: ANN401  of a zip file
@@ -51,7 +54,7 @@ def _look_through(path: Path, file: Any, left: int, most_cells: int) -> int:  # 
     while block := file.read(_BLOCK):
         size += len(block)
         if size > left:
-            raise SourceFileError(f"{path.name} unpacks to more than a workbook may")
+            raise SourceFileError(Phrase("{name} unpacks to more than a workbook may", name=path.name))
         for letters, row, only in _PLACE.findall(before + block):
             told = max(told, int(row or only))
             columns = max(columns, _column(letters))
@@ -61,7 +64,12 @@ def _look_through(path: Path, file: Any, left: int, most_cells: int) -> int:  # 
         columns = max(columns, *(sum(map(piece.count, _CELLS)) for piece in pieces))
         if max(rows, told) * columns > most_cells:
             raise SourceFileError(
-                f"{path.name} has a sheet of {max(rows, told):,} rows and {columns:,} columns"
+                Phrase(
+                    "{name} has a sheet of {rows:,} rows and {columns:,} columns",
+                    name=path.name,
+                    rows=max(rows, told),
+                    columns=columns,
+                )
             )
         before = block[-_LONGEST_PLACE:]
     return size
@@ -92,7 +100,12 @@ def read_sheet(path: Path, sheet: str | None) -> Iterator[tuple[int, list[Any]]]
             if sheet is not None and sheet not in names:
                 there = ", ".join(names)
                 raise SourceFileError(  # noqa: TRY301  it is caught nowhere here
-                    f"{path.name} has no sheet {sheet!r} (there are: {there})"
+                    Phrase(
+                        "{name} has no sheet {sheet!r} (there are: {there})",
+                        name=path.name,
+                        sheet=sheet,
+                        there=there,
+                    )
                 )
             first = sheet or names[0]
             yield from _rows_of(book, first)
@@ -102,11 +115,13 @@ def read_sheet(path: Path, sheet: str | None) -> Iterator[tuple[int, list[Any]]]
                     next(further, None)  # the names of the columns stand on every sheet
                     yield from further
     except (calamine.CalamineError, OSError) as error:
-        raise SourceFileError(f"{path.name} is no readable Excel workbook: {error}") from error
+        raise SourceFileError(
+            Phrase("{name} is no readable Excel workbook: {error}", name=path.name, error=error)
+        ) from error
     except BaseException as error:
         if type(error).__name__ != "PanicException":  # a fault of the reader, which no `Exception` is
             raise
-        raise SourceFileError(f"{path.name} is no readable Excel workbook") from error
+        raise SourceFileError(Phrase("{name} is no readable Excel workbook", name=path.name)) from error
 
 
 def _rows_of(book: Any, name: str) -> Iterator[tuple[int, list[Any]]]:  # noqa: ANN401  calamine ships no types

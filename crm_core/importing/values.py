@@ -20,6 +20,7 @@ from typing import Any
 from crm_core.columns import money_units
 from crm_core.errors import InvalidValueError
 from crm_core.importing.encodings import DETECT
+from crm_core.phrases import Phrase, one_of
 
 Converter = Callable[[Any], Any]
 
@@ -85,9 +86,9 @@ class Reading:
     def expected(self) -> str:
         """What a cell must hold, in words."""
         if self.words and self.others == "refuse":
-            return f"one of {', '.join(sorted(self.words))}"
+            return one_of(sorted(self.words))
         if self.kind in {Kind.INSTANT, Kind.DAY}:
-            return f"a date as {' or '.join(_format_in_words(each) for each in self.formats)}"
+            return Phrase("a date as {formats}", formats=" or ".join(map(_format_in_words, self.formats)))
         return _EXPECTED[self.kind]
 
 

@@ -26,6 +26,7 @@ from crm_core.importing.report import StepReport
 from crm_core.importing.specs import Step, model_named
 from crm_core.links import chain_of, read_chains
 from crm_core.merging import find_survivor
+from crm_core.phrases import Phrase, one_of
 from crm_core.pipelines import PIPELINES
 from crm_core.records import (
     RECORD_TYPES,
@@ -149,9 +150,13 @@ class StepWriter:
                 self.report.notes[f"with a {name} that leads to no {record_type}, left empty"] += 1
                 left.append(each)
             elif record_type in RECORD_TYPES:
-                self.refuse(each, name, key, f"no {record_type} has this external id")
+                self.refuse(
+                    each, name, key, Phrase("no {record_type} has this external id", record_type=record_type)
+                )
             else:
-                self.refuse(each, name, record_type, f"expected one of {', '.join(RECORD_TYPES)}")
+                self.refuse(
+                    each, name, record_type, Phrase("expected {expected}", expected=one_of(RECORD_TYPES))
+                )
         return left
 
     def _resolve_list(
@@ -165,7 +170,9 @@ class StepWriter:
             keys = each.values[name]
             missing = [key for key in keys or () if key not in ids]
             if missing and not link.may_be_missing:
-                self.refuse(each, name, missing[0], f"no {other} has this external id")
+                self.refuse(
+                    each, name, missing[0], Phrase("no {record_type} has this external id", record_type=other)
+                )
                 continue
             if missing:
                 self.report.notes[f"with {name} that lead to no {other}, left out"] += 1
@@ -188,7 +195,9 @@ class StepWriter:
             if key is None or key in ids or may_be_missing:
                 left.append(each)
             else:
-                self.refuse(each, name, key, f"no {other} has this external id")
+                self.refuse(
+                    each, name, key, Phrase("no {record_type} has this external id", record_type=other)
+                )
         return left
 
     def _changed_fields(self, each: Candidate, record_id: int, state: State, log: Log) -> dict[str, Any]:
@@ -219,7 +228,7 @@ class StepWriter:
                 check_order(model, known | each.values, changed=each.values)
             except InvalidValueError as error:
                 name = error.field.rsplit(".", 1)[-1]
-                self.refuse(each, name, error.value, f"expected {error.expected}")
+                self.refuse(each, name, error.value, Phrase("expected {expected}", expected=error.expected))
             else:
                 held[record.record_id] |= {
                     name: stored_form(model, name, each.values[name]) for name in names if name in each.values
@@ -344,7 +353,16 @@ class RecordWriter(StepWriter):
             if value is None or taken.setdefault(value, owner) == owner:
                 left.append(each)
             else:
-                self.refuse(each, name, value, f"another {model.record_type} has this {name} already")
+                self.refuse(
+                    each,
+                    name,
+                    value,
+                    Phrase(
+                        "another {record_type} has this {field} already",
+                        record_type=model.record_type,
+                        field=name,
+                    ),
+                )
         return left
 
 
@@ -397,7 +415,12 @@ class EventWriter(StepWriter):
         for each, record in pairs:
             if record.record_id in chain_of(above, each.values[name]):
                 kind = self.step.record_type
-                self.refuse(each, name, each.external_id, f"would put the {kind} above itself: a cycle")
+                self.refuse(
+                    each,
+                    name,
+                    each.external_id,
+                    Phrase("would put the {record_type} above itself: a cycle", record_type=kind),
+                )
             else:
                 above[record.record_id] = each.values[name]
                 left.append((each, record))
@@ -408,7 +431,12 @@ class EventWriter(StepWriter):
         record = known.get(each.external_id)
         if record is None:
             kind = self.step.record_type
-            self.refuse(each, "external_id", each.external_id, f"no {kind} has this external id")
+            self.refuse(
+                each,
+                "external_id",
+                each.external_id,
+                Phrase("no {record_type} has this external id", record_type=kind),
+            )
             return False
         if record.gone:
             self.report.left_out[DELETED] += 1
@@ -418,8 +446,10 @@ class EventWriter(StepWriter):
         if self.step.if_before_start == "keep":
             self.report.notes[BEFORE_START] += 1
             return True
-        began = (
-            f"expected nothing before its {self.step.record_type} began ({record.occurred_at.isoformat()})"
+        began = Phrase(
+            "expected nothing before its {record_type} began ({at})",
+            record_type=self.step.record_type,
+            at=record.occurred_at,
         )
         self.refuse(each, "occurred_at", each.occurred_at.isoformat(), began)
         return False
@@ -453,7 +483,12 @@ class EventWriter(StepWriter):
                 # Learned now, so said now: what was believed until today stays in the log.
                 corrections.append(Update(record_id=record.record_id, values=values))
             else:
-                self.refuse(each, "status", status, f"expected an open {self.step.record_type}")
+                self.refuse(
+                    each,
+                    "status",
+                    status,
+                    Phrase("expected an open {record_type}", record_type=self.step.record_type),
+                )
         self._count(transaction, first, corrections)
 
     def _count(self, transaction: Transaction, first: list[Update], corrections: list[Update]) -> None:

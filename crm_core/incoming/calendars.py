@@ -23,6 +23,7 @@ from crm_core.incoming.events import Heard, key_to_hold, take
 from crm_core.incoming.matching import Match, colleagues_with, match_people
 from crm_core.incoming.tray import Entry, ItemKind, find_item
 from crm_core.messages import people_with
+from crm_core.phrases import Phrase
 from crm_core.records import Direction, User
 from crm_core.store import Transaction
 
@@ -66,7 +67,11 @@ def read_calendar(raw: bytes, zone: ZoneInfo) -> list[CalendarEntry]:
     from icalendar import Calendar as Read
 
     if not 0 < len(raw) <= LARGEST:
-        raise InvalidValueError("calendar", f"{len(raw)} bytes", f"a file of 1 to {LARGEST} bytes")
+        raise InvalidValueError(
+            "calendar",
+            Phrase("{count} bytes", count=len(raw)),
+            Phrase("a file of 1 to {largest} bytes", largest=LARGEST),
+        )
     try:
         read = Read.from_ical(raw.decode("utf-8", "replace"))
         events = list(read.walk("VEVENT"))[: MOST + 1]
@@ -74,7 +79,9 @@ def read_calendar(raw: bytes, zone: ZoneInfo) -> list[CalendarEntry]:
     except (ValueError, KeyError, IndexError, AttributeError, TypeError, RecursionError) as error:
         raise InvalidValueError("calendar", raw[:40], "an iCalendar file (.ics)") from error
     if len(events) > MOST:
-        raise InvalidValueError("calendar", f"more than {MOST} entries", f"at most {MOST}")
+        raise InvalidValueError(
+            "calendar", Phrase("more than {most} entries", most=MOST), Phrase("at most {most}", most=MOST)
+        )
     return [found for each in events if (found := _entry(each, method, zone)) is not None]
 
 

@@ -37,6 +37,7 @@ from crm_core.incoming.tray import (
 )
 from crm_core.messages import people_with
 from crm_core.outgoing import put_on
+from crm_core.phrases import Phrase, one_of
 from crm_core.records import RECORD_TYPES, Activity, ActivityKind, Direction
 from crm_core.store import Transaction
 from crm_core.ticket_clocks import AUTO_REPLY
@@ -98,7 +99,7 @@ class Heard:
 def take_call(transaction: Transaction, call: Call) -> Heard:
     """Write down a call, or what is known of it since."""
     if call.direction not in set(Direction):
-        raise InvalidValueError("direction", call.direction, f"one of {', '.join(Direction)}")
+        raise InvalidValueError("direction", call.direction, one_of(Direction))
     if call.recording_url is not None and not call.recording_url.startswith(("https://", "http://")):
         raise InvalidValueError("recording_url", call.recording_url, "an address that begins with https://")
     other = call.caller if call.direction == Direction.INBOUND else call.called
@@ -283,7 +284,11 @@ def _merged(known: Sequence[Mapping[str, Any]], new: Sequence[ChatMessage]) -> l
         text = check_text("messages.text", each.text, longest=10_000)
         found[each.id] = {"id": each.id, "at": micros(each.at), "by_us": each.by_us, "text": text}
     if len(found) > _MOST_MESSAGES:
-        raise InvalidValueError("messages", f"{len(found)}", f"at most {_MOST_MESSAGES} in one conversation")
+        raise InvalidValueError(
+            "messages",
+            Phrase("{count}", count=len(found)),
+            Phrase("at most {most} in one conversation", most=_MOST_MESSAGES),
+        )
     return sorted(found.values(), key=lambda each: (each["at"], each["id"]))
 
 

@@ -30,6 +30,7 @@ from crm_core.errors import InvalidValueError
 from crm_core.incoming.page_text import text_of_page
 from crm_core.incoming.quoting import shown_part
 from crm_core.messages import LONGEST_TEXT, MOST_REFERENCES, OURS, kept_id
+from crm_core.phrases import Phrase
 
 LARGEST: Final = 25 * 2**20
 """Bytes up to which a mail is taken."""
@@ -95,7 +96,11 @@ class Parsed:
 def read_mail(raw: bytes) -> Parsed:
     """Return what a mail says; raise InvalidValueError for one that is empty or too large to be taken."""
     if not raw.strip() or len(raw) > LARGEST:
-        raise InvalidValueError("mail", f"{len(raw)} bytes", f"a mail of 1 to {LARGEST} bytes")
+        raise InvalidValueError(
+            "mail",
+            Phrase("{count} bytes", count=len(raw)),
+            Phrase("a mail of 1 to {largest} bytes", largest=LARGEST),
+        )
     message = _parse(_with_short_head(raw))
     head = _Head(message)
     sender = head.addresses("from")

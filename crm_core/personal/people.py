@@ -13,6 +13,7 @@ from crm_core.addresses import is_shared_mailbox, mail_key
 from crm_core.changes import Change
 from crm_core.errors import InvalidValueError, RecordNotFoundError
 from crm_core.likeness import compared_people, likeness_of_people
+from crm_core.phrases import one_of
 from crm_core.records import Contact, Lead
 from crm_core.search import nearest
 from crm_core.validation import columns_of
@@ -105,7 +106,7 @@ def get_record(session: Session, record_type: str, record_id: int) -> Lead | Con
 def _checked(session: Session, record: tuple[str, int]) -> tuple[str, int]:
     record_type, record_id = record
     if record_type not in PERSON_TYPES:
-        raise InvalidValueError("record_type", record_type, f"one of {', '.join(PERSON_TYPES)}")
+        raise InvalidValueError("record_type", record_type, one_of(PERSON_TYPES))
     if session.get(PERSON_TYPES[record_type], record_id) is None:
         raise RecordNotFoundError(record_type, record_id)
     return record

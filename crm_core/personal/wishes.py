@@ -6,6 +6,7 @@ from crm_core.access import Reader
 from crm_core.errors import InvalidValueError
 from crm_core.opting_out import set_scoring_opt_out
 from crm_core.personal.people import find_person, get_record
+from crm_core.phrases import one_of
 from crm_core.records import Account, Contact, Lead, User
 from crm_core.store import Transaction
 
@@ -23,7 +24,7 @@ def set_scoring_opt_out_as(
     record that the user may not see, AccessDeniedError for one that they may not change.
     """
     if record_type not in WISHING:
-        raise InvalidValueError("record_type", record_type, f"one of {', '.join(WISHING)}")
+        raise InvalidValueError("record_type", record_type, one_of(WISHING))
     reader = Reader(transaction.session, user)
     reader.get_to_write(WISHING[record_type], record_id)
     reader.check_fields(record_type, ["scoring_opt_out"])

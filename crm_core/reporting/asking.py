@@ -15,6 +15,7 @@ from sqlalchemy import BigInteger, ColumnElement, and_, select, type_coerce
 
 from crm_core.access import Reader, Scope, recall_team
 from crm_core.errors import AccessDeniedError, InvalidValueError
+from crm_core.phrases import Phrase, one_of
 from crm_core.records import Activity, Record, User
 from crm_core.reporting.catalogue import (
     LINKS,
@@ -114,9 +115,11 @@ class Question:
     def _check_measures(self) -> None:
         for name in self.measures:
             if name not in MEASURES:
-                raise InvalidValueError("measure", name, f"one of {', '.join(MEASURES)}")
+                raise InvalidValueError("measure", name, one_of(MEASURES))
         if not 1 <= len(self.measures) <= MOST_MEASURES:
-            raise InvalidValueError("measure", len(self.measures), f"1 to {MOST_MEASURES} measures")
+            raise InvalidValueError(
+                "measure", len(self.measures), Phrase("1 to {most} measures", most=MOST_MEASURES)
+            )
         if len(set(self.measures)) < len(self.measures):
             raise InvalidValueError("measure", ", ".join(self.measures), "each measure once")
 
@@ -124,7 +127,7 @@ class Question:
         known = shared_dimensions(self.measures)
         for name, value in (("rows", self.rows), ("columns", self.columns)):
             if value is not None and value not in known:
-                raise InvalidValueError(name, value, f"one of {', '.join(known)}")
+                raise InvalidValueError(name, value, one_of(known))
         if self.columns is not None and len(self.measures) > 1:
             raise InvalidValueError("columns", self.columns, "none, where there is more than one measure")
         if self.columns is not None and self.columns == self.rows:
@@ -132,17 +135,23 @@ class Question:
 
     def _check_period(self, now: datetime) -> None:
         if self.since.year < FIRST_YEAR or self.until.year > now.year + LONGEST_YEARS:
-            expected = f"days from {FIRST_YEAR} to {now.year + LONGEST_YEARS}"
-            raise InvalidValueError("since", f"{self.since} to {self.until}", expected)
+            expected = Phrase(
+                "days from {first_year} to {year}", first_year=FIRST_YEAR, year=now.year + LONGEST_YEARS
+            )
+            raise InvalidValueError(
+                "since", Phrase("{since} to {until}", since=self.since, until=self.until), expected
+            )
         if self.since > self.until:
             raise InvalidValueError(
-                "until", self.until.isoformat(), f"a day from {self.since.isoformat()} on"
+                "until", self.until.isoformat(), Phrase("a day from {since} on", since=self.since)
             )
         if self.as_of > now:
             raise InvalidValueError("as_of", self.as_of.isoformat(), "an instant that is not in the future")
         for name in {self.rows, self.columns} & set(PERIODS):
             if len(self._parts(str(name)).firsts) > MOST_PARTS:
-                raise InvalidValueError("until", self.until.isoformat(), f"up to {MOST_PARTS} parts of time")
+                raise InvalidValueError(
+                    "until", self.until.isoformat(), Phrase("up to {most} parts of time", most=MOST_PARTS)
+                )
 
     @property
     def asked(self) -> list[Measure]:
@@ -258,8 +267,10 @@ def check_rights(reader: Reader, question: Question) -> None:
     by = [name for name in (question.rows, question.columns) if name is not None]
     for name in question.measures:
         if not may_ask(reader, name, by):
-            what = f"{name} by {', '.join(by)}" if by else name
-            raise AccessDeniedError(f"the role {reader.user.role} may not see {what}")
+            what = Phrase("{measure} by {dimensions}", measure=name, dimensions=tuple(by)) if by else name
+            raise AccessDeniedError(
+                Phrase("the role {role} may not see {what}", role=reader.user.role, what=what)
+            )
 
 
 # ---------------------------------------------------------------- facts of a question

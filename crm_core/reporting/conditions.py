@@ -15,6 +15,7 @@ from crm_core.access import Reader, Scope
 from crm_core.errors import AccessDeniedError, FilterError, UnknownFieldError
 from crm_core.fields import model_of
 from crm_core.filters import MOST, SEGMENT, TAG, Op, compile_test, parse_condition
+from crm_core.phrases import Phrase
 from crm_core.records import Tag
 from crm_core.saved import get_segment, list_rules
 
@@ -50,7 +51,9 @@ def read_conditions(reader: Reader, record_type: str, texts: Sequence[str], as_o
     they were then.
     """
     if len(texts) > MOST:
-        raise FilterError(f"filter: expected at most {MOST} conditions, got {len(texts)}")
+        raise FilterError(
+            Phrase("filter: expected at most {most} conditions, got {count}", most=MOST, count=len(texts))
+        )
     return _all([_one(reader, record_type, text, as_of, inner=False) for text in texts])
 
 
@@ -72,19 +75,30 @@ def _one(reader: Reader, record_type: str, text: str, as_of: datetime, *, inner:
 
 def _segment(reader: Reader, record_type: str, rest: str, as_of: datetime) -> Conditions:
     if not (rest.isascii() and rest.isdigit() and len(rest) < 18):
-        raise FilterError(f"filter segment: expected segment:ID with the number of a segment, got {rest!r}")
+        raise FilterError(
+            Phrase(
+                "filter segment: expected segment:ID with the number of a segment, got {rest!r}", rest=rest
+            )
+        )
     found = get_segment(reader.session, reader.user, int(rest))
     if found.record_type != record_type:
-        raise FilterError(f"filter segment: {rest} is a segment of {found.record_type}s, not {record_type}s")
+        raise FilterError(
+            Phrase(
+                "filter segment: {rest} is a segment of {found_record_type}s, not {record_type}s",
+                rest=rest,
+                found_record_type=found.record_type,
+                record_type=record_type,
+            )
+        )
     return _all([_one(reader, record_type, text, as_of, inner=True) for text in found.filter])
 
 
 def _tag(reader: Reader, record_type: str, text: str, as_of: datetime, *, inner: bool) -> Conditions:
     condition = parse_condition(text)
     if condition.op not in {Op.EQ, Op.NE}:
-        raise FilterError(f"filter tag: expected eq or ne, got {condition.op}")
+        raise FilterError(Phrase("filter tag: expected eq or ne, got {op}", op=condition.op))
     if reader.right(Tag.record_type).read is Scope.NONE or not reader.may_read_field("tag", "word"):
-        raise AccessDeniedError(f"the role {reader.user.role} may not filter by tags")
+        raise AccessDeniedError(Phrase("the role {role} may not filter by tags", role=reader.user.role))
     word = condition.values[0]
     ways = [_by_hand(reader, record_type, word, as_of)]
     rules = [] if inner else list_rules(reader.session, reader.user, record_type)

@@ -28,6 +28,7 @@ from crm_core.errors import (
     StaleRecordError,
 )
 from crm_core.external_ids import hold_keys
+from crm_core.phrases import Phrase, one_of
 from crm_core.records import Role, User
 from crm_core.reporting.asking import FIRST_YEAR, Question, check_rights, end_of_day
 from crm_core.reporting.periods import first_day, next_first
@@ -109,10 +110,10 @@ class Asked:
         """Read what was kept, or what somebody sent; raise InvalidValueError for what makes no sense."""
         unknown = told.keys() - cls.__dataclass_fields__.keys()
         if unknown:
-            raise InvalidValueError("asked", min(unknown), f"one of {', '.join(cls.__dataclass_fields__)}")
+            raise InvalidValueError("asked", min(unknown), one_of(cls.__dataclass_fields__))
         period = told.get("period", "last_365")
         if period not in PERIODS:
-            raise InvalidValueError("period", period, f"one of {', '.join(PERIODS)}")
+            raise InvalidValueError("period", period, one_of(PERIODS))
         return cls(
             measures=_texts("measures", told.get("measures", ())),
             rows=told.get("rows") or None,
@@ -140,7 +141,11 @@ def read_day(name: str, text: object) -> date | None:
     except ValueError as error:
         raise InvalidValueError(name, str(text), "a day such as 2026-01-31") from error
     if not FIRST_YEAR <= day.year <= _LAST_YEAR:
-        raise InvalidValueError(name, str(text), f"a day from {FIRST_YEAR} to {_LAST_YEAR}")
+        raise InvalidValueError(
+            name,
+            str(text),
+            Phrase("a day from {first_year} to {last_year}", first_year=FIRST_YEAR, last_year=_LAST_YEAR),
+        )
     return day
 
 
@@ -168,7 +173,7 @@ def keep_report(
     check_rights(Reader(session, user), question)
     check_json("asked", asked.to_json())
     if shared not in list(Shared):
-        raise InvalidValueError("shared", shared, f"one of {', '.join(Shared)}")
+        raise InvalidValueError("shared", shared, one_of(Shared))
     made = _new(session, user) if report_id is None else _to_change(session, user, report_id, version)
     made.name, made.asked, made.shared = _name(name), asked.to_json(), shared
     made.saved_at = transaction.now
@@ -180,7 +185,9 @@ def keep_report(
 def _new(session: Session, user: User) -> SavedReport:
     kept = session.scalar(select(func.count(SavedReport.id)).where(SavedReport.user_id == user.id)) or 0
     if kept >= MOST_KEPT:
-        raise InvalidValueError("name", kept, f"at most {MOST_KEPT} reports; delete one first")
+        raise InvalidValueError(
+            "name", kept, Phrase("at most {most} reports; delete one first", most=MOST_KEPT)
+        )
     return SavedReport(user_id=user.id, version=1)
 
 
@@ -188,7 +195,12 @@ def _to_change(session: Session, user: User, report_id: int, version: int | None
     get_report(session, user, report_id)
     found = session.get_one(SavedReport, report_id, with_for_update=True, populate_existing=True)
     if not may_end(found, user):
-        raise AccessDeniedError(f"report {report_id} is another person's: keep it under a name of your own")
+        raise AccessDeniedError(
+            Phrase(
+                "report {report_id} is another person's: keep it under a name of your own",
+                report_id=report_id,
+            )
+        )
     if version is not None and version != found.version:
         raise StaleRecordError("report", report_id, version, found.version)
     found.version += 1
@@ -231,14 +243,16 @@ class Rhythm:
     def check(self) -> None:
         """Raise InvalidValueError for what makes no sense."""
         if self.every not in EVERY:
-            raise InvalidValueError("every", self.every, f"one of {', '.join(EVERY)}")
+            raise InvalidValueError("every", self.every, one_of(EVERY))
         if not _TIME.fullmatch(self.at):
             raise InvalidValueError("at", self.at, "a time such as 08:30")
         if self.zone not in available_timezones():
             raise InvalidValueError("zone", self.zone, "a time zone such as Asia/Shanghai")
         low, high = {"day": (0, 0), "week": (0, 6), "month": (1, 28)}[self.every]
         if not low <= self.day <= high:
-            raise InvalidValueError("day", self.day, f"a number from {low} to {high}")
+            raise InvalidValueError(
+                "day", self.day, Phrase("a number from {low} to {high}", low=low, high=high)
+            )
 
     def after(self, now: datetime) -> datetime:
         """Return the first slot after an instant."""
@@ -276,7 +290,7 @@ def send_to(
     hold_keys(session, [f"report mails:{report_id}"])
     wanted = sorted(set(receivers))
     if not 1 <= len(wanted) <= MOST_RECEIVERS:
-        raise InvalidValueError("to", len(wanted), f"1 to {MOST_RECEIVERS} people")
+        raise InvalidValueError("to", len(wanted), Phrase("1 to {most} people", most=MOST_RECEIVERS))
     mails = {each.user_id: each for each in mails_of(session, report_id)}
     for each in wanted:
         person = session.get(User, each)

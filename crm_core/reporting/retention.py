@@ -23,6 +23,7 @@ from crm_core.access import Reader
 from crm_core.arrays import NO_INSTANT
 from crm_core.clock import instant
 from crm_core.errors import AccessDeniedError, InvalidValueError
+from crm_core.phrases import Phrase
 from crm_core.records import Account, Contract, Order
 from crm_core.reporting.conditions import ALWAYS
 from crm_core.reporting.counting import Figure
@@ -79,7 +80,9 @@ def retain(reader: Reader, as_of: datetime, now: datetime, zone: str) -> Retenti
         raise InvalidValueError("as_of", as_of.isoformat(), "an instant that is not in the future")
     told = [name for name, fields in _NEEDS.items() if reader.may_be_told_of(fields)]
     if not told:
-        raise AccessDeniedError(f"the role {reader.user.role} may see neither orders nor contracts")
+        raise AccessDeniedError(
+            Phrase("the role {role} may see neither orders nor contracts", role=reader.user.role)
+        )
     view = View(reader=reader, as_of=as_of, past=as_of < now)
     orders = _Bought.orders(view) if "order" in told else _Bought.none()
     contracts = _Bought.contracts(view, ZoneInfo(zone)) if "contract" in told else _Bought.none()

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from crm_core.errors import NotEnoughDataError
+from crm_core.phrases import Phrase
 from models.forecasting.book import Objects, Snapshot
 from models.hazard import Bools, Floats, Ints
 
@@ -89,8 +90,12 @@ def worthless(deals: int) -> Worth:
 def _guess(known: Snapshot, pipeline: object, currency: object) -> tuple[float, float]:
     here = (known.amount > 0) & _equal(known.currency, currency)
     if not here.any():
-        msg = f"no deal in {currency or 'no currency'} has an amount, so those without one cannot be guessed"
-        raise NotEnoughDataError(msg)
+        raise NotEnoughDataError(
+            Phrase(
+                "no deal in {currency} has an amount, so those without one cannot be guessed",
+                currency=currency or "no currency",
+            )
+        )
     logs = np.log(known.amount[here])
     own = logs[_equal(known.pipeline[here], pipeline)]
     centre = float(np.median(logs))

@@ -13,6 +13,7 @@ from sqlalchemy import select
 
 from crm_core.clock import instant, micros
 from crm_core.errors import InvalidValueError
+from crm_core.phrases import Phrase
 from crm_core.records import Team, User
 from crm_core.store import Store
 from features.cohort import open_records
@@ -199,7 +200,9 @@ def make_forecast(
     """
     at = micros(as_of)
     if learned.as_of > at:
-        raise InvalidValueError("learned", instant(learned.as_of).isoformat(), f"an instant up to {as_of}")
+        raise InvalidValueError(
+            "learned", instant(learned.as_of).isoformat(), Phrase("an instant up to {now}", now=str(as_of))
+        )
     book = book or DealBook.read(store)
     bundle = usable_model(store, bundle, at)
     scene = scene_of(store, book, learned, bundle, at)

@@ -16,6 +16,7 @@ import numpy as np
 
 from crm_core.clock import DAY, instant, micros
 from crm_core.errors import NotEnoughDataError
+from crm_core.phrases import Phrase
 from crm_core.predictions import IN_THE_END_DAYS
 from crm_core.store import Store
 from features.cohort import Cohort, open_records
@@ -309,16 +310,25 @@ def dated_task(store: Store) -> Task:
     """Return the task of deals; raise NotEnoughDataError where it asks how they end and not when."""
     task = get_task(TASK).in_store(store)
     if task.horizon_days == IN_THE_END_DAYS:
-        msg = f"{task.name} ({task.variant}): the ends of deals have no dates, so no period can be foretold"
-        raise NotEnoughDataError(msg)
+        raise NotEnoughDataError(
+            Phrase(
+                "{task} ({variant}): the ends of deals have no dates, so no period can be foretold",
+                task=task.name,
+                variant=task.variant,
+            )
+        )
     return task
 
 
 def check_any_wins(now: Snapshot) -> None:
     """Raise NotEnoughDataError unless a deal has been won, for an amount."""
     if not (now.is_won & (now.amount > 0)).any():
-        msg = f"{len(now)} deals are known and none of them is won with an amount: nothing tells what will be"
-        raise NotEnoughDataError(msg)
+        raise NotEnoughDataError(
+            Phrase(
+                "{count} deals are known and none of them is won with an amount: nothing tells what will be",
+                count=len(now),
+            )
+        )
 
 
 def main_currency(now: Snapshot) -> str:

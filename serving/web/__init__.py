@@ -64,6 +64,7 @@ from serving.web.language import (
     let_templates_speak,
 )
 from serving.web.navigation import tabs_of
+from serving.web.refusals import read_back, worded
 from serving.web.words import WORDS, field_word, word
 
 OPEN_ENDPOINTS = frozenset(
@@ -132,6 +133,7 @@ def register(app: OpenAPI) -> None:
     sent_once.register(app)
     app.register_error_handler(CSRFError, _on_expired_form)
     app.jinja_env.filters.update(shown_as.FILTERS)
+    app.jinja_env.filters.update(worded=worded, read_back=read_back)
     app.jinja_env.trim_blocks = True
     app.jinja_env.lstrip_blocks = True
     app.context_processor(_context)

@@ -36,6 +36,7 @@ from serving.service import page_session, service, writing
 from serving.web.absences import change_absence
 from serving.web.asked import whole
 from serving.web.language import LANGUAGES, gettext
+from serving.web.refusals import refusal
 
 pages = Blueprint("account", __name__)
 
@@ -71,7 +72,7 @@ def make_key() -> ResponseReturnValue:
             )
             _note(transaction, Done.TOKEN_MADE, made.token)
     except InvalidValueError as error:
-        return _show(refused=str(error)), 422
+        return _show(refused=refusal(error)), 422
     return _show(key=made.key)
 
 
@@ -98,7 +99,7 @@ def save_profile() -> ResponseReturnValue:
         with writing(user, Source.REP) as transaction:
             set_own(transaction, user, {"name": name, "language": language, "time_zone": zone})
     except CRMError as error:
-        return _show(refused=str(error)), 422
+        return _show(refused=refusal(error)), 422
     session["language"] = language
     flash(gettext("Kept."))
     return redirect(url_for("account.show_account"))
@@ -112,7 +113,7 @@ def save_absence() -> ResponseReturnValue:
         with writing(user, Source.REP) as transaction:
             change_absence(transaction, user.id, request.form)
     except InvalidValueError as error:
-        return _show(refused=str(error)), 422
+        return _show(refused=refusal(error)), 422
     flash(gettext("Saved."))
     return redirect(url_for("account.show_account", _anchor="absences"))
 
@@ -133,7 +134,7 @@ def change_password() -> ResponseReturnValue:
         with writing(user, Source.REP) as transaction:
             set_password(transaction.session, user.id, new)
     except InvalidValueError as error:
-        return _show(refused=str(error)), 422
+        return _show(refused=refusal(error)), 422
     login_user(let_in(running.store, person.user, lasts=current_app.permanent_session_lifetime))
     flash(gettext("The password is changed; all other logins have ended."))
     return redirect(url_for("account.show_account"))

@@ -26,6 +26,7 @@ from crm_core.alerts import (
 )
 from crm_core.changes import Source
 from crm_core.errors import AlertClosedError, CRMError, InvalidValueError
+from crm_core.phrases import one_of
 from crm_core.records import Role, User
 from serving.alert_outcomes import Outcome, follow_alerts, tally
 from serving.alerts import AlertListing, AtRisk, ToldAlert, list_alerts, sum_running, tell_alerts
@@ -35,6 +36,7 @@ from serving.service import page_session, service, writing
 from serving.web.asked import plain, whole
 from serving.web.language import gettext
 from serving.web.reasons import top_reasons
+from serving.web.refusals import refusal
 from serving.web.sparkline import Thumb, thumb
 from serving.web.waiting import count_of_bell
 from serving.what_if import ask_what_if
@@ -111,8 +113,8 @@ def act(alert_id: int, verb: str) -> ResponseReturnValue:
             _act(Acting(transaction=transaction, user=current_user.user), alert_id, verb)
     except (InvalidValueError, AlertClosedError) as error:
         if by_script:
-            return plain(str(error))
-        flash(str(error))
+            return plain(refusal(error))
+        flash(refusal(error))
     if by_script:
         return _row(alert_id)
     return redirect(url_for("alerts_pages.list_all"))
@@ -171,7 +173,7 @@ def choose_mail() -> ResponseReturnValue:
     """Write down when somebody wants mails."""
     asked = request.form.get("mail", "")
     if asked not in set(ByMail):
-        raise InvalidValueError("mail", asked, f"one of {', '.join(ByMail)}")
+        raise InvalidValueError("mail", asked, one_of(ByMail))
     with writing(current_user.user, Source.REP) as transaction:
         set_mail_wish(transaction.session, current_user.user.id, ByMail(asked))
     flash(gettext("Noted."))

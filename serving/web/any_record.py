@@ -26,6 +26,7 @@ from crm_core.errors import (
     RecordNotFoundError,
     UnknownRecordTypeError,
 )
+from crm_core.phrases import Phrase
 from crm_core.records import RECORD_TYPES, Account, Activity, Contact, Deal, Lead, Record, User
 from serving.activity_log import log_on
 from serving.commenting import say
@@ -63,6 +64,7 @@ from serving.web.places import (
 )
 from serving.web.record_parts import About, asked_of, may_talk, read_about
 from serving.web.records import tell_causes
+from serving.web.refusals import expected_of, refusal
 from serving.web.selling_parts import read_selling
 from serving.web.suggested import STEPS, days_of, ends_of, points_of, share_of, suggested_labels
 from serving.web.typed_activity import PLANNED_TOO, read_activity
@@ -382,7 +384,13 @@ def show_edit(record_type: str, record_id: int) -> ResponseReturnValue:
     record = get_as(reader, kind, record_id)
     facts = _editable(reader, kind, record, request.args.get("field"))
     if not facts:
-        raise AccessDeniedError(f"the role {reader.user.role} may not change that of a {kind.name}")
+        raise AccessDeniedError(
+            Phrase(
+                "the role {role} may not change that of a {record_type}",
+                role=reader.user.role,
+                record_type=kind.name,
+            )
+        )
     return _form(reader, kind, record, facts, typed={}, refused={})
 
 
@@ -403,7 +411,7 @@ def edit(record_type: str, record_id: int) -> ResponseReturnValue:
     except ClashError as clash:
         return _form(reader, kind, record, facts, typed=typed, refused={}, status=409, clashed=clash.names)
     except InvalidValueError as error:
-        refused = {field_of(error): gettext("Expected: %(expected)s", expected=error.expected)}
+        refused = {field_of(error): gettext("Expected: %(expected)s", expected=expected_of(error))}
         return _form(reader, kind, record, facts, typed=typed, refused=refused, status=422)
     if by_script():
         return _facts(record_type, record_id)
@@ -443,7 +451,7 @@ def _read_all(
             try:
                 values[fact.name] = read_typed(reader, fact, typed[fact.name])
             except NotReadableError as error:
-                refused[fact.name] = str(error)
+                refused[fact.name] = refusal(error)
     return values, refused
 
 
@@ -573,7 +581,11 @@ def ask_to_delete(record_type: str, record_id: int) -> ResponseReturnValue:
     reader, kind = _reader(), _kind(record_type)
     record = get_as(reader, kind, record_id)
     if not may_write(reader, kind, record):
-        raise AccessDeniedError(f"the role {reader.user.role} may not change a {kind.name}")
+        raise AccessDeniedError(
+            Phrase(
+                "the role {role} may not change a {record_type}", role=reader.user.role, record_type=kind.name
+            )
+        )
     return render_template(
         "delete.html",
         about=_brief(reader, kind, record, None),
@@ -616,7 +628,7 @@ def comment(record_type: str, record_id: int) -> ResponseReturnValue:
             said = say(transaction, current_user.user, kind, record_id, text)
         told = _told(said.told, said.cannot_see)
     except InvalidValueError as error:
-        return _refuse(record_type, record_id, str(error))
+        return _refuse(record_type, record_id, refusal(error))
     except SentAlreadyError:
         told = gettext("Said.")
     if by_script():
@@ -668,8 +680,8 @@ def log(record_type: str, record_id: int) -> ResponseReturnValue:
             log_on(transaction, user, kind.model, record_id, read_activity(request.form))
     except InvalidValueError as error:
         if by_script():
-            return plain(str(error))
-        return _show(record_type, record_id, refused=str(error), status=422)
+            return plain(refusal(error))
+        return _show(record_type, record_id, refused=refusal(error), status=422)
     if by_script():
         return make_response(_fresh_timeline(record_type, record_id), 201)
     flash(gettext("Logged."))

@@ -22,6 +22,7 @@ from serving.web.asked import whole
 from serving.web.facts import may_write, names_of_people
 from serving.web.language import LANGUAGES, choose_language, gettext
 from serving.web.markdown import plain_text, to_html
+from serving.web.refusals import refusal
 
 ROWS = 25
 _MOST_PAGES = 200
@@ -224,7 +225,7 @@ def _try(act: Callable[[Transaction], object]) -> tuple[str, int] | None:
         return gettext("Somebody changed this article meanwhile. What you wrote is kept below."), 409
     except InvalidValueError as error:
         end_page_session()
-        return str(error), 422
+        return refusal(error), 422
     end_page_session()
     return None
 

@@ -10,6 +10,7 @@ from werkzeug.routing import IntegerConverter
 from werkzeug.routing.map import Map
 
 from crm_core.errors import InvalidValueError
+from crm_core.phrases import Phrase
 
 LARGEST: Final = 2**63 - 1
 """The largest number that a database keeps."""
@@ -48,7 +49,9 @@ def day_asked(name: str, usual: date) -> date:
     except ValueError as error:
         raise InvalidValueError(name, text, "a day such as 2026-01-31") from error
     if day.year not in _YEARS:
-        raise InvalidValueError(name, text, f"a day from {_YEARS[0]} to {_YEARS[-1]}")
+        raise InvalidValueError(
+            name, text, Phrase("a day from {years} to {years_too}", years=_YEARS[0], years_too=_YEARS[-1])
+        )
     return day
 
 

@@ -49,6 +49,7 @@ from serving.web.facts import (
 from serving.web.happened import Happening, tell_changes
 from serving.web.language import choose_time_zone, gettext
 from serving.web.record_views import is_score_followed, score_as_before
+from serving.web.refusals import refusal
 
 WON, LOST = "won", "lost"
 """Where a card goes that leaves the board."""
@@ -257,7 +258,7 @@ def _ask_again(deal_id: int, stage: str, error: Exception) -> ResponseReturnValu
     """Ask once more for what was asked and given wrongly; refuse what nobody was asked for."""
     names = [name for name in _may_be_asked(deal_id, stage) if name in request.form]
     if names:
-        return ask(deal_id, stage, names, refused=str(error))
+        return ask(deal_id, stage, names, refused=refusal(error))
     return _refused(deal_id, error)
 
 
@@ -310,9 +311,9 @@ def _refused(deal_id: int, error: Exception) -> ResponseReturnValue:
     status = problem_of(error).status if isinstance(error, CRMError) else 422
     if _by_script():
         return make_response(
-            str(error), status, {"X-Refused": "text", "Content-Type": "text/plain; charset=utf-8"}
+            refusal(error), status, {"X-Refused": "text", "Content-Type": "text/plain; charset=utf-8"}
         )
-    flash(str(error))
+    flash(refusal(error))
     return redirect(url_for("deals_pages.show", record_id=deal_id))
 
 

@@ -29,6 +29,7 @@ from crm_core.errors import (
     UnknownFieldError,
 )
 from crm_core.forms import list_forms, may_look_after_forms
+from crm_core.phrases import one_of
 from crm_core.records import Campaign, CampaignMember, Contact, Lead
 from crm_core.saved import list_segments
 from serving.attribution import DIMENSIONS as CREDITED
@@ -40,6 +41,7 @@ from serving.service import end_page_session, page_session, service, writing
 from serving.web.asked import currency_typed, day_asked, whole
 from serving.web.charts import Axis, Bars, Chart, Dots, draw
 from serving.web.language import gettext, ngettext
+from serving.web.refusals import refusal
 from serving.web.shown_as import choice, percent
 from serving.web.tables import csv_answer
 from serving.web.words import WORDS
@@ -88,7 +90,7 @@ def create() -> ResponseReturnValue:
             reader.check_fields("campaign", values)
             made = transaction.create(Campaign(**values, owner_id=user.id)).id
     except InvalidValueError as error:
-        return _list(form, str(error), 422)
+        return _list(form, refusal(error), 422)
     return redirect(url_for("campaign_pages.show", campaign_id=made))
 
 
@@ -189,7 +191,7 @@ def add(campaign_id: int) -> ResponseReturnValue:
     except _REFUSALS as error:
         if isinstance(error, RecordNotFoundError) and error.record_type == "campaign":
             raise
-        return _campaign(campaign_id, form, str(error), 422)
+        return _campaign(campaign_id, form, refusal(error), 422)
     flash(ngettext("%(num)d member was added.", "%(num)d members were added.", count))
     return redirect(url_for("campaign_pages.show", campaign_id=campaign_id))
 
@@ -342,13 +344,13 @@ def _attribution_question() -> tuple[AttributionQuestion, str]:
         )
         asked.check()
     except InvalidValueError as error:
-        return usual, str(error)
+        return usual, refusal(error)
     return asked, ""
 
 
 def _model(text: str) -> Model:
     if text not in set(Model):
-        raise InvalidValueError("model", text, f"one of {', '.join(Model)}")
+        raise InvalidValueError("model", text, one_of(Model))
     return Model(text)
 
 
@@ -438,7 +440,7 @@ def _quality_question() -> tuple[QualityQuestion, str]:
         )
         asked.check()
     except InvalidValueError as error:
-        return usual, str(error)
+        return usual, refusal(error)
     return asked, ""
 
 

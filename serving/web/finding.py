@@ -27,6 +27,7 @@ from serving.web.any_record import by_script
 from serving.web.facts import names_of_people
 from serving.web.language import choose_language, gettext
 from serving.web.places import Shown, nameless, shown_records
+from serving.web.refusals import refusal
 from serving.web.titles import TOLD, told_of
 
 pages = Blueprint("finding_pages", __name__)
@@ -180,7 +181,7 @@ def _decide(act: Act, done: str) -> ResponseReturnValue:
         with writing(user, Source.REP) as transaction:
             act(transaction, record_type)
     except CRMError as error:
-        flash(str(error))
+        flash(refusal(error))
     else:
         flash(done)
     offset = _number(request.form.get("offset", ""))

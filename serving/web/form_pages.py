@@ -37,6 +37,7 @@ from serving.owners import list_owners
 from serving.service import end_page_session, page_session, wake_rescoring, writing
 from serving.web.asked import whole
 from serving.web.language import gettext
+from serving.web.refusals import refusal
 from serving.web.words import field_word
 
 ROWS = 25
@@ -84,7 +85,7 @@ def create() -> ResponseReturnValue:
         with writing(current_user.user, Source.REP) as transaction:
             made = make_form(transaction, current_user.user, wanted).id
     except InvalidValueError as error:
-        return _edit(None, wanted, str(error), 422)
+        return _edit(None, wanted, refusal(error), 422)
     return redirect(url_for("form_pages.show", form_id=made))
 
 
@@ -107,7 +108,7 @@ def change(form_id: int) -> ResponseReturnValue:
         why = gettext("Somebody changed this form meanwhile. What you typed is kept: look it over and save.")
         return _again(form_id, wanted, why, 409)
     except InvalidValueError as error:
-        return _again(form_id, wanted, str(error), 422)
+        return _again(form_id, wanted, refusal(error), 422)
     flash(gettext("Noted."))
     return redirect(url_for("form_pages.show", form_id=form_id))
 

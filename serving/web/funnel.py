@@ -26,6 +26,7 @@ from serving.service import page_session, service
 from serving.web.asked import day_asked, whole
 from serving.web.charts import Axis, Chart, Dots, draw
 from serving.web.language import gettext
+from serving.web.refusals import refusal
 from serving.web.shown_as import choice, percent
 from serving.web.tables import csv_answer
 from serving.web.words import word
@@ -141,7 +142,7 @@ def _question() -> tuple[FunnelQuestion, str]:
         )
         asked.check(now)
     except InvalidValueError as error:
-        return usual, str(error)
+        return usual, refusal(error)
     return asked, ""
 
 

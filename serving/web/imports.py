@@ -49,6 +49,7 @@ from serving.importing import (
 )
 from serving.service import end_page_session, page_session, service, writing
 from serving.web.language import choose_language
+from serving.web.refusals import read_back, refusal, worded
 from serving.web.words import word
 
 pages = Blueprint("imports", __name__, url_prefix="/import")
@@ -100,7 +101,7 @@ def upload() -> ResponseReturnValue:
             made.plan = _proposed(transaction.session, made, record_type, looked).to_json()
             import_id = made.id
     except CRMError as error:
-        return _start(refused=str(error)), 422
+        return _start(refused=refusal(error)), 422
     return redirect(url_for("imports.show", import_id=import_id))
 
 
@@ -130,7 +131,7 @@ def choose(import_id: int) -> ResponseReturnValue:
             if found.state not in {ImportState.DONE, *RUNNING}:
                 _choose(transaction, found)
     except CRMError as error:
-        return _show(get_import(page_session(), user, import_id), refused=str(error)), 422
+        return _show(get_import(page_session(), user, import_id), refused=refusal(error)), 422
     _wake()
     return redirect(url_for("imports.show", import_id=import_id))
 
@@ -152,7 +153,7 @@ def run(import_id: int) -> ResponseReturnValue:
 def download_refused(import_id: int) -> ResponseReturnValue:
     """Give the refused rows with the reasons, to mend them and import them again."""
     found = get_import(page_session(), current_user.user, import_id)
-    rows = "".join(refused_rows(_folder(found)))
+    rows = "".join(refused_rows(_folder(found), worded))
     named = {"Content-Disposition": f'attachment; filename="refused-{import_id}.csv"'}
     return Response(rows, mimetype="text/csv", headers=named)
 
@@ -200,7 +201,7 @@ def _show(found: Import, refused: str | None = None) -> str:
     shown, why_not = _preview(reader, chosen, looked, folder)
     return render_template(
         "import_columns.html",
-        refused=refused or found.failed,
+        refused=refused or read_back(found.failed),
         looked=looked,
         plan=chosen,
         lines=_lines(reader, chosen, looked),
@@ -241,7 +242,7 @@ def _preview(reader: Reader, plan: Plan, looked: Uploaded, folder: Path) -> tupl
         clock = service().store.clock
         return preview(reader.session, mapping, folder, clock, limit=PREVIEWED), None
     except CRMError as error:
-        return None, str(error)
+        return None, refusal(error)
 
 
 def _lines(reader: Reader, plan: Plan, looked: Uploaded) -> list[Line]:

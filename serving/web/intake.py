@@ -18,12 +18,14 @@ from crm_core.incoming.calendars import read_calendar, take_calendar
 from crm_core.incoming.filing import assign_item, drop_item, lead_from_item, ticket_from_item
 from crm_core.incoming.parsing import LARGEST, read_mail
 from crm_core.incoming.tray import IntakeItem, ItemState, get_item, list_items
+from crm_core.phrases import Phrase
 from crm_core.store import Transaction
 from serving.mailbox import reads_mail, take_one
 from serving.service import end_page_session, page_session, service, writing
 from serving.web.asked import whole, whole_typed
 from serving.web.language import choose_time_zone, gettext
 from serving.web.places import find_titled, path_of, shown_records
+from serving.web.refusals import refusal
 
 pages = Blueprint("intake_pages", __name__, url_prefix="/intake")
 
@@ -62,7 +64,7 @@ def upload() -> ResponseReturnValue:
         else:
             told = _take_mail(content)
     except InvalidValueError as error:
-        return _page(str(error), 422)
+        return _page(refusal(error), 422)
     flash(told)
     return redirect(url_for("intake_pages.show"))
 
@@ -78,7 +80,11 @@ def _take_mail(content: bytes) -> str:
 
 def _take_calendar(content: bytes) -> str:
     if len(content) > LARGEST_CALENDAR:
-        raise InvalidValueError("file", f"{len(content)} bytes", f"at most {LARGEST_CALENDAR} bytes")
+        raise InvalidValueError(
+            "file",
+            Phrase("{count} bytes", count=len(content)),
+            Phrase("at most {largest} bytes", largest=LARGEST_CALENDAR),
+        )
     entries = read_calendar(content, ZoneInfo(choose_time_zone()))
     user = current_user.user
     with writing(user, Source.REP) as transaction:
@@ -103,9 +109,9 @@ def settle(item_id: int) -> ResponseReturnValue:
     except StaleRecordError:
         return _page(gettext("Somebody has settled this meanwhile."), 409, item_id)
     except RecordNotFoundError as error:
-        return _page(str(error), 422, item_id)
+        return _page(refusal(error), 422, item_id)
     except CRMError as error:
-        return _page(str(error), 422, item_id)
+        return _page(refusal(error), 422, item_id)
     flash(gettext("Done."))
     return redirect(where or url_for("intake_pages.show"))
 

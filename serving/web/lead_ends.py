@@ -35,6 +35,7 @@ from serving.web.facts import (
 )
 from serving.web.language import gettext
 from serving.web.places import find_named
+from serving.web.refusals import refusal
 from serving.web.words import word
 
 CONVERTED: Final = tuple(sorted(OUTCOME_FIELDS["lead"] - {"disqualified_reason"}))
@@ -178,7 +179,7 @@ def _do(record_id: int, fields: tuple[str, ...], act: Callable[[Editor, Lead], o
         why = gettext("Somebody was faster, the lead is not open any more: %(status)s.", status=status)
         return _Refused(why=why, status=409)
     except (InvalidValueError, NotReadableError) as error:
-        return _Refused(why=str(error))
+        return _Refused(why=refusal(error))
     return None
 
 

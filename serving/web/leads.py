@@ -22,6 +22,7 @@ from serving.web.language import gettext
 from serving.web.lead_ends import add_ends
 from serving.web.record_views import add_views, show_refused
 from serving.web.records import LEADS
+from serving.web.refusals import refusal
 from serving.web.words import word
 
 pages = Blueprint("leads_pages", __name__, url_prefix="/leads")
@@ -48,7 +49,7 @@ def create() -> ResponseReturnValue:
         names = ", ".join(sorted({word("field", fault["loc"][0]) for fault in error.errors()}))
         refused = gettext("Please check: %(fields)s", fields=names)
     except CRMError as error:
-        refused = str(error)
+        refused = refusal(error)
     else:
         flash(gettext("The lead is created. Its first score follows in a moment."))
         return redirect(url_for("leads_pages.show", record_id=lead_id))

@@ -17,7 +17,7 @@ from crm_core.access import Reader, check_may_write
 from crm_core.changes import Source
 from crm_core.errors import CRMError
 from crm_core.fields import CUSTOM, list_fields
-from crm_core.filters import SEGMENT, TAG, Askable, list_askable, parse_condition
+from crm_core.filters import SEGMENT, Askable, list_askable
 from crm_core.recall import recalled
 from crm_core.records import User
 from crm_core.saved import (
@@ -37,6 +37,8 @@ from serving.paging import Listing
 from serving.service import page_session, service, writing
 from serving.web.language import choose_language, gettext
 from serving.web.records import CUSTOMERS, DEALS, LEADS, ROWS, Kind
+from serving.web.refusals import refusal
+from serving.web.value_words import condition_said
 from serving.web.words import word
 
 pages = Blueprint("lists", __name__, url_prefix="/lists")
@@ -143,6 +145,7 @@ def _conditions(args: MultiDict[str, str]) -> tuple[str, ...]:
 class Table:
     """What a list page shows around its rows."""
 
+    record_type: str
     chosen: Chosen
     view: SavedView | None
     views: Sequence[SavedView]
@@ -162,14 +165,7 @@ class Table:
         if text.startswith(f"{SEGMENT}:"):
             number = text.partition(":")[2]
             return next((each.name for each in self.segments if str(each.id) == number), text)
-        try:
-            condition = parse_condition(text)
-        except CRMError:
-            return text
-        name = gettext("Tag") if condition.field == TAG else self.labels.get(condition.field)
-        name = name or label_of(condition.field, {})
-        values = ", ".join(condition.values)
-        return f"{name} {word('op', condition.op)} {values}".strip()
+        return condition_said(page_session(), self.record_type, text)
 
     def without(self, text: str) -> dict[str, Any]:
         """Return the address without one condition."""
@@ -197,6 +193,7 @@ def read_table(session: Session, user: User, kind: Kind) -> Table:
     chosen = Chosen.kept(view.asked) if view is not None else Chosen.read(kind, request.args)
     askable = list_askable(reader, kind.record_type)
     return Table(
+        record_type=kind.record_type,
         chosen=chosen,
         view=view,
         views=views,
@@ -278,7 +275,7 @@ def keep(record_type: str) -> ResponseReturnValue:
                     set_first_view(transaction.session, user.id, record_type, view.id)
                 target = _list_url(kind, view=view.id)
     except CRMError as error:
-        flash(str(error))
+        flash(refusal(error))
         return redirect(_list_url(kind, **chosen.args()))
     flash(gettext("Kept."))
     return redirect(target)
@@ -369,7 +366,7 @@ def do_with_many(record_type: str) -> ResponseReturnValue:
     try:
         ids = ids_of(page_session(), user, asking)
     except CRMError as error:
-        flash(str(error))
+        flash(refusal(error))
         return redirect(_list_url(kind, **chosen.args()))
     if not ids:
         flash(gettext("No row is chosen."))
@@ -380,7 +377,7 @@ def do_with_many(record_type: str) -> ResponseReturnValue:
         with writing(user, Source.REP) as transaction:
             job_id = begin_work(transaction, service().settings.home_folder, user, asking, ids)
     except CRMError as error:
-        flash(str(error))
+        flash(refusal(error))
         return redirect(_list_url(kind, **chosen.args()))
     jobs = service().jobs
     if jobs is not None:

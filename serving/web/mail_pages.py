@@ -64,6 +64,7 @@ from serving.shares import Share
 from serving.web.asked import whole, whole_typed
 from serving.web.language import gettext
 from serving.web.places import path_of, shown_records, title_in
+from serving.web.refusals import refusal
 from serving.writing_mail import (
     Letter,
     address_of,
@@ -106,7 +107,7 @@ def show_letter(record_type: str, record_id: int) -> ResponseReturnValue:
             filled = fill_in(reader, offered, record, person)
             values |= {"subject": filled.subject, "text": filled.text}
         except CRMError as error:
-            why = str(error)
+            why = refusal(error)
     answers = request.args.get("answers", type=whole)
     if answers is not None:
         values |= _answer_to(reader, answers)
@@ -132,7 +133,7 @@ def send(record_type: str, record_id: int) -> ResponseReturnValue:
         with writing(current_user.user, Source.REP) as transaction:
             send_letter(transaction, current_user.user, letter)
     except (CRMError, ValueError) as error:
-        return _refused(about, form, str(error))
+        return _refused(about, form, refusal(error))
     on_its_way = gettext("The mail is on its way.")
     kept = gettext("The mail waits: it goes out once an administrator has turned mail on.")
     flash(on_its_way if mail_is_on(service().settings) else kept)
@@ -194,7 +195,7 @@ def start(record_type: str, record_id: int) -> ResponseReturnValue:
                 transaction, current_user.user, wanted, record_id, zone=service().settings.time_zone
             )
     except CRMError as error:
-        return _refused(about, {}, str(error))
+        return _refused(about, {}, refusal(error))
     begun, before = gettext("The sequence has begun."), gettext("They went through it before.")
     flash(begun if run is not None else before)
     return redirect(url_for("mail_pages.show_letter", record_type=record_type, record_id=record_id))
@@ -256,7 +257,7 @@ def _save(template_id: int | None) -> ResponseReturnValue:
     except AccessDeniedError:
         raise
     except CRMError as error:
-        return _templates(form, str(error), 422, found)
+        return _templates(form, refusal(error), 422, found)
     flash(gettext("Saved."))
     return redirect(url_for("mail_pages.show_templates"))
 
@@ -334,7 +335,7 @@ def _save_sequence(sequence_id: int | None) -> ResponseReturnValue:
     except StaleRecordError:
         return _again(found, form, gettext("Somebody has changed it meanwhile: open it again."), 409)
     except CRMError as error:
-        return _again(found, form, str(error), 422)
+        return _again(found, form, refusal(error), 422)
     flash(gettext("Saved."))
     return redirect(url_for("mail_pages.show_sequence", sequence_id=saved.id))
 

@@ -35,6 +35,7 @@ from serving.web.model_charts import (
     replays_chart,
 )
 from serving.web.model_explorer import see
+from serving.web.refusals import refusal
 from serving.web.standing import read_history_of
 
 pages = Blueprint("models_pages", __name__, url_prefix="/models")
@@ -231,7 +232,7 @@ def explore_features(task: str) -> ResponseReturnValue:
         if asked:
             seen = see(Reader(page_session(), current_user.user), task, _whole_number(asked), as_of)
     except (InvalidValueError, FeatureError) as error:
-        fault = str(error)
+        fault = refusal(error)
     page = render_template(
         "model_features.html",
         task=task,

@@ -20,6 +20,7 @@ from serving.web.any_record import WITHOUT_PAGES, by_script
 from serving.web.facts import may_write
 from serving.web.language import gettext
 from serving.web.places import path_of, title_in
+from serving.web.refusals import refusal
 
 pages = Blueprint("record_tags", __name__)
 
@@ -53,7 +54,7 @@ def change_tags(record_type: str, record_id: int) -> ResponseReturnValue:
         done = _change(record_type, record_id, typed)
     except InvalidValueError as error:
         expected = gettext("Expected: a word of up to %(most)s characters.", most=LONGEST_WORD)
-        said = Said(refused=expected if error.field == "word" else str(error), word=typed)
+        said = Said(refused=expected if error.field == "word" else refusal(error), word=typed)
         return _tags(Reader(page_session(), current_user.user), record_type, record_id, said, 422)
     if by_script():
         with service().store.reading() as session:

@@ -16,6 +16,7 @@ from crm_core.changes import Source
 from crm_core.clock import micros
 from crm_core.errors import CRMError, InvalidValueError
 from crm_core.opting_out import may_be_scored, note_willing
+from crm_core.phrases import one_of
 from crm_core.records import Account, Activity, Feedback, Lead
 from crm_core.rescoring import is_followed
 from crm_core.stage_settings import stages_of
@@ -39,6 +40,7 @@ from serving.web.lead_ends import Ends, read_ends
 from serving.web.lists import read_table
 from serving.web.record_parts import asked_of, read_about
 from serving.web.records import Kind, Scored, Shelf, read_sheet, read_shelf
+from serving.web.refusals import refusal
 from serving.web.typed_activity import LOGGED_KINDS, PLANNED_TOO, read_activity
 
 TIMELINE = "_timeline.html"
@@ -84,7 +86,7 @@ def _list(kind: Kind) -> ResponseReturnValue:
     try:
         shelf = read_shelf(session, user, kind, asked)
     except CRMError as error:  # a filter that makes no sense or may not be asked: say so, and show no row
-        refused = str(error)
+        refused = refusal(error)
         shelf = Shelf(rows=(), next_cursor=None, owners=(), asked=asked, any_at_all=True)
     tags = tags_of(
         Reader(session, user), kind.record_type, [row.record.id for row in shelf.rows], table.segments
@@ -191,8 +193,8 @@ def _log(kind: Kind, record_id: int) -> ResponseReturnValue:
             log_on(transaction, current_user.user, kind.model, record_id, read_activity(request.form))
     except InvalidValueError as error:
         if by_script:
-            return plain(str(error))
-        return make_response(_show(kind, record_id, refused=str(error)), 422)
+            return plain(refusal(error))
+        return make_response(_show(kind, record_id, refused=refusal(error)), 422)
     if by_script:
         return make_response(_timeline(kind, record_id), 201)
     flash(gettext("Logged. The score follows in a moment: reload the page to see it."))
@@ -206,14 +208,14 @@ def _feedback(kind: Kind, record_id: int) -> ResponseReturnValue:
         with writing(current_user.user, Source.REP) as transaction:
             note_feedback(transaction, current_user.user, record_id, _kind_of_feedback(said), text)
     except InvalidValueError as error:
-        return make_response(_show(kind, record_id, refused=str(error)), 422)
+        return make_response(_show(kind, record_id, refused=refusal(error)), 422)
     flash(gettext("Noted."))
     return redirect(url_for(f"{kind.collection}_pages.show", record_id=record_id))
 
 
 def _kind_of_feedback(said: str) -> Feedback:
     if said not in set(Feedback):
-        raise InvalidValueError("kind", said, f"one of {', '.join(Feedback)}")
+        raise InvalidValueError("kind", said, one_of(Feedback))
     return Feedback(said)
 
 

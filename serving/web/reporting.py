@@ -31,6 +31,7 @@ from crm_core.changes import Source
 from crm_core.errors import AccessDeniedError, CRMError, InvalidValueError, StaleRecordError
 from crm_core.exporting.files import write_csv, write_parquet, write_xlsx
 from crm_core.exporting.tables import ExportTable
+from crm_core.phrases import one_of
 from crm_core.records import User
 from crm_core.reporting.asking import Question, end_of_day, list_behind
 from crm_core.reporting.catalogue import MEASURES, PERIODS, Kind, Unit
@@ -68,6 +69,7 @@ from serving.web.asked import whole
 from serving.web.charts import Axis, Bars, Chart, Dots, Line, Mark, draw
 from serving.web.language import choose_language, choose_time_zone, gettext
 from serving.web.places import shown_records, type_word
+from serving.web.refusals import refusal
 from serving.web.shown_as import number, percent
 
 pages = Blueprint("report_pages", __name__, url_prefix="/reports")
@@ -141,7 +143,7 @@ def show_saved(report_id: int) -> ResponseReturnValue:
     try:
         asked = Asked.from_json(saved.asked)
     except InvalidValueError as error:  # of a version of the program that knew other words
-        return _show(Asked(measures=()), saved=saved, why=str(error))
+        return _show(Asked(measures=()), saved=saved, why=refusal(error))
     if "as_of" in request.args:
         asked = replace(asked, as_of=_day("as_of"))
     return _show(asked, saved=saved)
@@ -197,7 +199,7 @@ def _show(
         try:
             told = _tell(asked)
         except CRMError as error:
-            why = str(error)
+            why = refusal(error)
     shown = _render(asked, told, ready, saved, why)
     return make_response(shown, 422 if why and asked.measures else 200)
 
@@ -208,7 +210,7 @@ def _tell(asked: Asked, **more: Any) -> Told:
 
 def _question(asked: Asked) -> Question:
     if asked.period not in SPANS:
-        raise InvalidValueError("period", asked.period, f"one of {', '.join(SPANS)}")
+        raise InvalidValueError("period", asked.period, one_of(SPANS))
     return asked.question(_now(), choose_time_zone())
 
 
@@ -479,8 +481,8 @@ def save() -> ResponseReturnValue:
     except AccessDeniedError:
         raise
     except CRMError as error:
-        flash(str(error))
-        return make_response(render_template("report_refused.html", why=str(error)), 422)
+        flash(refusal(error))
+        return make_response(render_template("report_refused.html", why=refusal(error)), 422)
     flash(gettext("Kept."))
     return redirect(url_for("report_pages.show_saved", report_id=kept_id))
 
@@ -520,7 +522,7 @@ def send(report_id: int) -> ResponseReturnValue:
             send_to(transaction, user, report_id, receivers, rhythm)
     except InvalidValueError as error:
         get_report(page_session(), user, report_id)
-        return make_response(render_template("report_refused.html", why=str(error)), 422)
+        return make_response(render_template("report_refused.html", why=refusal(error)), 422)
     flash(gettext("The report is sent from now on."))
     return redirect(url_for("report_pages.show_saved", report_id=report_id))
 

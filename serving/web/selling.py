@@ -23,6 +23,7 @@ from crm_core.errors import AccessDeniedError, CRMError, InvalidValueError, Reco
 from crm_core.meetings import NextStep
 from crm_core.offers import read_offer
 from crm_core.payments import AGES, Planned, list_overdue, money_about, sum_overdue
+from crm_core.phrases import Phrase
 from crm_core.records import (
     Account,
     Comment,
@@ -47,6 +48,7 @@ from serving.web.asked import currency_typed, whole, whole_typed
 from serving.web.facts import names_of_people
 from serving.web.language import choose_time_zone, gettext, ngettext
 from serving.web.places import path_of, shown_records, title_in
+from serving.web.refusals import expected_of, refusal
 from serving.web.selling_parts import name_rows
 
 pages = Blueprint("selling_pages", __name__)
@@ -87,8 +89,8 @@ def _why(error: CRMError) -> str:
     if isinstance(error, InvalidValueError):
         if error.field == "note":
             return gettext("Say in the note why it is refused.")
-        return gettext("Expected: %(expected)s", expected=error.expected)
-    return str(error)
+        return gettext("Expected: %(expected)s", expected=expected_of(error))
+    return refusal(error)
 
 
 # ------------------------------------------------------------------------------------------------- reading
@@ -251,7 +253,9 @@ def print_quote(quote_id: int) -> ResponseReturnValue:
     reader = _reader()
     quote = reader.get(Quote, quote_id)
     if not sees_prices(reader, quote):
-        raise AccessDeniedError(f"the role {reader.user.role} may not see what quotes come to")
+        raise AccessDeniedError(
+            Phrase("the role {role} may not see what quotes come to", role=reader.user.role)
+        )
     offer = read_offer(reader.session, quote)
     seen = reader.masked(quote)
     account = _named(reader, "account", quote.account_id)
@@ -566,7 +570,9 @@ def show_overdue() -> str:
     """Show what is late, by currency, owner and age."""
     reader = _reader()
     if not sees_overdue(reader):
-        raise AccessDeniedError(f"the role {reader.user.role} may not see what payments are late")
+        raise AccessDeniedError(
+            Phrase("the role {role} may not see what payments are late", role=reader.user.role)
+        )
     today = today_of(reader, service().store.clock.now())
     owner_id = request.args.get("owner", type=whole)
     page = max(1, min(request.args.get("page", 1, type=whole) or 1, 10_000))

@@ -20,6 +20,7 @@ from crm_core.errors import (
     RecordNotFoundError,
     StaleRecordError,
 )
+from crm_core.phrases import Phrase, one_of
 from crm_core.records import Role
 from crm_core.targets import (
     AMOUNTS,
@@ -40,6 +41,7 @@ from serving.unusual import WEEKS, find_unusual
 from serving.web.asked import whole
 from serving.web.charts import Axis, Bars, Chart, Level, Mark, draw
 from serving.web.language import choose_time_zone, gettext, ngettext
+from serving.web.refusals import refusal
 from serving.web.shown_as import percent
 from serving.web.suggested import said_unusual
 from serving.web.tables import csv_answer
@@ -83,7 +85,7 @@ def save_target() -> ResponseReturnValue:
     except StaleRecordError as error:
         return _page(form, gettext("Somebody changed this target meanwhile: see it in the list."), 409, error)
     except (InvalidValueError, RecordNotFoundError) as error:
-        return _page(form, str(error), 422, error)
+        return _page(form, refusal(error), 422, error)
     flash(gettext("Noted."))
     return redirect(url_for("team_pages.show", span=form.get("span") or None))
 
@@ -93,7 +95,7 @@ def split(target_id: int) -> ResponseReturnValue:
     """Break a target down over people or months, evenly; each part may be changed after."""
     user, over = current_user.user, request.form.get("over", "")
     if user.role not in {Role.MANAGER, Role.ADMIN}:
-        raise AccessDeniedError(f"the role {user.role} may not set targets")
+        raise AccessDeniedError(Phrase("the role {role} may not set targets", role=user.role))
     if over not in set(Over):
         return _page({}, gettext("Choose what to split it over."), 422)
     try:
@@ -105,7 +107,7 @@ def split(target_id: int) -> ResponseReturnValue:
                 raise RecordNotFoundError("target", target_id)
             made = split_target(transaction, user, target, Over(over))
     except InvalidValueError as error:
-        return _page({}, str(error), 422, error)
+        return _page({}, refusal(error), 422, error)
     flash(ngettext("Broken down into %(num)d target.", "Broken down into %(num)d targets.", len(made)))
     return redirect(url_for("team_pages.show"))
 
@@ -213,7 +215,7 @@ def _wanted(form: Mapping[str, str]) -> Wanted:
     if whose not in set(Whose) or not (key.isascii() and key.isdigit() and len(key) < 18):
         raise InvalidValueError("who", form.get("who", ""), "one of the choices")
     if (measure := form.get("measure", "")) not in set(Measure):
-        raise InvalidValueError("measure", measure, f"one of {', '.join(Measure)}")
+        raise InvalidValueError("measure", measure, one_of(Measure))
     return Wanted(
         whose=Whose(whose),
         whose_id=int(key),

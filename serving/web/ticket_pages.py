@@ -17,6 +17,7 @@ from crm_core.articles import Suggestion, suggest
 from crm_core.changes import Source
 from crm_core.errors import CRMError, InvalidValueError, RecordNotFoundError, StaleRecordError
 from crm_core.mail_templates import fits, get_template, list_templates, render
+from crm_core.phrases import one_of
 from crm_core.records import Account, Article, Contact, Ticket, TicketPriority, TicketStatus
 from crm_core.service_desk import recall_queues
 from crm_core.store import Transaction
@@ -47,6 +48,7 @@ from serving.web.language import gettext
 from serving.web.markdown import plain_text
 from serving.web.places import find_named, shown_records, title_in
 from serving.web.record_parts import About, may_talk
+from serving.web.refusals import refusal
 
 VIEW_WORDS: Mapping[str, object] = {
     "mine": _("Mine"),
@@ -375,7 +377,7 @@ def send_answer(record_id: int) -> ResponseReturnValue:
     def act(transaction: Transaction) -> None:
         status = form.get("status") or None
         if status is not None and status not in set(TicketStatus):
-            raise InvalidValueError("ticket.status", status, f"one of {', '.join(TicketStatus)}")
+            raise InvalidValueError("ticket.status", status, one_of(TicketStatus))
         user, settings = current_user.user, service().settings
         told.append(answer(transaction, user, settings, record_id, text, status=status, article_ids=used))
 
@@ -413,7 +415,7 @@ def _insert(record_id: int, text: str, used: list[int], what: str) -> ResponseRe
     except RecordNotFoundError:
         raise
     except CRMError as error:
-        return _show(record_id, str(error), 422, text=text, used=used)
+        return _show(record_id, refusal(error), 422, text=text, used=used)
     joined = f"{text.rstrip()}\n\n{added}" if text.strip() else added
     return _show(record_id, text=joined, used=sorted(set(used)))
 
@@ -495,11 +497,11 @@ def _try(act: Callable[[Transaction], object]) -> tuple[str, int] | None:
         return gettext("Somebody changed this ticket meanwhile: what it is now stands below."), 409
     except InvalidValueError as error:
         end_page_session()
-        return str(error), 422
+        return refusal(error), 422
     except CRMError as error:
         end_page_session()
         if type(error).__name__ in {"MergeError", "NotWrittenToError"}:
-            return str(error), 409
+            return refusal(error), 409
         raise
     end_page_session()
     return None

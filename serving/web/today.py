@@ -18,6 +18,7 @@ from crm_core.changes import Source
 from crm_core.day_plans import find_day_plan, set_day_plan
 from crm_core.errors import CRMError, InvalidValueError, RecordNotFoundError
 from crm_core.feedback import Verdict, WhyWrong, give_feedback
+from crm_core.phrases import Phrase, one_of
 from crm_core.predictions import Prediction, list_predictions, newest_predictions
 from crm_core.records import Account, Activity, ActivityKind, Direction, Quote, Role, User
 from crm_core.won_deals import recent_won_deals
@@ -41,6 +42,7 @@ from serving.web.record_views import (
     score_as_before,
 )
 from serving.web.records import Scored
+from serving.web.refusals import refusal
 from serving.web.today_rows import HISTORY, KINDS, Row, names_of, read_rows
 
 ROWS = 10
@@ -138,7 +140,7 @@ def choose_capacity() -> ResponseReturnValue:
     """Remember how many records somebody wants to work a day; nothing: what they usually do."""
     text = request.form.get("capacity", "").strip()
     if text and not (text.isascii() and text.isdigit() and len(text) < 5):
-        raise InvalidValueError("capacity", text, f"a number from 1 to {MOST_A_DAY}")
+        raise InvalidValueError("capacity", text, Phrase("a number from 1 to {most}", most=MOST_A_DAY))
     with writing(current_user.user, Source.REP) as transaction:
         set_day_plan(transaction.session, current_user.user.id, int(text) if text else None)
     flash(gettext("Noted."))
@@ -192,7 +194,7 @@ def object_to(collection: str, record_id: int) -> ResponseReturnValue:
     reason = request.form.get("reason", "")
     try:
         if reason not in set(WhyWrong):
-            raise InvalidValueError("reason", reason, f"one of {', '.join(WhyWrong)}")
+            raise InvalidValueError("reason", reason, one_of(WhyWrong))
         with writing(user, Source.REP) as transaction:
             Reader(transaction.session, user).get(MODELS[record_type], record_id, only=("id",))
             newest = newest_predictions(transaction.session, record_type, [record_id]).get(record_id)
@@ -245,10 +247,10 @@ def _refused(collection: str, record_id: int, error: CRMError) -> ResponseReturn
     if status >= 500:
         raise error
     if _by_script():
-        return plain(str(error), status)
+        return plain(refusal(error), status)
     if status in {403, 404}:
         raise error
-    return make_response(_show(collection, record_id, refused=str(error)), status)
+    return make_response(_show(collection, record_id, refused=refusal(error)), status)
 
 
 def _step_of_form() -> Activity:

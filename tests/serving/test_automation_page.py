@@ -252,3 +252,23 @@ def test_its_pages_ask_the_store_little(store: Store, admin: FlaskClient) -> Non
         with counted(store) as statements:
             assert admin.get(path).status_code == 200
         assert len(statements) <= 12, path
+
+
+def test_versions_say_in_words_what_changed(store: Store, app: Flask, cast: Cast) -> None:
+    chinese = logged_in(app, cast["Adam"], "zh")
+    assert send(chinese, NEW, "save", **rule_form()).status_code == 302
+    with store.reading() as session:
+        (rule,) = list_rules(session)
+    path = f"/admin/automation/{rule.kept.id}"
+    changed = rule_form(**{"condition-field": "status", "condition-value": "已排除", "action-0-amount": "3"})
+    assert send(chinese, path, "save", **changed, version="1").status_code == 302
+    newest, first = re.findall(r"<li><details>(.*?)</details>", chinese.get(path).text, re.DOTALL)
+    said = [
+        " ".join(re.sub("<[^>]+>", " ", each).split()) for each in re.findall(r"<d[td]>.*?</d[td]>", newest)
+    ]
+    assert said[:2] == ["条件 1", "地区 等于 North → 状态 等于 已排除"]
+    assert said[3] == "2 → 3"
+    assert len(said) == 4
+    assert "北区线索" in first
+    assert "动作 1: 给谁</dt><dd>销售经理" in first
+    assert "{" not in newest + first

@@ -297,3 +297,17 @@ def test_deals_begin_in_the_first_stage_and_amounts_are_read_as_written(
         ("Ten pumps", 15000.0, "first_contact"),
         ("Pipes", 2000.5, "first_contact"),
     ]
+
+
+def test_why_rows_were_refused_is_said_in_the_language_of_the_page(
+    app: Flask, cast: Cast, store: Store, settings: Settings
+) -> None:
+    chinese = logged_in(app, cast["Ana"], "zh")
+    path = send(chinese, "name,employees\nJo,12\nAl,many\n").location
+    assert "employees：应为整数，实际为“many”" in chinese.get(path).text, "in the preview"
+    choose(chinese, path)
+    work(store, settings)
+    assert "<td>应为整数</td>" in chinese.get(path).text, "after it was tried"
+    assert "employees：应为整数，实际为“many”" in chinese.get(f"{path}/refused.csv").get_data().decode()
+    gone = send(chinese, "name,name\nJo,12\n").text
+    assert "有两列都叫“name”" in gone

@@ -449,3 +449,10 @@ def test_two_people_who_keep_the_same_name_keep_two_views(store: Store, cast: Ca
         ).all()
         assert sorted(kept) == [("Ana", {"q": "Ana"}), ("Ben", {"q": "Ben"})]
         assert session.scalar(select(func.count(Segment.id))) == 0
+
+
+def test_a_condition_is_said_in_the_words_of_the_page(app: Flask, cast: Cast, leads: list[int]) -> None:
+    assert leads
+    chinese = logged_in(app, cast["Ana"], "zh").get("/leads?filter=status:in:open,disqualified").text
+    assert "状态 属于 进行中, 已排除" in chinese
+    assert "status in" not in logged_in(app, cast["Ana"]).get("/leads?filter=status:in:open,lost").text

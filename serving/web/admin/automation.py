@@ -47,17 +47,18 @@ from serving.service import page_session, service
 from serving.web.admin.automation_form import (
     ACTIONS,
     TRIGGERS,
-    known_type,
     offered,
     read_form,
-    refusal,
+    rule_refusal,
     shown,
 )
+from serving.web.admin.automation_versions import known_of, tell_versions
 from serving.web.admin.shelf import ROWS, page, pages, to, try_to
 from serving.web.asked import whole
 from serving.web.facts import labels_of
 from serving.web.language import gettext, in_language
 from serving.web.places import path_of
+from serving.web.refusals import refusal
 from serving.web.titles import told_titles
 from serving.web.value_words import choices_held, condition_said, value_said
 from serving.web.words import word
@@ -165,7 +166,7 @@ def _take(found: Listed | None) -> ResponseReturnValue:
     try:
         declared = read_form(session, request.form)
     except CRMError as error:
-        return make_response(_form(found, _NEW, refused=str(error)), 422)
+        return make_response(_form(found, _NEW, refused=refusal(error)), 422)
     do = request.form.get("do", "show")
     if do == "try":
         return _try(found, declared)
@@ -179,7 +180,7 @@ def _try(found: Listed | None, declared: Mapping[str, Any]) -> ResponseReturnVal
     try:
         tried = try_on_past(store, zone, page_session(), current_user.user, declared, days=DAYS)
     except CRMError as error:
-        return make_response(_form(found, declared, refused=refusal(error, declared)), 422)
+        return make_response(_form(found, declared, refused=rule_refusal(error, declared)), 422)
     return make_response(_form(found, declared, tried=tried))
 
 
@@ -195,7 +196,7 @@ def _save(found: Listed | None, declared: Mapping[str, Any]) -> ResponseReturnVa
         )
         kept.append(rule.id)
 
-    refused = try_to(act, lambda error: refusal(error, declared))
+    refused = try_to(act, lambda error: rule_refusal(error, declared))
     if refused is not None:
         found = None if rule_id is None else get_rule(page_session(), rule_id)
         return make_response(_form(found, declared, refused=refused), 422)
@@ -211,9 +212,9 @@ def _form(
     tried: Rehearsed | None = None,
 ) -> str:
     session = page_session()
-    record_type = known_type(str(declared.get("record_type", "lead")))
-    kinds = {str(each.get("kind")) for each in declared.get("actions", ())}
-    choices = offered(session, current_user.user, record_type, kinds)
+    known = known_of(declared)
+    record_type, user = known[0], current_user.user
+    choices = offered(session, user, *known)
     rule_id = None if found is None else found.kept.id
     runs = [] if rule_id is None else list_runs(session, rule_id=rule_id, limit=10)
     return page(
@@ -222,7 +223,9 @@ def _form(
         form=shown(declared, choices),
         choices=choices,
         kinds={"trigger": list(TRIGGERS), "action": list(ACTIONS)},
-        versions=[] if rule_id is None else list_versions(session, rule_id),
+        versions=[]
+        if rule_id is None
+        else tell_versions(session, user, list_versions(session, rule_id), {known: choices}),
         people=choices.names,
         lines=_lines_of_runs(session, runs),
         tried=tried,

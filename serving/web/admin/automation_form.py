@@ -33,6 +33,7 @@ from crm_core.sequences import list_sequences
 from crm_core.tokens import works_here
 from crm_core.validation import columns_of
 from serving.web.facts import labels_of
+from serving.web.refusals import expected_of, refusal
 from serving.web.value_words import Choices, choices_held, value_read, value_said, values_read, values_said
 from serving.web.words import word
 
@@ -577,15 +578,15 @@ def _both(said: object) -> dict[str, str]:
 _EMPTY: Final = frozenset({repr(None), repr(""), repr([]), repr({})})
 
 
-def refusal(error: CRMError, declared: Mapping[str, Any]) -> str:
+def rule_refusal(error: CRMError, declared: Mapping[str, Any]) -> str:
     """Say why a rule is refused, by the names that its inputs have on the page."""
     if not isinstance(error, InvalidValueError) or not error.field.startswith("rule."):
-        return str(error)
+        return refusal(error)
     where = _input_at(error.field.removeprefix("rule.").split("."), declared)
     if error.value in _EMPTY:
         return str(_("%(where)s: fill this in.", where=where))
     return str(_("%(where)s: %(value)s does not fit.", where=where, value=error.value)) + (
-        f" {_('Expected: %(expected)s', expected=error.expected)}"
+        f" {_('Expected: %(expected)s', expected=expected_of(error))}"
     )
 
 

@@ -20,6 +20,7 @@ from crm_core.fields import (
     restore_field,
     retire_field,
 )
+from crm_core.phrases import one_of
 from crm_core.record_types import (
     declare_record_type,
     list_record_types,
@@ -130,7 +131,7 @@ def restore_type(name: str) -> ResponseReturnValue:
 def _one_of(words: Any, name: str) -> Any:  # noqa: ANN401  any of our enumerations
     said = request.form.get(name, "")
     if said not in set(words):
-        raise InvalidValueError(name, said, f"one of {', '.join(words)}")
+        raise InvalidValueError(name, said, one_of(words))
     return words(said)
 
 

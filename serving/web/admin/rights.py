@@ -8,6 +8,7 @@ from flask.typing import ResponseReturnValue
 from crm_core.access import Right, Scope
 from crm_core.errors import InvalidValueError
 from crm_core.operations import Done
+from crm_core.phrases import one_of
 from crm_core.records import Role
 from crm_core.rights import (
     SETTABLE,
@@ -60,7 +61,7 @@ def _asked(record_type: str, known: Right) -> Right:
 def _scope(what: str, record_type: str, known: Scope) -> Scope:
     said = request.form.get(f"{what}:{record_type}", known.value)
     if said not in set(Scope):
-        raise InvalidValueError(f"{record_type}: {what}", said, f"one of {', '.join(Scope)}")
+        raise InvalidValueError(f"{record_type}: {what}", said, one_of(Scope))
     return Scope(said)
 
 
@@ -73,7 +74,7 @@ def set_field(role: str) -> ResponseReturnValue:
 
     def act(transaction: Transaction) -> None:
         if said not in FIELD_RIGHTS:
-            raise InvalidValueError("right", said, f"one of {', '.join(FIELD_RIGHTS)}")
+            raise InvalidValueError("right", said, one_of(FIELD_RIGHTS))
         read, write = FIELD_RIGHTS[said]
         set_field_right(transaction.session, chosen, record_type, field, read=read, write=write)
         _note_field(transaction, chosen, record_type, field, said)

@@ -18,6 +18,7 @@ from crm_core.records import User
 from crm_core.store import Transaction
 from serving.journal import origin_of_request
 from serving.service import end_page_session, writing
+from serving.web.refusals import refusal
 
 SECTIONS: tuple[tuple[str, object], ...] = (
     ("admin_pages.list_people", _("People")),
@@ -50,7 +51,7 @@ def _context() -> dict[str, object]:
     return {"sections": SECTIONS}
 
 
-def try_to(act: Callable[[Transaction], object], told: Callable[[CRMError], str] = str) -> str | None:
+def try_to(act: Callable[[Transaction], object], told: Callable[[CRMError], str] = refusal) -> str | None:
     """Do something in one transaction; return why it was refused, as `told` says it, or None."""
     try:
         with writing(current_user.user, Source.REP) as transaction:
