@@ -336,6 +336,14 @@ class Reader:
         except RecordNotFoundError:
             raise _denied(self.user, f"change {model.record_type} {record.id}") from None
 
+    def may_change(self, record: Record) -> bool:
+        """Say whether a record may be changed."""
+        try:
+            self.get_to_write(type(record), record.id, only=("id",))
+        except (RecordNotFoundError, AccessDeniedError):
+            return False
+        return True
+
     def select_about(
         self, model: type[R], record: Record, *, also: tuple[type[Record], Collection[int]] | None = None
     ) -> Select[R]:
