@@ -21,6 +21,7 @@ from sqlalchemy.orm import Session
 
 from crm_core.access import Reader, check_may_write
 from crm_core.activities import log_activity
+from crm_core.approvals import check_approved, check_value_approved
 from crm_core.bulk import stored_form
 from crm_core.deals import check_required, move_deal
 from crm_core.declared import declarations, read_plain
@@ -34,6 +35,7 @@ from crm_core.errors import (
 )
 from crm_core.external_ids import find_by_external_id, hold_keys, key_of
 from crm_core.fields import CUSTOM, FieldKind
+from crm_core.offers import read_offer
 from crm_core.opting_out import set_scoring_opt_out
 from crm_core.pipelines import get_stage, open_stages
 from crm_core.quotes import add_line, change_line, edit_quote, remove_line, write_quote
@@ -41,11 +43,13 @@ from crm_core.records import (
     RECORD_TYPES,
     Activity,
     Comment,
+    Contract,
     CustomRecord,
     Deal,
     Line,
     Owned,
     Quote,
+    QuoteStatus,
     Record,
     Role,
     Team,
@@ -296,13 +300,30 @@ class Editor:
         if isinstance(record, Ticket):
             return open_ticket(self.transaction, record)
         if isinstance(record, Quote):
-            return write_quote(self.transaction, record)
+            return self._write_quote(record)
         if isinstance(record, Line):
             return add_line(self.transaction, record)
         written = self.transaction.create(record)
         if isinstance(written, Deal):
             check_required(self.transaction.session, written, written.stage)
+        if isinstance(written, Contract):
+            self._check_value(written, written.quote_id)
         return written
+
+    def _write_quote(self, quote: Quote) -> Quote:
+        """Write a quote; one that was sent elsewhere gives no more away than its writer may."""
+        written = write_quote(self.transaction, quote)
+        session = self.transaction.session
+        if written.status != QuoteStatus.DRAFT:
+            check_approved(session, written, self.user, read_offer(session, written))
+        return written
+
+    def _check_value(self, contract: Contract, quote_id: int | None) -> None:
+        """Refuse a contract for less than its quote, however it is written, where nobody approved that."""
+        session = self.transaction.session
+        quote = session.get(Quote, quote_id) if quote_id is not None else None
+        if quote is not None and contract.value is not None:
+            check_value_approved(session, quote, self.user, contract.value)
 
     def _changed(self, kind: Kind, record: Record, values: Mapping[str, Any]) -> dict[str, Any]:
         """Return what really changes, custom values in the form that the store takes, as `custom.NAME`."""
@@ -342,7 +363,11 @@ class Editor:
             return
         if changed.pop("scoring_opt_out", None) is not None:
             set_scoring_opt_out(self.transaction, record, opted_out=not record.scoring_opt_out)  # type: ignore[arg-type,attr-defined]  # only who has it
+        of_quote = record.quote_id if isinstance(record, Contract) else None
         self.transaction.update(record, changed)
+        if isinstance(record, Contract) and {"value", "quote_id"} & changed.keys():
+            for quote_id in {of_quote, record.quote_id}:
+                self._check_value(record, quote_id)
 
     # ------------------------------------------------------------------------------------------- keys
 
