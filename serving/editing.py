@@ -76,6 +76,9 @@ FIXED: dict[str, frozenset[str]] = {
 }
 """What is said once, when a record is made, besides when it came to be."""
 
+_MOVED = ("lead", "deal", "account", "contact")
+"""What activities are about, by their own links: their number and kind move scores."""
+
 _NAMED = ("name", "company", "email")
 """What a lead needs one of."""
 
@@ -151,6 +154,8 @@ class Editor:
         self._check_unique(kind, given, None)
         record = kind.model(**self._filled(kind, given))
         self._check_links(kind, self._links(kind, given))
+        if isinstance(record, Activity):
+            self._check_evidence(record)
         return record
 
     def update(
@@ -449,6 +454,22 @@ class Editor:
             if missing:
                 expected = f"the id of a {target} that you may see"
                 raise InvalidValueError(f"{kind.name}.{field}", min(missing), expected)
+
+    def _check_evidence(self, activity: Activity) -> None:
+        """Refuse an activity about somebody's record that one may only see: its scores would move by it.
+
+        What a record that one may change is about (the customer of one's deal) goes along with it.
+        """
+        keys = [(name, getattr(activity, f"{name}_id")) for name in _MOVED]
+        keys.append((activity.subject_type or "", activity.subject_id))
+        session, reader = self.transaction.session, self.reader
+        named = [session.get_one(RECORD_TYPES[name], each) for name, each in keys if each is not None]
+        theirs = [each for each in named if reader.may_change(each)]
+        beside = {(name, getattr(each, f"{name}_id", None)) for each in theirs for name in _MOVED}
+        for each in named:
+            key = (each.record_type, each.id)
+            if each.record_type in _MOVED and each not in theirs and key not in beside:
+                raise AccessDeniedError(f"the role {self.user.role} may not change {key[0]} {key[1]}")
 
 
 _TYPE_OF_TABLE = {model.__tablename__: name for name, model in RECORD_TYPES.items()}

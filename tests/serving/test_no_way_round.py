@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
+from crm_core.access import Right, Scope
 from crm_core.records import Product
+from crm_core.rights import set_right
 from crm_core.store import Store
-from tests.factories import make_account, make_deal
+from tests.factories import make_account, make_contact, make_deal, make_lead
 from tests.serving.api import Api
 from tests.serving.conftest import *  # noqa: F403  its fixtures
 from tests.serving.conftest import Cast
@@ -71,3 +73,27 @@ def test_the_address_of_a_file_holds_nothing_that_a_browser_reads_over(
         deal = make_deal(transaction, owner_id=cast["Ana"].id).id
     body = {"subject_type": "deal", "subject_id": deal, "name": "x", "uri": uri}
     assert Api(client, cast, "Ana")("POST", "/api/v1/attachments", body).status_code == 422
+
+
+def test_no_activity_beside_ones_own_record_is_evidence_on_one_that_one_only_sees(
+    client: FlaskClient, store: Store, cast: Cast
+) -> None:
+    with store.transaction() as transaction:
+        for name in ("lead", "deal", "account", "contact", "activity"):
+            set_right(transaction.session, "rep", name, Right(read=Scope.ALL, write=Scope.OWN))
+        bens = cast["Ben"].id
+        account = make_account(transaction, owner_id=bens).id
+        contact = make_contact(transaction, account_id=account, owner_id=bens).id
+        theirs = make_deal(transaction, owner_id=bens, account_id=account).id
+        mine = make_deal(transaction, owner_id=cast["Ana"].id, account_id=account, contact_id=contact).id
+        lead = make_lead(transaction, owner_id=cast["Ana"].id).id
+    ana = Api(client, cast, "Ana")
+
+    def log(**links: int) -> int:
+        return int(ana("POST", "/api/v1/activities", {"kind": "call", **links}).status_code)
+
+    assert log(deal_id=theirs) == 403
+    assert log(lead_id=lead, deal_id=theirs) == 403
+    assert log(lead_id=lead, contact_id=contact) == 403
+    assert log(deal_id=mine, account_id=account, contact_id=contact) == 201  # they are her deal's
+    assert log(lead_id=lead, deal_id=mine) == 201

@@ -69,6 +69,18 @@ def test_a_ticket_shows_the_conversation_and_what_helps(
     assert "Seals dry out" not in logged_in(app, cast["Ana"]).get(f"/tickets/{served.ticket}").text
 
 
+@pytest.mark.parametrize(("field", "query"), [("priority", "priority=high"), ("queue", "queue=help")])
+def test_nobody_finds_tickets_by_a_field_that_is_hidden(
+    app: Flask, store: Store, cast: Cast, served: Served, field: str, query: str
+) -> None:
+    ana = logged_in(app, cast["Ana"])
+    assert ana.get(f"/tickets?view=all&{query}").status_code == 200
+    with store.transaction() as transaction:
+        set_field_right(transaction.session, "rep", "ticket", field, read=False, write=False)
+    assert ana.get(f"/tickets?view=all&{query}").status_code == 403
+    assert ana.get("/tickets?view=all").status_code == 200
+
+
 def test_an_answer_is_noted_and_sent_only_where_it_can_be(
     app: Flask, store: Store, cast: Cast, served: Served, settings: Settings
 ) -> None:
