@@ -182,6 +182,7 @@ def match_people(session: Session, everybody: Sequence[Lead | Contact], may: May
         deals = [each for each in _open_deals(session, contacts[0].id) if may(each)]
         if len(deals) == 1:
             return Match(about=key_of(deals[0]))
+        opened = [each for each in opened if _is_of_same_owner(session, contacts[0], each)]
         if len(opened) == 1 and not deals:
             return Match(about=("lead", opened[0].id))
         if not opened or deals:
@@ -191,6 +192,15 @@ def match_people(session: Session, everybody: Sequence[Lead | Contact], may: May
     elif not contacts and not opened and len(leads) == 1 and may(became := _after(session, leads[0])):
         return Match(about=key_of(became))
     return Match(about=None, candidates=tuple(key_of(each) for each in [*opened, *contacts]))
+
+
+def _is_of_same_owner(session: Session, contact: Contact, lead: Lead) -> bool:
+    """Say whether an open lead of a contact is with who has the contact, or their customer.
+
+    Anybody may write down a lead with a customer's address: that brings them none of the customer's mails.
+    """
+    account = session.get(Account, contact.account_id) if contact.account_id is not None else None
+    return lead.owner_id in {contact.owner_id, account.owner_id if account is not None else contact.owner_id}
 
 
 def _open_deals(session: Session, contact_id: int) -> Sequence[Deal]:
