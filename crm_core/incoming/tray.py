@@ -1,13 +1,14 @@
 """The tray: what came in and could not be put on a record by itself, until somebody says where it belongs.
 
 People see the whole tray who oversee: managers and administrators; others see what may be about nothing
-but records that they see. What is assigned becomes an activity there, as if it had been matched; what is dropped stays as a
-row, so that it does not come again.
+but records that they see. What is assigned becomes an activity there, as if it had been matched; what is
+dropped stays as a row, so that it does not come again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -143,8 +144,8 @@ def _may_see(reader: Reader, item: IntakeItem) -> bool:
     return _is_theirs(item, _seen(reader, [tuple(each) for each in item.candidates]))
 
 
-def _is_theirs(item: IntakeItem, seen: Set[tuple[str, int]]) -> bool:
-    """Say whether all that something may be about is seen: what may be a colleague's is not read on the way."""
+def _is_theirs(item: IntakeItem, seen: AbstractSet[tuple[str, int]]) -> bool:
+    """Say whether all is seen that something may be about: nobody reads what may be a colleague's."""
     return bool(item.candidates) and all(tuple(each) in seen for each in item.candidates)
 
 
