@@ -168,6 +168,7 @@ class Editor:
     ) -> Record:
         """Set fields of a record, None to empty them; with `versions`, only if it is at one of these."""
         record = self.get_to_write(kind, record_id, versions)
+        self._check_words(record)
         changed = self._changed(kind, record, values)
         self._check_fields(kind, values)
         self._check_unique(kind, changed, record)
@@ -186,6 +187,7 @@ class Editor:
         record = self.get_to_write(kind, record_id, versions)
         if record.id == self.user.id and isinstance(record, User):
             raise AccessDeniedError("nobody may delete themselves: somebody else has to")
+        self._check_words(record)
         if isinstance(record, Team):
             self._check_empty(record)
         if isinstance(record, Line):
@@ -249,6 +251,12 @@ class Editor:
                 f"the role {self.user.role} may not create a {kind.name} that belongs to nobody of theirs"
             ) from None
 
+    def _check_words(self, record: Record) -> None:
+        """Refuse a rep to change what somebody else said: it would stand there as the other one's words."""
+        is_anothers = isinstance(record, Comment) and record.owner_id not in {None, self.user.id}
+        if is_anothers and self.user.role == Role.REP:
+            raise AccessDeniedError(f"the role {self.user.role} may not change what somebody else said")
+
     def _check_stays_in(self, record: User, changed: Mapping[str, Any]) -> None:
         """Keep administrators from shutting themselves out: there is always one left."""
         if record.id == self.user.id and {"role", "active", "left_at"} & changed.keys():
@@ -295,6 +303,8 @@ class Editor:
     def _owner_of_new(self, kind: Kind, owner_id: int | None) -> int | None:
         if owner_id is None and issubclass(kind.model, Activity | Comment):
             return self.user.id  # whoever did or said it
+        if issubclass(kind.model, Comment) and owner_id != self.user.id and self.user.role != Role.ADMIN:
+            raise AccessDeniedError(f"the role {self.user.role} may not say anything in somebody else's name")
         if owner_id is None:
             return choose_owner(self.transaction.session, self.user, None)
         return self._check_owner(kind, owner_id)

@@ -97,3 +97,21 @@ def test_no_activity_beside_ones_own_record_is_evidence_on_one_that_one_only_see
     assert log(lead_id=lead, contact_id=contact) == 403
     assert log(deal_id=mine, account_id=account, contact_id=contact) == 201  # they are her deal's
     assert log(lead_id=lead, deal_id=mine) == 201
+
+
+def test_nobody_puts_words_into_anothers_mouth(client: FlaskClient, store: Store, cast: Cast) -> None:
+    with store.transaction() as transaction:
+        lead = make_lead(transaction, owner_id=cast["Ana"].id).id
+    ana, mara, adam = (Api(client, cast, name) for name in ("Ana", "Mara", "Adam"))
+    about = {"subject_type": "lead", "subject_id": lead}
+    forged = {**about, "body": "Give it away.", "owner_id": cast["Ana"].id}
+    assert problem(mara("POST", "/api/v1/comments", forged)) == (403, "access-denied")
+    assert adam("POST", "/api/v1/comments", forged).status_code == 201  # from another system, say
+    said = mara("POST", "/api/v1/comments", {**about, "body": "Not below ten."}).json
+    at = f"/api/v1/comments/{said['id']}"
+    assert problem(ana("PATCH", at, {"body": "Give it away."})) == (403, "access-denied")
+    assert problem(ana("DELETE", at)) == (403, "access-denied")
+    assert mara("PATCH", at, {"body": "Not below nine."}).json["body"] == "Not below nine."
+    own = ana("POST", "/api/v1/comments", {**about, "body": "Why?"}).json
+    assert ana("PATCH", f"/api/v1/comments/{own['id']}", {"body": "Oh."}).status_code == 200
+    assert mara("DELETE", f"/api/v1/comments/{own['id']}").status_code == 204  # who leads keeps order
