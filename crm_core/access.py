@@ -339,6 +339,14 @@ class Reader:
                 self.user, Phrase("change {record_type} {id}", record_type=model.record_type, id=record.id)
             ) from None
 
+    def may_change(self, record: Record) -> bool:
+        """Say whether a record may be changed."""
+        try:
+            self.get_to_write(type(record), record.id, only=("id",))
+        except (RecordNotFoundError, AccessDeniedError):
+            return False
+        return True
+
     def select_about(
         self, model: type[R], record: Record, *, also: tuple[type[Record], Collection[int]] | None = None
     ) -> Select[R]:

@@ -1,7 +1,8 @@
 """Taking in what somebody sent with a web form: onto the lead or contact it is about, or as a new lead.
 
 Whoever sends a form has proven nothing, so what they say fills gaps and overwrites nothing; what differs
-stands in the activity, for a person to read. A contact gets an activity. An open lead is filled up. One that
+stands in the activity, for a person to read. A contact gets an activity, and never an address or number:
+offers would go to whoever knew the customer's name and one of the two. An open lead is filled up. One that
 was disqualified is opened again, which the log says and its owner is told. One that was converted stays as it
 is: its contact gets the activity. Who withdrew consent has not given it again by a form that anybody could
 have sent in their name.
@@ -74,6 +75,7 @@ _AGAIN: Final = timedelta(minutes=10)
 _DAY: Final = timedelta(days=1)
 _MAIL = re.compile(r"[^@\s\x00-\x20]+@[^@\s\x00-\x20]+\.[^@\s\x00-\x20]+")
 _LEAST_DIGITS: Final = 5
+_REACHED_BY: Final = frozenset({"email", "phone"})
 _MOST_EMPLOYEES: Final = 100_000_000
 
 
@@ -432,7 +434,8 @@ def _fill_gaps(
     gaps, left = {}, {}
     for name, value in said.items():
         held = _held(person, name)
-        if held is None and not closed and _has_place(transaction.session, person, name):
+        open_to_all = not closed and not (isinstance(person, Contact) and name in _REACHED_BY)
+        if held is None and open_to_all and _has_place(transaction.session, person, name):
             gaps[name] = value
         elif held != value:
             left[name] = value

@@ -64,7 +64,8 @@ _NOT_OFFERED: Final = frozenset(
     {"id", "version", "deleted_at", "recorded_at", "external_id", "merged_into_id", "erased_at"}
 )
 
-_PLACE = re.compile(r"\{\{(.*?)\}\}", re.DOTALL)
+# A place holds no other one: a text of nothing but openings is read once, not once for each of them.
+_PLACE = re.compile(r"\{\{((?:(?!\{\{|\}\}).)*)\}\}", re.DOTALL)
 _INSIDE = re.compile(
     r"""\s*([a-z_]+(?:\.[a-z_][a-z0-9_]*){0,2})\s*(?:\|\s*default\(\s*(?:"([^"{}]*)"|'([^'{}]*)')\s*\)\s*)?""",
     re.DOTALL,

@@ -21,6 +21,7 @@ from sqlalchemy.orm import Session
 
 from crm_core.access import Reader, check_may_write
 from crm_core.activities import log_activity
+from crm_core.approvals import check_approved, check_value_approved
 from crm_core.bulk import stored_form
 from crm_core.deals import check_required, move_deal
 from crm_core.declared import declarations, read_plain
@@ -34,6 +35,7 @@ from crm_core.errors import (
 )
 from crm_core.external_ids import find_by_external_id, hold_keys, key_of
 from crm_core.fields import CUSTOM, FieldKind
+from crm_core.offers import read_offer
 from crm_core.opting_out import set_scoring_opt_out
 from crm_core.phrases import Phrase
 from crm_core.pipelines import get_stage, open_stages
@@ -42,11 +44,13 @@ from crm_core.records import (
     RECORD_TYPES,
     Activity,
     Comment,
+    Contract,
     CustomRecord,
     Deal,
     Line,
     Owned,
     Quote,
+    QuoteStatus,
     Record,
     Role,
     Team,
@@ -72,6 +76,9 @@ FIXED: dict[str, frozenset[str]] = {
     "activity": _ABOUT | {"lead_id", "deal_id", "account_id", "contact_id"},
 }
 """What is said once, when a record is made, besides when it came to be."""
+
+_MOVED = ("lead", "deal", "account", "contact")
+"""What activities are about, by their own links: their number and kind move scores."""
 
 _NAMED = ("name", "company", "email")
 """What a lead needs one of."""
@@ -148,6 +155,8 @@ class Editor:
         self._check_unique(kind, given, None)
         record = kind.model(**self._filled(kind, given))
         self._check_links(kind, self._links(kind, given))
+        if isinstance(record, Activity):
+            self._check_evidence(record)
         return record
 
     def update(
@@ -160,6 +169,7 @@ class Editor:
     ) -> Record:
         """Set fields of a record, None to empty them; with `versions`, only if it is at one of these."""
         record = self.get_to_write(kind, record_id, versions)
+        self._check_words(record)
         changed = self._changed(kind, record, values)
         self._check_fields(kind, values)
         self._check_unique(kind, changed, record)
@@ -178,6 +188,7 @@ class Editor:
         record = self.get_to_write(kind, record_id, versions)
         if record.id == self.user.id and isinstance(record, User):
             raise AccessDeniedError("nobody may delete themselves: somebody else has to")
+        self._check_words(record)
         if isinstance(record, Team):
             self._check_empty(record)
         if isinstance(record, Line):
@@ -251,6 +262,12 @@ class Editor:
                 )
             ) from None
 
+    def _check_words(self, record: Record) -> None:
+        """Refuse a rep to change what somebody else said: it would stand there as the other one's words."""
+        is_anothers = isinstance(record, Comment) and record.owner_id not in {None, self.user.id}
+        if is_anothers and self.user.role == Role.REP:
+            raise AccessDeniedError(f"the role {self.user.role} may not change what somebody else said")
+
     def _check_stays_in(self, record: User, changed: Mapping[str, Any]) -> None:
         """Keep administrators from shutting themselves out: there is always one left."""
         if record.id == self.user.id and {"role", "active", "left_at"} & changed.keys():
@@ -303,6 +320,8 @@ class Editor:
     def _owner_of_new(self, kind: Kind, owner_id: int | None) -> int | None:
         if owner_id is None and issubclass(kind.model, Activity | Comment):
             return self.user.id  # whoever did or said it
+        if issubclass(kind.model, Comment) and owner_id != self.user.id and self.user.role != Role.ADMIN:
+            raise AccessDeniedError(f"the role {self.user.role} may not say anything in somebody else's name")
         if owner_id is None:
             return choose_owner(self.transaction.session, self.user, None)
         return self._check_owner(kind, owner_id)
@@ -313,13 +332,30 @@ class Editor:
         if isinstance(record, Ticket):
             return open_ticket(self.transaction, record)
         if isinstance(record, Quote):
-            return write_quote(self.transaction, record)
+            return self._write_quote(record)
         if isinstance(record, Line):
             return add_line(self.transaction, record)
         written = self.transaction.create(record)
         if isinstance(written, Deal):
             check_required(self.transaction.session, written, written.stage)
+        if isinstance(written, Contract):
+            self._check_value(written, written.quote_id)
         return written
+
+    def _write_quote(self, quote: Quote) -> Quote:
+        """Write a quote; one that was sent elsewhere gives no more away than its writer may."""
+        written = write_quote(self.transaction, quote)
+        session = self.transaction.session
+        if written.status != QuoteStatus.DRAFT:
+            check_approved(session, written, self.user, read_offer(session, written))
+        return written
+
+    def _check_value(self, contract: Contract, quote_id: int | None) -> None:
+        """Refuse a contract for less than its quote, however it is written, where nobody approved that."""
+        session = self.transaction.session
+        quote = session.get(Quote, quote_id) if quote_id is not None else None
+        if quote is not None and contract.value is not None:
+            check_value_approved(session, quote, self.user, contract.value)
 
     def _changed(self, kind: Kind, record: Record, values: Mapping[str, Any]) -> dict[str, Any]:
         """Return what really changes, custom values in the form that the store takes, as `custom.NAME`."""
@@ -359,7 +395,11 @@ class Editor:
             return
         if changed.pop("scoring_opt_out", None) is not None:
             set_scoring_opt_out(self.transaction, record, opted_out=not record.scoring_opt_out)  # type: ignore[arg-type,attr-defined]  # only who has it
+        of_quote = record.quote_id if isinstance(record, Contract) else None
         self.transaction.update(record, changed)
+        if isinstance(record, Contract) and {"value", "quote_id"} & changed.keys():
+            for quote_id in {of_quote, record.quote_id}:
+                self._check_value(record, quote_id)
 
     # ------------------------------------------------------------------------------------------- keys
 
@@ -447,6 +487,22 @@ class Editor:
             if missing:
                 expected = Phrase("the id of a {target} that you may see", target=target)
                 raise InvalidValueError(f"{kind.name}.{field}", min(missing), expected)
+
+    def _check_evidence(self, activity: Activity) -> None:
+        """Refuse an activity about somebody's record that one may only see: its scores would move by it.
+
+        What a record that one may change is about (the customer of one's deal) goes along with it.
+        """
+        keys = [(name, getattr(activity, f"{name}_id")) for name in _MOVED]
+        keys.append((activity.subject_type or "", activity.subject_id))
+        session, reader = self.transaction.session, self.reader
+        named = [session.get_one(RECORD_TYPES[name], each) for name, each in keys if each is not None]
+        theirs = [each for each in named if reader.may_change(each)]
+        beside = {(name, getattr(each, f"{name}_id", None)) for each in theirs for name in _MOVED}
+        for each in named:
+            key = (each.record_type, each.id)
+            if each.record_type in _MOVED and each not in theirs and key not in beside:
+                raise AccessDeniedError(f"the role {self.user.role} may not change {key[0]} {key[1]}")
 
 
 _TYPE_OF_TABLE = {model.__tablename__: name for name, model in RECORD_TYPES.items()}

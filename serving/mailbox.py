@@ -26,7 +26,7 @@ from crm_core.incoming.filing import Desk, Keep, Taken, take_mail
 from crm_core.incoming.mailboxes import begin_at, hold_mailbox, note_looked, note_read
 from crm_core.incoming.parsing import LARGEST, Parsed, Part, read_mail
 from crm_core.incoming.tray import Entry, ItemKind, put_in_tray
-from crm_core.records import Attachment
+from crm_core.records import Attachment, User
 from crm_core.store import Store, Transaction
 from serving.files import put_in_place, safe_name, take_in
 from serving.jobs import name_of_process
@@ -91,8 +91,10 @@ def take_raw(
         return take_one(transaction, settings, mail, source=source)
 
 
-def take_one(transaction: Transaction, settings: Settings, mail: Parsed, *, source: str) -> Taken:
-    """Take one mail that was read."""
+def take_one(
+    transaction: Transaction, settings: Settings, mail: Parsed, *, source: str, by: User | None = None
+) -> Taken:
+    """Take one mail that was read, from a mailbox or `by` somebody's hand."""
     desk = None
     if settings.service_mail is not None:
         desk = Desk(address=settings.service_mail, queue=settings.service_queue)
@@ -103,6 +105,7 @@ def take_one(transaction: Transaction, settings: Settings, mail: Parsed, *, sour
         ours=our_addresses(settings),
         desk=desk,
         keep=file_keeper(settings),
+        by=by,
     )
 
 

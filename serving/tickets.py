@@ -262,6 +262,9 @@ def read_tickets(reader: Reader, asked: TicketQuestion) -> TicketPage:
 
 def _asked(reader: Reader, asked: TicketQuestion) -> Select[Ticket]:
     query = reader.select(Ticket).where(_views(reader, asked, _begun())[asked.view])
+    for name in ("queue", "priority", "owner_id"):
+        if getattr(asked, name) is not None and not reader.may_read_field("ticket", name):
+            raise AccessDeniedError(f"the role {reader.user.role} may not filter by ticket.{name}")
     if asked.queue is not None:
         query = query.where(Ticket.queue == asked.queue)
     if asked.priority is not None:

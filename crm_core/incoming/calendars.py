@@ -15,16 +15,17 @@ from zoneinfo import ZoneInfo
 
 from sqlalchemy.orm import Session
 
+from crm_core.access import Reader
 from crm_core.addresses import mail_key
 from crm_core.clock import micros
 from crm_core.errors import InvalidValueError
 from crm_core.external_ids import hold_keys
 from crm_core.incoming.events import Heard, key_to_hold, take
-from crm_core.incoming.matching import Match, colleagues_with, match_people
-from crm_core.incoming.tray import Entry, ItemKind, find_item
+from crm_core.incoming.matching import Match, May, colleagues_with, match_for, match_people
+from crm_core.incoming.tray import OVERSEERS, Entry, IntakeItem, ItemKind, ItemState, find_item
 from crm_core.messages import people_with
 from crm_core.phrases import Phrase
-from crm_core.records import Direction, User
+from crm_core.records import Activity, Direction, User
 from crm_core.store import Transaction
 
 LARGEST: Final = 2 * 2**20
@@ -152,20 +153,26 @@ def _address(value: object) -> str | None:
 
 
 def take_calendar(
-    transaction: Transaction, entries: list[CalendarEntry], *, whose: User | None = None
+    transaction: Transaction, entries: list[CalendarEntry], *, by: User | None = None
 ) -> Calendar:
-    """Write down entries; `whose` is the colleague whose calendar it is, where it says nobody else."""
+    """Write down entries; what somebody brings `by` hand is put only on records that they may change.
+
+    It is their calendar, where it says nobody else's.
+    """
     counts = {"filed": 0, "tray": 0, "known": 0, "ignored": 0}
     # Before what is known is read: of two files at once the newer entry stays.
     hold_keys(transaction.session, [key_to_hold(ItemKind.EVENT, entry.uid) for entry in entries])
     for entry in entries:
-        counts[_take_one(transaction, entry, whose)] += 1
+        counts[_take_one(transaction, entry, by)] += 1
     return Calendar(**counts)
 
 
-def _take_one(transaction: Transaction, entry: CalendarEntry, whose: User | None) -> str:
+def _take_one(transaction: Transaction, entry: CalendarEntry, by: User | None) -> str:
     session = transaction.session
     known = find_item(session, ItemKind.EVENT, entry.uid)
+    is_foreign = known is not None and by is not None and not _may_renew(session, known, by)
+    if is_foreign:
+        known = None  # all is answered as if it were not here
     if known is not None and (known.said.get("sequence") or 0) > entry.sequence:
         return "known"
     everybody = [each for each in (entry.organizer, *entry.invited) if each]
@@ -173,9 +180,23 @@ def _take_one(transaction: Transaction, entry: CalendarEntry, whose: User | None
     outside = tuple(each for each in everybody if each not in colleagues)
     if not outside or (entry.cancelled and known is None):
         return "ignored"
-    ours = colleagues.get(entry.organizer or "") or next(iter(colleagues.values()), whose)
-    heard = take(transaction, _tray_entry(entry, outside, ours), lambda each: _match(each, outside))
+    if is_foreign:
+        return "tray"
+    ours = colleagues.get(entry.organizer or "") or next(iter(colleagues.values()), by)
+    heard = take(
+        transaction,
+        _tray_entry(entry, outside, ours, by),
+        lambda each: match_for(each, by, lambda may: _match(each, outside, may)),
+    )
     return _told(heard)
+
+
+def _may_renew(session: Session, item: IntakeItem, by: User) -> bool:
+    """Say whether somebody may bring a newer version: of what they brought, or of what they may change."""
+    if item.state == ItemState.OPEN:
+        return item.said.get("brought_by_id") == by.id or by.role in OVERSEERS
+    activity = session.get(Activity, item.activity_id) if item.activity_id is not None else None
+    return activity is not None and Reader(session, by).may_change(activity)
 
 
 def _told(heard: Heard) -> str:
@@ -184,17 +205,17 @@ def _told(heard: Heard) -> str:
     return "known" if not heard.is_new else "tray"
 
 
-def _match(session: Session, outside: tuple[str, ...]) -> Match:
+def _match(session: Session, outside: tuple[str, ...], may: May) -> Match:
     candidates: tuple[tuple[str, int], ...] = ()
     for address in outside:
-        found = match_people(session, people_with(session, address))
+        found = match_people(session, people_with(session, address), may)
         if found.about is not None:
             return found
         candidates += found.candidates
     return Match(about=None, candidates=tuple(dict.fromkeys(candidates)))
 
 
-def _tray_entry(entry: CalendarEntry, outside: tuple[str, ...], ours: User | None) -> Entry:
+def _tray_entry(entry: CalendarEntry, outside: tuple[str, ...], ours: User | None, by: User | None) -> Entry:
     said: Mapping[str, Any] = {
         "text": entry.text,
         "starts_at": micros(entry.starts_at),
@@ -202,6 +223,7 @@ def _tray_entry(entry: CalendarEntry, outside: tuple[str, ...], ours: User | Non
         "sequence": entry.sequence,
         "cancelled": entry.cancelled,
         "owner_id": ours.id if ours is not None else None,
+        "brought_by_id": by.id if by is not None else None,
         "direction": Direction.INBOUND if entry.organizer in outside else Direction.OUTBOUND,
     }
     return Entry(

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Final
 
 from sqlalchemy import select
+from sqlalchemy.orm import Session
 
-from crm_core.access import Reader
+from crm_core.access import Reader, Scope
 from crm_core.activities import log_activity
 from crm_core.addresses import mail_key
 from crm_core.bounces import is_dead
 from crm_core.errors import InvalidValueError, UnknownRecordTypeError
 from crm_core.external_ids import hold_keys
 from crm_core.incoming.events import activity_of_item
-from crm_core.incoming.matching import About, Match, match_mail
-from crm_core.incoming.parsing import Parsed, Part
+from crm_core.incoming.matching import About, Match, match_for, match_mail
+from crm_core.incoming.parsing import Bounce, Parsed, Part
 from crm_core.incoming.tray import (
     Entry,
     IntakeItem,
@@ -33,6 +34,7 @@ from crm_core.notifications import Occasion, notify
 from crm_core.outgoing import forget_dead, mark_bounced, mark_dead, put_on, withdraw_consent
 from crm_core.records import (
     RECORD_TYPES,
+    Account,
     Activity,
     ActivityKind,
     Attachment,
@@ -91,36 +93,40 @@ def take_mail(
     ours: Collection[str] = (),
     desk: Desk | None = None,
     keep: Keep | None = None,
+    by: User | None = None,
 ) -> Taken:
     """Write down a mail that came in, unless it is here already.
 
     `ours` are the addresses of the mailboxes that are read here, `keep` keeps the files in it. What customers
-    write to the `desk` opens a ticket.
+    write to the `desk` opens a ticket. What somebody brings `by` hand changes nothing that they may not, and
+    waits in the tray instead.
     """
     session = transaction.session
     hold_keys(session, [f"mail:{mail.message_id}"])
     transaction.index.flush()
-    if (known := _known(transaction, mail)) is not None:
+    if (known := _known(transaction, mail, by)) is not None:
         return known
     if mail.bounce is not None:
-        return _take_bounce(transaction, mail, source)
+        return _take_bounce(transaction, mail, source, by)
     if mail.leave_token is not None and (left := _take_leave(transaction, mail, source)) is not None:
         return left
-    match = match_mail(session, mail, ours=ours)
-    if desk is not None and (ticket := _for_help(transaction, mail, match, desk)) is not None:
+    match = match_for(session, by, lambda may: match_mail(session, mail, ours=ours, may=may))
+    if desk is not None and (ticket := _for_help(transaction, mail, match, desk, by)) is not None:
         match = replace(match, about=("ticket", ticket.id))
     message = _write_message(transaction, mail, match, source)
     if match.about is None:
         item = put_in_tray(transaction, _entry(mail, match, message))
         return Taken(outcome=Outcome.TRAY, message_id=message.id, item_id=item.id)
     activity = _file(transaction, mail, match, message, match.about)
-    if keep is not None:
+    if keep is not None and (by is None or Reader(session, by).right("attachment").write is not Scope.NONE):
         _attach(transaction, mail.attachments, match.about, keep)
-    _follow_up(transaction, mail, match)
+    _follow_up(transaction, mail, match, by)
     return _filed(message, activity, match.about)
 
 
-def _for_help(transaction: Transaction, mail: Parsed, match: Match, desk: Desk) -> Ticket | None:
+def _for_help(
+    transaction: Transaction, mail: Parsed, match: Match, desk: Desk, by: User | None
+) -> Ticket | None:
     """Open a ticket for a contact who asks the service desk something new; None for whatever else."""
     is_new = match.answered is None and (match.about is None or match.about[0] != "ticket")
     asks = mail_key(desk.address) in {mail_key(each) for each in mail.to}
@@ -128,6 +134,8 @@ def _for_help(transaction: Transaction, mail: Parsed, match: Match, desk: Desk) 
         return None
     people = [each for each in people_with(transaction.session, match.others[0]) if isinstance(each, Contact)]
     if len(people) != 1 or people[0].account_id is None:
+        return None
+    if by is not None and not _may_open_ticket(Reader(transaction.session, by), people[0]):
         return None
     queue = find_queue(transaction.session, desk.queue)
     ticket = Ticket(
@@ -141,16 +149,40 @@ def _for_help(transaction: Transaction, mail: Parsed, match: Match, desk: Desk) 
     return open_ticket(transaction, ticket)
 
 
-def _known(transaction: Transaction, mail: Parsed) -> Taken | None:
+def _may_open_ticket(reader: Reader, contact: Contact) -> bool:
+    account = reader.session.get(Account, contact.account_id)
+    may = reader.right(Ticket.record_type).write is not Scope.NONE
+    return may and account is not None and reader.may_change(contact) and reader.may_change(account)
+
+
+def _known(transaction: Transaction, mail: Parsed, by: User | None) -> Taken | None:
     query = select(Message).where(Message.message_id == mail.message_id)
     found = transaction.session.scalars(query).one_or_none()
     if found is None:
         return None
+    if by is not None and not _may_change_about(transaction.session, by, found):
+        return Taken(outcome=Outcome.TRAY)  # that it is here already is not theirs to know
     return Taken(outcome=Outcome.KNOWN, message_id=found.id, activity_id=found.activity_id)
 
 
 def _filed(message: Message, activity: Activity, about: About) -> Taken:
     return Taken(outcome=Outcome.FILED, message_id=message.id, activity_id=activity.id, about=about)
+
+
+def _may_change_about(session: Session, by: User, message: Message) -> bool:
+    """Say whether somebody may change what a mail is about."""
+    model = RECORD_TYPES.get(message.about_type or "")
+    record = session.get(model, message.about_id) if model is not None else None
+    return record is not None and Reader(session, by).may_change(record)
+
+
+def _theirs(session: Session, addresses: Iterable[str], by: User | None) -> list[str]:
+    """Return those of some addresses for which somebody may speak: all who have them are theirs to change."""
+    if by is None:
+        return list(addresses)
+    reader = Reader(session, by)
+    people = {each: people_with(session, each) for each in addresses}
+    return [each for each, found in people.items() if found and all(map(reader.may_change, found))]
 
 
 def _write_message(transaction: Transaction, mail: Parsed, match: Match | None, source: str) -> Message:
@@ -209,16 +241,17 @@ def _owner_of(transaction: Transaction, about: About) -> int | None:
     return getattr(record, "owner_id", None)
 
 
-def _follow_up(transaction: Transaction, mail: Parsed, match: Match) -> None:
+def _follow_up(transaction: Transaction, mail: Parsed, match: Match, by: User | None) -> None:
     """Note what a mail from outside means: an answer, the end of a sequence, a word to the owner."""
     if match.is_outbound or match.about is None:
         return
     if not mail.is_automatic:
         if match.answered is not None:
             _mark_answered(transaction, match.answered)
-        for address in match.others:  # who writes from it reads it, too
+        theirs = _theirs(transaction.session, match.others, by)
+        for address in theirs:  # who writes from it reads it, too
             forget_dead(transaction.session, address)
-        stop_runs_of(transaction, match.others, "replied")
+        stop_runs_of(transaction, theirs, "replied")
     owner = _owner_of(transaction, match.about)
     if owner is not None and not mail.is_automatic:
         notify(transaction, [owner], kind=Occasion.MAIL, about=match.about)
@@ -245,7 +278,7 @@ def _attach(transaction: Transaction, parts: Sequence[Part], about: About, keep:
 # ---------------------------------------------------------------------------------------- bounces and leaving
 
 
-def _take_bounce(transaction: Transaction, mail: Parsed, source: str) -> Taken:
+def _take_bounce(transaction: Transaction, mail: Parsed, source: str, by: User | None) -> Taken:
     """Note that a mail of ours came back; one that is not ours is only kept as a row."""
     bounce = mail.bounce
     assert bounce is not None  # noqa: S101  asked by the caller
@@ -256,23 +289,25 @@ def _take_bounce(transaction: Transaction, mail: Parsed, source: str) -> Taken:
     )
     query = query.order_by(Message.id)  # of two at once neither waits for the other
     found = session.scalars(query.with_for_update()).all() if bounce.message_ids else []
+    found = [each for each in found if by is None or _may_change_about(session, by, each)]
     for message in found:
         if mark_bounced(transaction, message, bounce.said, dead=False):
-            _after_bounce(transaction, message, bounce.recipient, bounce.said)
+            _after_bounce(transaction, message, bounce, by)
     about = found[0] if found else None
     row.about_type, row.about_id = (about.about_type, about.about_id) if about is not None else (None, None)
     session.flush()
     return Taken(outcome=Outcome.BOUNCE, message_id=row.id)
 
 
-def _after_bounce(transaction: Transaction, message: Message, recipient: str | None, said: str) -> None:
+def _after_bounce(transaction: Transaction, message: Message, bounce: Bounce, by: User | None) -> None:
     """Mark the address that failed, if the mail went to it, and stop writing to it by sequences."""
-    sent_to = {mail_key(each) for each in message.to_addresses} - {None}
-    failed = {recipient} & sent_to or sent_to
-    if is_dead(said):
+    sent_to = {key for each in message.to_addresses if (key := mail_key(each)) is not None}
+    one = {each for each in sent_to if each == bounce.recipient}
+    failed = _theirs(transaction.session, one or sent_to, by)
+    if is_dead(bounce.said):
         for address in failed:
-            mark_dead(transaction.session, address or "", said, transaction.now)
-    stop_runs_of(transaction, [each for each in failed if each], "bounced")
+            mark_dead(transaction.session, address, bounce.said, transaction.now)
+    stop_runs_of(transaction, failed, "bounced")
     about = (message.about_type, message.about_id)
     if message.sender_id is not None and about[0] is not None and about[1] is not None:
         notify(

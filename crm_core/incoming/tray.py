@@ -1,13 +1,14 @@
 """The tray: what came in and could not be put on a record by itself, until somebody says where it belongs.
 
-People see the whole tray who oversee: managers and administrators; others see what may be about records that
-they see. What is assigned becomes an activity there, as if it had been matched; what is dropped stays as a
-row, so that it does not come again.
+People see the whole tray who oversee: managers and administrators; others see what may be about nothing
+but records that they see. What is assigned becomes an activity there, as if it had been matched; what is
+dropped stays as a row, so that it does not come again.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -120,7 +121,7 @@ def list_items(
         return list(reader.session.scalars(query.limit(limit)))
     found = reader.session.scalars(query.limit(20 * limit)).all()
     seen = _seen(reader, [tuple(each) for item in found for each in item.candidates])
-    return [item for item in found if any(tuple(each) in seen for each in item.candidates)][:limit]
+    return [item for item in found if _is_theirs(item, seen)][:limit]
 
 
 def count_open(session: Session) -> int:
@@ -140,7 +141,12 @@ def get_item(reader: Reader, item_id: int) -> IntakeItem:
 def _may_see(reader: Reader, item: IntakeItem) -> bool:
     if reader.user.role in OVERSEERS:
         return True
-    return bool(_seen(reader, [tuple(each) for each in item.candidates]))
+    return _is_theirs(item, _seen(reader, [tuple(each) for each in item.candidates]))
+
+
+def _is_theirs(item: IntakeItem, seen: AbstractSet[tuple[str, int]]) -> bool:
+    """Say whether all is seen that something may be about: nobody reads what may be a colleague's."""
+    return bool(item.candidates) and all(tuple(each) in seen for each in item.candidates)
 
 
 def _seen(reader: Reader, keys: Sequence[tuple[str, int]]) -> set[tuple[str, int]]:

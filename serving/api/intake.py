@@ -227,7 +227,7 @@ def take_in_calendar(body: CalendarIn) -> Response:
 
 @api.get("/intake/items", responses={"200": IntakeItemsPage, **documented(403)})
 def list_intake_items(query: IntakeItemsQuery) -> Response:
-    """List what is in the tray: managers see all of it, others what may be about records that they see."""
+    """List what is in the tray: managers see all of it, others what may be about their records only."""
     with service().store.reading() as session:
         reader = Reader(session, caller())
         state = ItemState(query.state)

@@ -66,7 +66,10 @@ def _day(value: date) -> date:
 
 
 def _no_script(value: str) -> str:
-    if value.strip().lower().startswith(("javascript:", "data:", "vbscript:", "crm:")):
+    # Browsers read over a tab or a control character within `javascript:`.
+    if not value.isprintable() or value.strip().lower().startswith(
+        ("javascript:", "data:", "vbscript:", "crm:")
+    ):
         raise ValueError("expected the address of a file elsewhere, not a script")
     return value
 

@@ -33,7 +33,7 @@ ROWS = 25
 ASSIGNED_TO = ("lead", "contact", "deal", "account", "ticket")
 OUTCOMES: Mapping[str, object] = {
     "filed": _("The mail stands on the record that it is about."),
-    "tray": _("Nobody could be told from it: it is in the tray."),
+    "tray": _("It waits in the tray for somebody who may say where it belongs, if it is not here already."),
     "bounce": _("It says that a mail came back: that is noted."),
     "unsubscribed": _("It unsubscribes somebody: that is noted."),
     "known": _("This mail is here already."),
@@ -74,7 +74,7 @@ def _take_mail(content: bytes) -> str:
     if mail.from_address is None and not mail.subject and not mail.to:
         raise InvalidValueError("file", content[:40], "a mail (.eml) or a calendar (.ics)")
     with writing(current_user.user, Source.REP) as transaction:
-        taken = take_one(transaction, service().settings, mail, source="upload")
+        taken = take_one(transaction, service().settings, mail, source="upload", by=current_user.user)
     return str(OUTCOMES[taken.outcome])
 
 
@@ -88,9 +88,9 @@ def _take_calendar(content: bytes) -> str:
     entries = read_calendar(content, ZoneInfo(choose_time_zone()))
     user = current_user.user
     with writing(user, Source.REP) as transaction:
-        done = take_calendar(transaction, entries, whose=user)
+        done = take_calendar(transaction, entries, by=user)
     return gettext(
-        "%(filed)s meetings noted, %(tray)s in the tray, %(known)s known already, "
+        "%(filed)s meetings noted, %(tray)s in the tray or with others, %(known)s known already, "
         "%(ignored)s without anybody from outside.",
         **vars(done),
     )

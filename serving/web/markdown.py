@@ -20,6 +20,12 @@ _TAGS: Final = frozenset(
     | {"em", "strong", "s", "a", "table", "thead", "tbody", "tr", "th", "td"}
 )
 _SCHEMES: Final = frozenset({"http", "https", "mailto"})
+_PATH: Final = r"[^()\s]*(?:\([^()\s]*\)[^()\s]*)?"
+# Nothing in these is looked for beyond where the next one may begin, or for longer than a sentence: a text of
+# nothing but beginnings would keep everybody waiting who reads a list.
+_PICTURE: Final = re.compile(rf"!\[([^\[\]]*)\]\({_PATH}(?:\s[^()]*)?\)")
+_LINKED: Final = re.compile(rf"\[([^\[\]]+)\]\(({_PATH})(?:\s[^()]*)?\)")
+_BOLD: Final = re.compile(r"(\*\*|__)(?=\S)(.{1,400}?)(?<=\S)\1")
 _HEADING: Final = re.compile(r"<(/?)h([1-5])>")
 
 
@@ -40,10 +46,10 @@ def to_html(text: str) -> Markup:
 
 def plain_text(text: str) -> str:
     """Return what a text in Markdown says, as a mail says it: without marks, links behind their words."""
-    said = re.sub(r"!\[([^\]]*)\]\([^)]*\)", r"\1", text)
-    said = re.sub(r"\[([^\]]+)\]\(([^)\s]+)[^)]*\)", r"\1 (\2)", said)
+    said = _PICTURE.sub(r"\1", text)
+    said = _LINKED.sub(r"\1 (\2)", said)
     said = re.sub(r"(?m)^#{1,6}\s+", "", said)
-    said = re.sub(r"(\*\*|__)(?=\S)(.+?)(?<=\S)\1", r"\2", said)
+    said = _BOLD.sub(r"\2", said)
     said = re.sub(r"(?<![\w*])\*(?=\S)([^*\n]+?)(?<=\S)\*(?![\w*])", r"\1", said)
     said = re.sub(r"(?m)^```.*\n?", "", said)
     return said.replace("`", "").strip()

@@ -74,6 +74,22 @@ def test_two_people_with_one_address_are_candidates_and_nobody_is_guessed(store:
         assert take(transaction, mail()).outcome is Outcome.KNOWN
 
 
+def test_nobody_gets_a_colleagues_mails_by_writing_down_an_address(store: Store) -> None:
+    with store.transaction() as transaction:
+        bob, eve = make_user(transaction, "Bob"), make_user(transaction, "Eve")
+        account = make_account(transaction, owner_id=bob.id)
+        contact = make_contact(transaction, email=FANG, account_id=account.id)
+        make_lead(transaction, email=FANG, owner_id=eve.id)
+        assert take(transaction, mail()).about == ("contact", contact.id)
+        make_lead(transaction, email="tom@hill.example", owner_id=bob.id)
+        make_lead(transaction, email="tom@hill.example", owner_id=eve.id)
+        assert take(transaction, mail(sender="tom@hill.example")).outcome is Outcome.TRAY
+        assert list_items(Reader(transaction.session, eve)) == []
+        assert len(list_items(Reader(transaction.session, make_user(transaction, "Mo", role="manager")))) == 1
+        own = make_lead(transaction, email=FANG, owner_id=bob.id)
+        assert take(transaction, mail("About the offer")).about == ("lead", own.id)
+
+
 def test_a_converted_leads_mail_stands_on_what_it_became(store: Store) -> None:
     with store.transaction() as transaction:
         lead = make_lead(transaction, email=FANG)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import date
 from decimal import Decimal
 from typing import Any
@@ -232,3 +233,14 @@ def test_somebody_who_only_reads_saves_no_template(store: Store) -> None:
 )
 def test_a_first_name_is_how_a_letter_greets(name: str, greeted: str) -> None:
     assert first_name(name) == greeted
+
+
+@pytest.mark.parametrize("beginning", ["{{", "{{ a ", "{{{{ }"])
+def test_a_template_of_nothing_but_openings_is_refused_at_once(store: Store, beginning: str) -> None:
+    with store.transaction() as transaction:
+        ana = make_user(transaction)
+        wanted = draft((beginning * 40_000)[:40_000])
+        since = time.perf_counter()
+        with pytest.raises(TemplateError, match="opened and closed"):
+            save_template(transaction, ana, wanted)
+        assert time.perf_counter() - since < 5

@@ -169,7 +169,7 @@ def make_world(store: Store, cast: Cast, client: FlaskClient) -> World:
     ids: dict[str, dict[str, Any]] = {name: {} for name in (*COLLECTIONS, "key")}
     twins: dict[str, dict[str, int]] = {name: {} for name in OWNED}
     for whose, owner in owners.items():
-        _create(store, cast, client, whose, samples[whose], ids)
+        _create(cast, client, whose, owner, samples[whose], ids)
         with store.transaction() as transaction:
             for name, make in OWNED.items():
                 ids[name][whose] = make(transaction, owner_id=owner, external_id=f"{name}-{whose}").id
@@ -248,10 +248,10 @@ def _samples(store: Store, whose: str, owner_id: int | None) -> dict[str, Sample
 
 
 def _create(
-    store: Store,
     cast: Cast,
     client: FlaskClient,
     whose: str,
+    owner_id: int | None,
     samples: dict[str, Sample],
     ids: dict[str, dict[str, int]],
 ) -> None:
@@ -259,7 +259,10 @@ def _create(
     adam = Api(client, cast, "Adam")
     for name, sample in samples.items():
         if name not in OWNED:
-            made = adam("PUT", f"{path_of(name)}/by-external-id/{name}-{whose}", sample.body)
+            # What is said on a record was said by whose it is: others may not change their words.
+            words = {"owner_id": owner_id} if name == "comment" and owner_id is not None else {}
+            path = f"{path_of(name)}/by-external-id/{name}-{whose}"
+            made = adam("PUT", path, {**sample.body, **words})
             assert made.status_code == 201, (name, made.text)
             ids[name][whose] = made.json["id"]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import re
 from datetime import timedelta
 
 import pytest
@@ -89,6 +90,25 @@ def test_a_strangers_mail_waits_until_it_is_put_on_a_record_by_its_name(
     assert "The tray is empty" in mara.get("/intake").text
     assert "Pumps?" in mara.get("/intake?state=assigned").text
     assert post(mara, path, "/intake", do="drop")[0] == 409
+
+
+def test_a_file_that_a_rep_brings_tells_them_nothing_of_a_colleagues_lead(
+    app: Flask, store: Store, mara: FlaskClient, ana: FlaskClient, lead: int, cast: Cast
+) -> None:
+    ben = logged_in(app, cast["Ben"])
+    known = EML.replace(b"tom@hill.example", FANG.encode())
+    told = set()
+    for content, name in ((known, "a.eml"), (EML, "b.eml")):
+        assert upload(ben, content, name)[0] == 302
+        told.add(re.sub(r"<(script|meta|input)[^>]*>", "", ben.get("/intake").text))
+    assert len(told) == 1
+    assert upload(ben, ICS, "a.ics")[0] == 302
+    assert "0 meetings noted, 1 in the tray or with others" in ben.get("/intake").text
+    with store.reading() as session:
+        assert session.scalars(select(Activity)).all() == []
+    assert "Pumps?" in ana.get("/intake").text  # it may be about her lead
+    assert upload(ana, ICS.replace(b"UID:1", b"UID:2"), "a.ics")[0] == 302
+    assert one(store, Activity).lead_id == lead  # type: ignore[attr-defined]  # as it was asked for
 
 
 def test_a_lead_a_ticket_or_nothing_is_made_of_what_waits(

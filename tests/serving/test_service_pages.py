@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from datetime import timedelta
 
@@ -67,6 +68,18 @@ def test_a_ticket_shows_the_conversation_and_what_helps(
     with store.transaction() as transaction:
         set_field_right(transaction.session, "rep", "article", "body", read=False, write=False)
     assert "Seals dry out" not in logged_in(app, cast["Ana"]).get(f"/tickets/{served.ticket}").text
+
+
+@pytest.mark.parametrize(("field", "query"), [("priority", "priority=high"), ("queue", "queue=help")])
+def test_nobody_finds_tickets_by_a_field_that_is_hidden(
+    app: Flask, store: Store, cast: Cast, served: Served, field: str, query: str
+) -> None:
+    ana = logged_in(app, cast["Ana"])
+    assert ana.get(f"/tickets?view=all&{query}").status_code == 200
+    with store.transaction() as transaction:
+        set_field_right(transaction.session, "rep", "ticket", field, read=False, write=False)
+    assert ana.get(f"/tickets?view=all&{query}").status_code == 403
+    assert ana.get("/tickets?view=all").status_code == 200
 
 
 def test_an_answer_is_noted_and_sent_only_where_it_can_be(
@@ -354,6 +367,25 @@ def test_an_article_can_do_nothing_but_be_read(text: str, there: str, not_there:
 def test_an_article_is_put_into_a_mail_without_its_marks() -> None:
     text = "## Why\n\n**Two** *years*, see [list](https://a.example/1).\n\n1. `Close`"
     assert plain_text(text) == "Why\n\nTwo years, see list (https://a.example/1).\n\n1. Close"
+
+
+@pytest.mark.parametrize(
+    ("text", "plain"),
+    [
+        ("[a](https://a.example/x_(y))", "a (https://a.example/x_(y))"),
+        ('[a](https://a.example "b c"), [d](/e)', "a (https://a.example), d (/e)"),
+        ("![p](https://a.example/p.png) said", "p said"),
+    ],
+)
+def test_a_link_stands_behind_its_words(text: str, plain: str) -> None:
+    assert plain_text(text) == plain
+
+
+@pytest.mark.parametrize("beginning", ["[a](", "![", "![a](", "[", "[a](b ", "**a ", "__a ", "*a ", "#\n"])
+def test_an_article_of_nothing_but_beginnings_keeps_nobody_waiting(beginning: str) -> None:
+    since = time.perf_counter()
+    plain_text((beginning * 8_000)[:8_000])
+    assert time.perf_counter() - since < 1
 
 
 # ---------------------------------------------------------------- settings

@@ -15,7 +15,7 @@ from sqlalchemy import func, select
 
 from crm_core.clock import FixedClock
 from crm_core.errors import AccessDeniedError, InvalidValueError
-from crm_core.form_taking import let_through, throw_away
+from crm_core.form_taking import Sent, let_through, take_submission, throw_away
 from crm_core.forms import (
     AskedField,
     FormSubmission,
@@ -163,6 +163,21 @@ def test_a_contact_gets_an_activity_and_no_lead_and_its_owner_is_told(
     assert one(store, Activity).contact_id == contact
     told = one(store, Notification)
     assert (told.user_id, told.text, told.about_id) == (owner, "form_again", contact)
+
+
+def test_nobody_leads_a_customers_mail_astray_by_a_form(store: Store, cast: Cast) -> None:
+    with store.transaction() as transaction:
+        contact = make_contact(transaction, name="Li Na", email=None, phone="+86 138 0013 8000")
+        asked = [
+            AskedField(field="phone", required=True),
+            *(AskedField(field=name) for name in ("name", "email", "title")),
+        ]
+        form = make_form(transaction, cast["Mara"], wanted(fields=asked))
+        said = {"name": "Li Na", "phone": "13800138000", "email": "evil@else.example", "title": "Buyer"}
+        take_submission(transaction, form, Sent(key="1", values=said, seconds=20))
+        assert (contact.email, contact.title) == (None, "Buyer")
+    activity = one(store, Activity)
+    assert (activity.contact_id, "evil@else.example" in activity.body) == (contact.id, True)
 
 
 def test_a_converted_lead_stays_converted_and_a_disqualified_one_is_opened_in_the_log(
