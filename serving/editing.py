@@ -266,7 +266,9 @@ class Editor:
         """Refuse a rep to change what somebody else said: it would stand there as the other one's words."""
         is_anothers = isinstance(record, Comment) and record.owner_id not in {None, self.user.id}
         if is_anothers and self.user.role == Role.REP:
-            raise AccessDeniedError(f"the role {self.user.role} may not change what somebody else said")
+            raise AccessDeniedError(
+                Phrase("the role {role} may not change what somebody else said", role=self.user.role)
+            )
 
     def _check_stays_in(self, record: User, changed: Mapping[str, Any]) -> None:
         """Keep administrators from shutting themselves out: there is always one left."""
@@ -321,7 +323,9 @@ class Editor:
         if owner_id is None and issubclass(kind.model, Activity | Comment):
             return self.user.id  # whoever did or said it
         if issubclass(kind.model, Comment) and owner_id != self.user.id and self.user.role != Role.ADMIN:
-            raise AccessDeniedError(f"the role {self.user.role} may not say anything in somebody else's name")
+            raise AccessDeniedError(
+                Phrase("the role {role} may not say anything in somebody else's name", role=self.user.role)
+            )
         if owner_id is None:
             return choose_owner(self.transaction.session, self.user, None)
         return self._check_owner(kind, owner_id)
@@ -502,7 +506,14 @@ class Editor:
         for each in named:
             key = (each.record_type, each.id)
             if each.record_type in _MOVED and each not in theirs and key not in beside:
-                raise AccessDeniedError(f"the role {self.user.role} may not change {key[0]} {key[1]}")
+                raise AccessDeniedError(
+                    Phrase(
+                        "the role {role} may not change {record_type} {record_id}",
+                        role=self.user.role,
+                        record_type=key[0],
+                        record_id=key[1],
+                    )
+                )
 
 
 _TYPE_OF_TABLE = {model.__tablename__: name for name, model in RECORD_TYPES.items()}

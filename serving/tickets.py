@@ -264,7 +264,14 @@ def _asked(reader: Reader, asked: TicketQuestion) -> Select[Ticket]:
     query = reader.select(Ticket).where(_views(reader, asked, _begun())[asked.view])
     for name in ("queue", "priority", "owner_id"):
         if getattr(asked, name) is not None and not reader.may_read_field("ticket", name):
-            raise AccessDeniedError(f"the role {reader.user.role} may not filter by ticket.{name}")
+            raise AccessDeniedError(
+                Phrase(
+                    "the role {role} may not filter by {record_type}.{field}",
+                    role=reader.user.role,
+                    record_type="ticket",
+                    field=name,
+                )
+            )
     if asked.queue is not None:
         query = query.where(Ticket.queue == asked.queue)
     if asked.priority is not None:
