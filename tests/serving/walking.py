@@ -4,32 +4,19 @@ from __future__ import annotations
 
 import gettext
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import pytest
-from playwright.sync_api import Browser, Locator, Page, Response, expect, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, Response, expect
 
 import serving.web
-from tests.serving.browser import FLAGS, chromium
+from tests.serving.browser import PATIENCE
 from tests.serving.conftest import PASSWORD
 
 TRANSLATIONS = Path(serving.web.__file__).parent / "translations"
 LOCALES = {"en": "en-GB", "zh": "zh-CN"}
-PATIENCE = 20_000
-"""Milliseconds after which something did not happen: never waited for in full where all is well."""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=chromium(), args=list(FLAGS))
-        expect.set_options(timeout=PATIENCE)
-        yield launched
-        expect.set_options(timeout=None)
-        launched.close()
 
 
 @dataclass(kw_only=True)
