@@ -23,6 +23,9 @@ from tests.serving.walking import Walk
 
 __all__ = ["tracking_template"]
 
+pytestmark = pytest.mark.timeout(600)
+"""Whoever comes first makes the company."""
+
 INTERVAL = re.compile(r"0\.\d+ – [01]\.\d+")
 PERCENT = re.compile(r"\d+(\.\d+)?%")
 
