@@ -5,16 +5,29 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 from flask import Flask
+from playwright.sync_api import Browser, sync_playwright
 from waitress.server import create_server
+from waitress.wasyncore import close_all
 
 CHROMIUM = ("/usr/bin/chromium", "/usr/bin/chromium-browser")
+WITHOUT = (
+    # What waits behind the address bar of every window: making it takes longer than opening a page of ours.
+    *("WebUIOmniboxPopup", "WebUIOmniboxAimPopup", "WebUIOmniboxFullPopup"),
+    # What Playwright leaves out; a list of one's own takes the place of its list.
+    *("AvoidUnnecessaryBeforeUnloadCheckSync", "DestroyProfileOnBrowserClose", "PaintHolding"),
+    *("HttpsUpgrades", "HttpsFirstBalancedModeAutoEnable", "ThirdPartyStoragePartitioning"),
+    *("AvoidCorsURLLoaderRestartOnRedirect", "LensOverlay", "MediaRouter", "OptimizationHints"),
+    *("NetworkTimeServiceQuerying", "AimEnabled", "PreconnectToSearch"),
+)
+"""Parts of Chromium."""
+
 FLAGS = (
     "--no-sandbox",
     "--disable-gpu",
@@ -23,7 +36,12 @@ FLAGS = (
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",  # nothing leaves the machine
+    f"--disable-features={','.join(WITHOUT)}",
 )
+
+PATIENCE = 20_000
+"""Milliseconds after which something did not happen: never waited for in full where all is well."""
 
 
 def chromium() -> str:
@@ -37,20 +55,26 @@ def chromium() -> str:
 
 
 @contextmanager
+def launched() -> Iterator[Browser]:
+    """Start Chromium: to be kept for as many tests as can be, each in a context of its own."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium(), args=list(FLAGS))
+        yield browser
+        browser.close()
+
+
+@contextmanager
 def serving(app: Flask) -> Iterator[str]:
     """Serve `app` on a free port with the real server; give its address."""
     server = create_server(app, host="127.0.0.1", port=0, threads=4)
-
-    def run() -> None:
-        with suppress(OSError):  # it may be looking at a socket just when that is closed
-            server.run()
-
-    thread = threading.Thread(target=run, daemon=True)
+    thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     try:
         yield f"http://127.0.0.1:{server.effective_port}"
     finally:
-        server.close()
+        server.task_dispatcher.shutdown()
+        # Where it waits, with what a browser keeps open: it would go on for as long as there is any of it.
+        server.trigger.pull_trigger(lambda: close_all(server._map, ignore_all=True))
         thread.join(5)
 
 

@@ -17,6 +17,7 @@ from argon2 import PasswordHasher
 from flask import Flask
 from flask.testing import FlaskClient
 from jinja2.bccache import Bucket, BytecodeCache
+from playwright.sync_api import Browser, expect
 from werkzeug.routing import BaseConverter, Rule
 from werkzeug.routing.rules import RulePart
 
@@ -32,6 +33,7 @@ from serving.champions import Champions
 from serving.demo import make_demo
 from serving.settings import Settings
 from tests.factories import make_team, make_user
+from tests.serving.browser import PATIENCE, launched
 from tests.serving.hand_made import HandMadeModel
 
 PASSWORD = "correct horse battery"
@@ -147,6 +149,15 @@ def quick_upgrades(empty_database: Path) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(migrations, "upgrade", copy)
         yield
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """One Chromium for all tests of a file; what is waited for in vain is waited for long."""
+    with launched() as found:
+        expect.set_options(timeout=PATIENCE)
+        yield found
+        expect.set_options(timeout=None)
 
 
 @pytest.fixture(scope="session")

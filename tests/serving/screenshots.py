@@ -19,7 +19,7 @@ from urllib.parse import quote
 import axe_playwright_python
 from flask import Flask
 from flask.sessions import SecureCookieSessionInterface
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
@@ -55,7 +55,7 @@ from serving.home import Home
 from serving.modelling import scorer_loader
 from serving.settings import Settings
 from serving.ticket_work import token_of
-from tests.serving.browser import FLAGS, chromium, serving
+from tests.serving.browser import launched, serving
 
 AXE = next(Path(axe_playwright_python.__file__).parent.glob("axe*.js"))
 WIDTHS = {"phone": (390, 844), "desk": (1440, 900)}
@@ -395,8 +395,7 @@ def main() -> int:
         pages = pages_of(session, cast, settings.home_folder)
         pages = {name: page for name, page in pages.items() if not chosen.only or name in chosen.only}
         session.expunge_all()
-    with serving(app) as address, sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium(), args=list(FLAGS))
+    with serving(app) as address, launched() as browser:
         Sitting(
             browser=browser,
             app=app,

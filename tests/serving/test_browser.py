@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from flask import Flask
-from playwright.sync_api import Browser, Page, Response, expect, sync_playwright
+from playwright.sync_api import Browser, Page, Response, expect
 
 from crm_core.clock import SystemClock
 from crm_core.store import Store
@@ -16,7 +16,7 @@ from serving.champions import Champions
 from serving.rescoring import Rescorer, RescoringThread
 from serving.settings import Settings
 from tests.factories import make_account, make_activity, make_deal, make_lead
-from tests.serving.browser import FLAGS, Watched, chromium, serving
+from tests.serving.browser import Watched, serving
 from tests.serving.conftest import PASSWORD, Cast
 from tests.serving.hand_made import HandMadeModel
 
@@ -27,14 +27,6 @@ WORDS = {
     "en": {"log_in": "Log in", "log": "Log it", "call": "Call", "done": "Logged. The new score is shown."},
     "zh": {"log_in": "登录", "log": "记录", "call": "电话", "done": "已记录，新的评分已显示。"},
 }
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=chromium(), args=list(FLAGS))
-        yield launched
-        launched.close()
 
 
 @pytest.fixture

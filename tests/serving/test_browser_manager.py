@@ -6,16 +6,16 @@ from collections.abc import Iterator
 from datetime import date
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from flask import Flask
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 from crm_core.clock import FixedClock
 from crm_core.store import Store
 from serving.alerting import Alerting
 from tests.alerts.world import DAY, say
 from tests.factories import make_account, make_contract, make_lead
-from tests.serving.browser import FLAGS, Watched, chromium, serving
+from tests.serving.axe import serious
+from tests.serving.browser import Watched, serving
 from tests.serving.conftest import *  # noqa: F403  its fixtures
 from tests.serving.conftest import Cast
 from tests.serving.screenshots import cookie_of
@@ -28,7 +28,9 @@ PAGES = (
 
 
 @pytest.fixture
-def mara(app: Flask, store: Store, clock: FixedClock, cast: Cast) -> Iterator[tuple[Page, str]]:
+def mara(
+    browser: Browser, app: Flask, store: Store, clock: FixedClock, cast: Cast
+) -> Iterator[tuple[Page, str]]:
     """Mara's browser; one of her customers may leave."""
     with store.transaction() as transaction:
         customer = make_account(transaction, owner_id=cast["Ana"].id).id
@@ -39,14 +41,13 @@ def mara(app: Flask, store: Store, clock: FixedClock, cast: Cast) -> Iterator[tu
     say(store, customer, 0.41)
     Alerting(store).run_until_done()
     seen = Watched()
-    with serving(app) as address, sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium(), args=list(FLAGS))
+    with serving(app) as address:
         context = browser.new_context(locale="en-GB", viewport={"width": 1440, "height": 900})
         context.add_cookies([{"name": "crm", "value": cookie_of(app, cast["Mara"]), "url": address}])
         page = context.new_page()
         seen.watch(page, address)
         yield page, address
-        browser.close()
+        context.close()
     assert (seen.errors, seen.foreign) == ([], [])
 
 
@@ -61,10 +62,5 @@ def test_a_warning_is_taken_in_hand_in_place_and_no_page_has_a_serious_fault(mar
     faults = []
     for path in PAGES:
         page.goto(address + path)
-        found = Axe().run(page).response["violations"]
-        faults += [
-            (path, one["id"], one["nodes"][0]["html"])
-            for one in found
-            if one["impact"] in {"serious", "critical"}
-        ]
+        faults += [f"{path}: {each}" for each in serious(page)]
     assert faults == []

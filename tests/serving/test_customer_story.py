@@ -37,9 +37,7 @@ from tests.serving.browser import serving
 from tests.serving.conftest import Cast
 from tests.serving.hand_made import HandMadeModel
 from tests.serving.story import RunningClock
-from tests.serving.walking import Walk, browser
-
-__all__ = ["browser"]
+from tests.serving.walking import Walk
 
 TODAY: Final = MONDAY.date()
 ENDS_ON: Final = TODAY + timedelta(days=25)

@@ -10,16 +10,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
-from pathlib import Path
 from typing import Any
 from urllib.parse import unquote_plus
 from zlib import crc32
 
-import axe_playwright_python
 import pytest
 from flask import Flask
 from flask_openapi.blueprint import APIBlueprint
-from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page
 from sqlalchemy import event
 
 from crm_core import recall
@@ -30,7 +28,8 @@ from serving.app import create_app
 from serving.champions import Champions
 from serving.modelling import scorer_loader
 from serving.settings import Settings
-from tests.serving.browser import FLAGS, chromium, serving
+from tests.serving.axe import AXE, OPTIONS, SERIOUS
+from tests.serving.browser import serving
 from tests.serving.conftest import Demo, logged_in
 from tests.serving.every_page import PAGES, Is, Places, find_places
 from tests.serving.screenshots import LANGUAGES, WIDTHS, cookie_of
@@ -59,7 +58,7 @@ MOST_BYTES = 300 * 1024
 HEAVIER = {"/api/docs": 400 * 1024}
 """All operations of the API on one page."""
 
-AXE = next(Path(axe_playwright_python.__file__).parent.glob("axe*.js"))
+BUT_CONTRAST = {**OPTIONS, "rules": {**OPTIONS["rules"], "color-contrast": {"enabled": False}}}
 
 TOO_WIDE = """() => {
     const page = document.documentElement;
@@ -74,18 +73,19 @@ TOO_WIDE = """() => {
 WEIGHT = """() => [...performance.getEntriesByType("navigation"), ...performance.getEntriesByType("resource")]
     .reduce((sum, entry) => sum + entry.encodedBodySize, 0)"""
 
-AROUND = """() => ({
+AROUND = f"""() => ({{
     language: document.documentElement.lang,
     title: document.title,
     headings: [...document.querySelectorAll("h1")].filter(each => each.checkVisibility()).length,
-})"""
+    wide: ({TOO_WIDE})(),
+}})"""
 
-SERIOUS = """([about, options]) => axe.run(about ?? document, options).then(found => found.violations
-    .filter(each => ["serious", "critical"].includes(each.impact))
-    .map(each => `axe ${each.id}: `
-        + each.nodes.slice(0, 3).map(node => node.target.join(" ")).join(" | ")))"""
-
-COLOURS = """() => {
+COLOURS = """async theme => {
+    const shown = document.documentElement.dataset;
+    for (let frame = 0; shown.bsTheme !== theme; frame++) {
+        if (frame === 600) return null;
+        await new Promise(requestAnimationFrame);
+    }
     const known = new Map();
     const behind = each => {
         if (!each) return "";
@@ -109,10 +109,14 @@ COLOURS = """() => {
             style.fontWeight, style.textShadow, behind(each)].join();
     });
 }"""
-"""Gives what a contrast comes from, for everything that says something: alike once is alike everywhere."""
+"""Gives what a contrast comes from, for everything that says something: alike once is alike everywhere.
 
-CONTRAST = f"""async places => {{
-    const options = {{resultTypes: ["violations"], preload: false, runOnly: ["color-contrast"]}};
+Nothing where the page does not come to show that theme.
+"""
+
+ONLY_CONTRAST = {"resultTypes": ["violations"], "preload": False, "runOnly": ["color-contrast"]}
+
+CONTRAST = f"""async ([places, options]) => {{
     const there = places.map(place => window.coloured[place]).filter(each => each.isConnected);
     try {{
         return there.length ? await ({SERIOUS})([there, options]) : [];
@@ -376,8 +380,11 @@ class Visit:
     tab: Page
     address: str
     who: str
+    width: str
+    """How wide the tab is, by name."""
     coloured: set[tuple[str, str]]
     """What was looked at by anybody, by theme."""
+    theme: str = "light"
     faults: list[str] = field(default_factory=list)
     at: str = ""
 
@@ -408,46 +415,55 @@ class Visit:
         self.must(around["language"] == language, f"is in {around['language']}")
         self.must(around["title"].split(" · ")[0].strip(), "has no title")
         self.must(around["headings"] == 1, f"has {around['headings']} headings of the first order")
+        self._fits(around["wide"])
 
     def must(self, holds: object, fault: str) -> None:
         if not holds:
             self.note(fault)
 
+    def _fits(self, wide: str | None) -> None:
+        self.must(wide is None, f"is wider than a {self.width}: {wide}")
+
+    def turn(self, name: str) -> None:
+        """Be no wider than a phone, or another screen."""
+        self.width = name
+        width, height = WIDTHS[name]
+        self.tab.set_viewport_size({"width": width, "height": height})
+        self._fits(self.tab.evaluate(TOO_WIDE))
+
     def weigh(self) -> None:
         size = self.tab.evaluate(WEIGHT)
         self.must(size < HEAVIER.get(self.at, MOST_BYTES), f"weighs {size / 1024:.0f} KiB")
 
-    def fit(self, *names: str) -> None:
-        """Be no wider than a phone, or another screen."""
-        for width, height in (WIDTHS[name] for name in names):
-            self.tab.set_viewport_size({"width": width, "height": height})
-            wide = self.tab.evaluate(TOO_WIDE)
-            self.must(wide is None, f"is wider than {width}: {wide}")
+    def look_closely(self) -> None:
+        """At a desk; pages are opened at a desk and on a phone in turns, and in both themes."""
+        is_wide = self.width == "desk"
+        if not is_wide:
+            self.turn("desk")
+        self.see_without_eyes()
+        self.use_without_a_mouse()
+        self.weigh()
+        if is_wide:
+            self.turn("phone")
 
     def see_without_eyes(self) -> None:
         """Have axe look at it; at contrast in both themes, where nothing seen before looks alike."""
-        self.tab.evaluate(AXE.read_text(encoding="utf-8"))
-        # No rule that is on reads style sheets.
-        rules = {
-            "resultTypes": ["violations"],
-            "preload": False,
-            "rules": {"color-contrast": {"enabled": False}},
-        }
-        for fault in self.tab.evaluate(SERIOUS, [None, rules]):
+        for fault in self.tab.evaluate(SERIOUS, [None, BUT_CONTRAST]):
             self.note(fault)
-        self._see_colours("light")
-        self.tab.emulate_media(color_scheme="dark")
-        self.tab.locator("html[data-bs-theme=dark]").wait_for(state="attached")
-        self._see_colours("dark")
-        self.tab.emulate_media(color_scheme="light")
+        self._see_colours()
+        self.theme = "dark" if self.theme == "light" else "light"
+        self.tab.emulate_media(color_scheme="dark" if self.theme == "dark" else "light")
+        self._see_colours()
 
-    def _see_colours(self, theme: str) -> None:
-        found = self.tab.evaluate(COLOURS)
-        new = {(theme, look): place for place, look in enumerate(found) if (theme, look) not in self.coloured}
+    def _see_colours(self) -> None:
+        found = self.tab.evaluate(COLOURS, self.theme)
+        self.must(found is not None, f"does not become {self.theme}")
+        looks = {(self.theme, look): place for place, look in enumerate(found or [])}
+        new = {look: place for look, place in looks.items() if look not in self.coloured}
         if new:
             self.coloured |= set(new)
-            for fault in self.tab.evaluate(CONTRAST, list(new.values())):
-                self.note(f"{theme}: {fault}")
+            for fault in self.tab.evaluate(CONTRAST, [list(new.values()), ONLY_CONTRAST]):
+                self.note(f"{self.theme}: {fault}")
 
     def use_without_a_mouse(self) -> None:
         """Focus everything that can be used; skip to the content and on."""
@@ -462,12 +478,11 @@ class Visit:
             self.note(fault)
 
 
-def test_every_page_in_a_browser(world: World) -> None:
+def test_every_page_in_a_browser(world: World, browser: Browser) -> None:
     faults: list[str] = []
-    with serving(world.app) as address, sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium(), args=list(FLAGS))
-        looked: set[tuple[str, str]] = set()
-        coloured: set[tuple[str, str]] = set()
+    looked: set[tuple[str, str]] = set()
+    coloured: set[tuple[str, str]] = set()
+    with serving(world.app) as address:
         for role, language in LOOKS:
             with visit(browser, world, address, role, LANGUAGES[language], coloured) as each:
                 for path in addresses(world.places, role):
@@ -475,14 +490,10 @@ def test_every_page_in_a_browser(world: World) -> None:
                     if (path, language) in looked or not (whole or is_also_chinese(path)):
                         continue
                     each.open(path, language, whole=whole)
-                    each.fit("phone", *(["desk"] if whole else []))
                     if whole:
-                        each.weigh()
-                        each.see_without_eyes()
-                        each.use_without_a_mouse()
+                        each.look_closely()
                     looked.add((path, language))
             faults += each.faults
-        browser.close()
     assert not faults, "\n".join(faults)
 
 
@@ -509,12 +520,17 @@ def visit(
     locale: str,
     coloured: set[tuple[str, str]],
 ) -> Iterator[Visit]:
-    """Log somebody in, in a browser of their own."""
-    context = browser.new_context(locale=locale, reduced_motion="reduce")
+    """Log somebody in on a phone of their own; English people come with axe."""
+    width, height = WIDTHS["phone"]
+    context = browser.new_context(
+        locale=locale, reduced_motion="reduce", viewport={"width": width, "height": height}
+    )
     context.set_default_timeout(20_000)
+    if locale == LANGUAGES["en"]:
+        context.add_init_script(path=AXE)  # takes a third of what handing it over page by page takes
     if role is not None:
         cookie = cookie_of(world.app, world.places.cast[role])
         context.add_cookies([{"name": "crm", "value": cookie, "url": address}])
     who = f"{role or 'nobody'}, {locale}"
-    yield Visit(tab=context.new_page(), address=address, who=who, coloured=coloured)
+    yield Visit(tab=context.new_page(), address=address, who=who, width="phone", coloured=coloured)
     context.close()

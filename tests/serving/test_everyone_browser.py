@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 from crm_core.clock import SystemClock
 from crm_core.store import Store
@@ -18,16 +17,9 @@ from serving.champions import Champions
 from serving.job_handlers import Jobs
 from serving.settings import Settings
 from tests.factories import make_lead
-from tests.serving.browser import FLAGS, Watched, chromium, serving
+from tests.serving.axe import serious
+from tests.serving.browser import Watched, serving
 from tests.serving.conftest import PASSWORD, Cast
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=chromium(), args=list(FLAGS))
-        yield launched
-        launched.close()
 
 
 @pytest.fixture
@@ -67,15 +59,6 @@ def enter(browser: Browser, watched: Watched, address: str, *, width: int, **mor
     page.locator("#password").press("Enter")
     page.goto(f"{address}/leads")
     return page
-
-
-def serious(page: Page) -> list[str]:
-    found = Axe().run(page).response["violations"]
-    return [
-        f"{each['id']}: {each['nodes'][0]['html']}"
-        for each in found
-        if each["impact"] in {"serious", "critical"}
-    ]
 
 
 @pytest.mark.parametrize("script", [True, False])

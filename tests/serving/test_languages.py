@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from functools import cache
 from pathlib import Path
 
 from babel.messages.catalog import Catalog
@@ -21,11 +22,13 @@ KEYWORDS = {"_": None, "gettext": None, "lazy_gettext": None, "ngettext": (1, 2)
 HOW = "see messages.po, and then: .venv/bin/pybabel compile -d serving/web/translations"
 
 
+@cache
 def catalogue() -> Catalog:
     with (FOLDER / "messages.po").open("rb") as file:
         return read_po(file, locale="zh")
 
 
+@cache
 def messages() -> set[str | tuple[str, ...]]:
     found = extract_from_dir(
         WEB, method_map=[("**.py", "python"), ("**/templates/**.html", "jinja2")], keywords=KEYWORDS

@@ -6,14 +6,14 @@ from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe  # ships no types
 from flask import Flask
-from playwright.sync_api import Browser, expect, sync_playwright
+from playwright.sync_api import Browser, expect
 
 from crm_core.store import Store
 from serving.reports import save_backtest, save_report, save_watch
 from serving.settings import Settings
-from tests.serving.browser import FLAGS, Watched, chromium, serving
+from tests.serving.axe import serious
+from tests.serving.browser import Watched, serving
 from tests.serving.conftest import Cast
 from tests.serving.screenshots import cookie_of
 from tests.serving.test_judgements import replayed
@@ -27,14 +27,6 @@ PATHS = (
     f"/{TASK}/card",
     f"/{TASK}/promote?version={SECOND}",
 )
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=chromium(), args=list(FLAGS))
-        yield launched
-        launched.close()
 
 
 @pytest.fixture
@@ -76,8 +68,7 @@ def test_dana_has_a_model_trained_and_follows_it(
     for path in PATHS:
         page.goto(f"{address}/models{path}")
         assert page.evaluate("document.documentElement.scrollWidth") <= width, path
-        found = Axe().run(page).response["violations"]
-        assert [each["id"] for each in found if each["impact"] in ("serious", "critical")] == [], path
+        assert serious(page) == [], path
 
     page.goto(f"{address}/models/{TASK}")
     page.get_by_role("button", name="Train", exact=True).press("Enter")
@@ -88,3 +79,4 @@ def test_dana_has_a_model_trained_and_follows_it(
     expect(page.locator("[data-work-reload]")).to_be_visible()
     assert watched.errors == []
     assert watched.foreign == []
+    context.close()

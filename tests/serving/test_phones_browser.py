@@ -6,14 +6,14 @@ from collections.abc import Iterator
 
 import pytest
 from flask import Flask
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 from crm_core.clock import SystemClock
 from crm_core.store import Store
 from serving.app import create_app
 from serving.settings import Settings
 from tests.factories import make_lead
-from tests.serving.browser import FLAGS, Watched, chromium, serving
+from tests.serving.browser import Watched, serving
 from tests.serving.conftest import Cast
 from tests.serving.screenshots import WIDTHS, cookie_of
 
@@ -26,20 +26,19 @@ def app(settings: Settings, store: Store) -> Flask:
 
 
 @pytest.fixture
-def page(app: Flask, store: Store, cast: Cast) -> Iterator[Page]:
+def page(browser: Browser, app: Flask, store: Store, cast: Cast) -> Iterator[Page]:
     """The phone of an administrator; a lead has come from a fair."""
     store.clock = SystemClock()
     with store.transaction() as transaction:
         make_lead(transaction, owner_id=cast["Ana"].id, source="trade show", name="Wang Fang")
     watched = Watched()
-    with serving(app) as address, sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=chromium(), args=list(FLAGS))
-        context = launched.new_context(locale="en-GB", viewport=PHONE, base_url=address)  # type: ignore[arg-type]  # both
+    with serving(app) as address:
+        context = browser.new_context(locale="en-GB", viewport=PHONE, base_url=address)  # type: ignore[arg-type]  # both
         context.add_cookies([{"name": "crm", "value": cookie_of(app, cast["Adam"]), "url": address}])
         opened = context.new_page()
         watched.watch(opened, address)
         yield opened
-        launched.close()
+        context.close()
     assert watched.errors == []
     assert watched.foreign == []
 

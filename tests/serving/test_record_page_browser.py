@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from flask import Flask
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 from crm_core.clock import SystemClock
 from crm_core.notifications import list_notifications
@@ -18,17 +17,10 @@ from crm_core.store import Store
 from serving.app import create_app
 from serving.settings import Settings
 from tests.factories import make_account, make_activity, make_contact, make_deal
-from tests.serving.browser import FLAGS, Watched, chromium, serving
+from tests.serving.axe import serious
+from tests.serving.browser import Watched, serving
 from tests.serving.conftest import Cast
 from tests.serving.screenshots import cookie_of
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=chromium(), args=list(FLAGS))
-        yield launched
-        launched.close()
 
 
 @pytest.fixture
@@ -194,12 +186,3 @@ def test_axe_finds_nothing_serious(
         found += [f"{path}: {each}" for each in serious(page)]
     assert found == []
     page.context.close()
-
-
-def serious(page: Page) -> list[str]:
-    violations = Axe().run(page).response["violations"]
-    return [
-        f"{each['id']}: {each['nodes'][0]['html'][:200]}"
-        for each in violations
-        if each["impact"] in {"serious", "critical"}
-    ]

@@ -19,9 +19,12 @@ from crm_core.tokens import create_token
 from tests.models.conftest import tracking_template
 from tests.serving.http import Http
 from tests.serving.story import COMPARED, Office, make_company, open_office
-from tests.serving.walking import Walk, browser
+from tests.serving.walking import Walk
 
-__all__ = ["browser", "tracking_template"]
+__all__ = ["tracking_template"]
+
+pytestmark = pytest.mark.timeout(600)
+"""Whoever comes first makes the company."""
 
 INTERVAL = re.compile(r"0\.\d+ – [01]\.\d+")
 PERCENT = re.compile(r"\d+(\.\d+)?%")

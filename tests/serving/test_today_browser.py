@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
-import axe_playwright_python
 import pytest
 from flask import Flask
 from playwright.sync_api import Browser, Page, expect
@@ -22,12 +19,11 @@ from serving.champions import Champions
 from serving.rescoring import Rescorer, RescoringThread
 from serving.settings import Settings
 from tests.factories import make_account, make_activity, make_deal, make_lead
+from tests.serving.axe import serious
 from tests.serving.browser import Watched, serving
 from tests.serving.conftest import Cast
 from tests.serving.hand_made import HandMadeModel
-from tests.serving.test_browser import browser, log_in, open_page, watched  # noqa: F401  fixtures
-
-AXE = next(Path(axe_playwright_python.__file__).parent.glob("axe*.js"))
+from tests.serving.test_browser import log_in, open_page, watched  # noqa: F401  a fixture
 
 
 @pytest.fixture
@@ -67,40 +63,29 @@ def alive(
     thread.stop()
 
 
-def grave(page: Page) -> list[str]:
-    """What axe finds that keeps somebody out, in the theme that is shown."""
-    page.evaluate(AXE.read_text(encoding="utf-8"))
-    found = page.evaluate("axe.run().then(found => JSON.stringify(found.violations))")
-    return [
-        f"{one['id']}: {one['nodes'][0]['html']}"
-        for one in json.loads(found)
-        if one["impact"] in {"serious", "critical"}
-    ]
-
-
 def fits(page: Page) -> bool:
     return bool(page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth"))
 
 
 @pytest.mark.parametrize(("width", "language"), [(1440, "en"), (390, "zh")])
 def test_ana_works_her_list_and_sees_the_score_move(
-    browser: Browser,  # noqa: F811  the fixture
+    browser: Browser,
     watched: Watched,  # noqa: F811  the fixture
     alive: str,
     width: int,
     language: str,
 ) -> None:
-    page = open_page(browser, watched, alive, language, width, bypass_csp=True)  # for axe alone
+    page = open_page(browser, watched, alive, language, width)
     log_in(page, language)
     first = page.locator("ol.day > .day-row").first
     expect(first).to_contain_text("Company 2")  # whose step is due
     expect(first).to_contain_text("20%")
-    assert grave(page) == []
+    assert serious(page) == []
     first.locator("a[data-open]").click()
     panel = first.locator(".day-panel")
     expect(panel).to_be_visible()
     assert fits(page)
-    assert grave(page) == []
+    assert serious(page) == []
     panel.locator("[name=subject]").first.fill("谈了 <b>")
     panel.locator("form[data-scored] button").click()
     expect(first.locator(".probability")).to_have_text("35%", timeout=5_000)
@@ -114,7 +99,7 @@ def test_ana_works_her_list_and_sees_the_score_move(
 
 
 def test_what_moves_no_score_says_so_at_once(
-    browser: Browser,  # noqa: F811  the fixture
+    browser: Browser,
     watched: Watched,  # noqa: F811  the fixture
     alive: str,
 ) -> None:
@@ -133,7 +118,7 @@ def test_what_moves_no_score_says_so_at_once(
 
 
 def test_a_step_is_planned_and_a_lost_connection_loses_nothing(
-    browser: Browser,  # noqa: F811  the fixture
+    browser: Browser,
     watched: Watched,  # noqa: F811  the fixture
     alive: str,
 ) -> None:
@@ -157,15 +142,15 @@ def test_a_step_is_planned_and_a_lost_connection_loses_nothing(
 
 
 def test_a_deal_is_dragged_asked_about_and_dragged_into_a_conflict(
-    browser: Browser,  # noqa: F811  the fixture
+    browser: Browser,
     watched: Watched,  # noqa: F811  the fixture
     alive: str,
     store: Store,
 ) -> None:
-    page = open_page(browser, watched, alive, "en", 1440, bypass_csp=True)
+    page = open_page(browser, watched, alive, "en", 1440)
     log_in(page, "en")
     page.goto(f"{alive}/deals/board")
-    assert grave(page) == []
+    assert serious(page) == []
     page.locator("#card-1").drag_to(page.locator("#lane-needs"))
     expect(page.locator("#lane-needs #card-1")).to_be_visible()
     expect(page.locator("#lane-needs .lane-total")).to_contain_text("€12,000")
@@ -176,7 +161,7 @@ def test_a_deal_is_dragged_asked_about_and_dragged_into_a_conflict(
     page.locator("#card-2").drag_to(page.locator("#lane-negotiation"))
     ask = page.locator("dialog[open]")
     expect(ask).to_contain_text("This is needed there:")
-    assert grave(page) == []
+    assert serious(page) == []
     ask.get_by_text("Leave it where it is").click()
     expect(page.locator("#lane-first_contact #card-2")).to_be_visible()
     page.locator("#card-2").drag_to(page.locator("#lane-negotiation"))
@@ -197,15 +182,15 @@ def test_a_deal_is_dragged_asked_about_and_dragged_into_a_conflict(
 
 
 def test_a_deal_is_moved_by_keyboard_and_lost_with_a_reason_on_a_phone(
-    browser: Browser,  # noqa: F811  the fixture
+    browser: Browser,
     watched: Watched,  # noqa: F811  the fixture
     alive: str,
 ) -> None:
-    page = open_page(browser, watched, alive, "en", 390, color_scheme="dark", bypass_csp=True)
+    page = open_page(browser, watched, alive, "en", 390, color_scheme="dark")
     log_in(page, "en")
     page.goto(f"{alive}/deals/board")
     assert fits(page)
-    assert grave(page) == []
+    assert serious(page) == []
     page.locator("#card-1 summary").focus()
     page.keyboard.press("Enter")
     page.keyboard.press("Tab")

@@ -3,33 +3,19 @@
 from __future__ import annotations
 
 import gettext
-import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import pytest
-from playwright.sync_api import Browser, Locator, Page, Response, expect, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, Response, expect
 
 import serving.web
-from tests.serving.browser import FLAGS, chromium
+from tests.serving.browser import PATIENCE
 from tests.serving.conftest import PASSWORD
 
 TRANSLATIONS = Path(serving.web.__file__).parent / "translations"
 LOCALES = {"en": "en-GB", "zh": "zh-CN"}
-PATIENCE = 20_000
-"""Milliseconds after which something did not happen: never waited for in full where all is well."""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=chromium(), args=list(FLAGS))
-        expect.set_options(timeout=PATIENCE)
-        yield launched
-        expect.set_options(timeout=None)
-        launched.close()
 
 
 @dataclass(kw_only=True)
@@ -68,10 +54,10 @@ class Walk:
         size = {"width": self.width, "height": 844 if self.is_phone else 900}
         context = self.browser.new_context(locale=LOCALES[self.language], viewport=size)  # type: ignore[arg-type]  # a mapping of both
         context.set_default_timeout(PATIENCE)
-        context.route(re.compile(rf"^(?!{re.escape(self.address)}/|data:|blob:)"), self._refuse)
         page = context.new_page()
         page.on("console", self._hear)
         page.on("pageerror", lambda error: self.faults.append(f"{page.url}: {error}"))
+        page.on("request", lambda sent: self._see(sent.url))  # a route would keep nothing in the cache
         page.on("response", self._look_at)
         return page
 
@@ -89,9 +75,9 @@ class Walk:
         wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
         assert wide <= 0, f"{page.url} is {wide} pixels too wide"
 
-    def _refuse(self, route: Any) -> None:
-        self.faults.append(f"off the machine: {route.request.url}")
-        route.abort()
+    def _see(self, url: str) -> None:
+        if not url.startswith((f"{self.address}/", "data:", "blob:")):
+            self.faults.append(f"off the machine: {url}")
 
     def _hear(self, message: Any) -> None:
         if message.type in {"error", "warning"}:
