@@ -97,7 +97,7 @@ def read_url(url: str, *, allow_http: bool = False) -> Target:
     path = rest[len(authority) :]
     _refuse_if("#" in path, "has a part after #, which is never sent")
     _refuse_if("\\" in url, "has a backslash in it")
-    _refuse_if(bool(path) and not _PLAIN.fullmatch(path), "has characters in it that must be %-encoded")
+    _refuse_if(bool(path) and not _PLAIN.fullmatch(path), "has characters in it that must be percent-encoded")
     if not path.startswith("/"):
         path = f"/{path}"
     return Target(scheme=scheme, host=host, port=port, path=path, literal=_is_literal(host))
