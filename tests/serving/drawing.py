@@ -13,8 +13,15 @@ from typing import Any, Final, TypeVar
 
 from hypothesis.control import BuildContext
 from hypothesis.errors import StopTest, UnsatisfiedAssumption
-from hypothesis.internal.conjecture.choice import ChoiceConstraintsT, ChoiceT, ChoiceTemplate, ChoiceTypeT
+from hypothesis.internal.conjecture.choice import (
+    ChoiceConstraintsT,
+    ChoiceT,
+    ChoiceTemplate,
+    ChoiceTypeT,
+    choice_permitted,
+)
 from hypothesis.internal.conjecture.data import MAX_DEPTH, ConjectureData
+from hypothesis.internal.conjecture.providers import GLOBAL_CONSTANTS, HypothesisProvider
 from hypothesis.strategies import SearchStrategy
 from hypothesis.strategies._internal.lazy import unwrap_strategies
 from hypothesis.strategies._internal.misc import Nothing
@@ -23,6 +30,25 @@ T = TypeVar("T")
 
 _PATIENCE: Final = 50
 """How often in a row nothing new may come before all there is counts as drawn."""
+
+
+class _Values(HypothesisProvider):
+    """Values as Hypothesis draws them, now and then a constant that it knows."""
+
+    def _maybe_draw_constant(
+        self, choice_type: ChoiceTypeT, constraints: ChoiceConstraintsT, *, p: float = 0.05
+    ) -> Any:
+        """Try some constants: which of some thousands fit takes longer to tell than most cases to make."""
+        if self.random.random() > p:
+            return None
+        known = self.random.choice([GLOBAL_CONSTANTS, self._local_constants]).set_for_type(choice_type)
+        tried = (self.random.choice(known) for _ in range(20 if known else 0))
+        return next((each for each in tried if choice_permitted(each, constraints)), None)
+
+    @property
+    def random(self) -> Random:
+        assert self._random is not None
+        return self._random
 
 
 class _Draw(ConjectureData):
@@ -89,4 +115,4 @@ def draw_some(strategy: SearchStrategy[T], count: int, random: Random) -> Iterat
                 seen.add(text)
                 missed = 0
                 yield value
-        data = _Draw(random=random)
+        data = _Draw(random=random, provider=_Values)
