@@ -72,6 +72,16 @@ def complete(app: Flask, spec: dict[str, Any]) -> None:
                     _take_key(operation)
                 if method == "GET":
                     _tell_of_next(operation, spec["components"]["schemas"])
+    _bound_names(spec["components"]["schemas"])
+
+
+def _bound_names(schemas: dict[str, Any]) -> None:
+    """Say again how long the name of a custom field may be, which the framework leaves out."""
+    for schema in schemas.values():
+        custom = schema.get("properties", {}).get("custom", {})
+        for kind in (custom, *custom.get("anyOf", ())):
+            if "additionalProperties" in kind and schema.get("additionalProperties") is False:
+                kind["propertyNames"] = {"maxLength": 100}
 
 
 def _never_null(operation: dict[str, Any]) -> None:

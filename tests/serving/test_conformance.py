@@ -57,7 +57,7 @@ def schema(service: FullService) -> OpenApiSchema:
             # nothing. It must be another problem than that of the wrong form, which is looked at below.
             "checks": {
                 "positive_data_acceptance": {
-                    "expected-statuses": ["2xx", "401", "403", "404", "409", "412", "422", "429"]
+                    "expected-statuses": ["2xx", "304", "401", "403", "404", "409", "412", "422", "429"]
                 }
             },
         }
