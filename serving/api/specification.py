@@ -85,6 +85,16 @@ def complete(app: Flask, spec: dict[str, Any]) -> None:
                 _tell_of_conditions(operation)
     ours = (item for path, item in spec["paths"].items() if path.startswith(PREFIX))
     _tell_of_headers([pair for item in ours for pair in item.items()])
+    _bound_names(spec["components"]["schemas"])
+
+
+def _bound_names(schemas: dict[str, Any]) -> None:
+    """Say again how long the name of a custom field may be, which the framework leaves out."""
+    for schema in schemas.values():
+        custom = schema.get("properties", {}).get("custom", {})
+        for kind in (custom, *custom.get("anyOf", ())):
+            if "additionalProperties" in kind and schema.get("additionalProperties") is False:
+                kind["propertyNames"] = {"maxLength": 100}
 
 
 def _never_null(operation: dict[str, Any]) -> None:

@@ -8,20 +8,23 @@ tries harder.
 from __future__ import annotations
 
 import functools
+import io
 import json
 import os
 import random
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
 import schemathesis
-from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis import Case, GenerationMode
 from schemathesis.config import SchemathesisConfig
 from schemathesis.specs.openapi.schemas import OpenApiSchema
+from werkzeug.test import create_environ, run_wsgi_app
 
+from tests.serving.drawing import draw_some
 from tests.serving.full_service import FullService, full_service
 
 EXAMPLES: Final = int(os.environ.get("CONFORMANCE_EXAMPLES", "50"))
@@ -35,9 +38,14 @@ _RECORDS: Final = 6
 
 @pytest.fixture(scope="module")
 def service(
-    empty_database: Path, tmp_path_factory: pytest.TempPathFactory, password_hash: str
+    empty_database: Path,
+    tracking_template: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    password_hash: str,
 ) -> Iterator[FullService]:
-    with full_service(tmp_path_factory.mktemp("conformance"), empty_database, password_hash) as running:
+    home = tmp_path_factory.mktemp("conformance")
+    shutil.copy(tracking_template, home / "mlflow.db")
+    with full_service(home, empty_database, password_hash) as running:
         yield running
 
 
@@ -49,7 +57,7 @@ def schema(service: FullService) -> OpenApiSchema:
             # nothing. It must be another problem than that of the wrong form, which is looked at below.
             "checks": {
                 "positive_data_acceptance": {
-                    "expected-statuses": ["2xx", "401", "403", "404", "409", "412", "422", "429"]
+                    "expected-statuses": ["2xx", "304", "401", "403", "404", "409", "412", "422", "429"]
                 }
             },
         }
@@ -72,29 +80,20 @@ def test_answers_are_those_that_are_described(service: FullService, schema: Open
     drawn = random.Random(name)
     for mode in (GenerationMode.POSITIVE, GenerationMode.NEGATIVE):
         if mode is GenerationMode.POSITIVE or _takes_anything(operation):
-            _try(operation, mode, drawn, service.cast.header("Adam"))
+            cases = draw_some(operation.as_strategy(generation_mode=mode), EXAMPLES // 2, drawn)
+            tried = 0
+            for tried, case in enumerate(cases, 1):  # noqa: B007  how many there were is looked at below
+                _try(case, mode, drawn, service.cast.header("Adam"))
+            assert tried, f"no case of {name} could be made"
 
 
-def _try(operation: Any, mode: GenerationMode, drawn: random.Random, headers: dict[str, str]) -> None:
+def _try(case: Case[Any], mode: GenerationMode, drawn: random.Random, headers: dict[str, str]) -> None:
     fits = mode is GenerationMode.POSITIVE
-
-    @settings(
-        max_examples=EXAMPLES // 2,
-        deadline=None,
-        database=None,
-        derandomize=True,
-        phases=[Phase.generate],
-        suppress_health_check=list(HealthCheck),
-    )
-    @given(case=operation.as_strategy(generation_mode=mode))
-    def holds(case: Case[Any]) -> None:
-        if fits:
-            _lead_somewhere(case, drawn)
-        answer = case.call_and_validate(headers=headers)
-        if fits and answer.status_code == 422:
-            assert not _of_the_wrong_form(answer.json()), answer.json()["detail"]
-
-    holds()
+    if fits:
+        _lead_somewhere(case, drawn)
+    answer = case.call_and_validate(headers=headers)
+    if fits and answer.status_code == 422:
+        assert not _of_the_wrong_form(answer.json()), (answer.json()["detail"], case.as_curl_command())
 
 
 def _of_the_wrong_form(problem: dict[str, Any]) -> bool:
@@ -216,20 +215,20 @@ def writing_operations() -> list[str]:
 def test_hostile_bodies_break_nothing(service: FullService, name: str) -> None:
     method, path = name.split(" ", 1)
     documented = service.app.api_doc["paths"][path][method.lower()]["responses"]
-    client = service.app.test_client()
-    url = _filled_in(path)
+    asked = create_environ(
+        _filled_in(path),
+        method=method,
+        content_type="application/json",
+        headers=service.cast.header("Adam"),
+    )
     for body in hostile_bodies():
-        answer = client.open(
-            url,
-            method=method,
-            data=body,
-            content_type="application/json",
-            headers=service.cast.header("Adam"),
-        )
-        assert answer.status_code < 500, body[:100]
-        assert str(answer.status_code) in documented, (answer.status_code, body[:100])
-        if answer.status_code >= 400:
-            assert answer.content_type == "application/problem+json"
+        sent = {"wsgi.input": io.BytesIO(body), "CONTENT_LENGTH": str(len(body))}
+        _, status, headers = run_wsgi_app(service.app, {**asked, **sent}, buffered=True)
+        code = status.split()[0]
+        assert code < "500", body[:100]
+        assert code in documented, (code, body[:100])
+        if code >= "400":
+            assert headers["Content-Type"] == "application/problem+json"
 
 
 def _filled_in(path: str) -> str:
