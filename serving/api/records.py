@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from functools import cache
+from functools import cache, partial
 from typing import Annotated, Any, Final
 
 from flask import Response
@@ -376,7 +376,7 @@ class _Maker:
 
         made = _makes(name, about, run, **takes)
         getattr(self.api, method)(rule, responses=responses, operation_id=name)(made)
-        self._document_headers(method, rule)
+        self.api.document_later(partial(self._document_headers, method, rule))
 
     def _document_headers(self, method: str, rule: str) -> None:
         uri = re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", f"{PREFIX}{rule}")
