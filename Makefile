@@ -26,8 +26,9 @@ test: setup-dev ## Check style, types, architecture and documentation, and run e
 	@$(MAKE) --jobs=2 lint pytest
 
 # On two cores three: one works while the others wait for a browser, a database or another process.
+# What is compiled is kept, even where the shell asks for the opposite: a hundred processes read it again.
 pytest:
-	@$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
+	@PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 setup: ## Make .venv with what the program needs
 	$(INSTALL) requirements.lock

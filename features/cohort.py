@@ -65,11 +65,13 @@ class Cohort:
     weight: npt.NDArray[np.float64]
 
     def __post_init__(self) -> None:
-        """Refuse arrays of different lengths."""
+        """Refuse arrays of different lengths, and close gaps: loops are compiled for arrays without."""
         if not self.ids.size == self.as_of.size == self.weight.size:
             raise FeatureError(
                 f"a cohort of {self.ids.size} ids, {self.as_of.size} instants, {self.weight.size} weights"
             )
+        for name in ("ids", "as_of", "weight"):
+            object.__setattr__(self, name, np.ascontiguousarray(getattr(self, name)))
 
     def __len__(self) -> int:
         """Return the number of questions."""

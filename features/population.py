@@ -417,7 +417,9 @@ def _entries(table: Table, ids: Ints, known_from: Ints, by: str) -> tuple[Ints, 
     later = seen > known_from[changed]
     row = np.concatenate((np.arange(ids.size), changed[later]))
     instant = np.concatenate((known_from, seen[later]))
-    row, instant = np.unique(np.stack((row, instant)), axis=1) if row.size else (row, instant)
+    if row.size:
+        # Copied, as what numpy gives has gaps: the loops would be compiled anew for such arrays.
+        row, instant = np.unique(np.stack((row, instant)), axis=1).copy()
     value = AskedRecords(table, ids[row], instant).values(by)
     same = np.append(False, (row[1:] == row[:-1]) & (value[1:] == value[:-1]))[: row.size]
     return row[~same], instant[~same]

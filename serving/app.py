@@ -60,7 +60,7 @@ from serving.api import (
     working_time,
 )
 from serving.api import rescoring as rescoring_api
-from serving.api.blueprint import PREFIX, ApiRequest, answer_once
+from serving.api.blueprint import PREFIX, ApiRequest, Operations, answer_once
 from serving.champions import Champions
 from serving.home import session_secret
 from serving.importing import LONGEST_FILE
@@ -151,8 +151,20 @@ class Application(OpenAPI):
 
     def generate_spec_json(self) -> None:
         """Make the document, and add to every operation what is decided in one place for all."""
+        for api in self.blueprints.values():
+            if isinstance(api, Operations):
+                api.document()
+                self._take_over(api)
         super().generate_spec_json()  # type: ignore[no-untyped-call] # as the framework has it
         specification.complete(self, self.spec_json)
+
+    def _take_over(self, api: Operations) -> None:
+        """Make what was documented part of this document, as `register_api` would."""
+        self.paths.update(api.paths)
+        self.components_schemas.update(api.components_schemas)
+        new = [tag for tag in api.tags if tag.name not in self.tag_names]
+        self.tags.extend(new)
+        self.tag_names.extend(tag.name for tag in new)
 
 
 def create_app(

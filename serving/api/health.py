@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from flask import Response
-from flask_openapi.blueprint import APIBlueprint
 from flask_openapi.models.tag import Tag
 from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
@@ -12,14 +11,14 @@ from crm_core.errors import AccessDeniedError
 from crm_core.records import Role
 from crm_core.tokens import Scope
 from serving import metrics, problems
-from serving.api.blueprint import answer, documented, named
+from serving.api.blueprint import Operations, answer, documented, named
 from serving.auth import find_caller
 from serving.job_handlers import readiness
 from serving.payloads import Health, Part, Readiness
 from serving.rescoring_state import read_state, sweep_in_words
 from serving.service import service
 
-api = APIBlueprint(
+api = Operations(
     "health",
     __name__,
     abp_tags=[Tag(name="health", description="Is it alive, is it ready.")],

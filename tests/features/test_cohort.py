@@ -223,6 +223,14 @@ def test_a_cohort_of_unequal_arrays_is_refused() -> None:
         Cohort(record_type="lead", ids=np.arange(2), as_of=np.arange(3), weight=np.ones(2))
 
 
+def test_arrays_with_gaps_are_closed() -> None:
+    """Loops are compiled for arrays without."""
+    pairs = np.array([[1, 10], [2, 20], [3, 30]])
+    cohort = Cohort.of("lead", pairs[:, 0], pairs[:, 1]).take(slice(None, None, 2))
+    assert [each.flags.c_contiguous for each in (cohort.ids, cohort.as_of, cohort.weight)] == [True] * 3
+    assert (cohort.ids.tolist(), cohort.as_of.tolist()) == ([1, 3], [10, 30])
+
+
 def test_an_empty_store_gives_empty_cohorts(store: Store) -> None:
     cohorts = (
         lead_cohort(store, start=START, until=LATER),

@@ -25,7 +25,6 @@ from features.event_features import DaysSinceLast, EventCount, EventFeature, Eve
 from features.feature_set import FEATURE_SETS
 from features.frame import build_frame
 from models.simulation import simulate_company
-from tests.featuretools_here import featuretools
 
 NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 INSTANTS = tuple(NOW - timedelta(days=days) for days in (3, 200))
@@ -79,6 +78,8 @@ def by_featuretools(
     feature: EventFeature, records: pd.DataFrame, activities: pd.DataFrame, as_of: datetime
 ) -> npt.NDArray[np.float64]:
     """One feature of every record, by `calculate_feature_matrix` with a cut-off time and a window."""
+    from tests.featuretools_here import featuretools  # which takes long, and this test alone needs it
+
     link = LINKS[feature.record]
     entities = featuretools.EntitySet("crm")
     # Without a time of its own: a training window would leave out every record that is older than it.

@@ -407,7 +407,7 @@ def test_error_pages(app: Flask, cast: Cast, path: str, status: int, words: str)
     assert answer.content_type.startswith("text/html")
 
 
-def test_an_internal_error_says_so_and_tells_nothing_else(app: Flask, cast: Cast) -> None:
+def test_an_internal_error_says_so_and_tells_nothing_else(own_rules: None, app: Flask, cast: Cast) -> None:
     @app.get("/broken")
     def broken() -> str:
         raise ZeroDivisionError("the secret inside")

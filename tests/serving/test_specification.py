@@ -8,9 +8,11 @@ from collections import Counter
 from typing import Any
 
 import pytest
-from flask import Flask
+from flask import Flask, Response
 from flask.testing import FlaskClient
 from pydantic import BaseModel
+
+from serving.api.blueprint import PREFIX, new_blueprint
 
 
 @pytest.fixture
@@ -35,6 +37,21 @@ def test_every_operation_has_a_name_of_its_own_and_says_what_it_does(document: d
     names = [operation["operationId"] for operation in operations]
     assert len(set(names)) == len(names)
     assert all(operation["summary"].endswith(".") for operation in operations)
+
+
+def test_operations_are_documented_when_somebody_asks() -> None:
+    api = new_blueprint("made up", "Nothing.")
+    api.get("/nothing", responses={"204": None})(get_nothing)
+    assert api.paths == {}
+    for _ in range(2):
+        api.document()
+        assert [*api.paths] == [f"{PREFIX}/nothing"]
+        assert [tag.name for tag in api.tags] == ["made up"]
+
+
+def get_nothing() -> Response:
+    """Answer nothing."""
+    return Response(status=204)
 
 
 def test_no_operation_hides_another(app: Flask) -> None:
