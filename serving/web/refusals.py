@@ -75,9 +75,16 @@ def expected_of(error: InvalidValueError) -> str:
 def read_back(text: str | None) -> str:
     """Return a refusal that was put away as a text, of an import or a job, in the language of the page.
 
-    It is told by the pattern that it was made of; where none fits, it stays as it is.
+    It is told by the pattern that it was made of; where none fits, it stays as it is. So does a long one:
+    looking for several parts in it takes a power of its length.
     """
-    return worded(_phrase_of(text)) if text and _speaks() else text or ""
+    if not text or len(text) > LONGEST or not _speaks():
+        return text or ""
+    return worded(_phrase_of(text))
+
+
+LONGEST: Final = 400
+"""Characters of what is read back; a value in a refusal has at most 80."""
 
 
 @lru_cache(maxsize=2_048)

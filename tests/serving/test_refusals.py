@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 from string import Formatter
 
+import pytest
 from babel.messages.catalog import Message
 from babel.messages.mofile import read_mo
 from babel.messages.pofile import read_po
@@ -16,6 +17,7 @@ from babel.messages.pofile import read_po
 import crm_core.errors
 from crm_core.automation.keeping import TASKS
 from crm_core.errors import CRMError
+from serving.web import refusals
 from serving.web.words import WORDS
 from tests.serving.test_languages import FOLDER, forms
 
@@ -278,6 +280,13 @@ def test_the_compiled_refusals_are_up_to_date() -> None:
     with (FOLDER / "refusals.mo").open("rb") as file:
         found = {(context_of(each), each.id): forms(each.string or "") for each in read_mo(file) if each.id}
     assert found == text, HOW
+
+
+def test_a_refusal_is_read_back_unless_it_is_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(refusals, "choose_language", lambda: "zh")
+    assert refusals.read_back("at most 12 rules") not in {"", "at most 12 rules"}
+    long = f"at most {'1' * refusals.LONGEST} rules"
+    assert refusals.read_back(long) == long
 
 
 def context_of(message: Message) -> str | None:
