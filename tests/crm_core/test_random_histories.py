@@ -351,7 +351,7 @@ def test_every_state_at_every_instant_is_what_a_replay_of_what_was_done_says(
     on_sqlite = declared.engine.dialect.name == "sqlite"
 
     @settings(
-        max_examples=100 if on_sqlite else so_many(100, 25),
+        max_examples=so_many(100, 40 if on_sqlite else 25),
         deadline=None,
         phases=[Phase.explicit, Phase.generate, Phase.shrink],
         suppress_health_check=list(HealthCheck),

@@ -122,30 +122,34 @@ class _Rules:
         app.url_map = self._map
 
 
+_RULES = _Rules()
+"""Those of all applications of this process: other folders take the fixtures of this one too."""
+
+
 @pytest.fixture(scope="session", autouse=True)
-def quick_rules() -> Iterator[_Rules]:
+def quick_rules() -> Iterator[None]:
     """Read and add every rule once: that took a third of the time of the tests of pages."""
-    rules, register_last = _Rules(), specification.register
+    register_last = specification.register
 
     def add(app: Application, *given: Any, **options: Any) -> None:
-        rules.add(app, *given, **options)
+        _RULES.add(app, *given, **options)
 
     def register(app: Application) -> None:
         register_last(app)
-        rules.end(app)
+        _RULES.end(app)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Application, "add_url_rule", add)
         patch.setattr(specification, "register", register)
-        yield rules
+        yield
 
 
 @pytest.fixture
-def own_rules(quick_rules: _Rules) -> Iterator[None]:
+def own_rules(quick_rules: None) -> Iterator[None]:
     """Applications whose rules are their own, for a test that adds one."""
-    quick_rules.alone = True
+    _RULES.alone = True
     yield
-    quick_rules.alone = False
+    _RULES.alone = False
 
 
 @pytest.fixture(scope="module", autouse=True)
