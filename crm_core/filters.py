@@ -233,7 +233,7 @@ def _one(reader: Reader, model: type[Record], record_type: str, text: str) -> Co
     """Compile one condition: on a field, a tag or a segment."""
     name, _, rest = text.partition(":")
     if name == SEGMENT:
-        return _in_segment(reader, record_type, rest)
+        return compile_segment(reader, record_type, segment_asked(reader, record_type, rest).filter)
     if name == TAG:
         return _tagged(reader, model, record_type, parse_condition(text), by_rule=True)
     return _compile(_asked(reader, model, record_type, parse_condition(text)))
@@ -253,7 +253,8 @@ def compile_segment(reader: Reader, record_type: str, texts: Sequence[str]) -> C
     return and_(true(), *_conditions(reader, record_type, texts, _one_of_segment))
 
 
-def _in_segment(reader: Reader, record_type: str, rest: str) -> ColumnElement[bool]:
+def segment_asked(reader: Reader, record_type: str, rest: str) -> Segment:
+    """Return the segment of a record type that a condition names by its number; raises FilterError."""
     if not (rest.isascii() and rest.isdigit() and len(rest) < 18):
         raise FilterError(
             Phrase(
@@ -270,17 +271,22 @@ def _in_segment(reader: Reader, record_type: str, rest: str) -> ColumnElement[bo
                 record_type=record_type,
             )
         )
-    return compile_segment(reader, record_type, found.filter)
+    return found
+
+
+def check_asks_for_tag(reader: Reader, condition: Condition) -> None:
+    """Raise FilterError or AccessDeniedError unless somebody may ask for records by a tag like that."""
+    if condition.op not in {Op.EQ, Op.NE}:
+        raise FilterError(Phrase("filter tag: expected eq or ne, got {op}", op=condition.op))
+    if reader.right(Tag.record_type).read is RightScope.NONE or not reader.may_read_field("tag", "word"):
+        raise AccessDeniedError(Phrase("the role {role} may not filter by tags", role=reader.user.role))
 
 
 def _tagged(
     reader: Reader, model: type[Record], record_type: str, condition: Condition, *, by_rule: bool
 ) -> ColumnElement[bool]:
     """Return the condition that a record carries a tag: whoever sees the record sees its tags."""
-    if condition.op not in {Op.EQ, Op.NE}:
-        raise FilterError(Phrase("filter tag: expected eq or ne, got {op}", op=condition.op))
-    if reader.right(Tag.record_type).read is RightScope.NONE or not reader.may_read_field("tag", "word"):
-        raise AccessDeniedError(Phrase("the role {role} may not filter by tags", role=reader.user.role))
+    check_asks_for_tag(reader, condition)
     word = condition.values[0]
     by_hand = select(Tag.subject_id).where(
         Tag.subject_type == record_type, Tag.word == word, Tag.deleted_at.is_(None)
@@ -526,8 +532,8 @@ def read_tests(reader: Reader, record_type: str, texts: Sequence[str]) -> tuple[
     for text in texts:
         name, _, rest = text.partition(":")
         if name == SEGMENT:
-            _in_segment(reader, record_type, rest)  # refuses what may not be used
-            within = get_segment(reader.session, reader.user, int(rest)).filter
+            within = segment_asked(reader, record_type, rest).filter
+            compile_segment(reader, record_type, within)  # refuses what may not be used
             more, asked_now = read_tests(reader, record_type, within)
             tests, present = tests + more, present + asked_now
         elif name == TAG or name in SCORE_COLUMNS:

@@ -11,13 +11,22 @@ import numpy as np
 import numpy.typing as npt
 from sqlalchemy import ColumnElement, and_, not_, or_, select, true
 
-from crm_core.access import Reader, Scope
+from crm_core.access import Reader
 from crm_core.errors import AccessDeniedError, FilterError, UnknownFieldError
 from crm_core.fields import model_of
-from crm_core.filters import MOST, SEGMENT, TAG, Op, compile_test, parse_condition
+from crm_core.filters import (
+    MOST,
+    SEGMENT,
+    TAG,
+    Op,
+    check_asks_for_tag,
+    compile_test,
+    parse_condition,
+    segment_asked,
+)
 from crm_core.phrases import Phrase
 from crm_core.records import Tag
-from crm_core.saved import get_segment, list_rules
+from crm_core.saved import list_rules
 
 Bools = npt.NDArray[np.bool_]
 Held = Mapping[str, npt.NDArray[np.object_]]
@@ -74,31 +83,13 @@ def _one(reader: Reader, record_type: str, text: str, as_of: datetime, *, inner:
 
 
 def _segment(reader: Reader, record_type: str, rest: str, as_of: datetime) -> Conditions:
-    if not (rest.isascii() and rest.isdigit() and len(rest) < 18):
-        raise FilterError(
-            Phrase(
-                "filter segment: expected segment:ID with the number of a segment, got {rest!r}", rest=rest
-            )
-        )
-    found = get_segment(reader.session, reader.user, int(rest))
-    if found.record_type != record_type:
-        raise FilterError(
-            Phrase(
-                "filter segment: {rest} is a segment of {found_record_type}s, not {record_type}s",
-                rest=rest,
-                found_record_type=found.record_type,
-                record_type=record_type,
-            )
-        )
+    found = segment_asked(reader, record_type, rest)
     return _all([_one(reader, record_type, text, as_of, inner=True) for text in found.filter])
 
 
 def _tag(reader: Reader, record_type: str, text: str, as_of: datetime, *, inner: bool) -> Conditions:
     condition = parse_condition(text)
-    if condition.op not in {Op.EQ, Op.NE}:
-        raise FilterError(Phrase("filter tag: expected eq or ne, got {op}", op=condition.op))
-    if reader.right(Tag.record_type).read is Scope.NONE or not reader.may_read_field("tag", "word"):
-        raise AccessDeniedError(Phrase("the role {role} may not filter by tags", role=reader.user.role))
+    check_asks_for_tag(reader, condition)
     word = condition.values[0]
     ways = [_by_hand(reader, record_type, word, as_of)]
     rules = [] if inner else list_rules(reader.session, reader.user, record_type)
